@@ -1,0 +1,98 @@
+"""What an `Engine` is told: fixed at its start in `PipelineConfig`, changeable while it runs in `Limits`."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+ENCODED_ROOM_BYTES = 64 << 20
+"""Address space for one encoded image in shared memory: no limit on an image's bytes can be above it."""
+
+RESIZED_PIXELS = 50_000_000
+"""`exact` mode resizes the whole image before it crops: 1 x 20,000 pixels, 118 bytes of PNG, would take 6 GB."""
+
+CHUNKS_PER_WORKER = 2
+"""Chunks handed to a worker at a time: one in work, one waiting, so that it never waits for the replica."""
+
+CHUNK_BYTES = 512 << 10
+"""A chunk is full at this many encoded bytes (about 10 ms of decoding), whatever its number of images."""
+
+WORKER_START_TIMEOUT_S = 120.0
+"""A worker that has not reported for duty by then does not start."""
+
+MAX_FAILED_STARTS = 3
+"""Workers in a row that die before they are ready, after which the loader is declared broken."""
+
+
+class Frozen(BaseModel):
+    """A record that cannot be changed, and whose unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Limits(Frozen):
+    """What may change while the engine runs."""
+
+    max_batch_size: int = Field(32, ge=1, description="images the model takes at once")
+    max_image_bytes: int = Field(16 << 20, ge=1, le=ENCODED_ROOM_BYTES, description="encoded bytes of one image")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="width x height by the header, before decoding")
+
+
+class PipelineConfig(Frozen):
+    """The pipeline's settings. Where None stands, the machine or the weights decide.
+
+    Sizes of the transform default to those of the weights' own `transforms()`.
+    """
+
+    model: str = Field("mobilenet_v2", description="name of a torchvision classification model")
+    weights: str = Field(
+        "IMAGENET1K_V1", description="torchvision weights name, or path to a .pth or .safetensors file"
+    )
+    labels: str | None = Field(None, description="path to a text file with one class name a line")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    batch_sizes: tuple[int, ...] = Field(
+        (1, 2, 4, 8, 16, 32), description="batch sizes that are warmed; on CUDA every batch is padded to one of them"
+    )
+    max_top_k: int = Field(100, ge=1, description="classes kept of every image, best first")
+
+    workers: int | None = Field(None, ge=1, description="decoder processes")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the model")
+    slots: int = Field(256, ge=1, le=8192, description="images in shared memory between decoding and the device")
+
+    formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"], ...] = ("JPEG", "PNG", "WEBP")
+    decode: Literal["fast", "exact"] = Field("fast", description="fast lets JPEG decode at 1/2, 1/4 or 1/8 size")
+    resize_px: int | None = Field(None, ge=1, description="shorter side after the resize")
+    crop_px: int | None = Field(None, ge=1, description="side of the centre crop that the model sees")
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)) or self.batch_sizes[0] < 1:
+            raise ValueError(f"batch_sizes: {list(self.batch_sizes)} must rise from 1 or more, e.g. [1, 2, 4, 8]")
+        if not self.formats:
+            raise ValueError("formats: [] serves nothing; write at least one, e.g. [JPEG]")
+        if self.slots < 2 * self.largest_batch:
+            raise ValueError(
+                f"slots: {self.slots} do not hold two batches of {self.largest_batch}, one in the device and one "
+                f"decoded behind it; write slots: {2 * self.largest_batch} or more, or smaller batch_sizes"
+            )
+        if self.resize_px and self.crop_px and self.crop_px > self.resize_px:
+            raise ValueError(f"crop_px: {self.crop_px} is larger than resize_px: {self.resize_px}; write it smaller")
+        if self.std and min(self.std) <= 0:
+            raise ValueError(f"std: {list(self.std)} divides; every number must be above 0")
+        return self
+
+    @property
+    def largest_batch(self) -> int:
+        """The most images that a batch can have."""
+        return self.batch_sizes[-1]
+
+    def check_limits(self, limits: Limits) -> None:
+        """Raises ValueError where `limits` ask for more than this configuration has set up."""
+        if limits.max_batch_size > self.largest_batch:
+            raise ValueError(
+                f"max_batch_size: {limits.max_batch_size} is above the largest of batch_sizes, {self.largest_batch}; "
+                f"write max_batch_size: {self.largest_batch} or less, or add {limits.max_batch_size} to batch_sizes"
+            )

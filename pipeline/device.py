@@ -1,0 +1,162 @@
+"""What computes: uint8 pixels in host memory -> the best classes, on the CPU or on CUDA.
+
+Hazard on CUDA, where copies run on a stream of their own: a slot that is refilled, or a staging buffer that is
+overwritten, while the device still reads it gives one image the answer of another. Guard: both are used again only
+after `collect`, which waits for an event recorded behind the batch's last kernel; that kernel waits for the copy.
+Test: `tests/test_device.py::test_nothing_is_read_before_it_has_been_copied`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import DeviceFailure
+from pipeline.model import Classifier
+from pipeline.records import HostBatch
+
+Best = tuple[list[list[float]], list[list[int]]]
+"""Scores and classes of each image, best first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A batch on its way through the device."""
+
+    images: int
+    scores: Tensor  # float32 [padded, k] in host memory, to be read once the device is done
+    classes: Tensor  # int64 [padded, k], likewise
+    wait: Callable[[], None]
+
+
+class Device(Protocol):
+    """What the feeder asks of a device. Everything but `page_lock` is called from one thread."""
+
+    ahead: int  # batches that may wait on the device behind the one in work
+
+    def page_lock(self, pixels: Tensor) -> Callable[[], None]:
+        """Lets the device read `pixels` (host memory) directly; returns what undoes it."""
+
+    def warm_up(self) -> None:
+        """Runs every batch size once, so that no request pays for it."""
+
+    def launch(self, batches: Sequence[HostBatch]) -> Launched:
+        """Starts one batch made of `batches`, in their order. Their memory is read until `collect` returns."""
+
+
+def collect(launched: Launched) -> Best:
+    """Waits for a batch and reads its answers."""
+    launched.wait()
+    return launched.scores[: launched.images].tolist(), launched.classes[: launched.images].tolist()
+
+
+def open_device(kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int) -> Device:
+    """The device of that kind, "cpu" or "cuda", with the model on it.
+
+    Raises:
+        DeviceFailure: there is none, or the model does not fit on it.
+    """
+    if kind == "cpu":
+        return CpuDevice(classifier, batch_sizes, side_px, threads)
+    if not torch.cuda.is_available():
+        raise DeviceFailure("device: cuda was asked for, but this process sees no CUDA device; write auto or cpu")
+    return CudaDevice(classifier, batch_sizes, side_px)
+
+
+class CpuDevice:
+    """The CPU: launching is computing. Batches are not padded, since no kernel is chosen by shape.
+
+    Args:
+        classifier: the model.
+        batch_sizes: the sizes to warm.
+        side_px: of the images.
+        threads: that the model computes with, set on purpose: torch's own threads spin, and beside busy decoders a
+            forward pass went from 30 ms to 1,400 ms.
+    """
+
+    ahead = 0
+
+    def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int, threads: int) -> None:
+        self._classifier, self._batch_sizes, self._side_px, self._threads = classifier, batch_sizes, side_px, threads
+
+    def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
+        """Nothing to do."""
+        return lambda: None
+
+    def warm_up(self) -> None:
+        """Also tells torch the number of threads: it is a setting of the calling thread."""
+        torch.set_num_threads(self._threads)
+        for size in self._batch_sizes:
+            self._compute(torch.zeros(size, self._side_px, self._side_px, 3, dtype=torch.uint8))
+
+    def launch(self, batches: Sequence[HostBatch]) -> Launched:
+        """Computes."""
+        pixels = batches[0].pixels if len(batches) == 1 else torch.cat([batch.pixels for batch in batches])
+        scores, classes = self._compute(pixels)
+        return Launched(len(pixels), scores, classes, wait=lambda: None)
+
+    def _compute(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
+            scores, classes = self._classifier(pixels)
+        return scores, classes
+
+
+class CudaDevice:
+    """The current CUDA device: copies on one stream, the model on another.
+
+    Args:
+        classifier: the model; moved there.
+        batch_sizes: rising. Every batch is padded to one of them: cudnn.benchmark searches anew for each shape.
+        side_px: of the images.
+    """
+
+    ahead = 1
+
+    def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int) -> None:
+        torch.backends.cudnn.benchmark = True
+        self._classifier, self._batch_sizes = classifier.cuda(), batch_sizes
+        self._copies, self._kernels = torch.cuda.Stream(), torch.cuda.Stream()
+        shape = (batch_sizes[-1], side_px, side_px, 3)
+        staging = [torch.zeros(shape, dtype=torch.uint8, device="cuda") for _ in range(1 + self.ahead)]
+        self._staging = cycle(staging)
+        torch.cuda.synchronize()  # the zeros were written on another stream
+
+    def page_lock(self, pixels: Tensor) -> Callable[[], None]:
+        """Registers the memory with CUDA where it lies (cudaHostRegister)."""
+        runtime, address = torch.cuda.cudart(), pixels.data_ptr()
+        code = int(runtime.cudaHostRegister(address, pixels.nbytes, 0))
+        if code:
+            raise DeviceFailure(f"cudaHostRegister of {pixels.nbytes} bytes failed with code {code}: is memory locked?")
+        return lambda: runtime.cudaHostUnregister(address)
+
+    def warm_up(self) -> None:
+        """Twice a size: cudnn searches in the first run, and the allocator settles in the second."""
+        pixels = torch.zeros_like(next(self._staging), device="cpu")
+        for size in self._batch_sizes:
+            for _ in range(2):
+                collect(self.launch([HostBatch(0, pixels[:size])]))
+
+    def launch(self, batches: Sequence[HostBatch]) -> Launched:
+        """Queues copies and kernels, and returns before they have run."""
+        staging, images = next(self._staging), 0
+        with torch.cuda.stream(self._copies):
+            for batch in batches:
+                staging[images : images + len(batch)].copy_(batch.pixels, non_blocking=True)
+                images += len(batch)
+        self._kernels.wait_stream(self._copies)
+        with torch.cuda.stream(self._kernels), torch.inference_mode():
+            scores, classes = (_to_host(best) for best in self._classifier(staging[: self._padded(images)]))
+            done = torch.cuda.Event()
+            done.record()
+        return Launched(images, scores, classes, wait=done.synchronize)
+
+    def _padded(self, images: int) -> int:
+        return next(size for size in self._batch_sizes if size >= images)
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """Starts the copy into page-locked memory, which alone lets it run behind the kernels."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)

@@ -1,0 +1,223 @@
+"""The engine: encoded images in, outcomes out, in order. Usable without Ray and HTTP."""
+
+import atexit
+import io
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Self
+
+import torch
+from PIL import Image
+
+from pipeline.config import Limits, PipelineConfig
+from pipeline.device import open_device
+from pipeline.errors import EmptyImage, EngineClosed, ImageTooLarge, WorkerFailure
+from pipeline.feeder import Feeder
+from pipeline.loader import Loader
+from pipeline.model import load_model
+from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Transform
+from pipeline.slots import Slots
+from pipeline.task import Request, Task
+from pipeline.worker_process import remove_orphaned_semaphores
+
+
+class Engine:
+    """Decoder processes and a model, joined by shared memory.
+
+    Args:
+        config: what to serve, and how. Nothing is loaded or started before `start`.
+        limits: those in force at the start.
+
+    Raises:
+        ValueError: `limits` ask for more than `config` allows.
+    """
+
+    def __init__(self, config: PipelineConfig, limits: Limits | None = None) -> None:
+        self.config = config
+        self.device = _resolved_device(config)
+        self.workers, self.threads = _resolved_sizes(config, self.device)
+        self._limits = limits or Limits()
+        config.check_limits(self._limits)
+        self._lifecycle = threading.Lock()
+        self._started = self._closed = False
+
+    # ---- build, warm ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Loads the model, starts the workers and runs the whole path once. May be called again.
+
+        Raises:
+            InvalidModel, WorkerFailure, DeviceFailure: what cannot be started. Nothing is left running.
+            EngineClosed: it was closed before.
+        """
+        with self._lifecycle:
+            if self._closed:
+                raise EngineClosed("the engine was closed; make another")
+            if not self._started:
+                self._build()
+                try:
+                    self._loader.start()
+                    self._feeder.start()
+                    self._warm_up()
+                    self._loader.limits = self._limits
+                except BaseException:
+                    self._end()
+                    raise
+                self._started = True
+                atexit.register(self.close)  # else its threads end inside torch, and abort the process
+
+    def _build(self) -> None:
+        loaded = load_model(self.config)
+        self.labels, self.transform = loaded.labels, loaded.transform
+        remove_orphaned_semaphores()
+        slots = Slots(self.config.slots, self.transform.crop_px)
+        device = open_device(
+            self.device,
+            loaded.classifier,
+            batch_sizes=self.config.batch_sizes,
+            side_px=self.transform.crop_px,
+            threads=self.threads,
+        )
+        self._unlock_pages = device.page_lock(slots.tensor)
+        self._feeder = Feeder(
+            device, self.labels, max_batch_size=self._limits.max_batch_size, release=self._release_slots
+        )
+        self._loader = Loader(
+            self.workers,
+            slots,
+            self.transform,
+            pin_memory=self.device == "cuda",
+            limits=self._limits.model_copy(
+                update={"max_image_pixels": self.transform.resize_px**2}
+            ),  # until it is warm
+            deliver=self._feeder.put,
+        )
+
+    def _release_slots(self, batch: HostBatch) -> None:
+        self._loader.release(batch)
+
+    def _warm_up(self) -> None:
+        request = Request([EncodedImage(_blank(self.transform))] * self.workers)
+        self._loader.submit(request.tasks)  # not held against the limits, which are for clients
+        for outcome in request.future.result():
+            if not isinstance(outcome, Prediction):
+                raise WorkerFailure(f"the warm-up image came back without a prediction: {outcome.error}")
+
+    # ---- serve ------------------------------------------------------------------------------------------------------
+
+    def infer(self, images: Sequence[bytes]) -> list[Outcome]:
+        """One outcome an image, in order; starts the engine where it is not.
+
+        Args:
+            images: encoded images (JPEG, PNG, ...), one `bytes` each.
+
+        Raises:
+            ServerError: the engine, not an image, is at fault. A bad image is a `Rejection` in its place.
+        """
+        self.start()
+        return self.submit([[EncodedImage(data) for data in images]])[0].result()
+
+    def submit(self, requests: Iterable[Sequence[EncodedImage]]) -> list[Future[list[Outcome]]]:
+        """Queues the images of many requests at once, and returns a future for each request.
+
+        A future that is cancelled saves what of its images has not been handed to a worker. Does not block.
+
+        Raises:
+            EngineClosed: the engine is not running.
+        """
+        if not self._started or self._closed:
+            raise EngineClosed("the engine is not running")
+        return self._submit(requests)
+
+    def _submit(self, requests: Iterable[Sequence[EncodedImage]]) -> list[Future[list[Outcome]]]:
+        accepted = [Request(images) for images in requests]
+        self._loader.submit([task for request in accepted for task in request.tasks if self._admits(task)])
+        return [request.future for request in accepted]
+
+    def _admits(self, task: Task) -> bool:
+        size, limit = len(task.image.data), self._limits.max_image_bytes
+        if not size:
+            task.reject(EmptyImage("the image has no bytes"))
+        elif size > limit:
+            task.reject(ImageTooLarge(f"the image has {size} bytes; the limit is {limit}"))
+        return 0 < size <= limit
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force; what is set here holds from the next image on.
+
+        Raises:
+            ValueError: on setting more than the configuration allows; the old limits stay in force.
+        """
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self.config.check_limits(limits)
+        self._limits = limits
+        if self._started:
+            self._loader.limits = limits
+            self._feeder.max_batch_size = limits.max_batch_size
+
+    @property
+    def worker_pids(self) -> list[int]:
+        """Process ids of the workers that are ready."""
+        return self._loader.pids
+
+    def check(self) -> None:
+        """Raises the ServerError that keeps the engine from answering, if there is one."""
+        if not self._started or self._closed:
+            raise EngineClosed("the engine is not running")
+        self._loader.check()
+        self._feeder.check()
+
+    # ---- close ------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ends workers and device; what is not answered fails with EngineClosed. May be called again."""
+        with self._lifecycle:
+            if self._started and not self._closed:
+                self._end()
+            self._closed = True
+            atexit.unregister(self.close)
+
+    def _end(self) -> None:
+        self._loader.close()
+        self._feeder.close()
+        self._unlock_pages()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+def _resolved_device(config: PipelineConfig) -> str:
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.device
+
+
+def _resolved_sizes(config: PipelineConfig, device: str) -> tuple[int, int]:
+    """Workers and model threads where the configuration leaves them open: all cores are used, none twice.
+
+    On CUDA the cores are for decoding, but for one that feeds the device. On the CPU the model needs about ten times
+    as long for an image as its decoding.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if device == "cuda":
+        return config.workers or max(1, cores - 1), config.threads or 1
+    workers = config.workers or max(1, cores // 8)
+    return workers, config.threads or max(1, cores - workers)
+
+
+def _blank(transform: Transform) -> bytes:
+    """A grey image in the first format served, as large as the transform's resize."""
+    file = io.BytesIO()
+    Image.new("RGB", (transform.resize_px, transform.resize_px), "grey").save(file, transform.formats[0])
+    return file.getvalue()

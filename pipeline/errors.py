@@ -1,0 +1,110 @@
+"""Every error of Darkroom's own, drawn on the way of an image.
+
+    DarkroomError
+    ├── ClientError                 what was sent is at fault
+    │   ├── RequestError            refuses a request whole, before anything is decoded
+    │   │   ├── MalformedRequest
+    │   │   ├── EmptyRequest
+    │   │   ├── RequestTooLarge
+    │   │   ├── TooManyImages
+    │   │   └── UnsupportedContentType
+    │   └── ImageError              travels as a value, in a `Rejection`; neighbours never see it
+    │       ├── EmptyImage
+    │       ├── MalformedEncoding
+    │       ├── ImageTooLarge       in bytes
+    │       ├── TooManyPixels       by its header, before it is decoded
+    │       ├── UnsupportedFormat
+    │       ├── UndecodableImage
+    │       └── FatalImage          it ended the process that decoded it, twice
+    └── ServerError                 Darkroom, its machine or its configuration is at fault
+        ├── InvalidModel            weights, labels or model name do not fit together
+        ├── WorkerFailure           decoder processes do not start
+        ├── DeviceFailure           the model failed on a batch
+        └── EngineClosed
+
+A message is written for the client: it names the value, the limit and the way out, and nothing of the machine.
+"""
+
+
+class DarkroomError(Exception):
+    """Base of every error that Darkroom raises on purpose."""
+
+
+class ClientError(DarkroomError):
+    """What was sent is at fault; sending the same again fails again."""
+
+
+class RequestError(ClientError):
+    """Refuses a request whole."""
+
+
+class MalformedRequest(RequestError):
+    """The body, a header or a parameter does not have the form it declares."""
+
+
+class EmptyRequest(RequestError):
+    """The body holds no image."""
+
+
+class RequestTooLarge(RequestError):
+    """The body is over the limit in bytes."""
+
+
+class TooManyImages(RequestError):
+    """The body holds more images than one request may."""
+
+
+class UnsupportedContentType(RequestError):
+    """The body's content type is none that is read."""
+
+
+class ImageError(ClientError):
+    """One image cannot be answered; it travels as a value beside its neighbours' predictions."""
+
+
+class EmptyImage(ImageError):
+    """The image has no bytes."""
+
+
+class MalformedEncoding(ImageError):
+    """The image's transfer encoding (base64) cannot be read."""
+
+
+class ImageTooLarge(ImageError):
+    """The encoded image is over the limit in bytes."""
+
+
+class TooManyPixels(ImageError):
+    """The header announces more pixels than are decoded."""
+
+
+class UnsupportedFormat(ImageError):
+    """The bytes begin like no image format that is served."""
+
+
+class UndecodableImage(ImageError):
+    """The bytes begin like an image that is served, but cannot be decoded."""
+
+
+class FatalImage(ImageError):
+    """Decoding the image ended its process, and again when tried alone."""
+
+
+class ServerError(DarkroomError):
+    """Darkroom, its machine or its configuration is at fault."""
+
+
+class InvalidModel(ServerError):
+    """Model name, weights and labels do not fit together."""
+
+
+class WorkerFailure(ServerError):
+    """The decoder processes do not start."""
+
+
+class DeviceFailure(ServerError):
+    """The model failed on a batch."""
+
+
+class EngineClosed(ServerError):
+    """The engine was closed before it had answered."""

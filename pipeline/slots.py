@@ -1,0 +1,124 @@
+"""Shared memory between the replica and its decoders.
+
+A slot has room for one image twice: as it came (encoded) and as the model wants it (uint8 pixels). Both borders are
+crossed without a pipe: a pipe holds 64 KB, so a photograph would block its sender until the reader reads.
+
+The mapping is a memfd: it has no name, so nothing is left in /dev/shm however its processes end, and the 64 MB that
+containers give /dev/shm do not bind it. It is sparse: `ENCODED_ROOM_BYTES` a slot are address space, not memory.
+"""
+
+import enum
+import mmap
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from multiprocessing.reduction import DupFd
+from typing import Any
+from weakref import WeakValueDictionary, finalize
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.config import ENCODED_ROOM_BYTES
+from pipeline.errors import ImageError
+from pipeline.records import HostBatch
+
+KEPT_BYTES = 1 << 20
+"""Memory that a slot keeps for the next encoded image; what a larger one took beyond it goes back to the system."""
+
+_NONE: Mapping[int, ImageError] = {}
+_mapped: WeakValueDictionary[str, "Slots"] = WeakValueDictionary()
+
+
+class Claim(enum.IntEnum):
+    """What a worker has done with an image, written where its death does not erase it."""
+
+    WAITING = 0
+    STARTED = 1
+    DECODED = 2
+    REJECTED = 3
+
+
+class Slots:
+    """`count` slots in one shared mapping, and which of them are free.
+
+    Pickled to a worker, it arrives there over the same memory. Only the process that made it takes and releases.
+    """
+
+    def __init__(self, count: int, side_px: int, *, name: str = "", fd: int = -1) -> None:
+        self.count, self.side_px = count, side_px
+        self.name = name or secrets.token_hex(8)
+        pixel_bytes = side_px * side_px * 3
+        ledger_bytes = _whole_pages(count * 9)
+        self._encoded_from = ledger_bytes + _whole_pages(count * pixel_bytes)
+        size = self._encoded_from + count * ENCODED_ROOM_BYTES
+        self._fd = fd if fd >= 0 else os.memfd_create("darkroom")
+        finalize(self, os.close, self._fd).atexit = False  # open, it would keep the memory beyond the mapping
+        if fd < 0:
+            os.ftruncate(self._fd, size)
+        self._map = mmap.mmap(self._fd, size)
+        self.decode_ns = np.frombuffer(self._map, np.int64, count)  # int64 [count], how long each decoding took
+        self.claims = np.frombuffer(self._map, np.uint8, count, offset=count * 8)  # uint8 [count], of `Claim`
+        flat: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, count * pixel_bytes, offset=ledger_bytes)
+        self.pixels = flat.reshape(count, side_px, side_px, 3)  # uint8 [count, side, side, 3]
+        self.tensor = torch.from_numpy(self.pixels)  # the same memory: what CUDA page-locks
+        self._free = bytearray(b"\1" * count)
+        _mapped[self.name] = self
+
+    def __reduce__(self) -> tuple[Callable[..., "Slots"], tuple[Any, ...]]:
+        """Hands the mapping to a process that is being started."""
+        return _attach, (DupFd(self._fd), self.count, self.side_px, self.name)
+
+    @staticmethod
+    def named(name: str) -> "Slots":
+        """This process's `Slots` of that name; KeyError where it has none."""
+        return _mapped[name]
+
+    def take(self, wanted: int) -> tuple[int, int]:
+        """Takes up to `wanted` adjacent slots: the number of the first, and how many (0 where none is free)."""
+        while wanted:
+            first = self._free.find(b"\1" * wanted)
+            if first >= 0:
+                self._free[first : first + wanted] = bytes(wanted)
+                self.claims[first : first + wanted] = Claim.WAITING
+                return first, wanted
+            wanted //= 2
+        return 0, 0
+
+    def release(self, first: int, count: int) -> None:
+        """Frees slots taken before."""
+        self._free[first : first + count] = b"\1" * count
+
+    @property
+    def free(self) -> int:
+        """How many slots are free."""
+        return self._free.count(1)
+
+    def write_encoded(self, slot: int, data: bytes) -> None:
+        """Copies one encoded image in."""
+        start = self._encoded_from + slot * ENCODED_ROOM_BYTES
+        self._map[start : start + len(data)] = data
+
+    def read_encoded(self, slot: int, size: int) -> memoryview:
+        """One encoded image of `size` bytes, without a copy."""
+        start = self._encoded_from + slot * ENCODED_ROOM_BYTES
+        return memoryview(self._map)[start : start + size]
+
+    def trim_encoded(self, slot: int, size: int) -> None:
+        """Gives back what an encoded image of `size` bytes took beyond `KEPT_BYTES`."""
+        if size > KEPT_BYTES:
+            start = self._encoded_from + slot * ENCODED_ROOM_BYTES + KEPT_BYTES
+            self._map.madvise(mmap.MADV_REMOVE, start, _whole_pages(size - KEPT_BYTES))
+
+    def batch(self, first: int, count: int, errors: Mapping[int, ImageError] = _NONE) -> HostBatch:
+        """`count` decoded images from slot `first` on, where they lie."""
+        return HostBatch(first, self.tensor[first : first + count], errors)
+
+
+def _attach(fd: Any, count: int, side_px: int, name: str) -> Slots:
+    return Slots(count, side_px, name=name, fd=fd.detach())
+
+
+def _whole_pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

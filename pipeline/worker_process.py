@@ -1,0 +1,156 @@
+"""One worker, seen from the replica: its DataLoader, its pipe, and the chunks in its hands."""
+
+import multiprocessing
+import os
+import select
+import signal
+import sys
+import threading
+import time
+import types
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import Pipe, forkserver
+from pathlib import Path
+from typing import Any, Final
+
+from torch.utils.data import DataLoader
+
+from pipeline.config import CHUNKS_PER_WORKER
+from pipeline.records import HostBatch, Transform
+from pipeline.slots import Slots
+from pipeline.task import Task
+from pipeline.worker import DecodedChunk, Job, Jobs, WorkerReady
+
+_SEMAPHORES: Final = "darkroom"
+
+_starting = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Images handed to a worker together, in adjacent slots."""
+
+    first: int
+    tasks: list[Task]
+    max_pixels: int
+
+    @property
+    def job(self) -> Job:
+        """What the worker is sent: the bytes themselves lie in the slots."""
+        return Job(self.first, tuple(len(task.image.data) for task in self.tasks), self.max_pixels)
+
+
+class WorkerProcess:
+    """A decoder process and the persistent DataLoader that runs it. Its owner guards it by a lock."""
+
+    def __init__(self, slots: Slots, transform: Transform, *, pin_memory: bool) -> None:
+        self.chunks: deque[Chunk] = deque()  # the oldest first: the one that it works on
+        self.pid, self.pidfd = 0, -1
+        self.thread: threading.Thread  # of its owner: the one that takes its records
+        self._reader, self._writer = Pipe(duplex=False)
+        self._loader: DataLoader[Any] = DataLoader(
+            Jobs(self._reader, slots, transform),
+            batch_size=None,
+            num_workers=1,
+            prefetch_factor=CHUNKS_PER_WORKER + 2,  # more than it can have in hand: it never waits for an index
+            multiprocessing_context="forkserver",
+            persistent_workers=True,
+            pin_memory=pin_memory,
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has reported for duty."""
+        return self.pid > 0
+
+    @property
+    def bytes_in_hand(self) -> int:
+        """Encoded bytes handed out to it and not yet decoded."""
+        return sum(len(task.image.data) for chunk in self.chunks for task in chunk.tasks)
+
+    def records(self) -> Iterator[WorkerReady | HostBatch]:
+        """Starts the process and yields what comes from it, until it is asked to end.
+
+        Raises:
+            RuntimeError: by DataLoader, the process has died; up to 5 s later.
+        """
+        with _starting, _without_main(), _named_semaphores():
+            # Preloaded, so that every worker shares one import of torch and Pillow; forked from a process without
+            # threads, CUDA or gRPC: never from Ray's.
+            forkserver.set_forkserver_preload(["pipeline.worker"])
+            iterator = iter(self._loader)
+        self._reader.close()  # now the worker alone reads: its death breaks the pipe
+        for record in iterator:
+            yield record.pin_memory() if isinstance(record, DecodedChunk) else record
+        del iterator, self._loader  # a DataLoader ends its workers when it is dropped
+
+    def is_ready(self, pid: int) -> None:
+        """It has reported for duty."""
+        self.pid, self.pidfd = pid, os.pidfd_open(pid)
+
+    def hand_out(self, chunk: Chunk) -> None:
+        """Sends it a chunk: a few hundred bytes, which never fill the pipe."""
+        self.chunks.append(chunk)
+        now = time.perf_counter()
+        for task in chunk.tasks:
+            task.handed_out_at = now
+        with suppress(OSError):  # it has just died: the watch will find the chunk here
+            self._writer.send(chunk.job)
+
+    def ask_to_end(self) -> None:
+        """Tells it to end after the chunks it has."""
+        with suppress(OSError):
+            self._writer.send(None)
+
+    def end(self, deadline: float) -> None:
+        """Waits for its end until `deadline` (of `time.monotonic`), then kills it."""
+        self._writer.close()
+        if self.ready:
+            poll = select.poll()
+            poll.register(self.pidfd, select.POLLIN)
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1e3):
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            os.close(self.pidfd)
+
+
+def remove_orphaned_semaphores() -> None:
+    """Removes what a killed process has left in /dev/shm: the semaphores of its DataLoaders' queues.
+
+    Python's resource tracker would do it, but Ray kills it together with the replica.
+    """
+    for path in Path("/dev/shm").glob(f"sem.{_SEMAPHORES}-*"):  # noqa: S108 - where glibc keeps semaphores
+        pid = path.name.split("-")[1]
+        if not Path("/proc", pid).exists():
+            with suppress(OSError):  # another engine was quicker; or it is another user's
+                path.unlink()
+
+
+@contextmanager
+def _named_semaphores() -> Iterator[None]:
+    """Has multiprocessing put this process's id into the names of its semaphores."""
+    settings = vars(multiprocessing.current_process())["_config"]
+    before = settings["semprefix"]
+    settings["semprefix"] = f"/{_SEMAPHORES}-{os.getpid()}"
+    try:
+        yield
+    finally:
+        settings["semprefix"] = before
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Hides the main module, which multiprocessing would import again in every worker.
+
+    Under Ray that is Ray's own `default_worker.py` (57 MB and 0.45 s a worker); in a script without
+    `if __name__ == "__main__":` it is the script, which would start workers in turn.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -1,0 +1,1 @@
+"""The suite: real workers, real Ray Serve on loopback, real photographs."""

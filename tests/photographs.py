@@ -1,0 +1,217 @@
+"""Real photographs, and every kind of file that people make of them.
+
+The photographs come out of the installed wheels of scikit-image and scikit-learn; nothing is downloaded. All are
+upright RGB images:
+
+    photograph("cat")           the picture, PIL.Image.Image; `NAMES` lists all of them
+    jpeg(image), png(image), webp(image)
+                                the picture as a file, bytes; options go to Pillow's `save`
+    with_orientation(image, 6)  a file that says how to hold it, EXIF 1 to 8; upright, it is `image` again
+    phone_jpeg()                4000 x 3000, as a telephone makes them
+    slow_png()                  49 megapixels in few bytes: its decoding takes so long that one can act meanwhile
+
+    ODD_BUT_GOOD                files of the cat that must give a prediction: CMYK, palettes, 16 bits, animations, ...
+    BAD                         files that must be rejected, each with the class of its error
+"""
+
+import functools
+import io
+import struct
+import zlib
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.Image import Transpose
+
+from pipeline.errors import EmptyImage, ImageError, TooManyPixels, UndecodableImage, UnsupportedFormat
+
+_FILES = {
+    "cat": ("scikit-image", "skimage/data/chelsea.png"),
+    "espresso": ("scikit-image", "skimage/data/coffee.png"),
+    "astronaut": ("scikit-image", "skimage/data/astronaut.png"),
+    "rocket": ("scikit-image", "skimage/data/rocket.jpg"),
+    "temple": ("scikit-learn", "sklearn/datasets/images/china.jpg"),
+    "flower": ("scikit-learn", "sklearn/datasets/images/flower.jpg"),
+}
+
+NAMES = tuple(_FILES)
+"""What `photograph` knows."""
+
+_ORIENTATION_TAG = 0x0112
+_AS_STORED = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_90,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_270,
+}
+"""How a camera that is held so stores an upright scene: the inverse of what a viewer does."""
+
+
+def original(name: str) -> bytes:
+    """The file as it lies in its wheel: a PNG, or a JPEG from a camera."""
+    package, path = _FILES[name]
+    return Path(str(distribution(package).locate_file(path))).read_bytes()
+
+
+@functools.cache
+def photograph(name: str) -> Image.Image:
+    """The picture, upright, RGB. Shared by all tests: do not draw on it."""
+    return Image.open(io.BytesIO(original(name))).convert("RGB")
+
+
+def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    """The picture as a file of that format, one of Pillow's."""
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def jpeg(image: Image.Image, **options: Any) -> bytes:
+    """The picture as a JPEG, e.g. `quality=90`, `progressive=True`."""
+    return encoded(image, "JPEG", **{"quality": 90, **options})
+
+
+def png(image: Image.Image, **options: Any) -> bytes:
+    """The picture as a PNG: without loss."""
+    return encoded(image, "PNG", **options)
+
+
+def webp(image: Image.Image, **options: Any) -> bytes:
+    """The picture as a WebP, e.g. `lossless=True`."""
+    return encoded(image, "WEBP", **options)
+
+
+def with_orientation(image: Image.Image, orientation: int, file_format: str = "JPEG") -> bytes:
+    """A file whose pixels lie as a camera stores them that is held that way; upright, the picture is `image`."""
+    exif = Image.Exif()
+    exif[_ORIENTATION_TAG] = orientation
+    stored = image.transpose(_AS_STORED[orientation]) if orientation in _AS_STORED else image
+    lossless = {"lossless": True} if file_format == "WEBP" else {}
+    return encoded(stored, file_format, exif=exif, **lossless)
+
+
+@functools.cache
+def phone_jpeg(name: str = "cat") -> bytes:
+    """A photograph at 4000 x 3000, as a telephone makes them."""
+    return jpeg(photograph(name).resize((4000, 3000), Image.Resampling.LANCZOS))
+
+
+@functools.cache
+def slow_png() -> bytes:
+    """7000 x 7000 in 0.7 MB: decoding takes long enough to act meanwhile."""
+    return png(Image.new("RGB", (7000, 7000), "teal"), compress_level=1)
+
+
+# ---- files that Pillow does not write -------------------------------------------------------------------------------
+
+_GREY, _RGB = 0, 2  # colour types of PNG
+
+_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""x, y, step in x, step in y of the seven passes of an interlaced PNG."""
+
+
+def png_file(
+    size: tuple[int, int], rows: bytes, *, depth: int = 8, colour: int = _RGB, interlaced: bool = False
+) -> bytes:
+    """A PNG made by hand: `rows` are its filtered rows, whatever its header announces."""
+    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlaced)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in chunks)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _rows(pixels: NDArray[Any]) -> bytes:
+    """Unfiltered rows: a zero before each."""
+    return b"".join(b"\0" + row.tobytes() for row in pixels)
+
+
+def interlaced_png(image: Image.Image) -> bytes:
+    """The picture in the seven passes of Adam7."""
+    pixels = np.asarray(image)
+    passes = (_rows(pixels[y::down, x::across]) for x, y, across, down in _ADAM7)
+    return png_file(image.size, b"".join(passes), interlaced=True)
+
+
+def png_16_bit(image: Image.Image) -> bytes:
+    """The picture with 16 bits a channel, grey or RGB: 257 times the value of 8 bits, so that white stays white."""
+    colour = _GREY if image.mode == "L" else _RGB
+    return png_file(image.size, _rows((np.asarray(image).astype(">u2") * 257).astype(">u2")), depth=16, colour=colour)
+
+
+def _with_corrupt_exif(image: Image.Image) -> bytes:
+    """An APP1 segment whose directory points past its end."""
+    body = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\xff\xff\xff\x7f\xff\xff\xff\x7f" * 3
+    segment = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
+    file = jpeg(image)
+    return file[:2] + segment + file[2:]
+
+
+def _palette_with_transparency(image: Image.Image) -> bytes:
+    return png(image.quantize(64), transparency=bytes(range(64)))
+
+
+def _odd_but_good(image: Image.Image) -> dict[str, bytes]:
+    grey, others = image.convert("L"), [image.transpose(Transpose.FLIP_LEFT_RIGHT)]
+    return {
+        "jpeg progressive": jpeg(image, progressive=True),
+        "jpeg grey": jpeg(grey),
+        "jpeg cmyk": jpeg(image.convert("CMYK")),
+        "jpeg of two pictures": encoded(image, "MPO", save_all=True, append_images=others, quality=90),
+        "jpeg with corrupt exif": _with_corrupt_exif(image),
+        "jpeg with bytes behind it": jpeg(image) + b"\0" * 1000,
+        "png palette": png(image.quantize(256)),
+        "png palette with transparency": _palette_with_transparency(image),
+        "png grey 16 bit": png_16_bit(grey),
+        "png rgb 16 bit": png_16_bit(image),
+        "png grey with alpha": png(image.convert("LA")),
+        "png rgb with alpha": png(image.convert("RGBA")),
+        "png 1 bit": png(image.convert("1")),
+        "png interlaced": interlaced_png(image),
+        "png animated": png(image, save_all=True, append_images=others),
+        "png with corrupt exif": png(image, exif=b"Exif\0\0this is no directory"),
+        "webp with corrupt exif": webp(image, quality=90, exif=b"Exif\0\0this is no directory"),
+        "webp lossy": webp(image, quality=90),
+        "webp lossless": webp(image, lossless=True),
+        "webp with alpha": webp(image.convert("RGBA"), quality=90),
+        "webp animated": webp(image, save_all=True, append_images=others, quality=90),
+    }
+
+
+def _bad(image: Image.Image) -> dict[str, tuple[bytes, type[ImageError]]]:
+    files = {"jpeg": jpeg(image), "png": png(image), "webp": webp(image)}
+    truncated = {f"{kind} truncated": (file[: len(file) // 2], UndecodableImage) for kind, file in files.items()}
+    headless = {f"{kind} with a damaged header": (_headless(file), UndecodableImage) for kind, file in files.items()}
+    return {
+        "empty": (b"", EmptyImage),
+        "text": (b"Not an image: a letter to the editor, of a few dozen bytes.\n", UnsupportedFormat),
+        "html": (b"<!doctype html><title>404 Not Found</title><p>There is no picture here.", UnsupportedFormat),
+        "tiff": (encoded(image, "TIFF"), UnsupportedFormat),
+        "gif": (encoded(image, "GIF"), UnsupportedFormat),
+        "avif": (encoded(image, "AVIF"), UnsupportedFormat),
+        **truncated,
+        **headless,
+        "png without a pixel": (png_file((0, 0), b""), UndecodableImage),
+        "png bomb": (png_file((50_000, 50_000), b""), TooManyPixels),
+    }
+
+
+def _headless(file: bytes) -> bytes:
+    """Its first twenty bytes, which say what it is, and then nothing that makes sense."""
+    return file[:20] + b"\xa5" * 200
+
+
+ODD_BUT_GOOD: dict[str, bytes] = _odd_but_good(photograph("cat"))
+"""Files of the cat that must be predicted, by what is odd about them."""
+
+BAD: dict[str, tuple[bytes, type[ImageError]]] = _bad(photograph("cat"))
+"""Files that must be rejected when JPEG, PNG and WEBP are served, by what is wrong; each with its class of error."""

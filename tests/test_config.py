@@ -1,0 +1,94 @@
+"""What an engine is told."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.config import ENCODED_ROOM_BYTES, Limits, PipelineConfig
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"batch_sizes": []}, r"batch_sizes: \[\] must rise from 1 or more, e\.g\. \[1, 2, 4, 8\]"),
+    ({"batch_sizes": [0, 1]}, r"batch_sizes: \[0, 1\] must rise from 1"),
+    ({"batch_sizes": [4, 2]}, r"batch_sizes: \[4, 2\] must rise"),
+    ({"batch_sizes": [2, 2]}, r"batch_sizes: \[2, 2\] must rise"),
+    ({"formats": []}, r"formats: \[\] serves nothing; write at least one, e\.g\. \[JPEG\]"),
+    ({"slots": 63}, r"slots: 63 do not hold two batches of 32.*write slots: 64 or more, or smaller batch_sizes"),
+    ({"resize_px": 223, "crop_px": 224}, r"crop_px: 224 is larger than resize_px: 223; write it smaller"),
+    ({"std": (0.2, 0.0, 0.2)}, r"std: \[0\.2, 0\.0, 0\.2\] divides; every number must be above 0"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), REFUSED, ids=lambda value: str(value)[:40])
+def test_settings_that_do_not_fit_together_are_refused(settings: dict[str, Any], message: str) -> None:
+    """The message names the key, the value, and what to write."""
+    with pytest.raises(ValidationError, match=message):
+        PipelineConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"batch_sizes": [1]}, {"slots": 64}, {"resize_px": 224, "crop_px": 224}, {"crop_px": 300}, {"slots": 8192}],
+    ids=str,
+)
+def test_settings_at_the_edge_are_accepted(settings: dict[str, Any]) -> None:
+    assert PipelineConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"workers": 0}, "workers"),
+        ({"threads": 0}, "threads"),
+        ({"slots": 8193}, "slots"),
+        ({"max_top_k": 0}, "max_top_k"),
+        ({"resize_px": 0}, "resize_px"),
+        ({"crop_px": 0}, "crop_px"),
+        ({"formats": ["TIFF"]}, "formats"),
+        ({"device": "gpu"}, "device"),
+        ({"dtype": "int8"}, "dtype"),
+        ({"decode": "slow"}, "decode"),
+        ({"interpolation": "box"}, "interpolation"),
+        ({"mean": (0.5,)}, "mean"),
+        ({"batchsizes": [1]}, "batchsizes"),
+    ],
+    ids=str,
+)
+def test_single_settings_out_of_range_are_refused_by_name(settings: dict[str, Any], key: str) -> None:
+    """Unknown keys too: a typing error is not a default."""
+    with pytest.raises(ValidationError, match=rf"(?m)^{key}\b"):
+        PipelineConfig(**settings)
+
+
+@pytest.mark.parametrize("key", ["max_batch_size", "max_image_bytes", "max_image_pixels"])
+def test_limits_begin_at_one(key: str) -> None:
+    assert Limits(**{key: 1})
+    with pytest.raises(ValidationError, match=rf"(?m)^{key}\n"):
+        Limits(**{key: 0})
+
+
+def test_no_image_is_allowed_to_be_larger_than_its_room() -> None:
+    assert Limits(max_image_bytes=ENCODED_ROOM_BYTES)
+    with pytest.raises(ValidationError, match=r"(?m)^max_image_bytes\n"):
+        Limits(max_image_bytes=ENCODED_ROOM_BYTES + 1)
+
+
+def test_unknown_limits_are_refused() -> None:
+    with pytest.raises(ValidationError, match=r"(?m)^max_images\n"):
+        Limits.model_validate({"max_images": 4})
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        PipelineConfig().slots = 512  # type: ignore[misc]
+    with pytest.raises(ValidationError, match="frozen"):
+        Limits().max_batch_size = 1  # type: ignore[misc]
+
+
+def test_a_batch_may_be_as_large_as_the_largest_size() -> None:
+    config = PipelineConfig(batch_sizes=(1, 8))
+    assert config.largest_batch == 8
+    config.check_limits(Limits(max_batch_size=8))
+    message = r"max_batch_size: 9 is above the largest of batch_sizes, 8; write max_batch_size: 8 or less, or add 9"
+    with pytest.raises(ValueError, match=message):
+        config.check_limits(Limits(max_batch_size=9))

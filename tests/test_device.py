@@ -1,0 +1,200 @@
+"""What computes: one set of rules for the CPU and for CUDA."""
+
+import os
+from contextlib import suppress
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.device import CpuDevice, CudaDevice, Device, collect, open_device
+from pipeline.errors import DeviceFailure
+from pipeline.model import Classifier
+from pipeline.records import HostBatch
+from pipeline.slots import Slots
+
+SIDE, CLASSES = 16, 7
+NEAR = 5e-3
+"""CUDA multiplies in TF32. Scores of two images differ by far more, `test_images_can_be_told_apart` says."""
+
+SIZES = (1, 2, 4, 8)
+
+no_cuda = pytest.mark.skipif(
+    not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1",
+    reason="this process sees no CUDA device; FAIL_WITHOUT_CUDA=1 makes that a failure",
+)
+KINDS = ["cpu", pytest.param("cuda", marks=no_cuda)]
+
+
+def classifier(top_k: int = CLASSES) -> Classifier:
+    """A small model in which every pixel counts, the same each time."""
+    torch.manual_seed(3)
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4 * 4, CLASSES))
+    return Classifier(backbone.eval(), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1), torch.float32, top_k)
+
+
+def opened(kind: str, top_k: int = CLASSES) -> Device:
+    device = open_device(kind, classifier(top_k), batch_sizes=SIZES, side_px=SIDE, threads=1)
+    device.warm_up()
+    return device
+
+
+def noise(images: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (images, SIDE, SIDE, 3), dtype=torch.uint8, generator=generator)
+
+
+def expected(pixels: Tensor) -> Tensor:
+    """float32 [n, classes]: the softmax of every class, in the order of classes, one image after another."""
+    rows = []
+    with torch.inference_mode():
+        for image in pixels:
+            scores, classes = classifier()(image[None])
+            rows.append(torch.empty_like(scores).scatter_(1, classes, scores))
+    return torch.cat(rows)
+
+
+def answered(device: Device, batches: list[HostBatch]) -> Tensor:
+    """The same from the device."""
+    return in_order_of_classes(*collect(device.launch(batches)))
+
+
+def in_order_of_classes(scores: list[list[float]], classes: list[list[int]]) -> Tensor:
+    return torch.empty(len(scores), CLASSES).scatter_(1, torch.tensor(classes), torch.tensor(scores))
+
+
+def test_images_can_be_told_apart() -> None:
+    """The answer of one image is never near enough to that of another to be taken for it."""
+    rows = expected(torch.cat([noise(8, seed) for seed in range(20)]))
+    distances = torch.cdist(rows, rows, p=float("inf")) + torch.eye(len(rows))
+    assert distances.min() > 4 * NEAR
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("images", range(1, 9))
+def test_a_batch_of_any_size_is_answered(kind: str, images: int) -> None:
+    """Also of sizes between those that were warmed: what pads a batch is never seen."""
+    pixels = noise(images)
+    got = answered(opened(kind), [HostBatch(0, pixels)])
+    torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pieces_are_answered_in_their_order(kind: str) -> None:
+    """Several pieces of memory make one batch."""
+    pixels = noise(8)
+    pieces = [HostBatch(5, pixels[5:8]), HostBatch(0, pixels[0:1]), HostBatch(2, pixels[2:4])]
+    got = answered(opened(kind), pieces)
+    torch.testing.assert_close(got, expected(pixels[[5, 6, 7, 0, 2, 3]]), atol=NEAR, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_smaller_batch_after_a_larger_is_its_own(kind: str) -> None:
+    """Nothing of what lay on the device before is seen, batch after batch."""
+    device = opened(kind)
+    for turn, images in enumerate((8, 1, 5, 3, 8, 2)):
+        pixels = noise(images, seed=turn)
+        got = answered(device, [HostBatch(0, pixels)])
+        torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_the_best_classes_come_back(kind: str) -> None:
+    pixels = noise(3)
+    scores, classes = collect(opened(kind, top_k=2).launch([HostBatch(0, pixels)]))
+    best = expected(pixels).topk(2)
+    assert classes == best.indices.tolist()
+    torch.testing.assert_close(torch.tensor(scores), best.values, atol=NEAR, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_many_batches_as_are_allowed_wait_on_the_device(kind: str) -> None:
+    """Those ahead of the one in work keep their answers apart, whichever is collected."""
+    device = opened(kind)
+    for turn in range(4):
+        batches = [noise(4, seed=10 * turn + n) for n in range(1 + device.ahead)]
+        launched = [device.launch([HostBatch(0, pixels)]) for pixels in batches]
+        for pixels, batch in zip(batches, launched, strict=True):
+            got = in_order_of_classes(*collect(batch))
+            torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_slots_are_read_where_they_lie(kind: str) -> None:
+    """Page-locked on CUDA, which reads them without a copy between; and free again afterwards."""
+    device, slots = opened(kind), Slots(8, SIDE)
+    unlock = device.page_lock(slots.tensor)
+    try:
+        assert slots.batch(2, 3).pixels.is_pinned() == (kind == "cuda")
+        slots.pixels[:] = noise(8).numpy()
+        got = answered(device, [slots.batch(2, 3)])
+    finally:
+        unlock()
+    torch.testing.assert_close(got, expected(noise(8)[2:5]), atol=NEAR, rtol=0)
+    assert not slots.tensor.is_pinned()
+
+
+@no_cuda
+def test_nothing_is_read_before_it_has_been_copied() -> None:
+    """The hazard in the docstring of `device.py`: slots and staging buffers that are refilled while they are read.
+
+    Every batch lies in the same page-locked slots and differs from the one before it. They are refilled as soon as
+    `collect` returns, while the device is kept busy enough for a copy that was not waited for to come too late.
+    """
+    device = opened("cuda")
+    assert isinstance(device, CudaDevice)
+    slots = Slots(16, SIDE)
+    unlock = device.page_lock(slots.tensor)
+    busy = torch.zeros(4096, 4096, device="cuda")
+    try:
+        for turn in range(50):
+            halves = [noise(8, seed=2 * turn), noise(8, seed=2 * turn + 1)]
+            launched = []
+            for half, pixels in enumerate(halves):
+                slots.tensor[8 * half : 8 * half + 8] = pixels
+                with torch.cuda.stream(device._copies if turn % 2 else device._kernels):
+                    busy @ busy
+                launched.append(device.launch([slots.batch(8 * half, 8)]))
+            for half, batch in enumerate(launched):
+                got = in_order_of_classes(*collect(batch))
+                slots.tensor[8 * half : 8 * half + 8] = 255
+                torch.testing.assert_close(got, expected(halves[half]), atol=NEAR, rtol=0)
+    finally:
+        unlock()
+
+
+@no_cuda
+def test_memory_that_cannot_be_locked_is_reported() -> None:
+    """Locked twice, it is refused with CUDA's own code."""
+    device, slots = opened("cuda"), Slots(1, SIDE)
+    unlock = device.page_lock(slots.tensor)
+    try:
+        with pytest.raises(DeviceFailure, match=rf"^cudaHostRegister of {SIDE * SIDE * 3} bytes failed with code \d+"):
+            device.page_lock(slots.tensor)
+    finally:
+        unlock()
+        with suppress(RuntimeError):  # CUDA reports its last error again with the next kernel, whosever that is
+            torch.zeros(1, device="cuda").add(1).cpu()
+
+
+def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to write instead."""
+    if torch.cuda.is_available():
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        DeviceFailure, match=r"^device: cuda was asked for, but .* sees no CUDA device; write auto or cpu$"
+    ):
+        open_device("cuda", classifier(), batch_sizes=SIZES, side_px=SIDE, threads=1)
+
+
+def test_every_size_is_warmed() -> None:
+    """On the CPU once, with the number of threads that was asked for."""
+    seen: list[tuple[int, int]] = []
+    model = classifier()
+    model.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), torch.get_num_threads())))
+    before = torch.get_num_threads()
+    try:
+        CpuDevice(model, SIZES, SIDE, threads=1).warm_up()
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [(size, 1) for size in SIZES]

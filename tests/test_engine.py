@@ -1,0 +1,387 @@
+"""The whole path: encoded images in, outcomes out, in order."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from textwrap import dedent
+
+import psutil
+import pytest
+import torch
+from PIL import Image
+from torchvision import models
+
+from pipeline.config import Limits, PipelineConfig
+from pipeline.engine import Engine
+from pipeline.errors import (
+    DeviceFailure,
+    EmptyImage,
+    EngineClosed,
+    ImageTooLarge,
+    InvalidModel,
+    TooManyPixels,
+    WorkerFailure,
+)
+from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
+from tests.conftest import PIPELINE
+from tests.photographs import BAD, NAMES, ODD_BUT_GOOD, jpeg, original, phone_jpeg, photograph, png, slow_png, webp
+from tests.test_slots import SHM, memfds
+from tests.waiting import PATIENCE_S, until
+
+SMALL = PipelineConfig(device="cpu", workers=1, threads=1, batch_sizes=(1, 2), slots=8)
+SMALL_LIMITS = Limits(max_batch_size=2)
+CAT = jpeg(photograph("cat"))
+
+
+@pytest.fixture(scope="module")
+def exact() -> Iterator[Engine]:
+    """Like the shared engine, in `exact` mode."""
+    with Engine(PIPELINE.model_copy(update={"decode": "exact"})) as engine:
+        yield engine
+
+
+@pytest.fixture
+def small() -> Iterator[Engine]:
+    """An engine of one worker that a test may close or break; not started."""
+    engine = Engine(SMALL, SMALL_LIMITS)
+    yield engine
+    engine.close()
+
+
+@cache
+def reference() -> torch.nn.Module:
+    """The model as torchvision gives it."""
+    model: torch.nn.Module = models.mobilenet_v2(weights="IMAGENET1K_V1").eval()
+    return model
+
+
+def by_torchvision(image: Image.Image) -> torch.Tensor:
+    """float32 [1000]: the scores of every class, by torchvision alone."""
+    with torch.inference_mode():
+        batch = models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(image.convert("RGB"))[None]
+        scores: torch.Tensor = reference()(batch).softmax(1)[0]
+    return scores
+
+
+def scores(outcome: Outcome) -> torch.Tensor:
+    """float32 [1000]: the scores of every class, in their order."""
+    assert isinstance(outcome, Prediction)
+    assert len(outcome.labels) == len(outcome.indices) == len(outcome.scores) == 1000
+    return torch.empty(1000).scatter_(0, torch.tensor(outcome.indices), torch.tensor(outcome.scores))
+
+
+def kinds(outcomes: list[Outcome]) -> list[type]:
+    return [type(outcome.error) if isinstance(outcome, Rejection) else Prediction for outcome in outcomes]
+
+
+# ---- answers --------------------------------------------------------------------------------------------------------
+
+
+def test_outcomes_are_complete_and_in_order(engine: Engine) -> None:
+    """One hundred images, good, odd and bad: each position has the outcome that its image has alone."""
+    files = {**{name: (file, Prediction) for name, file in ODD_BUT_GOOD.items()}, **BAD}
+    files |= {name: (original(name), Prediction) for name in NAMES}
+    names = [[*files][n * n * n % len(files)] for n in range(100)]
+    outcomes = engine.infer([files[name][0] for name in names])
+    assert kinds(outcomes) == [files[name][1] for name in names]
+    best = {name: outcome.labels[0] for name, outcome in zip(names, outcomes, strict=True) if name in NAMES}  # type: ignore[union-attr]
+    assert best == {name: engine.labels[int(by_torchvision(photograph(name)).argmax())] for name in best}
+
+
+@pytest.mark.parametrize("neighbours", [0, 6, 31], ids=["alone", "in 7", "in 32"])
+def test_exact_scores_are_torchvisions_in_any_company(exact: Engine, neighbours: int) -> None:
+    """All 1000 of them, whatever batch the image travels in, and wherever in it."""
+    others = [jpeg(photograph(NAMES[n % len(NAMES)]).rotate(n)) for n in range(neighbours)]
+    for turn, name in enumerate(NAMES):
+        at = turn * neighbours // len(NAMES)
+        outcome = exact.infer([*others[:at], png(photograph(name)), *others[at:]])[at]
+        torch.testing.assert_close(scores(outcome), by_torchvision(photograph(name)), atol=1e-3, rtol=0)
+
+
+def test_the_labels_are_the_weights_own(engine: Engine) -> None:
+    (outcome,) = engine.infer([CAT])
+    assert isinstance(outcome, Prediction)
+    assert outcome.labels[0] in ("Egyptian cat", "tabby", "tiger cat")
+    assert [engine.labels[index] for index in outcome.indices] == [*outcome.labels]
+    assert [*outcome.scores] == sorted(outcome.scores, reverse=True)
+    assert sum(outcome.scores) == pytest.approx(1, abs=1e-4)
+
+
+def test_fast_changes_scores_a_little_and_no_first_class(
+    engine: Engine, exact: Engine, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    """On every photograph as it is, at twice its size, and as a telephone takes it. With -s it says the change."""
+    files = {name: original(name) for name in NAMES}
+    files |= {f"{name}, twice": jpeg(photograph(name).resize((1280, 854))) for name in NAMES}
+    files |= {f"{name}, 4000 x 3000": phone_jpeg(name) for name in NAMES}
+    changes = {}
+    for name, one, other in zip(files, engine.infer([*files.values()]), exact.infer([*files.values()]), strict=True):
+        assert scores(one).argmax() == scores(other).argmax(), name
+        changes[name] = float((scores(one) - scores(other)).abs().max())
+    largest = max(changes, key=lambda name: changes[name])
+    record_testsuite_property("largest change of a score, fast against exact", f"{changes[largest]:.4f} ({largest})")
+    sys.stdout.write(f"\nlargest change of a score, fast against exact: {changes[largest]:.4f} ({largest})\n")
+    assert changes[largest] < 0.1
+
+
+def test_timings_say_where_the_time_went(engine: Engine) -> None:
+    """Stages follow each other, and together they are not longer than the call."""
+    (outcome,) = engine.infer([phone_jpeg()])
+    timings = outcome.timings
+    assert timings.decode_s > 0
+    assert timings.device_s > 0
+    assert min(timings.queue_s, timings.wait_s) >= 0
+
+
+def test_no_images_have_no_outcomes(engine: Engine) -> None:
+    assert engine.infer([]) == []
+
+
+def test_many_requests_are_submitted_at_once(engine: Engine) -> None:
+    """Each has a future of its own; one that is empty or cancelled leaves the others."""
+    requests = [[EncodedImage(CAT)] * n for n in (3, 0, 1, 2)]
+    futures = engine.submit(iter(requests))
+    futures[3].cancel()
+    assert [len(future.result(PATIENCE_S)) for future in futures[:3]] == [3, 0, 1]
+
+
+def test_many_threads_may_ask(engine: Engine) -> None:
+    files = [jpeg(photograph(name)) for name in NAMES]
+    expected, got = engine.infer(files), dict[int, list[Outcome]]()
+
+    def ask(number: int) -> None:
+        got[number] = engine.infer(files[number:] + files[:number])
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(files))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    first = [outcome.labels[0] for outcome in expected if isinstance(outcome, Prediction)]
+    for number in range(len(files)):
+        assert [outcome.labels[0] for outcome in got[number] if isinstance(outcome, Prediction)] == (
+            first[number:] + first[:number]
+        )
+
+
+# ---- limits ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(exact: Engine) -> Iterator[Engine]:
+    """An engine whose limits a test may change."""
+    yield exact
+    exact.limits = Limits()
+
+
+def test_limits_change_while_it_runs(limited: Engine) -> None:
+    """Each is exact: as much as the limit passes, one more does not."""
+    pixels = photograph("cat").width * photograph("cat").height
+    assert kinds(limited.infer([CAT])) == [Prediction]
+    limited.limits = Limits(max_image_bytes=len(CAT), max_image_pixels=pixels, max_batch_size=1)
+    assert kinds(limited.infer([CAT, CAT + b"\0", b""])) == [Prediction, ImageTooLarge, EmptyImage]
+    limited.limits = Limits(max_image_pixels=pixels - 1)
+    assert kinds(limited.infer([CAT, CAT + b"\0"])) == [TooManyPixels] * 2
+
+
+def test_a_rejection_by_size_names_value_and_limit(limited: Engine) -> None:
+    limited.limits = Limits(max_image_bytes=100)
+    (outcome,) = limited.infer([b"x" * 101])
+    assert isinstance(outcome, Rejection)
+    assert str(outcome.error) == "the image has 101 bytes; the limit is 100"
+
+
+def test_limits_that_are_refused_change_nothing(limited: Engine) -> None:
+    with pytest.raises(ValueError, match=r"max_batch_size: 33 is above the largest"):
+        limited.limits = Limits(max_batch_size=33, max_image_bytes=1)
+    assert limited.limits == Limits()
+    assert kinds(limited.infer([CAT])) == [Prediction]
+
+
+def test_limits_above_the_configuration_are_refused_before_anything_starts() -> None:
+    with pytest.raises(ValueError, match=r"max_batch_size: 32 is above the largest of batch_sizes, 2"):
+        Engine(SMALL)
+
+
+def test_limits_below_the_warm_up_image_do_not_keep_it_from_starting() -> None:
+    """However small the images are that it admits."""
+    with Engine(SMALL, Limits(max_batch_size=1, max_image_bytes=1, max_image_pixels=1)) as engine:
+        assert kinds(engine.infer([CAT])) == [ImageTooLarge]
+        engine.limits = Limits(max_batch_size=1, max_image_pixels=1)
+        assert kinds(engine.infer([CAT])) == [TooManyPixels]
+
+
+def test_limits_set_before_the_start_hold(small: Engine) -> None:
+    small.limits = Limits(max_batch_size=2, max_image_bytes=10)
+    assert kinds(small.infer([CAT])) == [ImageTooLarge]
+
+
+# ---- start and close ------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_started_answers_nothing(small: Engine) -> None:
+    """But `infer`, which starts it."""
+    with pytest.raises(EngineClosed, match="not running"):
+        small.submit([[EncodedImage(CAT)]])
+    with pytest.raises(EngineClosed, match="not running"):
+        small.check()
+    assert kinds(small.infer([CAT])) == [Prediction]
+    small.check()
+    small.start()
+    assert len(small.worker_pids) == 1
+
+
+def test_close_may_be_called_twice_and_ends_everything(small: Engine) -> None:
+    """Workers, shared memory and semaphores are gone; nothing can be asked any more."""
+    names, maps = {*SHM.iterdir()}, memfds()
+    small.start()
+    pids = small.worker_pids
+    small.close()
+    small.close()
+    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    until(lambda: {*SHM.iterdir()} <= names)
+    for ask in (small.start, small.check, lambda: small.infer([CAT]), lambda: small.submit([])):
+        with pytest.raises(EngineClosed):
+            ask()
+    del small._feeder, small._loader, small._unlock_pages
+    until(lambda: gc.collect() >= 0 and memfds().keys() <= maps.keys())
+
+
+def test_close_leaves_no_request_without_an_end(small: Engine) -> None:
+    """Whatever stage its images were at, it is answered or failed."""
+    small.start()
+    futures = small.submit([[EncodedImage(slow_png())], *([EncodedImage(CAT)] * 3 for _ in range(20))])
+    small.close()
+    assert all(future.done() for future in futures)
+    assert any(isinstance(future.exception(), EngineClosed) for future in futures)
+
+
+def test_an_engine_closed_before_its_start_stays_closed(small: Engine) -> None:
+    small.close()
+    with pytest.raises(EngineClosed, match="was closed; make another"):
+        small.start()
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"), [({"weights": "V0"}, InvalidModel), ({"device": "cuda"}, DeviceFailure)], ids=str
+)
+def test_a_start_that_fails_leaves_nothing_running(settings: dict[str, str], error: type[Exception]) -> None:
+    if torch.cuda.is_available() and error is DeviceFailure:
+        pytest.skip("there is a CUDA device: asking for it is no fault")
+    processes, maps = psutil.Process().children(recursive=True), memfds()
+    engine = Engine(SMALL.model_copy(update=settings), SMALL_LIMITS)
+    with pytest.raises(error):
+        engine.start()
+    with pytest.raises(EngineClosed):
+        engine.check()
+    engine.close()
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= {child.pid for child in processes}
+    until(lambda: gc.collect() >= 0 and memfds().keys() <= maps.keys())
+
+
+def test_a_warm_up_without_an_answer_fails_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole path or no start: here the workers cannot read what they are sent."""
+    monkeypatch.setattr("pipeline.engine._blank", lambda *_: b"not an image")
+    engine = Engine(SMALL, SMALL_LIMITS)
+    with pytest.raises(WorkerFailure, match=r"warm-up image came back without a prediction: the image is none of JPEG"):
+        engine.start()
+    until(lambda: not engine.worker_pids)
+    engine.close()
+
+
+def test_a_model_that_fails_its_warm_up_fails_the_start(tmp_path: Path) -> None:
+    """Pictures of 1 x 1, which this model pools away to nothing."""
+    torch.save(models.squeezenet1_1().state_dict(), tmp_path / "weights.pth")
+    settings = {"model": "squeezenet1_1", "weights": str(tmp_path / "weights.pth"), "crop_px": 1, "resize_px": 1}
+    engine = Engine(SMALL.model_copy(update=settings), SMALL_LIMITS)
+    with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: "):
+        engine.start()
+    assert engine.worker_pids == []
+    with pytest.raises(EngineClosed):
+        engine.check()
+
+
+def test_sizes_that_are_left_open_follow_the_cores() -> None:
+    """On the CPU most are the model's; on CUDA all but one decode. What is set is kept."""
+    cores = len(os.sched_getaffinity(0))
+    cpu, cuda = Engine(PipelineConfig(device="cpu")), Engine(PipelineConfig(device="cuda"))
+    assert (cpu.workers, cpu.threads) == (max(1, cores // 8), max(1, cores - max(1, cores // 8)))
+    assert (cuda.workers, cuda.threads) == (max(1, cores - 1), 1)
+    assert (Engine(PIPELINE).workers, Engine(PIPELINE).threads) == (2, 1)
+
+
+def test_the_device_is_found_where_it_is_left_open() -> None:
+    assert Engine(PipelineConfig()).device == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+# ---- other processes ------------------------------------------------------------------------------------------------
+
+PROGRAM = dedent(
+    """
+    import sys
+    from pathlib import Path
+    from pipeline.config import Limits, PipelineConfig
+    from pipeline.engine import Engine
+
+    config = PipelineConfig(device="cpu", workers=2, threads=1, batch_sizes=(1, 2), slots=8)
+    engine = Engine(config, Limits(max_batch_size=2))
+    print(engine.infer([Path(path).read_bytes() for path in sys.argv[1:]])[0].labels[0], flush=True)
+    """
+)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A program of a user's, without `if __name__ == "__main__"`."""
+    (tmp_path / "cat.jpg").write_bytes(CAT)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return tmp_path / "program.py"
+
+
+def command(script: Path) -> list[str]:
+    return [sys.executable, "-W", "error", str(script), str(script.with_name("cat.jpg"))]
+
+
+@pytest.mark.parametrize("last_line", ["engine.close()", "pass"], ids=["closed", "not closed"])
+def test_a_plain_script_runs_once_and_ends(script: Path, last_line: str) -> None:
+    """Workers do not run it again; it says what it has to say, nothing else, and leaves nothing behind."""
+    names = {*SHM.iterdir()}
+    script.write_text(PROGRAM + last_line + "\n")
+    done = subprocess.run(command(script), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert not done.stderr
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == ["Egyptian cat"]
+    until(lambda: {*SHM.iterdir()} <= names)
+
+
+def test_workers_of_a_killed_process_end(script: Path) -> None:
+    """They see the end of their pipe; semaphores that nobody removes are swept by the next engine."""
+    script.write_text(PROGRAM + "import time; print(*engine.worker_pids, flush=True); time.sleep(600)\n")
+    owner = subprocess.Popen(command(script), stdout=subprocess.PIPE, text=True)
+    assert owner.stdout
+    with owner, owner.stdout as lines:
+        lines.readline()
+        workers = [psutil.Process(int(pid)) for pid in lines.readline().split()]
+        assert len(workers) == 2
+        for child in psutil.Process(owner.pid).children():
+            if "resource_tracker" in " ".join(child.cmdline()):
+                child.kill()  # as Ray does: it would remove the semaphores
+        owner.send_signal(signal.SIGKILL)
+    until(lambda: not any(worker.is_running() for worker in workers))
+    assert [*SHM.glob(f"sem.darkroom-{owner.pid}-*")]
+    with Engine(SMALL, SMALL_LIMITS):
+        assert not [*SHM.glob(f"sem.darkroom-{owner.pid}-*")]
+
+
+@pytest.mark.parametrize("file", [webp(photograph("cat")), png(photograph("cat"))], ids=["webp", "png"])
+@pytest.mark.parametrize("formats", [("WEBP", "PNG"), ("PNG", "WEBP")], ids=str)
+def test_any_format_may_be_the_first(file: bytes, formats: tuple[str, ...]) -> None:
+    """The warm-up image is made in it."""
+    with Engine(SMALL.model_copy(update={"formats": formats}), SMALL_LIMITS) as engine:
+        assert kinds(engine.infer([file])) == [Prediction]

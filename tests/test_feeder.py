@@ -1,0 +1,237 @@
+"""The feeder takes whatever is decoded when the device becomes free, and answers the images."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch import Tensor
+
+from pipeline.device import Launched
+from pipeline.errors import DeviceFailure, EngineClosed
+from pipeline.feeder import Feeder
+from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction
+from pipeline.task import Request
+from tests.waiting import PATIENCE_S, until
+
+LABELS = tuple(f"class {index}" for index in range(256))
+SLOTS = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3).contiguous()
+"""One image a slot, all of whose values are the number of its slot."""
+
+
+class Gate:
+    """A device whose every batch waits for `open`; the class of an image is the value of its pixels."""
+
+    def __init__(self, ahead: int = 0) -> None:
+        self.ahead = ahead
+        self.batches: list[list[int]] = []  # the images of every batch, as it was launched
+        self.pieces: list[int] = []  # in how many pieces of memory each came
+        self.answers = threading.Semaphore(0)
+        self.fails_on: int | None = None
+        self.fails_late_on: int | None = None
+
+    def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - part of the protocol
+        """Nothing to do."""
+        return lambda: None
+
+    def warm_up(self) -> None:
+        """Fails on the value -1."""
+        if self.fails_on == -1:
+            raise RuntimeError("no memory left")
+
+    def launch(self, batches: Sequence[HostBatch]) -> Launched:
+        """Notes what it is given."""
+        pixels = torch.cat([batch.pixels for batch in batches])
+        values = [int(image[0, 0, 0]) for image in pixels]
+        self.batches.append(values)
+        self.pieces.append(len(batches))
+        if self.fails_on in values:
+            raise RuntimeError("a kernel failed")
+        return Launched(len(values), torch.ones(len(values), 1), torch.tensor(values)[:, None], self._wait(values))
+
+    def _wait(self, values: list[int]) -> Callable[[], None]:
+        def wait() -> None:
+            assert self.answers.acquire(timeout=PATIENCE_S)
+            if self.fails_late_on in values:
+                raise RuntimeError("a kernel failed, and it shows now")
+
+        return wait
+
+    def open(self, batches: int = 1000) -> None:
+        """Lets that many batches end."""
+        self.answers.release(batches)
+
+
+class Line:
+    """A feeder with its device, and the slots that came back."""
+
+    def __init__(self, device: Gate, max_batch_size: int = 8) -> None:
+        self.device, self.released = device, list[int]()
+        self.feeder = Feeder(device, LABELS, max_batch_size=max_batch_size, release=self._release)
+
+    def _release(self, batch: HostBatch) -> None:
+        self.released += range(batch.first, batch.first + len(batch))
+
+    def put(self, *slots: int) -> Future[list[Outcome]]:
+        """One request whose images lie in these slots, side by side."""
+        request = Request([EncodedImage(b"")] * len(slots))
+        self.feeder.put(HostBatch(slots[0], SLOTS[slots[0] : slots[0] + len(slots)]), request.tasks)
+        return request.future
+
+
+@contextmanager
+def line(device: Gate, max_batch_size: int = 8) -> Iterator[Line]:
+    line = Line(device, max_batch_size)
+    line.feeder.start()
+    try:
+        yield line
+    finally:
+        device.open()
+        line.feeder.close()
+
+
+def classes(future: Future[list[Outcome]]) -> list[int]:
+    outcomes = future.result(PATIENCE_S)
+    assert all(isinstance(outcome, Prediction) for outcome in outcomes)
+    return [outcome.indices[0] for outcome in outcomes if isinstance(outcome, Prediction)]
+
+
+def test_an_idle_device_takes_an_image_at_once() -> None:
+    """No timer: a batch of one, though eight would fit."""
+    with line(Gate()) as one:
+        one.device.open()
+        assert classes(one.put(7)) == [7]
+        assert one.device.batches == [[7]]
+        assert one.released == [7]
+
+
+def test_while_a_batch_is_in_work_others_gather() -> None:
+    """Eight requests of one image that arrive meanwhile are one batch, not eight."""
+    with line(Gate()) as one:
+        first = one.put(100)
+        until(lambda: one.device.batches)
+        others = [one.put(value) for value in range(8)]
+        one.device.open()
+        assert [classes(future) for future in (first, *others)] == [[100], *([value] for value in range(8))]
+        assert one.device.batches == [[100], [*range(8)]]
+
+
+def test_no_batch_is_larger_than_the_limit() -> None:
+    """What does not fit any more waits for the next; a chunk is never split."""
+    with line(Gate(), max_batch_size=4) as one:
+        one.put(100)
+        until(lambda: one.device.batches)
+        futures = [one.put(0, 1, 2), one.put(3, 4), one.put(5), one.put(6, 7, 8, 9)]
+        one.device.open()
+        assert [classes(future) for future in futures] == [[0, 1, 2], [3, 4], [5], [6, 7, 8, 9]]
+        assert one.device.batches[1:] == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
+
+
+def test_the_limit_holds_from_the_next_batch_on() -> None:
+    with line(Gate(), max_batch_size=4) as one:
+        one.put(100)
+        until(lambda: one.device.batches)
+        futures = [one.put(value) for value in range(4)]
+        one.feeder.max_batch_size = 2
+        one.device.open()
+        assert [classes(future) for future in futures] == [[0], [1], [2], [3]]
+        assert one.device.batches[1:] == [[0, 1], [2, 3]]
+
+
+def test_behind_a_batch_in_work_no_small_one_is_launched() -> None:
+    """A device that takes one ahead gets the second of two small batches only when it is idle: it may still grow."""
+    with line(Gate(ahead=1), max_batch_size=4) as one:
+        futures = [one.put(100)]
+        until(lambda: one.device.batches)
+        futures += [one.put(0, 1, 2), one.put(3, 4, 5)]
+        one.device.open(1)
+        until(lambda: len(one.device.batches) == 2)
+        futures.append(one.put(6))
+        one.device.open()
+        assert [classes(future) for future in futures] == [[100], [0, 1, 2], [3, 4, 5], [6]]
+        assert one.device.batches == [[100], [0, 1, 2], [3, 4, 5, 6]]
+
+
+def test_a_full_batch_is_launched_ahead() -> None:
+    """While the one before it is still in work; the next waits."""
+    with line(Gate(ahead=1), max_batch_size=2) as one:
+        futures = [one.put(100)]
+        until(lambda: one.device.batches)
+        futures += [one.put(2 * n, 2 * n + 1) for n in range(4)]
+        one.device.open(1)
+        until(lambda: len(one.device.batches) == 3)
+        assert one.released == [100]
+        one.device.open()
+        assert [classes(future) for future in futures] == [[100], [0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_chunks_side_by_side_are_one_piece() -> None:
+    """Sorted by where they lie, so that one copy takes all that adjoin; every image keeps its own answer."""
+    with line(Gate(), max_batch_size=8) as one:
+        one.put(100)
+        until(lambda: one.device.batches)
+        futures = [one.put(4, 5), one.put(9), one.put(1, 2, 3), one.put(6)]
+        one.device.open()
+        assert [classes(future) for future in futures] == [[4, 5], [9], [1, 2, 3], [6]]
+        assert one.device.batches[1] == [1, 2, 3, 4, 5, 6, 9]
+        assert one.device.pieces[1] == 2
+        assert sorted(one.released) == [1, 2, 3, 4, 5, 6, 9, 100]
+
+
+@pytest.mark.parametrize("when", ["at launch", "later"])
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_failed_batch_leaves_the_others(when: str, ahead: int) -> None:
+    """Its requests fail, its slots come back, and the next batch is answered."""
+    device = Gate(ahead)
+    device.fails_on, device.fails_late_on = (13, None) if when == "at launch" else (None, 13)
+    with line(device, max_batch_size=2) as one:
+        device.open()
+        bad, good = one.put(12, 13), one.put(14, 15)
+        with pytest.raises(DeviceFailure, match=r"^the model failed on the batch that the image was in$") as raised:
+            bad.result(PATIENCE_S)
+        assert isinstance(raised.value.__cause__, RuntimeError)
+        assert classes(good) == [14, 15]
+        assert classes(one.put(16)) == [16]
+        one.feeder.check()
+    assert sorted(one.released) == [12, 13, 14, 15, 16]
+
+
+def test_a_failed_warm_up_is_reported() -> None:
+    """By `start`, and by `check` ever after; `close` still works."""
+    device = Gate()
+    device.fails_on = -1
+    feeder = Feeder(device, LABELS, max_batch_size=1, release=lambda _: None)
+    for step in (feeder.start, feeder.check):
+        with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: no memory left$"):
+            step()
+    feeder.close()
+
+
+def test_close_answers_what_is_on_the_device_and_fails_what_waits() -> None:
+    device = Gate()
+    one = Line(device, max_batch_size=2)
+    one.feeder.start()
+    running = one.put(1, 2)
+    until(lambda: device.batches)
+    waiting = [one.put(3, 4), one.put(5)]
+    closing = threading.Thread(target=one.feeder.close)
+    closing.start()
+    until(lambda: one.feeder._closing)
+    device.open()
+    closing.join(PATIENCE_S)
+    assert classes(running) == [1, 2]
+    for future in waiting:
+        with pytest.raises(EngineClosed, match="before the model saw the image"):
+            future.result(timeout=0)
+    one.feeder.close()
+    assert device.batches == [[1, 2]]
+
+
+def test_a_feeder_that_never_started_can_be_closed() -> None:
+    one = Line(Gate())
+    future = one.put(1)
+    one.feeder.close()
+    with pytest.raises(EngineClosed):
+        future.result(timeout=0)

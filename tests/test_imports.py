@@ -1,0 +1,68 @@
+"""Imports run one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pipeline
+
+FOLDER = Path(pipeline.__path__[0])
+
+TOP_TO_BOTTOM = (
+    "engine",
+    "loader",
+    "worker_process",
+    "worker",
+    "feeder",
+    "device",
+    "model",
+    "task",
+    "decode",
+    "slots",
+    "records",
+    "errors",
+    "config",
+)
+"""A module imports only those below it."""
+
+FOREIGN = ("deployments", "ray", "starlette", "fastapi", "uvicorn", "httpx")
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that the file names in an import, at whatever depth."""
+    named: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            named |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name} imports relatively"
+            named.add(node.module or "")
+    return named
+
+
+def test_every_module_has_its_place() -> None:
+    assert {path.stem for path in FOLDER.glob("*.py")} == {*TOP_TO_BOTTOM, "__init__"}
+
+
+@pytest.mark.parametrize("module", TOP_TO_BOTTOM)
+def test_imports_run_downwards(module: str) -> None:
+    """No module imports one above it or itself: hence there are no cycles."""
+    own = {name.removeprefix("pipeline.") for name in imports(FOLDER / f"{module}.py") if name.startswith("pipeline")}
+    below = TOP_TO_BOTTOM[TOP_TO_BOTTOM.index(module) + 1 :]
+    assert own <= set(below)
+
+
+@pytest.mark.parametrize("module", TOP_TO_BOTTOM)
+def test_the_pipeline_names_neither_ray_nor_http(module: str) -> None:
+    assert not {name.split(".")[0] for name in imports(FOLDER / f"{module}.py")} & set(FOREIGN)
+
+
+def test_the_pipeline_loads_neither_ray_nor_http() -> None:
+    """Nor does anything that it imports: the whole of it works where Ray is not installed."""
+    program = "import sys, pipeline.engine; print(*{name.split('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "torch" in done.stdout.split()
+    assert not set(done.stdout.split()) & set(FOREIGN)

@@ -1,0 +1,176 @@
+"""Shared memory between the replica and its decoders."""
+
+import gc
+import os
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.config import ENCODED_ROOM_BYTES
+from pipeline.slots import KEPT_BYTES, Claim, Slots
+from tests.waiting import PATIENCE_S
+
+SHM = Path("/dev/shm")  # noqa: S108 - where shared memory with a name would lie
+
+
+@pytest.fixture
+def slots() -> Slots:
+    return Slots(8, 16)
+
+
+def memfds() -> dict[int, int]:
+    """Memory behind this process's slots: bytes taken from the system, by inode."""
+    links = [Path("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd")]
+    ours = [link for link in links if link.is_symlink() and "memfd:darkroom" in os.readlink(link)]
+    return {link.stat().st_ino: link.stat().st_blocks * 512 for link in ours}
+
+
+# ---- which are free -------------------------------------------------------------------------------------------------
+
+
+def test_slots_are_taken_side_by_side(slots: Slots) -> None:
+    assert [slots.take(3), slots.take(2), slots.take(3)] == [(0, 3), (3, 2), (5, 3)]
+    assert slots.free == 0
+
+
+def test_where_none_is_free_none_is_taken(slots: Slots) -> None:
+    slots.take(8)
+    assert slots.take(1) == (0, 0)
+    slots.release(0, 0)
+    assert slots.free == 0
+
+
+def test_what_is_released_is_taken_again(slots: Slots) -> None:
+    slots.take(8)
+    slots.release(5, 2)
+    assert slots.free == 2
+    assert slots.take(2) == (5, 2)
+
+
+def test_fewer_are_taken_where_gaps_are_small(slots: Slots) -> None:
+    """Six are free, but no more than two side by side: half of the wish, and half again."""
+    slots.take(8)
+    for first in (0, 3, 6):
+        slots.release(first, 2)
+    assert slots.free == 6
+    assert slots.take(6) == (0, 1)
+    assert slots.take(4) == (3, 2)
+
+
+def test_a_gap_between_released_slots_closes(slots: Slots) -> None:
+    slots.take(8)
+    for first, count in ((2, 1), (4, 1), (3, 1)):
+        slots.release(first, count)
+    assert slots.take(3) == (2, 3)
+
+
+def test_slots_just_taken_wait() -> None:
+    """What the last user of a slot wrote into the ledger is not blamed on the next."""
+    slots = Slots(2, 4)
+    slots.claims[:] = Claim.STARTED
+    slots.take(1)
+    assert slots.claims.tolist() == [Claim.WAITING, Claim.STARTED]
+
+
+# ---- what lies in them ----------------------------------------------------------------------------------------------
+
+
+def test_slots_do_not_overlap() -> None:
+    """Ledger, pixels and encoded bytes of every slot keep their values while all others are written."""
+    slots = Slots(3, 5)
+    for slot in range(3):
+        slots.decode_ns[slot], slots.claims[slot], slots.pixels[slot] = 10**12 + slot, slot, 100 + slot
+        slots.write_encoded(slot, bytes([200 + slot]) * 5000)
+    for slot in range(3):
+        assert slots.decode_ns[slot] == 10**12 + slot
+        assert slots.claims[slot] == slot
+        assert np.all(slots.pixels[slot] == 100 + slot)
+        assert bytes(slots.read_encoded(slot, 5000)) == bytes([200 + slot]) * 5000
+
+
+def test_the_largest_image_has_room_in_the_last_slot() -> None:
+    slots = Slots(2, 4)
+    slots.write_encoded(1, b"\1" * ENCODED_ROOM_BYTES)
+    assert slots.read_encoded(1, ENCODED_ROOM_BYTES)[-1] == 1
+    assert slots.read_encoded(0, 1)[0] == 0
+
+
+def test_a_batch_is_a_view(slots: Slots) -> None:
+    """What a worker writes later is seen in it: nothing is copied."""
+    batch = slots.batch(2, 3)
+    slots.pixels[2:5] = 7
+    assert batch.first == 2
+    assert batch.pixels.shape == (3, 16, 16, 3)
+    assert bool((batch.pixels == 7).all())
+    assert batch.pixels.data_ptr() == slots.tensor[2].data_ptr()
+
+
+def test_slots_are_found_by_name(slots: Slots) -> None:
+    """Only while they live, and only their own."""
+    assert Slots.named(slots.name) is slots
+    assert Slots(1, 1).name != slots.name
+    with pytest.raises(KeyError):
+        Slots.named("none")
+
+
+def answer_from_there(slots: Slots, pipe: Connection) -> None:
+    """In another process: says what it reads in slot 1, and writes back."""
+    pipe.send((bytes(slots.read_encoded(1, 5)), slots.name == Slots.named(slots.name).name))
+    slots.pixels[1], slots.claims[1], slots.decode_ns[1] = 42, Claim.DECODED, 123
+
+
+def test_another_process_sees_the_same_memory(slots: Slots) -> None:
+    """Pickled to a process that is being started, both ways."""
+    slots.write_encoded(1, b"hello")
+    context = get_context("forkserver")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=answer_from_there, args=(slots, there))
+    process.start()
+    assert here.poll(PATIENCE_S)
+    assert here.recv() == (b"hello", True)
+    process.join(PATIENCE_S)
+    assert process.exitcode == 0
+    assert (slots.claims[1], slots.decode_ns[1]) == (Claim.DECODED, 123)
+    assert np.all(slots.pixels[1] == 42)
+    assert not slots.pixels[0].any()
+
+
+# ---- what they cost -------------------------------------------------------------------------------------------------
+
+
+def test_slots_take_memory_only_where_they_are_used() -> None:
+    before = memfds()
+    slots = Slots(8192, 224)
+    (inode,) = memfds().keys() - before.keys()
+    assert memfds()[inode] == 0
+    slots.write_encoded(8191, b"\1" * 8192)
+    assert memfds()[inode] == 8192
+
+
+@pytest.mark.parametrize("size", [1, KEPT_BYTES, KEPT_BYTES + 1, 3 * KEPT_BYTES + 5, ENCODED_ROOM_BYTES])
+def test_trimming_gives_back_what_is_beyond_the_kept(size: int) -> None:
+    """To the byte for a neighbour, to the page for the system."""
+    before = memfds()
+    slots = Slots(3, 4)
+    (inode,) = memfds().keys() - before.keys()
+    slots.write_encoded(1, b"\1" * size)
+    slots.write_encoded(2, b"\2")
+    slots.trim_encoded(1, size)
+    assert slots.read_encoded(2, 1)[0] == 2
+    assert slots.read_encoded(1, 1)[0] == 1
+    assert memfds()[inode] <= min(size, KEPT_BYTES) + 2 * 4096
+
+
+def test_slots_leave_nothing_behind() -> None:
+    """No name in /dev/shm while they live; no descriptor, and so no memory, once they are dropped."""
+    names, before = set(SHM.iterdir()), memfds()
+    slots = Slots(4, 8)
+    slots.pixels[:] = 1
+    assert set(SHM.iterdir()) <= names
+    (inode,) = memfds().keys() - before.keys()
+    del slots
+    gc.collect()
+    assert inode not in memfds()

@@ -1,0 +1,103 @@
+"""One image on its way, and the request that waits for it."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
+
+import pytest
+
+from pipeline.errors import DeviceFailure, EngineClosed, UndecodableImage
+from pipeline.records import EncodedImage, Prediction, Rejection
+from pipeline.task import Request, Task
+
+
+def request(images: int) -> Request:
+    return Request([EncodedImage(b"")] * images)
+
+
+def predict(task: Task) -> None:
+    task.predict((f"class {task.position}",), (task.position,), (1.0,))
+
+
+def test_a_request_without_images_is_answered() -> None:
+    assert request(0).future.result(timeout=0) == []
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_outcomes_are_in_the_order_of_the_images(order: tuple[int, ...]) -> None:
+    """Whatever order they end in; before the last one the request is open."""
+    whole = request(3)
+    for position in order:
+        assert not whole.future.done()
+        predict(whole.tasks[position])
+    answers = [outcome.indices for outcome in whole.future.result(timeout=0) if isinstance(outcome, Prediction)]
+    assert answers == [(0,), (1,), (2,)]
+
+
+def test_a_rejection_stands_in_its_place() -> None:
+    whole, error = request(3), UndecodableImage("torn")
+    predict(whole.tasks[0])
+    whole.tasks[1].reject(error)
+    predict(whole.tasks[2])
+    first, second, third = whole.future.result(timeout=0)
+    assert second == Rejection(error)
+    assert isinstance(first, Prediction)
+    assert isinstance(third, Prediction)
+
+
+def test_the_first_failure_of_a_request_counts() -> None:
+    """What happens to its other images afterwards changes nothing."""
+    whole = request(2)
+    whole.fail(DeviceFailure("first"))
+    whole.fail(EngineClosed("second"))
+    for task in whole.tasks:
+        predict(task)
+    assert whole.abandoned
+    with pytest.raises(DeviceFailure, match="first"):
+        whole.future.result(timeout=0)
+
+
+def test_a_failure_after_the_answer_changes_nothing() -> None:
+    whole = request(1)
+    predict(whole.tasks[0])
+    whole.fail(EngineClosed("late"))
+    assert len(whole.future.result(timeout=0)) == 1
+
+
+def test_a_cancelled_request_is_abandoned() -> None:
+    """Its answers are thrown away without a word."""
+    whole = request(2)
+    assert not whole.abandoned
+    whole.future.cancel()
+    assert whole.abandoned
+    for task in whole.tasks:
+        predict(task)
+    assert whole.future.cancelled()
+
+
+def test_images_may_end_in_many_threads() -> None:
+    """None of 2,000 outcomes that arrive at once is lost, and the request is settled once."""
+    whole = request(2000)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(predict, whole.tasks))
+    outcomes = whole.future.result(timeout=0)
+    assert [outcome.indices for outcome in outcomes if isinstance(outcome, Prediction)] == [(n,) for n in range(2000)]
+
+
+def test_stages_that_an_image_did_not_reach_took_no_time() -> None:
+    whole = request(1)
+    whole.tasks[0].reject(UndecodableImage())
+    timings = whole.future.result(timeout=0)[0].timings
+    assert timings.queue_s > 0
+    assert (timings.decode_s, timings.wait_s, timings.device_s) == (0, 0, 0)
+
+
+def test_the_stages_of_an_image_follow_each_other() -> None:
+    """Each timing is the distance between two moments of the task."""
+    whole = request(1)
+    task = whole.tasks[0]
+    begin = whole.submitted_at
+    task.handed_out_at, task.decode_s, task.decoded_at, task.launched_at = begin + 1, 0.25, begin + 2, begin + 4
+    predict(task)
+    timings = whole.future.result(timeout=0)[0].timings
+    assert (timings.queue_s, timings.decode_s, timings.wait_s) == pytest.approx((1, 0.25, 2))
+    assert timings.device_s != 0

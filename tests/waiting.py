@@ -1,0 +1,20 @@
+"""Waiting for what another thread or process does."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_S = 60.0
+"""Long after anything that is tested here should have happened, also on a busy machine."""
+
+
+def until(happened: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
+    """Asks again and again; returns the first answer that is true, fails where none comes."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := happened()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"has not happened within {timeout_s:.0f} s")
+        time.sleep(0.01)
+    return answer
