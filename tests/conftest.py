@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
+from tests.service import Service, running, shipped_config
 
 PIPELINE = PipelineConfig(device="cpu", workers=2, threads=1, max_top_k=1000)
 
@@ -15,3 +16,10 @@ def engine() -> Iterator[Engine]:
     """A started engine in `fast` mode with two workers, which keeps all 1000 classes. Leave its limits as they are."""
     with Engine(PIPELINE) as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The shipped configuration behind HAProxy, as `make serve` starts it."""
+    with running(tmp_path_factory.mktemp("service"), shipped_config()) as service:
+        yield service

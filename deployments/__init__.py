@@ -1,0 +1,1 @@
+"""The edge of Darkroom: Ray Serve and HTTP."""

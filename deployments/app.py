@@ -1,0 +1,24 @@
+"""The builder that serve_config.yaml names: its `args` -> the application."""
+
+import ray
+from ray import serve
+from ray.serve import Application, Deployment
+
+from deployments.classifier import Classifier
+from deployments.config import ServiceConfig
+
+
+def build_app(config: ServiceConfig) -> Application:
+    """Sizes the service for the cluster it runs on.
+
+    The same file serves a laptop and a GPU node: a replica asks for a GPU only where the cluster has one. (One that
+    asks where there is none stays pending for ever; `num_gpus: 0` on the other hand hides no GPU from it, so the
+    device travels in its configuration.)
+    """
+    fitted = config.fitted(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    deployment: Deployment = serve.deployment(
+        name="Classifier",
+        max_ongoing_requests=fitted.max_ongoing_requests,
+        ray_actor_options={"num_cpus": fitted.num_cpus, "num_gpus": fitted.num_gpus},
+    )(Classifier)
+    return deployment.bind(fitted)

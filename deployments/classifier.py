@@ -1,0 +1,183 @@
+"""The replica: routes, batching, live configuration, health."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from ray import serve
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from deployments.config import LiveConfig, ServiceConfig, in_words
+from deployments.requests import read_images_request
+from deployments.responses import answer, document, problem, refusal
+from pipeline.engine import Engine
+from pipeline.errors import ClientError, DarkroomError
+from pipeline.records import EncodedImage, Outcome, Rejection
+
+logger = logging.getLogger("ray.serve")  # so that a line stands in the replica's log, with the request's id
+
+_OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
+
+
+@serve.ingress()
+class Classifier:
+    """Image classification over HTTP.
+
+    Args:
+        config: fitted to the cluster (`ServiceConfig.fitted`).
+    """
+
+    async def __init__(self, config: ServiceConfig) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._config, self._live = config, LiveConfig()
+        self._configured = False
+        self._refused_user_config: str | None = None
+        self._engine = Engine(config.pipeline)
+        await asyncio.to_thread(self._engine.start)
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        """The routes; asked for by Serve after the constructor."""
+        return Starlette(
+            routes=[
+                Route("/predict", self.predict, methods=["POST"]),
+                Route("/info", self.info),
+                Route("/openapi.json", self.openapi),
+            ],
+            exception_handlers={
+                DarkroomError: self._refuse,
+                HTTPException: self._no_such_page,
+                ClientDisconnect: self._gone,
+                Exception: self._unforeseen,
+            },
+        )
+
+    # ---- one request ------------------------------------------------------------------------------------------------
+
+    async def predict(self, request: Request) -> Response:
+        """POST /predict."""
+        started_at = time.perf_counter()
+        asked = await read_images_request(request, self._live, self._config.pipeline.max_top_k)
+        read_s = time.perf_counter() - started_at
+        outcomes = await self._infer(asked.images)
+        if asked.many:  # a single one is logged as it is refused
+            _log_rejections(outcomes)
+        total_s = time.perf_counter() - started_at
+        return answer(
+            self._config.pipeline.model, outcomes, many=asked.many, top_k=asked.top_k, read_s=read_s, total_s=total_s
+        )
+
+    async def _infer(self, images: Sequence[EncodedImage | Rejection]) -> list[Outcome]:
+        """One outcome an image, in order: what came in as a rejection stays one."""
+        future = await self._gather([image for image in images if isinstance(image, EncodedImage)])
+        outcomes: list[Outcome] = await asyncio.wrap_future(future)
+        inferred = iter(outcomes)
+        return [image if isinstance(image, Rejection) else next(inferred) for image in images]
+
+    @serve.batch
+    async def _gather(self, requests: list[list[EncodedImage]]) -> list[Future[list[Outcome]]]:
+        """Many requests -> the engine, in one hand-over.
+
+        The handler returns futures and never waits. While a handler waits, Serve seals whatever arrives into small
+        batches that can never merge (it seals before it holds a permit), and one slow image keeps the answers of its
+        whole batch. Here each request waits for its own images alone, and batches form again where work waits: at
+        the workers and at the device.
+        """
+        return self._engine.submit(requests)
+
+    # ---- what else it answers ---------------------------------------------------------------------------------------
+
+    async def info(self, _: Request) -> Response:
+        """GET /info: what is served, and the settings and limits in force."""
+        engine = self._engine
+        return document(
+            {
+                "darkroom": version("darkroom"),
+                "model": self._config.pipeline.model,
+                "weights": self._config.pipeline.weights,
+                "labels": engine.labels,
+                "device": engine.device,
+                "workers": engine.workers,
+                "threads": engine.threads,
+                "transform": {name: getattr(engine.transform, name) for name in engine.transform.__slots__},
+                "args": self._config.model_dump(),
+                "user_config": self._live.model_dump(),
+                "refused_user_config": self._refused_user_config,
+            }
+        )
+
+    async def openapi(self, _: Request) -> Response:
+        """GET /openapi.json."""
+        return document(yaml.safe_load(_OPENAPI.read_text("utf-8")))
+
+    async def _refuse(self, request: Request, error: Exception) -> Response:
+        if not isinstance(error, DarkroomError):  # Starlette's signature is wider than what it is given
+            raise error
+        log = logger.info if isinstance(error, ClientError) else logger.error
+        log("refused: %s: %s", type(error).__name__, error)
+        return refusal(error, _request_id(request))
+
+    async def _no_such_page(self, request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        detail = f"{request.method} {request.url.path}: GET /openapi.json says what is served"
+        return problem(error.status_code, error.detail, detail, _request_id(request), error.headers)
+
+    async def _gone(self, _: Request, __: Exception) -> Response:
+        return Response(status_code=499)  # nobody reads it; nginx's number for a client that has gone
+
+    async def _unforeseen(self, request: Request, _: Exception) -> Response:
+        detail = "the request could not be answered; the log says why, under this request_id"
+        return problem(500, "Internal server error", detail, _request_id(request))
+
+    # ---- life -------------------------------------------------------------------------------------------------------
+
+    async def reconfigure(self, user_config: Mapping[str, Any] | None, rank: object) -> None:  # noqa: ARG002
+        """Applies `user_config` without a restart. A bad one leaves the old one in force.
+
+        Serve replaces a replica whose `reconfigure` raises, so only a replica that is starting raises here: it has no
+        old settings to keep. Because of the parameter `rank`, Serve calls this also where there is no user_config.
+
+        Raises:
+            ValueError: at the start, what is wrong with `user_config`.
+        """
+        try:
+            live = LiveConfig.model_validate(user_config or {})
+            self._config.check_live(live)
+        except ValueError as error:
+            self._refused_user_config = in_words(error)
+            if not self._configured:
+                raise ValueError(f"user_config: {self._refused_user_config}") from None
+            logger.error("user_config refused, the old one stays in force: %s", self._refused_user_config)
+            return
+        self._live, self._configured, self._refused_user_config = live, True, None
+        self._engine.limits = live
+        self._gather.set_max_batch_size(live.max_batch_size)  # type: ignore[attr-defined]  # serve.batch adds both
+        self._gather.set_batch_wait_timeout_s(live.batch_wait_s)  # type: ignore[attr-defined]
+
+    async def check_health(self) -> None:
+        """Raises what keeps the engine from answering; Serve then replaces the replica."""
+        self._engine.check()
+
+    async def __del__(self) -> None:
+        """Ends the workers; called by Serve after the last request."""
+        if hasattr(self, "_engine"):
+            await asyncio.to_thread(self._engine.close)
+
+
+def _log_rejections(outcomes: Sequence[Outcome]) -> None:
+    for position, outcome in enumerate(outcomes):
+        if isinstance(outcome, Rejection):
+            logger.info("image %d refused: %s: %s", position, type(outcome.error).__name__, outcome.error)
+
+
+def _request_id(request: Request) -> str:
+    return request.headers.get("x-request-id", "")  # given by the client, or else by Serve

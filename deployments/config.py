@@ -1,0 +1,94 @@
+"""What a deployment is told: `args` of serve_config.yaml in `ServiceConfig`, its `user_config` in `LiveConfig`."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Self
+
+from pydantic import Field, ValidationError
+
+from pipeline.config import Frozen, Limits, PipelineConfig
+
+
+class LiveConfig(Limits):
+    """What changes without a restart: `user_config`."""
+
+    batch_wait_s: float = Field(
+        0.0, ge=0, le=1, description="how long @serve.batch waits for more requests; later stages gather on their own"
+    )
+    top_k: int = Field(5, ge=1, description="classes an answer names where the request does not say")
+    max_request_bytes: int = Field(128 << 20, ge=1, description="bytes of a request's body")
+    max_images_per_request: int = Field(256, ge=1)
+
+
+class ServiceConfig(Frozen):
+    """What is fixed for the life of a replica: `args`. Where None stands, the cluster decides."""
+
+    pipeline: PipelineConfig = PipelineConfig()
+    max_ongoing_requests: int = Field(512, ge=1, description="requests in a replica; the balancer holds back the rest")
+    num_cpus: float | None = Field(None, ge=0, description="logical CPUs that Ray reserves for a replica")
+
+    def check_live(self, live: LiveConfig) -> None:
+        """Raises ValueError, with what to write instead, where `live` does not fit this configuration."""
+        self.pipeline.check_limits(live)
+        if live.max_batch_size > self.max_ongoing_requests:
+            raise ValueError(
+                f"max_batch_size: {live.max_batch_size} single images never meet in a replica with "
+                f"max_ongoing_requests: {self.max_ongoing_requests}; write max_ongoing_requests: "
+                f"{2 * live.max_batch_size} under args, or a smaller max_batch_size under user_config"
+            )
+        if live.top_k > self.pipeline.max_top_k:
+            raise ValueError(
+                f"top_k: {live.top_k} is above max_top_k: {self.pipeline.max_top_k}; write a smaller top_k under "
+                f"user_config, or max_top_k: {live.top_k} under args"
+            )
+        if live.max_image_bytes > live.max_request_bytes:
+            raise ValueError(
+                f"max_image_bytes: {live.max_image_bytes} do not fit into max_request_bytes: {live.max_request_bytes}; "
+                f"write max_request_bytes: {live.max_image_bytes} or more"
+            )
+
+    def fitted(self, cluster: Mapping[str, float]) -> Self:
+        """This configuration with device, workers, threads and num_cpus settled for a cluster's resources.
+
+        With a GPU, a replica gets one and the cores that come with it: all but one decode. Without, a replica is one
+        worker and one model thread, and replicas are what grows.
+
+        Args:
+            cluster: totals by Ray's names, e.g. {"CPU": 16.0, "GPU": 1.0}.
+        """
+        cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
+        device = self.pipeline.device
+        if device == "auto":
+            device = "cuda" if gpus >= 1 else "cpu"
+        spare = math.floor(cpus / max(gpus, 1.0)) - 1
+        workers = self.pipeline.workers or (max(1, spare) if device == "cuda" else 1)
+        threads = self.pipeline.threads or 1
+        num_cpus = min(workers + threads, cpus) if self.num_cpus is None else self.num_cpus
+        pipeline = self.pipeline.model_copy(update={"device": device, "workers": workers, "threads": threads})
+        return self.model_copy(update={"pipeline": pipeline, "num_cpus": num_cpus})
+
+    @property
+    def num_gpus(self) -> int:
+        """GPUs that Ray reserves for a replica, once `fitted`."""
+        return 1 if self.pipeline.device == "cuda" else 0
+
+
+def check_application(application: Mapping[str, Any]) -> None:
+    """Checks `args` and `user_config` of an application in serve_config.yaml, alone and together.
+
+    Raises:
+        ValueError: what is wrong, and what to write instead.
+    """
+    config = ServiceConfig.model_validate(application.get("args") or {})
+    for deployment in application.get("deployments") or []:
+        config.check_live(LiveConfig.model_validate(deployment.get("user_config") or {}))
+
+
+def in_words(error: ValueError) -> str:
+    """What a configuration's error says, in one line: key, and what is wrong with its value."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = (
+        (".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()
+    )
+    return "; ".join(": ".join(filter(None, fault)) for fault in faults)

@@ -1,0 +1,306 @@
+"""Starts Darkroom on this machine, says when it answers, and leaves nothing behind: what `make serve` runs.
+
+`serve run` alone starts beside whatever holds its ports, waits for ever for an application that has failed, and ends
+with status 0 after errors of its own. `machine.py` says how the processes of a run are found.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+from deployments.config import check_application, in_words
+from deployments.machine import leftovers, name_run, obstacles
+
+READY_TIMEOUT_S = 600.0
+POLL_INTERVAL_S = 0.2
+# `serve status` imports Ray: 2 to 3 s of one core, which the starting application could use as well.
+STATUS_INTERVAL_S = 10.0
+
+# After Ctrl-C everything is gone within 10 s. `serve run` needs 3 to 6 of them; what it has started, 1 more.
+STOP_TIMEOUT_S = 7.5
+SETTLE_TIMEOUT_S = 2.0
+TERMINATE_TIMEOUT_S = 1.0
+
+# Ray's dashboard takes 8265, or the first free one of the 50 ports after it.
+DASHBOARD_PORTS = range(8265, 8316)
+
+
+class StartError(Exception):
+    """Darkroom cannot start, or has failed to; the message says why."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the configuration lets the service listen."""
+
+    host: str
+    port: int
+    route_prefix: str
+
+    @property
+    def url(self) -> str:
+        """The address for a client on this machine, without a slash at its end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.route_prefix.rstrip('/')}"
+
+
+class StopRequests:
+    """Counts SIGINT, SIGTERM and SIGHUP: the first ends the run, the next one the waiting for its end."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        # A handler, also where a shell has set SIGINT to be ignored: `serve run` would inherit that, and never stop.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._add)
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` sets it
+            signal.signal(signal.SIGHUP, self._add)
+
+    def _add(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+
+
+def read_env(path: Path) -> dict[str, str]:
+    """Return the NAME=value lines of a file; none where there is no file.
+
+    Raises:
+        StartError: a line is neither blank, nor a comment, nor NAME=value.
+    """
+    settings = {}
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise StartError(f"{path}, line {number}: {line.strip()!r} is not NAME=value")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def read_endpoint(config: Path) -> Endpoint:
+    """Read where the first application listens; what the file leaves out is Serve's default.
+
+    Raises:
+        StartError: there is no such file, or it is no configuration of Serve.
+    """
+    try:
+        document = yaml.safe_load(config.read_text())
+        options = document.get("http_options") or {}
+        prefix = document["applications"][0].get("route_prefix", "/")
+        return Endpoint(options.get("host", "0.0.0.0"), int(options.get("port", 8000)), prefix)  # noqa: S104  Serve's
+    except OSError as error:
+        raise StartError(f"cannot read {config}: {error.strerror}") from error
+    except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StartError(f"{config} is not a configuration that `serve run` takes: {error}") from error
+
+
+def check_configuration(config: Path) -> None:
+    """Check what is Darkroom's own in the file, in a moment; Serve would find it out in half a minute.
+
+    Raises:
+        StartError: what is wrong, and what to write instead.
+    """
+    for application in yaml.safe_load(config.read_text())["applications"]:
+        if application.get("import_path") == "deployments.app:build_app":
+            try:
+                check_application(application)
+            except ValueError as error:
+                raise StartError(f"{config}: {in_words(error)}") from error
+
+
+def needed_ports(endpoint: Endpoint, environment: Mapping[str, str]) -> list[tuple[str, int]]:
+    """Return (host, port) of all that listens on a port of its own choice and cannot evade.
+
+    Everything else evades: the dashboard (8265) and the replicas (30000) count upwards, the rest asks the kernel.
+    """
+    ports = [(endpoint.host, endpoint.port)]
+    if environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        ports.append((endpoint.host, int(environment.get("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "8500"))))
+        # HAProxy opens these two on all interfaces, whatever `http_options` says.
+        ports.append(("", int(environment.get("RAY_SERVE_HAPROXY_STATS_PORT", "8404"))))
+        ports.append(("", int(environment.get("RAY_SERVE_HAPROXY_METRICS_PORT", "9101"))))
+    return ports
+
+
+def build_environment(run: str) -> dict[str, str]:
+    """Return the environment of a run: serve.env, what the caller has set (it wins), and what marks its processes."""
+    environment = read_env(Path("serve.env")) | dict(os.environ)
+    environment["DARKROOM_RUN"] = run
+    # Ray's processes set their title over their environment, which hides the mark; this keeps setproctitle off it.
+    environment["SPT_NOENV"] = "1"
+    # What Ray chooses for a cluster of its own. `serve status` does not know it unless told, and would be refused.
+    environment.setdefault("RAY_AUTH_MODE", "token")
+    return environment
+
+
+def serve_command(*arguments: str) -> list[str]:
+    """Return the command line of the `serve` that is installed beside this interpreter."""
+    return [str(Path(sys.executable).with_name("serve")), *arguments]
+
+
+def launch(config: Path) -> int:
+    """Serve until a signal comes or `serve run` ends; return the exit status.
+
+    Raises:
+        StartError: something is in the way, or the application has failed or is not ready in time.
+    """
+    endpoint, run = read_endpoint(config), name_run()
+    check_configuration(config)
+    environment = build_environment(run)
+    if found := obstacles(needed_ports(endpoint, environment)):
+        raise StartError(f"nothing was started.\n{found}")
+    stop = StopRequests()
+    # A session of its own: Ctrl-C reaches the launcher alone. `local`: never join a cluster that happens to run here.
+    command = serve_command("run", "--address", "local", str(config))
+    server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  Ray's own command
+    try:
+        if wait_until_ready(server, endpoint, environment, stop):
+            announce(endpoint)
+        while server.poll() is None and not stop.count:
+            time.sleep(POLL_INTERVAL_S)
+        return 0 if stop.count else failure_status(server)
+    finally:
+        end(server, run, stop)
+
+
+def wait_until_ready(
+    server: subprocess.Popen[bytes], endpoint: Endpoint, environment: dict[str, str], stop: StopRequests
+) -> bool:
+    """Wait until the application answers; return whether it does. It does not where the run is ending instead.
+
+    Raises:
+        StartError: the application has failed, or is not ready in time.
+    """
+    started = asked = time.monotonic()
+    while server.poll() is None and not stop.count:
+        if answers(endpoint):
+            return True
+        if time.monotonic() - asked > STATUS_INTERVAL_S:
+            if message := application_failure(environment, stop):
+                raise StartError(message)
+            asked = time.monotonic()
+        if time.monotonic() - started > READY_TIMEOUT_S:
+            raise StartError(f"{endpoint.url}/info does not answer after {READY_TIMEOUT_S:.0f} s")
+        time.sleep(POLL_INTERVAL_S)
+    return False
+
+
+def answers(endpoint: Endpoint) -> bool:
+    """Whether the application is ready; Serve itself answers 404 or 503 before that."""
+    try:
+        return httpx.get(f"{endpoint.url}/info", timeout=2, trust_env=False).status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def application_failure(environment: dict[str, str], stop: StopRequests) -> str | None:
+    """Ask `serve status` whether an application has failed for good; return its messages, or None.
+
+    `serve run` does not end then and, in the mode for throughput, prints nothing either.
+    """
+    if (port := dashboard_port(environment["DARKROOM_RUN"])) is None:
+        return None
+    command = serve_command("status", "--address", f"http://127.0.0.1:{port}")
+    status = subprocess.Popen(  # noqa: S603  Ray's own command
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while True:
+        try:
+            output, _ = status.communicate(timeout=POLL_INTERVAL_S)
+            break
+        except subprocess.TimeoutExpired:
+            if stop.count:
+                status.kill()
+    applications = (yaml.safe_load(output) or {}).get("applications", {}) if status.returncode == 0 else {}
+    failed = [application for application in applications.values() if application["status"] == "DEPLOY_FAILED"]
+    return "\n".join(message for application in failed for message in messages(application)) or None
+
+
+def messages(application: dict[str, Any]) -> list[str]:
+    """Return what `serve status` says about an application and its deployments, without blank entries."""
+    parts = [application, *application.get("deployments", {}).values()]
+    return [str(part["message"]).strip() for part in parts if part.get("message")]
+
+
+def dashboard_port(run: str) -> int | None:
+    """Return where this run's dashboard listens, which may not be the first port it tries; None until it does."""
+    for process in leftovers(run):
+        try:
+            if any(part.endswith("dashboard/dashboard.py") for part in process.cmdline()):
+                ports = {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+                return next(iter(sorted(ports & set(DASHBOARD_PORTS))), None)
+        except psutil.Error:
+            continue
+    return None
+
+
+def announce(endpoint: Endpoint) -> None:
+    """Say that the service is ready, and how to call it."""
+    sys.stdout.write(
+        f"\nDarkroom answers at {endpoint.url} until Ctrl-C. To try it:\n"
+        f"  curl -F image=@examples/chelsea.jpg {endpoint.url}/predict\n\n"
+    )
+    sys.stdout.flush()
+
+
+def failure_status(server: subprocess.Popen[bytes]) -> int:
+    """Return the exit status for a `serve run` that has ended by itself, which it does with 0 after errors too."""
+    status = server.returncode
+    sys.stderr.write(f"darkroom: `serve run` has ended by itself, with status {status}\n")
+    return 128 - status if status < 0 else status or 1
+
+
+def end(server: subprocess.Popen[bytes], run: str, stop: StopRequests) -> None:
+    """Stop a run in order, then by force; afterwards none of its processes is left."""
+    requests = stop.count
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    if server.poll() is None:
+        server.send_signal(signal.SIGINT)
+    while server.poll() is None and stop.count == requests and time.monotonic() < deadline:
+        time.sleep(POLL_INTERVAL_S)
+    if server.poll() is not None:
+        deadline = min(deadline, time.monotonic() + SETTLE_TIMEOUT_S)
+    while leftovers(run) and stop.count == requests and time.monotonic() < deadline:
+        time.sleep(POLL_INTERVAL_S)
+    for send in (psutil.Process.terminate, psutil.Process.kill):
+        if remaining := leftovers(run):
+            force(remaining, send)
+    server.wait()
+
+
+def force(processes: list[psutil.Process], send: Callable[[psutil.Process], None]) -> None:
+    """Send a signal to processes that have not ended when asked to, say so, and wait a moment for their end."""
+    names = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            names.append(f"{process.name()} ({process.pid})")
+            send(process)
+    sys.stderr.write(f"darkroom: {send.__name__} what did not end by itself: {', '.join(names)}\n")
+    psutil.wait_procs(processes, timeout=TERMINATE_TIMEOUT_S)
+
+
+def main() -> int:
+    """Run the command line; return the exit status: 0 after a stop on request."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.launcher", description=__doc__.splitlines()[0])
+    parser.add_argument("config", nargs="?", type=Path, default=Path("serve_config.yaml"))
+    try:
+        return launch(parser.parse_args().config)
+    except StartError as error:
+        sys.stderr.write(f"darkroom: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""Inwards: an HTTP body -> encoded images, or a refusal."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from deployments.config import LiveConfig
+from pipeline.errors import (
+    EmptyRequest,
+    ImageTooLarge,
+    MalformedEncoding,
+    MalformedRequest,
+    RequestTooLarge,
+    TooManyImages,
+    UnsupportedContentType,
+)
+from pipeline.records import EncodedImage, Rejection
+
+RAW: Final = ("application/octet-stream", "")  # and image/*; no content type at all is taken for bytes
+MULTIPART: Final = "multipart/form-data"
+JSON: Final = "application/json"
+
+_HOW_TO_SEND: Final = (
+    f"send one image as image/* or {RAW[0]} (curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg'), "
+    f"many as {MULTIPART} (curl -F image=@one.jpg -F image=@two.jpg) or {JSON} "
+    '({"images": ["<base64>", ...]})'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesRequest:
+    """What a client asked."""
+
+    images: Sequence[EncodedImage | Rejection]  # in the client's order; rejected where not even bytes came out
+    many: bool  # whether to answer with a list: the shape follows the content type, not the number
+    top_k: int
+
+
+async def read_images_request(request: Request, live: LiveConfig, max_top_k: int) -> ImagesRequest:
+    """Reads a request's body, within the limits in force.
+
+    Raises:
+        RequestError, ImageTooLarge: what is refused, before more of the body is read than the limits allow.
+    """
+    top_k = _top_k(request, live, max_top_k)
+    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type in RAW or content_type.startswith("image/"):
+        return ImagesRequest([await _raw(request, live)], many=False, top_k=top_k)
+    if content_type == MULTIPART:
+        images: Sequence[EncodedImage | Rejection] = await _multipart(request, live)
+    elif content_type == JSON:
+        images = await _json(request, live)
+    else:
+        raise UnsupportedContentType(f"a body of type {content_type} is not read: {_HOW_TO_SEND}")
+    if not images:
+        raise EmptyRequest(f"the body holds no image: {_HOW_TO_SEND}")
+    return ImagesRequest(images, many=True, top_k=top_k)
+
+
+def _top_k(request: Request, live: LiveConfig, max_top_k: int) -> int:
+    asked = request.query_params.get("top_k")
+    if asked is None:
+        return live.top_k
+    if not asked.isdecimal() or not 1 <= int(asked[:9]) <= max_top_k:
+        raise MalformedRequest(f"top_k={asked[:40]} is not a whole number from 1 to {max_top_k}")
+    return int(asked)
+
+
+async def _raw(request: Request, live: LiveConfig) -> EncodedImage:
+    limit = live.max_image_bytes
+    body = await _body(request, limit, ImageTooLarge, "image", "max_image_bytes")
+    if not body:
+        raise EmptyRequest(f"the body is empty: {_HOW_TO_SEND}")
+    return EncodedImage(body)
+
+
+async def _multipart(request: Request, live: LiveConfig) -> list[EncodedImage]:
+    limit = live.max_images_per_request
+    stream = _bounded(request, live.max_request_bytes, RequestTooLarge, "body", "max_request_bytes")
+    parser = _InMemoryParser(request.headers, stream, max_files=limit, max_fields=0)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        if "files" in error.message:
+            raise TooManyImages(
+                f"the body holds more than {limit} images, the limit (max_images_per_request)"
+            ) from None
+        if "fields" in error.message:
+            raise MalformedRequest("every part must be a file: curl -F image=@photo.jpg (mind the @)") from None
+        raise MalformedRequest(f"the multipart body cannot be read: {error.message}") from None
+    except (KeyError, UnicodeDecodeError) as error:  # no boundary; a header that is not text
+        raise MalformedRequest(f"the multipart body cannot be read: {error}") from None
+    try:
+        return [EncodedImage(await part.read()) for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    finally:
+        await form.close()
+
+
+class _InMemoryParser(MultiPartParser):
+    """Starlette's parser, which writes parts above 1 MiB to disk and takes a body that was cut off for a whole one."""
+
+    spool_max_size = 1 << 62  # the body's limit bounds the memory already
+    _complete = False
+
+    def on_end(self) -> None:
+        """The closing boundary was read."""
+        self._complete = True
+
+    async def parse(self) -> FormData:
+        """The parts of a whole body."""
+        form = await super().parse()
+        if not self._complete:
+            raise MultiPartException("it ends before its closing boundary")
+        return form
+
+
+async def _json(request: Request, live: LiveConfig) -> Sequence[EncodedImage | Rejection]:
+    body = await _body(request, live.max_request_bytes, RequestTooLarge, "body", "max_request_bytes")
+    # Some milliseconds a megabyte: not on the event loop.
+    return await asyncio.to_thread(_images_in_json, body, live.max_images_per_request)
+
+
+def _images_in_json(body: bytes, limit: int) -> list[EncodedImage | Rejection]:
+    try:
+        document: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise MalformedRequest(f"the body is not JSON: {error}") from None
+    images = document.get("images") if isinstance(document, dict) and document.keys() == {"images"} else None
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise MalformedRequest('the body must be {"images": ["<base64>", ...]} and nothing else')
+    if len(images) > limit:
+        raise TooManyImages(f"the body holds {len(images)} images; the limit is {limit} (max_images_per_request)")
+    return [_from_base64(image) for image in images]
+
+
+def _from_base64(text: str) -> EncodedImage | Rejection:
+    """Standard base64, with or without line breaks, also as a data: URL."""
+    payload = text.partition(",")[2] if text.startswith("data:") else text
+    try:
+        return EncodedImage(base64.b64decode("".join(payload.split()), validate=True))
+    except (binascii.Error, ValueError) as error:
+        return Rejection(MalformedEncoding(f"the image is not base64: {error}"))
+
+
+async def _body(
+    request: Request, limit: int, too_large: type[RequestTooLarge | ImageTooLarge], what: str, key: str
+) -> bytes:
+    return b"".join([piece async for piece in _bounded(request, limit, too_large, what, key)])
+
+
+async def _bounded(
+    request: Request, limit: int, too_large: type[RequestTooLarge | ImageTooLarge], what: str, key: str
+) -> AsyncGenerator[bytes, None]:
+    """The body in pieces; refuses by Content-Length before reading, and without one while reading."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
+        raise too_large(f"the {what} has {declared} bytes; the limit is {limit} ({key})")
+    size = 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > limit:
+            raise too_large(f"the {what} has more than {limit} bytes, the limit ({key})")
+        yield piece

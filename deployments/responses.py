@@ -1,0 +1,122 @@
+"""Outwards: outcomes and errors -> JSON and status. The only place that knows HTTP's status codes."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from starlette.responses import Response
+
+from pipeline.errors import (
+    ClientError,
+    DarkroomError,
+    EngineClosed,
+    ImageError,
+    ImageTooLarge,
+    RequestError,
+    RequestTooLarge,
+    ServerError,
+    TooManyImages,
+    TooManyPixels,
+    UnsupportedContentType,
+    UnsupportedFormat,
+)
+from pipeline.records import Outcome, Prediction, StageTimings
+
+STATUS: Final[Mapping[type[DarkroomError], int]] = {
+    RequestTooLarge: 413,
+    TooManyImages: 413,
+    UnsupportedContentType: 415,
+    RequestError: 400,
+    ImageTooLarge: 413,
+    TooManyPixels: 413,
+    UnsupportedFormat: 415,
+    ImageError: 422,
+    ClientError: 400,
+    EngineClosed: 503,
+    ServerError: 500,
+}
+"""Status of each error; a class that is not named has its base's."""
+
+_RETRY_AFTER_S: Final = 1
+
+
+def answer(
+    model: str, outcomes: Sequence[Outcome], *, many: bool, top_k: int, read_s: float, total_s: float
+) -> Response:
+    """A prediction an image, in order; among many, an `error` in the place of what has none.
+
+    Raises:
+        ImageError: the only image has no prediction.
+    """
+    if many:
+        body = {"model": model, "results": [_result(outcome, top_k) for outcome in outcomes]}
+    elif isinstance(only := outcomes[0], Prediction):
+        body = {"model": model, "predictions": _predictions(only, top_k)}
+    else:
+        raise only.error
+    return _json(body, headers={"Server-Timing": _server_timing(outcomes, read_s, total_s)})
+
+
+def refusal(error: DarkroomError, request_id: str) -> Response:
+    """What is wrong with a request, by RFC 9457."""
+    body = {**_problem(error), "request_id": request_id}
+    headers = {"Retry-After": str(_RETRY_AFTER_S)} if body["status"] == 503 else {}
+    return _json(body, body["status"], headers, "application/problem+json")
+
+
+def problem(
+    status: int, title: str, detail: str, request_id: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A problem that is no error of Darkroom's own: no such page, or an unforeseen exception."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "request_id": request_id}
+    return _json(body, status, headers, "application/problem+json")
+
+
+def document(body: Mapping[str, Any]) -> Response:
+    """A JSON document."""
+    return _json(body)
+
+
+def status_of(error: DarkroomError) -> int:
+    """The status of an error, its own or that of its nearest base."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def _result(outcome: Outcome, top_k: int) -> dict[str, Any]:
+    if isinstance(outcome, Prediction):
+        return {"predictions": _predictions(outcome, top_k)}
+    return {"error": _problem(outcome.error)}
+
+
+def _predictions(prediction: Prediction, top_k: int) -> list[dict[str, Any]]:
+    best = zip(prediction.labels[:top_k], prediction.indices[:top_k], prediction.scores[:top_k], strict=True)
+    return [{"label": label, "index": index, "score": score} for label, index, score in best]
+
+
+def _problem(error: DarkroomError) -> dict[str, Any]:
+    words = re.findall(r"[A-Z][a-z]*", type(error).__name__)
+    return {
+        "type": "urn:darkroom:" + "-".join(words).lower(),
+        "title": " ".join(words).capitalize(),
+        "status": status_of(error),
+        "detail": str(error),
+    }
+
+
+def _server_timing(outcomes: Sequence[Outcome], read_s: float, total_s: float) -> str:
+    """Milliseconds a stage (https://www.w3.org/TR/server-timing/); of many images the longest of each."""
+    stages = {"read": read_s}
+    for stage in StageTimings.__dataclass_fields__:
+        stages[stage.removesuffix("_s")] = max(getattr(outcome.timings, stage) for outcome in outcomes)
+    stages["total"] = total_s
+    return ", ".join(f"{stage};dur={seconds * 1e3:.2f}" for stage, seconds in stages.items())
+
+
+def _json(
+    body: Mapping[str, Any],
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    media_type: str = "application/json",
+) -> Response:
+    return Response(orjson.dumps(body), status, headers, media_type)

@@ -1,0 +1,143 @@
+"""A Darkroom service of a test's own: started by the launcher as `make serve` does it, ended by Ctrl-C."""
+
+import copy
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+
+from deployments.launcher import dashboard_port
+from deployments.machine import run_of
+from tests.waiting import until
+
+ROOT = Path(__file__).parent.parent
+START_TIMEOUT_S = 180.0
+
+Document = dict[str, Any]
+
+
+def shipped_config() -> Document:
+    """serve_config.yaml, parsed."""
+    document: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    return document
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+class Service:
+    """A running service.
+
+    Args:
+        path: of its configuration, which `deploy` replaces.
+        config: that configuration.
+        environment: of its processes.
+        output: what it has printed so far.
+    """
+
+    def __init__(self, path: Path, config: Document, environment: Mapping[str, str], output: Path) -> None:
+        self.path, self.config, self.environment, self.output = path, config, environment, output
+        self.url = f"http://127.0.0.1:{config['http_options']['port']}"
+        self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def post(self, content: bytes, content_type: str = "image/jpeg", **options: Any) -> httpx.Response:
+        """POST /predict with a raw body."""
+        headers = {"Content-Type": content_type, **options.pop("headers", {})}
+        return self.client.post("/predict", content=content, headers=headers, **options)
+
+    def post_files(self, *images: bytes, **options: Any) -> httpx.Response:
+        """POST /predict with a part an image."""
+        return self.client.post(
+            "/predict", files=[("image", (f"{n}", data)) for n, data in enumerate(images)], **options
+        )
+
+    def info(self) -> Document:
+        """GET /info."""
+        document: Document = self.client.get("/info").raise_for_status().json()
+        return document
+
+    def replicas(self) -> list[psutil.Process]:
+        """The processes of this service's replicas."""
+        return [process for process in self.processes() if "ServeReplica" in process.name()]
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything that this service has started and that still runs."""
+        return marked(self.environment["DARKROOM_TEST"])
+
+    def deploy(self, config: Document) -> None:
+        """Applies another configuration, as a user does by `serve deploy`."""
+        self.path.write_text(yaml.safe_dump(config))
+        address = f"http://127.0.0.1:{self._dashboard_port()}"
+        command = [str(Path(sys.executable).with_name("serve")), "deploy", "--address", address, str(self.path)]
+        subprocess.run(command, env=dict(self.environment), check=True, capture_output=True, timeout=60)
+
+    def _dashboard_port(self) -> int:
+        port = dashboard_port(run_of(self.replicas()[0]) or "")
+        if port is None:
+            raise RuntimeError("the service has no dashboard to deploy to")
+        return port
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """The processes that were started, at whatever remove, with DARKROOM_TEST=mark in their environment."""
+    return [process for process in psutil.process_iter() if _environment(process).get("DARKROOM_TEST") == mark]
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:
+        return {}
+
+
+@contextmanager
+def running(folder: Path, config: Document) -> Iterator[Service]:
+    """Starts `config` on a free port by the launcher; after the block, stops it and sees that nothing is left."""
+    config = copy.deepcopy(config)
+    config["http_options"]["port"] = free_port()
+    path, output = folder / "serve_config.yaml", folder / "output.txt"
+    path.write_text(yaml.safe_dump(config))
+    environment = {**os.environ, **apart(), "DARKROOM_TEST": str(path)}
+    with output.open("wb") as sink:
+        command = [sys.executable, "-m", "deployments.launcher", str(path)]
+        launcher = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT)
+    service = Service(path, config, environment, output)
+    try:
+        until(lambda: launcher.poll() is not None or _announced(output), timeout_s=START_TIMEOUT_S)
+        if launcher.poll() is not None:
+            raise RuntimeError(f"the service did not start:\n{output.read_text()}")
+        yield service
+    finally:
+        service.client.close()
+        launcher.send_signal(signal.SIGINT)
+        launcher.wait(timeout=30)
+    assert not service.processes(), "the service has left processes behind"
+
+
+def apart() -> dict[str, str]:
+    """What keeps a service off the ports of any other on this machine."""
+    return {
+        "RAY_AUTH_MODE": "token",  # as the launcher sets it: `serve deploy` from outside needs it too
+        "SPT_NOENV": "1",  # likewise: Ray's process titles would hide the environment
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
+    }
+
+
+def _announced(output: Path) -> bool:
+    return "Darkroom answers at" in output.read_text()

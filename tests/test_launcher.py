@@ -1,0 +1,256 @@
+"""The launcher with real processes: what it refuses, how it starts, and that nothing stays behind."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from deployments.launcher import Endpoint, StartError, launch, read_endpoint, read_env
+from deployments.machine import leftovers, name_run, start_ticks
+from tests.service import ROOT, START_TIMEOUT_S, apart, free_port
+from tests.waiting import until
+
+STOP_TIMEOUT_S = 30.0  # far above what a stop takes, for machines that are busy with something else
+
+APPLICATION = """
+import subprocess
+from ray import serve
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+async def info(request):
+    return JSONResponse({"model": "none"})
+
+@serve.deployment
+@serve.ingress(Starlette(routes=[Route("/info", info)]))
+class Service:
+    def __init__(self, fails, leaves):
+        if fails:
+            raise RuntimeError("the weights are made of cheese")
+        if leaves:
+            subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 600 & wait; wait"], start_new_session=True)
+
+def build(args):
+    return Service.bind(args["fails"], args["leaves"])
+"""
+
+LISTENER = """
+import signal, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), reuse_port=True)
+print("listening", flush=True)
+signal.pause()
+"""
+
+
+@dataclass
+class Launched:
+    """A launcher that the test has started, and what it has printed."""
+
+    process: subprocess.Popen[bytes]
+    run: str
+    log: Path
+
+    @property
+    def output(self) -> str:
+        """All that the launcher and `serve run` have printed so far."""
+        return self.log.read_text()
+
+    def wait_until_settled(self) -> None:
+        """Wait until the service answers, or the launcher has ended."""
+        until(lambda: "Darkroom answers" in self.output or self.process.poll() is not None, START_TIMEOUT_S)
+
+    def stop(self) -> int:
+        """Press Ctrl-C and return the exit status."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(STOP_TIMEOUT_S)
+
+
+@dataclass
+class TinyService:
+    """A folder with a small application and its configuration, on ports that are free."""
+
+    folder: Path
+    port: int
+    environment: dict[str, str]
+
+    def configure(self, *, fails: bool = False, leaves: bool = False) -> None:
+        """Write the configuration."""
+        application = {"name": "tiny", "route_prefix": "/", "import_path": "tiny:build"}
+        application |= {"args": {"fails": fails, "leaves": leaves}}  # type: ignore[dict-item]
+        options = {"host": "127.0.0.1", "port": self.port}
+        document = yaml.safe_dump({"http_options": options, "applications": [application]})
+        (self.folder / "serve_config.yaml").write_text(document)
+
+    @contextmanager
+    def launch(self) -> Iterator[Launched]:
+        """Start the launcher as `make serve` does; what is left of it afterwards is killed."""
+        log = self.folder / "log"
+        command = [sys.executable, "-m", "deployments.launcher"]
+        with (
+            log.open("wb") as out,
+            subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=out, stderr=out) as process,
+        ):
+            run = f"{process.pid}-{start_ticks(process.pid)}"
+            try:
+                yield Launched(process, run, log)
+            finally:
+                process.kill()
+                for left in leftovers(run):
+                    left.kill()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> TinyService:
+    """An application behind HAProxy; no port of it is one that a Darkroom on this machine would use."""
+    (tmp_path / "tiny.py").write_text(APPLICATION)
+    (tmp_path / "serve.env").write_text((ROOT / "serve.env").read_text())
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **apart()}
+    tiny = TinyService(tmp_path, free_port(), environment)
+    tiny.configure()
+    return tiny
+
+
+@pytest.fixture
+def dead_run() -> str:
+    """The name of a run whose launcher has ended."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as launcher:
+        return f"{launcher.pid}-{start_ticks(launcher.pid)}"
+
+
+@contextmanager
+def listener(port: int, run: str = "") -> Iterator[int]:
+    """Hold a port the way HAProxy does, in a process of its own; yields its pid."""
+    environment = {**os.environ, "DARKROOM_RUN": run}
+    command = [sys.executable, "-c", LISTENER, str(port)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def test_env_file_holds_names_and_values(tmp_path: Path) -> None:
+    """Blank lines and comments say nothing; a value may hold an equals sign."""
+    file = tmp_path / "serve.env"
+    file.write_text("# a comment\n\nRAY_A=1\n B = x=y \n")
+    assert read_env(file) == {"RAY_A": "1", "B": "x=y"}
+
+
+def test_env_file_may_be_absent(tmp_path: Path) -> None:
+    """Without serve.env the service runs in Serve's plain mode."""
+    assert read_env(tmp_path / "serve.env") == {}
+
+
+@pytest.mark.parametrize("line", ["RAY_A", "export RAY_A=1", "=1"])
+def test_env_file_with_another_line_is_refused(tmp_path: Path, line: str) -> None:
+    """A setting that would not be set is named with its line, not passed over."""
+    file = tmp_path / "serve.env"
+    file.write_text(f"RAY_B=1\n{line}\n")
+    with pytest.raises(StartError, match="line 2"):
+        read_env(file)
+
+
+def test_endpoint_is_what_the_configuration_says(tmp_path: Path) -> None:
+    """Host, port and route prefix come from the YAML; an address for all interfaces is called through loopback."""
+    config = tmp_path / "a.yaml"
+    config.write_text("http_options: {port: 8123}\napplications: [{import_path: a:b, route_prefix: /darkroom}]\n")
+    assert read_endpoint(config) == Endpoint("0.0.0.0", 8123, "/darkroom")  # noqa: S104  compared, not bound
+    assert read_endpoint(config).url == "http://127.0.0.1:8123/darkroom"
+
+
+@pytest.mark.parametrize("text", ["", "applications: []", "applications: [", "[1]", None])
+def test_configuration_that_serve_would_refuse_is_named(tmp_path: Path, text: str | None) -> None:
+    """A file that is missing, broken or without an application ends the start with its name."""
+    config = tmp_path / "a.yaml"
+    if text is not None:
+        config.write_text(text)
+    with pytest.raises(StartError, match=r"a\.yaml"):
+        read_endpoint(config)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("decode: fast", "decoed: fast", r"pipeline\.decoed: Extra inputs are not permitted"),
+        ("top_k: 5", "top_k: 50", r"top_k: 50 is above max_top_k: 10; write"),
+        ("slots: 256", "slots: 10", r"write slots: 64 or more"),
+    ],
+)
+def test_bad_value_is_named_before_anything_starts(tmp_path: Path, old: str, new: str, says: str) -> None:
+    """The key, what is wrong with it and what to write, in one line, under args and under user_config."""
+    config = tmp_path / "serve_config.yaml"
+    config.write_text((ROOT / "serve_config.yaml").read_text().replace(old, new))
+    with pytest.raises(StartError, match=says):
+        launch(config)
+
+
+@pytest.mark.parametrize("which", ["http", "RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"])
+def test_taken_port_is_named_before_anything_starts(tiny: TinyService, which: str) -> None:
+    """Who holds a port that the run needs is named, also where it would share the port, as an old HAProxy does."""
+    port = tiny.port if which == "http" else int(tiny.environment[which])
+    with listener(port) as pid, tiny.launch() as launched:
+        assert launched.process.wait(STOP_TIMEOUT_S) == 1
+        assert f"port {port}" in launched.output
+        assert f"pid {pid}" in launched.output
+        assert f"kill {pid}\n" in launched.output
+        assert "left behind" not in launched.output
+        assert "Running config file" not in launched.output
+
+
+def test_orphan_of_an_earlier_run_is_named(tiny: TinyService, dead_run: str) -> None:
+    """A process of a run whose launcher is dead is in the way, and is told from a stranger."""
+    with listener(free_port(), dead_run) as pid, tiny.launch() as launched:
+        assert launched.process.wait(STOP_TIMEOUT_S) == 1
+        assert f"left behind by an earlier Darkroom, pid {pid}" in launched.output
+        assert "Running config file" not in launched.output
+
+
+def test_living_run_is_not_called_an_orphan(tiny: TinyService) -> None:
+    """Where a Darkroom that runs holds the port, its launcher is what to end, and its processes are no leftovers."""
+    with listener(tiny.port, name_run()), tiny.launch() as launched:
+        assert launched.process.wait(STOP_TIMEOUT_S) == 1
+        assert f"part of the Darkroom running as pid {os.getpid()}" in launched.output
+        assert f"kill {os.getpid()}\n" in launched.output
+
+
+def test_start_and_stop_leave_nothing_behind(tiny: TinyService) -> None:
+    """Ctrl-C ends a run with status 0, in order and not by force, and each of its processes is gone."""
+    with tiny.launch() as launched:
+        launched.wait_until_settled()
+        assert httpx.get(f"http://127.0.0.1:{tiny.port}/info", trust_env=False).json() == {"model": "none"}
+        assert any("haproxy" in process.name() for process in leftovers(launched.run))
+        assert launched.stop() == 0
+        assert leftovers(launched.run) == []
+        assert "did not end by itself" not in launched.output
+
+
+def test_process_that_outlives_its_run_is_killed(tiny: TinyService) -> None:
+    """When `serve run` is killed, its status is passed on, and what it left is ended, deaf to SIGTERM or not."""
+    tiny.configure(leaves=True)
+    with tiny.launch() as launched:
+        launched.wait_until_settled()
+        serve_run = min(leftovers(launched.run), key=lambda process: process.create_time())
+        serve_run.kill()
+        assert launched.process.wait(STOP_TIMEOUT_S) == 128 + signal.SIGKILL
+        assert leftovers(launched.run) == []
+        assert "did not end by itself" in launched.output
+
+
+def test_application_that_fails_ends_the_launcher(tiny: TinyService) -> None:
+    """`serve run` waits for ever for an application that has failed; the launcher shows its error and ends."""
+    tiny.configure(fails=True)
+    with tiny.launch() as launched:
+        assert launched.process.wait(START_TIMEOUT_S) == 1
+        assert "the weights are made of cheese" in launched.output
+        assert leftovers(launched.run) == []

@@ -1,0 +1,135 @@
+"""Starts and ends of the service by Ray's own commands, and by force: nothing is ever left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import httpx
+import psutil
+import yaml
+
+from tests.photographs import jpeg, photograph
+from tests.service import ROOT, Document, Service, free_port, marked, shipped_config
+from tests.waiting import until
+
+CAT = jpeg(photograph("cat"))
+
+
+def _is_whole(service: Service) -> bool:
+    try:
+        return service.post(CAT).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_killing_the_replica_leaves_no_worker_behind(service: Service) -> None:
+    """SIGKILL gives it no chance to say goodbye; its workers see the pipe break. A new replica then serves."""
+    (replica,) = service.replicas()
+    family = _children(replica)
+    assert any("forkserver" in " ".join(process.cmdline()) for process in family)
+
+    replica.send_signal(signal.SIGKILL)
+
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert alive == []
+    until(lambda: _is_whole(service), timeout_s=60)
+    assert [process.pid for process in service.replicas()] != [replica.pid]
+
+
+def _plain_config(folder: Path) -> tuple[Path, str]:
+    config: Document = shipped_config()
+    config["http_options"]["port"] = free_port()
+    path = folder / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path, f"http://127.0.0.1:{config['http_options']['port']}/predict"
+
+
+def _labels_a_cat(url: str) -> bool:
+    try:
+        response = httpx.post(url, content=CAT, headers={"Content-Type": "image/jpeg"}, timeout=30, trust_env=False)
+    except httpx.TransportError:
+        return False
+    return response.status_code == 200 and "cat" in response.json()["predictions"][0]["label"]
+
+
+def _command(name: str) -> str:
+    return str(Path(sys.executable).with_name(name))
+
+
+def _environment(mark: str) -> dict[str, str]:
+    return {**os.environ, "SPT_NOENV": "1", "RAY_USAGE_STATS_ENABLED": "0", "DARKROOM_TEST": mark}
+
+
+def _of_darkroom(mark: str) -> list[psutil.Process]:
+    """Replicas and what they have started, without Ray's own processes."""
+    return [process for process in marked(mark) if _is_of_darkroom(process)]
+
+
+def _is_of_darkroom(process: psutil.Process) -> bool:
+    try:
+        return "ServeReplica" in process.name() or "pipeline.worker" in " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_plain_serve_run_works(tmp_path: Path) -> None:
+    """Without serve.env, by Serve's Python proxy; Ctrl-C leaves nothing."""
+    path, url = _plain_config(tmp_path)
+    with (tmp_path / "output.txt").open("wb") as sink:
+        command = [_command("serve"), "run", "--address", "local", str(path)]
+        environment = _environment(str(tmp_path))
+        server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=sink)
+        try:
+            until(lambda: _labels_a_cat(url) or server.poll() is not None, timeout_s=120)
+            assert server.poll() is None, (tmp_path / "output.txt").read_text()
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(timeout=60)
+    until(lambda: not marked(str(tmp_path)))
+
+
+def test_ray_start_and_serve_deploy_work(tmp_path: Path) -> None:
+    """On a cluster that is already there: deploy, status, shutdown, each by Ray's own command; then nothing is left."""
+    path, url = _plain_config(tmp_path)
+    mark, dashboard = str(tmp_path), free_port()
+
+    def run(*command: str) -> str:
+        environment = {
+            **_environment(mark),
+            "RAY_AUTH_MODE": "disabled",
+            "RAY_DASHBOARD_ADDRESS": f"http://127.0.0.1:{dashboard}",
+        }
+        started = [_command(command[0]), *command[1:]]
+        done = subprocess.run(started, cwd=ROOT, env=environment, timeout=120, capture_output=True)
+        assert done.returncode == 0, (done.stdout + done.stderr).decode()
+        return done.stdout.decode()
+
+    with tempfile.TemporaryDirectory(prefix="ray") as scratch:  # Ray's sockets lie there, and their paths must be short
+        ports = [f"--port={free_port()}", f"--dashboard-port={dashboard}"]
+        run("ray", "start", "--head", f"--temp-dir={scratch}", *ports)
+        try:
+            run("serve", "deploy", str(path))
+            until(lambda: _labels_a_cat(url), timeout_s=120)
+            assert "RUNNING" in run("serve", "status")
+            assert _of_darkroom(mark)
+            run("serve", "shutdown", "-y")
+            until(lambda: not _of_darkroom(mark))
+        finally:
+            _end(marked(mark))
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    """Ends a test's own Ray; `ray stop` would end every other Ray on the machine as well."""
+    for process in processes:
+        process.kill()
+    psutil.wait_procs(processes, timeout=10)

@@ -1,0 +1,62 @@
+"""`user_config` of a running service: applied without a restart, or refused without harm."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from tests.photographs import jpeg, photograph
+from tests.service import Service
+from tests.waiting import until
+
+CAT = jpeg(photograph("cat"))
+
+
+def _with(service: Service, **user_config: Any) -> dict[str, Any]:
+    config = copy.deepcopy(service.config)
+    config["applications"][0]["deployments"][0]["user_config"].update(user_config)
+    return config
+
+
+def test_a_live_change_needs_no_restart(service: Service) -> None:
+    """The same process answers by the new settings; the limits hold at once."""
+    replicas = [process.pid for process in service.replicas()]
+    service.deploy(_with(service, top_k=2, max_batch_size=8, max_image_bytes=1000))
+    until(lambda: bool(service.info()["user_config"]["top_k"] == 2))
+    refused = service.post(CAT)
+    service.deploy(service.config)
+    until(lambda: bool(service.info()["user_config"]["top_k"] == 5))
+
+    assert refused.status_code == 413
+    assert "1000" in refused.json()["detail"]
+    assert len(service.post(CAT).raise_for_status().json()["predictions"]) == 5
+    assert [process.pid for process in service.replicas()] == replicas
+
+
+@pytest.mark.parametrize(
+    ("user_config", "says"),
+    [
+        ({"top_k": 11}, "max_top_k: 10"),
+        ({"max_batch_size": 64}, "batch_sizes"),
+        ({"topk": 5}, "topk"),
+        ({"max_image_pixels": -1}, "max_image_pixels"),
+        ({"max_image_bytes": 1 << 26, "max_request_bytes": 1 << 20}, "max_request_bytes"),
+    ],
+)
+def test_a_bad_user_config_leaves_the_old_one_in_force(
+    service: Service, user_config: dict[str, Any], says: str
+) -> None:
+    """The replica goes on as it was, and /info and the log say what is wrong and what to write."""
+    before, replicas = service.info()["user_config"], [process.pid for process in service.replicas()]
+    service.deploy(_with(service, **user_config))
+    until(lambda: service.info()["refused_user_config"] is not None)
+    info = service.info()
+    answered = service.post(CAT)
+    service.deploy(service.config)
+    until(lambda: service.info()["refused_user_config"] is None)
+
+    assert says in info["refused_user_config"]
+    assert info["user_config"] == before
+    assert answered.status_code == 200
+    assert "user_config refused" in service.output.read_text()
+    assert [process.pid for process in service.replicas()] == replicas

@@ -1,0 +1,105 @@
+"""The shipped serve_config.yaml and serve.env. Serve itself ignores unknown keys at most levels."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, ValidationError
+from ray._common.usage.usage_constants import USAGE_STATS_ENABLED_ENV_VAR
+from ray.serve._private import constants
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import LoggingConfig, ServeDeploySchema
+
+from deployments.config import LiveConfig, ServiceConfig
+from deployments.launcher import read_env
+from tests.service import ROOT, Document, shipped_config
+
+FREE = {"args", "user_config"}  # Darkroom's own, checked below
+MODELS: dict[str, type[Any]] = {"autoscaling_config": AutoscalingConfig, "logging_config": LoggingConfig}
+
+
+def _unknown_keys(document: Mapping[str, Any], model: type[BaseModel], path: str = "") -> list[str]:
+    fields, unknown = model.model_fields, []
+    parsed = model.model_validate(document)
+    for key, value in document.items():
+        if key not in fields:
+            unknown.append(f"{path}{key}")
+            continue
+        inner = MODELS.get(key) or type(getattr(parsed, key))
+        if key in FREE:
+            continue
+        if isinstance(value, dict) and issubclass(inner, BaseModel):
+            unknown += _unknown_keys(value, inner, f"{path}{key}.")
+        if isinstance(value, list):
+            for item, parsed_item in zip(value, getattr(parsed, key), strict=True):
+                unknown += _unknown_keys(item, type(parsed_item), f"{path}{key}.")
+    return unknown
+
+
+def _objections(document: Document) -> list[str]:
+    try:
+        return _unknown_keys(document, ServeDeploySchema)
+    except ValidationError as error:  # some of Serve's models do refuse
+        return [str(error)]
+
+
+def test_the_shipped_file_has_no_unknown_key() -> None:
+    """At any level, down to the autoscaler's."""
+    assert _objections(shipped_config()) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "prot",
+        "http_options.prot",
+        "applications.0.prot",
+        "applications.0.logging_config.prot",
+        "applications.0.deployments.0.prot",
+        "applications.0.deployments.0.autoscaling_config.prot",
+    ],
+)
+def test_the_check_above_can_fail(path: str) -> None:
+    """A misspelt key is found at every level."""
+    document: Any = shipped_config()
+    place = document
+    *way, key = path.split(".")
+    for step in way:
+        place = place[int(step)] if step.isdecimal() else place[step]
+    place[key] = 1
+    assert any("prot" in objection for objection in _objections(document))
+
+
+def test_the_shipped_args_and_user_config_fit_together() -> None:
+    """By the strict models, cross-checks included."""
+    application = shipped_config()["applications"][0]
+    config = ServiceConfig.model_validate(application["args"])
+    config.check_live(LiveConfig.model_validate(application["deployments"][0]["user_config"]))
+
+
+def test_the_shipped_user_config_names_every_live_setting() -> None:
+    """The file is where a deployed value stands; none is left to a default that nobody sees."""
+    user_config: Document = shipped_config()["applications"][0]["deployments"][0]["user_config"]
+    assert set(user_config) == set(LiveConfig.model_fields)
+    assert user_config == LiveConfig().model_dump()
+
+
+def test_requests_in_a_replica_leave_room_for_the_autoscaler() -> None:
+    """Behind HAProxy a replica is seen as overloaded only if it may take twice what it is aimed at."""
+    application = shipped_config()["applications"][0]
+    target = application["deployments"][0]["autoscaling_config"]["target_ongoing_requests"]
+    assert application["args"]["max_ongoing_requests"] >= 2 * target
+
+
+def test_serve_env_names_only_what_serve_reads() -> None:
+    """A misspelt variable would be ignored in silence."""
+    for name in read_env(ROOT / "serve.env"):
+        assert hasattr(constants, name) or name in ("RAY_worker_niceness", USAGE_STATS_ENABLED_ENV_VAR), name
+
+
+def test_the_file_is_yaml_that_people_can_read() -> None:
+    """Block style with comments, not one line of JSON."""
+    text = (ROOT / "serve_config.yaml").read_text()
+    assert yaml.safe_load(text) == shipped_config()
+    assert text.count("#") > 5

@@ -1,0 +1,279 @@
+"""The whole path over HTTP: the shipped configuration, started as `make serve` does it."""
+
+import base64
+import http.client
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from tests.photographs import BAD, ODD_BUT_GOOD, jpeg, photograph, png, webp
+from tests.service import Document, Service
+from tests.waiting import until
+
+CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
+CAT_LABELS = {"Egyptian cat", "tabby", "tiger cat"}
+
+
+def _json(*images: bytes) -> Document:
+    return {"images": [base64.b64encode(image).decode() for image in images]}
+
+
+def _best(result: Document) -> str:
+    label: str = result["predictions"][0]["label"]
+    return label
+
+
+def _is_problem(response: httpx.Response, status: int, kind: str) -> Document:
+    """The refusal has the status, the type and the form that clients rely on, and shows nothing of the inside."""
+    problem: Document = response.json()
+    assert (response.status_code, problem["type"]) == (status, f"urn:darkroom:{kind}"), response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert problem["status"] == status
+    assert problem["request_id"] == response.headers["x-request-id"]
+    assert "Traceback" not in response.text
+    return problem
+
+
+# ---- right answers --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("encode", [jpeg, png, webp])
+@pytest.mark.parametrize(("name", "labels"), [("cat", CAT_LABELS), ("espresso", {"espresso"})])
+def test_a_photograph_gets_its_label(service: Service, name: str, labels: set[str], encode: Any) -> None:
+    """In every format, however it is sent: raw, as a part, as base64."""
+    image = encode(photograph(name))
+    raw = service.post(image, f"image/{encode.__name__}").raise_for_status().json()
+    parts = service.post_files(image).raise_for_status().json()
+    encoded = service.client.post("/predict", json=_json(image)).raise_for_status().json()
+
+    assert _best(raw) in labels
+    assert raw["model"] == "mobilenet_v2"
+    assert parts["results"] == encoded["results"] == [{"predictions": raw["predictions"]}]
+    scores = [entry["score"] for entry in raw["predictions"]]
+    assert scores == sorted(scores, reverse=True)
+    assert 0 < sum(scores) <= 1.001
+
+
+def test_bytes_without_a_content_type_are_taken_for_an_image(service: Service) -> None:
+    """As `curl -T` sends them."""
+    response = service.client.post("/predict", content=CAT)
+    assert "content-type" not in response.request.headers
+    assert _best(response.raise_for_status().json()) in CAT_LABELS
+
+
+def test_a_data_url_and_line_breaks_are_base64_too(service: Service) -> None:
+    """As a browser's canvas and the `base64` command write it."""
+    images = ["data:image/jpeg;base64," + base64.b64encode(CAT).decode(), base64.encodebytes(ESPRESSO).decode()]
+    results = service.client.post("/predict", json={"images": images}).raise_for_status().json()["results"]
+    assert _best(results[0]) in CAT_LABELS
+    assert _best(results[1]) == "espresso"
+
+
+def test_a_hundred_images_come_back_complete_and_in_order(service: Service) -> None:
+    """Whatever chunks and batches they travel in."""
+    kinds = random.Random(5).choices([0, 1], k=100)
+    results = service.post_files(*[(CAT, ESPRESSO)[kind] for kind in kinds]).raise_for_status().json()["results"]
+    assert [int(_best(result) == "espresso") for result in results] == kinds
+
+
+def test_an_answer_does_not_depend_on_its_company(service: Service) -> None:
+    """64 clients at once, each with a picture of its own: each gets what it gets alone."""
+    angles = range(64)
+    pictures = [jpeg(photograph(("cat", "espresso", "astronaut", "rocket")[n % 4]).rotate(n)) for n in angles]
+    alone = [service.post(picture, params={"top_k": 1}).raise_for_status().json() for picture in pictures]
+    with ThreadPoolExecutor(64) as clients:
+        together = list(clients.map(lambda picture: service.post(picture, params={"top_k": 1}).json(), pictures))
+    for single, crowded in zip(alone, together, strict=True):
+        assert _best(crowded) == _best(single)
+        assert crowded["predictions"][0]["score"] == pytest.approx(single["predictions"][0]["score"], abs=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(ODD_BUT_GOOD))
+def test_an_odd_file_gets_an_answer(service: Service, name: str) -> None:
+    """Orientations, colour spaces, depths, alpha, animation."""
+    assert service.post(ODD_BUT_GOOD[name], "application/octet-stream").raise_for_status().json()["predictions"]
+
+
+@pytest.mark.parametrize("top_k", [1, 3, 10])
+def test_top_k_is_how_many_classes_are_named(service: Service, top_k: int) -> None:
+    assert len(service.post(CAT, params={"top_k": top_k}).json()["predictions"]) == top_k
+
+
+def test_server_timing_has_every_stage(service: Service) -> None:
+    """And the stages do not add up to more than the total."""
+    stages = service.post(CAT).headers["server-timing"].split(", ")
+    milliseconds = {name: float(duration) for name, _, duration in (stage.partition(";dur=") for stage in stages)}
+    assert list(milliseconds) == ["read", "queue", "decode", "wait", "device", "total"]
+    assert sum(milliseconds.values()) - milliseconds["total"] <= milliseconds["total"] + 0.1
+
+
+# ---- refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(BAD))
+def test_a_bad_image_is_refused_alone(service: Service, name: str) -> None:
+    """With a status that says whose fault it is, and words that say what to do."""
+    data, error = BAD[name]
+    if not data:
+        _is_problem(service.post(data), 400, "empty-request")
+        return
+    statuses = {"TooManyPixels": 413, "UnsupportedFormat": 415, "UndecodableImage": 422}
+    kind = {"TooManyPixels": "too-many-pixels", "UnsupportedFormat": "unsupported-format"}.get(error.__name__)
+    _is_problem(service.post(data), statuses[error.__name__], kind or "undecodable-image")
+
+
+def test_bad_images_leave_their_neighbours(service: Service) -> None:
+    """Each bad image has an error in its own place; every good one its prediction."""
+    bad = [data for data, _ in BAD.values()]
+    mixed = [image for data in bad for image in (CAT, data)] + [ESPRESSO]
+    results = service.post_files(*mixed).raise_for_status().json()["results"]
+    assert len(results) == len(mixed)
+    assert all(_best(result) in CAT_LABELS for result in results[0:-1:2])
+    assert all(400 <= result["error"]["status"] < 500 for result in results[1::2])
+    assert _best(results[-1]) == "espresso"
+
+
+def test_base64_that_is_none_leaves_its_neighbours(service: Service) -> None:
+    body = {"images": ["not base64!", *_json(CAT)["images"], "data:image/png,"]}
+    first, second, third = service.client.post("/predict", json=body).raise_for_status().json()["results"]
+    assert first["error"]["type"] == "urn:darkroom:malformed-encoding"
+    assert _best(second) in CAT_LABELS
+    assert third["error"]["type"] == "urn:darkroom:empty-image"
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status", "kind", "says"),
+    [
+        (CAT, "application/x-www-form-urlencoded", 415, "unsupported-content-type", "Content-Type: image/jpeg"),
+        (b"hello", "text/plain", 415, "unsupported-content-type", "text/plain"),
+        (b"", "image/jpeg", 400, "empty-request", "empty"),
+        (b"{", "application/json", 400, "malformed-request", "not JSON"),
+        (b'{"image": "x"}', "application/json", 400, "malformed-request", '"images"'),
+        (b'{"images": [1]}', "application/json", 400, "malformed-request", "base64"),
+        (b'{"images": "x"}', "application/json", 400, "malformed-request", "base64"),
+        (b"[]", "application/json", 400, "malformed-request", '"images"'),
+        (b'{"images": []}', "application/json", 400, "empty-request", "no image"),
+        (b"{" + b'"images": [' + b",".join([b'""'] * 257) + b"]}", "application/json", 413, "too-many-images", "257"),
+        (b"--x--\r\n", "multipart/form-data; boundary=x", 400, "empty-request", "no image"),
+        (b"--x", "multipart/form-data; boundary=x", 400, "malformed-request", "closing boundary"),
+        (b"nothing", "multipart/form-data; boundary=x", 400, "malformed-request", "cannot be read"),
+        (b"", "multipart/form-data", 400, "malformed-request", "boundary"),
+    ],
+)
+def test_a_bad_request_is_refused(
+    service: Service, content: bytes, content_type: str, status: int, kind: str, says: str
+) -> None:
+    """The detail names what is wrong, or how to do it."""
+    assert says in _is_problem(service.post(content, content_type), status, kind)["detail"]
+
+
+@pytest.mark.parametrize("top_k", ["0", "11", "-1", "x", "1.5", "9" * 50, ""])
+def test_a_bad_top_k_is_refused(service: Service, top_k: str) -> None:
+    problem = _is_problem(service.post(CAT, params={"top_k": top_k}), 400, "malformed-request")
+    assert "from 1 to 10" in problem["detail"]
+
+
+def test_a_part_that_is_no_file_is_refused(service: Service) -> None:
+    """`curl -F image=photo.jpg` without the @ sends the name of the file."""
+    body = b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\nphoto.jpg\r\n--x--\r\n'
+    problem = _is_problem(service.post(body, "multipart/form-data; boundary=x"), 400, "malformed-request")
+    assert "mind the @" in problem["detail"]
+
+
+def test_too_many_parts_are_refused(service: Service) -> None:
+    problem = _is_problem(service.post_files(*[CAT] * 257), 413, "too-many-images")
+    assert "256" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "key", "kind"),
+    [
+        ("image/jpeg", "max_image_bytes", "image-too-large"),
+        ("application/json", "max_request_bytes", "request-too-large"),
+        ("multipart/form-data; boundary=x", "max_request_bytes", "request-too-large"),
+    ],
+)
+def test_a_body_announced_too_large_is_refused_before_it_is_sent(
+    service: Service, content_type: str, key: str, kind: str
+) -> None:
+    """By Content-Length: the refusal is there while the client has sent nothing but headers."""
+    limit = service.info()["user_config"][key]
+    connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", "/predict")
+    connection.putheader("Content-Type", content_type)
+    connection.putheader("Content-Length", str(limit + 1))
+    connection.endheaders()
+    response = connection.getresponse()
+    body = response.read().decode()
+    connection.close()
+    assert response.status == 413
+    assert f"urn:darkroom:{kind}" in body
+    assert str(limit) in body
+    assert str(limit + 1) in body
+
+
+def test_a_body_without_length_is_refused_when_it_has_become_too_large(service: Service) -> None:
+    """Counted while it is read."""
+    limit = service.info()["user_config"]["max_image_bytes"]
+    pieces = (b"x" * (1 << 20) for _ in range((limit >> 20) + 1))
+    response = service.client.post("/predict", content=pieces, headers={"Content-Type": "image/jpeg"})
+    assert str(limit) in _is_problem(response, 413, "image-too-large")["detail"]
+
+
+def test_an_image_too_large_among_many_is_refused_in_its_place(service: Service) -> None:
+    limit = service.info()["user_config"]["max_image_bytes"]
+    first, second = service.post_files(CAT + b"\0" * limit, CAT).raise_for_status().json()["results"]
+    assert first["error"]["type"] == "urn:darkroom:image-too-large"
+    assert str(limit) in first["error"]["detail"]
+    assert _best(second) in CAT_LABELS
+
+
+@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/", 404), ("GET", "/predict", 405)])
+def test_what_is_not_served_is_a_problem_too(service: Service, method: str, path: str, status: int) -> None:
+    response = service.client.request(method, path)
+    assert response.status_code == response.json()["status"] == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "/openapi.json" in response.json()["detail"]
+
+
+def test_a_refusal_is_logged_with_its_request_id(service: Service) -> None:
+    """And at once: Serve would hold the line back until there are a thousand."""
+    identity = "test-of-the-log-7f3a"
+    service.post(b"hello", headers={"X-Request-ID": identity})
+    service.post_files(CAT, b"hello", headers={"X-Request-ID": identity})
+
+    def lines() -> str:
+        return "\n".join(line for line in service.output.read_text().splitlines() if identity in line)
+
+    until(lambda: "image 1 refused" in lines() and "refused: UnsupportedFormat" in lines())
+
+
+# ---- what else it answers -------------------------------------------------------------------------------------------
+
+
+def test_info_says_what_is_served(service: Service) -> None:
+    info = service.info()
+    assert len(info["labels"]) == 1000
+    assert info["device"] in ("cpu", "cuda")
+    assert info["user_config"] == service.config["applications"][0]["deployments"][0]["user_config"]
+    assert info["refused_user_config"] is None
+    assert info["transform"]["crop_px"] == 224
+
+
+def test_answers_have_the_form_that_openapi_promises(service: Service) -> None:
+    """Each kind of answer against its schema in the document that is served."""
+    document = service.client.get("/openapi.json").raise_for_status().json()
+
+    def check(schema: str, instance: Document) -> None:
+        jsonschema.validate(instance, {"$ref": f"#/components/schemas/{schema}", "components": document["components"]})
+
+    check("One", service.post(CAT).json())
+    check("Many", service.post_files(CAT, b"hello").json())
+    check("Refusal", service.post(b"hello").json())
+    check("Refusal", service.client.get("/nowhere").json())
+    check("Info", service.info())
+    assert set(document["paths"]) == {"/predict", "/info", "/openapi.json"}
