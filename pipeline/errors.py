@@ -15,11 +15,13 @@
     │       ├── TooManyPixels       by its header, before it is decoded
     │       ├── UnsupportedFormat
     │       ├── UndecodableImage
-    │       └── FatalImage          it ended the process that decoded it, twice
+    │       ├── SlowImage           decoding it took longer than the time limit
+    │       ├── FatalImage          it ended the process that decoded it, twice
+    │       └── UnclassifiableImage the model fails on it, and on no other
     └── ServerError                 Darkroom, its machine or its configuration is at fault
         ├── InvalidModel            weights, labels or model name do not fit together
         ├── WorkerFailure           decoder processes do not start
-        ├── DeviceFailure           the model failed on a batch
+        ├── DeviceFailure           the device computes no image any more
         └── EngineClosed
 
 A message is written for the client: it names the value, the limit and the way out, and nothing of the machine.
@@ -86,8 +88,16 @@ class UndecodableImage(ImageError):
     """The bytes begin like an image that is served, but cannot be decoded."""
 
 
+class SlowImage(ImageError):
+    """Decoding the image took longer than the time limit, and was ended with its process."""
+
+
 class FatalImage(ImageError):
     """Decoding the image ended its process, and again when tried alone."""
+
+
+class UnclassifiableImage(ImageError):
+    """The model raises on the image, and computes another right after it."""
 
 
 class ServerError(DarkroomError):
@@ -103,7 +113,7 @@ class WorkerFailure(ServerError):
 
 
 class DeviceFailure(ServerError):
-    """The model failed on a batch."""
+    """The device, or the model on it, computes no image any more."""
 
 
 class EngineClosed(ServerError):

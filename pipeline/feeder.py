@@ -4,11 +4,13 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pipeline.device import Device, Launched, collect
-from pipeline.errors import DeviceFailure, EngineClosed
+import torch
+
+from pipeline.device import Best, Device, Launched, collect
+from pipeline.errors import DeviceFailure, EngineClosed, UnclassifiableImage
 from pipeline.records import HostBatch
 from pipeline.task import Task
 
@@ -21,6 +23,13 @@ class Decoded:
 
     batch: HostBatch
     tasks: list[Task]
+
+    def singles(self) -> "list[Decoded]":
+        """The same images one by one."""
+        rows = (
+            (HostBatch(self.batch.first + n, self.batch.pixels[n : n + 1]), task) for n, task in enumerate(self.tasks)
+        )
+        return [Decoded(batch, [task]) for batch, task in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +77,11 @@ class Feeder:
         self.check()
 
     def put(self, batch: HostBatch, tasks: list[Task]) -> None:
-        """Queues decoded images."""
+        """Queues decoded images; they fail at once where the device has."""
         with self._changed:
+            if self._failure:
+                self._give_up([Decoded(batch, tasks)], self._failure)
+                return
             self._ready.append(Decoded(batch, tasks))
             self._waiting += len(batch)
             self._changed.notify()
@@ -98,18 +110,26 @@ class Feeder:
             return
         finally:
             self._warm.set()
-        self._feed()
-
-    def _feed(self) -> None:
         in_flight: deque[InFlight] = deque()
-        while True:
+        try:
+            self._feed(in_flight)
+        except Exception as error:  # a defect, or a device that answers something else than it was asked
+            logger.exception("the device's thread has ended")
+            self._failure = self._failure or DeviceFailure("the device's thread has ended; the log says how")
+            self._failure.__cause__ = error
+        if self._failure:
+            self._end(in_flight, self._failure)
+
+    def _feed(self, in_flight: deque[InFlight]) -> None:
+        while not self._failure:
             work = self._take(in_flight)
             if work:
                 in_flight.extend(self._launch(work))
             elif not in_flight:
                 return  # closing
             if in_flight and (not work or len(in_flight) > self._device.ahead):
-                self._answer(in_flight.popleft())
+                self._answer(in_flight[0])
+                in_flight.popleft()
 
     def _take(self, in_flight: deque[InFlight]) -> list[Decoded]:
         """What goes onto the device next; nothing when a batch in work should be answered first, or at the end."""
@@ -135,29 +155,82 @@ class Feeder:
                 task.launched_at = now
         try:
             return [InFlight(work, self._device.launch(_joined([decoded.batch for decoded in work])))]
-        except Exception as error:  # noqa: BLE001 - a model may raise anything
-            self._failed(work, error)
+        except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
+            self._failed(work)
             return []
 
     def _answer(self, batch: InFlight) -> None:
         try:
-            scores, classes = collect(batch.launched)
-        except Exception as error:  # noqa: BLE001 - a model may raise anything
-            self._failed(batch.work, error)
-            return
-        tasks = [task for decoded in batch.work for task in decoded.tasks]
-        for decoded in batch.work:
+            best = collect(batch.launched)
+        except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
+            self._failed(batch.work)
+        else:
+            self._settle(batch.work, best)
+
+    def _settle(self, work: list[Decoded], best_of: Best) -> None:
+        tasks = [task for decoded in work for task in decoded.tasks]
+        scores, classes = best_of
+        for decoded in work:
             self._release(decoded.batch)
         for task, best, indices in zip(tasks, scores, classes, strict=True):
             task.predict(tuple(self._labels[index] for index in indices), tuple(indices), tuple(best))
 
-    def _failed(self, work: list[Decoded], error: Exception) -> None:
-        logger.exception("the model failed on a batch of %d images", sum(len(decoded.batch) for decoded in work))
-        failure = DeviceFailure("the model failed on the batch that the image was in")
-        failure.__cause__ = error
+    # ---- when the model raises --------------------------------------------------------------------------------------
+
+    def _failed(self, work: list[Decoded]) -> None:
+        images = [single for decoded in work for single in decoded.singles()]
+        logger.exception("the model failed on a batch of %d images; trying again, then its halves", len(images))
+        self._find_fault(images)
+
+    def _find_fault(self, images: list[Decoded]) -> None:
+        """Answers images of a batch that failed, by halves down to the one at fault.
+
+        That is also what a batch needs that is too large for the device's memory.
+        """
+        if self._failure:
+            self._give_up(images, self._failure)
+            return
+        try:
+            best = self._compute(images)
+        except Exception as error:  # noqa: BLE001 - a model may raise anything
+            if len(images) == 1:
+                self._blame(images[0], error)
+                return
+            self._find_fault(images[: len(images) // 2])
+            self._find_fault(images[len(images) // 2 :])
+        else:
+            self._settle(images, best)
+
+    def _blame(self, image: Decoded, error: Exception) -> None:
+        """The image is at fault where the device computes another; else the device is, and with it the engine.
+
+        (After an error of CUDA's own no kernel runs any more in its process.)
+        """
+        black = HostBatch(image.batch.first, torch.zeros_like(image.batch.pixels))
+        try:
+            self._compute([Decoded(black, image.tasks)])
+        except Exception:
+            logger.exception("the device fails on a black image too")
+            self._failure = DeviceFailure("the device has failed; the log says how")
+            self._failure.__cause__ = error
+            self._give_up([image], self._failure)
+        else:
+            logger.warning("the model fails on an image and on no other: %s", error)
+            self._release(image.batch)
+            image.tasks[0].reject(UnclassifiableImage("the model fails on the image, and on no other"))
+
+    def _compute(self, work: list[Decoded]) -> Best:
+        return collect(self._device.launch(_joined([decoded.batch for decoded in work])))
+
+    def _give_up(self, work: Iterable[Decoded], failure: DeviceFailure) -> None:
         for decoded in work:
             self._release(decoded.batch)
             _fail(decoded, failure)
+
+    def _end(self, in_flight: Iterable[InFlight], failure: DeviceFailure) -> None:
+        with self._changed:
+            waiting, self._ready, self._waiting = self._ready, deque(), 0
+        self._give_up([*(decoded for batch in in_flight for decoded in batch.work), *waiting], failure)
 
 
 def _joined(batches: list[HostBatch]) -> list[HostBatch]:

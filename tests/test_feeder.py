@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from pipeline.device import Launched
-from pipeline.errors import DeviceFailure, EngineClosed
+from pipeline.errors import DeviceFailure, EngineClosed, UnclassifiableImage
 from pipeline.feeder import Feeder
-from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction
+from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Rejection
 from pipeline.task import Request
 from tests.waiting import PATIENCE_S, until
 
@@ -31,6 +31,8 @@ class Gate:
         self.answers = threading.Semaphore(0)
         self.fails_on: int | None = None
         self.fails_late_on: int | None = None
+        self.most = 1000  # images that it has memory for
+        self.swallows = 0  # images that it leaves out
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - part of the protocol
         """Nothing to do."""
@@ -47,8 +49,9 @@ class Gate:
         values = [int(image[0, 0, 0]) for image in pixels]
         self.batches.append(values)
         self.pieces.append(len(batches))
-        if self.fails_on in values:
+        if self.fails_on in values or len(values) > self.most:
             raise RuntimeError("a kernel failed")
+        values = values[self.swallows :]
         return Launched(len(values), torch.ones(len(values), 1), torch.tensor(values)[:, None], self._wait(values))
 
     def _wait(self, values: list[int]) -> Callable[[], None]:
@@ -182,20 +185,65 @@ def test_chunks_side_by_side_are_one_piece() -> None:
 
 @pytest.mark.parametrize("when", ["at launch", "later"])
 @pytest.mark.parametrize("ahead", [0, 1])
-def test_a_failed_batch_leaves_the_others(when: str, ahead: int) -> None:
-    """Its requests fail, its slots come back, and the next batch is answered."""
+def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead: int) -> None:
+    """It is found by halves and rejected alone; all slots come back, and the next batch is answered."""
     device = Gate(ahead)
     device.fails_on, device.fails_late_on = (13, None) if when == "at launch" else (None, 13)
-    with line(device, max_batch_size=2) as one:
+    with line(device, max_batch_size=4) as one:
         device.open()
-        bad, good = one.put(12, 13), one.put(14, 15)
-        with pytest.raises(DeviceFailure, match=r"^the model failed on the batch that the image was in$") as raised:
-            bad.result(PATIENCE_S)
-        assert isinstance(raised.value.__cause__, RuntimeError)
+        bad, good = one.put(10, 11, 12, 13), one.put(14, 15)
+        *neighbours, last = bad.result(PATIENCE_S)
+        assert [outcome.indices[0] for outcome in neighbours if isinstance(outcome, Prediction)] == [10, 11, 12]
+        assert isinstance(last, Rejection)
+        assert isinstance(last.error, UnclassifiableImage)
         assert classes(good) == [14, 15]
         assert classes(one.put(16)) == [16]
         one.feeder.check()
-    assert sorted(one.released) == [12, 13, 14, 15, 16]
+    assert sorted(one.released) == [10, 11, 12, 13, 14, 15, 16]
+
+
+def test_a_batch_too_large_for_the_device_is_answered_in_parts() -> None:
+    """Where its memory does not hold what the configuration allows."""
+    device = Gate()
+    device.most = 2
+    with line(device) as one:
+        device.open()
+        assert classes(one.put(1, 2, 3, 4, 5)) == [1, 2, 3, 4, 5]
+    assert sorted(one.released) == [1, 2, 3, 4, 5]
+    assert [len(batch) for batch in device.batches] == [5, 5, 2, 3, 1, 2]
+
+
+def test_a_device_that_computes_nothing_any_more_ends_the_engine() -> None:
+    """No image is blamed: its requests, those that wait and those to come fail, `check` says so, slots come back."""
+    device = Gate()
+    with line(device, max_batch_size=2) as one:
+        running = one.put(1, 2)
+        until(lambda: device.batches)
+        waiting = one.put(3, 4)
+        device.most = 0
+        device.open()
+        assert classes(running) == [1, 2]
+        with pytest.raises(DeviceFailure, match="the device has failed") as raised:
+            waiting.result(PATIENCE_S)
+        assert isinstance(raised.value.__cause__, RuntimeError)
+        with pytest.raises(DeviceFailure):
+            one.put(5).result(PATIENCE_S)
+        with pytest.raises(DeviceFailure):
+            one.feeder.check()
+    assert sorted(one.released) == [1, 2, 3, 4, 5]
+
+
+def test_a_thread_that_ends_by_a_defect_leaves_no_request_waiting() -> None:
+    """Here a device that answers one image fewer than it was asked; `check` says so."""
+    device = Gate()
+    device.swallows = 1
+    with line(device) as one:
+        device.open()
+        for _ in range(2):
+            with pytest.raises(DeviceFailure, match="the device's thread has ended"):
+                one.put(1, 2).result(PATIENCE_S)
+        with pytest.raises(DeviceFailure):
+            one.feeder.check()
 
 
 def test_a_failed_warm_up_is_reported() -> None:
