@@ -57,6 +57,7 @@ class PipelineConfig(Frozen):
 
     workers: int | None = Field(None, ge=1, description="decoder processes")
     threads: int | None = Field(None, ge=1, description="CPU threads of the model")
+    decode_timeout_s: float = Field(10.0, gt=0, description="an image that takes longer ends its worker")
     slots: int = Field(256, ge=1, le=8192, description="images in shared memory between decoding and the device")
 
     formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"], ...] = ("JPEG", "PNG", "WEBP")

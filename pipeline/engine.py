@@ -29,7 +29,7 @@ class Engine:
 
     Args:
         config: what to serve, and how. Nothing is loaded or started before `start`.
-        limits: those in force at the start.
+        limits: those in force at the start; the default ones allow the largest batch of `config`.
 
     Raises:
         ValueError: `limits` ask for more than `config` allows.
@@ -39,7 +39,7 @@ class Engine:
         self.config = config
         self.device = _resolved_device(config)
         self.workers, self.threads = _resolved_sizes(config, self.device)
-        self._limits = limits or Limits()
+        self._limits = limits or Limits(max_batch_size=config.largest_batch)
         config.check_limits(self._limits)
         self._lifecycle = threading.Lock()
         self._started = self._closed = False
@@ -90,6 +90,7 @@ class Engine:
             slots,
             self.transform,
             pin_memory=self.device == "cuda",
+            decode_timeout_s=self.config.decode_timeout_s,
             limits=self._limits.model_copy(
                 update={"max_image_pixels": self.transform.resize_px**2}
             ),  # until it is warm

@@ -11,7 +11,6 @@ import logging
 import select
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 
 from pipeline.config import (
@@ -21,10 +20,11 @@ from pipeline.config import (
     WORKER_START_TIMEOUT_S,
     Limits,
 )
-from pipeline.errors import EngineClosed, FatalImage, ServerError, WorkerFailure
+from pipeline.errors import EngineClosed, FatalImage, ServerError, SlowImage, WorkerFailure
 from pipeline.records import HostBatch, Transform
 from pipeline.slots import Claim, Slots
 from pipeline.task import Task
+from pipeline.turns import Turns
 from pipeline.worker import WorkerReady
 from pipeline.worker_process import Chunk, WorkerProcess
 
@@ -44,20 +44,29 @@ class Loader:
         slots: where images lie on both sides of decoding.
         transform: what the workers do with an image.
         pin_memory: whether batches pass DataLoader's pin-memory thread, which hands page-locked views on.
+        decode_timeout_s: a worker that decodes one image for longer is ended, and the image rejected.
         limits: the limits at the start; `limits` may be replaced at any time.
         deliver: called with every decoded batch and its tasks, in a loader's thread. Its slots come back through
             `release`.
     """
 
     def __init__(
-        self, workers: int, slots: Slots, transform: Transform, *, pin_memory: bool, limits: Limits, deliver: Deliver
+        self,
+        workers: int,
+        slots: Slots,
+        transform: Transform,
+        *,
+        pin_memory: bool,
+        decode_timeout_s: float,
+        limits: Limits,
+        deliver: Deliver,
     ) -> None:
         self.limits = limits
         self._count, self._slots, self._transform, self._pin_memory = workers, slots, transform, pin_memory
-        self._deliver = deliver
+        self._decode_timeout_s, self._deliver = decode_timeout_s, deliver
         self._changed = threading.Condition()  # guards everything below
         self._workers: list[WorkerProcess] = []
-        self._pending: deque[Task] = deque()
+        self._pending = Turns()
         self._failed_starts = 0
         self._failure: ServerError | None = None
         self._watch = threading.Thread(target=self._watch_workers, name="loader-watch", daemon=True)
@@ -84,7 +93,7 @@ class Loader:
                 for task in tasks:
                     task.request.fail(self._failure)
                 return
-            self._pending.extend(tasks)
+            self._pending.add(tasks)
             self._dispatch()
 
     def release(self, batch: HostBatch) -> None:
@@ -108,7 +117,7 @@ class Loader:
         """Ends the workers; what has not been decoded fails with EngineClosed."""
         with self._changed:
             workers, self._workers = self._workers, []
-            self._pending.extend(task for worker in workers for chunk in worker.chunks for task in chunk.tasks)
+            self._pending.add(task for worker in workers for chunk in worker.chunks for task in chunk.tasks)
             self._fail(EngineClosed("the engine was closed before the image was decoded"))
             self._changed.notify_all()
         deadline = time.monotonic() + _CLOSE_GRACE_S
@@ -137,9 +146,9 @@ class Loader:
         tasks: list[Task] = []
         size = 0
         while self._pending and len(tasks) < room and size < CHUNK_BYTES:
-            if tasks and self._pending[0].attempts:  # it travels alone
+            if tasks and self._pending.next.attempts:  # it travels alone
                 break
-            task = self._pending.popleft()
+            task = self._pending.pop()
             if task.request.abandoned:
                 continue
             self._slots.write_encoded(first + len(tasks), task.image.data)
@@ -153,7 +162,7 @@ class Loader:
 
         Large chunks while much waits, small ones towards the end (Polychronopoulos and Kuck, 1987).
         """
-        if self._pending[0].attempts:  # it may end its worker again: nothing travels with it
+        if self._pending.next.attempts:  # it may end its worker again: nothing travels with it
             return 1
         share = -(-len(self._pending) // (CHUNKS_PER_WORKER * self._count))
         return min(share, self.limits.max_batch_size)
@@ -224,9 +233,21 @@ class Loader:
             poll = select.poll()
             for pidfd in watched:
                 poll.register(pidfd, select.POLLIN)
-            for pidfd, _ in poll.poll(_WATCH_PERIOD_MS):
-                with self._changed:
-                    self._gone(watched[pidfd])
+            ended = [watched[pidfd] for pidfd, _ in poll.poll(_WATCH_PERIOD_MS)]
+            with self._changed:
+                for worker in ended:
+                    self._gone(worker)
+                self._end_slow_workers()
+
+    def _end_slow_workers(self) -> None:
+        overdue_ns = time.monotonic_ns() - int(self._decode_timeout_s * 1e9)
+        for worker in [worker for worker in self._workers if worker.chunks]:
+            chunk = worker.chunks[0]
+            ours = slice(chunk.first, chunk.first + len(chunk.tasks))
+            begun = self._slots.claims[ours] == Claim.STARTED
+            if (self._slots.started_ns[ours][begun] < overdue_ns).any():
+                worker.overdue = True
+                self._gone(worker)
 
     def _gone(self, worker: WorkerProcess) -> None:
         """Replaces a worker that has ended, keeps what it had finished and blames what it had begun."""
@@ -236,28 +257,31 @@ class Loader:
         self._failed_starts += not worker.ready
         worker.end(deadline=time.monotonic())
         for chunk in reversed(worker.chunks):
-            self._salvage(chunk)
+            self._salvage(chunk, overdue=worker.overdue)
         if self._failed_starts >= MAX_FAILED_STARTS:
             self._fail(WorkerFailure(f"{self._failed_starts} decoder processes in a row ended before they were ready"))
         else:
-            logger.warning("decoder process %s ended; starting another", worker.pid or "(not started)")
+            why = "was ended, an image took it too long" if worker.overdue else "ended"
+            logger.warning("decoder process %s %s; starting another", worker.pid or "(not started)", why)
             self._start_worker()
             self._dispatch()
         self._changed.notify_all()
 
-    def _salvage(self, chunk: Chunk) -> None:
+    def _salvage(self, chunk: Chunk, *, overdue: bool) -> None:
         kept: list[int] = []
         again: list[Task] = []
         for position, task in enumerate(chunk.tasks):
             claim = self._slots.claims[chunk.first + position]
             if claim == Claim.DECODED:
                 kept.append(position)
+            elif claim == Claim.STARTED and overdue:
+                task.reject(SlowImage(f"decoding the image takes longer than the limit, {self._decode_timeout_s:g} s"))
             elif claim == Claim.STARTED and task.attempts:
                 task.reject(FatalImage("the image ended the process that decoded it, and again when tried alone"))
             else:
                 task.attempts += claim == Claim.STARTED
                 again.append(task)
-        self._pending.extendleft(reversed(again))
+        self._pending.add_again(again)
         self._hand_on(chunk, self._slots.batch(chunk.first, len(kept)), kept)
 
     def _settled(self) -> bool:

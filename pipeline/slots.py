@@ -50,7 +50,7 @@ class Slots:
         self.count, self.side_px = count, side_px
         self.name = name or secrets.token_hex(8)
         pixel_bytes = side_px * side_px * 3
-        ledger_bytes = _whole_pages(count * 9)
+        ledger_bytes = _whole_pages(count * 17)
         self._encoded_from = ledger_bytes + _whole_pages(count * pixel_bytes)
         size = self._encoded_from + count * ENCODED_ROOM_BYTES
         self._fd = fd if fd >= 0 else os.memfd_create("darkroom")
@@ -58,8 +58,9 @@ class Slots:
         if fd < 0:
             os.ftruncate(self._fd, size)
         self._map = mmap.mmap(self._fd, size)
-        self.decode_ns = np.frombuffer(self._map, np.int64, count)  # int64 [count], how long each decoding took
-        self.claims = np.frombuffer(self._map, np.uint8, count, offset=count * 8)  # uint8 [count], of `Claim`
+        self.started_ns = np.frombuffer(self._map, np.int64, count)  # int64 [count], by `time.monotonic_ns`
+        self.decode_ns = np.frombuffer(self._map, np.int64, count, offset=count * 8)  # int64 [count], how long it took
+        self.claims = np.frombuffer(self._map, np.uint8, count, offset=count * 16)  # uint8 [count], of `Claim`
         flat: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, count * pixel_bytes, offset=ledger_bytes)
         self.pixels = flat.reshape(count, side_px, side_px, 3)  # uint8 [count, side, side, 3]
         self.tensor = torch.from_numpy(self.pixels)  # the same memory: what CUDA page-locks

@@ -77,7 +77,7 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
     def _next_job(self) -> Job | None:
         try:
             job: Job | None = self._jobs.recv()
-        except EOFError:
+        except (EOFError, OSError):
             # The replica is gone, perhaps killed: its forkserver lives as long as this process, so nobody else ends it.
             os._exit(0)
         return job
@@ -85,7 +85,8 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
     def _do(self, job: Job) -> DecodedChunk:
         decoded, errors = 0, {}
         for position, size in enumerate(job.sizes):
-            slot, started_ns = job.first + position, time.perf_counter_ns()
+            slot, started_ns = job.first + position, time.monotonic_ns()
+            self._slots.started_ns[slot] = started_ns
             self._slots.claims[slot] = Claim.STARTED
             try:
                 data = self._slots.read_encoded(slot, size)
@@ -95,7 +96,7 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
             except ImageError as error:
                 errors[position] = error.with_traceback(None)  # its frames would keep the image alive
                 claim = Claim.REJECTED
-            self._slots.decode_ns[slot] = time.perf_counter_ns() - started_ns
+            self._slots.decode_ns[slot] = time.monotonic_ns() - started_ns
             self._slots.claims[slot] = claim
         return DecodedChunk(self._slots.name, job.first, decoded, errors)
 

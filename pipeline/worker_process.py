@@ -49,6 +49,7 @@ class WorkerProcess:
     def __init__(self, slots: Slots, transform: Transform, *, pin_memory: bool) -> None:
         self.chunks: deque[Chunk] = deque()  # the oldest first: the one that it works on
         self.pid, self.pidfd = 0, -1
+        self.overdue = False  # it was ended because an image took it too long
         self.thread: threading.Thread  # of its owner: the one that takes its records
         self._reader, self._writer = Pipe(duplex=False)
         self._loader: DataLoader[Any] = DataLoader(

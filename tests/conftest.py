@@ -1,5 +1,6 @@
 """Fixtures that many files share."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -7,6 +8,9 @@ import pytest
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from tests.service import Service, running, shipped_config
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and every program that a test starts would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PIPELINE = PipelineConfig(device="cpu", workers=2, threads=1, max_top_k=1000)
 

@@ -206,7 +206,11 @@ def test_limits_that_are_refused_change_nothing(limited: Engine) -> None:
 
 def test_limits_above_the_configuration_are_refused_before_anything_starts() -> None:
     with pytest.raises(ValueError, match=r"max_batch_size: 32 is above the largest of batch_sizes, 2"):
-        Engine(SMALL)
+        Engine(SMALL, Limits())
+
+
+def test_limits_that_are_left_open_allow_the_largest_batch(small: Engine) -> None:
+    assert small.limits == Limits(max_batch_size=2)
 
 
 def test_limits_below_the_warm_up_image_do_not_keep_it_from_starting() -> None:
@@ -239,13 +243,14 @@ def test_what_is_not_started_answers_nothing(small: Engine) -> None:
 
 def test_close_may_be_called_twice_and_ends_everything(small: Engine) -> None:
     """Workers, shared memory and semaphores are gone; nothing can be asked any more."""
-    names, maps = {*SHM.iterdir()}, memfds()
+    names, maps = semaphores(os.getpid()), memfds()
     small.start()
+    assert semaphores(os.getpid()) - names
     pids = small.worker_pids
     small.close()
     small.close()
     until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
-    until(lambda: {*SHM.iterdir()} <= names)
+    until(lambda: semaphores(os.getpid()) <= names)
     for ask in (small.start, small.check, lambda: small.infer([CAT]), lambda: small.submit([])):
         with pytest.raises(EngineClosed):
             ask()
@@ -344,6 +349,11 @@ def script(tmp_path: Path) -> Path:
     return tmp_path / "program.py"
 
 
+def semaphores(pid: int) -> set[Path]:
+    """What an engine of that process has in /dev/shm."""
+    return {*SHM.glob(f"sem.darkroom-{pid}-*")}
+
+
 def command(script: Path) -> list[str]:
     return [sys.executable, "-W", "error", str(script), str(script.with_name("cat.jpg"))]
 
@@ -351,13 +361,13 @@ def command(script: Path) -> list[str]:
 @pytest.mark.parametrize("last_line", ["engine.close()", "pass"], ids=["closed", "not closed"])
 def test_a_plain_script_runs_once_and_ends(script: Path, last_line: str) -> None:
     """Workers do not run it again; it says what it has to say, nothing else, and leaves nothing behind."""
-    names = {*SHM.iterdir()}
     script.write_text(PROGRAM + last_line + "\n")
-    done = subprocess.run(command(script), capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-    assert not done.stderr
-    assert done.returncode == 0
-    assert done.stdout.splitlines() == ["Egyptian cat"]
-    until(lambda: {*SHM.iterdir()} <= names)
+    with subprocess.Popen(command(script), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as owner:
+        said, complained = owner.communicate(timeout=PATIENCE_S)
+    assert not complained
+    assert owner.returncode == 0
+    assert said.splitlines() == ["Egyptian cat"]
+    until(lambda: not semaphores(owner.pid))
 
 
 def test_workers_of_a_killed_process_end(script: Path) -> None:
@@ -369,14 +379,14 @@ def test_workers_of_a_killed_process_end(script: Path) -> None:
         lines.readline()
         workers = [psutil.Process(int(pid)) for pid in lines.readline().split()]
         assert len(workers) == 2
+        assert semaphores(owner.pid)
         for child in psutil.Process(owner.pid).children():
             if "resource_tracker" in " ".join(child.cmdline()):
                 child.kill()  # as Ray does: it would remove the semaphores
         owner.send_signal(signal.SIGKILL)
     until(lambda: not any(worker.is_running() for worker in workers))
-    assert [*SHM.glob(f"sem.darkroom-{owner.pid}-*")]
     with Engine(SMALL, SMALL_LIMITS):
-        assert not [*SHM.glob(f"sem.darkroom-{owner.pid}-*")]
+        assert not semaphores(owner.pid)
 
 
 @pytest.mark.parametrize("file", [webp(photograph("cat")), png(photograph("cat"))], ids=["webp", "png"])

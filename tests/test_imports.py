@@ -19,6 +19,7 @@ TOP_TO_BOTTOM = (
     "feeder",
     "device",
     "model",
+    "turns",
     "task",
     "decode",
     "slots",

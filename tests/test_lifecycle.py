@@ -92,10 +92,12 @@ def test_plain_serve_run_works(tmp_path: Path) -> None:
         try:
             until(lambda: _labels_a_cat(url) or server.poll() is not None, timeout_s=120)
             assert server.poll() is None, (tmp_path / "output.txt").read_text()
-        finally:
             server.send_signal(signal.SIGINT)
             server.wait(timeout=60)
-    until(lambda: not marked(str(tmp_path)))
+            until(lambda: not marked(str(tmp_path)))
+        finally:
+            _end(marked(str(tmp_path)))
+            server.wait(timeout=10)
 
 
 def test_ray_start_and_serve_deploy_work(tmp_path: Path) -> None:

@@ -13,7 +13,15 @@ import pytest
 
 from pipeline import loader as module
 from pipeline.config import MAX_FAILED_STARTS, Limits
-from pipeline.errors import EngineClosed, FatalImage, ImageError, TooManyPixels, UndecodableImage, WorkerFailure
+from pipeline.errors import (
+    EngineClosed,
+    FatalImage,
+    ImageError,
+    SlowImage,
+    TooManyPixels,
+    UndecodableImage,
+    WorkerFailure,
+)
 from pipeline.loader import Loader
 from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Rejection, Transform
 from pipeline.slots import Claim, Slots
@@ -28,9 +36,19 @@ CAT = jpeg(photograph("cat"))
 class Bench:
     """A loader before a device that answers each image with the brightness of its pixels."""
 
-    def __init__(self, workers: int, *, slots: int = 64, transform: Transform = TRANSFORM) -> None:
+    def __init__(
+        self, workers: int, *, slots: int = 64, transform: Transform = TRANSFORM, decode_timeout_s: float = PATIENCE_S
+    ) -> None:
         self.slots = Slots(slots, 224)
-        self.loader = Loader(workers, self.slots, transform, pin_memory=False, limits=Limits(), deliver=self._deliver)
+        self.loader = Loader(
+            workers,
+            self.slots,
+            transform,
+            pin_memory=False,
+            decode_timeout_s=decode_timeout_s,
+            limits=Limits(),
+            deliver=self._deliver,
+        )
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.delivered: list[list[Task]] = []
@@ -248,6 +266,19 @@ def test_an_image_that_killed_its_worker_travels_alone() -> None:
         suspects = [tasks for tasks in bench.delivered if any(task.attempts for task in tasks)]
         assert [len(tasks) for tasks in suspects] == [1, 1]
         until(lambda: len(set(bench.loader.pids) - set(pids)) == 2)
+
+
+def test_an_image_that_hangs_its_worker_is_rejected() -> None:
+    """By the time limit, at once and without a second try; neighbours in both chunks get their predictions."""
+    with started(1, decode_timeout_s=1.0) as bench:
+        request = bench.submit([CAT, CAT, CAT, slow_png(), CAT, CAT])
+        (pid,) = until(lambda: bench.decoding(slow_png()))
+        os.kill(pid, signal.SIGSTOP)
+        assert errors(request) == [None, None, None, SlowImage, None, None]
+        assert [task.attempts for task in request.tasks] == [0] * 6
+        until(lambda: not psutil.pid_exists(pid))
+        until(lambda: bench.loader.pids not in ([], [pid]))
+        assert errors(bench.submit([CAT])) == [None]
 
 
 def test_an_idle_worker_that_dies_is_replaced() -> None:

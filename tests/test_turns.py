@@ -1,0 +1,78 @@
+"""The queue that is fair between requests."""
+
+import random
+
+import pytest
+
+from pipeline.records import EncodedImage
+from pipeline.task import Request, Task
+from pipeline.turns import Turns
+
+
+def request(images: int) -> list[Task]:
+    return Request([EncodedImage(b"")] * images).tasks
+
+
+def drained(turns: Turns) -> list[Task]:
+    return [turns.pop() for _ in range(len(turns))]
+
+
+def test_requests_take_turns() -> None:
+    """A request of one that comes last waits for one image of each other, not for all of them."""
+    many, few, one = request(100), request(2), request(1)
+    turns = Turns()
+    for tasks in (many, few, one):
+        turns.add(tasks)
+    assert drained(turns) == [many[0], few[0], one[0], many[1], few[1], *many[2:]]
+
+
+def test_requests_that_come_together_take_turns_too() -> None:
+    """As `@serve.batch` hands them over."""
+    one, two = request(2), request(2)
+    turns = Turns()
+    turns.add([*one, *two])
+    assert drained(turns) == [one[0], two[0], one[1], two[1]]
+
+
+def test_what_is_tried_again_goes_first() -> None:
+    """In its order, before what was put back earlier."""
+    fresh, first, second = request(2), request(2), request(2)
+    turns = Turns()
+    turns.add(fresh)
+    turns.add_again(first)
+    turns.add_again(second)
+    assert turns.next is second[0]
+    assert drained(turns) == [*second, *first, *fresh]
+
+
+def test_nothing_waits_in_the_end() -> None:
+    turns = Turns()
+    turns.add(request(3))
+    turns.add_again(request(1))
+    assert len(turns) == len([*turns]) == 4
+    turns.clear()
+    assert (len(turns), [*turns]) == (0, [])
+    with pytest.raises(IndexError):
+        turns.pop()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_image_is_lost_or_given_twice(seed: int) -> None:
+    """Whatever comes in between; and each request's images keep their order."""
+    dice, turns = random.Random(seed), Turns()
+    waiting: set[Task] = set()
+    given: dict[Request, int] = {}  # the position of its last image
+    for _ in range(300):
+        if dice.random() < 0.4:
+            tasks = request(dice.choice([1, 1, 2, 40]))
+            turns.add(tasks)
+            waiting.update(tasks)
+        elif waiting:
+            expected = turns.next
+            task = turns.pop()
+            assert task is expected
+            waiting.remove(task)
+            assert task.position == given.get(task.request, -1) + 1
+            given[task.request] = task.position
+        assert len(turns) == len(waiting)
+    assert {*turns} == waiting
