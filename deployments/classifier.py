@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from deployments.admission import Admission
 from deployments.config import LiveConfig, ServiceConfig, in_words
 from deployments.requests import read_images_request
 from deployments.responses import answer, document, problem, refusal
@@ -39,6 +40,7 @@ class Classifier:
 
     async def __init__(self, config: ServiceConfig) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config, self._live = config, LiveConfig()
+        self._admission = Admission(self._live.max_bytes_in_flight)
         self._configured = False
         self._refused_user_config: str | None = None
         self._engine = Engine(config.pipeline)
@@ -65,9 +67,10 @@ class Classifier:
     async def predict(self, request: Request) -> Response:
         """POST /predict."""
         started_at = time.perf_counter()
-        asked = await read_images_request(request, self._live, self._config.pipeline.max_top_k)
-        read_s = time.perf_counter() - started_at
-        outcomes = await self._infer(asked.images)
+        with self._admission.hold() as hold:
+            asked = await read_images_request(request, self._live, self._config.pipeline.max_top_k, hold)
+            read_s = time.perf_counter() - started_at
+            outcomes = await self._infer(asked.images)
         if asked.many:  # a single one is logged as it is refused
             _log_rejections(outcomes)
         total_s = time.perf_counter() - started_at
@@ -160,6 +163,7 @@ class Classifier:
             return
         self._live, self._configured, self._refused_user_config = live, True, None
         self._engine.limits = live
+        self._admission.max_bytes = live.max_bytes_in_flight
         self._gather.set_max_batch_size(live.max_batch_size)  # type: ignore[attr-defined]  # serve.batch adds both
         self._gather.set_batch_wait_timeout_s(live.batch_wait_s)  # type: ignore[attr-defined]
 

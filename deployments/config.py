@@ -18,6 +18,8 @@ class LiveConfig(Limits):
     top_k: int = Field(5, ge=1, description="classes an answer names where the request does not say")
     max_request_bytes: int = Field(128 << 20, ge=1, description="bytes of a request's body")
     max_images_per_request: int = Field(256, ge=1)
+    body_timeout_s: float = Field(60.0, gt=0, description="a body that takes longer to arrive is refused")
+    max_bytes_in_flight: int = Field(512 << 20, ge=1, description="bytes of all bodies that a replica has in work")
 
 
 class ServiceConfig(Frozen):
@@ -45,6 +47,11 @@ class ServiceConfig(Frozen):
             raise ValueError(
                 f"max_image_bytes: {live.max_image_bytes} do not fit into max_request_bytes: {live.max_request_bytes}; "
                 f"write max_request_bytes: {live.max_image_bytes} or more"
+            )
+        if live.max_request_bytes > live.max_bytes_in_flight:
+            raise ValueError(
+                f"max_request_bytes: {live.max_request_bytes} do not fit into max_bytes_in_flight: "
+                f"{live.max_bytes_in_flight}; write max_bytes_in_flight: {live.max_request_bytes} or more"
             )
 
     def fitted(self, cluster: Mapping[str, float]) -> Self:

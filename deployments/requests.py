@@ -12,6 +12,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from deployments.admission import Hold
 from deployments.config import LiveConfig
 from pipeline.errors import (
     EmptyRequest,
@@ -19,6 +20,7 @@ from pipeline.errors import (
     MalformedEncoding,
     MalformedRequest,
     RequestTooLarge,
+    SlowRequest,
     TooManyImages,
     UnsupportedContentType,
 )
@@ -44,20 +46,35 @@ class ImagesRequest:
     top_k: int
 
 
-async def read_images_request(request: Request, live: LiveConfig, max_top_k: int) -> ImagesRequest:
+async def read_images_request(request: Request, live: LiveConfig, max_top_k: int, hold: Hold) -> ImagesRequest:
     """Reads a request's body, within the limits in force.
+
+    Args:
+        request: of `POST /predict`.
+        live: the limits, and the default of `top_k`.
+        max_top_k: the most that `top_k` may be.
+        hold: counts what is read, before it is read where the length is known.
 
     Raises:
         RequestError, ImageTooLarge: what is refused, before more of the body is read than the limits allow.
+        Overloaded: there is no room for it now.
     """
+    try:
+        async with asyncio.timeout(live.body_timeout_s):
+            return await _read(request, live, max_top_k, hold)
+    except TimeoutError:
+        raise SlowRequest(f"the body has not arrived within {live.body_timeout_s:g} s (body_timeout_s)") from None
+
+
+async def _read(request: Request, live: LiveConfig, max_top_k: int, hold: Hold) -> ImagesRequest:
     top_k = _top_k(request, live, max_top_k)
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type in RAW or content_type.startswith("image/"):
-        return ImagesRequest([await _raw(request, live)], many=False, top_k=top_k)
+        return ImagesRequest([await _raw(request, live, hold)], many=False, top_k=top_k)
     if content_type == MULTIPART:
-        images: Sequence[EncodedImage | Rejection] = await _multipart(request, live)
+        images: Sequence[EncodedImage | Rejection] = await _multipart(request, live, hold)
     elif content_type == JSON:
-        images = await _json(request, live)
+        images = await _json(request, live, hold)
     else:
         raise UnsupportedContentType(f"a body of type {content_type} is not read: {_HOW_TO_SEND}")
     if not images:
@@ -74,17 +91,16 @@ def _top_k(request: Request, live: LiveConfig, max_top_k: int) -> int:
     return int(asked)
 
 
-async def _raw(request: Request, live: LiveConfig) -> EncodedImage:
-    limit = live.max_image_bytes
-    body = await _body(request, limit, ImageTooLarge, "image", "max_image_bytes")
+async def _raw(request: Request, live: LiveConfig, hold: Hold) -> EncodedImage:
+    body = await _body(request, hold, _Limit(live.max_image_bytes, "max_image_bytes", "image", ImageTooLarge))
     if not body:
         raise EmptyRequest(f"the body is empty: {_HOW_TO_SEND}")
     return EncodedImage(body)
 
 
-async def _multipart(request: Request, live: LiveConfig) -> list[EncodedImage]:
+async def _multipart(request: Request, live: LiveConfig, hold: Hold) -> list[EncodedImage]:
     limit = live.max_images_per_request
-    stream = _bounded(request, live.max_request_bytes, RequestTooLarge, "body", "max_request_bytes")
+    stream = _bounded(request, hold, _of_request(live))
     parser = _InMemoryParser(request.headers, stream, max_files=limit, max_fields=0)
     try:
         form = await parser.parse()
@@ -122,8 +138,8 @@ class _InMemoryParser(MultiPartParser):
         return form
 
 
-async def _json(request: Request, live: LiveConfig) -> Sequence[EncodedImage | Rejection]:
-    body = await _body(request, live.max_request_bytes, RequestTooLarge, "body", "max_request_bytes")
+async def _json(request: Request, live: LiveConfig, hold: Hold) -> Sequence[EncodedImage | Rejection]:
+    body = await _body(request, hold, _of_request(live))
     # Some milliseconds a megabyte: not on the event loop.
     return await asyncio.to_thread(_images_in_json, body, live.max_images_per_request)
 
@@ -150,22 +166,36 @@ def _from_base64(text: str) -> EncodedImage | Rejection:
         return Rejection(MalformedEncoding(f"the image is not base64: {error}"))
 
 
-async def _body(
-    request: Request, limit: int, too_large: type[RequestTooLarge | ImageTooLarge], what: str, key: str
-) -> bytes:
-    return b"".join([piece async for piece in _bounded(request, limit, too_large, what, key)])
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    """How many bytes a body may have, and how to say that it has more."""
+
+    bytes: int
+    key: str
+    what: str
+    error: type[RequestTooLarge | ImageTooLarge]
 
 
-async def _bounded(
-    request: Request, limit: int, too_large: type[RequestTooLarge | ImageTooLarge], what: str, key: str
-) -> AsyncGenerator[bytes, None]:
+def _of_request(live: LiveConfig) -> _Limit:
+    return _Limit(live.max_request_bytes, "max_request_bytes", "body", RequestTooLarge)
+
+
+async def _body(request: Request, hold: Hold, limit: _Limit) -> bytes:
+    return b"".join([piece async for piece in _bounded(request, hold, limit)])
+
+
+async def _bounded(request: Request, hold: Hold, limit: _Limit) -> AsyncGenerator[bytes, None]:
     """The body in pieces; refuses by Content-Length before reading, and without one while reading."""
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise too_large(f"the {what} has {declared} bytes; the limit is {limit} ({key})")
+    if declared.isdecimal():
+        if int(declared) > limit.bytes:
+            raise limit.error(f"the {limit.what} has {declared} bytes; the limit is {limit.bytes} ({limit.key})")
+        hold.take(int(declared))
     size = 0
     async for piece in request.stream():
         size += len(piece)
-        if size > limit:
-            raise too_large(f"the {what} has more than {limit} bytes, the limit ({key})")
+        if size > limit.bytes:
+            raise limit.error(f"the {limit.what} has more than {limit.bytes} bytes, the limit ({limit.key})")
+        if size > hold.bytes:
+            hold.take(size - hold.bytes)
         yield piece

@@ -13,9 +13,11 @@ from pipeline.errors import (
     EngineClosed,
     ImageError,
     ImageTooLarge,
+    Overloaded,
     RequestError,
     RequestTooLarge,
     ServerError,
+    SlowRequest,
     TooManyImages,
     TooManyPixels,
     UnsupportedContentType,
@@ -26,6 +28,7 @@ from pipeline.records import Outcome, Prediction, StageTimings
 STATUS: Final[Mapping[type[DarkroomError], int]] = {
     RequestTooLarge: 413,
     TooManyImages: 413,
+    SlowRequest: 408,
     UnsupportedContentType: 415,
     RequestError: 400,
     ImageTooLarge: 413,
@@ -34,6 +37,7 @@ STATUS: Final[Mapping[type[DarkroomError], int]] = {
     ImageError: 422,
     ClientError: 400,
     EngineClosed: 503,
+    Overloaded: 503,
     ServerError: 500,
 }
 """Status of each error; a class that is not named has its base's."""
@@ -61,7 +65,8 @@ def answer(
 def refusal(error: DarkroomError, request_id: str) -> Response:
     """What is wrong with a request, by RFC 9457."""
     body = {**_problem(error), "request_id": request_id}
-    headers = {"Retry-After": str(_RETRY_AFTER_S)} if body["status"] == 503 else {}
+    retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else _RETRY_AFTER_S
+    headers = {"Retry-After": str(retry_after_s)} if body["status"] == 503 else {}
     return _json(body, body["status"], headers, "application/problem+json")
 
 

@@ -7,6 +7,7 @@
     │   │   ├── EmptyRequest
     │   │   ├── RequestTooLarge
     │   │   ├── TooManyImages
+    │   │   ├── SlowRequest
     │   │   └── UnsupportedContentType
     │   └── ImageError              travels as a value, in a `Rejection`; neighbours never see it
     │       ├── EmptyImage
@@ -22,7 +23,8 @@
         ├── InvalidModel            weights, labels or model name do not fit together
         ├── WorkerFailure           decoder processes do not start
         ├── DeviceFailure           the device computes no image any more
-        └── EngineClosed
+        ├── EngineClosed
+        └── Overloaded              too much is in work already
 
 A message is written for the client: it names the value, the limit and the way out, and nothing of the machine.
 """
@@ -54,6 +56,10 @@ class RequestTooLarge(RequestError):
 
 class TooManyImages(RequestError):
     """The body holds more images than one request may."""
+
+
+class SlowRequest(RequestError):
+    """The body has not arrived in time."""
 
 
 class UnsupportedContentType(RequestError):
@@ -118,3 +124,11 @@ class DeviceFailure(ServerError):
 
 class EngineClosed(ServerError):
     """The engine was closed before it had answered."""
+
+
+class Overloaded(ServerError):
+    """Too much is in work already; the same request may be sent again."""
+
+    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s

@@ -1,6 +1,7 @@
 """A Darkroom service of a test's own: started by the launcher as `make serve` does it, ended by Ctrl-C."""
 
 import copy
+import http.client
 import os
 import signal
 import socket
@@ -126,6 +127,43 @@ def running(folder: Path, config: Document) -> Iterator[Service]:
         launcher.send_signal(signal.SIGINT)
         launcher.wait(timeout=30)
     assert not service.processes(), "the service has left processes behind"
+
+
+def with_user_config(service: Service, **user_config: Any) -> Document:
+    """The service's configuration with these values changed."""
+    config = copy.deepcopy(service.config)
+    config["applications"][0]["deployments"][0]["user_config"].update(user_config)
+    return config
+
+
+@contextmanager
+def live_config(service: Service, **user_config: Any) -> Iterator[None]:
+    """Applies another `user_config` to a running service, and the former one after the block."""
+    _apply(service, with_user_config(service, **user_config))
+    try:
+        yield
+    finally:
+        _apply(service, service.config)
+
+
+def _apply(service: Service, config: Document) -> None:
+    service.deploy(config)
+    user_config = config["applications"][0]["deployments"][0]["user_config"]
+    until(lambda: bool(service.info()["user_config"] == user_config))
+
+
+@contextmanager
+def opened(service: Service, *, content_length: int) -> Iterator[http.client.HTTPConnection]:
+    """A request for a prediction of which only the headers have been sent."""
+    connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", "/predict")
+    connection.putheader("Content-Type", "image/jpeg")
+    connection.putheader("Content-Length", str(content_length))
+    connection.endheaders()
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 def apart() -> dict[str, str]:

@@ -1,32 +1,23 @@
 """`user_config` of a running service: applied without a restart, or refused without harm."""
 
-import copy
 from typing import Any
 
 import pytest
 
 from tests.photographs import jpeg, photograph
-from tests.service import Service
+from tests.service import Service, live_config, with_user_config
 from tests.waiting import until
 
 CAT = jpeg(photograph("cat"))
 
 
-def _with(service: Service, **user_config: Any) -> dict[str, Any]:
-    config = copy.deepcopy(service.config)
-    config["applications"][0]["deployments"][0]["user_config"].update(user_config)
-    return config
-
-
 def test_a_live_change_needs_no_restart(service: Service) -> None:
     """The same process answers by the new settings; the limits hold at once."""
     replicas = [process.pid for process in service.replicas()]
-    service.deploy(_with(service, top_k=2, max_batch_size=8, max_image_bytes=1000))
-    until(lambda: bool(service.info()["user_config"]["top_k"] == 2))
-    refused = service.post(CAT)
-    service.deploy(service.config)
-    until(lambda: bool(service.info()["user_config"]["top_k"] == 5))
-
+    with live_config(service, top_k=2, max_batch_size=8):
+        assert len(service.post(CAT).raise_for_status().json()["predictions"]) == 2
+    with live_config(service, max_image_bytes=1000):
+        refused = service.post(CAT)
     assert refused.status_code == 413
     assert "1000" in refused.json()["detail"]
     assert len(service.post(CAT).raise_for_status().json()["predictions"]) == 5
@@ -40,6 +31,7 @@ def test_a_live_change_needs_no_restart(service: Service) -> None:
         ({"max_batch_size": 64}, "batch_sizes"),
         ({"topk": 5}, "topk"),
         ({"max_image_pixels": -1}, "max_image_pixels"),
+        ({"max_bytes_in_flight": 1}, "max_bytes_in_flight: 134217728"),
         ({"max_image_bytes": 1 << 26, "max_request_bytes": 1 << 20}, "max_request_bytes"),
     ],
 )
@@ -48,7 +40,7 @@ def test_a_bad_user_config_leaves_the_old_one_in_force(
 ) -> None:
     """The replica goes on as it was, and /info and the log say what is wrong and what to write."""
     before, replicas = service.info()["user_config"], [process.pid for process in service.replicas()]
-    service.deploy(_with(service, **user_config))
+    service.deploy(with_user_config(service, **user_config))
     until(lambda: service.info()["refused_user_config"] is not None)
     info = service.info()
     answered = service.post(CAT)

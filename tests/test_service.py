@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from tests.photographs import BAD, ODD_BUT_GOOD, jpeg, photograph, png, webp
-from tests.service import Document, Service
+from tests.service import Document, Service, live_config, opened
 from tests.waiting import until
 
 CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
@@ -230,6 +230,34 @@ def test_an_image_too_large_among_many_is_refused_in_its_place(service: Service)
     assert first["error"]["type"] == "urn:darkroom:image-too-large"
     assert str(limit) in first["error"]["detail"]
     assert _best(second) in CAT_LABELS
+
+
+def test_a_body_that_does_not_arrive_is_refused(service: Service) -> None:
+    """It keeps its connection and its room for a bounded time, and nobody else from being answered."""
+    with live_config(service, body_timeout_s=1.0), opened(service, content_length=1000) as connection:
+        connection.send(b"\xff\xd8")
+        assert service.post(CAT).status_code == 200
+        response = connection.getresponse()
+        body = response.read().decode()
+    assert response.status == 408
+    assert "urn:darkroom:slow-request" in body
+    assert "within 1 s" in body
+
+
+def test_a_full_replica_refuses_at_once_and_says_when_to_come_back(service: Service) -> None:
+    """Counted before a body is read: here one that is announced and never comes. It holds no more than its own."""
+    limits = {"max_image_bytes": 100_000, "max_request_bytes": 100_000, "max_bytes_in_flight": 100_000}
+    with live_config(service, **limits):
+        assert service.post(CAT).status_code == 200
+        with opened(service, content_length=90_000):
+            until(lambda: service.post(CAT).status_code == 503)
+            refused = service.post(CAT)
+            assert refused.json()["type"] == "urn:darkroom:overloaded"
+            assert int(refused.headers["retry-after"]) >= 1
+            assert "100000" in refused.json()["detail"]
+            unmeasured = service.client.post("/predict", content=iter([CAT]))
+            assert unmeasured.status_code == 503
+        until(lambda: service.post(CAT).status_code == 200)
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/", 404), ("GET", "/predict", 405)])
