@@ -168,7 +168,7 @@ class Classifier:
         self._gather.set_batch_wait_timeout_s(live.batch_wait_s)  # type: ignore[attr-defined]
 
     async def check_health(self) -> None:
-        """Raises what keeps the engine from answering; Serve then replaces the replica."""
+        """Raises what keeps the engine from answering; Serve replaces the replica when it has done so three times."""
         self._engine.check()
 
     async def __del__(self) -> None:

@@ -19,6 +19,12 @@ CHUNK_BYTES = 512 << 10
 WORKER_START_TIMEOUT_S = 120.0
 """A worker that has not reported for duty by then does not start."""
 
+PROBE_AFTER_S = 5.0
+"""Without an image for so long, `Engine.check` sends one of its own through the whole path."""
+
+STUCK_AFTER_S = 8.0
+"""When nothing has come through for so long, that one included, the engine is declared stuck."""
+
 MAX_FAILED_STARTS = 3
 """Workers in a row that die before they are ready, after which the loader is declared broken."""
 

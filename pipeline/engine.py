@@ -4,6 +4,7 @@ import atexit
 import io
 import os
 import threading
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
@@ -12,9 +13,9 @@ from typing import Self
 import torch
 from PIL import Image
 
-from pipeline.config import Limits, PipelineConfig
+from pipeline.config import PROBE_AFTER_S, STUCK_AFTER_S, Limits, PipelineConfig
 from pipeline.device import open_device
-from pipeline.errors import EmptyImage, EngineClosed, ImageTooLarge, WorkerFailure
+from pipeline.errors import EmptyImage, EngineClosed, ImageTooLarge, Stuck, WorkerFailure
 from pipeline.feeder import Feeder
 from pipeline.loader import Loader
 from pipeline.model import load_model
@@ -101,8 +102,10 @@ class Engine:
         self._loader.release(batch)
 
     def _warm_up(self) -> None:
-        request = Request([EncodedImage(_blank(self.transform))] * self.workers)
+        self._canary = EncodedImage(_blank(self.transform))
+        request = Request([self._canary] * self.workers)
         self._loader.submit(request.tasks)  # not held against the limits, which are for clients
+        self._probe, self._probed_at = request.future, time.monotonic()
         for outcome in request.future.result():
             if not isinstance(outcome, Prediction):
                 raise WorkerFailure(f"the warm-up image came back without a prediction: {outcome.error}")
@@ -169,11 +172,24 @@ class Engine:
         return self._loader.pids
 
     def check(self) -> None:
-        """Raises the ServerError that keeps the engine from answering, if there is one."""
+        """Raises the ServerError that keeps the engine from answering, if there is one. Does not wait.
+
+        Where no image has come through lately, it sends one of its own, and looks after it when called again: workers
+        and device may look alive and be stuck.
+        """
         if not self._started or self._closed:
             raise EngineClosed("the engine is not running")
         self._loader.check()
         self._feeder.check()
+        idle_s = time.monotonic() - max(self._feeder.answered_at, self._probed_at)
+        if not self._probe.done():
+            limit_s = max(STUCK_AFTER_S, 3 * self._feeder.warm_up_s)  # which no batch takes, however slow the model
+            if idle_s > limit_s:
+                raise Stuck(f"no image has come through for {idle_s:.0f} s, not even one of the engine's own")
+        elif idle_s > PROBE_AFTER_S:
+            request = Request([self._canary])
+            self._probe, self._probed_at = request.future, time.monotonic()
+            self._loader.submit(request.tasks)
 
     # ---- close ------------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@
         ├── InvalidModel            weights, labels or model name do not fit together
         ├── WorkerFailure           decoder processes do not start
         ├── DeviceFailure           the device computes no image any more
+        ├── Stuck                   nothing comes through any more
         ├── EngineClosed
         └── Overloaded              too much is in work already
 
@@ -120,6 +121,10 @@ class WorkerFailure(ServerError):
 
 class DeviceFailure(ServerError):
     """The device, or the model on it, computes no image any more."""
+
+
+class Stuck(ServerError):
+    """Workers and device look alive, and nothing comes through."""
 
 
 class EngineClosed(ServerError):

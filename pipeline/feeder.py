@@ -57,6 +57,8 @@ class Feeder:
         self, device: Device, labels: tuple[str, ...], *, max_batch_size: int, release: Callable[[HostBatch], None]
     ) -> None:
         self.max_batch_size = max_batch_size
+        self.answered_at = 0.0  # when a batch last came through, by `time.monotonic`
+        self.warm_up_s = 0.0  # every batch size once: longer than any batch takes
         self._device, self._labels, self._release = device, labels, release
         self._changed = threading.Condition()  # guards the next three
         self._ready: deque[Decoded] = deque()
@@ -103,7 +105,9 @@ class Feeder:
 
     def _run(self) -> None:
         try:
+            started_at = time.monotonic()
             self._device.warm_up()
+            self.warm_up_s = time.monotonic() - started_at
         except Exception as error:  # noqa: BLE001 - whatever the device raises, `start` reports it
             self._failure = DeviceFailure(f"the warm-up of the model failed: {error}")
             self._failure.__cause__ = error
@@ -170,6 +174,7 @@ class Feeder:
     def _settle(self, work: list[Decoded], best_of: Best) -> None:
         tasks = [task for decoded in work for task in decoded.tasks]
         scores, classes = best_of
+        self.answered_at = time.monotonic()
         for decoded in work:
             self._release(decoded.batch)
         for task, best, indices in zip(tasks, scores, classes, strict=True):

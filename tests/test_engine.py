@@ -25,6 +25,7 @@ from pipeline.errors import (
     EngineClosed,
     ImageTooLarge,
     InvalidModel,
+    Stuck,
     TooManyPixels,
     WorkerFailure,
 )
@@ -137,6 +138,27 @@ def test_timings_say_where_the_time_went(engine: Engine) -> None:
     assert timings.decode_s > 0
     assert timings.device_s > 0
     assert min(timings.queue_s, timings.wait_s) >= 0
+
+
+def test_an_engine_in_which_something_is_stuck_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though its processes live and no client asks for anything; and that it is well again, when it is."""
+    monkeypatch.setattr("pipeline.engine.PROBE_AFTER_S", 0.1)
+    monkeypatch.setattr("pipeline.engine.STUCK_AFTER_S", 1.0)
+    small.start()
+    monkeypatch.setattr(small._feeder, "warm_up_s", 0.0)
+    (worker,) = (psutil.Process(pid) for pid in small.worker_pids)
+    worker.suspend()
+    until(lambda: is_stuck(small))
+    worker.resume()
+    until(lambda: not is_stuck(small))
+
+
+def is_stuck(engine: Engine) -> bool:
+    try:
+        engine.check()
+    except Stuck as error:
+        return "no image has come through for" in str(error)
+    return False
 
 
 def test_no_images_have_no_outcomes(engine: Engine) -> None:
