@@ -101,14 +101,14 @@ def test_plain_serve_run_works(tmp_path: Path) -> None:
 
 
 def test_ray_start_and_serve_deploy_work(tmp_path: Path) -> None:
-    """On a cluster that is already there: deploy, status, shutdown, each by Ray's own command; then nothing is left."""
+    """On a cluster that is already there: deploy, status, shutdown, each as the README has it; then nothing is left."""
     path, url = _plain_config(tmp_path)
     mark, dashboard = str(tmp_path), free_port()
 
     def run(*command: str) -> str:
         environment = {
             **_environment(mark),
-            "RAY_AUTH_MODE": "disabled",
+            "RAY_AUTH_MODE": "token",
             "RAY_DASHBOARD_ADDRESS": f"http://127.0.0.1:{dashboard}",
         }
         started = [_command(command[0]), *command[1:]]
@@ -117,6 +117,7 @@ def test_ray_start_and_serve_deploy_work(tmp_path: Path) -> None:
         return done.stdout.decode()
 
     with tempfile.TemporaryDirectory(prefix="ray") as scratch:  # Ray's sockets lie there, and their paths must be short
+        run("ray", "get-auth-token", "--generate")
         ports = [f"--port={free_port()}", f"--dashboard-port={dashboard}"]
         run("ray", "start", "--head", f"--temp-dir={scratch}", *ports)
         try:
