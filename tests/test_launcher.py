@@ -13,7 +13,8 @@ import httpx
 import pytest
 import yaml
 
-from deployments.launcher import Endpoint, StartError, launch, read_endpoint, read_env
+from deployments.endpoint import Endpoint, StartError, read_endpoint, read_env
+from deployments.launcher import launch
 from deployments.machine import leftovers, name_run, start_ticks
 from tests.service import ROOT, START_TIMEOUT_S, apart, free_port
 from tests.waiting import until

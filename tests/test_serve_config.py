@@ -12,7 +12,7 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig, ServeDeploySchema
 
 from deployments.config import LiveConfig, ServiceConfig
-from deployments.launcher import read_env
+from deployments.endpoint import read_env
 from tests.service import ROOT, Document, shipped_config
 
 FREE = {"args", "user_config"}  # Darkroom's own, checked below

@@ -1,0 +1,90 @@
+"""What a start reads before anything runs: serve.env, where serve_config.yaml has the service listen, what it says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from deployments.config import check_application, in_words
+
+
+class StartError(Exception):
+    """Darkroom cannot start, or has failed to; the message says why."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the configuration lets the service listen."""
+
+    host: str
+    port: int
+    route_prefix: str
+
+    @property
+    def url(self) -> str:
+        """The address for a client on this machine, without a slash at its end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.route_prefix.rstrip('/')}"
+
+
+def read_env(path: Path) -> dict[str, str]:
+    """Return the NAME=value lines of a file; none where there is no file.
+
+    Raises:
+        StartError: a line is neither blank, nor a comment, nor NAME=value.
+    """
+    settings = {}
+    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise StartError(f"{path}, line {number}: {line.strip()!r} is not NAME=value")
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def read_endpoint(config: Path) -> Endpoint:
+    """Read where the first application listens; what the file leaves out is Serve's default.
+
+    Raises:
+        StartError: there is no such file, or it is no configuration of Serve.
+    """
+    try:
+        document = yaml.safe_load(config.read_text())
+        options = document.get("http_options") or {}
+        prefix = document["applications"][0].get("route_prefix", "/")
+        return Endpoint(options.get("host", "0.0.0.0"), int(options.get("port", 8000)), prefix)  # noqa: S104  Serve's
+    except OSError as error:
+        raise StartError(f"cannot read {config}: {error.strerror}") from error
+    except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise StartError(f"{config} is not a configuration that `serve run` takes: {error}") from error
+
+
+def check_configuration(config: Path) -> None:
+    """Check what is Darkroom's own in the file, in a moment; Serve would find it out in half a minute.
+
+    Raises:
+        StartError: what is wrong, and what to write instead.
+    """
+    for application in yaml.safe_load(config.read_text())["applications"]:
+        if application.get("import_path") == "deployments.app:build_app":
+            try:
+                check_application(application)
+            except ValueError as error:
+                raise StartError(f"{config}: {in_words(error)}") from error
+
+
+def needed_ports(endpoint: Endpoint, environment: Mapping[str, str]) -> list[tuple[str, int]]:
+    """Return (host, port) of all that listens on a port of its own choice and cannot evade.
+
+    Everything else evades: the dashboard (8265) and the replicas (30000) count upwards, the rest asks the kernel.
+    """
+    ports = [(endpoint.host, endpoint.port)]
+    if environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        ports.append((endpoint.host, int(environment.get("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "8500"))))
+        # HAProxy opens these two on all interfaces, whatever `http_options` says.
+        ports.append(("", int(environment.get("RAY_SERVE_HAPROXY_STATS_PORT", "8404"))))
+        ports.append(("", int(environment.get("RAY_SERVE_HAPROXY_METRICS_PORT", "9101"))))
+    return ports
