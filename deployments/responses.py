@@ -20,6 +20,7 @@ from pipeline.errors import (
     SlowRequest,
     TooManyImages,
     TooManyPixels,
+    TooMuchMemory,
     UnsupportedContentType,
     UnsupportedFormat,
 )
@@ -33,6 +34,7 @@ STATUS: Final[Mapping[type[DarkroomError], int]] = {
     RequestError: 400,
     ImageTooLarge: 413,
     TooManyPixels: 413,
+    TooMuchMemory: 413,
     UnsupportedFormat: 415,
     ImageError: 422,
     ClientError: 400,

@@ -13,8 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Transpose
 
-from pipeline.config import RESIZED_PIXELS
-from pipeline.errors import EmptyImage, ImageError, TooManyPixels, UndecodableImage, UnsupportedFormat
+from pipeline.config import RESIZED_PIXELS, decode_memory_bytes
+from pipeline.errors import (
+    EmptyImage,
+    ImageError,
+    TooManyPixels,
+    TooMuchMemory,
+    UndecodableImage,
+    UnsupportedFormat,
+)
 from pipeline.records import Transform
 
 _ORIENTATION_TAG: Final = 0x0112
@@ -54,12 +61,16 @@ def decode(data: memoryview, transform: Transform, max_pixels: int) -> NDArray[n
         uint8 [crop_px, crop_px, 3], RGB.
 
     Raises:
-        EmptyImage, UnsupportedFormat, UndecodableImage, TooManyPixels: what is wrong with `data`.
+        EmptyImage, UnsupportedFormat, UndecodableImage, TooManyPixels, TooMuchMemory: what is wrong with `data`.
     """
     try:
         return _decode(data, transform, max_pixels)
     except ImageError:
         raise
+    except MemoryError as error:
+        raise TooMuchMemory(
+            f"decoding the image takes more than {decode_memory_bytes(max_pixels) >> 20} MiB of memory, the limit"
+        ) from error
     except Exception as error:  # the border: decoders of damaged files raise anything
         raise UndecodableImage(f"the image cannot be decoded: {_in_one_line(error)}") from error
 

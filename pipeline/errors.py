@@ -16,6 +16,7 @@
     │       ├── TooManyPixels       by its header, before it is decoded
     │       ├── UnsupportedFormat
     │       ├── UndecodableImage
+    │       ├── TooMuchMemory       decoding it takes more than its process may have
     │       ├── SlowImage           decoding it took longer than the time limit
     │       ├── FatalImage          it ended the process that decoded it, twice
     │       └── UnclassifiableImage the model fails on it, and on no other
@@ -93,6 +94,10 @@ class UnsupportedFormat(ImageError):
 
 class UndecodableImage(ImageError):
     """The bytes begin like an image that is served, but cannot be decoded."""
+
+
+class TooMuchMemory(ImageError):
+    """Decoding the image takes more memory than its process may have."""
 
 
 class SlowImage(ImageError):

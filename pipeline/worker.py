@@ -1,6 +1,5 @@
 """Inside a worker process: pull a job, decode its images into their slots, say so."""
 
-import ctypes
 import os
 import signal
 import time
@@ -8,17 +7,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Final
 
 from torch.utils.data import IterableDataset
 
 from pipeline.decode import decode
 from pipeline.errors import ImageError
+from pipeline.memory import MemoryLimit, keep_freed_memory
 from pipeline.records import HostBatch, Transform
 from pipeline.slots import Claim, Slots
-
-_M_TRIM_THRESHOLD: Final = -1
-_M_MMAP_THRESHOLD: Final = -3
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +66,10 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
     def __iter__(self) -> Iterator[WorkerReady | DecodedChunk]:
         """Yields `WorkerReady` once, then one `DecodedChunk` a job."""
         _prepare_process()
+        memory = MemoryLimit()
         yield WorkerReady(os.getpid())
         while job := self._next_job():
+            memory.fit(job.max_pixels)
             yield self._do(job)
 
     def _next_job(self) -> Job | None:
@@ -104,16 +102,4 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
 def _prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the replica, which closes the pipe
     warnings.simplefilter("ignore")  # Pillow warns of odd files, one line an image
-    _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Has malloc keep image-sized blocks.
-
-    Left alone it maps and unmaps them one by one: 568 page faults an image, 3.6 ms instead of 2.5 (glibc's dynamic
-    threshold starts at 128 KiB and grows only by what has been freed; mallopt(3)).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in musl
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+    keep_freed_memory()

@@ -21,6 +21,7 @@ TOP_TO_BOTTOM = (
     "model",
     "turns",
     "task",
+    "memory",
     "decode",
     "slots",
     "records",
