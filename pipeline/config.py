@@ -23,17 +23,26 @@ and for a progressive JPEG in CMYK, 16.5 for WebP.
 CHUNKS_PER_WORKER = 2
 """Chunks handed to a worker at a time: one in work, one waiting, so that it never waits for the replica."""
 
+BATCHES_AHEAD = 2
+"""Batches that may be decoded and wait for the device: the one that it takes next, and the one behind."""
+
 CHUNK_BYTES = 512 << 10
 """A chunk is full at this many encoded bytes (about 10 ms of decoding), whatever its number of images."""
 
 WORKER_START_TIMEOUT_S = 120.0
 """A worker that has not reported for duty by then does not start."""
 
-PROBE_AFTER_S = 5.0
+CLAIM_TIMEOUT_S = 3.0
+"""A worker that has not begun what it was handed by then is stopped or stuck: it is ended, and nothing is blamed."""
+
+PROBE_AFTER_S = 2.0
 """Without an image for so long, `Engine.check` sends one of its own through the whole path."""
 
 STUCK_AFTER_S = 8.0
-"""When nothing has come through for so long, that one included, the engine is declared stuck."""
+"""When nothing has come through for so long, and nobody is at work on anything, the engine is declared stuck.
+
+Likewise a device that has not answered a batch for so long, or for three times what the slowest models need.
+"""
 
 MAX_FAILED_STARTS = 3
 """Workers in a row that die before they are ready, after which the loader is declared broken."""

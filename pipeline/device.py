@@ -6,10 +6,12 @@ after `collect`, which waits for an event recorded behind the batch's last kerne
 Test: `tests/test_device.py::test_nothing_is_read_before_it_has_been_copied`.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +19,8 @@ from torch import Tensor
 from pipeline.errors import DeviceFailure
 from pipeline.model import Classifier
 from pipeline.records import HostBatch
+
+_WARM_UP_S: Final = 0.2
 
 Best = tuple[list[list[float]], list[list[int]]]
 """Scores and classes of each image, best first."""
@@ -40,8 +44,8 @@ class Device(Protocol):
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:
         """Lets the device read `pixels` (host memory) directly; returns what undoes it."""
 
-    def warm_up(self) -> None:
-        """Runs every batch size once, so that no request pays for it."""
+    def warm_up(self) -> dict[int, float]:
+        """Runs every batch size, so that no request pays for the first time; returns the seconds of a batch of each."""
 
     def launch(self, batches: Sequence[HostBatch]) -> Launched:
         """Starts one batch made of `batches`, in their order. Their memory is read until `collect` returns."""
@@ -86,11 +90,11 @@ class CpuDevice:
         """Nothing to do."""
         return lambda: None
 
-    def warm_up(self) -> None:
+    def warm_up(self) -> dict[int, float]:
         """Also tells torch the number of threads: it is a setting of the calling thread."""
         torch.set_num_threads(self._threads)
-        for size in self._batch_sizes:
-            self._compute(torch.zeros(size, self._side_px, self._side_px, 3, dtype=torch.uint8))
+        pixels = torch.zeros(self._batch_sizes[-1], self._side_px, self._side_px, 3, dtype=torch.uint8)
+        return {size: _warm_seconds(partial(self._compute, pixels[:size])) for size in self._batch_sizes}
 
     def launch(self, batches: Sequence[HostBatch]) -> Launched:
         """Computes."""
@@ -132,12 +136,13 @@ class CudaDevice:
             raise DeviceFailure(f"cudaHostRegister of {pixels.nbytes} bytes failed with code {code}: is memory locked?")
         return lambda: runtime.cudaHostUnregister(address)
 
-    def warm_up(self) -> None:
-        """Twice a size: cudnn searches in the first run, and the allocator settles in the second."""
+    def warm_up(self) -> dict[int, float]:
+        """The first run of a size is cudnn's search; the allocator settles in the second."""
         pixels = torch.zeros_like(next(self._staging), device="cpu")
-        for size in self._batch_sizes:
-            for _ in range(2):
-                collect(self.launch([HostBatch(0, pixels[:size])]))
+        return {size: _warm_seconds(partial(self._computed, pixels[:size])) for size in self._batch_sizes}
+
+    def _computed(self, pixels: Tensor) -> Best:
+        return collect(self.launch([HostBatch(0, pixels)]))
 
     def launch(self, batches: Sequence[HostBatch]) -> Launched:
         """Queues copies and kernels, and returns before they have run."""
@@ -155,6 +160,17 @@ class CudaDevice:
 
     def _padded(self, images: int) -> int:
         return next(size for size in self._batch_sizes if size >= images)
+
+
+def _warm_seconds(compute: Callable[[], object]) -> float:
+    """Seconds of a call that is not the first: the least of three, of one where they are long."""
+    compute()
+    seconds: list[float] = []
+    while len(seconds) < 3 and sum(seconds) < _WARM_UP_S:
+        started_at = time.perf_counter()
+        compute()
+        seconds.append(time.perf_counter() - started_at)
+    return min(seconds)
 
 
 def _to_host(tensor: Tensor) -> Tensor:

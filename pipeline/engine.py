@@ -95,7 +95,7 @@ class Engine:
             limits=self._limits.model_copy(
                 update={"max_image_pixels": self.transform.resize_px**2}
             ),  # until it is warm
-            deliver=self._feeder.put,
+            device=self._feeder,
         )
 
     def _release_slots(self, batch: HostBatch) -> None:
@@ -149,6 +149,16 @@ class Engine:
             task.reject(ImageTooLarge(f"the image has {size} bytes; the limit is {limit}"))
         return 0 < size <= limit
 
+    def expected_wait_s(self, images: int) -> float:
+        """Seconds until the engine should turn to the last of so many new images of one request."""
+        ahead, decoding_s = self._loader.ahead_of(images)
+        return max(decoding_s, self._feeder.seconds_until_done(ahead))
+
+    @property
+    def batch_size(self) -> int:
+        """Images that the device takes at once, at most: what the limits allow, and no more than pays."""
+        return self._feeder.batch_size
+
     @property
     def limits(self) -> Limits:
         """The limits in force; what is set here holds from the next image on.
@@ -175,7 +185,7 @@ class Engine:
         """Raises the ServerError that keeps the engine from answering, if there is one. Does not wait.
 
         Where no image has come through lately, it sends one of its own, and looks after it when called again: workers
-        and device may look alive and be stuck.
+        and device may look alive and let nothing through.
         """
         if not self._started or self._closed:
             raise EngineClosed("the engine is not running")
@@ -183,8 +193,8 @@ class Engine:
         self._feeder.check()
         idle_s = time.monotonic() - max(self._feeder.answered_at, self._probed_at)
         if not self._probe.done():
-            limit_s = max(STUCK_AFTER_S, 3 * self._feeder.warm_up_s)  # which no batch takes, however slow the model
-            if idle_s > limit_s:
+            # What workers and device are at has limits of its own, which follow from what it is.
+            if idle_s > STUCK_AFTER_S and not (self._loader.at_work or self._feeder.at_work):
                 raise Stuck(f"no image has come through for {idle_s:.0f} s, not even one of the engine's own")
         elif idle_s > PROBE_AFTER_S:
             request = Request([self._canary])

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
+from pipeline.config import STUCK_AFTER_S
 from pipeline.device import Best, Device, Launched, collect
-from pipeline.errors import DeviceFailure, EngineClosed, UnclassifiableImage
+from pipeline.errors import DeviceFailure, EngineClosed, Stuck, UnclassifiableImage
+from pipeline.pace import DevicePace
 from pipeline.records import HostBatch
 from pipeline.task import Task
 
@@ -38,6 +40,12 @@ class InFlight:
 
     work: list[Decoded]
     launched: Launched
+    launched_at: float  # by `time.perf_counter`
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return _images(self.work)
 
 
 class Feeder:
@@ -58,7 +66,11 @@ class Feeder:
     ) -> None:
         self.max_batch_size = max_batch_size
         self.answered_at = 0.0  # when a batch last came through, by `time.monotonic`
-        self.warm_up_s = 0.0  # every batch size once: longer than any batch takes
+        self._on_device = 0  # images that it has been given and has not answered
+        self._given_at = 0.0  # when it was last given a batch, by `time.monotonic`
+        self._free_at = 0.0  # when it last had one behind it, by `time.perf_counter`
+        self._stuck_after_s = STUCK_AFTER_S
+        self._pace = DevicePace({1: 1.0})
         self._device, self._labels, self._release = device, labels, release
         self._changed = threading.Condition()  # guards the next three
         self._ready: deque[Decoded] = deque()
@@ -89,9 +101,31 @@ class Feeder:
             self._changed.notify()
 
     def check(self) -> None:
-        """Raises the DeviceFailure that has ended the thread, if one has."""
+        """Raises the DeviceFailure that has ended the thread, if one has; Stuck where the device does not answer."""
         if self._failure:
             raise self._failure
+        silent_s = time.monotonic() - max(self._given_at, self.answered_at)
+        if self.at_work and silent_s > self._stuck_after_s:
+            raise Stuck(f"the device has not answered a batch for {silent_s:.0f} s")
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the device has images; `check` sees to it that it gets on with them."""
+        return self._on_device > 0
+
+    @property
+    def batch_size(self) -> int:
+        """Images that the device takes at once: no more than is allowed, and no more than pays."""
+        return min(self.max_batch_size, self._pace.paying_batch)
+
+    @property
+    def waiting(self) -> int:
+        """Images that are decoded and not yet on the device."""
+        return self._waiting
+
+    def seconds_until_done(self, more: int) -> float:
+        """Seconds until the device should have answered all that it has, and so many images behind it."""
+        return self._pace.seconds_for(self._on_device + self._waiting + more, self.batch_size)
 
     def close(self) -> None:
         """Ends the thread after the batches on the device; what still waits fails with EngineClosed."""
@@ -106,8 +140,9 @@ class Feeder:
     def _run(self) -> None:
         try:
             started_at = time.monotonic()
-            self._device.warm_up()
-            self.warm_up_s = time.monotonic() - started_at
+            self._pace = DevicePace(self._device.warm_up())
+            # Every batch size several times: longer than any batch takes.
+            self._stuck_after_s = max(STUCK_AFTER_S, time.monotonic() - started_at)
         except Exception as error:  # noqa: BLE001 - whatever the device raises, `start` reports it
             self._failure = DeviceFailure(f"the warm-up of the model failed: {error}")
             self._failure.__cause__ = error
@@ -126,8 +161,10 @@ class Feeder:
 
     def _feed(self, in_flight: deque[InFlight]) -> None:
         while not self._failure:
+            self._on_device = sum(batch.images for batch in in_flight)
             work = self._take(in_flight)
             if work:
+                self._on_device += _images(work)
                 in_flight.extend(self._launch(work))
             elif not in_flight:
                 return  # closing
@@ -138,14 +175,14 @@ class Feeder:
     def _take(self, in_flight: deque[InFlight]) -> list[Decoded]:
         """What goes onto the device next; nothing when a batch in work should be answered first, or at the end."""
         with self._changed:
-            if in_flight and self._waiting < self.max_batch_size:
+            if in_flight and self._waiting < self.batch_size:
                 return []
             self._changed.wait_for(lambda: self._ready or self._closing)
             if self._closing:
                 return []
             work = [self._ready.popleft()]
             images = len(work[0].batch)
-            while self._ready and images + len(self._ready[0].batch) <= self.max_batch_size:
+            while self._ready and images + len(self._ready[0].batch) <= self.batch_size:
                 work.append(self._ready.popleft())
                 images += len(work[-1].batch)
             self._waiting -= images
@@ -153,12 +190,12 @@ class Feeder:
 
     def _launch(self, work: list[Decoded]) -> list[InFlight]:
         work.sort(key=lambda decoded: decoded.batch.first)
-        now = time.perf_counter()
+        now, self._given_at = time.perf_counter(), time.monotonic()
         for decoded in work:
             for task in decoded.tasks:
                 task.launched_at = now
         try:
-            return [InFlight(work, self._device.launch(_joined([decoded.batch for decoded in work])))]
+            return [InFlight(work, self._device.launch(_joined([decoded.batch for decoded in work])), now)]
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
             self._failed(work)
             return []
@@ -169,7 +206,14 @@ class Feeder:
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
             self._failed(batch.work)
         else:
+            self._note_pace(batch)
             self._settle(batch.work, best)
+
+    def _note_pace(self, batch: InFlight) -> None:
+        """A batch that was launched ahead has waited for the one before it."""
+        now = time.perf_counter()
+        self._pace.note(batch.images, now - max(batch.launched_at, self._free_at))
+        self._free_at = now
 
     def _settle(self, work: list[Decoded], best_of: Best) -> None:
         tasks = [task for decoded in work for task in decoded.tasks]
@@ -225,6 +269,7 @@ class Feeder:
             image.tasks[0].reject(UnclassifiableImage("the model fails on the image, and on no other"))
 
     def _compute(self, work: list[Decoded]) -> Best:
+        self._given_at = time.monotonic()
         return collect(self._device.launch(_joined([decoded.batch for decoded in work])))
 
     def _give_up(self, work: Iterable[Decoded], failure: DeviceFailure) -> None:
@@ -247,6 +292,10 @@ def _joined(batches: list[HostBatch]) -> list[HostBatch]:
         else:
             joined.append(batch)
     return joined
+
+
+def _images(work: list[Decoded]) -> int:
+    return sum(len(decoded.batch) for decoded in work)
 
 
 def _fail(decoded: Decoded, error: DeviceFailure | EngineClosed) -> None:

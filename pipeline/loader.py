@@ -11,16 +11,20 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from typing import Protocol
 
 from pipeline.config import (
+    BATCHES_AHEAD,
     CHUNK_BYTES,
     CHUNKS_PER_WORKER,
+    CLAIM_TIMEOUT_S,
     MAX_FAILED_STARTS,
     WORKER_START_TIMEOUT_S,
     Limits,
 )
 from pipeline.errors import EngineClosed, FatalImage, ServerError, SlowImage, WorkerFailure
+from pipeline.pace import DecodePace
 from pipeline.records import HostBatch, Transform
 from pipeline.slots import Claim, Slots
 from pipeline.task import Task
@@ -33,7 +37,20 @@ logger = logging.getLogger(__name__)
 _WATCH_PERIOD_MS = 250
 _CLOSE_GRACE_S = 2.0
 
-Deliver = Callable[[HostBatch, list[Task]], None]
+
+class Device(Protocol):
+    """What takes the decoded images."""
+
+    @property
+    def batch_size(self) -> int:
+        """Images that it takes at once."""
+
+    @property
+    def waiting(self) -> int:
+        """Images that it has not taken yet."""
+
+    def put(self, batch: HostBatch, tasks: list[Task]) -> None:
+        """Queues images for it. Does not block."""
 
 
 class Loader:
@@ -46,8 +63,7 @@ class Loader:
         pin_memory: whether batches pass DataLoader's pin-memory thread, which hands page-locked views on.
         decode_timeout_s: a worker that decodes one image for longer is ended, and the image rejected.
         limits: the limits at the start; `limits` may be replaced at any time.
-        deliver: called with every decoded batch and its tasks, in a loader's thread. Its slots come back through
-            `release`.
+        device: where decoded batches go, in a loader's thread. Their slots come back through `release`.
     """
 
     def __init__(
@@ -59,11 +75,12 @@ class Loader:
         pin_memory: bool,
         decode_timeout_s: float,
         limits: Limits,
-        deliver: Deliver,
+        device: Device,
     ) -> None:
         self.limits = limits
         self._count, self._slots, self._transform, self._pin_memory = workers, slots, transform, pin_memory
-        self._decode_timeout_s, self._deliver = decode_timeout_s, deliver
+        self._decode_timeout_s, self._device = decode_timeout_s, device
+        self._pace = DecodePace()
         self._changed = threading.Condition()  # guards everything below
         self._workers: list[WorkerProcess] = []
         self._pending = Turns()
@@ -108,6 +125,19 @@ class Loader:
             raise self._failure
 
     @property
+    def at_work(self) -> bool:
+        """Whether a worker has images in hand; the watch sees to it that it gets on with them."""
+        with self._changed:
+            return any(worker.chunks for worker in self._workers)
+
+    def ahead_of(self, images: int) -> tuple[int, float]:
+        """What comes before the last of so many new images of one request: how many, and the seconds to decode them."""
+        with self._changed:
+            in_hand = sum(len(chunk.tasks) for worker in self._workers for chunk in worker.chunks)
+            ahead = in_hand + self._pending.ahead_of(images)
+        return ahead, ahead * self._pace.seconds_per_image / self._count
+
+    @property
     def pids(self) -> list[int]:
         """Process ids of the workers that are ready."""
         with self._changed:
@@ -131,11 +161,18 @@ class Loader:
     # Everything from here on runs with `_changed` held, except the bodies of threads.
 
     def _dispatch(self) -> None:
-        while self._pending and (worker := self._least_busy()):
+        while self._pending and self._is_needed() and (worker := self._least_busy()):
             chunk = self._next_chunk()
             if chunk is None:  # all slots are taken: `release` comes back here
                 return
             worker.hand_out(chunk)
+
+    def _is_needed(self) -> bool:
+        """Whether the device could use more: a batch is ready behind its next one, or it is not.
+
+        What is decoded further ahead is in nobody's turn any more: an image of another request would wait behind it.
+        """
+        return self._device.waiting < BATCHES_AHEAD * self._device.batch_size
 
     def _least_busy(self) -> WorkerProcess | None:
         idle = [worker for worker in self._workers if worker.ready and len(worker.chunks) < CHUNKS_PER_WORKER]
@@ -165,13 +202,13 @@ class Loader:
         if self._pending.next.attempts:  # it may end its worker again: nothing travels with it
             return 1
         share = -(-len(self._pending) // (CHUNKS_PER_WORKER * self._count))
-        return min(share, self.limits.max_batch_size)
+        return min(share, self._device.batch_size)
 
     # ---- what comes back --------------------------------------------------------------------------------------------
 
     def _decoded(self, worker: WorkerProcess, batch: HostBatch) -> None:
         """A chunk is done: its bad images are answered here, the others go to the device."""
-        chunk = worker.chunks.popleft()
+        chunk = worker.take_back()
         for position, error in batch.errors.items():
             self._note_decoded(chunk, position)
             chunk.tasks[position].reject(error)
@@ -185,12 +222,13 @@ class Loader:
             self._slots.trim_encoded(slot, len(task.image.data))
         self._slots.release(chunk.first + len(batch), len(chunk.tasks) - len(batch))
         if positions:
-            self._deliver(batch, [chunk.tasks[position] for position in positions])
+            self._device.put(batch, [chunk.tasks[position] for position in positions])
 
     def _note_decoded(self, chunk: Chunk, position: int) -> None:
         task = chunk.tasks[position]
         task.decode_s = float(self._slots.decode_ns[chunk.first + position]) * 1e-9
         task.decoded_at = time.perf_counter()
+        self._pace.note(task.decode_s)
 
     # ---- life and death of workers ----------------------------------------------------------------------------------
 
@@ -224,30 +262,46 @@ class Loader:
         self._dispatch()
 
     def _watch_workers(self) -> None:
-        """Body of the watch: sees a worker's end when it happens. DataLoader itself looks every 5 s at best."""
-        while True:
+        """Body of the watch. Without it a death or a worker that hangs would go unnoticed, so its own end is one."""
+        try:
+            while not self._failure:
+                self._watch_once()
+        except Exception:
+            logger.exception("the watch over the decoder processes has ended")
             with self._changed:
-                if self._failure:
-                    return
-                watched = {worker.pidfd: worker for worker in self._workers if worker.ready}
-            poll = select.poll()
-            for pidfd in watched:
-                poll.register(pidfd, select.POLLIN)
-            ended = [watched[pidfd] for pidfd, _ in poll.poll(_WATCH_PERIOD_MS)]
-            with self._changed:
-                for worker in ended:
-                    self._gone(worker)
-                self._end_slow_workers()
+                self._fail(WorkerFailure("the watch over the decoder processes has ended; the log says how"))
+
+    def _watch_once(self) -> None:
+        """Sees a worker's end when it happens. DataLoader itself looks every 5 s at best."""
+        with self._changed:
+            watched = {worker.pidfd: worker for worker in self._workers if worker.ready}
+        poll = select.poll()
+        for pidfd in watched:
+            poll.register(pidfd, select.POLLIN)
+        ended = [watched[pidfd] for pidfd, _ in poll.poll(_WATCH_PERIOD_MS)]
+        with self._changed:
+            for worker in ended:
+                self._gone(worker)
+            self._end_slow_workers()
 
     def _end_slow_workers(self) -> None:
-        overdue_ns = time.monotonic_ns() - int(self._decode_timeout_s * 1e9)
         for worker in [worker for worker in self._workers if worker.chunks]:
-            chunk = worker.chunks[0]
-            ours = slice(chunk.first, chunk.first + len(chunk.tasks))
-            begun = self._slots.claims[ours] == Claim.STARTED
-            if (self._slots.started_ns[ours][begun] < overdue_ns).any():
+            begun, since_ns = self._progress(worker)
+            limit_s = self._decode_timeout_s if begun else CLAIM_TIMEOUT_S
+            if time.monotonic_ns() - since_ns > limit_s * 1e9:
                 worker.overdue = True
                 self._gone(worker)
+
+    def _progress(self, worker: WorkerProcess) -> tuple[bool, int]:
+        """Whether it is decoding an image, and since when it has been at that, or at nothing."""
+        chunk = worker.chunks[0]
+        ours = slice(chunk.first, chunk.first + len(chunk.tasks))
+        claims, started_ns = self._slots.claims[ours].copy(), self._slots.started_ns[ours]
+        if (begun := claims == Claim.STARTED).any():
+            return True, int(started_ns[begun].max())
+        done = claims > Claim.STARTED
+        ended_ns = started_ns[done] + self._slots.decode_ns[ours][done]
+        return False, max(worker.turned_ns, int(ended_ns.max(initial=0)))
 
     def _gone(self, worker: WorkerProcess) -> None:
         """Replaces a worker that has ended, keeps what it had finished and blames what it had begun."""
@@ -261,7 +315,7 @@ class Loader:
         if self._failed_starts >= MAX_FAILED_STARTS:
             self._fail(WorkerFailure(f"{self._failed_starts} decoder processes in a row ended before they were ready"))
         else:
-            why = "was ended, an image took it too long" if worker.overdue else "ended"
+            why = "made no progress and was ended" if worker.overdue else "ended"
             logger.warning("decoder process %s %s; starting another", worker.pid or "(not started)", why)
             self._start_worker()
             self._dispatch()

@@ -60,6 +60,10 @@ class Turns:
         self._count -= 1
         return task
 
+    def ahead_of(self, images: int) -> int:
+        """How many of those that wait would come before the last of so many new ones of one request."""
+        return len(self._again) + sum(min(len(request), images) for request in self._requests)
+
     def clear(self) -> None:
         """Forgets all of them."""
         self._again.clear()

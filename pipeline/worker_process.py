@@ -48,8 +48,9 @@ class WorkerProcess:
 
     def __init__(self, slots: Slots, transform: Transform, *, pin_memory: bool) -> None:
         self.chunks: deque[Chunk] = deque()  # the oldest first: the one that it works on
+        self.turned_ns = 0  # when it could turn to the oldest chunk, by `time.monotonic_ns`
         self.pid, self.pidfd = 0, -1
-        self.overdue = False  # it was ended because an image took it too long
+        self.overdue = False  # it was ended because it made no progress
         self.thread: threading.Thread  # of its owner: the one that takes its records
         self._reader, self._writer = Pipe(duplex=False)
         self._loader: DataLoader[Any] = DataLoader(
@@ -94,12 +95,19 @@ class WorkerProcess:
 
     def hand_out(self, chunk: Chunk) -> None:
         """Sends it a chunk: a few hundred bytes, which never fill the pipe."""
+        if not self.chunks:
+            self.turned_ns = time.monotonic_ns()
         self.chunks.append(chunk)
         now = time.perf_counter()
         for task in chunk.tasks:
             task.handed_out_at = now
         with suppress(OSError):  # it has just died: the watch will find the chunk here
             self._writer.send(chunk.job)
+
+    def take_back(self) -> Chunk:
+        """The oldest chunk, which it has done; now it can turn to the next."""
+        self.turned_ns = time.monotonic_ns()
+        return self.chunks.popleft()
 
     def ask_to_end(self) -> None:
         """Tells it to end after the chunks it has."""

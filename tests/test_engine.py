@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
@@ -18,6 +18,7 @@ from PIL import Image
 from torchvision import models
 
 from pipeline.config import Limits, PipelineConfig
+from pipeline.device import Launched
 from pipeline.engine import Engine
 from pipeline.errors import (
     DeviceFailure,
@@ -29,7 +30,7 @@ from pipeline.errors import (
     TooManyPixels,
     WorkerFailure,
 )
-from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
+from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE
 from tests.photographs import BAD, NAMES, ODD_BUT_GOOD, jpeg, original, phone_jpeg, photograph, png, slow_png, webp
 from tests.test_slots import SHM, memfds
@@ -140,25 +141,53 @@ def test_timings_say_where_the_time_went(engine: Engine) -> None:
     assert min(timings.queue_s, timings.wait_s) >= 0
 
 
-def test_an_engine_in_which_something_is_stuck_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though its processes live and no client asks for anything; and that it is well again, when it is."""
-    monkeypatch.setattr("pipeline.engine.PROBE_AFTER_S", 0.1)
-    monkeypatch.setattr("pipeline.engine.STUCK_AFTER_S", 1.0)
+def test_an_engine_with_a_worker_that_was_stopped_is_well_again(small: Engine) -> None:
+    """Though no client asks for anything: the image of its own finds the worker out, and another one takes it."""
     small.start()
-    monkeypatch.setattr(small._feeder, "warm_up_s", 0.0)
-    (worker,) = (psutil.Process(pid) for pid in small.worker_pids)
-    worker.suspend()
-    until(lambda: is_stuck(small))
-    worker.resume()
-    until(lambda: not is_stuck(small))
+    (pid,) = small.worker_pids
+    psutil.Process(pid).suspend()
+    until(lambda: not stuck(small) and small.worker_pids not in ([], [pid]))
+    assert kinds(small.infer([CAT])) == [Prediction]
+    small.check()
 
 
-def is_stuck(engine: Engine) -> bool:
+def test_an_engine_whose_device_is_stuck_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And that it is well again, when it is."""
+    small.start()
+    may_go_on, compute = threading.Event(), small._feeder._device.launch
+
+    def hang(batches: Sequence[HostBatch]) -> Launched:
+        assert may_go_on.wait(PATIENCE_S)
+        return compute(batches)
+
+    monkeypatch.setattr(small._feeder._device, "launch", hang)
+    monkeypatch.setattr(small._feeder, "_stuck_after_s", 1.0)
+    (waiting,) = small.submit([[EncodedImage(CAT)]])
+    until(lambda: "the device has not answered a batch for" in stuck(small))
+    may_go_on.set()
+    assert kinds(waiting.result(PATIENCE_S)) == [Prediction]
+    assert not stuck(small)
+
+
+def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here all slots are gone, so that nothing is at work on the image that it sends itself."""
+    monkeypatch.setattr("pipeline.engine.PROBE_AFTER_S", 0.1)
+    monkeypatch.setattr("pipeline.engine.STUCK_AFTER_S", 0.5)
+    small.start()
+    first, count = small._loader._slots.take(SMALL.slots)
+    assert count == SMALL.slots
+    until(lambda: "no image has come through for" in stuck(small))
+    small._loader.release(small._loader._slots.batch(first, count))
+    until(lambda: not stuck(small))
+
+
+def stuck(engine: Engine) -> str:
+    """What its health check complains of."""
     try:
         engine.check()
     except Stuck as error:
-        return "no image has come through for" in str(error)
-    return False
+        return str(error)
+    return ""
 
 
 def test_no_images_have_no_outcomes(engine: Engine) -> None:

@@ -22,6 +22,7 @@ TOP_TO_BOTTOM = (
     "turns",
     "task",
     "memory",
+    "pace",
     "decode",
     "slots",
     "records",

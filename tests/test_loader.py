@@ -6,13 +6,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 import psutil
 import pytest
 
 from pipeline import loader as module
-from pipeline.config import MAX_FAILED_STARTS, Limits
+from pipeline.config import BATCHES_AHEAD, CHUNKS_PER_WORKER, CLAIM_TIMEOUT_S, MAX_FAILED_STARTS, Limits
 from pipeline.errors import (
     EngineClosed,
     FatalImage,
@@ -30,6 +31,7 @@ from tests.photographs import BAD, NAMES, jpeg, photograph, slow_png
 from tests.waiting import PATIENCE_S, until
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
+EXACT = replace(TRANSFORM, decode="exact")
 CAT = jpeg(photograph("cat"))
 
 
@@ -47,21 +49,26 @@ class Bench:
             pin_memory=False,
             decode_timeout_s=decode_timeout_s,
             limits=Limits(),
-            deliver=self._deliver,
+            device=self,
         )
+        self.batch_size = 32
+        self.waiting = 0
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.delivered: list[list[Task]] = []
         self._device = ThreadPoolExecutor(1)
 
-    def _deliver(self, batch: HostBatch, tasks: list[Task]) -> None:
+    def put(self, batch: HostBatch, tasks: list[Task]) -> None:
+        """What the loader asks of its device."""
         assert len(batch) == len(tasks)
         self.delivered.append(tasks)
+        self.waiting += len(batch)
         self._device.submit(self._answer, batch, tasks)
 
     def _answer(self, batch: HostBatch, tasks: list[Task]) -> None:
         assert self.may_answer.wait(PATIENCE_S)
         brightness = batch.pixels.float().mean((1, 2, 3)).tolist()
+        self.waiting -= len(batch)
         self.loader.release(batch)
         for task, value in zip(tasks, brightness, strict=True):
             task.predict(("brightness",), (0,), (value,))
@@ -120,7 +127,7 @@ def shared() -> Iterator[Bench]:
 def bench(shared: Bench) -> Iterator[Bench]:
     """The shared one, whose slots are free before and after each test."""
     yield shared
-    shared.loader.limits = Limits()
+    shared.loader.limits, shared.batch_size = Limits(), 32
     until(lambda: shared.slots.free == shared.slots.count)
 
 
@@ -185,10 +192,26 @@ def test_the_pixel_limit_holds_from_the_next_image_on(bench: Bench) -> None:
 
 
 def test_no_chunk_is_larger_than_a_batch(bench: Bench) -> None:
-    bench.loader.limits = Limits(max_batch_size=3)
+    bench.batch_size = 3
     before = len(bench.delivered)
     outcomes(bench.submit([CAT] * 40))
     assert max(len(tasks) for tasks in bench.delivered[before:]) == 3
+
+
+def test_nothing_is_decoded_that_the_device_cannot_use_yet() -> None:
+    """Two batches wait at most; what comes then takes its turn before the rest of a large request."""
+    with started(1) as bench:
+        bench.batch_size = 4
+        bench.may_answer.clear()
+        large = bench.submit([CAT] * 40)
+        until(lambda: bench.waiting >= BATCHES_AHEAD * bench.batch_size)
+        single = bench.submit([CAT])
+        bench.may_answer.set()
+        assert errors(large) == [None] * 40
+        assert errors(single) == [None]
+        most_ahead = (BATCHES_AHEAD + CHUNKS_PER_WORKER) * bench.batch_size
+        order = [task.request is single for tasks in bench.delivered for task in tasks]
+        assert order.index(True) <= most_ahead + 1
 
 
 def test_cancelled_images_are_not_decoded() -> None:
@@ -279,6 +302,27 @@ def test_an_image_that_hangs_its_worker_is_rejected() -> None:
         until(lambda: not psutil.pid_exists(pid))
         until(lambda: bench.loader.pids not in ([], [pid]))
         assert errors(bench.submit([CAT])) == [None]
+
+
+def test_a_worker_that_was_stopped_while_idle_is_replaced() -> None:
+    """It never begins what it is handed: nothing is blamed, and all of it is decoded by another."""
+    with started(1) as bench:
+        (pid,) = bench.loader.pids
+        os.kill(pid, signal.SIGSTOP)
+        request = bench.submit([CAT, CAT])
+        assert errors(request) == [None, None]
+        assert [task.attempts for task in request.tasks] == [0, 0]
+        assert bench.loader.pids != [pid]
+        until(lambda: not psutil.pid_exists(pid))
+
+
+def test_a_worker_with_much_in_hand_is_not_ended() -> None:
+    """What counts is the time since its last image, not how long the whole chunk takes."""
+    with started(1, decode_timeout_s=2 * CLAIM_TIMEOUT_S) as bench:
+        pids = bench.loader.pids
+        request = bench.submit([slow_png()] * 12)
+        assert errors(request) == [None] * 12
+        assert bench.loader.pids == pids
 
 
 def test_an_idle_worker_that_dies_is_replaced() -> None:
