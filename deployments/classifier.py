@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from deployments.access import KEYS_VARIABLE, Access
 from deployments.admission import Admission
 from deployments.config import LiveConfig, ServiceConfig, in_words
 from deployments.requests import read_images_request
@@ -40,6 +42,8 @@ class Classifier:
 
     async def __init__(self, config: ServiceConfig) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config, self._live = config, LiveConfig()
+        # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
+        self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
         self._admission = Admission(self._live.max_bytes_in_flight)
         self._configured = False
         self._refused_user_config: str | None = None
@@ -66,6 +70,7 @@ class Classifier:
 
     async def predict(self, request: Request) -> Response:
         """POST /predict."""
+        self._access.check(request.headers.get("authorization"))
         started_at = time.perf_counter()
         with self._admission.hold() as hold:
             asked = await read_images_request(request, self._live, self._config.pipeline.max_top_k, hold)
@@ -98,8 +103,9 @@ class Classifier:
 
     # ---- what else it answers ---------------------------------------------------------------------------------------
 
-    async def info(self, _: Request) -> Response:
+    async def info(self, request: Request) -> Response:
         """GET /info: what is served, and the settings and limits in force."""
+        self._access.check(request.headers.get("authorization"))
         engine = self._engine
         return document(
             {
@@ -118,7 +124,7 @@ class Classifier:
         )
 
     async def openapi(self, _: Request) -> Response:
-        """GET /openapi.json."""
+        """GET /openapi.json; without a key, as it is the same everywhere."""
         return document(yaml.safe_load(_OPENAPI.read_text("utf-8")))
 
     async def _refuse(self, request: Request, error: Exception) -> Response:

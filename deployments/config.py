@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from pipeline.config import Frozen, Limits, PipelineConfig
 
@@ -28,6 +29,16 @@ class ServiceConfig(Frozen):
     pipeline: PipelineConfig = PipelineConfig()
     max_ongoing_requests: int = Field(512, ge=1, description="requests in a replica; the balancer holds back the rest")
     num_cpus: float | None = Field(None, ge=0, description="logical CPUs that Ray reserves for a replica")
+    api_keys_file: str | None = Field(
+        None, description="file with a bearer key a line, read again when it changes; without it, DARKROOM_API_KEYS"
+    )
+
+    @field_validator("api_keys_file")
+    @classmethod
+    def _is_found_everywhere(cls, path: str | None) -> str | None:
+        if path is not None and not Path(path).is_absolute():
+            raise ValueError(f"{path} is relative, and replicas run in folders of Ray's; write the whole path")
+        return path
 
     def check_live(self, live: LiveConfig) -> None:
         """Raises ValueError, with what to write instead, where `live` does not fit this configuration."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from deployments.config import check_application, in_words
+from deployments.access import KEYS_VARIABLE, Access
+from deployments.config import ServiceConfig, check_application, in_words
 
 
 class StartError(Exception):
@@ -62,8 +63,8 @@ def read_endpoint(config: Path) -> Endpoint:
         raise StartError(f"{config} is not a configuration that `serve run` takes: {error}") from error
 
 
-def check_configuration(config: Path) -> None:
-    """Check what is Darkroom's own in the file, in a moment; Serve would find it out in half a minute.
+def check_configuration(config: Path, environment: Mapping[str, str]) -> None:
+    """Check what is Darkroom's own in the file and the environment, in a moment; Serve would need half a minute.
 
     Raises:
         StartError: what is wrong, and what to write instead.
@@ -72,6 +73,10 @@ def check_configuration(config: Path) -> None:
         if application.get("import_path") == "deployments.app:build_app":
             try:
                 check_application(application)
+                Access(
+                    ServiceConfig.model_validate(application.get("args") or {}).api_keys_file,
+                    environment.get(KEYS_VARIABLE),
+                )
             except ValueError as error:
                 raise StartError(f"{config}: {in_words(error)}") from error
 

@@ -75,8 +75,8 @@ def launch(config: Path) -> int:
         StartError: something is in the way, or the application has failed or is not ready in time.
     """
     endpoint, run = read_endpoint(config), name_run()
-    check_configuration(config)
     environment = build_environment(run)
+    check_configuration(config, environment)
     if found := obstacles(needed_ports(endpoint, environment)):
         raise StartError(f"nothing was started.\n{found}")
     stop = StopRequests()
@@ -116,9 +116,13 @@ def wait_until_ready(
 
 
 def answers(endpoint: Endpoint) -> bool:
-    """Whether the application is ready; Serve itself answers 404 or 503 before that."""
+    """Whether the application is ready; Serve itself answers 404 or 503 before that.
+
+    An application that asks for a key is ready as well: Serve asks for none.
+    """
     try:
-        return httpx.get(f"{endpoint.url}/info", timeout=2, trust_env=False).status_code == httpx.codes.OK
+        status = httpx.get(f"{endpoint.url}/info", timeout=2, trust_env=False).status_code
+        return status in (httpx.codes.OK, httpx.codes.UNAUTHORIZED)
     except httpx.TransportError:
         return False
 

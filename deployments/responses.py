@@ -21,12 +21,15 @@ from pipeline.errors import (
     TooManyImages,
     TooManyPixels,
     TooMuchMemory,
+    Unauthorized,
     UnsupportedContentType,
     UnsupportedFormat,
+    WrongKey,
 )
 from pipeline.records import Outcome, Prediction, StageTimings
 
 STATUS: Final[Mapping[type[DarkroomError], int]] = {
+    Unauthorized: 401,
     RequestTooLarge: 413,
     TooManyImages: 413,
     SlowRequest: 408,
@@ -45,6 +48,7 @@ STATUS: Final[Mapping[type[DarkroomError], int]] = {
 """Status of each error; a class that is not named has its base's."""
 
 _RETRY_AFTER_S: Final = 1
+_CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
 
 
 def answer(
@@ -67,8 +71,11 @@ def answer(
 def refusal(error: DarkroomError, request_id: str) -> Response:
     """What is wrong with a request, by RFC 9457."""
     body = {**_problem(error), "request_id": request_id}
-    retry_after_s = error.retry_after_s if isinstance(error, Overloaded) else _RETRY_AFTER_S
-    headers = {"Retry-After": str(retry_after_s)} if body["status"] == 503 else {}
+    headers = {}
+    if body["status"] == 503:
+        headers["Retry-After"] = str(error.retry_after_s if isinstance(error, Overloaded) else _RETRY_AFTER_S)
+    if body["status"] == 401:
+        headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if isinstance(error, WrongKey) else "")
     return _json(body, body["status"], headers, "application/problem+json")
 
 

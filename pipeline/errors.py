@@ -3,6 +3,9 @@
     DarkroomError
     ├── ClientError                 what was sent is at fault
     │   ├── RequestError            refuses a request whole, before anything is decoded
+    │   │   ├── Unauthorized        before its body is read
+    │   │   │   ├── MissingKey
+    │   │   │   └── WrongKey
     │   │   ├── MalformedRequest
     │   │   ├── EmptyRequest
     │   │   ├── RequestTooLarge
@@ -42,6 +45,18 @@ class ClientError(DarkroomError):
 
 class RequestError(ClientError):
     """Refuses a request whole."""
+
+
+class Unauthorized(RequestError):
+    """The request does not show a key that opens this service."""
+
+
+class MissingKey(Unauthorized):
+    """The request shows no key."""
+
+
+class WrongKey(Unauthorized):
+    """The request shows a key that is not in force."""
 
 
 class MalformedRequest(RequestError):

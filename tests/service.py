@@ -82,9 +82,17 @@ class Service:
     def deploy(self, config: Document) -> None:
         """Applies another configuration, as a user does by `serve deploy`."""
         self.path.write_text(yaml.safe_dump(config))
+        self._serve("deploy", str(self.path))
+
+    def status(self) -> str:
+        """What `serve status` prints."""
+        return self._serve("status")
+
+    def _serve(self, command: str, *arguments: str) -> str:
         address = f"http://127.0.0.1:{self._dashboard_port()}"
-        command = [str(Path(sys.executable).with_name("serve")), "deploy", "--address", address, str(self.path)]
-        subprocess.run(command, env=dict(self.environment), check=True, capture_output=True, timeout=60)
+        line = [str(Path(sys.executable).with_name("serve")), command, "--address", address, *arguments]
+        done = subprocess.run(line, env=dict(self.environment), check=True, capture_output=True, timeout=60)
+        return done.stdout.decode()
 
     def _dashboard_port(self) -> int:
         port = dashboard_port(run_of(self.replicas()[0]) or "")
@@ -106,13 +114,19 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 @contextmanager
-def running(folder: Path, config: Document) -> Iterator[Service]:
-    """Starts `config` on a free port by the launcher; after the block, stops it and sees that nothing is left."""
+def running(folder: Path, config: Document, **variables: str) -> Iterator[Service]:
+    """Starts `config` on a free port by the launcher; after the block, stops it and sees that nothing is left.
+
+    Args:
+        folder: for the configuration and what the service prints.
+        config: as in serve_config.yaml; the port does not count.
+        variables: of the environment, beside those that every test's service has.
+    """
     config = copy.deepcopy(config)
     config["http_options"]["port"] = free_port()
     path, output = folder / "serve_config.yaml", folder / "output.txt"
     path.write_text(yaml.safe_dump(config))
-    environment = {**os.environ, **apart(), "DARKROOM_TEST": str(path)}
+    environment = {**os.environ, **apart(), **variables, "DARKROOM_TEST": str(path)}
     with output.open("wb") as sink:
         command = [sys.executable, "-m", "deployments.launcher", str(path)]
         launcher = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT)

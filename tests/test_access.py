@@ -1,0 +1,267 @@
+"""Who gets in."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from deployments.access import KEYS_VARIABLE, Access
+from deployments.config import ServiceConfig
+from deployments.endpoint import StartError
+from deployments.launcher import launch
+from pipeline.errors import MissingKey, Unauthorized, WrongKey
+from tests.photographs import jpeg, photograph
+from tests.service import Document, Service, opened, running, shipped_config
+from tests.waiting import until
+
+CAT = jpeg(photograph("cat"))
+KEY, OTHER, NEXT = "first-key-0123456789abcdef", "second.key~0123456789/abc+==", "third_key-fedcba9876543210"
+EDGE, SHORT = "sixteen-letters!"[:15] + "z", "fifteen-letters"
+
+
+def _keys_file(folder: Path, text: str) -> Path:
+    path = folder / "keys"
+    path.write_text(text)
+    return path
+
+
+def _is_let_in(access: Access, key: str) -> bool:
+    try:
+        access.check(f"Bearer {key}")
+    except Unauthorized:
+        return False
+    return True
+
+
+# ---- without a service ----------------------------------------------------------------------------------------------
+
+
+def test_without_keys_everybody_gets_in() -> None:
+    """With any header or none."""
+    for header in (None, "", "Basic eDp5", "Bearer anything"):
+        Access(None, None).check(header)
+
+
+def test_each_of_several_keys_gets_in(tmp_path: Path) -> None:
+    """So that a new one can be handed out before the old one goes; from a file and from the environment alike."""
+    file = _keys_file(tmp_path, f"# ours\n\n{KEY}\n  {OTHER}  \r\n# {NEXT}\n")
+    for access in (Access(str(file), None), Access(None, f"{KEY}, {OTHER}")):
+        assert [_is_let_in(access, key) for key in (KEY, OTHER, NEXT)] == [True, True, False]
+
+
+@pytest.mark.parametrize("header", [None, "", KEY, f"Basic {KEY}", "Bearer", "Bearer ", f"Bearer{KEY}"])
+def test_a_request_that_shows_no_key_is_told_how(header: str | None) -> None:
+    with pytest.raises(MissingKey, match="send the header Authorization: Bearer <key>"):
+        Access(None, KEY).check(header)
+
+
+@pytest.mark.parametrize(
+    "shown", [KEY[:-1], KEY + "0", KEY.upper(), f"{KEY},{OTHER}", f"{KEY} {OTHER}", "#", "\udcff", "é"]
+)
+def test_a_key_that_only_resembles_one_is_refused(shown: str) -> None:
+    """And the refusal does not repeat it."""
+    with pytest.raises(WrongKey) as refused:
+        Access(None, f"{KEY},{OTHER}").check(f"Bearer {shown}")
+    assert shown == "#" or shown not in str(refused.value)
+
+
+@pytest.mark.parametrize("header", [f"bearer {KEY}", f"BEARER   {KEY} "])
+def test_the_scheme_is_written_as_one_likes(header: str) -> None:
+    """RFC 9110: it is compared without regard to case."""
+    Access(None, KEY).check(header)
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    """Written in place or put in place of the old one, also with the same size."""
+    file = _keys_file(tmp_path, f"{KEY}\n")
+    access = Access(str(file), None)
+    file.write_text(f"{KEY}\n{OTHER}\n")
+    assert [_is_let_in(access, key) for key in (KEY, OTHER)] == [True, True]
+    (tmp_path / "new").write_text(f"{NEXT}\n{OTHER}\n")
+    (tmp_path / "new").replace(file)
+    assert [_is_let_in(access, key) for key in (KEY, OTHER, NEXT)] == [False, True, True]
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", f"{SHORT}\n", f"{KEY}\n{SHORT}\n", "two words of twenty\n", None])
+def test_a_file_that_has_become_unusable_lets_nobody_in(
+    tmp_path: Path, text: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until it is mended. The log says so once, not at every request, and names no key."""
+    file = _keys_file(tmp_path, f"{KEY}\n")
+    access = Access(str(file), None)
+    file.unlink()
+    if text is not None:
+        file.write_text(text)
+    with caplog.at_level("INFO", "ray.serve"):
+        assert not any(_is_let_in(access, key) for key in (KEY, SHORT, "", KEY))
+        file.write_text(f"{OTHER}\n")
+        assert _is_let_in(access, OTHER)
+    complaint, mended = caplog.messages
+    assert complaint.startswith("every key is refused until this is mended: api_keys_file: ")
+    assert mended == "api_keys_file was read again; keys in force: 1"
+    assert not any(key in caplog.text for key in (KEY, SHORT, OTHER))
+
+
+def test_a_key_of_sixteen_characters_is_long_enough(tmp_path: Path) -> None:
+    assert (len(EDGE), len(SHORT)) == (16, 15)
+    Access(None, EDGE).check(f"Bearer {EDGE}")
+    Access(str(_keys_file(tmp_path, EDGE)), None).check(f"Bearer {EDGE}")
+
+
+@pytest.mark.parametrize(
+    ("text", "listed", "says"),
+    [
+        (f"{KEY}\n\n{SHORT}\n", None, r"line 3: a key of 15 characters is too easy to guess; write 16 or more"),
+        (f"# x\n{KEY} {OTHER}\n", None, r"line 2: a key may hold A-Z"),
+        ("# x\n", None, r"keys holds no key; write at least one"),
+        (None, f"{KEY},{SHORT}", r"DARKROOM_API_KEYS, key 2: a key of 15 characters"),
+        (None, "", r"DARKROOM_API_KEYS, key 1: a key of 0 characters"),
+        (None, f"{KEY},", r"DARKROOM_API_KEYS, key 2: a key of 0 characters"),
+        (KEY, OTHER, r"both api_keys_file and DARKROOM_API_KEYS are set"),
+    ],
+)
+def test_unusable_keys_end_the_start_without_being_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, listed: str | None, says: str
+) -> None:
+    """Before anything runs. A variable that is set and empty is a mistake, not an open door."""
+    config = shipped_config()
+    if text is not None:
+        config["applications"][0]["args"]["api_keys_file"] = str(_keys_file(tmp_path, text))
+    if listed is not None:
+        monkeypatch.setenv(KEYS_VARIABLE, listed)
+    path = tmp_path / "serve_config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    with pytest.raises(StartError, match=says) as refused:
+        launch(path)
+    assert not any(key in str(refused.value) for key in (KEY, OTHER, SHORT))
+
+
+def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"api_keys_file: cannot read .*/none: No such file or directory"):
+        Access(str(tmp_path / "none"), None)
+
+
+def test_the_file_is_named_by_its_whole_path() -> None:
+    with pytest.raises(ValueError, match=r"keys\.txt is relative, .*write the whole path"):
+        ServiceConfig(api_keys_file="keys.txt")
+
+
+# ---- with one -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with two keys in a file."""
+    folder = tmp_path_factory.mktemp("guarded")
+    config = copy.deepcopy(shipped_config())
+    config["applications"][0]["args"]["api_keys_file"] = str(_keys_file(folder, f"{KEY}\n{OTHER}\n"))
+    with running(folder, config) as service:
+        yield service
+
+
+def _bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _is_refused(response: httpx.Response, kind: str, challenge: str) -> None:
+    problem: Document = response.json()
+    assert (response.status_code, problem["status"], problem["type"]) == (401, 401, f"urn:darkroom:{kind}")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["www-authenticate"] == challenge
+    assert problem["request_id"] == response.headers["x-request-id"]
+
+
+def test_a_key_opens_what_is_guarded(guarded: Service) -> None:
+    """Predictions and the settings; both keys do."""
+    for key in (KEY, OTHER):
+        assert guarded.post(CAT, headers=_bearer(key)).status_code == 200
+        assert guarded.client.get("/info", headers=_bearer(key)).status_code == 200
+
+
+def test_without_a_key_nothing_guarded_answers(guarded: Service) -> None:
+    """By RFC 6750: a request that shows none is told the scheme, one that shows a wrong one that it is wrong."""
+    for headers, kind, challenge in (
+        ({}, "missing-key", 'Bearer realm="darkroom"'),
+        (_bearer(NEXT), "wrong-key", 'Bearer realm="darkroom", error="invalid_token"'),
+    ):
+        _is_refused(guarded.post(CAT, headers=headers), kind, challenge)
+        _is_refused(guarded.post_files(CAT, headers=headers), kind, challenge)
+        _is_refused(guarded.client.get("/info", headers=headers), kind, challenge)
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/-/healthz", "/-/routes"])
+def test_what_says_nothing_of_the_service_needs_no_key(guarded: Service, path: str) -> None:
+    """The description of the interface, and what load balancers ask Serve itself."""
+    assert guarded.client.get(path).status_code == 200
+
+
+def test_a_request_without_a_key_is_refused_before_its_body_is_read(guarded: Service) -> None:
+    """The answer is there while the client has sent nothing but headers."""
+    with opened(guarded, content_length=1_000_000) as connection:
+        response = connection.getresponse()
+        assert response.status == 401
+        assert b"urn:darkroom:missing-key" in response.read()
+
+
+def test_keys_change_without_a_restart(guarded: Service) -> None:
+    """The new key opens, the old one does not any more, and the same replica answers."""
+    replicas = [process.pid for process in guarded.replicas()]
+    file = Path(guarded.config["applications"][0]["args"]["api_keys_file"])
+    before = file.read_text()
+    file.write_text(f"{NEXT}\n")
+    assert [guarded.post(CAT, headers=_bearer(key)).status_code for key in (KEY, NEXT)] == [401, 200]
+    file.write_text("")
+    assert [guarded.post(CAT, headers=_bearer(key)).status_code for key in (KEY, NEXT)] == [401, 401]
+    until(lambda: "every key is refused until this is mended" in guarded.output.read_text())
+    file.write_text(before)
+    assert [guarded.post(CAT, headers=_bearer(key)).status_code for key in (KEY, NEXT)] == [200, 401]
+    assert [process.pid for process in guarded.replicas()] == replicas
+
+
+def _log_folder(service: Service) -> Path:
+    """Of the Ray session that the service runs in."""
+    (raylet,) = [process for process in service.processes() if process.name() == "raylet"]
+    (option,) = [part for part in raylet.cmdline() if part.startswith("--log_dir=")]
+    return Path(option.partition("=")[2])
+
+
+def _command_lines(processes: Sequence[psutil.Process]) -> str:
+    return "\n".join(" ".join(process.cmdline()) for process in processes)
+
+
+def _is_shown_nowhere(service: Service, *keys: str) -> None:
+    """Neither printed, nor in a log of Ray's, Serve's or HAProxy's, nor on a command line, nor in an answer."""
+    texts = {
+        str(path): path.read_text(errors="replace") for path in _log_folder(service).parent.rglob("*") if path.is_file()
+    }
+    assert any("replica_darkroom_Classifier" in path for path in texts)
+    texts["printed"] = service.output.read_text()
+    texts["ps"] = _command_lines(service.processes())
+    texts["serve status"] = service.status()
+    texts["info"] = service.client.get("/info", headers=_bearer(keys[0])).raise_for_status().text
+    texts["refusal"] = service.post(CAT, headers=_bearer(keys[0] + "x")).text
+    for place, text in texts.items():
+        for key in keys:
+            assert key not in text, place
+
+
+def test_a_key_is_shown_nowhere(guarded: Service) -> None:
+    """Nor one that somebody tried: it may be the right one for something else."""
+    guarded.post(b"no image", headers=_bearer(KEY))
+    guarded.post(CAT, headers=_bearer(NEXT))
+    guarded.client.get("/nowhere", headers=_bearer(KEY))
+    _is_shown_nowhere(guarded, KEY, OTHER, NEXT)
+
+
+def test_keys_may_come_from_the_environment(tmp_path: Path) -> None:
+    """Of `make serve`; every process of Ray's has it, the decoder processes do not, and it is shown nowhere."""
+    with running(tmp_path, shipped_config(), **{KEYS_VARIABLE: f"{KEY},{OTHER}"}) as service:
+        assert [service.post(CAT, headers=_bearer(key)).status_code for key in (KEY, OTHER, NEXT)] == [200, 200, 401]
+        _is_shown_nowhere(service, KEY, OTHER)
+        decoders = service.replicas()[0].children(recursive=True)
+        assert decoders
+        assert not any(KEYS_VARIABLE in process.environ() for process in decoders)
