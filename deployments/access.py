@@ -1,4 +1,4 @@
-"""Who gets in: the keys that open the service, and whether a request shows one of them.
+"""Who gets in: the keys that open the service, whether a request shows one, and from whose pages browsers may call.
 
 Keys come from a file with one a line, which is read again whenever it has changed, or from the environment. Only their
 digests are kept, and no message says more of a key than its length.
@@ -9,9 +9,12 @@ import hmac
 import logging
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
+
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from pipeline.errors import MissingKey, WrongKey
 
@@ -84,6 +87,24 @@ class Access:
                 logger.error("every key is refused until this is mended: %s", error)
             return
         logger.info("api_keys_file was read again; keys in force: %d", len(self._digests))
+
+
+def cors(origins: Sequence[str]) -> list[Middleware]:
+    """What lets the pages of these origins call the service from a browser; nothing where there are none.
+
+    A browser asks beforehand (preflight) without the key, and is answered without one. Cookies never count.
+    """
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
+            expose_headers=("Server-Timing", "X-Request-ID", "Retry-After", "WWW-Authenticate"),
+        )
+    ]
 
 
 def _stamp(file: Path) -> Stamp | None:

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deployments.access import KEYS_VARIABLE, Access
+from deployments.access import KEYS_VARIABLE, Access, cors
 from deployments.admission import Admission
 from deployments.config import LiveConfig, ServiceConfig, in_words
 from deployments.requests import read_images_request
@@ -64,6 +64,7 @@ class Classifier:
                 ClientDisconnect: self._gone,
                 Exception: self._unforeseen,
             },
+            middleware=cors(self._config.cors_origins),
         )
 
     # ---- one request ------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What a deployment is told: `args` of serve_config.yaml in `ServiceConfig`, its `user_config` in `LiveConfig`."""
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +33,24 @@ class ServiceConfig(Frozen):
     api_keys_file: str | None = Field(
         None, description="file with a bearer key a line, read again when it changes; without it, DARKROOM_API_KEYS"
     )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="origins whose pages may call this service from a browser, e.g. https://example.org; * for all"
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if origin != "*" and not re.fullmatch(
+                r"https?://[a-z0-9.-]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?", origin
+            ):
+                raise ValueError(
+                    f"{origin} is not what a browser sends as origin; write scheme and host in small letters, a port "
+                    "where it is not the usual one, and no path, e.g. https://example.org"
+                )
+        if "*" in origins and len(origins) > 1:
+            raise ValueError("* means every origin; write it alone, or the origins without it")
+        return origins
 
     @field_validator("api_keys_file")
     @classmethod
