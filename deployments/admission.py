@@ -1,4 +1,4 @@
-"""What a replica has taken on and not yet answered, against the limit that bounds its memory."""
+"""What a replica takes on: against the limit that bounds its memory, and the one that bounds how long it lets wait."""
 
 import math
 import time
@@ -41,6 +41,7 @@ class Admission:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.held_bytes = 0
+        self.refused = 0  # requests
         self._answered: deque[tuple[float, int]] = deque()  # when, and how many bytes; of the last `_WINDOW_S`
 
     @contextmanager
@@ -57,10 +58,24 @@ class Admission:
     def check(self, size: int) -> None:
         """Raises Overloaded where `size` bytes more are too many; the message names value and limit."""
         if self.held_bytes + size > self.max_bytes:
+            self.refused += 1
             raise Overloaded(
                 f"{self.held_bytes} bytes are in work and {size} more would exceed the limit, {self.max_bytes} "
                 "(max_bytes_in_flight); the Retry-After header says when it should have room",
                 retry_after_s=self.retry_after_s(size),
+            )
+
+    def check_wait(self, expected_s: float, limit_s: float) -> None:
+        """Raises Overloaded where a request would wait longer than it should, before it has cost anything.
+
+        Without this limit a queue grows for as long as more comes than is answered, until every answer is late.
+        """
+        if expected_s > limit_s:
+            self.refused += 1
+            raise Overloaded(
+                f"its images would wait for {expected_s:.2f} s; the limit is {limit_s:g} s (max_wait_s, or the time "
+                "that the request allows); the Retry-After header says when less should be waiting",
+                retry_after_s=_whole_seconds(expected_s - limit_s),
             )
 
     def retry_after_s(self, size: int) -> int:
@@ -71,9 +86,13 @@ class Admission:
             return 1
         span_s = max(1.0, time.monotonic() - self._answered[0][0])
         pace = sum(answered for _, answered in self._answered) / span_s
-        return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(too_many / max(pace, 1.0))))
+        return _whole_seconds(too_many / max(pace, 1.0))
 
     def _forget(self) -> None:
         oldest = time.monotonic() - _WINDOW_S
         while self._answered and self._answered[0][0] < oldest:
             self._answered.popleft()
+
+
+def _whole_seconds(seconds: float) -> int:
+    return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(seconds)))

@@ -21,10 +21,10 @@ from starlette.routing import Route
 from deployments.access import KEYS_VARIABLE, Access, cors
 from deployments.admission import Admission
 from deployments.config import LiveConfig, ServiceConfig, in_words
-from deployments.requests import read_images_request
+from deployments.requests import read_images_request, timeout_s
 from deployments.responses import answer, document, problem, refusal
 from pipeline.engine import Engine
-from pipeline.errors import ClientError, DarkroomError
+from pipeline.errors import ClientError, DarkroomError, DeadlineExceeded
 from pipeline.records import EncodedImage, Outcome, Rejection
 
 logger = logging.getLogger("ray.serve")  # so that a line stands in the replica's log, with the request's id
@@ -45,6 +45,7 @@ class Classifier:
         # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
         self._admission = Admission(self._live.max_bytes_in_flight)
+        self._expired = 0  # requests given up
         self._configured = False
         self._refused_user_config: str | None = None
         self._engine = Engine(config.pipeline)
@@ -72,10 +73,23 @@ class Classifier:
     async def predict(self, request: Request) -> Response:
         """POST /predict."""
         self._access.check(request.headers.get("authorization"))
+        limit_s = timeout_s(request, self._live)
+        try:
+            async with asyncio.timeout(limit_s) as deadline:
+                return await self._predict(request, limit_s)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            self._expired += 1
+            raise DeadlineExceeded(f"the request is not answered after {limit_s:g} s, the time that it had") from None
+
+    async def _predict(self, request: Request, limit_s: float) -> Response:
         started_at = time.perf_counter()
+        self._check_wait(1, limit_s)
         with self._admission.hold() as hold:
             asked = await read_images_request(request, self._live, self._config.pipeline.max_top_k, hold)
             read_s = time.perf_counter() - started_at
+            self._check_wait(len(asked.images), limit_s - read_s)
             outcomes = await self._infer(asked.images)
         if asked.many:  # a single one is logged as it is refused
             _log_rejections(outcomes)
@@ -83,6 +97,9 @@ class Classifier:
         return answer(
             self._config.pipeline.model, outcomes, many=asked.many, top_k=asked.top_k, read_s=read_s, total_s=total_s
         )
+
+    def _check_wait(self, images: int, limit_s: float) -> None:
+        self._admission.check_wait(self._engine.expected_wait_s(images), min(self._live.max_wait_s, limit_s))
 
     async def _infer(self, images: Sequence[EncodedImage | Rejection]) -> list[Outcome]:
         """One outcome an image, in order: what came in as a rejection stays one."""
@@ -121,6 +138,14 @@ class Classifier:
                 "args": self._config.model_dump(),
                 "user_config": self._live.model_dump(),
                 "refused_user_config": self._refused_user_config,
+                "batch_size": engine.batch_size,
+                "in_work": engine.in_work,
+                "held_bytes": self._admission.held_bytes,
+                "counts": {
+                    "requests_refused": self._admission.refused,
+                    "requests_expired": self._expired,
+                    **engine.counts,
+                },
             }
         )
 

@@ -21,6 +21,10 @@ class LiveConfig(Limits):
     max_request_bytes: int = Field(128 << 20, ge=1, description="bytes of a request's body")
     max_images_per_request: int = Field(256, ge=1)
     body_timeout_s: float = Field(60.0, gt=0, description="a body that takes longer to arrive is refused")
+    request_timeout_s: float = Field(
+        120.0, gt=0, description="a request that is not answered by then is given up; X-Request-Timeout-Ms shortens it"
+    )
+    max_wait_s: float = Field(0.25, gt=0, description="a request whose images would wait longer is refused at once")
     max_bytes_in_flight: int = Field(512 << 20, ge=1, description="bytes of all bodies that a replica has in work")
 
 

@@ -26,6 +26,8 @@ from pipeline.errors import (
 )
 from pipeline.records import EncodedImage, Rejection
 
+TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
+
 RAW: Final = ("application/octet-stream", "")  # and image/*; no content type at all is taken for bytes
 MULTIPART: Final = "multipart/form-data"
 JSON: Final = "application/json"
@@ -44,6 +46,20 @@ class ImagesRequest:
     images: Sequence[EncodedImage | Rejection]  # in the client's order; rejected where not even bytes came out
     many: bool  # whether to answer with a list: the shape follows the content type, not the number
     top_k: int
+
+
+def timeout_s(request: Request, live: LiveConfig) -> float:
+    """Seconds until the client wants no answer any more: its X-Request-Timeout-Ms, or else what is configured.
+
+    Raises:
+        MalformedRequest: the header is no whole number above 0.
+    """
+    asked = request.headers.get(TIMEOUT_HEADER)
+    if asked is None:
+        return live.request_timeout_s
+    if not asked.isdecimal() or not int(asked[:9]):
+        raise MalformedRequest(f"{TIMEOUT_HEADER}: {asked[:40]} is not a whole number of milliseconds, 1 or more")
+    return min(int(asked[:9]) / 1000, live.request_timeout_s)
 
 
 async def read_images_request(request: Request, live: LiveConfig, max_top_k: int, hold: Hold) -> ImagesRequest:

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from pipeline.errors import (
     ClientError,
     DarkroomError,
+    DeadlineExceeded,
     EngineClosed,
     ImageError,
     ImageTooLarge,
@@ -42,6 +43,7 @@ STATUS: Final[Mapping[type[DarkroomError], int]] = {
     ImageError: 422,
     ClientError: 400,
     EngineClosed: 503,
+    DeadlineExceeded: 504,
     Overloaded: 503,
     ServerError: 500,
 }

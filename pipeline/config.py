@@ -23,8 +23,8 @@ and for a progressive JPEG in CMYK, 16.5 for WebP.
 CHUNKS_PER_WORKER = 2
 """Chunks handed to a worker at a time: one in work, one waiting, so that it never waits for the replica."""
 
-BATCHES_AHEAD = 2
-"""Batches that may be decoded and wait for the device: the one that it takes next, and the one behind."""
+BATCHES_AHEAD = 1
+"""Batches that may be decoded and wait for the device before no more is handed to the workers."""
 
 CHUNK_BYTES = 512 << 10
 """A chunk is full at this many encoded bytes (about 10 ms of decoding), whatever its number of images."""

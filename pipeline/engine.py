@@ -3,6 +3,7 @@
 import atexit
 import io
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -155,9 +156,20 @@ class Engine:
         return max(decoding_s, self._feeder.seconds_until_done(ahead))
 
     @property
+    def in_work(self) -> int:
+        """Images that somebody waits for and that have no outcome yet."""
+        ahead, _ = self._loader.ahead_of(sys.maxsize)
+        return ahead + self._feeder.in_work
+
+    @property
     def batch_size(self) -> int:
         """Images that the device takes at once, at most: what the limits allow, and no more than pays."""
         return self._feeder.batch_size
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What has happened since the start: images that were given up undecoded, workers that were replaced."""
+        return {"images_dropped": self._loader.dropped, "workers_replaced": self._loader.replaced}
 
     @property
     def limits(self) -> Limits:

@@ -29,6 +29,7 @@
         ├── DeviceFailure           the device computes no image any more
         ├── Stuck                   nothing comes through any more
         ├── EngineClosed
+        ├── DeadlineExceeded        the time that the request had is over
         └── Overloaded              too much is in work already
 
 A message is written for the client: it names the value, the limit and the way out, and nothing of the machine.
@@ -149,6 +150,10 @@ class Stuck(ServerError):
 
 class EngineClosed(ServerError):
     """The engine was closed before it had answered."""
+
+
+class DeadlineExceeded(ServerError):
+    """The time that the request had is over; what had not been begun of it is left."""
 
 
 class Overloaded(ServerError):

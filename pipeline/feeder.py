@@ -123,9 +123,14 @@ class Feeder:
         """Images that are decoded and not yet on the device."""
         return self._waiting
 
+    @property
+    def in_work(self) -> int:
+        """Images that wait for the device or are on it."""
+        return self._on_device + self._waiting
+
     def seconds_until_done(self, more: int) -> float:
         """Seconds until the device should have answered all that it has, and so many images behind it."""
-        return self._pace.seconds_for(self._on_device + self._waiting + more, self.batch_size)
+        return self._pace.seconds_for(self.in_work + more, self.batch_size)
 
     def close(self) -> None:
         """Ends the thread after the batches on the device; what still waits fails with EngineClosed."""

@@ -78,6 +78,8 @@ class Loader:
         device: Device,
     ) -> None:
         self.limits = limits
+        self.dropped = 0  # images that nobody waited for any more when their turn came
+        self.replaced = 0  # workers that ended, or had to be ended
         self._count, self._slots, self._transform, self._pin_memory = workers, slots, transform, pin_memory
         self._decode_timeout_s, self._device = decode_timeout_s, device
         self._pace = DecodePace()
@@ -168,9 +170,9 @@ class Loader:
             worker.hand_out(chunk)
 
     def _is_needed(self) -> bool:
-        """Whether the device could use more: a batch is ready behind its next one, or it is not.
+        """Whether the device has less ready than it takes next.
 
-        What is decoded further ahead is in nobody's turn any more: an image of another request would wait behind it.
+        What is decoded further ahead has no turn any more: an image of another request would wait behind all of it.
         """
         return self._device.waiting < BATCHES_AHEAD * self._device.batch_size
 
@@ -187,6 +189,7 @@ class Loader:
                 break
             task = self._pending.pop()
             if task.request.abandoned:
+                self.dropped += 1
                 continue
             self._slots.write_encoded(first + len(tasks), task.image.data)
             tasks.append(task)
@@ -317,6 +320,7 @@ class Loader:
         else:
             why = "made no progress and was ended" if worker.overdue else "ended"
             logger.warning("decoder process %s %s; starting another", worker.pid or "(not started)", why)
+            self.replaced += 1
             self._start_worker()
             self._dispatch()
         self._changed.notify_all()

@@ -61,8 +61,12 @@ class Turns:
         return task
 
     def ahead_of(self, images: int) -> int:
-        """How many of those that wait would come before the last of so many new ones of one request."""
-        return len(self._again) + sum(min(len(request), images) for request in self._requests)
+        """How many of those that wait would come before the last of so many new ones of one request.
+
+        What nobody waits for any more costs nothing when its turn comes.
+        """
+        wanted = (request for request in self._requests if not request[0].request.abandoned)
+        return len(self._again) + sum(min(len(request), images) for request in wanted)
 
     def clear(self) -> None:
         """Forgets all of them."""

@@ -40,6 +40,19 @@ def test_a_new_limit_holds_at_once() -> None:
             one.take(1)
 
 
+def test_what_would_wait_too_long_is_refused() -> None:
+    """The message names both times; when to come back follows from how much too long it is."""
+    admission = Admission(10)
+    admission.check_wait(0.25, limit_s=0.25)
+    with pytest.raises(Overloaded, match=r"would wait for 2\.75 s; the limit is 0\.25 s \(max_wait_s") as refused:
+        admission.check_wait(2.75, limit_s=0.25)
+    assert refused.value.retry_after_s == 3
+    with pytest.raises(Overloaded) as refused:
+        admission.check_wait(1000.0, limit_s=0.25)
+    assert refused.value.retry_after_s == 60
+    assert admission.refused == 2
+
+
 def _holding(admission: Admission, size: int) -> Hold:
     hold = Hold(admission)
     hold.take(size)

@@ -76,3 +76,16 @@ def test_no_image_is_lost_or_given_twice(seed: int) -> None:
             given[task.request] = task.position
         assert len(turns) == len(waiting)
     assert {*turns} == waiting
+
+
+def test_what_comes_before_a_new_request_is_known() -> None:
+    """Of every other one no more images than it has itself; all that is tried again; nothing that nobody wants."""
+    turns = Turns()
+    for images in (100, 2, 1):
+        turns.add(request(images))
+    abandoned = request(50)
+    turns.add(abandoned)
+    abandoned[0].request.future.cancel()
+    assert [turns.ahead_of(images) for images in (1, 2, 10, 1000)] == [3, 5, 13, 103]
+    turns.add_again(request(4))
+    assert turns.ahead_of(1) == 7

@@ -1,0 +1,144 @@
+"""Slow and broken clients, by raw sockets: each holds nothing but its own connection, and that for a bounded time."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.photographs import jpeg, photograph
+from tests.service import Service, live_config
+from tests.waiting import PATIENCE_S, until
+
+CAT = jpeg(photograph("cat"))
+START = b"POST /predict HTTP/1.1\r\nHost: darkroom\r\nContent-Type: image/jpeg\r\n"
+
+
+@contextmanager
+def connected(service: Service) -> Iterator[socket.socket]:
+    """A connection to the service, to be written to byte by byte."""
+    address = urlsplit(service.url)
+    with socket.create_connection((address.hostname, address.port or 80), timeout=PATIENCE_S) as connection:
+        yield connection
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All that comes until the server closes, or has sent one whole answer."""
+    received = b""
+    try:
+        while piece := connection.recv(65536):
+            received += piece
+            head, found, body = received.partition(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            if found and length and len(body) >= int(length):
+                break
+    except ConnectionResetError:  # it does not read what comes behind a refusal
+        pass
+    return received
+
+
+def status(received: bytes) -> int:
+    """The status of an answer, 0 where there is none."""
+    return int(received.split()[1]) if received else 0
+
+
+def with_length(length: int | str) -> bytes:
+    return START + f"Content-Length: {length}\r\n\r\n".encode()
+
+
+@pytest.fixture(autouse=True)
+def others(service: Service) -> Iterator[None]:
+    """Before and after each of them, another client is answered, and nothing is held any more."""
+    assert service.post(CAT).status_code == 200
+    yield
+    assert service.post(CAT).status_code == 200
+    until(lambda: service.info()["held_bytes"] == 0)
+
+
+def test_a_body_that_is_cut_off_gives_its_room_back(service: Service) -> None:
+    """Announced whole, sent by half: what is held for it is free again once its client has gone."""
+    with connected(service) as connection:
+        connection.sendall(with_length(len(CAT)) + CAT[: len(CAT) // 2])
+        until(lambda: service.info()["held_bytes"] == len(CAT))
+
+
+def test_a_body_a_byte_at_a_time_is_given_up(service: Service) -> None:
+    """However regularly they come."""
+    with live_config(service, body_timeout_s=1.0), connected(service) as connection:
+        connection.sendall(with_length(len(CAT)))
+        connection.settimeout(0.05)
+        received = b""
+        for byte in CAT[:400]:
+            connection.sendall(bytes([byte]))
+            try:
+                received = connection.recv(65536)
+                break
+            except TimeoutError:
+                continue
+        assert status(received) == 408
+        assert service.post(CAT).status_code == 200
+
+
+def test_chunks_without_end_are_given_up(service: Service) -> None:
+    """By size where they come quickly, by time where they do not; no length is announced."""
+    limits = {"max_image_bytes": 1 << 20, "body_timeout_s": 2.0}
+    with live_config(service, **limits), connected(service) as quick, connected(service) as slow:
+        for connection in (quick, slow):
+            connection.sendall(START + b"Transfer-Encoding: chunked\r\n\r\n")
+        slow.sendall(b"1\r\n\xff\r\n")
+        chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+        for _ in range(17):
+            quick.sendall(chunk)
+        assert status(answer(quick)) == 413
+        assert status(answer(slow)) == 408
+
+
+def test_a_body_longer_than_announced_is_answered_as_announced(service: Service) -> None:
+    """The rest is no part of it: at best a request of its own, here a bad one."""
+    with connected(service) as connection:
+        connection.sendall(with_length(len(CAT)) + CAT + b"\0" * 1000)
+        assert status(answer(connection)) == 200
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        b"Content-Length: -1\r\n",
+        b"Content-Length: many\r\n",
+        b"Content-Length: 10\r\nContent-Length: 11\r\n",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n",
+        b"X-Name without colon\r\n",
+        b"X-Flood: " + b"x" * 100_000 + b"\r\n",
+        b"".join(b"X-Flood-%d: x\r\n" % number for number in range(10_000)),
+    ],
+    ids=["negative", "no number", "two lengths", "two encodings", "no colon", "one large header", "many headers"],
+)
+def test_headers_that_make_no_sense_are_refused(service: Service, headers: bytes) -> None:
+    """With a 4xx or by closing the connection, and before anything is held."""
+    with connected(service) as connection:
+        try:
+            connection.sendall(START + headers + b"\r\n")
+        except (BrokenPipeError, ConnectionResetError):
+            return
+        assert status(answer(connection)) in (0, 400, 408, 411, 413, 431, 501)
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"xyz\r\n", b"-5\r\nhello\r\n", b"FFFFFFFFFFFFFFFFF\r\n"], ids=["no hex", "negative", "huge"]
+)
+def test_chunks_that_make_no_sense_are_refused(service: Service, chunk: bytes) -> None:
+    with connected(service) as connection:
+        connection.sendall(START + b"Transfer-Encoding: chunked\r\n\r\n" + chunk)
+        assert status(answer(connection)) in (0, 400)
+
+
+def test_many_connections_that_say_nothing_keep_nobody_out(service: Service) -> None:
+    """Two hundred of them, open all the while."""
+    address = urlsplit(service.url)
+    idle = [socket.create_connection((address.hostname, address.port or 80)) for _ in range(200)]
+    try:
+        assert service.post(CAT).status_code == 200
+    finally:
+        for connection in idle:
+            connection.close()

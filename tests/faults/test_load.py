@@ -1,0 +1,118 @@
+"""More than can be answered, answers that nobody wants any more, and large requests beside small ones."""
+
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.photographs import jpeg, photograph, slow_png
+from tests.service import Document, Service, live_config
+from tests.waiting import until
+
+CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
+
+
+def _counts(service: Service) -> Document:
+    counts: Document = service.info()["counts"]
+    return counts
+
+
+def _label(result: Document) -> str:
+    label: str = result["predictions"][0]["label"]
+    return label
+
+
+# ---- overload -------------------------------------------------------------------------------------------------------
+
+
+def test_what_would_wait_too_long_is_refused_at_once(service: Service) -> None:
+    """64 clients, three requests each: what is accepted is right, the rest is told when to come again."""
+    before = _counts(service)["requests_refused"]
+
+    def ask(number: int) -> list[httpx.Response]:
+        image = (CAT, ESPRESSO)[number % 2]
+        return [service.post(image, params={"top_k": 1}) for _ in range(3)]
+
+    with live_config(service, max_wait_s=0.1), ThreadPoolExecutor(64) as clients:
+        answers = list(clients.map(ask, range(64)))
+        for number, answer in ((number, answer) for number, some in enumerate(answers) for answer in some):
+            if answer.status_code == 200:
+                assert (_label(answer.json()) == "espresso") == (number % 2 == 1)
+            else:
+                assert (answer.status_code, answer.json()["type"]) == (503, "urn:darkroom:overloaded"), answer.text
+                assert int(answer.headers["retry-after"]) >= 1
+                assert "max_wait_s" in answer.json()["detail"]
+        statuses = Counter(answer.status_code for some in answers for answer in some)
+        assert set(statuses) == {200, 503}
+        until(lambda: service.post(CAT).status_code == 200)
+    assert _counts(service)["requests_refused"] - before >= statuses[503]
+
+
+def test_a_large_request_leaves_single_ones_their_turn(service: Service) -> None:
+    """While one of 256 images is in work, others come and are answered before it is."""
+    with live_config(service, max_wait_s=10.0), ThreadPoolExecutor(1) as client:
+        large = client.submit(service.post_files, *[CAT] * 256)
+        until(lambda: service.info()["in_work"] > 0)
+        singles = 0
+        while not large.done():
+            assert _label(service.post(ESPRESSO).raise_for_status().json()) == "espresso"
+            singles += 1
+        assert len(large.result().raise_for_status().json()["results"]) == 256
+    assert singles >= 3
+
+
+# ---- answers that nobody wants any more -----------------------------------------------------------------------------
+
+
+def test_a_request_whose_deadline_has_passed_is_given_up(service: Service) -> None:
+    """It is told so; what of its images has not been decoded is not decoded any more, and counted."""
+    before = _counts(service)
+    expired = service.post_files(*[slow_png()] * 40, headers={"X-Request-Timeout-Ms": "2000"})
+    assert (expired.status_code, expired.json()["type"]) == (504, "urn:darkroom:deadline-exceeded"), expired.text
+    assert "after 2 s" in expired.json()["detail"]
+    until(lambda: _counts(service)["images_dropped"] > before["images_dropped"])
+    assert _counts(service)["requests_expired"] == before["requests_expired"] + 1
+    assert service.post(CAT).status_code == 200
+
+
+def test_the_configured_deadline_holds_for_everybody(service: Service) -> None:
+    """A client may shorten it, not lengthen it."""
+    with live_config(service, request_timeout_s=0.2):
+        expired = service.post_files(*[slow_png()] * 20, headers={"X-Request-Timeout-Ms": "60000"})
+    assert (expired.status_code, expired.json()["type"]) == (504, "urn:darkroom:deadline-exceeded"), expired.text
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once(service: Service) -> None:
+    """Nothing of such a request is decoded; it is counted as refused."""
+    with live_config(service, max_wait_s=10.0), ThreadPoolExecutor(1) as client:
+        large = client.submit(service.post_files, *[CAT] * 256)
+        until(lambda: service.info()["in_work"] > 100)
+        refused = service.post_files(*[CAT] * 200, headers={"X-Request-Timeout-Ms": "1000"})
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:darkroom:overloaded"), refused.text
+        large.result().raise_for_status()
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", ""])
+def test_a_deadline_that_is_none_is_refused(service: Service, value: str) -> None:
+    refused = service.post(CAT, headers={"X-Request-Timeout-Ms": value})
+    assert refused.status_code == 400
+    assert "X-Request-Timeout-Ms" in refused.json()["detail"]
+
+
+def test_images_of_a_client_that_has_gone_are_not_decoded(service: Service) -> None:
+    """It sends 40 and leaves: what waits is dropped and counted, and its room is free again."""
+    before = _counts(service)["images_dropped"]
+    with live_config(service, max_wait_s=10.0):
+        leaving = threading.Thread(target=_send_and_leave, args=(service,))
+        leaving.start()
+        leaving.join()
+        until(lambda: _counts(service)["images_dropped"] > before)
+        until(lambda: service.info()["in_work"] == 0)
+        assert service.post(CAT).status_code == 200
+
+
+def _send_and_leave(service: Service) -> None:
+    with pytest.raises(httpx.ReadTimeout):
+        service.post_files(*[slow_png()] * 40, timeout=httpx.Timeout(60, read=1.0))
