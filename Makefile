@@ -17,7 +17,7 @@ TESTING := .venv/.testing
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test clean
+.PHONY: help serve deploy test coverage clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -34,8 +34,15 @@ test: $(TESTING) | $(WEIGHTS) ## Set up what is missing, then format check, lint
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+coverage: $(TESTING) | $(WEIGHTS) ## Run the tests once more, say which lines and branches they reach, in all processes
+	rm -rf .coverage && mkdir .coverage
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+	$(BIN)/python -m tests.raises
+
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find deployments pipeline tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(CREATED):
