@@ -92,10 +92,22 @@ def test_requests_in_a_replica_leave_room_for_the_autoscaler() -> None:
     assert application["args"]["max_ongoing_requests"] >= 2 * target
 
 
+def test_a_replica_that_does_not_answer_is_ended_within_half_a_minute() -> None:
+    """Three health checks in a row, each started within 1.1 periods and given up after its time limit."""
+    deployment = shipped_config()["applications"][0]["deployments"][0]
+    period_s, timeout_s = deployment["health_check_period_s"], deployment["health_check_timeout_s"]
+    threshold = constants.REPLICA_HEALTH_CHECK_UNHEALTHY_THRESHOLD
+    assert threshold * max(1.1 * period_s, timeout_s) + 1.1 * period_s < 25
+    assert read_env(ROOT / "serve.env")["RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS"] == "1"
+
+
 def test_serve_env_names_only_what_serve_reads() -> None:
     """A misspelt variable would be ignored in silence."""
     for name in read_env(ROOT / "serve.env"):
-        assert hasattr(constants, name) or name in ("RAY_worker_niceness", USAGE_STATS_ENABLED_ENV_VAR), name
+        assert any(hasattr(constants, n) for n in (name, name.removeprefix("RAY_SERVE_"))) or name in (
+            "RAY_worker_niceness",
+            USAGE_STATS_ENABLED_ENV_VAR,
+        ), name
 
 
 def test_the_file_is_yaml_that_people_can_read() -> None:
