@@ -108,6 +108,14 @@ class ServiceConfig(Frozen):
         pipeline = self.pipeline.model_copy(update={"device": device, "workers": workers, "threads": threads})
         return self.model_copy(update={"pipeline": pipeline, "num_cpus": num_cpus})
 
+    def fits(self, available: Mapping[str, float]) -> bool:
+        """Whether there is room for one more replica of this configuration, once `fitted`.
+
+        Args:
+            available: what is free in the cluster, by Ray's names; one that is missing is used up.
+        """
+        return available.get("CPU", 0.0) >= (self.num_cpus or 0.0) and available.get("GPU", 0.0) >= self.num_gpus
+
     @property
     def num_gpus(self) -> int:
         """GPUs that Ray reserves for a replica, once `fitted`."""

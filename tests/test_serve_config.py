@@ -101,6 +101,23 @@ def test_a_replica_that_does_not_answer_is_ended_within_half_a_minute() -> None:
     assert read_env(ROOT / "serve.env")["RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("available", "fits"),
+    [
+        ({"CPU": 2.0, "GPU": 1.0}, True),
+        ({"CPU": 1.5, "GPU": 1.0}, False),
+        ({"CPU": 2.0}, False),
+        ({"GPU": 1.0}, False),
+    ],
+    ids=str,
+)
+def test_a_replica_fits_where_all_that_it_reserves_is_free(available: dict[str, float], fits: bool) -> None:
+    """What is used up is missing among a cluster's free resources."""
+    config = ServiceConfig().fitted({"CPU": 2.0, "GPU": 1.0})
+    assert (config.num_cpus, config.num_gpus) == (2.0, 1)
+    assert config.fits(available) is fits
+
+
 def test_serve_env_names_only_what_serve_reads() -> None:
     """A misspelt variable would be ignored in silence."""
     for name in read_env(ROOT / "serve.env"):
