@@ -89,7 +89,7 @@ def needed_ports(endpoint: Endpoint, environment: Mapping[str, str]) -> list[tup
     ports = [(endpoint.host, endpoint.port)]
     if environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
         ports.append((endpoint.host, int(environment.get("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "8500"))))
-        # HAProxy opens these two on all interfaces, whatever `http_options` says.
-        ports.append(("", int(environment.get("RAY_SERVE_HAPROXY_STATS_PORT", "8404"))))
-        ports.append(("", int(environment.get("RAY_SERVE_HAPROXY_METRICS_PORT", "9101"))))
+        # HAProxy opens these two on loopback (loopback.py), whatever `http_options` says.
+        ports.append(("127.0.0.1", int(environment.get("RAY_SERVE_HAPROXY_STATS_PORT", "8404"))))
+        ports.append(("127.0.0.1", int(environment.get("RAY_SERVE_HAPROXY_METRICS_PORT", "9101"))))
     return ports

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ import psutil
 import yaml
 
 from deployments.endpoint import Endpoint, StartError, check_configuration, needed_ports, read_endpoint, read_env
+from deployments.loopback import loopback
 from deployments.machine import leftovers, name_run, obstacles
 
 READY_TIMEOUT_S = 600.0
@@ -52,15 +54,20 @@ class StopRequests:
         self.count += 1
 
 
-def build_environment(run: str) -> dict[str, str]:
-    """Return the environment of a run: serve.env, what the caller has set (it wins), and what marks its processes."""
+def build_environment(run: str, folder: Path) -> dict[str, str]:
+    """Return the environment of a run: serve.env, what the caller has set (it wins), and what marks its processes.
+
+    Args:
+        run: its name.
+        folder: for it and this user alone.
+    """
     environment = read_env(Path("serve.env")) | dict(os.environ)
     environment["DARKROOM_RUN"] = run
     # Ray's processes set their title over their environment, which hides the mark; this keeps setproctitle off it.
     environment["SPT_NOENV"] = "1"
     # What Ray chooses for a cluster of its own. `serve status` does not know it unless told, and would be refused.
     environment.setdefault("RAY_AUTH_MODE", "token")
-    return environment
+    return loopback(folder, environment)
 
 
 def serve_command(*arguments: str) -> list[str]:
@@ -69,16 +76,27 @@ def serve_command(*arguments: str) -> list[str]:
 
 
 def launch(config: Path) -> int:
-    """Serve until a signal comes or `serve run` ends; return the exit status.
+    """Check what is there, then serve until a signal comes or `serve run` ends; return the exit status.
 
     Raises:
         StartError: something is in the way, or the application has failed or is not ready in time.
     """
     endpoint, run = read_endpoint(config), name_run()
-    environment = build_environment(run)
-    check_configuration(config, environment)
-    if found := obstacles(needed_ports(endpoint, environment)):
-        raise StartError(f"nothing was started.\n{found}")
+    # In /tmp whatever TMPDIR says: the path of a socket may have 107 characters, and Ray adds 80.
+    with tempfile.TemporaryDirectory(prefix="darkroom-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        environment = build_environment(run, Path(folder))
+        check_configuration(config, environment)
+        if found := obstacles(needed_ports(endpoint, environment)):
+            raise StartError(f"nothing was started.\n{found}")
+        return serve(config, endpoint, environment)
+
+
+def serve(config: Path, endpoint: Endpoint, environment: dict[str, str]) -> int:
+    """Run `serve run` until a signal comes or it ends by itself; return the exit status.
+
+    Raises:
+        StartError: the application has failed or is not ready in time.
+    """
     stop = StopRequests()
     # A session of its own: Ctrl-C reaches the launcher alone. `local`: never join a cluster that happens to run here.
     command = serve_command("run", "--address", "local", str(config))
@@ -90,7 +108,7 @@ def launch(config: Path) -> int:
             time.sleep(POLL_INTERVAL_S)
         return 0 if stop.count else failure_status(server)
     finally:
-        end(server, run, stop)
+        end(server, environment["DARKROOM_RUN"], stop)
 
 
 def wait_until_ready(
