@@ -21,10 +21,11 @@ from starlette.routing import Route
 from deployments.access import KEYS_VARIABLE, Access, cors
 from deployments.admission import Admission
 from deployments.config import LiveConfig, ServiceConfig, in_words
+from deployments.logs import adopt_pipeline, log_gone, log_no_such_page, log_refusal, log_unforeseen
 from deployments.requests import read_images_request, timeout_s
-from deployments.responses import answer, document, problem, refusal
+from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
 from pipeline.engine import Engine
-from pipeline.errors import ClientError, DarkroomError, DeadlineExceeded
+from pipeline.errors import DarkroomError, DeadlineExceeded
 from pipeline.records import EncodedImage, Outcome, Rejection
 
 logger = logging.getLogger("ray.serve")  # so that a line stands in the replica's log, with the request's id
@@ -42,6 +43,7 @@ class Classifier:
 
     async def __init__(self, config: ServiceConfig) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config, self._live = config, LiveConfig()
+        adopt_pipeline()
         # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
         self._admission = Admission(self._live.max_bytes_in_flight)
@@ -73,7 +75,7 @@ class Classifier:
     async def predict(self, request: Request) -> Response:
         """POST /predict."""
         self._access.check(request.headers.get("authorization"))
-        limit_s = timeout_s(request, self._live)
+        limit_s, request.state.stage = timeout_s(request, self._live), "read"
         try:
             async with asyncio.timeout(limit_s) as deadline:
                 return await self._predict(request, limit_s)
@@ -82,17 +84,22 @@ class Classifier:
                 raise
             self._expired += 1
             raise DeadlineExceeded(f"the request is not answered after {limit_s:g} s, the time that it had") from None
+        except asyncio.CancelledError as error:  # by Serve, when the client has closed its connection
+            log_gone(error, request.state.stage)
+            raise
 
     async def _predict(self, request: Request, limit_s: float) -> Response:
         started_at = time.perf_counter()
         self._check_wait(1, limit_s)
         with self._admission.hold() as hold:
             asked = await read_images_request(request, self._live, self._config.pipeline.max_top_k, hold)
-            read_s = time.perf_counter() - started_at
+            read_s, request.state.stage = time.perf_counter() - started_at, "queue"
             self._check_wait(len(asked.images), limit_s - read_s)
             outcomes = await self._infer(asked.images)
         if asked.many:  # a single one is logged as it is refused
-            _log_rejections(outcomes)
+            for position, outcome in enumerate(outcomes):
+                if isinstance(outcome, Rejection):
+                    log_refusal(outcome.error, position)
         total_s = time.perf_counter() - started_at
         return answer(
             self._config.pipeline.model, outcomes, many=asked.many, top_k=asked.top_k, read_s=read_s, total_s=total_s
@@ -156,22 +163,24 @@ class Classifier:
     async def _refuse(self, request: Request, error: Exception) -> Response:
         if not isinstance(error, DarkroomError):  # Starlette's signature is wider than what it is given
             raise error
-        log = logger.info if isinstance(error, ClientError) else logger.error
-        log("refused: %s: %s", type(error).__name__, error)
+        log_refusal(error)
         return refusal(error, _request_id(request))
 
     async def _no_such_page(self, request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):
             raise error
+        log_no_such_page(error, error.status_code, f"{request.method} {request.url.path}")
         detail = f"{request.method} {request.url.path}: GET /openapi.json says what is served"
         return problem(error.status_code, error.detail, detail, _request_id(request), error.headers)
 
-    async def _gone(self, _: Request, __: Exception) -> Response:
-        return Response(status_code=499)  # nobody reads it; nginx's number for a client that has gone
+    async def _gone(self, _: Request, error: Exception) -> Response:
+        log_gone(error, "read")
+        return Response(status_code=CLIENT_GONE)
 
-    async def _unforeseen(self, request: Request, _: Exception) -> Response:
+    async def _unforeseen(self, request: Request, error: Exception) -> Response:
+        log_unforeseen(error)
         detail = "the request could not be answered; the log says why, under this request_id"
-        return problem(500, "Internal server error", detail, _request_id(request))
+        return problem(UNFORESEEN, "Internal server error", detail, _request_id(request))
 
     # ---- life -------------------------------------------------------------------------------------------------------
 
@@ -207,12 +216,6 @@ class Classifier:
         """Ends the workers; called by Serve after the last request."""
         if hasattr(self, "_engine"):
             await asyncio.to_thread(self._engine.close)
-
-
-def _log_rejections(outcomes: Sequence[Outcome]) -> None:
-    for position, outcome in enumerate(outcomes):
-        if isinstance(outcome, Rejection):
-            logger.info("image %d refused: %s: %s", position, type(outcome.error).__name__, outcome.error)
 
 
 def _request_id(request: Request) -> str:

@@ -49,6 +49,9 @@ STATUS: Final[Mapping[type[DarkroomError], int]] = {
 }
 """Status of each error; a class that is not named has its base's."""
 
+CLIENT_GONE: Final = 499  # nobody reads it; nginx's number for a client that has gone
+UNFORESEEN: Final = 500
+
 _RETRY_AFTER_S: Final = 1
 _CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
 

@@ -2,6 +2,7 @@
 
 import copy
 import http.client
+import json
 import os
 import signal
 import socket
@@ -87,6 +88,17 @@ class Service:
     def status(self) -> str:
         """What `serve status` prints."""
         return self._serve("status")
+
+    def log_folder(self) -> Path:
+        """Where Ray keeps the logs of the session that the service runs in."""
+        (raylet,) = [process for process in self.processes() if process.name() == "raylet"]
+        (option,) = [part for part in raylet.cmdline() if part.startswith("--log_dir=")]
+        return Path(option.partition("=")[2])
+
+    def log_lines(self) -> list[Document]:
+        """What the replicas have logged, a document a line."""
+        files = sorted((self.log_folder() / "serve").glob("replica_*.log"))
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def _serve(self, command: str, *arguments: str) -> str:
         address = f"http://127.0.0.1:{self._dashboard_port()}"

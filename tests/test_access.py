@@ -287,13 +287,6 @@ def test_without_origins_no_page_may_call(service: Service) -> None:
         assert _shared(response) == {}
 
 
-def _log_folder(service: Service) -> Path:
-    """Of the Ray session that the service runs in."""
-    (raylet,) = [process for process in service.processes() if process.name() == "raylet"]
-    (option,) = [part for part in raylet.cmdline() if part.startswith("--log_dir=")]
-    return Path(option.partition("=")[2])
-
-
 def _command_lines(processes: Sequence[psutil.Process]) -> str:
     return "\n".join(" ".join(process.cmdline()) for process in processes)
 
@@ -301,7 +294,7 @@ def _command_lines(processes: Sequence[psutil.Process]) -> str:
 def _is_shown_nowhere(service: Service, *keys: str) -> None:
     """Neither printed, nor in a log of Ray's, Serve's or HAProxy's, nor on a command line, nor in an answer."""
     texts = {
-        str(path): path.read_text(errors="replace") for path in _log_folder(service).parent.rglob("*") if path.is_file()
+        str(path): path.read_text(errors="replace") for path in service.log_folder().parent.rglob("*") if path.is_file()
     }
     assert any("replica_darkroom_Classifier" in path for path in texts)
     texts["printed"] = service.output.read_text()

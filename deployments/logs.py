@@ -1,0 +1,101 @@
+"""What is logged of an error: one line with request id, class, cause, stage and status.
+
+Serve's own log carries the lines, as JSON where `logging_config` says so, and adds time, level and request id. A line
+holds nothing of an image and no file name; a key never reaches a message (`access.py`).
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from deployments.responses import CLIENT_GONE, UNFORESEEN, status_of
+from pipeline.errors import (
+    ClientError,
+    DarkroomError,
+    DeadlineExceeded,
+    DeviceFailure,
+    EmptyImage,
+    EngineClosed,
+    ImageError,
+    ImageTooLarge,
+    InvalidModel,
+    MalformedEncoding,
+    Overloaded,
+    RequestError,
+    ServerError,
+    Stuck,
+    Unauthorized,
+    UnclassifiableImage,
+    WorkerFailure,
+)
+
+logger = logging.getLogger("ray.serve")
+
+STAGE: Final[Mapping[type[DarkroomError], str]] = {
+    Unauthorized: "access",  # whether a key opens
+    Overloaded: "admission",  # whether there is room
+    RequestError: "read",  # the body -> images
+    EmptyImage: "read",
+    MalformedEncoding: "read",
+    ImageTooLarge: "read",
+    EngineClosed: "queue",  # waiting for a worker or for the device
+    DeadlineExceeded: "queue",
+    Stuck: "queue",
+    ImageError: "decode",  # bytes -> pixels, in a worker
+    WorkerFailure: "decode",
+    UnclassifiableImage: "device",  # pixels -> classes
+    DeviceFailure: "device",
+    InvalidModel: "start",  # before anything is served
+    ClientError: "read",
+    ServerError: "respond",  # outcomes -> JSON; also whatever else nobody has foreseen
+}
+"""Where on an image's way each error arises; a class that is not named has its base's."""
+
+
+def stage_of(error: DarkroomError) -> str:
+    """The stage of an error, its own or that of its nearest base."""
+    return next(STAGE[kind] for kind in type(error).__mro__ if kind in STAGE)
+
+
+def log_refusal(error: DarkroomError, position: int | None = None) -> None:
+    """Logs why a request, or the image at a position among many, has no prediction.
+
+    A traceback stands in the line of a server error alone: what a client has sent is at fault nowhere in the code.
+    """
+    expected = isinstance(error, ClientError | Overloaded | DeadlineExceeded)
+    what = "refused" if position is None else f"image {position} refused"
+    logger.log(
+        logging.INFO if expected else logging.ERROR,
+        "%s: %s: %s",
+        what,
+        type(error).__name__,
+        error,
+        extra=_fields(error, stage_of(error), status_of(error), position),
+        exc_info=None if expected else error,
+    )
+
+
+def log_no_such_page(error: Exception, status: int, asked: str) -> None:
+    """Logs that something was asked for which is not served."""
+    logger.info("refused: %s: %s", asked, error, extra=_fields(error, "access", status))
+
+
+def log_gone(error: BaseException, stage: str) -> None:
+    """Logs that a client has not waited for its answer."""
+    logger.info("the client has gone", extra=_fields(error, stage, CLIENT_GONE))
+
+
+def log_unforeseen(error: Exception) -> None:
+    """Logs an exception that is none of Darkroom's, with its traceback."""
+    extra = _fields(error, "respond", UNFORESEEN)
+    logger.error("unforeseen: %s: %s", type(error).__name__, error, extra=extra, exc_info=error)
+
+
+def adopt_pipeline() -> None:
+    """Has the lines of `pipeline`, which knows no Ray, go where Serve's go, as its logging may change while it runs."""
+    logging.getLogger("pipeline").parent = logging.getLogger("ray.serve")
+
+
+def _fields(error: BaseException, stage: str, status: int, position: int | None = None) -> dict[str, Any]:
+    fields = {"error": type(error).__name__, "cause": str(error), "stage": stage, "status": status}
+    return fields if position is None else {**fields, "position": position}
