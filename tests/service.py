@@ -126,12 +126,13 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 
 @contextmanager
-def running(folder: Path, config: Document, **variables: str) -> Iterator[Service]:
+def running(folder: Path, config: Document, *prefix: str, **variables: str) -> Iterator[Service]:
     """Starts `config` on a free port by the launcher; after the block, stops it and sees that nothing is left.
 
     Args:
         folder: for the configuration and what the service prints.
         config: as in serve_config.yaml; the port does not count.
+        prefix: of the command line.
         variables: of the environment, beside those that every test's service has.
     """
     config = copy.deepcopy(config)
@@ -140,7 +141,7 @@ def running(folder: Path, config: Document, **variables: str) -> Iterator[Servic
     path.write_text(yaml.safe_dump(config))
     environment = {**os.environ, **apart(), **variables, "DARKROOM_TEST": str(path)}
     with output.open("wb") as sink:
-        command = [sys.executable, "-m", "deployments.launcher", str(path)]
+        command = [*prefix, sys.executable, "-m", "deployments.launcher", str(path)]
         launcher = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT)
     service = Service(path, config, environment, output)
     try:

@@ -1,0 +1,38 @@
+"""What the service may do on its machine: nothing that needs root."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.photographs import jpeg, photograph
+from tests.service import running, shipped_config
+
+NOBODY = 65534
+# Where root has set up Python and the weights, others may not read them: that right alone is lent.
+AS_NOBODY = (
+    "setpriv",
+    f"--reuid={NOBODY}",
+    f"--regid={NOBODY}",
+    "--clear-groups",
+    "--bounding-set=-all,+dac_read_search",
+    "--inh-caps=-all,+dac_read_search",
+    "--ambient-caps=-all,+dac_read_search",
+    "--no-new-privs",
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="whoever runs this is not root, so every other test shows it")
+def test_the_service_runs_without_root() -> None:
+    """All of it: an image gets its label, and none of the processes is root's or can become it."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as scratch:  # pytest's own folders are closed to other users
+        os.chown(scratch, NOBODY, NOBODY)
+        places = {"HOME": scratch, "TORCH_HOME": str(Path(torch.hub.get_dir()).parent), "PYTHONDONTWRITEBYTECODE": "1"}
+        with running(Path(scratch), shipped_config(), *AS_NOBODY, **places) as service:
+            answer = service.post(jpeg(photograph("cat"))).raise_for_status().json()
+            assert "cat" in answer["predictions"][0]["label"]
+            processes = service.processes()
+            assert len(processes) > 5
+            assert {process.uids() for process in processes} == {(NOBODY, NOBODY, NOBODY)}
