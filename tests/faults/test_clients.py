@@ -142,3 +142,23 @@ def test_many_connections_that_say_nothing_keep_nobody_out(service: Service) -> 
     finally:
         for connection in idle:
             connection.close()
+
+
+def test_headers_a_byte_at_a_time_are_given_up(service: Service) -> None:
+    """However regularly they come: the connection is closed from the other side, with 408 or without a word."""
+    with connected(service) as connection:
+        connection.sendall(START + b"X-Slow: ")
+        connection.settimeout(0.5)
+        received: bytes | None = None
+        for _ in range(200):
+            try:
+                connection.sendall(b"x")
+                received = connection.recv(65536)
+                break
+            except TimeoutError:
+                continue
+            except (BrokenPipeError, ConnectionResetError):
+                received = b""
+                break
+        assert received is not None, "it is still listening"
+        assert status(received) in (0, 408)
