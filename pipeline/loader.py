@@ -318,7 +318,7 @@ class Loader:
         if self._failed_starts >= MAX_FAILED_STARTS:
             self._fail(WorkerFailure(f"{self._failed_starts} decoder processes in a row ended before they were ready"))
         else:
-            why = "made no progress and was ended" if worker.overdue else "ended"
+            why = "was ended, it made no progress" if worker.overdue else "ended"
             logger.warning("decoder process %s %s; starting another", worker.pid or "(not started)", why)
             self.replaced += 1
             self._start_worker()
