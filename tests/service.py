@@ -49,9 +49,13 @@ class Service:
         config: that configuration.
         environment: of its processes.
         output: what it has printed so far.
+
+    Attributes:
+        replica_pids: of all replicas that were ever seen.
     """
 
     def __init__(self, path: Path, config: Document, environment: Mapping[str, str], output: Path) -> None:
+        self.replica_pids: set[int] = set()
         self.path, self.config, self.environment, self.output = path, config, environment, output
         self.url = f"http://127.0.0.1:{config['http_options']['port']}"
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
@@ -68,13 +72,15 @@ class Service:
         )
 
     def info(self) -> Document:
-        """GET /info."""
-        document: Document = self.client.get("/info").raise_for_status().json()
+        """GET /info, on a connection that is not kept: it would keep a HAProxy that has been replaced."""
+        document: Document = self.client.get("/info", headers={"Connection": "close"}).raise_for_status().json()
         return document
 
     def replicas(self) -> list[psutil.Process]:
         """The processes of this service's replicas."""
-        return [process for process in self.processes() if "ServeReplica" in process.name()]
+        replicas = [process for process in self.processes() if "ServeReplica" in name_of(process)]
+        self.replica_pids |= {replica.pid for replica in replicas}
+        return replicas
 
     def processes(self) -> list[psutil.Process]:
         """Everything that this service has started and that still runs."""
@@ -116,6 +122,14 @@ class Service:
 def marked(mark: str) -> list[psutil.Process]:
     """The processes that were started, at whatever remove, with DARKROOM_TEST=mark in their environment."""
     return [process for process in psutil.process_iter() if _environment(process).get("DARKROOM_TEST") == mark]
+
+
+def name_of(process: psutil.Process) -> str:
+    """Its name; an empty one when it has gone."""
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:
