@@ -1,0 +1,366 @@
+"""Updates, kills and stops of the service's processes while clients ask all the time: nothing poisons, nothing is lost.
+
+One service of two replicas takes most of it, in the order of this file: each test leaves it whole.
+"""
+
+import contextlib
+import copy
+import csv
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from tests.load import Load, under_load
+from tests.photographs import jpeg, photograph
+from tests.service import Document, Service, live_config, marked, name_of, running, shipped_config
+from tests.test_slots import SHM
+from tests.waiting import until
+
+CLIENTS = 6
+SOME = 20
+"""Answers that show that the load goes on."""
+
+COLD = 10
+"""Questions to a service that cannot have an answer yet."""
+
+CUT_OFF = {"500", "RemoteProtocolError", "ReadError", "WriteError"}
+"""What becomes of a request in a process that is killed: HAProxy says 500 or, on a connection that it has used before,
+closes it."""
+
+WHILE_HAPROXY_STARTS = {"ConnectError", "404"}
+"""Nobody listens; and then, for a moment, HAProxy does not know its routes yet."""
+
+
+def _config(replicas: int, **pipeline: Any) -> Document:
+    """The shipped configuration, with as many replicas, each small enough that two fit on two cores."""
+    config = shipped_config()
+    application = config["applications"][0]
+    application["args"]["num_cpus"] = 1
+    application["args"]["pipeline"].update(pipeline)
+    scaling = {"min_replicas": replicas, "max_replicas": replicas, "downscale_delay_s": 1, "upscale_delay_s": 1}
+    application["deployments"][0]["autoscaling_config"].update(scaling)
+    return config
+
+
+# ---- what is seen of the service ------------------------------------------------------------------------------------
+
+
+def _serving(service: Service) -> set[str]:
+    """The replicas that HAProxy sends requests to."""
+    port = service.environment["RAY_SERVE_HAPROXY_STATS_PORT"]
+    try:
+        lines = httpx.get(f"http://127.0.0.1:{port}/stats;csv", timeout=5, trust_env=False).text.splitlines()
+    except httpx.TransportError:
+        return set()
+    rows = [row for row in csv.DictReader(lines) if row["svname"].startswith("SERVE_REPLICA")]
+    return {row["svname"] for row in rows if row["status"] == "UP"}
+
+
+def _is_whole(service: Service, replicas: int) -> bool:
+    """All replicas are up, nothing is left of others."""
+    return len(_serving(service)) == len(service.replicas()) == replicas and not _remains(service)
+
+
+def _remains(service: Service) -> list[str]:
+    """What belongs to no living replica: decoder processes, semaphores, a second HAProxy."""
+    processes, alive = service.processes(), {replica.pid for replica in service.replicas()}
+    families = alive.union(*(_family(replica) for replica in service.replicas()))
+    decoders = [process.pid for process in processes if _is_decoder(process) and process.pid not in families]
+    orphans = [process.pid for process in processes if _parent(process) == 1]
+    balancers = [process.pid for process in processes if name_of(process) == "haproxy"]
+    dead = service.replica_pids - alive
+    semaphores = [path.name for path in SHM.glob("sem.darkroom-*") if _owner(path) in dead]
+    return [*map(str, decoders + orphans + balancers[1:]), *semaphores]
+
+
+def _family(process: psutil.Process) -> set[int]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return {child.pid for child in process.children(recursive=True)}
+    return set()
+
+
+def _is_decoder(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return "pipeline.worker" in " ".join(process.cmdline())
+    return False
+
+
+def _parent(process: psutil.Process) -> int | None:
+    with contextlib.suppress(psutil.Error):
+        return process.ppid()
+    return None
+
+
+def _owner(semaphore: Path) -> int:
+    return int(semaphore.name.split("-")[1])
+
+
+def _actor(service: Service, name: str) -> psutil.Process:
+    (found,) = [process for process in service.processes() if name in name_of(process)]
+    return found
+
+
+def _says_running(service: Service) -> bool:
+    """What `serve status` says; it has nobody to ask while there is no controller."""
+    with contextlib.suppress(subprocess.CalledProcessError):
+        return "RUNNING" in service.status()
+    return False
+
+
+def _goes_on(load: Load) -> None:
+    """Waits for right answers to requests that are asked from now on."""
+    wanted = load.right + SOME
+    until(lambda: load.right >= wanted)
+
+
+def _assert_lost(load: Load, *, at_most: int, of: set[str]) -> None:
+    """No answer was wrong, none was missing, and what was lost was lost in these ways."""
+    assert load.wrong == []
+    assert load.unanswered == []
+    kinds = {kind: count for kind, count in load.answers.items() if kind != "200"}
+    assert sum(count for kind, count in kinds.items() if kind in CUT_OFF) <= at_most, load.lost
+    assert kinds.keys() <= of, load.lost
+
+
+def _assert_none_lost(load: Load) -> None:
+    _assert_lost(load, at_most=0, of=set())
+
+
+# ---- from the start -------------------------------------------------------------------------------------------------
+
+
+def _ask(client: httpx.Client) -> str:
+    try:
+        headers = {"Content-Type": "image/jpeg"}
+        return str(client.post("/predict", content=jpeg(photograph("cat")), headers=headers).status_code)
+    except httpx.TransportError as error:
+        return type(error).__name__
+
+
+class Early:
+    """Somebody who asks from the first moment, and holds the decoders up meanwhile: without them there is no warm-up.
+
+    Args:
+        path: where the configuration will lie.
+        replicas: that will start.
+
+    Attributes:
+        cold: what was answered while no replica can have been warm.
+        after: what was answered from then on.
+    """
+
+    def __init__(self, path: Path, replicas: int) -> None:
+        self.cold: list[str] = []
+        self.after: list[str] = []
+        self.path, self.stop, self._replicas = path, threading.Event(), replicas
+
+    def watch(self) -> None:
+        """Holds up, asks, lets go, asks until stopped."""
+        until(self.path.exists)
+        port, held = yaml.safe_load(self.path.read_text())["http_options"]["port"], set[psutil.Process]()
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=2, trust_env=False) as client:
+            try:
+                while not self.stop.is_set() and (len(held) < self._replicas or len(self.cold) < COLD):
+                    for process in {*filter(_is_decoder, marked(str(self.path)))} - held:
+                        process.suspend()
+                        held.add(process)
+                    self.cold.append(_ask(client))
+            finally:
+                for process in held:
+                    process.resume()
+            while not self.stop.is_set():
+                self.after.append(_ask(client))
+
+
+@pytest.fixture(scope="module")
+def early(tmp_path_factory: pytest.TempPathFactory) -> Early:
+    """Who asks the service of this file from its first moment on."""
+    return Early(tmp_path_factory.mktemp("pair") / "serve_config.yaml", replicas=2)
+
+
+@pytest.fixture(scope="module")
+def pair(early: Early) -> Iterator[Service]:
+    """Two replicas behind HAProxy."""
+    with ThreadPoolExecutor(1) as pool:
+        watch = pool.submit(early.watch)
+        try:
+            with running(early.path.parent, _config(2)) as service:
+                until(lambda: _is_whole(service, 2))
+                early.stop.set()
+                watch.result()
+                yield service
+        finally:
+            early.stop.set()
+
+
+def test_no_replica_is_asked_before_it_is_warm(pair: Service, early: Early) -> None:
+    """While its warm-up cannot end nobody gets through; from the first answer on, everybody does."""
+    assert pair
+    assert len(early.cold) >= COLD
+    assert "200" not in early.cold
+    assert "200" in early.after
+    assert {*early.after[early.after.index("200") :]} == {"200"}
+
+
+# ---- in order -------------------------------------------------------------------------------------------------------
+
+
+def test_live_settings_change_without_a_loss(pair: Service) -> None:
+    replicas = pair.replicas()
+    with under_load(pair.url, CLIENTS) as load:
+        with live_config(pair, max_batch_size=8, top_k=2):
+            _goes_on(load)
+        _goes_on(load)
+    _assert_none_lost(load)
+    assert pair.replicas() == replicas
+
+
+# ---- by force -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "fresh"),
+    [(signal.SIGKILL, True), (signal.SIGKILL, False), (signal.SIGTERM, True)],
+    ids=["killed, new connections", "killed, kept connections", "terminated"],
+)
+def test_a_killed_replica_takes_only_its_own_requests_along(pair: Service, number: signal.Signals, fresh: bool) -> None:
+    """The other one goes on, and a new one comes. SIGTERM is no kinder: Ray's workers exit at once on it."""
+    victim = pair.replicas()[0]
+    with under_load(pair.url, CLIENTS, fresh=fresh) as load:
+        _goes_on(load)
+        victim.send_signal(number)
+        until(lambda: not victim.is_running())
+        _goes_on(load)
+        until(lambda: _is_whole(pair, 2))
+        _goes_on(load)
+    _assert_lost(load, at_most=CLIENTS, of=CUT_OFF)
+
+
+def test_a_stopped_replica_is_replaced(pair: Service) -> None:
+    """It does not answer health checks; the log says so, and what it had is cut off instead of hanging.
+
+    Cut off, too, instead of sent to the other replica: nobody knows how far the first one has come with it.
+    """
+    victim = pair.replicas()[0]
+    with under_load(pair.url, CLIENTS) as load:
+        _goes_on(load)
+        victim.suspend()
+        until(lambda: not victim.is_running())
+        until(lambda: _is_whole(pair, 2))
+        _goes_on(load)
+    _assert_lost(load, at_most=CLIENTS, of=CUT_OFF)
+    assert load.lost
+    said = pair.output.read_text()
+    assert "Didn't receive health check response for replica" in said
+    assert re.search(r"Replica Replica\(.*\) failed the health check 3 times in a row", said)
+
+
+def test_nobody_misses_a_killed_controller(pair: Service) -> None:
+    """Requests do not pass it; the new one takes the replicas over as they are."""
+    victim, replicas = _actor(pair, "ServeController"), pair.replicas()
+    with under_load(pair.url, CLIENTS) as load:
+        _goes_on(load)
+        victim.kill()
+        until(lambda: _says_running(pair))
+        until(lambda: _is_whole(pair, 2))
+        _goes_on(load)
+    _assert_none_lost(load)
+    assert pair.replicas() == replicas
+    assert _actor(pair, "ServeController") != victim
+
+
+@pytest.mark.parametrize("name", ["haproxy", "HAProxyManager"])
+def test_a_killed_haproxy_comes_back(pair: Service, name: str) -> None:
+    """With its manager, an actor of Ray's, or alone: connections are refused until then, replicas stay as they are."""
+    victim, replicas = _actor(pair, name), pair.replicas()
+    with under_load(pair.url, CLIENTS) as load:
+        _goes_on(load)
+        victim.kill()
+        until(lambda: not victim.is_running() and _is_whole(pair, 2))
+        _goes_on(load)
+    _assert_lost(load, at_most=CLIENTS, of=CUT_OFF | WHILE_HAPROXY_STARTS)
+    assert pair.replicas() == replicas
+
+
+# ---- another number, another configuration --------------------------------------------------------------------------
+
+
+def _deploy(service: Service, config: Document) -> None:
+    config = copy.deepcopy(config)
+    config["http_options"] = service.config["http_options"]
+    service.deploy(config)
+
+
+def test_a_rolling_update_without_room_goes_by_turns(pair: Service) -> None:
+    """Two replicas fill two cores: each goes before its successor comes, and the other one answers meanwhile."""
+    before = pair.replicas()
+    with under_load(pair.url, CLIENTS) as load:
+        _goes_on(load)
+        _deploy(pair, _config(2, slots=128))
+        until(lambda: not any(replica.is_running() for replica in before), timeout_s=120)
+        until(lambda: _is_whole(pair, 2))
+        _goes_on(load)
+    _assert_none_lost(load)
+    assert pair.info()["args"]["pipeline"]["slots"] == 128
+
+
+def test_a_replica_that_is_not_needed_goes_without_a_loss(pair: Service) -> None:
+    """One of the two, whoever it is."""
+    with under_load(pair.url, CLIENTS) as load:
+        _goes_on(load)
+        _deploy(pair, _config(1, slots=128))
+        until(lambda: _is_whole(pair, 1))
+        _goes_on(load)
+    _assert_none_lost(load)
+
+
+def test_a_rolling_update_of_a_single_replica_leaves_no_gap(pair: Service) -> None:
+    """There is room for a second one: it comes before the first one goes."""
+    (before,) = pair.replicas()
+    with under_load(pair.url, CLIENTS) as load:
+        _goes_on(load)
+        _deploy(pair, _config(1, slots=64))
+        until(lambda: len(pair.replicas()) == 2)
+        _goes_on(load)
+        assert before.is_running()
+        until(lambda: not before.is_running())
+        until(lambda: _is_whole(pair, 1))
+        _goes_on(load)
+    _assert_none_lost(load)
+    assert pair.info()["args"]["pipeline"]["slots"] == 64
+
+
+def test_requests_wait_where_a_single_replica_fills_the_cluster(pair: Service) -> None:
+    """The old one goes before the new one comes; what arrives meanwhile waits in Serve's own proxy."""
+    (before,) = pair.replicas()
+    config = _config(1)
+    config["applications"][0]["args"]["num_cpus"] = 2
+    with under_load(pair.url, CLIENTS) as load:
+        _goes_on(load)
+        _deploy(pair, config)
+        until(lambda: not before.is_running())
+        until(lambda: _is_whole(pair, 1))
+        _goes_on(load)
+    _assert_none_lost(load)
+    assert pair.info()["args"]["num_cpus"] == 2
+
+
+def test_requests_wait_for_the_successor_of_a_killed_single_replica(pair: Service) -> None:
+    """What it had is cut off; what comes meanwhile waits in Serve's own proxy."""
+    (victim,) = pair.replicas()
+    with under_load(pair.url, CLIENTS) as load:
+        _goes_on(load)
+        victim.kill()
+        until(lambda: not victim.is_running() and _is_whole(pair, 1))
+        _goes_on(load)
+    _assert_lost(load, at_most=CLIENTS, of=CUT_OFF)
