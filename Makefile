@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 CONFIG ?= serve_config.yaml
+MINUTES ?= 10
 
 # Where torch.hub looks for weights; exported, so that the service looks where `make` has put them.
 TORCH_HOME ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/torch
@@ -17,7 +18,7 @@ TESTING := .venv/.testing
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test coverage clean
+.PHONY: help serve deploy test coverage soak clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -41,9 +42,12 @@ coverage: $(TESTING) | $(WEIGHTS) ## Run the tests once more, say which lines an
 	$(BIN)/coverage report
 	$(BIN)/python -m tests.raises
 
+soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while faults are injected; say what was lost or grew
+	@exec $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SOAK)
+
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
 	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
-	find deployments pipeline tests -name __pycache__ -prune -exec rm -rf {} +
+	find benchmarks deployments pipeline tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

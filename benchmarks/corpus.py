@@ -1,0 +1,131 @@
+"""What the clients of a soak send: real photographs in many files, and files that must be refused.
+
+The photographs come out of the installed wheels of scikit-image and scikit-learn; nothing is downloaded.
+"""
+
+import io
+import random
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image, ImageOps
+
+_FILES: Final = {
+    "cat": ("scikit-image", "skimage/data/chelsea.png"),
+    "espresso": ("scikit-image", "skimage/data/coffee.png"),
+    "astronaut": ("scikit-image", "skimage/data/astronaut.png"),
+    "rocket": ("scikit-image", "skimage/data/rocket.jpg"),
+    "temple": ("scikit-learn", "sklearn/datasets/images/china.jpg"),
+    "flower": ("scikit-learn", "sklearn/datasets/images/flower.jpg"),
+}
+_SIZES_PX: Final = ((320, 240), (500, 375), (1024, 768))
+_PHONE_PX: Final = (4000, 3000)
+_SLOW_PX: Final = (7000, 7000)
+
+_PHONE_SHARE: Final = 0.01
+_SLOW_SHARE: Final = 0.002
+BAD_SHARE: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One file, and the status of its refusal; None where it must be predicted."""
+
+    name: str
+    data: bytes
+    media_type: str
+    status: HTTPStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """All files; `draw` mixes them."""
+
+    common: Sequence[Sample]
+    phone: Sequence[Sample]  # 12 megapixels
+    slow: Sequence[Sample]  # 49 megapixels, progressive: a second or more of one core
+    bad: Sequence[Sample]
+
+    @property
+    def good(self) -> list[Sample]:
+        """Those that must be predicted."""
+        return [*self.common, *self.phone, *self.slow]
+
+    def without(self, names: set[str]) -> "Corpus":
+        """The same without some of the common and the large files."""
+        common, phone, slow = (
+            [sample for sample in part if sample.name not in names] for part in (self.common, self.phone, self.slow)
+        )
+        return Corpus(common, phone, slow, self.bad)
+
+    def draw(self, rng: random.Random) -> Sample:
+        """One file, in the shares of the mix."""
+        at = rng.random()
+        for share, part in ((BAD_SHARE, self.bad), (_PHONE_SHARE, self.phone), (_SLOW_SHARE, self.slow)):
+            if at < share and part:
+                return rng.choice(part)
+            at -= share
+        return rng.choice(self.common)
+
+
+def build_corpus() -> Corpus:
+    """Encodes all files: some seconds."""
+    photographs = {name: _photograph(name) for name in _FILES}
+    return Corpus(
+        common=[sample for name, image in photographs.items() for sample in _common(name, image)],
+        phone=[
+            _sample(f"{name} phone", photographs[name].resize(_PHONE_PX), "JPEG", quality=85)
+            for name in ("cat", "espresso", "temple")
+        ],
+        slow=[_sample("cat slow", photographs["cat"].resize(_SLOW_PX), "JPEG", quality=60, progressive=True)],
+        bad=list(_bad(photographs["cat"])),
+    )
+
+
+def _photograph(name: str) -> Image.Image:
+    package, path = _FILES[name]
+    return Image.open(Path(str(distribution(package).locate_file(path)))).convert("RGB")
+
+
+def _common(name: str, image: Image.Image) -> Iterator[Sample]:
+    """The picture in several sizes, and mirrored: different scores tell them apart."""
+    for size in _SIZES_PX:
+        fitted = ImageOps.fit(image, size)
+        yield _sample(f"{name} {size[0]} jpeg", fitted, "JPEG", quality=90)
+        yield _sample(f"{name} {size[0]} webp", ImageOps.mirror(fitted), "WEBP", quality=85)
+    yield _sample(f"{name} {_SIZES_PX[1][0]} png", ImageOps.fit(image, _SIZES_PX[1]), "PNG", compress_level=1)
+
+
+def _sample(name: str, image: Image.Image, kind: str, **options: Any) -> Sample:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return Sample(name, file.getvalue(), f"image/{kind.lower()}")
+
+
+def _bad(image: Image.Image) -> Iterator[Sample]:
+    good = {kind: _sample(kind, image, kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "TIFF")}
+    for kind in ("JPEG", "PNG", "WEBP"):
+        file = good[kind]
+        half = file.data[: len(file.data) // 2]
+        yield Sample(f"truncated {kind}", half, file.media_type, HTTPStatus.UNPROCESSABLE_ENTITY)
+        headless = file.data[:20] + b"\xa5" * 200
+        yield Sample(f"headless {kind}", headless, file.media_type, HTTPStatus.UNPROCESSABLE_ENTITY)
+    for kind in ("GIF", "TIFF"):
+        yield Sample(kind, good[kind].data, good[kind].media_type, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    yield Sample("text", b"Dear editor, this is no picture.\n", "image/jpeg", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    yield Sample("bomb", _png_header(50_000, 50_000), "image/png", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+
+
+def _png_header(width: int, height: int) -> bytes:
+    """A PNG that announces a size and holds no pixel."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )

@@ -1,0 +1,117 @@
+"""Whether what processes hold grows without end.
+
+A quantity of a role (its fds, say) is read every ten seconds. Two things can grow:
+
+- **within** a process: the median slope over all pairs of readings of one process. Only readings after the first third
+  of the run count, and of a process that was started meanwhile only those after its first minute: until then pools and
+  caches fill up.
+- **across** successors: a process that is killed starts anew, and what its parent gathers shows in its successors. The
+  median slope over all pairs of readings of two processes of one role, whose ages differ by less than ten seconds.
+
+A median over pairs (Theil, 1950; Sen, 1968) takes no notice of a burst, or of a reading in the middle of a restart.
+The slope times the length of the judged part of the run is the growth; above `TOLERANCE` it is a fault. The greater of
+the two counts. With fewer than `_FEWEST_PAIRS` pairs of a kind there is no telling.
+
+Shared memory is judged by its bound instead: slots fill up as they are first used, and then stay (`slots_bound_bytes`).
+So is the number of processes, which must be that of the start when all is quiet again.
+"""
+
+import itertools
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from benchmarks.census import DARKROOM, FORKSERVER, LAUNCHER, REPLICA, TRACKER, WORKER, Reading
+
+_MIB: Final = 1 << 20
+_SETTLED_AFTER_S: Final = 60.0
+_SAME_AGE_S: Final = 10.0
+_SHORTEST_SPAN_S: Final = 20.0
+_FEWEST_PAIRS: Final = 10
+
+TOLERANCE: Final[Mapping[str, Mapping[str, float]]] = {
+    LAUNCHER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB, "semaphores": 0},
+    REPLICA: {"fds": 8, "threads": 4, "private_bytes": 48 * _MIB, "semaphores": 11},
+    FORKSERVER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB, "semaphores": 0},
+    WORKER: {"fds": 2, "threads": 2, "private_bytes": 64 * _MIB, "semaphores": 0},
+    TRACKER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB, "semaphores": 0},
+}
+"""What a quantity may grow by in the judged part of a run.
+
+Private memory of a replica rises and falls with the bodies in work; a worker's with the largest image it has decoded
+(it keeps what it has freed, see `pipeline/worker.py`). A replica has 11 semaphores a worker, twice that for the moment
+in which one takes another's place.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How much a quantity of a role has grown in the judged part of a run; None where there is no telling."""
+
+    role: str
+    quantity: str
+    within: float | None
+    across: float | None
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether it is beyond what Darkroom's own processes may."""
+        limit = TOLERANCE.get(self.role, {}).get(self.quantity)
+        return limit is not None and any(grown is not None and grown > limit for grown in (self.within, self.across))
+
+
+def growths(readings: Sequence[Reading], ended_at_s: float) -> list[Growth]:
+    """Of every role and quantity."""
+    judged_from_s = ended_at_s / 3
+    span_s = ended_at_s - judged_from_s
+    late = [reading for reading in readings if reading.at_s >= judged_from_s]
+    by_role: defaultdict[str, list[Reading]] = defaultdict(list)
+    for reading in late:
+        by_role[reading.role].append(reading)
+    quantities = ("fds", "threads", "private_bytes", "semaphores")
+    return [
+        Growth(role, quantity, _within(by_role[role], quantity, span_s), _across(by_role[role], quantity, span_s))
+        for role in sorted(by_role, key=lambda role: (role not in DARKROOM, role))
+        for quantity in quantities
+    ]
+
+
+def _within(readings: Sequence[Reading], quantity: str, span_s: float) -> float | None:
+    settled = [reading for reading in readings if reading.age_s >= _SETTLED_AFTER_S]
+    pairs = ((a, b) for a, b in itertools.combinations(settled, 2) if a.pid == b.pid)
+    return _median_slope(pairs, quantity, span_s)
+
+
+def _across(readings: Sequence[Reading], quantity: str, span_s: float) -> float | None:
+    pairs = (
+        (a, b)
+        for a, b in itertools.combinations(readings, 2)
+        if a.pid != b.pid and abs(a.age_s - b.age_s) < _SAME_AGE_S
+    )
+    return _median_slope(pairs, quantity, span_s)
+
+
+def _median_slope(pairs: Any, quantity: str, span_s: float) -> float | None:
+    slopes = [
+        (getattr(b, quantity) - getattr(a, quantity)) / (b.at_s - a.at_s)
+        for a, b in pairs
+        if b.at_s - a.at_s >= _SHORTEST_SPAN_S
+    ]
+    return statistics.median(slopes) * span_s if len(slopes) >= _FEWEST_PAIRS else None
+
+
+def slots_bound_bytes(slots: int, crop_px: int, largest_images_bytes: int, kept_bytes: int) -> int:
+    """The most shared memory that a replica and its workers hold: what every slot keeps, and large images in work."""
+    return slots * (kept_bytes + crop_px * crop_px * 3) + largest_images_bytes
+
+
+def unlike_the_start(start: Mapping[str, int], end: Mapping[str, int]) -> list[str]:
+    """Roles of Darkroom's own with more processes a replica than at the start, a line each."""
+    replicas = (max(1, start.get(REPLICA, 0)), max(1, end.get(REPLICA, 0)))
+    return [
+        f"{role}: {start.get(role, 0)} at the start, {end[role]} at the end"
+        for role in DARKROOM
+        if end.get(role, 0) * replicas[0] > start.get(role, 0) * replicas[1]
+    ]

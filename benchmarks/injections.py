@@ -1,0 +1,212 @@
+"""The faults of a soak: workers and replicas killed, workers stopped, reconfigurations. One after the other, seeded."""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+import psutil
+
+from benchmarks.census import REPLICA, WORKER, roles_of
+from benchmarks.launched import Launched
+from deployments.machine import leftovers
+
+KILL_WORKER: Final = "kill a worker"
+STOP_WORKER: Final = "stop a worker"
+KILL_REPLICA: Final = "kill the replica"
+
+PAUSE_S: Final = (6.0, 16.0)
+KILL_REPLICA_EVERY_S: Final = 600.0
+REPLACED_WITHIN_S: Final = 30.0  # a worker, beyond the time limit of an image where it was stopped
+WHOLE_WITHIN_S: Final = 120.0  # a service whose replica was killed
+APPLIED_WITHIN_S: Final = 60.0
+
+RECONFIGURATIONS: Final[tuple[Mapping[str, Any], ...]] = (
+    {"top_k": 3},
+    {"max_batch_size": 8},
+    {"max_request_bytes": 24 << 20, "max_bytes_in_flight": 24 << 20},  # so that a burst is refused, in part
+    {"batch_wait_s": 0.005},
+    {},
+)
+BAD_RECONFIGURATION: Final[Mapping[str, Any]] = {"max_batch_size": 4096}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fault; times in seconds since the traffic began."""
+
+    at_s: float
+    until_s: float  # when it was made good
+    kind: str
+    detail: str
+    complaint: str = ""  # what should have happened
+
+
+class Injections:
+    """What was done to a service, in `events`.
+
+    Args:
+        service: it.
+        clock: seconds since the traffic began.
+        for_s: how long the traffic lasts.
+        seed: of what happens when.
+        stops: whether workers are stopped too.
+        say: gets a line an event.
+    """
+
+    def __init__(
+        self,
+        service: Launched,
+        clock: Callable[[], float],
+        for_s: float,
+        *,
+        seed: int,
+        stops: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self.events: list[Event] = []
+        self._service, self._clock, self._say = service, clock, say
+        self._rng = random.Random(seed)
+        self._decode_timeout_s: float = service.info()["args"]["pipeline"]["decode_timeout_s"]
+        self._actions: dict[str, tuple[float, Callable[[], Awaitable[Event]]]] = {
+            KILL_WORKER: (0.5, self._kill_worker),
+            "reconfigure": (0.3, self._reconfigure),
+            **({STOP_WORKER: (0.2, self._stop_worker)} if stops else {}),
+        }
+        self._replica_due_s = min(KILL_REPLICA_EVERY_S, for_s) / 2
+        self._turn = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """One fault after the other until the event; one that has begun is seen to its end."""
+        while not stop.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._rng.uniform(*PAUSE_S))
+                return
+            if self._clock() >= self._replica_due_s:
+                self._replica_due_s += KILL_REPLICA_EVERY_S
+                action = self._kill_replica
+            else:
+                shares, actions = zip(*self._actions.values(), strict=True)
+                (action,) = self._rng.choices(actions, shares)
+            event = await action()
+            self.events.append(event)
+            complaint = f" COMPLAINT: {event.complaint}" if event.complaint else ""
+            self._say(f"{event.at_s:7.1f} s  {event.kind}: {event.detail}{complaint}")
+
+    @property
+    def outages(self) -> list[tuple[float, float]]:
+        """When a replica was killed, and when the service was whole again."""
+        return [(event.at_s, event.until_s) for event in self.events if event.kind == KILL_REPLICA]
+
+    # ---- one kind each ----------------------------------------------------------------------------------------------
+
+    async def _kill_worker(self) -> Event:
+        return await self._end_worker(KILL_WORKER, signal.SIGKILL, REPLACED_WITHIN_S)
+
+    async def _stop_worker(self) -> Event:
+        """One that is stopped holds an image, or will; it is ended when that has taken too long."""
+        return await self._end_worker(STOP_WORKER, signal.SIGSTOP, self._decode_timeout_s + REPLACED_WITHIN_S)
+
+    async def _end_worker(self, kind: str, number: signal.Signals, within_s: float) -> Event:
+        at_s = self._clock()
+        try:
+            worker = self._rng.choice(await asyncio.to_thread(self._of, WORKER))
+            parent = worker.parent() or worker  # the forkserver of its replica
+            count = len(parent.children())
+            worker.send_signal(number)
+        except (IndexError, psutil.NoSuchProcess):
+            return Event(at_s, at_s, kind, "there was none at the moment")
+
+        async def replaced() -> bool:
+            siblings = _children(parent)
+            return worker not in siblings and len(siblings) >= count
+
+        is_replaced = await _until(replaced, within_s)
+        detail = f"{worker.pid}, another after {self._clock() - at_s:.1f} s"
+        if not is_replaced:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()  # so that the run can go on
+        return Event(at_s, self._clock(), kind, detail, "" if is_replaced else f"not within {within_s:.0f} s")
+
+    async def _kill_replica(self) -> Event:
+        at_s = self._clock()
+        try:
+            replica = self._rng.choice(await asyncio.to_thread(self._of, REPLICA))
+            family = replica.children(recursive=True)
+            replica.kill()
+        except (IndexError, psutil.NoSuchProcess):
+            return Event(at_s, at_s, KILL_REPLICA, "there was none", "no replica was running")
+
+        async def whole() -> bool:
+            now = await asyncio.to_thread(self._of, REPLICA)
+            return bool(now) and replica not in now and await self._info() is not None
+
+        is_whole = await _until(whole, WHOLE_WITHIN_S)
+        detail = f"{replica.pid}, whole after {self._clock() - at_s:.1f} s"
+        complaints = [] if is_whole else [f"not within {WHOLE_WITHIN_S:.0f} s"]
+        if orphans := [process.pid for process in family if process.is_running()]:
+            complaints.append(f"its children {orphans} live on")
+        # A little longer: what came before is answered after it.
+        return Event(at_s, self._clock() + 2.0, KILL_REPLICA, detail, "; ".join(complaints))
+
+    async def _reconfigure(self) -> Event:
+        """The next of `RECONFIGURATIONS`; before every round a bad one, which leaves the old one in force."""
+        at_s, turn = self._clock(), self._turn % len(RECONFIGURATIONS)
+        self._turn += 1
+        complaints = []
+        if not turn:
+            complaints += await self._deploy(BAD_RECONFIGURATION, lambda info, _: bool(info["refused_user_config"]))
+        changes = RECONFIGURATIONS[turn]
+        complaints += await self._deploy(changes, lambda info, wanted: bool(info["user_config"] == wanted))
+        detail = f"{'a bad one, then ' if not turn else ''}{dict(changes) or 'as it was'}"
+        return Event(at_s, self._clock(), "reconfigure", detail, "; ".join(complaints))
+
+    async def _deploy(
+        self, changes: Mapping[str, Any], is_applied: Callable[[dict[str, Any], dict[str, Any]], bool]
+    ) -> list[str]:
+        wanted = self._service.with_user_config(changes)
+        try:
+            await asyncio.to_thread(self._service.deploy, wanted)
+        except RuntimeError as error:
+            return [str(error)]
+
+        async def applied() -> bool:
+            info = await self._info()
+            return info is not None and is_applied(info, wanted)
+
+        return [] if await _until(applied, APPLIED_WITHIN_S) else [f"no effect within {APPLIED_WITHIN_S:.0f} s"]
+
+    # ---- what is there ----------------------------------------------------------------------------------------------
+
+    def _of(self, role: str) -> list[psutil.Process]:
+        processes = leftovers(self._service.run)
+        roles = roles_of(processes)
+        return [process for process in processes if roles.get(process.pid) == role]
+
+    async def _info(self) -> dict[str, Any] | None:
+        try:
+            return await asyncio.to_thread(self._service.info)
+        except httpx.HTTPError:
+            return None
+
+
+async def _until(happened: Callable[[], Awaitable[bool]], within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while not await happened():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.1)
+    return True
+
+
+def _children(parent: psutil.Process) -> list[psutil.Process]:
+    """None of a parent that has ended, its replica with it: then nothing is to be replaced."""
+    try:
+        return parent.children()
+    except psutil.NoSuchProcess:
+        return []

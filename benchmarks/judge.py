@@ -1,0 +1,151 @@
+"""Whether an answer is right: the truth about every file is known before the first fault."""
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, Final
+
+import orjson
+
+from benchmarks.corpus import Sample
+
+SCORE_TOLERANCE: Final = 0.02
+"""Scores differ a little with the size of the batch; pixels of another file differ by more."""
+
+_DEADLINE: Final = "urn:darkroom:deadline-exceeded"
+_BLAMES: Final = ("urn:darkroom:slow-image", "urn:darkroom:fatal-image")
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The first class of a file, as the service gave it when it was quiet."""
+
+    label: str
+    score: float
+
+
+Truth = Mapping[str, Best]
+"""By the name of the sample."""
+
+
+class Kind(enum.StrEnum):
+    """What an answer was."""
+
+    RIGHT = "right"
+    REFUSED = "refused"  # 503 with Retry-After
+    LATE = "late"  # 504 to a client that set a deadline
+    BLAMED = "blamed"  # all right but for a good image that was taken for the end, or the halt, of its worker
+    WRONG = "wrong"
+    BROKEN = "broken"  # another 5xx, or no complete answer
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a client sent.
+
+    Args:
+        samples: the images in their order.
+        many: whether the answer is a list.
+        has_deadline: whether the client set one.
+        refusal: the status that the request must be refused with as a whole, where it must.
+    """
+
+    samples: tuple[Sample, ...]
+    many: bool
+    has_deadline: bool = False
+    refusal: HTTPStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back; status 0 where nothing complete did, with the reason as `body`."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What an answer was, and for all but a right one, why."""
+
+    kind: Kind
+    detail: str = ""
+    blamed: int = 0  # good images that were blamed
+
+
+def judge(ask: Ask, answer: Answer, truth: Truth) -> Verdict:
+    """Holds one answer against what was asked."""
+    if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.headers.get("retry-after", "").isdecimal():
+        return Verdict(Kind.REFUSED)
+    if answer.status in (0, *range(500, 600)):
+        if ask.has_deadline and answer.status == HTTPStatus.GATEWAY_TIMEOUT and _problem_type(answer) == _DEADLINE:
+            return Verdict(Kind.LATE)
+        return Verdict(Kind.BROKEN, f"{answer.status}: {answer.body[:200].decode(errors='replace')}")
+    if ask.refusal or not ask.many:
+        return _judge_single(ask, answer, truth)
+    return _judge_many(ask, answer, truth)
+
+
+def _judge_single(ask: Ask, answer: Answer, truth: Truth) -> Verdict:
+    body = _parsed(answer)
+    if ask.refusal:
+        if answer.status == ask.refusal and body.get("status") == ask.refusal:
+            return Verdict(Kind.RIGHT)
+        return Verdict(Kind.WRONG, f"status {answer.status} for a request to be refused with {ask.refusal:d}")
+    result = body if answer.status == HTTPStatus.OK else {"error": body or {"status": None}}
+    if answer.status != result.get("error", {}).get("status", HTTPStatus.OK):
+        return Verdict(Kind.WRONG, f"status {answer.status} with the problem {body}")
+    return _in_all([_fault(ask.samples[0], result, truth)])
+
+
+def _judge_many(ask: Ask, answer: Answer, truth: Truth) -> Verdict:
+    if answer.status != HTTPStatus.OK:
+        return Verdict(Kind.WRONG, f"status {answer.status} for many images: {answer.body[:200]!r}")
+    results = _parsed(answer).get("results")
+    if not isinstance(results, list) or len(results) != len(ask.samples):
+        count = len(results) if isinstance(results, list) else "no"
+        return Verdict(Kind.WRONG, f"{count} results for {len(ask.samples)} images")
+    return _in_all([_fault(sample, result, truth) for sample, result in zip(ask.samples, results, strict=True)])
+
+
+def _fault(sample: Sample, result: Mapping[str, Any], truth: Truth) -> Verdict:
+    """What is wrong with the result of one image."""
+    error = result.get("error")
+    if sample.status is not None:
+        status = error.get("status") if error else HTTPStatus.OK
+        if status == sample.status:
+            return Verdict(Kind.RIGHT)
+        return Verdict(Kind.WRONG, f"{sample.name}: {status} where {sample.status:d} is right")
+    if error:
+        kind = Kind.BLAMED if error.get("type") in _BLAMES else Kind.WRONG
+        return Verdict(kind, f"{sample.name}: a good image, refused: {error}", blamed=1)
+    if not result.get("predictions"):
+        return Verdict(Kind.WRONG, f"{sample.name}: neither predictions nor an error")
+    best, expected = result["predictions"][0], truth[sample.name]
+    if best["label"] != expected.label or abs(best["score"] - expected.score) > SCORE_TOLERANCE:
+        found = f"{best['label']} {best['score']:.3f}"
+        return Verdict(Kind.WRONG, f"{sample.name}: {found} where {expected.label} {expected.score:.3f} is right")
+    return Verdict(Kind.RIGHT)
+
+
+def _in_all(verdicts: list[Verdict]) -> Verdict:
+    """One wrong image makes the answer wrong, else one blamed image makes it blamed."""
+    for kind in (Kind.WRONG, Kind.BLAMED):
+        if found := [verdict for verdict in verdicts if verdict.kind == kind]:
+            return Verdict(kind, "; ".join(verdict.detail for verdict in found), sum(v.blamed for v in found))
+    return Verdict(Kind.RIGHT)
+
+
+def _problem_type(answer: Answer) -> str:
+    return str(_parsed(answer).get("type"))
+
+
+def _parsed(answer: Answer) -> dict[str, Any]:
+    """The body as an object; empty where it is none."""
+    try:
+        body = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return {}
+    return body if isinstance(body, dict) else {}

@@ -1,0 +1,111 @@
+"""The pace of a soak: open-loop callers, who come whatever becomes of those before them."""
+
+import asyncio
+import random
+import time
+from typing import Final
+
+from benchmarks.callers import PATIENCE_S, SHARES, Callers, Record
+from benchmarks.corpus import Corpus
+from benchmarks.judge import Kind, Truth
+
+MOST_IN_FLIGHT: Final = 800
+"""More than that at once would measure the callers' own process; who is held back is counted."""
+
+LOAD: Final = 0.5
+BURST_LOAD: Final = 3.0
+"""Requests a second as shares of the capacity."""
+
+BURST_EVERY_S: Final = 60.0
+BURST_AT_S: Final = 30.0  # within each minute
+BURST_S: Final = 5.0
+AFTERMATH_S: Final = 20.0
+"""So long a burst's backlog is worked off."""
+
+
+class Traffic:
+    """Callers of all kinds, and what became of them in `records`.
+
+    Args:
+        url: of the service.
+        corpus: what they send.
+        truth: what must come back.
+        seed: of what they roll and when they come.
+    """
+
+    def __init__(self, url: str, corpus: Corpus, truth: Truth, seed: int) -> None:
+        self.records: list[Record] = []
+        self.held_back = 0
+        self._began = time.monotonic()
+        self._rng = random.Random(seed)
+        self._callers = Callers(url, corpus, truth, random.Random(seed + 1), self.now_s)
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start_clock(self) -> None:
+        """From now on `now_s` counts."""
+        self._began = time.monotonic()
+
+    def now_s(self) -> float:
+        """Seconds since the traffic began."""
+        return time.monotonic() - self._began
+
+    @property
+    def in_flight(self) -> int:
+        """Callers that wait."""
+        return len(self._running)
+
+    async def measure_capacity(self, callers: int, for_s: float) -> float:
+        """Requests a second of patient callers in a closed loop."""
+        began, done = time.monotonic(), 0
+
+        async def call_again_and_again() -> None:
+            nonlocal done
+            while time.monotonic() - began < for_s:
+                await self._callers.call("patient")
+                done += 1
+
+        await asyncio.gather(*(call_again_and_again() for _ in range(callers)))
+        return done / (time.monotonic() - began)
+
+    async def run(self, capacity: float, stop: asyncio.Event) -> None:
+        """Sends callers until the event, then waits for all of them.
+
+        Args:
+            capacity: requests a second.
+            stop: ends it.
+        """
+        due_s = 0.0
+        while not stop.is_set():
+            load = BURST_LOAD if is_burst(self.now_s()) else LOAD
+            # Late by more than a second (this process had no core) is not made up for: it would be a burst of its own.
+            due_s = max(due_s, self.now_s() - 1.0) + self._rng.expovariate(capacity * load)
+            await asyncio.sleep(max(0.0, due_s - self.now_s()))
+            self._send_one()
+        if self._running:
+            await asyncio.wait(self._running, timeout=PATIENCE_S + 10.0)
+        await self._callers.close()
+
+    def _send_one(self) -> None:
+        if self.in_flight >= MOST_IN_FLIGHT:
+            self.held_back += 1
+            return
+        (caller,) = self._rng.choices(list(SHARES), list(SHARES.values()))
+        task = asyncio.create_task(self._note(caller))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _note(self, caller: str) -> None:
+        self.records.append(await self._callers.call(caller))
+
+
+def is_burst(at_s: float) -> bool:
+    """Whether callers come at `BURST_LOAD`."""
+    return 0 <= (at_s - BURST_AT_S) % BURST_EVERY_S < BURST_S
+
+
+def is_plain(record: Record) -> bool:
+    """Whether its latency counts: a single image answered at once, neither in a burst nor in its aftermath."""
+    if (record.caller, record.shape, len(record.attempts)) != ("patient", "raw", 1):
+        return False
+    since_burst_s = (record.attempts[0].started_s - BURST_AT_S) % BURST_EVERY_S
+    return record.attempts[0].verdict.kind == Kind.RIGHT and since_burst_s > BURST_S + AFTERMATH_S
