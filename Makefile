@@ -15,10 +15,12 @@ BIN := .venv/bin
 CREATED := .venv/.created
 RUNTIME := .venv/.runtime
 TESTING := .venv/.testing
+# The environments of what Darkroom is compared with, one a framework, each with its own stamp.
+PEERS := .cache/peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test coverage soak clean
+.PHONY: help serve deploy test coverage soak faults clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -45,8 +47,11 @@ coverage: $(TESTING) | $(WEIGHTS) ## Run the tests once more, say which lines an
 soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while faults are injected; say what was lost or grew
 	@exec $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SOAK)
 
+faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Break LitServe, mosec and Darkroom in the same ways; say who loses what
+	@exec $(BIN)/python -m benchmarks.faults
+
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
-	rm -rf .venv .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv $(PEERS) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find benchmarks deployments pipeline tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(CREATED):
@@ -63,6 +68,11 @@ $(RUNTIME): pyproject.toml constraints.txt | $(CREATED)
 $(TESTING): pyproject.toml constraints.txt | $(CREATED)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
 	@touch $(RUNTIME) $@
+
+$(PEERS)/%/.installed: benchmarks/peers/%.txt constraints.txt | $(CREATED)
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install -c constraints.txt -r $<
+	@touch $@
 
 # Unpacked beside its destination: a rename within one file system is atomic, so a broken download never looks whole.
 $(WEIGHTS): | $(CREATED)

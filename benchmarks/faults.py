@@ -1,0 +1,254 @@
+"""The same faults against LitServe, mosec and Darkroom, side by side: who loses what. `make faults` runs it.
+
+Server after server is started alone, each on both cores, with the clients beside it: the figures of one column compare
+with those of another, not with those of another machine.
+"""
+
+import argparse
+import asyncio
+import datetime
+import json
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import psutil
+
+from benchmarks import scenarios, table
+from benchmarks.servers import KINDS, PEERS, ROOT, Kind, Server, running
+
+RESULTS: Final = ROOT / "benchmarks" / "results"
+
+QUIET_CORES: Final = 0.3
+"""More than this beside the server and its clients, and the figures say little."""
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One of the faults.
+
+    Args:
+        name: in the results, and for `--only`.
+        title: in the table.
+        cause: does it, three times; returns what each has shown, None where the server has nothing like it.
+        cell: what the table says of that.
+    """
+
+    name: str
+    title: str
+    cause: Callable[[Server], Coroutine[Any, Any, list[Facts] | None]]
+    cell: Callable[[Sequence[Facts]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a fault has done to a server.
+
+    Args:
+        server: its name.
+        fault: its name.
+        runs: what each has shown; None where the server has nothing like it.
+        took_s: all of them together.
+        others_cores: what everything else on the machine used meanwhile; a killed process counts there too.
+    """
+
+    server: str
+    fault: str
+    runs: list[Facts] | None
+    took_s: float
+    others_cores: float
+
+
+FAULTS: Final = (
+    Fault(
+        "truncated",
+        "one of eight images cut off, a client each",
+        scenarios.truncated_among_clients,
+        table.neighbours,
+    ),
+    Fault(
+        "truncated-in-one-request",
+        "the same, all eight in one request",
+        scenarios.truncated_in_one_request,
+        table.neighbours,
+    ),
+    Fault(
+        "announced-bomb",
+        "one of eight a PNG that announces 50,000 x 50,000",
+        scenarios.announced_bomb_among_clients,
+        table.neighbours_and_memory,
+    ),
+    Fault(
+        "decodable-bomb",
+        "one of eight a PNG of 12,000 x 12,000, 0.4 MB",
+        scenarios.decodable_bomb_among_clients,
+        table.neighbours_and_memory,
+    ),
+    Fault(
+        "gone-clients",
+        "64 clients send 12 megapixels each and hang up; the next one",
+        scenarios.gone_clients,
+        table.gone,
+    ),
+    Fault("overload", "twice the capacity for 10 s", scenarios.overload, table.overload),
+    Fault(
+        "killed-decoder",
+        "a process that decodes is killed, at 20 requests/s",
+        scenarios.killed_decoder,
+        table.kills,
+    ),
+    Fault(
+        "killed-model",
+        "a process that runs the model is killed, at 20 requests/s",
+        scenarios.killed_model,
+        table.kills,
+    ),
+)
+"""In this order: what may leave a server damaged comes last."""
+
+
+def measure(kind: Kind, faults: Sequence[Fault], keep: Callable[[Result], None]) -> None:
+    """Starts one server and does all faults to it; a new one where it has not survived."""
+    left = list(faults)
+    while left:
+        with running(kind, say) as server:
+            while left:
+                fault = left.pop(0)
+                say(f"{kind.name}: {fault.title}")
+                result = cause(fault, server)
+                keep(result)
+                say(f"    {fault.cell(result.runs) if result.runs else table.NOTHING}")
+                if left and not server.answers() and asyncio.run(scenarios.until_answers(server)) is None:
+                    say(f"{kind.name} answers no more; another one is started")
+                    break
+
+
+def cause(fault: Fault, server: Server) -> Result:
+    """Does one fault to one server, and watches what else the machine does meanwhile."""
+    began_at, others_s = time.monotonic(), _others_s(server)
+    runs = asyncio.run(fault.cause(server))
+    others_s, took_s = _others_s(server) - others_s, time.monotonic() - began_at
+    return Result(server.name, fault.name, runs, round(took_s, 1), max(0.0, round(others_s / took_s, 2)))
+
+
+def _others_s(server: Server) -> float:
+    """Processor time used by everything but the server and this process."""
+    machine, own = psutil.cpu_times(), psutil.Process().cpu_times()
+    return sum(machine) - machine.idle - machine.iowait - machine.guest - own.user - own.system - server.cpu_s()
+
+
+def circumstances(arguments: Sequence[str]) -> Facts:
+    """What else one must know to read the figures."""
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        models = {line.partition(":")[2].strip() for line in file if line.startswith("model name")}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": " ".join(["python -m benchmarks.faults", *arguments]),
+        "cpu": ", ".join(sorted(models)) or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "python": platform.python_version(),
+        "darkroom": _commit(),
+        "ray": version("ray"),
+        "torch": version("torch"),
+        "torchvision": version("torchvision"),
+        "pillow": version("pillow"),
+        "litserve": _peer_version("litserve"),
+        "mosec": _peer_version("mosec"),
+    }
+
+
+def _commit() -> str:
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],  # noqa: S607  the user's git
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return f"{version('darkroom')} {described.stdout.strip()}".strip()
+
+
+def _peer_version(name: str) -> str | None:
+    """Of what is installed in the environment of a peer."""
+    found = [path.name for path in (PEERS / name).glob(f"lib/python*/site-packages/{name}-*.dist-info")]
+    return found[0].removeprefix(f"{name}-").removesuffix(".dist-info") if found else None
+
+
+def rows(faults: Sequence[Fault], kinds: Sequence[Kind], results: Sequence[Result]) -> list[list[str]]:
+    """The table's rows."""
+    runs = {(result.server, result.fault): result.runs for result in results}
+
+    def cell(fault: Fault, kind: Kind) -> str:
+        shown = runs.get((kind.name, fault.name))
+        return fault.cell(shown) if shown else table.NOTHING
+
+    return [[fault.title, *(cell(fault, kind) for kind in kinds)] for fault in faults]
+
+
+def write(folder: Path, records: Sequence[Facts], markdown: str) -> None:
+    """The results: a JSON line a record, and the table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "faults.json").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (folder / "faults.md").write_text(markdown)
+
+
+def say(line: str) -> None:
+    """Progress, beside the table."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
+    parser.add_argument("--server", action="append", choices=[kind.name for kind in KINDS], help="only this one")
+    parser.add_argument("--only", action="append", choices=[fault.name for fault in FAULTS], help="only this fault")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for faults.json and faults.md")
+    options = parser.parse_args(arguments)
+    kinds = [kind for kind in KINDS if not options.server or kind.name in options.server]
+    faults = [fault for fault in FAULTS if not options.only or fault.name in options.only]
+    began_at = time.monotonic()
+    about = circumstances(arguments)
+    results = list[Result]()
+    header = ["", *(kind.name for kind in kinds)]
+
+    def keep(result: Result) -> None:  # at once: a run that is ended early has measured something too
+        results.append(result)
+        write(options.out, [about, *map(asdict, results)], table.markdown(header, rows(faults, kinds, results)))
+
+    for kind in kinds:
+        measure(kind, faults, keep)
+    sys.stdout.write(table.text(header, rows(faults, kinds, results)))
+    say(f"{time.monotonic() - began_at:.0f} s; written to {options.out}")
+    if (most := max(result.others_cores for result in results)) > QUIET_CORES:
+        say(f"something else on this machine used up to {most:.1f} cores meanwhile: measure again when it is quiet")
+    return 0
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    # Handlers of its own, also where a shell has set SIGINT to be ignored: the servers have to be ended.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _stop)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection a waiting request, at both ends
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

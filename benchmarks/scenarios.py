@@ -1,0 +1,245 @@
+"""The faults: what is done to a server, and what is counted. None knows which server it has before it."""
+
+import asyncio
+import contextlib
+import json
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from benchmarks.clients import Answer, at_once, closed_loop, leave, open_loop
+from benchmarks.images import announced_bomb, decodable_bomb, phone_photograph, photographs, truncated
+from benchmarks.servers import Memory, Role, Server
+
+Facts = dict[str, Any]
+
+RUNS: Final = 3
+TOGETHER: Final = 8
+
+LEAVERS: Final = 64
+LEAVE_AFTER_S: Final = 0.05
+
+KILL_RATE: Final = 20.0  # requests a second: a fraction of what any of them can do
+BEFORE_KILL_S: Final = 2.0
+BACK_TIMEOUT_S: Final = 60.0
+SETTLE_S: Final = 5.0  # what was started anew loads its model
+
+LOOP_CLIENTS: Final = 32
+OVERLOAD: Final = 2.0
+OVERLOAD_S: Final = 10.0
+
+
+# ---- one bad image among good ones ----------------------------------------------------------------------------------
+
+
+def _eight(bad: bytes, run: int) -> tuple[list[bytes], int]:
+    """Seven photographs and a bad image, and its place among them."""
+    draw = random.Random(run)  # noqa: S311  a seed, not a secret
+    images = draw.choices(photographs(), k=TOGETHER)
+    place = draw.randrange(TOGETHER)
+    images[place] = bad
+    return images, place
+
+
+async def _bad_among_clients(server: Server, bad: bytes) -> list[Facts]:
+    runs = []
+    for run in range(RUNS):
+        images, place = _eight(bad, run)
+        with Memory(server) as memory:
+            answers = await at_once(server.target, [server.kind.wrap(image) for image in images])
+        lost = [answer for number, answer in enumerate(answers) if number != place and not answer.good]
+        runs.append(
+            {
+                "good": TOGETHER - 1,
+                "lost": len(lost),
+                "lost_got": _got(lost),
+                "bad_got": _got([answers[place]]),
+                "bad_took_s": round(answers[place].took_s, 3),
+                "grown_bytes": memory.grown_bytes,
+            }
+        )
+        await until_answers(server)
+    return runs
+
+
+async def truncated_among_clients(server: Server) -> list[Facts]:
+    """Eight clients send an image each at once; one is cut off."""
+    return await _bad_among_clients(server, truncated())
+
+
+async def announced_bomb_among_clients(server: Server) -> list[Facts]:
+    """The same with a header that promises 2.5 gigapixels."""
+    return await _bad_among_clients(server, announced_bomb())
+
+
+async def decodable_bomb_among_clients(server: Server) -> list[Facts]:
+    """The same with 144 megapixels that are really there."""
+    return await _bad_among_clients(server, decodable_bomb())
+
+
+async def truncated_in_one_request(server: Server) -> list[Facts] | None:
+    """Eight images in one request; one is cut off."""
+    if server.kind.many is None:
+        return None
+    runs = []
+    for run in range(RUNS):
+        images, place = _eight(truncated(), run)
+        (answer,) = await at_once(server.target, [server.kind.many(images)])
+        results = json.loads(answer.body)["results"] if answer.good else [{}] * TOGETHER
+        lost = sum("predictions" not in result for number, result in enumerate(results) if number != place)
+        bad = results[place].get("error", {}).get("status", "none")
+        runs.append({"good": TOGETHER - 1, "lost": lost, "bad_got": {str(bad): 1}})
+    return runs
+
+
+# ---- a killed process -----------------------------------------------------------------------------------------------
+
+
+async def killed_decoder(server: Server) -> list[Facts] | None:
+    """A process that decodes is killed under load, three times; None where the one that runs the model does it."""
+    if set(server.players("decoder")) & set(server.players("model")):
+        return None
+    return await _killed(server, "decoder")
+
+
+async def killed_model(server: Server) -> list[Facts]:
+    """A process that runs the model is killed under load, three times."""
+    return await _killed(server, "model")
+
+
+async def _killed(server: Server, role: Role) -> list[Facts]:
+    """One load for all kills: what hangs after one may hang while the next is prepared."""
+    over, kills = asyncio.Event(), list[Facts]()
+    forms = [server.kind.wrap(image) for image in photographs()]
+    longest_s = RUNS * (BEFORE_KILL_S + 2 * BACK_TIMEOUT_S + SETTLE_S)
+    load = asyncio.create_task(open_loop(server.target, forms, rate=KILL_RATE, for_s=longest_s, enough=over))
+    try:
+        for _ in range(RUNS):
+            await asyncio.sleep(BEFORE_KILL_S)
+            kills.append(await _kill(server, role))
+            if kills[-1]["answers_after_s"] is None:
+                break
+            await asyncio.sleep(SETTLE_S)
+    finally:
+        over.set()
+    answers = await load
+    borders = [0.0, *(kill["at"] for kill in kills[1:]), float("inf")]
+    for kill, begin, end in zip(kills, borders, borders[1:], strict=False):
+        mine = [answer for answer in answers if begin <= answer.due_at < end]
+        lost = [answer for answer in mine if not answer.good]
+        kill |= {"sent": len(mine), "lost": len(lost), "lost_got": _got(lost)}
+    return kills
+
+
+async def _kill(server: Server, role: Role) -> Facts:
+    """Kills the oldest with that role; waits until the service answers and there are as many as before."""
+    before = server.players(role)
+    killed_at = time.perf_counter()
+    before[0].kill()
+    answers_after_s = await until_answers(server)
+    facts = {"at": killed_at, "answers_after_s": answers_after_s, "replaced_after_s": None}
+    while answers_after_s is not None and time.perf_counter() - killed_at < BACK_TIMEOUT_S:
+        if len([process for process in server.players(role) if process != before[0]]) >= len(before):
+            facts["replaced_after_s"] = round(time.perf_counter() - killed_at, 2)
+            break
+        await asyncio.sleep(0.25)
+    return facts
+
+
+async def until_answers(server: Server) -> float | None:
+    """Sends a photograph every quarter of a second until one is answered; how long it took, or None.
+
+    Each is one of its own: one that hangs does not keep the next waiting.
+    """
+    began_at, over = time.perf_counter(), asyncio.Event()
+    form = server.kind.wrap(photographs()[0])
+    answered_at: list[float] = []
+
+    async def probe() -> None:
+        (answer,) = await at_once(server.target, [form])
+        if answer.good:
+            answered_at.append(time.perf_counter())
+            over.set()
+
+    probes = set[asyncio.Task[None]]()
+    while not over.is_set() and time.perf_counter() - began_at < BACK_TIMEOUT_S:
+        probes.add(asyncio.create_task(probe()))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), 0.25)
+    for task in probes:
+        task.cancel()
+    return round(min(answered_at) - began_at, 3) if answered_at else None
+
+
+# ---- clients that go away -------------------------------------------------------------------------------------------
+
+
+async def gone_clients(server: Server) -> list[Facts]:
+    """64 clients send a telephone's photograph each and hang up; how long does the next one wait?"""
+    runs = []
+    for _ in range(RUNS):
+        idle_s = await _idle_s(server)
+        form = server.kind.wrap(phone_photograph())
+        await asyncio.gather(*(leave(server.target, form, after_s=LEAVE_AFTER_S) for _ in range(LEAVERS)))
+        (answer,) = await at_once(server.target, [server.kind.wrap(photographs()[0])])
+        after_s = answer.took_s if answer.good else answer.took_s + (await until_answers(server) or BACK_TIMEOUT_S)
+        runs.append({"idle_s": idle_s, "after_s": round(after_s, 3), "first_got": _got([answer])})
+        await _until_quiet(server, idle_s)
+    return runs
+
+
+async def _idle_s(server: Server) -> float:
+    return statistics.median([await until_answers(server) or BACK_TIMEOUT_S for _ in range(3)])
+
+
+async def _until_quiet(server: Server, idle_s: float) -> None:
+    """Until three requests in a row are answered about as fast as when it was idle, or a minute has passed."""
+    deadline, quick = time.monotonic() + BACK_TIMEOUT_S, 0
+    while quick < 3 and time.monotonic() < deadline:
+        took_s = await until_answers(server)
+        quick = quick + 1 if took_s is not None and took_s < 2 * idle_s + 0.1 else 0
+
+
+# ---- too much -------------------------------------------------------------------------------------------------------
+
+
+async def overload(server: Server) -> list[Facts]:
+    """Twice as many requests as it answers with 32 clients that wait for their answers."""
+    forms = [server.kind.wrap(image) for image in photographs()]
+    idle_s = await _idle_s(server)
+    capacity = await closed_loop(server.target, forms, clients=LOOP_CLIENTS, warm_up_s=2, for_s=4)
+    await _until_quiet(server, idle_s)
+    runs = []
+    for _ in range(RUNS):
+        with Memory(server) as memory:
+            answers = await open_loop(server.target, forms, rate=OVERLOAD * capacity, for_s=OVERLOAD_S)
+        runs.append({"capacity_per_s": round(capacity, 1), **_of_overload(answers), "grown_bytes": memory.grown_bytes})
+        await _until_quiet(server, idle_s)
+    return runs
+
+
+def _of_overload(answers: Sequence[Answer]) -> Facts:
+    took_s = sorted(answer.took_s for answer in answers if answer.good)
+    refused = sum(answer.status in (429, 503) for answer in answers)
+    return {
+        "sent": len(answers),
+        "good": len(took_s),
+        "refused": refused,
+        "failed": len(answers) - len(took_s) - refused,
+        "failed_got": _got([answer for answer in answers if answer.status not in (200, 429, 503)]),
+        "p50_s": round(_quantile(took_s, 0.5), 3),
+        "p99_s": round(_quantile(took_s, 0.99), 3),
+        "sent_late_s": round(max(answer.late_s for answer in answers), 3),
+    }
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+
+
+def _got(answers: Sequence[Answer]) -> dict[str, int]:
+    """Status, or what happened instead: how often."""
+    return dict(Counter(str(answer.status or answer.body.decode().partition(":")[0]) for answer in answers))

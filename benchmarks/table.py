@@ -1,0 +1,92 @@
+"""What the runs of a fault have shown, as a table: one row a fault, one column a server."""
+
+import statistics
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+Facts = Mapping[str, Any]
+
+NOTHING: Final = "-"
+
+_CELL_WIDTH: Final = 28
+
+
+def text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal, its cells folded."""
+    lines = []
+    for row in (header, *rows):
+        cells = [textwrap.wrap(cell, _CELL_WIDTH) or [""] for cell in row]
+        height = max(map(len, cells))
+        padded = [cell + [""] * (height - len(cell)) for cell in cells]
+        lines += ["  ".join(part.ljust(_CELL_WIDTH) for part in line).rstrip() for line in zip(*padded, strict=True)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table for the README."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
+
+
+# ---- one cell a fault -----------------------------------------------------------------------------------------------
+
+
+def neighbours(runs: Sequence[Facts]) -> str:
+    """How many good images had no prediction, and what the bad one got."""
+    return f"{_lost(runs, 'good')}; the bad one: {_counts(run['bad_got'] for run in runs)}"
+
+
+def neighbours_and_memory(runs: Sequence[Facts]) -> str:
+    """The same, and how much memory it took."""
+    return f"{neighbours(runs)}; +{_megabytes(runs)} MB"
+
+
+def kills(runs: Sequence[Facts]) -> str:
+    """How many requests had no prediction, and when the next one had."""
+    back = [run["answers_after_s"] for run in runs]
+    seconds = [second for second in back if second is not None]
+    again = f"answers after {statistics.median(seconds):.1f} s" if seconds else ""
+    never = f"not within 60 s, {back.count(None)} of {len(back)} times" if None in back else ""
+    return "; ".join(part for part in (_lost(runs, "sent"), again, never) if part)
+
+
+def gone(runs: Sequence[Facts]) -> str:
+    """How long the next client waited."""
+    after_s, idle_s = _median(runs, "after_s"), _median(runs, "idle_s")
+    return f"answered after {after_s:.2f} s (idle: {idle_s:.2f} s)"
+
+
+def overload(runs: Sequence[Facts]) -> str:
+    """What became of the requests."""
+    sent = sum(run["sent"] for run in runs)
+    shares = {name: sum(run[name] for run in runs) / sent for name in ("good", "refused", "failed")}
+    parts = ", ".join(f"{share:.0%} {name}" for name, share in shares.items())
+    waits = f"p50 {_median(runs, 'p50_s'):.1f} s, p99 {_median(runs, 'p99_s'):.1f} s"
+    return f"{_median(runs, 'capacity_per_s'):.0f}/s alone; {parts}; {waits}; +{_megabytes(runs)} MB"
+
+
+def _lost(runs: Sequence[Facts], whole: str) -> str:
+    lost = sum(run["lost"] for run in runs)
+    got = Counter[str]()
+    for run in runs:
+        got.update(run.get("lost_got", {}))
+    return f"{lost} of {sum(run[whole] for run in runs)} lost" + (f" ({_counts([got])})" if got else "")
+
+
+def _counts(many: Any) -> str:
+    """The names that occur, the most frequent first."""
+    got = Counter[str]()
+    for one in many:
+        got.update(one)
+    return ", ".join(name for name, _ in got.most_common())
+
+
+def _median(runs: Sequence[Facts], name: str) -> float:
+    return float(statistics.median(run[name] for run in runs))
+
+
+def _megabytes(runs: Sequence[Facts]) -> int:
+    return round(_median(runs, "grown_bytes") / 1e6)
