@@ -37,7 +37,7 @@ OVERLOAD_S: Final = 10.0
 
 def _eight(bad: bytes, run: int) -> tuple[list[bytes], int]:
     """Seven photographs and a bad image, and its place among them."""
-    draw = random.Random(run)  # noqa: S311  a seed, not a secret
+    draw = random.Random(run)
     images = draw.choices(photographs(), k=TOGETHER)
     place = draw.randrange(TOGETHER)
     images[place] = bad

@@ -144,7 +144,7 @@ def running(kind: Kind, say: Callable[[str], None]) -> Iterator[Server]:
         log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, **_apart(), _MARK: mark}
         with log.open("ab") as sink:
-            leader = subprocess.Popen(  # noqa: S603  commands of this file
+            leader = subprocess.Popen(
                 kind.command(port, Path(folder)),
                 cwd=ROOT,
                 env=environment,
