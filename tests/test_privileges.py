@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.photographs import jpeg, photograph
-from tests.service import running, shipped_config
+from tests.service import ROOT, running, shipped_config
 
 NOBODY = 65534
 # Where root has set up Python and the weights, others may not read them: that right alone is lent.
@@ -36,3 +36,24 @@ def test_the_service_runs_without_root() -> None:
             processes = service.processes()
             assert len(processes) > 5
             assert {process.uids() for process in processes} == {(NOBODY, NOBODY, NOBODY)}
+
+
+def _instructions(name: str) -> list[str]:
+    """What follows this word in Containerfile, line by line."""
+    lines = (ROOT / "Containerfile").read_text().splitlines()
+    return [line.removeprefix(f"{name} ") for line in lines if line.startswith(f"{name} ")]
+
+
+def test_the_image_runs_as_a_numbered_user() -> None:
+    """A cluster that admits no root can tell from the number, and from no name, that it is none."""
+    (user,) = _instructions("USER")
+    assert all(int(number) > 0 for number in user.split(":"))
+
+
+def test_the_image_takes_what_it_copies_and_nothing_else() -> None:
+    """What .dockerignore leaves to the builder is what is copied: no key, no model and no .git gets in by accident."""
+    copied = {source for line in _instructions("COPY") for source in line.split()[:-1]}
+    ignore = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignore
+    assert {line[1:] for line in ignore if line.startswith("!")} == copied
+    assert all((ROOT / source).exists() for source in copied)
