@@ -16,6 +16,7 @@ from typing import Final
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from deployments.logs import log_misconfigured
 from pipeline.errors import MissingKey, WrongKey
 
 logger = logging.getLogger("ray.serve")
@@ -84,7 +85,7 @@ class Access:
             self._digests, known_failure = (), self._failure
             self._failure = str(error)
             if self._failure != known_failure:  # not a line a request
-                logger.error("every key is refused until this is mended: %s", error)
+                log_misconfigured("every key is refused until this is mended", str(error))
             return
         logger.info("api_keys_file was read again; keys in force: %d", len(self._digests))
 

@@ -1,7 +1,6 @@
 """The replica: routes, batching, live configuration, health."""
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -21,14 +20,12 @@ from starlette.routing import Route
 from deployments.access import KEYS_VARIABLE, Access, cors
 from deployments.admission import Admission
 from deployments.config import LiveConfig, ServiceConfig, in_words
-from deployments.logs import adopt_pipeline, log_gone, log_no_such_page, log_refusal, log_unforeseen
+from deployments.logs import adopt_pipeline, log_gone, log_misconfigured, log_no_such_page, log_refusal, log_unforeseen
 from deployments.requests import read_images_request, timeout_s
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
 from pipeline.engine import Engine
 from pipeline.errors import DarkroomError, DeadlineExceeded
 from pipeline.records import EncodedImage, Outcome, Rejection
-
-logger = logging.getLogger("ray.serve")  # so that a line stands in the replica's log, with the request's id
 
 _OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
 
@@ -200,7 +197,7 @@ class Classifier:
             self._refused_user_config = in_words(error)
             if not self._configured:
                 raise ValueError(f"user_config: {self._refused_user_config}") from None
-            logger.error("user_config refused, the old one stays in force: %s", self._refused_user_config)
+            log_misconfigured("user_config refused, the old one stays in force", self._refused_user_config)
             return
         self._live, self._configured, self._refused_user_config = live, True, None
         self._engine.limits = live

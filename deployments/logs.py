@@ -45,7 +45,7 @@ STAGE: Final[Mapping[type[DarkroomError], str]] = {
     WorkerFailure: "decode",
     UnclassifiableImage: "device",  # pixels -> classes
     DeviceFailure: "device",
-    InvalidModel: "start",  # before anything is served
+    InvalidModel: "start",  # before anything is served; what changes later is "configure"
     ClientError: "read",
     ServerError: "respond",  # outcomes -> JSON; also whatever else nobody has foreseen
 }
@@ -89,6 +89,12 @@ def log_unforeseen(error: Exception) -> None:
     """Logs an exception that is none of Darkroom's, with its traceback."""
     extra = _fields(error, "respond", UNFORESEEN)
     logger.error("unforeseen: %s: %s", type(error).__name__, error, extra=extra, exc_info=error)
+
+
+def log_misconfigured(what: str, cause: str) -> None:
+    """Logs that a setting which was changed while the service runs cannot be used, and what follows from it."""
+    fields = {"error": "Misconfigured", "cause": cause, "stage": "configure", "status": UNFORESEEN}
+    logger.error("%s: %s", what, cause, extra=fields)
 
 
 def adopt_pipeline() -> None:

@@ -104,6 +104,7 @@ def test_a_file_that_has_become_unusable_lets_nobody_in(
     complaint, mended = caplog.messages
     assert complaint.startswith("every key is refused until this is mended: api_keys_file: ")
     assert mended == "api_keys_file was read again; keys in force: 1"
+    assert caplog.records[0].stage == "configure"  # type: ignore[attr-defined]  # by `extra`
     assert not any(key in caplog.text for key in (KEY, SHORT, OTHER))
 
 
