@@ -45,6 +45,7 @@ class Soaked:
     readings: Sequence[Reading]
     growths: Sequence[Growth]
     faults: Sequence[str]
+    notes: Sequence[str]  # what is Ray's own
 
 
 def as_page(soaked: Soaked) -> str:
@@ -61,6 +62,7 @@ def as_page(soaked: Soaked) -> str:
             f"**{verdict}**",
             "",
             *(f"- {fault}" for fault in soaked.faults),
+            *(f"- Ray's own, no fault: {note}" for note in soaked.notes),
             "",
             *_counts(soaked),
             "",
@@ -89,6 +91,7 @@ def as_document(soaked: Soaked) -> dict[str, Any]:
             {"role": g.role, "quantity": g.quantity, "within": g.within, "across": g.across} for g in soaked.growths
         ],
         "faults": list(soaked.faults),
+        "notes": list(soaked.notes),
     }
 
 

@@ -21,7 +21,7 @@ from typing import Final
 
 import httpx
 
-from benchmarks.census import REPLICA, Reading, take_census
+from benchmarks.census import DARKROOM, REPLICA, Reading, take_census
 from benchmarks.corpus import Corpus, build_corpus
 from benchmarks.growth import growths, slots_bound_bytes, unlike_the_start
 from benchmarks.injections import KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event, Injections
@@ -177,6 +177,13 @@ def with_roles(line: str, readings: Sequence[Reading]) -> str:
     return line + "".join(f" [{pid}: {roles[pid]}]" for pid in re.findall(r"\d+", line) if pid in roles)
 
 
+def is_rays_own(line: str, readings: Sequence[Reading]) -> bool:
+    """Whether it tells of what the launcher has ended by force, and that was Ray's alone: slow, on a busy machine."""
+    named = set(re.findall(r"\((\d+)\)", line))
+    rays = {str(reading.pid) for reading in readings if reading.role not in DARKROOM}
+    return "what did not end by itself" in line and named <= rays
+
+
 def left_in_shared_memory(readings: Sequence[Reading]) -> list[str]:
     """Names in /dev/shm that processes of the run have left there."""
     pids = sorted({reading.pid for reading in readings})
@@ -211,7 +218,8 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
     found = tally(soak.traffic.records, soak.injections.outages)
     restarts = restarts_in(service.output.read_text(errors="replace"))
     faults = faults_of(found, soak.injections.events, restarts) + growth_faults(soak)
-    faults += [with_roles(line, soak.readings) for line in left] + left_in_shared_memory(soak.readings)
+    left += left_in_shared_memory(soak.readings)
+    faults += [with_roles(line, soak.readings) for line in left if not is_rays_own(line, soak.readings)]
     return Soaked(
         command=f"make soak MINUTES={for_s / 60:g}" + ("" if stops else " SOAK=--no-stops"),
         date=date,
@@ -226,6 +234,7 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
         readings=soak.readings,
         growths=growths(soak.readings, soak.ended_at_s),
         faults=faults,
+        notes=[with_roles(line, soak.readings) for line in left if is_rays_own(line, soak.readings)],
     )
 
 

@@ -21,7 +21,7 @@ from benchmarks.corpus import Corpus, Sample
 from benchmarks.growth import Growth, growths, unlike_the_start
 from benchmarks.injections import KILL_WORKER, STOP_WORKER, Event
 from benchmarks.judge import Answer, Ask, Best, Kind, Verdict, judge
-from benchmarks.soak import faults_of, restarts_in, with_roles
+from benchmarks.soak import faults_of, is_rays_own, restarts_in, with_roles
 from benchmarks.tally import tally
 from benchmarks.traffic import is_burst, is_plain
 from deployments.machine import name_run
@@ -393,3 +393,13 @@ def test_restarts_are_counted_in_what_the_service_prints() -> None:
 def test_a_process_that_is_left_is_named_by_its_role() -> None:
     readings = list(_life(4711, 0, 10, lambda *_: 3, LAUNCHER))
     assert with_roles("left running: 4711 python", readings) == "left running: 4711 python [4711: launcher]"
+
+
+def test_what_ray_did_not_end_in_time_is_no_fault() -> None:
+    """But what Darkroom did not end is, and what nobody knows."""
+    readings = [*_life(5, 0, 10, lambda *_: 3, "dashboard"), *_life(6, 0, 10, lambda *_: 3, WORKER)]
+    ended = "darkroom: terminate what did not end by itself: "
+    assert is_rays_own(ended + "python (5)", readings)
+    assert not is_rays_own(ended + "python (5), pt_data_worker (6)", readings)
+    assert not is_rays_own(ended + "python (7)", readings)
+    assert not is_rays_own("left running: 5 python", readings)
