@@ -85,9 +85,11 @@ class WorkerProcess:
             forkserver.set_forkserver_preload(["pipeline.worker"])
             iterator = iter(self._loader)
         self._reader.close()  # now the worker alone reads: its death breaks the pipe
-        for record in iterator:
-            yield record.pin_memory() if isinstance(record, DecodedChunk) else record
-        del iterator, self._loader  # a DataLoader ends its workers when it is dropped
+        try:
+            for record in iterator:
+                yield record.pin_memory() if isinstance(record, DecodedChunk) else record
+        finally:
+            del iterator, self._loader  # a DataLoader ends its worker, and removes its semaphores, when it is dropped
 
     def is_ready(self, pid: int) -> None:
         """It has reported for duty."""
@@ -129,21 +131,26 @@ class WorkerProcess:
 def remove_orphaned_semaphores() -> None:
     """Removes what a killed process has left in /dev/shm: the semaphores of its DataLoaders' queues.
 
-    Python's resource tracker would do it, but Ray kills it together with the replica.
+    Python's resource tracker would do it, but Ray kills it together with the replica. Those of another container, which
+    may share /dev/shm, are left alone: its process ids count from another start.
     """
-    for path in Path("/dev/shm").glob(f"sem.{_SEMAPHORES}-*"):  # noqa: S108 - where glibc keeps semaphores
+    for path in Path("/dev/shm").glob(f"sem.{_SEMAPHORES}-*-{_pid_namespace()}-*"):  # noqa: S108 - glibc's place
         pid = path.name.split("-")[1]
         if not Path("/proc", pid).exists():
             with suppress(OSError):  # another engine was quicker; or it is another user's
                 path.unlink()
 
 
+def _pid_namespace() -> int:
+    return os.stat("/proc/self/ns/pid").st_ino
+
+
 @contextmanager
 def _named_semaphores() -> Iterator[None]:
-    """Has multiprocessing put this process's id into the names of its semaphores."""
+    """Has multiprocessing put this process's id, and where it counts, into the names of its semaphores."""
     settings = vars(multiprocessing.current_process())["_config"]
     before = settings["semprefix"]
-    settings["semprefix"] = f"/{_SEMAPHORES}-{os.getpid()}"
+    settings["semprefix"] = f"/{_SEMAPHORES}-{os.getpid()}-{_pid_namespace()}"
     try:
         yield
     finally:

@@ -28,6 +28,7 @@ from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Rejec
 from pipeline.slots import Claim, Slots
 from pipeline.task import Request, Task
 from tests.photographs import BAD, NAMES, jpeg, photograph, slow_png
+from tests.test_slots import SHM
 from tests.waiting import PATIENCE_S, until
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
@@ -333,6 +334,21 @@ def test_an_idle_worker_that_dies_is_replaced() -> None:
             os.kill(pid, end)
             until(lambda: bench.loader.pids not in ([], [pid]))  # noqa: B023 - called in this turn
             assert errors(bench.submit([CAT])) == [None]
+
+
+def test_a_dead_worker_leaves_no_semaphore() -> None:
+    """Its DataLoader is dropped with it, however often it happens."""
+
+    def semaphores() -> int:
+        return len([*SHM.glob(f"sem.darkroom-{os.getpid()}-*")])
+
+    with started(1) as bench:
+        of_one = semaphores()
+        for _ in range(3):
+            (pid,) = until(lambda: bench.loader.pids)
+            os.kill(pid, signal.SIGKILL)
+            until(lambda: bench.loader.pids not in ([], [pid]))  # noqa: B023 - called in this turn
+        until(lambda: semaphores() == of_one)
 
 
 class Deadly:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.worker_process import remove_orphaned_semaphores
+from pipeline.worker_process import _pid_namespace, remove_orphaned_semaphores
 
 SHM = Path("/dev/shm")  # noqa: S108 - where glibc keeps semaphores
 
@@ -24,23 +24,25 @@ def ended_pid() -> int:
 @pytest.fixture
 def orphan(ended_pid: int) -> Iterator[Path]:
     """A semaphore of that process."""
-    path = SHM / f"sem.darkroom-{ended_pid}-test"
+    path = SHM / f"sem.darkroom-{ended_pid}-{_pid_namespace()}-test"
     path.touch()
     yield path
     path.unlink(missing_ok=True)
 
 
 def test_only_orphans_are_removed(orphan: Path) -> None:
-    """Those of a process that lives are in use; those of other programs are none of ours."""
-    ours, foreign = SHM / f"sem.darkroom-{os.getpid()}-test", orphan.with_name("sem.lightroom-1-test")
+    """Those of a process that lives are in use; those of other programs and of other containers are none of ours."""
+    ours = SHM / f"sem.darkroom-{os.getpid()}-{_pid_namespace()}-test"
+    foreign, elsewhere = orphan.with_name("sem.lightroom-1-test"), orphan.with_name(f"{orphan.name[:-5]}1-test")
+    others = (ours, foreign, elsewhere)
     try:
-        for path in (ours, foreign):
+        for path in others:
             path.touch()
         remove_orphaned_semaphores()
-        assert (orphan.exists(), ours.exists(), foreign.exists()) == (False, True, True)
+        assert [path.exists() for path in (orphan, *others)] == [False, True, True, True]
     finally:
-        ours.unlink(missing_ok=True)
-        foreign.unlink(missing_ok=True)
+        for path in others:
+            path.unlink(missing_ok=True)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as two users")
