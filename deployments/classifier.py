@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -29,6 +30,12 @@ from pipeline.records import EncodedImage, Outcome, Rejection
 
 _OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
 
+_SWITCH_INTERVAL_S: Final = 0.0005
+"""How long the event loop may keep the interpreter from the device's thread, which needs it anew for every kernel.
+
+With Python's 5 ms a model on the CPU took 41 ms an image beside a quarter of a core of requests, with this 36, alone 28.
+"""
+
 
 @serve.ingress()
 class Classifier:
@@ -41,6 +48,7 @@ class Classifier:
     async def __init__(self, config: ServiceConfig) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config, self._live = config, LiveConfig()
         adopt_pipeline()
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
         # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
         self._admission = Admission(self._live.max_bytes_in_flight)
