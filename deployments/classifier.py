@@ -33,7 +33,7 @@ _OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long the event loop may keep the interpreter from the device's thread, which needs it anew for every kernel.
 
-With Python's 5 ms a model on the CPU took 41 ms an image beside a quarter of a core of requests, with this 36, alone 28.
+Beside a quarter of a core of requests, a model on the CPU took 41 ms an image at Python's 5 ms, 36 at this; alone 28.
 """
 
 
