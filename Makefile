@@ -20,7 +20,7 @@ PEERS := .cache/peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test coverage soak faults clean
+.PHONY: help serve deploy test slow coverage soak faults clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: $(TESTING) | $(WEIGHTS) ## Set up what is missing, then format check, lint
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+slow: $(TESTING) | $(WEIGHTS) ## Run the tests that `make test` leaves out: kill, stop and update a service under load
+	$(BIN)/pytest -m slow
 
 coverage: $(TESTING) | $(WEIGHTS) ## Run the tests once more, say which lines and branches they reach, in all processes
 	rm -rf .coverage && mkdir .coverage

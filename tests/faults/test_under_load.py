@@ -40,6 +40,8 @@ closes it."""
 WHILE_HAPROXY_STARTS = {"ConnectError", "404"}
 """Nobody listens; and then, for a moment, HAProxy does not know its routes yet."""
 
+pytestmark = pytest.mark.slow
+
 
 def _config(replicas: int, **pipeline: Any) -> Document:
     """The shipped configuration, with as many replicas, each small enough that two fit on two cores."""
