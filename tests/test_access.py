@@ -316,6 +316,7 @@ def test_a_key_is_shown_nowhere(guarded: Service) -> None:
     _is_shown_nowhere(guarded, KEY, OTHER, NEXT)
 
 
+@pytest.mark.slow
 def test_keys_may_come_from_the_environment(tmp_path: Path) -> None:
     """Of `make serve`; every process of Ray's has it, the decoder processes do not, and it is shown nowhere."""
     with running(tmp_path, shipped_config(), **{KEYS_VARIABLE: f"{KEY},{OTHER}"}) as service:

@@ -24,6 +24,7 @@ AS_NOBODY = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="whoever runs this is not root, so every other test shows it")
 def test_the_service_runs_without_root() -> None:
     """All of it: an image gets its label, and none of the processes is root's or can become it."""
