@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pipeline import loader as module
-from pipeline.config import BATCHES_AHEAD, CHUNKS_PER_WORKER, CLAIM_TIMEOUT_S, MAX_FAILED_STARTS, Limits
+from pipeline.config import BATCHES_AHEAD, CHUNKS_PER_WORKER, MAX_FAILED_STARTS, Limits
 from pipeline.errors import (
     EngineClosed,
     FatalImage,
@@ -318,11 +318,10 @@ def test_a_worker_that_was_stopped_while_idle_is_replaced() -> None:
 
 
 def test_a_worker_with_much_in_hand_is_not_ended() -> None:
-    """What counts is the time since its last image, not how long the whole chunk takes."""
-    with started(1, decode_timeout_s=2 * CLAIM_TIMEOUT_S) as bench:
+    """What counts is the time since its last image, not how long the chunk takes: here longer than CLAIM_TIMEOUT_S."""
+    with started(1) as bench:
         pids = bench.loader.pids
-        request = bench.submit([slow_png()] * 12)
-        assert errors(request) == [None] * 12
+        assert errors(bench.submit([slow_png()] * 20)) == [None] * 20
         assert bench.loader.pids == pids
 
 
@@ -349,6 +348,16 @@ def test_a_dead_worker_leaves_no_semaphore() -> None:
             os.kill(pid, signal.SIGKILL)
             until(lambda: bench.loader.pids not in ([], [pid]))  # noqa: B023 - called in this turn
         until(lambda: semaphores() == of_one)
+
+
+def test_the_end_of_the_watch_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would notice a death any more: what is asked fails instead of waiting for ever."""
+    with started(1) as bench:
+        monkeypatch.setattr(bench.loader, "_end_slow_workers", lambda: bench.slots.named("no such slots"))
+        until(lambda: bench.loader._failure)
+        for ask in (bench.loader.check, lambda: outcomes(bench.submit([CAT]))):
+            with pytest.raises(WorkerFailure, match=r"the watch over the decoder processes has ended"):
+                ask()
 
 
 class Deadly:
