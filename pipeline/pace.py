@@ -17,31 +17,25 @@ class DevicePace:
     """
 
     def __init__(self, seconds: Mapping[int, float]) -> None:
-        self._sizes = sorted(seconds)
-        self._seconds = [seconds[size] for size in self._sizes]
-        self._slowdown = 1.0
-
-    @property
-    def paying_batch(self) -> int:
+        sizes = sorted(seconds)
+        rates = {size: size / seconds[size] for size in sizes}
+        self.paying_batch = next(size for size in sizes if rates[size] >= (1 - _WORTH) * max(rates.values()))
         """The smallest size that is within 5 % of the most images a second.
 
         On a GPU that is often the largest; on a CPU large batches are slower per image, and every neighbour waits.
         """
-        rates = [size / taken for size, taken in zip(self._sizes, self._seconds, strict=True)]
-        return next(size for size, rate in zip(self._sizes, rates, strict=True) if rate >= (1 - _WORTH) * max(rates))
+        # Seconds of a batch of any size when all was quiet; between the sizes that were measured, between their times.
+        self._warm = [0.0, *np.interp(range(1, sizes[-1] + 1), sizes, [seconds[size] for size in sizes]).tolist()]
+        self._slowdown = 1.0
 
     def note(self, images: int, seconds: float) -> None:
         """Takes a batch into account that the device has just computed."""
-        self._slowdown += _WEIGHT * (seconds / self._warm(images) - self._slowdown)
+        self._slowdown += _WEIGHT * (seconds / self._warm[images] - self._slowdown)
 
     def seconds_for(self, images: int, batch: int) -> float:
         """Seconds that so many images take, in batches of `batch` and one of the rest."""
         whole, rest = divmod(images, batch)
-        return self._slowdown * (whole * self._warm(batch) + (self._warm(rest) if rest else 0.0))
-
-    def _warm(self, images: int) -> float:
-        """Seconds of a batch of any size when all was quiet, between the sizes that were measured."""
-        return float(np.interp(images, self._sizes, self._seconds))
+        return self._slowdown * (whole * self._warm[batch] + self._warm[rest])
 
 
 class DecodePace:
