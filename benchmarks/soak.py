@@ -34,7 +34,7 @@ from pipeline.config import CHUNKS_PER_WORKER
 from pipeline.slots import KEPT_BYTES
 
 RESULTS: Final = Path(__file__).parent / "results"
-_BODY_TIMEOUT_S: Final = 5.0
+_BODY_TIMEOUT_S: Final = 15.0
 _CAPACITY_CALLERS: Final = 16
 _CAPACITY_FOR_S: Final = 15.0
 _CLEAR_BY: Final = 0.1

@@ -25,6 +25,7 @@ from benchmarks.soak import faults_of, is_rays_own, restarts_in, with_roles
 from benchmarks.tally import tally
 from benchmarks.traffic import is_burst, is_plain
 from deployments.machine import name_run
+from tests.waiting import until
 
 CAT, CUP = Sample("cat", b"", "image/jpeg"), Sample("cup", b"", "image/jpeg")
 TORN = Sample("torn", b"", "image/jpeg", HTTPStatus.UNPROCESSABLE_ENTITY)
@@ -263,7 +264,7 @@ def test_a_process_that_has_ended_is_left_out(tmp_path: Any) -> None:
     run = name_run()
     with _family(tmp_path, run):
         pass
-    assert [reading.pid for reading in take_census(run, os.getpid(), 0.0, time.time())] == [os.getpid()]
+    until(lambda: [reading.pid for reading in take_census(run, os.getpid(), 0.0, time.time())] == [os.getpid()])
 
 
 # ---- the callers ----------------------------------------------------------------------------------------------------
