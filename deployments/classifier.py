@@ -14,6 +14,7 @@ import yaml
 from ray import serve
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -21,6 +22,7 @@ from starlette.routing import Route
 from deployments.access import KEYS_VARIABLE, Access, cors
 from deployments.admission import Admission
 from deployments.config import LiveConfig, ServiceConfig, in_words
+from deployments.lingering import Lingering
 from deployments.logs import adopt_pipeline, log_gone, log_misconfigured, log_no_such_page, log_refusal, log_unforeseen
 from deployments.requests import read_images_request, timeout_s
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
@@ -69,7 +71,7 @@ class Classifier:
                 ClientDisconnect: self._gone,
                 Exception: self._unforeseen,
             },
-            middleware=cors(self._config.cors_origins),
+            middleware=[Middleware(Lingering), *cors(self._config.cors_origins)],
         )
 
     # ---- one request ------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Slow and broken clients, by raw sockets: each holds nothing but its own connection, and that for a bounded time."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
@@ -8,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.photographs import jpeg, photograph
-from tests.service import Service, live_config
+from tests.service import Service, live_config, name_of
 from tests.waiting import PATIENCE_S, until
 
 CAT = jpeg(photograph("cat"))
@@ -41,6 +42,11 @@ def answer(connection: socket.socket) -> bytes:
 def status(received: bytes) -> int:
     """The status of an answer, 0 where there is none."""
     return int(received.split()[1]) if received else 0
+
+
+def balancers(service: Service) -> set[int]:
+    """The pids of its HAProxies: one, and those that are being replaced."""
+    return {process.pid for process in service.processes() if name_of(process) == "haproxy"}
 
 
 def with_length(length: int | str) -> bytes:
@@ -92,6 +98,29 @@ def test_chunks_without_end_are_given_up(service: Service) -> None:
             quick.sendall(chunk)
         assert status(answer(quick)) == 413
         assert status(answer(slow)) == 408
+
+
+def test_a_refusal_reaches_a_client_that_still_sends(service: Service) -> None:
+    """Also where its HAProxy is being replaced and closes the connection behind the answer."""
+    with connected(service) as connection:
+        connection.sendall(with_length(len(CAT)) + CAT)
+        assert status(answer(connection)) == 200
+        before = balancers(service)
+        with live_config(service, top_k=3):
+            until(lambda: balancers(service) - before)
+            connection.sendall(START.replace(b"image/jpeg", b"text/plain") + b"Content-Length: 4000000\r\n\r\n")
+            for _ in range(40):
+                connection.sendall(b"x" * 100_000)
+                time.sleep(0.01)
+            received = answer(connection)
+    assert status(received) == 415
+    assert b"connection: close" in received.lower()
+
+
+def test_a_refusal_does_not_wait_for_a_body_that_does_not_come(service: Service) -> None:
+    with connected(service) as connection:
+        connection.sendall(START.replace(b"image/jpeg", b"text/plain") + b"Content-Length: 4000000\r\n\r\nxxxx")
+        assert status(answer(connection)) == 415
 
 
 def test_a_body_longer_than_announced_is_answered_as_announced(service: Service) -> None:
