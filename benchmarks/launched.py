@@ -41,7 +41,10 @@ class Launched:
         self._path, self.output = folder / "serve_config.yaml", folder / "output.txt"
         self._config: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
         self._config["http_options"]["port"] = _free_port()
-        self.user_config: Document = self._config["applications"][0]["deployments"][0]["user_config"]
+        (deployment,) = self._config["applications"][0]["deployments"]
+        # While Serve waits for room for more replicas than the machine holds, it may apply no settings.
+        deployment["autoscaling_config"]["max_replicas"] = max(1, (os.cpu_count() or 1) // 2)
+        self.user_config: Document = deployment["user_config"]
         self.user_config.update(user_config)
         self._path.write_text(yaml.safe_dump(self._config))
         self.port: int = self._config["http_options"]["port"]

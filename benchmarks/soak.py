@@ -1,7 +1,8 @@
 """Mixed traffic with faults injected all the while; then a table, and whether anything was lost, wrong, left or grew.
 
 The service is started as `make serve` does it, on free ports, with the shipped serve_config.yaml; only
-`body_timeout_s` is shorter, so that slow bodies are refused within the run. Ctrl-C ends a run early, with its table.
+`body_timeout_s` is shorter, so that slow bodies are refused within the run, and `max_replicas` is what the machine can
+hold. Ctrl-C ends a run early, with its table.
 """
 
 import argparse
