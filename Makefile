@@ -20,7 +20,7 @@ PEERS := .cache/peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak faults clean
+.PHONY: help serve deploy test slow coverage soak faults overload clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while fault
 
 faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Break LitServe, mosec and Darkroom in the same ways; say who loses what
 	@exec $(BIN)/python -m benchmarks.faults
+
+overload: $(TESTING) | $(WEIGHTS) ## Send twice what it can answer; say what becomes of latency and of the peak
+	@exec $(BIN)/python -m benchmarks.overload
 
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
 	rm -rf .venv $(PEERS) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -49,6 +49,7 @@ class Answer:
         late_s: how much later it was sent.
         took_s: from `due_at` to the end of the answer.
         body: of the response, or what became of the connection.
+        retry_after_s: what the response says of when to come again; 0 where it says nothing.
     """
 
     status: int | None
@@ -56,6 +57,7 @@ class Answer:
     late_s: float
     took_s: float
     body: bytes
+    retry_after_s: float = 0.0
 
     @property
     def good(self) -> bool:
@@ -74,14 +76,15 @@ async def ask(session: aiohttp.ClientSession, target: Target, form: Form, due_at
     sent_at = time.perf_counter()
     due_at = sent_at if due_at is None else due_at
     status: int | None = None
+    retry_after_s = 0.0
     try:
         headers = {"Content-Type": form.content_type}
         async with session.post(target.url, data=form.body, headers=headers) as response:
             body = await response.read()
-            status = response.status
+            status, retry_after_s = response.status, float(response.headers.get("Retry-After", 0))
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         body = f"{type(error).__name__}: {error}".encode()
-    return Answer(status, due_at, sent_at - due_at, time.perf_counter() - due_at, body)
+    return Answer(status, due_at, sent_at - due_at, time.perf_counter() - due_at, body, retry_after_s)
 
 
 async def at_once(target: Target, forms: Sequence[Form]) -> list[Answer]:
@@ -91,7 +94,10 @@ async def at_once(target: Target, forms: Sequence[Form]) -> list[Answer]:
 
 
 async def closed_loop(target: Target, forms: Sequence[Form], *, clients: int, warm_up_s: float, for_s: float) -> float:
-    """Clients that send the next request when they have an answer: how many predictions they get a second."""
+    """Clients that send the next request when they have an answer: how many predictions they get a second.
+
+    Who is told to come again later does so.
+    """
     begin_at = time.perf_counter() + warm_up_s
     end_at, finished_at = begin_at + for_s, list[float]()
 
@@ -99,8 +105,10 @@ async def closed_loop(target: Target, forms: Sequence[Form], *, clients: int, wa
         for form in itertools.cycle([*forms[number % len(forms) :], *forms[: number % len(forms)]]):
             if time.perf_counter() >= end_at:
                 return
-            if (await ask(session, target, form)).good:
+            answer = await ask(session, target, form)
+            if answer.good:
                 finished_at.append(time.perf_counter())
+            await asyncio.sleep(answer.retry_after_s)
 
     async with sessions() as session:
         await asyncio.gather(*(client(number) for number in range(clients)))

@@ -6,28 +6,18 @@ with those of another, not with those of another machine.
 
 import argparse
 import asyncio
-import datetime
-import json
-import os
-import platform
-import resource
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 import psutil
 
 from benchmarks import scenarios, table
-from benchmarks.servers import KINDS, PEERS, ROOT, Kind, Server, running
-
-RESULTS: Final = ROOT / "benchmarks" / "results"
+from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks.servers import KINDS, Kind, Server, running
 
 QUIET_CORES: Final = 0.3
 """More than this beside the server and its clients, and the figures say little."""
@@ -149,44 +139,6 @@ def _others_s(server: Server) -> float:
     return sum(machine) - machine.idle - machine.iowait - machine.guest - own.user - own.system - server.cpu_s()
 
 
-def circumstances(arguments: Sequence[str]) -> Facts:
-    """What else one must know to read the figures."""
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        models = {line.partition(":")[2].strip() for line in file if line.startswith("model name")}
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python -m benchmarks.faults", *arguments]),
-        "cpu": ", ".join(sorted(models)) or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30),
-        "python": platform.python_version(),
-        "darkroom": _commit(),
-        "ray": version("ray"),
-        "torch": version("torch"),
-        "torchvision": version("torchvision"),
-        "pillow": version("pillow"),
-        "litserve": _peer_version("litserve"),
-        "mosec": _peer_version("mosec"),
-    }
-
-
-def _commit() -> str:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607  the user's git
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return f"{version('darkroom')} {described.stdout.strip()}".strip()
-
-
-def _peer_version(name: str) -> str | None:
-    """Of what is installed in the environment of a peer."""
-    found = [path.name for path in (PEERS / name).glob(f"lib/python*/site-packages/{name}-*.dist-info")]
-    return found[0].removeprefix(f"{name}-").removesuffix(".dist-info") if found else None
-
-
 def rows(faults: Sequence[Fault], kinds: Sequence[Kind], results: Sequence[Result]) -> list[list[str]]:
     """The table's rows."""
     runs = {(result.server, result.fault): result.runs for result in results}
@@ -196,19 +148,6 @@ def rows(faults: Sequence[Fault], kinds: Sequence[Kind], results: Sequence[Resul
         return fault.cell(shown) if shown else table.NOTHING
 
     return [[fault.title, *(cell(fault, kind) for kind in kinds)] for fault in faults]
-
-
-def write(folder: Path, records: Sequence[Facts], markdown: str) -> None:
-    """The results: a JSON line a record, and the table."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "faults.json").write_text("".join(json.dumps(record) + "\n" for record in records))
-    (folder / "faults.md").write_text(markdown)
-
-
-def say(line: str) -> None:
-    """Progress, beside the table."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -221,13 +160,15 @@ def main(arguments: Sequence[str]) -> int:
     kinds = [kind for kind in KINDS if not options.server or kind.name in options.server]
     faults = [fault for fault in FAULTS if not options.only or fault.name in options.only]
     began_at = time.monotonic()
-    about = circumstances(arguments)
+    about = circumstances("benchmarks.faults", arguments)
     results = list[Result]()
     header = ["", *(kind.name for kind in kinds)]
 
     def keep(result: Result) -> None:  # at once: a run that is ended early has measured something too
         results.append(result)
-        write(options.out, [about, *map(asdict, results)], table.markdown(header, rows(faults, kinds, results)))
+        write(
+            options.out / "faults", [about, *map(asdict, results)], table.markdown(header, rows(faults, kinds, results))
+        )
 
     for kind in kinds:
         measure(kind, faults, keep)
@@ -238,17 +179,5 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    # Handlers of its own, also where a shell has set SIGINT to be ignored: the servers have to be ended.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _stop)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection a waiting request, at both ends
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    run(main)

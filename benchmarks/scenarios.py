@@ -230,13 +230,14 @@ def _of_overload(answers: Sequence[Answer]) -> Facts:
         "refused": refused,
         "failed": len(answers) - len(took_s) - refused,
         "failed_got": _got([answer for answer in answers if answer.status not in (200, 429, 503)]),
-        "p50_s": round(_quantile(took_s, 0.5), 3),
-        "p99_s": round(_quantile(took_s, 0.99), 3),
+        "p50_s": round(quantile(took_s, 0.5), 3),
+        "p99_s": round(quantile(took_s, 0.99), 3),
         "sent_late_s": round(max(answer.late_s for answer in answers), 3),
     }
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile(ordered: Sequence[float], share: float) -> float:
+    """Of numbers in rising order; NaN where there are none."""
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
