@@ -11,8 +11,8 @@ from PIL import Image
 from pipeline.config import Limits, decode_memory_bytes
 from pipeline.errors import TooMuchMemory
 from pipeline.records import Transform
+from tests.bench import EXACT, TRANSFORM, Bench, errors, started
 from tests.photographs import encoded, jpeg, phone_jpeg, photograph, png
-from tests.test_loader import EXACT, TRANSFORM, Bench, errors, started
 
 CAT = jpeg(photograph("cat"))
 

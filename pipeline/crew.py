@@ -1,0 +1,232 @@
+"""The decoder processes: starts them, hears them out, watches over them, and replaces those that end.
+
+Each worker has a persistent `torch.utils.data.DataLoader` of its own (`num_workers=1`), fed through a pipe of its own.
+One DataLoader over all workers cannot do this: it asks its sampler for the next index before it returns a finished
+result, so a live sampler deadlocks it; a queue shared by workers stays locked when one is killed inside `get`; and a
+dead worker is noticed only after 5 s without any data, which under load is never. Here a death costs one worker, is
+seen at once, and is blamed on the image that the worker had begun.
+"""
+
+import logging
+import select
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from pipeline.config import CHUNKS_PER_WORKER, CLAIM_TIMEOUT_S, MAX_FAILED_STARTS, WORKER_START_TIMEOUT_S
+from pipeline.errors import ServerError, WorkerFailure
+from pipeline.records import HostBatch, Transform
+from pipeline.slots import Claim, Slots
+from pipeline.worker import WorkerReady
+from pipeline.worker_process import Chunk, WorkerProcess
+
+logger = logging.getLogger(__name__)
+
+_WATCH_PERIOD_MS: Final = 250
+_CLOSE_GRACE_S: Final = 2.0
+
+
+class Owner(Protocol):
+    """Whose crew it is: gets to know what becomes of its chunks, with the crew's lock held."""
+
+    def take(self, chunk: Chunk, batch: HostBatch) -> None:
+        """A chunk is done."""
+
+    def salvage(self, chunk: Chunk, *, overdue: bool) -> None:
+        """The worker that had the chunk has ended, or was ended because it made no progress."""
+
+    def dispatch(self) -> None:
+        """A worker may be idle."""
+
+    def fail(self, failure: ServerError, in_hand: Sequence[Chunk]) -> None:
+        """No worker takes chunks any more; these, which some have in hand, are lost."""
+
+
+class Crew:
+    """So many workers, for as long as it is not closed.
+
+    Args:
+        count: how many.
+        slots: where images lie on both sides of decoding.
+        transform: what the workers do with an image.
+        pin_memory: whether batches pass DataLoader's pin-memory thread, which hands page-locked views on.
+        decode_timeout_s: a worker that decodes one image for longer is ended.
+        changed: held during every call but `start`, `check` and `close`.
+        owner: it.
+
+    Attributes:
+        replaced: workers that ended, or had to be ended.
+        failure: what has ended the crew, if something has.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        slots: Slots,
+        transform: Transform,
+        *,
+        pin_memory: bool,
+        decode_timeout_s: float,
+        changed: threading.Condition,
+        owner: Owner,
+    ) -> None:
+        self.replaced = 0
+        self.failure: ServerError | None = None
+        self._count, self._slots, self._transform, self._pin_memory = count, slots, transform, pin_memory
+        self._decode_timeout_s, self._owner = decode_timeout_s, owner
+        self._changed = changed  # guards everything below, and what is above
+        self._workers: list[WorkerProcess] = []
+        self._failed_starts = 0
+        self._watch = threading.Thread(target=self._watch_workers, name="loader-watch", daemon=True)
+
+    def start(self) -> None:
+        """Starts the workers and waits until every one is ready.
+
+        Raises:
+            WorkerFailure: they do not start; the reason is in the log.
+        """
+        with self._changed:
+            for _ in range(self._count):
+                self._start_worker()
+            self._watch.start()
+            self._changed.wait_for(self._settled, timeout=WORKER_START_TIMEOUT_S)
+            self.check()
+            if not self._settled():
+                raise WorkerFailure(f"decoder processes are not ready after {WORKER_START_TIMEOUT_S:.0f} s")
+
+    def check(self) -> None:
+        """Raises the ServerError that has ended the crew, if one has."""
+        if self.failure:
+            raise self.failure
+
+    @property
+    def chunks(self) -> list[Chunk]:
+        """All that is in hand."""
+        return [chunk for worker in self._workers for chunk in worker.chunks]
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the workers that are ready."""
+        return [worker.pid for worker in self._workers if worker.ready]
+
+    def least_busy(self) -> WorkerProcess | None:
+        """The worker with the fewest bytes in hand of those that can be handed a chunk."""
+        idle = [worker for worker in self._workers if worker.ready and len(worker.chunks) < CHUNKS_PER_WORKER]
+        return min(idle, key=lambda worker: worker.bytes_in_hand, default=None)
+
+    def close(self, failure: ServerError) -> None:
+        """Ends the workers; what they have in hand is not waited for, and fails with `failure`."""
+        with self._changed:
+            workers, in_hand = self._workers, self.chunks
+            self._workers = []
+            self._fail(failure, in_hand)
+            self._changed.notify_all()
+        deadline = time.monotonic() + _CLOSE_GRACE_S
+        for worker in workers:
+            worker.ask_to_end()
+        for worker in workers:
+            worker.end(deadline)
+            worker.thread.join(_CLOSE_GRACE_S)  # it drops the DataLoader, and with it the semaphores of its queues
+
+    # ---- one worker -------------------------------------------------------------------------------------------------
+    # Everything from here on runs with `_changed` held, except the bodies of threads.
+
+    def _start_worker(self) -> None:
+        worker = WorkerProcess(self._slots, self._transform, pin_memory=self._pin_memory)
+        self._workers.append(worker)
+        worker.thread = threading.Thread(target=self._attend, args=(worker,), name="loader-worker", daemon=True)
+        worker.thread.start()
+
+    def _attend(self, worker: WorkerProcess) -> None:
+        """Body of one thread a worker: starts it, takes what it yields, until it ends."""
+        try:
+            for record in worker.records():
+                with self._changed:
+                    if worker in self._workers:  # else it is closing: to its last word, or DataLoader would not end it
+                        self._take(worker, record)
+        except Exception:  # whatever ended it, `_gone` deals with it
+            if worker in self._workers:
+                logger.exception("the DataLoader of decoder process %s ended", worker.pid or "(not started)")
+        finally:
+            with self._changed:
+                self._gone(worker)
+
+    def _take(self, worker: WorkerProcess, record: WorkerReady | HostBatch) -> None:
+        if isinstance(record, HostBatch):
+            self._owner.take(worker.take_back(), record)
+        else:
+            worker.is_ready(record.pid)
+            self._failed_starts = 0
+            self._changed.notify_all()
+        self._owner.dispatch()
+
+    def _gone(self, worker: WorkerProcess) -> None:
+        """Replaces a worker that has ended; its owner gets back what it had in hand."""
+        if worker not in self._workers:
+            return
+        self._workers.remove(worker)
+        self._failed_starts += not worker.ready
+        worker.end(deadline=time.monotonic())
+        for chunk in reversed(worker.chunks):
+            self._owner.salvage(chunk, overdue=worker.overdue)
+        if self._failed_starts >= MAX_FAILED_STARTS:
+            self._fail(WorkerFailure(f"{self._failed_starts} decoder processes in a row ended before they were ready"))
+        else:
+            why = "was ended, it made no progress" if worker.overdue else "ended"
+            logger.warning("decoder process %s %s; starting another", worker.pid or "(not started)", why)
+            self.replaced += 1
+            self._start_worker()
+            self._owner.dispatch()
+        self._changed.notify_all()
+
+    def _settled(self) -> bool:
+        return self.failure is not None or all(worker.ready for worker in self._workers)
+
+    def _fail(self, failure: ServerError, in_hand: Sequence[Chunk] = ()) -> None:
+        self.failure = self.failure or failure
+        self._owner.fail(self.failure, in_hand)
+
+    # ---- the watch --------------------------------------------------------------------------------------------------
+
+    def _watch_workers(self) -> None:
+        """Body of the watch. Without it a death or a worker that hangs would go unnoticed, so its own end is one."""
+        try:
+            while not self.failure:
+                self._watch_once()
+        except Exception:
+            logger.exception("the watch over the decoder processes has ended")
+            with self._changed:
+                self._fail(WorkerFailure("the watch over the decoder processes has ended; the log says how"))
+
+    def _watch_once(self) -> None:
+        """Sees a worker's end when it happens. DataLoader itself looks every 5 s at best."""
+        with self._changed:
+            watched = {worker.pidfd: worker for worker in self._workers if worker.ready}
+        poll = select.poll()
+        for pidfd in watched:
+            poll.register(pidfd, select.POLLIN)
+        ended = [watched[pidfd] for pidfd, _ in poll.poll(_WATCH_PERIOD_MS)]
+        with self._changed:
+            for worker in ended:
+                self._gone(worker)
+            self._end_slow_workers()
+
+    def _end_slow_workers(self) -> None:
+        for worker in [worker for worker in self._workers if worker.chunks]:
+            begun, since_ns = self._progress(worker)
+            limit_s = self._decode_timeout_s if begun else CLAIM_TIMEOUT_S
+            if time.monotonic_ns() - since_ns > limit_s * 1e9:
+                worker.overdue = True
+                self._gone(worker)
+
+    def _progress(self, worker: WorkerProcess) -> tuple[bool, int]:
+        """Whether it is decoding an image, and since when it has been at that, or at nothing."""
+        chunk = worker.chunks[0]
+        ours = slice(chunk.first, chunk.first + len(chunk.tasks))
+        claims, started_ns = self._slots.claims[ours].copy(), self._slots.started_ns[ours]
+        if (begun := claims == Claim.STARTED).any():
+            return True, int(started_ns[begun].max())
+        done = claims > Claim.STARTED
+        ended_ns = started_ns[done] + self._slots.decode_ns[ours][done]
+        return False, max(worker.turned_ns, int(ended_ns.max(initial=0)))
