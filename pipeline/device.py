@@ -11,12 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from pipeline.errors import DeviceFailure
+from pipeline.frozen import Compute, frozen
 from pipeline.model import Classifier
 from pipeline.records import HostBatch
 
@@ -84,28 +85,29 @@ class CpuDevice:
     ahead = 0
 
     def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int, threads: int) -> None:
-        self._classifier, self._batch_sizes, self._side_px, self._threads = classifier, batch_sizes, side_px, threads
+        self._classifier, self._compute = classifier, cast(Compute, classifier)
+        self._batch_sizes, self._side_px, self._threads = batch_sizes, side_px, threads
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
         """Nothing to do."""
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """Also tells torch the number of threads: it is a setting of the calling thread."""
+        """Also makes the model a graph, and tells torch the number of threads, a setting of the calling thread."""
         torch.set_num_threads(self._threads)
+        self._compute = frozen(self._classifier, self._side_px)
         pixels = torch.zeros(self._batch_sizes[-1], self._side_px, self._side_px, 3, dtype=torch.uint8)
-        return {size: _warm_seconds(partial(self._compute, pixels[:size])) for size in self._batch_sizes}
+        return {size: _warm_seconds(partial(self._infer, pixels[:size])) for size in self._batch_sizes}
 
     def launch(self, batches: Sequence[HostBatch]) -> Launched:
         """Computes."""
         pixels = batches[0].pixels if len(batches) == 1 else torch.cat([batch.pixels for batch in batches])
-        scores, classes = self._compute(pixels)
+        scores, classes = self._infer(pixels)
         return Launched(len(pixels), scores, classes, wait=lambda: None)
 
-    def _compute(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def _infer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
-            scores, classes = self._classifier(pixels)
-        return scores, classes
+            return self._compute(pixels)
 
 
 class CudaDevice:

@@ -14,10 +14,12 @@ FOLDER = Path(pipeline.__path__[0])
 TOP_TO_BOTTOM = (
     "engine",
     "loader",
+    "crew",
     "worker_process",
     "worker",
     "feeder",
     "device",
+    "frozen",
     "model",
     "turns",
     "task",

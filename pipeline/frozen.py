@@ -1,0 +1,78 @@
+"""A classifier as one graph: weights are constants, batch norm is folded, and no kernel waits for the interpreter.
+
+In a replica the interpreter is shared with the event loop: as loaded, a model asks for it anew for every kernel, and so
+is slower the more is refused beside it. `python -m benchmarks.forward` measures both.
+
+Hazard: tracing writes down the path that its example took; a model that branches on its input, or whose batch size the
+graph takes for a constant, would answer wrongly from then on. Guard: the graph must agree with the model on batches of
+other sizes, or it is not used.
+Test: `tests/test_frozen.py::test_a_model_that_cannot_be_traced_computes_as_it_was_loaded`.
+"""
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from pipeline.model import Classifier
+
+logger = logging.getLogger(__name__)
+
+_TRACED: Final = 2
+_CHECKED: Final = (1, 3)
+"""Images in the batches that it is traced and checked with."""
+
+_TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
+"""The most by which a score, a probability, may differ: what is folded is rounded differently."""
+
+Compute = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def frozen(classifier: Classifier, side_px: int) -> Compute:
+    """The classifier as a graph, for the CPU; itself where that cannot be, and the log says why.
+
+    Args:
+        classifier: on the CPU; put into evaluation mode.
+        side_px: of its images, which are square.
+    """
+    classifier.eval()
+    try:
+        graph = _traced(classifier, _noise(_TRACED, side_px))
+        worst = max(
+            _difference(classifier, graph, pixels) for pixels in [_noise(images, side_px) for images in _CHECKED]
+        )
+    except Exception as error:  # noqa: BLE001 - a model may do anything, and the tracer raises anything
+        logger.warning("the model computes as it was loaded, as it cannot be made a graph: %s", _first_line(error))
+        return classifier
+    if not worst <= _TOLERANCE[classifier.dtype]:
+        logger.warning("the model computes as it was loaded: as a graph, its scores differ by up to %.2g", worst)
+        return classifier
+    return graph
+
+
+def _traced(classifier: Classifier, pixels: Tensor) -> Compute:
+    with warnings.catch_warnings(), torch.no_grad():
+        # TorchScript is deprecated; but torch.compile needs a C++ compiler, and Python runs what torch.export gives.
+        warnings.simplefilter("ignore")
+        # `optimize_for_inference` on top makes some models slower: googlenet by half.
+        graph: Compute = torch.jit.freeze(torch.jit.trace(classifier, pixels, check_trace=False))  # type: ignore[no-untyped-call]
+    return graph
+
+
+def _difference(classifier: Classifier, graph: Compute, pixels: Tensor) -> float:
+    """The largest between two scores of the same rank."""
+    with torch.inference_mode():
+        (ours, _), (theirs, _) = graph(pixels), classifier(pixels)
+        return float((ours - theirs).abs().max())
+
+
+def _noise(images: int, side_px: int) -> Tensor:
+    generator = torch.Generator().manual_seed(images)
+    return torch.randint(256, (images, side_px, side_px, 3), dtype=torch.uint8, generator=generator)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
