@@ -1,12 +1,13 @@
 """Twice the capacity: what it does to those who are answered, and what is left of the peak. `make overload` runs it.
 
 Round after round measures the peak, 80 % and 200 % of it, and the peak again: the speed of a machine drifts, and a
-ratio is taken within its round. Server, balancer and clients share the cores.
+ratio is taken within its round. Requests come by chance (Poisson). Server, balancer and clients share the cores.
 """
 
 import argparse
 import asyncio
 import json
+import random
 import statistics
 import sys
 from collections.abc import Sequence
@@ -28,12 +29,12 @@ HEADER: Final = ("of the capacity", "predictions/s", "of the peak", "p50 ms", "p
 Facts = dict[str, Any]
 
 
-async def one_round(server: Server) -> Facts:
+async def one_round(server: Server, seed: int) -> Facts:
     """The peak before and after, and between them what became of those who came at a rate of their own."""
     forms = [server.kind.wrap(image) for image in photographs()]
     before = await closed_loop(server.target, forms, clients=CLIENTS, warm_up_s=1, for_s=FOR_S)
-    light = await open_loop(server.target, forms, rate=LIGHT * before, for_s=FOR_S)
-    heavy = await open_loop(server.target, forms, rate=HEAVY * before, for_s=FOR_S)
+    light = await open_loop(server.target, forms, rate=LIGHT * before, for_s=FOR_S, poisson=random.Random(seed))
+    heavy = await open_loop(server.target, forms, rate=HEAVY * before, for_s=FOR_S, poisson=random.Random(seed))
     after = await closed_loop(server.target, forms, clients=CLIENTS, warm_up_s=1, for_s=FOR_S)
     return {
         "peak_before_per_s": round(before, 1),
@@ -94,8 +95,8 @@ def main(arguments: Sequence[str]) -> int:
     about = circumstances("benchmarks.overload", arguments)
     rounds = list[Facts]()
     with running(DARKROOM, say) as server:
-        for _ in range(options.rounds):
-            rounds.append(asyncio.run(one_round(server)))
+        for seed in range(options.rounds):
+            rounds.append(asyncio.run(one_round(server, seed)))
             say(json.dumps(rounds[-1]))
     write(RESULTS / "overload", [about, *rounds], table.markdown(HEADER, rows(rounds)))
     sys.stdout.write(table.text(HEADER, rows(rounds)))
