@@ -40,7 +40,9 @@ test: $(TESTING) | $(WEIGHTS) ## Set up what is missing, then format check, lint
 slow: $(TESTING) | $(WEIGHTS) ## Run the tests that `make test` leaves out: kill, stop and update a service under load
 	$(BIN)/pytest -m slow
 
-coverage: $(TESTING) | $(WEIGHTS) ## Run the tests once more, say which lines and branches of the pipeline they reach
+# Every process looks there for the plug-in of coverage, tests/saving.py.
+coverage: export PYTHONPATH := $(CURDIR)
+coverage: $(TESTING) | $(WEIGHTS) ## Run the tests once more, say which lines and branches they reach
 	rm -rf .coverage && mkdir .coverage
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine -q

@@ -1,0 +1,23 @@
+"""A plug-in of coverage: every process saves its record while it runs, as Ray ends the replicas by a kill."""
+
+import threading
+import time
+from typing import Any
+
+from coverage import Coverage, CoveragePlugin
+from coverage.plugin_support import Plugins
+
+PERIOD_S = 1.0
+
+
+def coverage_init(plugins: Plugins, _options: Any) -> None:
+    """Called by coverage in each process that it measures."""
+    plugins.add_noop(CoveragePlugin())
+    threading.Thread(target=_save_again_and_again, name="coverage-saving", daemon=True).start()
+
+
+def _save_again_and_again() -> None:
+    while True:
+        time.sleep(PERIOD_S)
+        if coverage := Coverage.current():
+            coverage.save()
