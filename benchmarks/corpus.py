@@ -1,29 +1,15 @@
-"""What the clients of a soak send: real photographs in many files, and files that must be refused.
+"""What the clients of a soak send: real photographs in many files, and files that must be refused."""
 
-The photographs come out of the installed wheels of scikit-image and scikit-learn; nothing is downloaded.
-"""
-
-import io
 import random
-import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from importlib.metadata import distribution
-from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image, ImageOps
 
-_FILES: Final = {
-    "cat": ("scikit-image", "skimage/data/chelsea.png"),
-    "espresso": ("scikit-image", "skimage/data/coffee.png"),
-    "astronaut": ("scikit-image", "skimage/data/astronaut.png"),
-    "rocket": ("scikit-image", "skimage/data/rocket.jpg"),
-    "temple": ("scikit-learn", "sklearn/datasets/images/china.jpg"),
-    "flower": ("scikit-learn", "sklearn/datasets/images/flower.jpg"),
-}
+from benchmarks.photographs import NAMES, encoded, photograph, png_file
+
 _SIZES_PX: Final = ((320, 240), (500, 375), (1024, 768))
 _PHONE_PX: Final = (4000, 3000)
 _SLOW_PX: Final = (7000, 7000)
@@ -76,21 +62,15 @@ class Corpus:
 
 def build_corpus() -> Corpus:
     """Encodes all files: some seconds."""
-    photographs = {name: _photograph(name) for name in _FILES}
     return Corpus(
-        common=[sample for name, image in photographs.items() for sample in _common(name, image)],
+        common=[sample for name in NAMES for sample in _common(name, photograph(name))],
         phone=[
-            _sample(f"{name} phone", photographs[name].resize(_PHONE_PX), "JPEG", quality=85)
+            _sample(f"{name} phone", photograph(name).resize(_PHONE_PX), "JPEG", quality=85)
             for name in ("cat", "espresso", "temple")
         ],
-        slow=[_sample("cat slow", photographs["cat"].resize(_SLOW_PX), "JPEG", quality=60, progressive=True)],
-        bad=list(_bad(photographs["cat"])),
+        slow=[_sample("cat slow", photograph("cat").resize(_SLOW_PX), "JPEG", quality=60, progressive=True)],
+        bad=list(_bad(photograph("cat"))),
     )
-
-
-def _photograph(name: str) -> Image.Image:
-    package, path = _FILES[name]
-    return Image.open(Path(str(distribution(package).locate_file(path)))).convert("RGB")
 
 
 def _common(name: str, image: Image.Image) -> Iterator[Sample]:
@@ -103,9 +83,7 @@ def _common(name: str, image: Image.Image) -> Iterator[Sample]:
 
 
 def _sample(name: str, image: Image.Image, kind: str, **options: Any) -> Sample:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return Sample(name, file.getvalue(), f"image/{kind.lower()}")
+    return Sample(name, encoded(image, kind, **options), f"image/{kind.lower()}")
 
 
 def _bad(image: Image.Image) -> Iterator[Sample]:
@@ -119,13 +97,4 @@ def _bad(image: Image.Image) -> Iterator[Sample]:
     for kind in ("GIF", "TIFF"):
         yield Sample(kind, good[kind].data, good[kind].media_type, HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     yield Sample("text", b"Dear editor, this is no picture.\n", "image/jpeg", HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
-    yield Sample("bomb", _png_header(50_000, 50_000), "image/png", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-
-
-def _png_header(width: int, height: int) -> bytes:
-    """A PNG that announces a size and holds no pixel."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    )
+    yield Sample("bomb", png_file((50_000, 50_000), ()), "image/png", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)

@@ -3,7 +3,6 @@
 import copy
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx
 import psutil
 import yaml
 
+from benchmarks.ports import apart, free_port
 from deployments.launcher import dashboard_port
 from deployments.machine import leftovers, start_ticks
 
@@ -40,7 +40,7 @@ class Launched:
     def __init__(self, folder: Path, user_config: Mapping[str, Any]) -> None:
         self._path, self.output = folder / "serve_config.yaml", folder / "output.txt"
         self._config: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
-        self._config["http_options"]["port"] = _free_port()
+        self._config["http_options"]["port"] = free_port()
         (deployment,) = self._config["applications"][0]["deployments"]
         # While Serve waits for room for more replicas than the machine holds, it may apply no settings.
         deployment["autoscaling_config"]["max_replicas"] = max(1, (os.cpu_count() or 1) // 2)
@@ -49,7 +49,11 @@ class Launched:
         self._path.write_text(yaml.safe_dump(self._config))
         self.port: int = self._config["http_options"]["port"]
         self.url = f"http://127.0.0.1:{self.port}"
-        self._environment = {**os.environ, **_apart()}
+        self._environment = {
+            **os.environ,
+            **apart(),
+            "RAY_AUTH_MODE": "token",
+        }  # as the launcher sets it, for `serve deploy`
         with self.output.open("wb") as sink:
             # A session of its own: a Ctrl-C in the terminal ends the soak, which then ends the service.
             self._launcher = subprocess.Popen(
@@ -129,20 +133,3 @@ def _described(process: psutil.Process) -> str:
         return f"{process.pid} {' '.join(process.cmdline())[:200]}"
     except psutil.Error:
         return str(process.pid)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _apart() -> dict[str, str]:
-    """What keeps the service off the ports of any other on this machine."""
-    return {
-        "RAY_AUTH_MODE": "token",  # as the launcher sets it: `serve deploy` from outside needs it too
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(_free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(_free_port()),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
-    }

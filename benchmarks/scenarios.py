@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from benchmarks.clients import Answer, at_once, closed_loop, leave, open_loop
-from benchmarks.images import announced_bomb, decodable_bomb, phone_photograph, photographs, truncated
+from benchmarks.images import announced_bomb, decodable_bomb, photographs, truncated
+from benchmarks.photographs import phone_jpeg
 from benchmarks.servers import Memory, Role, Server
 
 Facts = dict[str, Any]
@@ -182,7 +183,7 @@ async def gone_clients(server: Server) -> list[Facts]:
     runs = []
     for _ in range(RUNS):
         idle_s = await _idle_s(server)
-        form = server.kind.wrap(phone_photograph())
+        form = server.kind.wrap(phone_jpeg("espresso"))
         await asyncio.gather(*(leave(server.target, form, after_s=LEAVE_AFTER_S) for _ in range(LEAVERS)))
         (answer,) = await at_once(server.target, [server.kind.wrap(photographs()[0])])
         after_s = answer.took_s if answer.good else answer.took_s + (await until_answers(server) or BACK_TIMEOUT_S)

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import yaml
 
 from benchmarks.clients import Form, Target
 from benchmarks.images import photographs
+from benchmarks.ports import apart, free_port
 
 ROOT: Final = Path(__file__).parent.parent
 PEERS: Final = ROOT / ".cache" / "peers"
@@ -137,12 +137,12 @@ class Memory:
 @contextmanager
 def running(kind: Kind, say: Callable[[str], None]) -> Iterator[Server]:
     """Starts a server on a free port and waits until it answers; after the block none of its processes is left."""
-    mark, port = uuid.uuid4().hex, _free_port()
+    mark, port = uuid.uuid4().hex, free_port()
     server = Server(kind, port, mark)
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         log = PEERS / "logs" / f"{kind.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, **_apart(), _MARK: mark}
+        environment = {**os.environ, **apart(), _MARK: mark}
         with log.open("ab") as sink:
             leader = subprocess.Popen(
                 kind.command(port, Path(folder)),
@@ -195,20 +195,6 @@ def _resident_bytes(processes: list[psutil.Process]) -> int:
         with suppress(OSError):
             pages += int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _apart() -> dict[str, str]:
-    """Keeps Ray's HAProxy off the ports of any other on this machine."""
-    names = ("STATS_PORT", "METRICS_PORT")
-    ports = {f"RAY_SERVE_HAPROXY_{name}": str(_free_port()) for name in names}
-    return {**ports, "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port())}
 
 
 # ---- the three ------------------------------------------------------------------------------------------------------

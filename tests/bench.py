@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.photographs import jpeg, photograph
 from pipeline.config import Limits
 from pipeline.errors import ImageError
 from pipeline.loader import Loader
 from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Rejection, Transform
 from pipeline.slots import Claim, Slots
 from pipeline.task import Request, Task
-from tests.photographs import jpeg, photograph
 from tests.waiting import PATIENCE_S, until
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from tests.photographs import jpeg, photograph
+from benchmarks.photographs import jpeg, photograph
 from tests.waiting import PATIENCE_S
 
 LABELS = {

@@ -1,13 +1,10 @@
 """A Darkroom service of a test's own: started by the launcher as `make serve` does it, ended by Ctrl-C."""
 
-import contextlib
 import copy
 import http.client
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -19,12 +16,18 @@ import httpx
 import psutil
 import yaml
 
+from benchmarks.ports import apart, free_port
 from deployments.launcher import dashboard_port
 from deployments.machine import run_of
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
 START_TIMEOUT_S = 180.0
+
+AS_LAUNCHED = {
+    "RAY_AUTH_MODE": "token",  # as the launcher sets it: `serve deploy` from outside needs it too
+    "SPT_NOENV": "1",  # likewise: Ray's process titles would hide the environment
+}
 
 Document = dict[str, Any]
 
@@ -33,15 +36,6 @@ def shipped_config() -> Document:
     """serve_config.yaml, parsed."""
     document: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     return document
-
-
-def free_port() -> int:
-    """A TCP port that nothing listens on, of those that nobody gets from the kernel who does not ask for it."""
-    for port in random.sample(range(20_000, 30_000), 100):  # Linux gives from 32768 on, Serve's replicas from 30000
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("a hundred ports were tried, and all of them are taken")
 
 
 class Service:
@@ -156,7 +150,7 @@ def running(folder: Path, config: Document, *prefix: str, **variables: str) -> I
     config["http_options"]["port"] = free_port()
     path, output = folder / "serve_config.yaml", folder / "output.txt"
     path.write_text(yaml.safe_dump(config))
-    environment = {**os.environ, **apart(), **variables, "DARKROOM_TEST": str(path)}
+    environment = {**os.environ, **apart(), **AS_LAUNCHED, **variables, "DARKROOM_TEST": str(path)}
     with output.open("wb") as sink:
         command = [*prefix, sys.executable, "-m", "deployments.launcher", str(path)]
         launcher = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT)
@@ -208,17 +202,6 @@ def opened(service: Service, *, content_length: int) -> Iterator[http.client.HTT
         yield connection
     finally:
         connection.close()
-
-
-def apart() -> dict[str, str]:
-    """What keeps a service off the ports of any other on this machine."""
-    return {
-        "RAY_AUTH_MODE": "token",  # as the launcher sets it: `serve deploy` from outside needs it too
-        "SPT_NOENV": "1",  # likewise: Ray's process titles would hide the environment
-        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
-        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
-        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),
-    }
 
 
 def _announced(output: Path) -> bool:

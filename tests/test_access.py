@@ -9,12 +9,12 @@ import psutil
 import pytest
 import yaml
 
+from benchmarks.photographs import jpeg, photograph
 from deployments.access import KEYS_VARIABLE, Access
 from deployments.config import ServiceConfig
 from deployments.endpoint import StartError
 from deployments.launcher import launch
 from pipeline.errors import MissingKey, Unauthorized, WrongKey
-from tests.photographs import jpeg, photograph
 from tests.service import Document, Service, opened, running, shipped_config
 from tests.waiting import until
 

@@ -14,7 +14,7 @@ from pipeline.config import MAX_FAILED_STARTS
 from pipeline.errors import EngineClosed, FatalImage, SlowImage, WorkerFailure
 from pipeline.records import Transform
 from tests.bench import CAT, Bench, errors, outcomes, started
-from tests.photographs import slow_png
+from tests.files import slow_png
 from tests.test_slots import SHM
 from tests.waiting import until
 

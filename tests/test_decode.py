@@ -11,24 +11,11 @@ from PIL import Image, ImageOps
 from torchvision.models import MobileNet_V2_Weights
 from torchvision.transforms import functional as reference
 
+from benchmarks.photographs import NAMES, encoded, jpeg, original, phone_jpeg, photograph, png_file
 from pipeline.decode import decode
 from pipeline.errors import ImageError, TooManyPixels, UndecodableImage, UnsupportedFormat
 from pipeline.records import Transform
-from tests.photographs import (
-    BAD,
-    NAMES,
-    ODD_BUT_GOOD,
-    encoded,
-    jpeg,
-    original,
-    phone_jpeg,
-    photograph,
-    png,
-    png_16_bit,
-    png_file,
-    webp,
-    with_orientation,
-)
+from tests.files import BAD, ODD_BUT_GOOD, png, png_16_bit, webp, with_orientation
 
 EXACT = Transform(256, 224, "bilinear", "exact", ("JPEG", "PNG", "WEBP"))
 FAST = replace(EXACT, decode="fast")
@@ -131,7 +118,7 @@ def test_fast_never_leaves_the_image() -> None:
     transform = replace(FAST, resize_px=224)
     for width in range(1, 600, 7):
         for height in (width, 225, 311):
-            file = png_file((width, height), bytes(height * (1 + width)), colour=0)
+            file = png_file((width, height), [bytes(height * (1 + width))], colour=0)
             assert decoded(file, transform).shape == (224, 224, 3)
 
 
@@ -246,7 +233,7 @@ def test_the_pixel_limit_is_exact(file_format: str) -> None:
 @pytest.mark.parametrize("size", [(1, 400_000), (400_000, 1)], ids=str)
 def test_a_thin_image_does_not_grow_beyond_memory(size: tuple[int, int]) -> None:
     """A few hundred bytes of 1 x 400,000 pixels would be 256 x 102,400,000 once resized, 100 GB: `exact` refuses."""
-    file = png_file(size, bytes(size[1] * (1 + size[0])), colour=0)
+    file = png_file(size, [bytes(size[1] * (1 + size[0]))], colour=0)
     with pytest.raises(TooManyPixels, match=r"the limit is"):
         decoded(file)
     assert decoded(file, FAST).shape == (224, 224, 3)  # computes the crop alone

@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
+from benchmarks.photographs import NAMES, jpeg, original, phone_jpeg, photograph
 from pipeline.config import Limits, PipelineConfig
 from pipeline.device import Launched
 from pipeline.engine import Engine
@@ -32,7 +33,7 @@ from pipeline.errors import (
 )
 from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE
-from tests.photographs import BAD, NAMES, ODD_BUT_GOOD, jpeg, original, phone_jpeg, photograph, png, slow_png, webp
+from tests.files import BAD, ODD_BUT_GOOD, png, slow_png, webp
 from tests.test_slots import SHM, memfds
 from tests.waiting import PATIENCE_S, until
 

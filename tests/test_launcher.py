@@ -13,10 +13,11 @@ import httpx
 import pytest
 import yaml
 
+from benchmarks.ports import apart, free_port
 from deployments.endpoint import Endpoint, StartError, read_endpoint, read_env
 from deployments.launcher import launch
 from deployments.machine import leftovers, name_run, start_ticks
-from tests.service import ROOT, START_TIMEOUT_S, apart, free_port
+from tests.service import ROOT, START_TIMEOUT_S
 from tests.waiting import until
 
 STOP_TIMEOUT_S = 30.0  # far above what a stop takes, for machines that are busy with something else

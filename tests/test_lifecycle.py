@@ -11,8 +11,9 @@ import httpx
 import psutil
 import yaml
 
-from tests.photographs import jpeg, photograph
-from tests.service import ROOT, Document, Service, free_port, marked, shipped_config
+from benchmarks.photographs import jpeg, photograph
+from benchmarks.ports import free_port
+from tests.service import ROOT, Document, Service, marked, shipped_config
 from tests.waiting import until
 
 CAT = jpeg(photograph("cat"))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.photographs import jpeg, photograph
+from benchmarks.photographs import jpeg, photograph
 from tests.service import Service, live_config, with_user_config
 from tests.waiting import until
 

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.photographs import NAMES, jpeg, photograph
 from pipeline.config import BATCHES_AHEAD, CHUNKS_PER_WORKER, Limits
 from pipeline.errors import TooManyPixels, UndecodableImage
 from pipeline.records import Prediction, Rejection
 from pipeline.slots import Claim
 from tests.bench import CAT, Bench, brightness, errors, outcomes, started
-from tests.photographs import BAD, NAMES, jpeg, photograph, slow_png
+from tests.files import BAD, slow_png
 from tests.waiting import until
 
 

@@ -8,10 +8,10 @@ import psutil
 import pytest
 from ray._common.formatters import JSONFormatter
 
+from benchmarks.photographs import jpeg, photograph
 from deployments.logs import STAGE, log_refusal, log_unforeseen, stage_of
 from pipeline import errors
 from pipeline.errors import DarkroomError, DeviceFailure, Overloaded, UndecodableImage
-from tests.photographs import jpeg, photograph
 from tests.service import Document, Service, opened
 from tests.waiting import until
 

@@ -8,11 +8,12 @@ import psutil
 import pytest
 from PIL import Image
 
+from benchmarks.photographs import encoded, jpeg, phone_jpeg, photograph
 from pipeline.config import Limits, decode_memory_bytes
 from pipeline.errors import TooMuchMemory
 from pipeline.records import Transform
 from tests.bench import EXACT, TRANSFORM, Bench, errors, started
-from tests.photographs import encoded, jpeg, phone_jpeg, photograph, png
+from tests.files import png
 
 CAT = jpeg(photograph("cat"))
 

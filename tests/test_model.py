@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from benchmarks.photographs import photograph
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model import DTYPES, Classifier, load_model
 from pipeline.records import Transform
-from tests.photographs import photograph
 from tests.test_decode import by_torchvision
 
 MODEL = "squeezenet1_1"  # the smallest that has no batch norm

@@ -9,7 +9,7 @@ import grpc
 import psutil
 import pytest
 
-from tests.photographs import jpeg, photograph
+from benchmarks.photographs import jpeg, photograph
 from tests.service import ROOT, Service
 from tests.waiting import until
 

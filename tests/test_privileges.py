@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.photographs import jpeg, photograph
+from benchmarks.photographs import jpeg, photograph
 from tests.service import ROOT, running, shipped_config
 
 NOBODY = 65534

@@ -10,7 +10,8 @@ import httpx
 import jsonschema
 import pytest
 
-from tests.photographs import BAD, ODD_BUT_GOOD, jpeg, photograph, png, webp
+from benchmarks.photographs import jpeg, photograph
+from tests.files import BAD, ODD_BUT_GOOD, png, webp
 from tests.service import Document, Service, live_config, opened
 from tests.waiting import until
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.photographs import jpeg, photograph
+from benchmarks.photographs import jpeg, photograph
 from tests.service import Service, live_config, name_of
 from tests.waiting import PATIENCE_S, until
 

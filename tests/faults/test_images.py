@@ -6,13 +6,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from benchmarks.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
 from pipeline.records import Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE
 from tests.faults.corpus import odd_files
-from tests.photographs import ODD_BUT_GOOD, jpeg, photograph
+from tests.files import ODD_BUT_GOOD
 
 CAT = jpeg(photograph("cat"))
 FILES = tuple(ODD_BUT_GOOD.values())

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.photographs import jpeg, photograph, slow_png
+from benchmarks.photographs import jpeg, photograph
+from tests.files import slow_png
 from tests.service import Document, Service, live_config
 from tests.waiting import until
 

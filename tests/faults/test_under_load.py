@@ -20,8 +20,8 @@ import psutil
 import pytest
 import yaml
 
+from benchmarks.photographs import jpeg, photograph
 from tests.load import Load, under_load
-from tests.photographs import jpeg, photograph
 from tests.service import Document, Service, live_config, marked, name_of, running, shipped_config
 from tests.test_slots import SHM
 from tests.waiting import until

@@ -1,25 +1,17 @@
-"""Real photographs, and every kind of file that people make of them.
+"""Every kind of file that people make of photographs.
 
-The photographs come out of the installed wheels of scikit-image and scikit-learn; nothing is downloaded. All are
-upright RGB images:
+png(image), webp(image)     the picture as a file, bytes; options go to Pillow's `save`
+with_orientation(image, 6)  a file that says how to hold it, EXIF 1 to 8; upright, it is `image` again
+slow_png()                  49 megapixels in few bytes: its decoding takes so long that one can act meanwhile
 
-    photograph("cat")           the picture, PIL.Image.Image; `NAMES` lists all of them
-    jpeg(image), png(image), webp(image)
-                                the picture as a file, bytes; options go to Pillow's `save`
-    with_orientation(image, 6)  a file that says how to hold it, EXIF 1 to 8; upright, it is `image` again
-    phone_jpeg()                4000 x 3000, as a telephone makes them
-    slow_png()                  49 megapixels in few bytes: its decoding takes so long that one can act meanwhile
-
-    ODD_BUT_GOOD                files of the cat that must give a prediction: CMYK, palettes, 16 bits, animations, ...
-    BAD                         files that must be rejected, each with the class of its error
+ODD_BUT_GOOD                files of the cat that must give a prediction: CMYK, palettes, 16 bits, animations, ...
+BAD                         files that must be rejected, each with the class of its error
 """
 
 import functools
-import io
+import itertools
 import struct
-import zlib
-from importlib.metadata import distribution
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,19 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.Image import Transpose
 
+from benchmarks.photographs import RGB, encoded, jpeg, photograph, png_file
 from pipeline.errors import EmptyImage, ImageError, TooManyPixels, UndecodableImage, UnsupportedFormat
-
-_FILES = {
-    "cat": ("scikit-image", "skimage/data/chelsea.png"),
-    "espresso": ("scikit-image", "skimage/data/coffee.png"),
-    "astronaut": ("scikit-image", "skimage/data/astronaut.png"),
-    "rocket": ("scikit-image", "skimage/data/rocket.jpg"),
-    "temple": ("scikit-learn", "sklearn/datasets/images/china.jpg"),
-    "flower": ("scikit-learn", "sklearn/datasets/images/flower.jpg"),
-}
-
-NAMES = tuple(_FILES)
-"""What `photograph` knows."""
 
 _ORIENTATION_TAG = 0x0112
 _AS_STORED = {
@@ -52,30 +33,6 @@ _AS_STORED = {
     8: Transpose.ROTATE_270,
 }
 """How a camera that is held so stores an upright scene: the inverse of what a viewer does."""
-
-
-def original(name: str) -> bytes:
-    """The file as it lies in its wheel: a PNG, or a JPEG from a camera."""
-    package, path = _FILES[name]
-    return Path(str(distribution(package).locate_file(path))).read_bytes()
-
-
-@functools.cache
-def photograph(name: str) -> Image.Image:
-    """The picture, upright, RGB. Shared by all tests: do not draw on it."""
-    return Image.open(io.BytesIO(original(name))).convert("RGB")
-
-
-def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
-    """The picture as a file of that format, one of Pillow's."""
-    file = io.BytesIO()
-    image.save(file, file_format, **options)
-    return file.getvalue()
-
-
-def jpeg(image: Image.Image, **options: Any) -> bytes:
-    """The picture as a JPEG, e.g. `quality=90`, `progressive=True`."""
-    return encoded(image, "JPEG", **{"quality": 90, **options})
 
 
 def png(image: Image.Image, **options: Any) -> bytes:
@@ -98,12 +55,6 @@ def with_orientation(image: Image.Image, orientation: int, file_format: str = "J
 
 
 @functools.cache
-def phone_jpeg(name: str = "cat") -> bytes:
-    """A photograph at 4000 x 3000, as a telephone makes them."""
-    return jpeg(photograph(name).resize((4000, 3000), Image.Resampling.LANCZOS))
-
-
-@functools.cache
 def slow_png() -> bytes:
     """7000 x 7000 in 0.7 MB: decoding takes long enough to act meanwhile."""
     return png(Image.new("RGB", (7000, 7000), "teal"), compress_level=1)
@@ -111,40 +62,27 @@ def slow_png() -> bytes:
 
 # ---- files that Pillow does not write -------------------------------------------------------------------------------
 
-_GREY, _RGB = 0, 2  # colour types of PNG
+_GREY = 0  # a colour type of PNG
 
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """x, y, step in x, step in y of the seven passes of an interlaced PNG."""
 
 
-def png_file(
-    size: tuple[int, int], rows: bytes, *, depth: int = 8, colour: int = _RGB, interlaced: bool = False
-) -> bytes:
-    """A PNG made by hand: `rows` are its filtered rows, whatever its header announces."""
-    header = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlaced)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in chunks)
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-
-def _rows(pixels: NDArray[Any]) -> bytes:
+def _rows(pixels: NDArray[Any]) -> Iterator[bytes]:
     """Unfiltered rows: a zero before each."""
-    return b"".join(b"\0" + row.tobytes() for row in pixels)
+    return (b"\0" + row.tobytes() for row in pixels)
 
 
 def interlaced_png(image: Image.Image) -> bytes:
     """The picture in the seven passes of Adam7."""
     pixels = np.asarray(image)
     passes = (_rows(pixels[y::down, x::across]) for x, y, across, down in _ADAM7)
-    return png_file(image.size, b"".join(passes), interlaced=True)
+    return png_file(image.size, itertools.chain(*passes), interlaced=True)
 
 
 def png_16_bit(image: Image.Image) -> bytes:
     """The picture with 16 bits a channel, grey or RGB: 257 times the value of 8 bits, so that white stays white."""
-    colour = _GREY if image.mode == "L" else _RGB
+    colour = _GREY if image.mode == "L" else RGB
     return png_file(image.size, _rows((np.asarray(image).astype(">u2") * 257).astype(">u2")), depth=16, colour=colour)
 
 
@@ -200,8 +138,8 @@ def _bad(image: Image.Image) -> dict[str, tuple[bytes, type[ImageError]]]:
         "avif": (encoded(image, "AVIF"), UnsupportedFormat),
         **truncated,
         **headless,
-        "png without a pixel": (png_file((0, 0), b""), UndecodableImage),
-        "png bomb": (png_file((50_000, 50_000), b""), TooManyPixels),
+        "png without a pixel": (png_file((0, 0), ()), UndecodableImage),
+        "png bomb": (png_file((50_000, 50_000), ()), TooManyPixels),
     }
 
 

@@ -1,0 +1,81 @@
+"""Real photographs, as pictures and as files: what the benchmarks and the tests send.
+
+They come out of the installed wheels of scikit-image and scikit-learn; nothing is downloaded. All are upright RGB
+images:
+
+    photograph("cat")           the picture, PIL.Image.Image; `NAMES` lists all of them
+    jpeg(image), encoded(image, "PNG")
+                                the picture as a file, bytes; options go to Pillow's `save`
+    phone_jpeg()                4000 x 3000, as a telephone makes them
+    png_file(size, rows)        a PNG made by hand, whatever its header announces
+"""
+
+import functools
+import io
+import struct
+import zlib
+from collections.abc import Iterable
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, Final
+
+from PIL import Image
+
+_FILES: Final = {
+    "cat": ("scikit-image", "skimage/data/chelsea.png"),
+    "espresso": ("scikit-image", "skimage/data/coffee.png"),
+    "astronaut": ("scikit-image", "skimage/data/astronaut.png"),
+    "rocket": ("scikit-image", "skimage/data/rocket.jpg"),
+    "temple": ("scikit-learn", "sklearn/datasets/images/china.jpg"),
+    "flower": ("scikit-learn", "sklearn/datasets/images/flower.jpg"),
+}
+
+NAMES: Final = tuple(_FILES)
+"""What `photograph` knows."""
+
+RGB: Final = 2
+"""A colour type of PNG."""
+
+
+def original(name: str) -> bytes:
+    """The file as it lies in its wheel: a PNG, or a JPEG from a camera."""
+    package, path = _FILES[name]
+    return Path(str(distribution(package).locate_file(path))).read_bytes()
+
+
+@functools.cache
+def photograph(name: str) -> Image.Image:
+    """The picture, upright, RGB. Shared by all who ask: do not draw on it."""
+    return Image.open(io.BytesIO(original(name))).convert("RGB")
+
+
+def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
+    """The picture as a file of that format, one of Pillow's."""
+    file = io.BytesIO()
+    image.save(file, file_format, **options)
+    return file.getvalue()
+
+
+def jpeg(image: Image.Image, **options: Any) -> bytes:
+    """The picture as a JPEG, e.g. `quality=85`, `progressive=True`."""
+    return encoded(image, "JPEG", **{"quality": 90, **options})
+
+
+@functools.cache
+def phone_jpeg(name: str = "cat") -> bytes:
+    """A photograph at 4000 x 3000, as a telephone makes them."""
+    return jpeg(photograph(name).resize((4000, 3000), Image.Resampling.LANCZOS))
+
+
+def png_file(
+    size: tuple[int, int], rows: Iterable[bytes], *, depth: int = 8, colour: int = RGB, interlaced: bool = False
+) -> bytes:
+    """A PNG made by hand: `rows` are its filtered rows, whatever its header announces."""
+    header, deflate = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlaced), zlib.compressobj(9)
+    pixels = b"".join([*map(deflate.compress, rows), deflate.flush()])
+    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, body) for kind, body in chunks)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
