@@ -1,0 +1,64 @@
+"""What the launcher reads before it starts anything: the endpoint in the configuration, and serve.env."""
+
+from pathlib import Path
+
+import pytest
+
+from deployments.endpoint import Endpoint, StartError, read_endpoint, read_env
+from deployments.launcher import launch
+from tests.service import ROOT
+
+
+def test_env_file_holds_names_and_values(tmp_path: Path) -> None:
+    """Blank lines and comments say nothing; a value may hold an equals sign."""
+    file = tmp_path / "serve.env"
+    file.write_text("# a comment\n\nRAY_A=1\n B = x=y \n")
+    assert read_env(file) == {"RAY_A": "1", "B": "x=y"}
+
+
+def test_env_file_may_be_absent(tmp_path: Path) -> None:
+    """Without serve.env the service runs in Serve's plain mode."""
+    assert read_env(tmp_path / "serve.env") == {}
+
+
+@pytest.mark.parametrize("line", ["RAY_A", "export RAY_A=1", "=1"])
+def test_env_file_with_another_line_is_refused(tmp_path: Path, line: str) -> None:
+    """A setting that would not be set is named with its line, not passed over."""
+    file = tmp_path / "serve.env"
+    file.write_text(f"RAY_B=1\n{line}\n")
+    with pytest.raises(StartError, match="line 2"):
+        read_env(file)
+
+
+def test_endpoint_is_what_the_configuration_says(tmp_path: Path) -> None:
+    """Host, port and route prefix come from the YAML; an address for all interfaces is called through loopback."""
+    config = tmp_path / "a.yaml"
+    config.write_text("http_options: {port: 8123}\napplications: [{import_path: a:b, route_prefix: /darkroom}]\n")
+    assert read_endpoint(config) == Endpoint("0.0.0.0", 8123, "/darkroom")  # noqa: S104  compared, not bound
+    assert read_endpoint(config).url == "http://127.0.0.1:8123/darkroom"
+
+
+@pytest.mark.parametrize("text", ["", "applications: []", "applications: [", "[1]", None])
+def test_configuration_that_serve_would_refuse_is_named(tmp_path: Path, text: str | None) -> None:
+    """A file that is missing, broken or without an application ends the start with its name."""
+    config = tmp_path / "a.yaml"
+    if text is not None:
+        config.write_text(text)
+    with pytest.raises(StartError, match=r"a\.yaml"):
+        read_endpoint(config)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("decode: fast", "decoed: fast", r"pipeline\.decoed: Extra inputs are not permitted"),
+        ("top_k: 5", "top_k: 50", r"top_k: 50 is above max_top_k: 10; write"),
+        ("slots: 256", "slots: 10", r"write slots: 64 or more"),
+    ],
+)
+def test_bad_value_is_named_before_anything_starts(tmp_path: Path, old: str, new: str, says: str) -> None:
+    """The key, what is wrong with it and what to write, in one line, under args and under user_config."""
+    config = tmp_path / "serve_config.yaml"
+    config.write_text((ROOT / "serve_config.yaml").read_text().replace(old, new))
+    with pytest.raises(StartError, match=says):
+        launch(config)
