@@ -88,8 +88,8 @@ class Classifier:
                 raise
             self._expired += 1
             raise DeadlineExceeded(f"the request is not answered after {limit_s:g} s, the time that it had") from None
-        except asyncio.CancelledError as error:  # by Serve, when the client has closed its connection
-            log_gone(error, request.state.stage)
+        except asyncio.CancelledError:  # by Serve, when the client has closed its connection
+            log_gone(request.state.stage)
             raise
 
     async def _predict(self, request: Request, limit_s: float) -> Response:
@@ -177,8 +177,8 @@ class Classifier:
         detail = f"{request.method} {request.url.path}: GET /openapi.json says what is served"
         return problem(error.status_code, error.detail, detail, _request_id(request), error.headers)
 
-    async def _gone(self, _: Request, error: Exception) -> Response:
-        log_gone(error, "read")
+    async def _gone(self, _: Request, error: Exception) -> Response:  # noqa: ARG002
+        log_gone("read")
         return Response(status_code=CLIENT_GONE)
 
     async def _unforeseen(self, request: Request, error: Exception) -> Response:

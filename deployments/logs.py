@@ -80,9 +80,10 @@ def log_no_such_page(error: Exception, status: int, asked: str) -> None:
     logger.info("refused: %s: %s", asked, error, extra=_fields(error, "access", status))
 
 
-def log_gone(error: BaseException, stage: str) -> None:
+def log_gone(stage: str) -> None:
     """Logs that a client has not waited for its answer."""
-    logger.info("the client has gone", extra=_fields(error, stage, CLIENT_GONE))
+    cause = "the client has closed its connection before it was answered"
+    logger.info(cause, extra={"error": "ClientGone", "cause": cause, "stage": stage, "status": CLIENT_GONE})
 
 
 def log_unforeseen(error: Exception) -> None:
@@ -102,6 +103,6 @@ def adopt_pipeline() -> None:
     logging.getLogger("pipeline").parent = logging.getLogger("ray.serve")
 
 
-def _fields(error: BaseException, stage: str, status: int, position: int | None = None) -> dict[str, Any]:
+def _fields(error: Exception, stage: str, status: int, position: int | None = None) -> dict[str, Any]:
     fields = {"error": type(error).__name__, "cause": str(error), "stage": stage, "status": status}
     return fields if position is None else {**fields, "position": position}

@@ -94,7 +94,7 @@ class Service:
 
     def log_folder(self) -> Path:
         """Where Ray keeps the logs of the session that the service runs in."""
-        (raylet,) = [process for process in self.processes() if process.name() == "raylet"]
+        (raylet,) = [process for process in self.processes() if name_of(process) == "raylet"]
         (option,) = [part for part in raylet.cmdline() if part.startswith("--log_dir=")]
         return Path(option.partition("=")[2])
 

@@ -4,6 +4,7 @@ import json
 import logging
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from ray._common.formatters import JSONFormatter
@@ -12,6 +13,7 @@ from benchmarks.photographs import jpeg, photograph
 from deployments.logs import STAGE, log_refusal, log_unforeseen, stage_of
 from pipeline import errors
 from pipeline.errors import DarkroomError, DeviceFailure, Overloaded, UndecodableImage
+from tests.files import slow_png
 from tests.service import Document, Service, opened
 from tests.waiting import until
 
@@ -125,13 +127,24 @@ def test_what_is_not_served_is_logged(service: Service) -> None:
 
 def test_a_client_that_goes_is_logged(service: Service) -> None:
     """Here in the middle of its body."""
-    before = len(_lines(service, error="ClientDisconnect"))
+    before = len(_lines(service, error="ClientGone"))
     with opened(service, content_length=1_000_000) as connection:
         connection.send(CAT)
-    until(lambda: len(_lines(service, error="ClientDisconnect")) > before)
-    line = _lines(service, error="ClientDisconnect")[-1]
+    until(lambda: len(_lines(service, error="ClientGone")) > before)
+    line = _lines(service, error="ClientGone")[-1]
     assert (line["stage"], line["status"], line["levelname"]) == ("read", 499, "INFO")
     assert line["request_id"]
+
+
+def test_a_client_that_goes_while_it_waits_is_logged(service: Service) -> None:
+    """Its body is there, its images are not done."""
+    identity = "test-of-leaving-7d20"
+    with pytest.raises(httpx.ReadTimeout):
+        service.post_files(*[slow_png()] * 10, headers={"X-Request-ID": identity}, timeout=httpx.Timeout(60, read=0.5))
+    line = _line(service, request_id=identity)
+    assert (line["error"], line["stage"], line["status"]) == ("ClientGone", "queue", 499)
+    assert "closed its connection" in line["cause"]
+    until(lambda: service.info()["in_work"] == 0)
 
 
 def test_what_the_pipeline_logs_is_in_the_replicas_log(service: Service) -> None:
