@@ -21,7 +21,7 @@ from pipeline.slots import Claim, Slots
 from pipeline.worker import WorkerReady
 from pipeline.worker_process import Chunk, WorkerProcess
 
-logger = logging.getLogger(__name__)
+logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "decode"})
 
 _WATCH_PERIOD_MS: Final = 250
 _CLOSE_GRACE_S: Final = 2.0

@@ -16,7 +16,7 @@ from pipeline.pace import DevicePace
 from pipeline.records import HostBatch
 from pipeline.task import Task
 
-logger = logging.getLogger(__name__)
+logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "device"})
 
 
 @dataclass(frozen=True, slots=True)

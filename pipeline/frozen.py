@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.model import Classifier
 
-logger = logging.getLogger(__name__)
+logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
 _TRACED: Final = 2
 _CHECKED: Final = (1, 3)

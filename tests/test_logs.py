@@ -154,7 +154,7 @@ def test_what_the_pipeline_logs_is_in_the_replicas_log(service: Service) -> None
         if _is_decoder(process):
             process.kill()
     line = until(lambda: [line for line in service.log_lines() if "decoder process" in line["message"]])[-1]
-    assert (line["levelname"], line["filename"]) == ("WARNING", "crew.py")
+    assert (line["levelname"], line["filename"], line["stage"]) == ("WARNING", "crew.py", "decode")
     assert service.post(CAT).status_code == 200
 
 
