@@ -59,18 +59,19 @@ class Classifier:
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """The routes; asked for by Serve after the constructor."""
+        handlers: Mapping[Any, Any] = {  # for each class of error what takes it
+            DarkroomError: self._refuse,
+            HTTPException: self._no_such_page,
+            ClientDisconnect: self._gone,
+            Exception: self._unforeseen,
+        }
         return Starlette(
             routes=[
                 Route("/predict", self.predict, methods=["POST"]),
                 Route("/info", self.info),
                 Route("/openapi.json", self.openapi),
             ],
-            exception_handlers={
-                DarkroomError: self._refuse,
-                HTTPException: self._no_such_page,
-                ClientDisconnect: self._gone,
-                Exception: self._unforeseen,
-            },
+            exception_handlers=handlers,
             middleware=[Middleware(Lingering), *cors(self._config.cors_origins)],
         )
 
@@ -81,11 +82,9 @@ class Classifier:
         self._access.check(request.headers.get("authorization"))
         limit_s, request.state.stage = timeout_s(request, self._live), "read"
         try:
-            async with asyncio.timeout(limit_s) as deadline:
+            async with asyncio.timeout(limit_s):
                 return await self._predict(request, limit_s)
         except TimeoutError:
-            if not deadline.expired():
-                raise
             self._expired += 1
             raise DeadlineExceeded(f"the request is not answered after {limit_s:g} s, the time that it had") from None
         except asyncio.CancelledError:  # by Serve, when the client has closed its connection
@@ -164,20 +163,16 @@ class Classifier:
         """GET /openapi.json; without a key, as it is the same everywhere."""
         return document(yaml.safe_load(_OPENAPI.read_text("utf-8")))
 
-    async def _refuse(self, request: Request, error: Exception) -> Response:
-        if not isinstance(error, DarkroomError):  # Starlette's signature is wider than what it is given
-            raise error
+    async def _refuse(self, request: Request, error: DarkroomError) -> Response:
         log_refusal(error)
         return refusal(error, _request_id(request))
 
-    async def _no_such_page(self, request: Request, error: Exception) -> Response:
-        if not isinstance(error, HTTPException):
-            raise error
+    async def _no_such_page(self, request: Request, error: HTTPException) -> Response:
         log_no_such_page(error, error.status_code, f"{request.method} {request.url.path}")
         detail = f"{request.method} {request.url.path}: GET /openapi.json says what is served"
         return problem(error.status_code, error.detail, detail, _request_id(request), error.headers)
 
-    async def _gone(self, _: Request, error: Exception) -> Response:  # noqa: ARG002
+    async def _gone(self, _request: Request, _error: ClientDisconnect) -> Response:
         log_gone("read")
         return Response(status_code=CLIENT_GONE)
 

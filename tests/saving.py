@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from coverage import Coverage, CoveragePlugin
+from coverage.collector import Collector
 from coverage.plugin_support import Plugins
 
 PERIOD_S = 1.0
@@ -13,6 +14,8 @@ PERIOD_S = 1.0
 def coverage_init(plugins: Plugins, _options: Any) -> None:
     """Called by coverage in each process that it measures."""
     plugins.add_noop(CoveragePlugin())
+    # Saving clears what has been collected, and with it what other threads have run since it was read: never do it.
+    Collector._clear_data = _nothing  # type: ignore[assignment]
     threading.Thread(target=_save_again_and_again, name="coverage-saving", daemon=True).start()
 
 
@@ -21,3 +24,7 @@ def _save_again_and_again() -> None:
         time.sleep(PERIOD_S)
         if coverage := Coverage.current():
             coverage.save()
+
+
+def _nothing(_: Collector) -> None:
+    pass

@@ -65,7 +65,7 @@ def test_a_census_finds_and_measures_every_process(tmp_path: Any) -> None:
     (bare,) = [reading for reading in census.values() if reading.role == FORKSERVER]
     assert held.at_s == 7.0
     assert 0 <= held.age_s < 600
-    assert held.threads == 2
+    assert held.threads >= 2
     assert held.fds >= 40 > bare.fds
     assert 64 * MIB > held.shared_bytes >= 32 * MIB > bare.shared_bytes
     assert 64 * MIB <= held.private_bytes - bare.private_bytes < 96 * MIB

@@ -14,6 +14,8 @@ import pytest
 import yaml
 
 from benchmarks.ports import apart, free_port
+from deployments import launcher
+from deployments.endpoint import Endpoint, StartError
 from deployments.machine import leftovers, name_run, start_ticks
 from tests.service import ROOT, START_TIMEOUT_S
 from tests.waiting import until
@@ -190,6 +192,26 @@ def test_process_that_outlives_its_run_is_killed(tiny: TinyService) -> None:
         assert launched.process.wait(STOP_TIMEOUT_S) == 128 + signal.SIGKILL
         assert leftovers(launched.run) == []
         assert "did not end by itself" in launched.output
+
+
+class _NeverStopped(launcher.StopRequests):
+    """Leaves the signals of this process alone."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+def test_a_service_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its `serve run` goes on and on, and nothing has failed that Serve would know of."""
+    monkeypatch.setattr(launcher, "READY_TIMEOUT_S", 1.0)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
+        try:
+            with pytest.raises(StartError, match="/info does not answer after 1 s"):
+                launcher.wait_until_ready(
+                    server, Endpoint("127.0.0.1", free_port(), "/"), {"DARKROOM_RUN": "none-0"}, _NeverStopped()
+                )
+        finally:
+            server.kill()
 
 
 def test_application_that_fails_ends_the_launcher(tiny: TinyService) -> None:

@@ -1,0 +1,61 @@
+"""The replica's class without Serve around it: what a running service cannot be made to do from outside."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from benchmarks.photographs import jpeg, photograph
+from deployments.classifier import Classifier
+from deployments.config import ServiceConfig
+from tests.conftest import PIPELINE
+
+
+class _Unserved(Classifier):
+    """Python drops it: only Serve could await what the class does then."""
+
+    def __del__(self) -> None:  # type: ignore[override]
+        self._engine.close()
+
+
+@pytest.fixture(scope="module")
+def classifier() -> Iterator[Classifier]:
+    """One that has started and has not been given a `user_config` yet."""
+    classifier = _Unserved.__new__(_Unserved)
+    asyncio.run(classifier.__init__(ServiceConfig(pipeline=PIPELINE)))  # type: ignore[misc]  # Serve awaits it too
+    yield classifier
+    classifier._engine.close()
+
+
+def test_a_start_with_a_bad_user_config_fails(classifier: Classifier) -> None:
+    """There is no old one to keep, and the message says what to write."""
+    with pytest.raises(ValueError, match=r"user_config: .*topk: Extra inputs are not permitted"):
+        asyncio.run(classifier.reconfigure({"topk": 5}, None))
+
+
+def test_what_nobody_has_foreseen_is_answered_and_logged(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the id by which the log has the reason, and without the reason itself: it may show more than it should."""
+
+    async def broken(_: Request, __: float) -> Response:
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(classifier, "_predict", broken)
+    with caplog.at_level(logging.ERROR, "ray.serve"):
+        response = asyncio.run(_posted(classifier, {"Content-Type": "image/jpeg", "X-Request-ID": "an-id"}))
+    problem = response.json()
+    assert (response.status_code, problem["status"], problem["request_id"]) == (500, 500, "an-id")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "by nothing" not in response.text
+    assert "ZeroDivisionError: by nothing" in caplog.text
+
+
+async def _posted(classifier: Classifier, headers: dict[str, str]) -> httpx.Response:
+    transport = httpx.ASGITransport(classifier.__serve_build_asgi_app__(), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        return await client.post("/predict", content=jpeg(photograph("cat")), headers=headers)
