@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 from ray import serve
@@ -26,9 +26,12 @@ from deployments.lingering import Lingering
 from deployments.logs import adopt_pipeline, log_gone, log_misconfigured, log_no_such_page, log_refusal, log_unforeseen
 from deployments.requests import read_images_request, timeout_s
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
-from pipeline.engine import Engine
 from pipeline.errors import DarkroomError, DeadlineExceeded
+from pipeline.forkserver import start_forkserver
 from pipeline.records import EncodedImage, Outcome, Rejection
+
+if TYPE_CHECKING:
+    from pipeline.engine import Engine
 
 _OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
 
@@ -54,8 +57,7 @@ class Classifier:
         self._expired = 0  # requests given up
         self._configured = False
         self._refused_user_config: str | None = None
-        self._engine = Engine(config.pipeline)
-        await asyncio.to_thread(self._engine.start)
+        self._engine = await asyncio.to_thread(_started_engine, config)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """The routes; asked for by Serve after the constructor."""
@@ -215,6 +217,16 @@ class Classifier:
         """Ends the workers; called by Serve after the last request."""
         if hasattr(self, "_engine"):
             await asyncio.to_thread(self._engine.close)
+
+
+def _started_engine(config: ServiceConfig) -> "Engine":
+    """Imported here: torch takes seconds, and Serve imports this module wherever it only looks at the application."""
+    start_forkserver()  # it imports torch too, meanwhile
+    from pipeline.engine import Engine
+
+    engine = Engine(config.pipeline)
+    engine.start()
+    return engine
 
 
 def _request_id(request: Request) -> str:

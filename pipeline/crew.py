@@ -16,7 +16,8 @@ from typing import Final, Protocol
 
 from pipeline.config import CHUNKS_PER_WORKER, CLAIM_TIMEOUT_S, MAX_FAILED_STARTS, WORKER_START_TIMEOUT_S
 from pipeline.errors import ServerError, WorkerFailure
-from pipeline.records import HostBatch, Transform
+from pipeline.host_batch import HostBatch
+from pipeline.records import Transform
 from pipeline.slots import Claim, Slots
 from pipeline.worker import WorkerReady
 from pipeline.worker_process import Chunk, WorkerProcess

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from pipeline.errors import DeviceFailure
 from pipeline.frozen import Compute, frozen
+from pipeline.host_batch import HostBatch
 from pipeline.model import Classifier
-from pipeline.records import HostBatch
 
 _WARM_UP_S: Final = 0.2
 

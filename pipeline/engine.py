@@ -18,9 +18,10 @@ from pipeline.config import PROBE_AFTER_S, STUCK_AFTER_S, Limits, PipelineConfig
 from pipeline.device import open_device
 from pipeline.errors import EmptyImage, EngineClosed, ImageTooLarge, Stuck, WorkerFailure
 from pipeline.feeder import Feeder
+from pipeline.host_batch import HostBatch
 from pipeline.loader import Loader
 from pipeline.model import load_model
-from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Transform
+from pipeline.records import EncodedImage, Outcome, Prediction, Transform
 from pipeline.slots import Slots
 from pipeline.task import Request, Task
 from pipeline.worker_process import remove_orphaned_semaphores

@@ -12,8 +12,8 @@ import torch
 from pipeline.config import STUCK_AFTER_S
 from pipeline.device import Best, Device, Launched, collect
 from pipeline.errors import DeviceFailure, EngineClosed, Stuck, UnclassifiableImage
+from pipeline.host_batch import HostBatch
 from pipeline.pace import DevicePace
-from pipeline.records import HostBatch
 from pipeline.task import Task
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "device"})

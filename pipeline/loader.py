@@ -8,8 +8,9 @@ from typing import Protocol
 from pipeline.config import BATCHES_AHEAD, CHUNK_BYTES, CHUNKS_PER_WORKER, Limits
 from pipeline.crew import Crew
 from pipeline.errors import EngineClosed, FatalImage, ServerError, SlowImage
+from pipeline.host_batch import HostBatch
 from pipeline.pace import DecodePace
-from pipeline.records import HostBatch, Transform
+from pipeline.records import Transform
 from pipeline.slots import Claim, Slots
 from pipeline.task import Task
 from pipeline.turns import Turns

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import ENCODED_ROOM_BYTES
 from pipeline.errors import ImageError
-from pipeline.records import HostBatch
+from pipeline.host_batch import HostBatch
 
 KEPT_BYTES = 1 << 20
 """Memory that a slot keeps for the next encoded image; what a larger one took beyond it goes back to the system."""

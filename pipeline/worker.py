@@ -12,8 +12,9 @@ from torch.utils.data import IterableDataset
 
 from pipeline.decode import decode
 from pipeline.errors import ImageError
+from pipeline.host_batch import HostBatch
 from pipeline.memory import MemoryLimit, keep_freed_memory
-from pipeline.records import HostBatch, Transform
+from pipeline.records import Transform
 from pipeline.slots import Claim, Slots
 
 

@@ -4,29 +4,27 @@ import multiprocessing
 import os
 import select
 import signal
-import sys
 import threading
 import time
-import types
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import Pipe, forkserver
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any, Final
 
 from torch.utils.data import DataLoader
 
 from pipeline.config import CHUNKS_PER_WORKER
-from pipeline.records import HostBatch, Transform
+from pipeline.forkserver import from_forkserver
+from pipeline.host_batch import HostBatch
+from pipeline.records import Transform
 from pipeline.slots import Slots
 from pipeline.task import Task
 from pipeline.worker import DecodedChunk, Job, Jobs, WorkerReady
 
 _SEMAPHORES: Final = "darkroom"
-
-_starting = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +77,7 @@ class WorkerProcess:
         Raises:
             RuntimeError: by DataLoader, the process has died; up to 5 s later.
         """
-        with _starting, _without_main(), _named_semaphores():
-            # Preloaded, so that every worker shares one import of torch and Pillow; forked from a process without
-            # threads, CUDA or gRPC: never from Ray's.
-            forkserver.set_forkserver_preload(["pipeline.worker"])
+        with from_forkserver(), _named_semaphores():
             iterator = iter(self._loader)
         self._reader.close()  # now the worker alone reads: its death breaks the pipe
         try:
@@ -155,18 +150,3 @@ def _named_semaphores() -> Iterator[None]:
         yield
     finally:
         settings["semprefix"] = before
-
-
-@contextmanager
-def _without_main() -> Iterator[None]:
-    """Hides the main module, which multiprocessing would import again in every worker.
-
-    Under Ray that is Ray's own `default_worker.py` (57 MB and 0.45 s a worker); in a script without
-    `if __name__ == "__main__":` it is the script, which would start workers in turn.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main

@@ -12,8 +12,9 @@ from typing import Any
 from benchmarks.photographs import jpeg, photograph
 from pipeline.config import Limits
 from pipeline.errors import ImageError
+from pipeline.host_batch import HostBatch
 from pipeline.loader import Loader
-from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Rejection, Transform
+from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Transform
 from pipeline.slots import Claim, Slots
 from pipeline.task import Request, Task
 from tests.waiting import PATIENCE_S, until

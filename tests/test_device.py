@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pipeline.device import CpuDevice, CudaDevice, Device, collect, open_device
 from pipeline.errors import DeviceFailure
+from pipeline.host_batch import HostBatch
 from pipeline.model import Classifier
-from pipeline.records import HostBatch
 from pipeline.slots import Slots
 
 SIDE, CLASSES = 16, 7

@@ -31,7 +31,8 @@ from pipeline.errors import (
     TooManyPixels,
     WorkerFailure,
 )
-from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Rejection
+from pipeline.host_batch import HostBatch
+from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE
 from tests.files import BAD, ODD_BUT_GOOD, png, slow_png, webp
 from tests.test_slots import SHM, memfds

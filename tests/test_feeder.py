@@ -12,7 +12,8 @@ from torch import Tensor
 from pipeline.device import Launched
 from pipeline.errors import DeviceFailure, EngineClosed, UnclassifiableImage
 from pipeline.feeder import Feeder
-from pipeline.records import EncodedImage, HostBatch, Outcome, Prediction, Rejection
+from pipeline.host_batch import HostBatch
+from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from pipeline.task import Request
 from tests.waiting import PATIENCE_S, until
 

@@ -16,6 +16,7 @@ TOP_TO_BOTTOM = (
     "loader",
     "crew",
     "worker_process",
+    "forkserver",
     "worker",
     "feeder",
     "device",
@@ -27,6 +28,7 @@ TOP_TO_BOTTOM = (
     "pace",
     "decode",
     "slots",
+    "host_batch",
     "records",
     "errors",
     "config",
@@ -67,7 +69,19 @@ def test_the_pipeline_names_neither_ray_nor_http(module: str) -> None:
 
 def test_the_pipeline_loads_neither_ray_nor_http() -> None:
     """Nor does anything that it imports: the whole of it works where Ray is not installed."""
-    program = "import sys, pipeline.engine; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = _loaded("pipeline.engine")
+    assert "torch" in loaded
+    assert not loaded & set(FOREIGN)
+
+
+@pytest.mark.parametrize("module", ["deployments.launcher", "deployments.app"])
+def test_what_runs_no_model_loads_no_torch(module: str) -> None:
+    """It takes seconds and half a gigabyte; the launcher stays as long as the service."""
+    assert "torch" not in _loaded(module)
+
+
+def _loaded(module: str) -> set[str]:
+    """The packages that are loaded behind an import."""
+    program = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "torch" in done.stdout.split()
-    assert not set(done.stdout.split()) & set(FOREIGN)
+    return set(done.stdout.split())
