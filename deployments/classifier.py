@@ -26,6 +26,7 @@ from deployments.lingering import Lingering
 from deployments.logs import adopt_pipeline, log_gone, log_misconfigured, log_no_such_page, log_refusal, log_unforeseen
 from deployments.requests import read_images_request, timeout_s
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
+from pipeline.config import PipelineConfig
 from pipeline.errors import DarkroomError, DeadlineExceeded
 from pipeline.forkserver import start_forkserver
 from pipeline.records import EncodedImage, Outcome, Rejection
@@ -57,7 +58,7 @@ class Classifier:
         self._expired = 0  # requests given up
         self._configured = False
         self._refused_user_config: str | None = None
-        self._engine = await asyncio.to_thread(_started_engine, config)
+        self._engine = await asyncio.to_thread(self._started_engine)
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """The routes; asked for by Serve after the constructor."""
@@ -213,20 +214,22 @@ class Classifier:
         """Raises what keeps the engine from answering; Serve replaces the replica when it has done so three times."""
         self._engine.check()
 
+    def _started_engine(self) -> "Engine":
+        start_forkserver()  # it imports torch too, meanwhile
+        engine = self._engine_of(self._config.pipeline)
+        engine.start()
+        return engine
+
+    def _engine_of(self, config: PipelineConfig) -> "Engine":
+        """Imported here: torch takes seconds, and Serve imports this module where it only looks at the application."""
+        from pipeline.engine import Engine
+
+        return Engine(config)
+
     async def __del__(self) -> None:
         """Ends the workers; called by Serve after the last request."""
         if hasattr(self, "_engine"):
             await asyncio.to_thread(self._engine.close)
-
-
-def _started_engine(config: ServiceConfig) -> "Engine":
-    """Imported here: torch takes seconds, and Serve imports this module wherever it only looks at the application."""
-    start_forkserver()  # it imports torch too, meanwhile
-    from pipeline.engine import Engine
-
-    engine = Engine(config.pipeline)
-    engine.start()
-    return engine
 
 
 def _request_id(request: Request) -> str:

@@ -52,6 +52,15 @@ class Device(Protocol):
         """Starts one batch made of `batches`, in their order. Their memory is read until `collect` returns."""
 
 
+class OpenDevice(Protocol):
+    """What makes a device: `open_device` below, or a function for another kind."""
+
+    def __call__(
+        self, kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int
+    ) -> Device:
+        """The device with the model on it."""
+
+
 def collect(launched: Launched) -> Best:
     """Waits for a batch and reads its answers."""
     launched.wait()

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from pipeline.config import PROBE_AFTER_S, STUCK_AFTER_S, Limits, PipelineConfig
-from pipeline.device import open_device
+from pipeline.device import OpenDevice, open_device
 from pipeline.errors import EmptyImage, EngineClosed, ImageTooLarge, Stuck, WorkerFailure
 from pipeline.feeder import Feeder
 from pipeline.host_batch import HostBatch
@@ -33,13 +33,16 @@ class Engine:
     Args:
         config: what to serve, and how. Nothing is loaded or started before `start`.
         limits: those in force at the start; the default ones allow the largest batch of `config`.
+        opener: makes the device; for one of another kind.
 
     Raises:
         ValueError: `limits` ask for more than `config` allows.
     """
 
-    def __init__(self, config: PipelineConfig, limits: Limits | None = None) -> None:
-        self.config = config
+    def __init__(
+        self, config: PipelineConfig, limits: Limits | None = None, *, opener: OpenDevice = open_device
+    ) -> None:
+        self.config, self._opener = config, opener
         self.device = _resolved_device(config)
         self.workers, self.threads = _resolved_sizes(config, self.device)
         self._limits = limits or Limits(max_batch_size=config.largest_batch)
@@ -77,7 +80,7 @@ class Engine:
         self.labels, self.transform = loaded.labels, loaded.transform
         remove_orphaned_semaphores()
         slots = Slots(self.config.slots, self.transform.crop_px)
-        device = open_device(
+        device = self._opener(
             self.device,
             loaded.classifier,
             batch_sizes=self.config.batch_sizes,
