@@ -20,7 +20,7 @@ PEERS := .cache/peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak faults overload clean
+.PHONY: help serve deploy test slow coverage soak faults overload bench clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WE
 
 overload: $(TESTING) | $(WEIGHTS) ## Send twice what it can answer; say what becomes of latency and of the peak
 	@exec $(BIN)/python -m benchmarks.overload
+
+bench: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Say how near Darkroom and its peers come to what this machine can do
+	@exec $(BIN)/python -m benchmarks.bench
 
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
 	rm -rf .venv $(PEERS) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,7 +1,6 @@
 """The servers: how each is started, told from everything else on the machine, and ended."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -9,12 +8,12 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import httpx
 import psutil
@@ -47,6 +46,7 @@ class Kind:
         command: port and a folder of its own -> what starts it.
         plays: whether a process decodes, or runs the model; both where one process does both.
         many: many images -> the body of one request, where it takes such.
+        environment: of its processes, beside that of the benchmark.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Kind:
     command: Callable[[int, Path], list[str]]
     plays: Callable[[psutil.Process, Role], bool]
     many: Callable[[list[bytes]], Form] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class Server:
@@ -142,7 +143,7 @@ def running(kind: Kind, say: Callable[[str], None]) -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         log = PEERS / "logs" / f"{kind.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, **apart(), _MARK: mark}
+        environment = {**os.environ, **apart(), **kind.environment, _MARK: mark}
         with log.open("ab") as sink:
             leader = subprocess.Popen(
                 kind.command(port, Path(folder)),
@@ -232,18 +233,41 @@ def _darkroom_plays(process: psutil.Process, role: Role) -> bool:
     return parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
 
 
-def _darkroom_command(port: int, folder: Path) -> list[str]:
-    """The shipped configuration, on another port."""
-    text = (ROOT / "serve_config.yaml").read_text()
+Document = dict[str, Any]
+
+
+def _darkroom_command(port: int, folder: Path, change: Callable[[Document], None] = lambda _: None) -> list[str]:
+    """The shipped configuration on another port, and with what `change` does to its application."""
+    document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    document["http_options"]["port"] = port
+    change(document["applications"][0])
     config = folder / "serve_config.yaml"
-    config.write_text(re.sub(r"(?m)^  port: \d+$", f"  port: {port}", text))
-    if yaml.safe_load(config.read_text())["http_options"]["port"] != port:
-        raise RuntimeError("serve_config.yaml has no line `  port: NUMBER` under http_options")
+    config.write_text(yaml.safe_dump(document))
     return [sys.executable, "-m", "deployments.launcher", str(config)]
+
+
+def darkroom(name: str, change: Callable[[Document], None]) -> Kind:
+    """Darkroom under another name, with its application's configuration changed in place."""
+    return replace(DARKROOM, name=name, command=lambda port, folder: _darkroom_command(port, folder, change))
 
 
 def _peer(name: str, *arguments: str) -> list[str]:
     return [str(PEERS / name / "bin" / "python"), str(ROOT / "benchmarks" / "peers" / f"{name}_app.py"), *arguments]
+
+
+_AS_OTHERS: Final = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+"""Ray would start its workers at nice 15, behind the clients."""
+
+_AS_PACKAGE: Final = {"PYTHONPATH": str(ROOT)}
+"""A peer's program is run by its path, and imports what the peers share."""
+
+
+def _in_our_environment(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "benchmarks" / "peers" / f"{name}_app.py"), *arguments]
+
+
+def _is_ray_replica(process: psutil.Process, role: Role) -> bool:  # noqa: ARG001  one process decodes and infers
+    return "ServeReplica" in process.name()
 
 
 LITSERVE: Final = Kind(
@@ -252,6 +276,7 @@ LITSERVE: Final = Kind(
     wrap=lambda image: _parts([image]),
     command=lambda port, _: _peer("litserve", str(port)),
     plays=_litserve_plays,
+    environment=_AS_PACKAGE,
 )
 MOSEC: Final = Kind(
     name="mosec",
@@ -259,6 +284,7 @@ MOSEC: Final = Kind(
     wrap=_as_it_is,
     command=lambda port, _: _peer("mosec", "--address", "127.0.0.1", "--port", str(port)),
     plays=_mosec_plays,
+    environment=_AS_PACKAGE,
 )
 DARKROOM: Final = Kind(
     name="Darkroom",
@@ -267,5 +293,18 @@ DARKROOM: Final = Kind(
     command=_darkroom_command,
     plays=_darkroom_plays,
     many=_parts,
+)
+RAY_SERVE: Final = Kind(
+    name="Ray Serve's batching",
+    path="/",
+    wrap=_as_it_is,
+    command=lambda port, _: _in_our_environment("ray_serve", str(port)),
+    plays=_is_ray_replica,
+    environment={**_AS_PACKAGE, **_AS_OTHERS},
+)
+LOADER_A_BATCH: Final = replace(
+    RAY_SERVE,
+    name="the same, a DataLoader a batch",
+    command=lambda port, _: _in_our_environment("ray_serve", str(port), "loader"),
 )
 KINDS: Final = (LITSERVE, MOSEC, DARKROOM)

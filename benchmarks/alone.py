@@ -1,0 +1,78 @@
+"""What needs no server: the pipeline by itself, and a plain loop, before the stand-in device."""
+
+import collections
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from io import BytesIO
+from typing import Final
+
+from PIL import Image
+
+from benchmarks.peers.variants import stand_in
+from benchmarks.standin import open_stand_in
+from pipeline.config import PipelineConfig
+from pipeline.engine import Engine
+from pipeline.records import EncodedImage, Outcome, Prediction
+
+Rate = Callable[[Sequence[bytes], float], float]
+"""Images and seconds -> images a second."""
+
+_TOGETHER: Final = 32
+_REQUESTS: Final = 8
+"""In work at a time."""
+
+
+@contextmanager
+def pipeline() -> Iterator[Rate]:
+    """Darkroom's engine in this process: no Ray, no HTTP."""
+    config = PipelineConfig(device="cpu", workers=len(os.sched_getaffinity(0)), threads=1)
+    with Engine(config, opener=open_stand_in) as engine:
+
+        def rate(images: Sequence[bytes], for_s: float) -> float:
+            turn = itertools.cycle(images)
+
+            def submitted() -> Future[list[Outcome]]:
+                (future,) = engine.submit([[EncodedImage(next(turn)) for _ in range(_TOGETHER)]])
+                return future
+
+            waiting = collections.deque(submitted() for _ in range(_REQUESTS))
+            _predictions(waiting.popleft())  # from here on there is always something to do
+            done, begun_at = 0, time.perf_counter()
+            while (taken_s := time.perf_counter() - begun_at) < for_s:
+                waiting.append(submitted())
+                done += _predictions(waiting.popleft())
+            for future in waiting:
+                future.result()
+            return done / taken_s
+
+        yield rate
+
+
+def _predictions(future: Future[list[Outcome]]) -> int:
+    outcomes = future.result()
+    if not all(isinstance(outcome, Prediction) for outcome in outcomes):
+        raise RuntimeError(f"a photograph was not predicted: {outcomes}")
+    return len(outcomes)
+
+
+@contextmanager
+def loop() -> Iterator[Rate]:
+    """One image after another by the weights' own transform, then the model, on one core: what one writes first."""
+    from torchvision.models import MobileNet_V2_Weights
+
+    transform = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
+
+    def rate(images: Sequence[bytes], for_s: float) -> float:
+        begun_at = time.perf_counter()
+        for done, data in enumerate(itertools.cycle(images), start=1):
+            transform(Image.open(BytesIO(data)).convert("RGB"))
+            stand_in(1)
+            if (taken_s := time.perf_counter() - begun_at) >= for_s:
+                return done / taken_s
+        raise RuntimeError("there is no image")
+
+    yield rate

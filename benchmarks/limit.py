@@ -1,0 +1,66 @@
+"""The limit of everything here: how many images the machine's cores can turn into pixels when they do nothing else."""
+
+import itertools
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Final, Self
+
+from pipeline.config import Limits
+from pipeline.decode import decode
+from pipeline.memory import keep_freed_memory
+from pipeline.records import Transform
+
+TRANSFORM: Final = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
+"""That of mobilenet_v2's first weights, as it is shipped."""
+
+
+class Limit:
+    """A process a core, each with Darkroom's own transform and nothing else; a context manager."""
+
+    def __init__(self) -> None:
+        context, self._pipes, self._processes = multiprocessing.get_context("spawn"), list[Connection](), []
+        for _ in range(len(os.sched_getaffinity(0))):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_transform, args=(theirs,), daemon=True)
+            process.start()
+            self._pipes.append(ours)
+            self._processes.append(process)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for pipe in self._pipes:
+            pipe.close()
+        for process in self._processes:
+            process.join()
+
+    def per_s(self, images: Sequence[bytes], *, for_s: float) -> float:
+        """Images a second on all cores together."""
+        for pipe in self._pipes:
+            pipe.send((images, for_s))
+        return float(sum(pipe.recv() for pipe in self._pipes))
+
+
+def _transform(pipe: Connection) -> None:
+    keep_freed_memory()
+    most = Limits().max_image_pixels
+    while True:
+        try:
+            images, for_s = pipe.recv()
+        except EOFError:
+            return
+        decode(memoryview(images[0]), TRANSFORM, most)
+        done, begun_at = 0, time.perf_counter()
+        for data in itertools.cycle(images):
+            decode(memoryview(data), TRANSFORM, most)
+            done += 1
+            if (taken_s := time.perf_counter() - begun_at) >= for_s:
+                break
+        pipe.send(done / taken_s)

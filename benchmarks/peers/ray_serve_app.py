@@ -1,0 +1,92 @@
+"""mobilenet_v2 behind Ray Serve alone: python ray_serve_app.py PORT [loader], in Darkroom's own environment.
+
+The shape is that of two of its documents: a deployment that takes an image and transforms it by torchvision ("Serve ML
+Models", PyTorch), and `@serve.batch` ("Dynamic Request Batching"), whose handler gets what has come in meanwhile. As
+many replicas as cores. With `loader` the handler hands each batch to a `DataLoader` of its own with two workers, which
+is what one writes who knows that from training.
+
+Two settings are not from there, and help it: Ray's processes run at nice 0, as everything else here does, and
+`max_ongoing_requests`, 5 by default, lets whole batches in.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from io import BytesIO
+from typing import Any
+
+import ray
+import torch
+from PIL import Image
+from ray import serve
+from starlette.requests import Request
+from torch.utils.data import DataLoader, Dataset
+from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
+
+from benchmarks.peers.variants import STAND_IN, stand_in
+
+WEIGHTS = MobileNet_V2_Weights.IMAGENET1K_V1
+BATCH_SIZE = 8
+TRANSFORM = WEIGHTS.transforms()
+
+
+def pixels_of(body: bytes) -> Any:
+    """An encoded image -> float32 [3, 224, 224]."""
+    return TRANSFORM(Image.open(BytesIO(body)).convert("RGB"))
+
+
+class Bodies(Dataset[Any]):
+    """The images of one batch."""
+
+    def __init__(self, bodies: Sequence[bytes]) -> None:
+        self._bodies = bodies
+
+    def __len__(self) -> int:
+        """How many."""
+        return len(self._bodies)
+
+    def __getitem__(self, index: int) -> Any:
+        """One of them, transformed."""
+        return pixels_of(self._bodies[index])
+
+
+@serve.deployment(
+    num_replicas=len(os.sched_getaffinity(0)), ray_actor_options={"num_cpus": 1}, max_ongoing_requests=4 * BATCH_SIZE
+)
+class Classifier:
+    """One image a request, the body as it is; many requests a batch."""
+
+    def __init__(self, loader: bool) -> None:
+        torch.set_num_threads(1)  # a replica a core
+        self._loader = loader
+        self._model = None if STAND_IN else mobilenet_v2(weights=WEIGHTS).eval()
+
+    async def __call__(self, request: Request) -> dict[str, str]:
+        """A request -> what becomes JSON."""
+        return {"label": await self.classify(await request.body())}
+
+    @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=0.005)
+    async def classify(self, bodies: list[bytes]) -> list[str]:
+        """Many bodies -> a label each."""
+        if self._loader:
+            (pixels,) = DataLoader(Bodies(bodies), batch_size=len(bodies), num_workers=2)
+        else:
+            pixels = torch.stack([pixels_of(body) for body in bodies])
+        if self._model is None:
+            classes = stand_in(len(pixels))
+        else:
+            with torch.inference_mode():
+                classes = self._model(pixels).argmax(dim=1).tolist()
+        return [WEIGHTS.meta["categories"][index] for index in classes]
+
+
+if __name__ == "__main__":
+    ray.init(address="local", include_dashboard=False, log_to_driver=False)
+    serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
+    serve.run(Classifier.bind("loader" in sys.argv[2:]))  # type: ignore[attr-defined]  # by the decorator
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()

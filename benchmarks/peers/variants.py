@@ -1,0 +1,35 @@
+"""What the peers are given in place of their own parts, where the environment says so; in every peer's environment.
+
+`MODEL=stand-in`: a model that sleeps, as for every server compared. `DECODE=darkroom`: Darkroom's own transform, so
+that what is compared is the way of an image around it.
+"""
+
+import os
+import time
+from typing import Any, Final
+
+from benchmarks.limit import TRANSFORM
+from pipeline.config import Limits
+from pipeline.decode import decode
+from pipeline.memory import keep_freed_memory
+
+STAND_IN: Final = os.environ.get("MODEL") == "stand-in"
+OUR_DECODE: Final = os.environ.get("DECODE") == "darkroom"
+
+BATCH_S: Final = 0.002
+IMAGE_S: Final = 0.0001
+"""What the stand-in takes for a batch, and for each of its images."""
+
+if OUR_DECODE:
+    keep_freed_memory()  # as in Darkroom's own workers
+
+
+def stand_in(images: int) -> list[int]:
+    """A class an image, after as long as the stand-in takes."""
+    time.sleep(BATCH_S + images * IMAGE_S)
+    return [0] * images
+
+
+def our_pixels(data: bytes) -> Any:
+    """An encoded image -> uint8 [224, 224, 3]."""
+    return decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)

@@ -1,0 +1,88 @@
+"""A device that computes nothing: it sleeps as long as a small GPU might need, and so shows the path before it.
+
+**A stand-in, not a measurement of any device.** 2 ms a batch and 0.1 ms an image, the same for every server compared.
+The class that it answers follows from the pixels, so that an answer to the wrong image is seen.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from ray.serve import Application
+
+from benchmarks.peers.variants import BATCH_S, IMAGE_S
+from deployments.app import sized
+from deployments.classifier import Classifier
+from deployments.config import ServiceConfig
+from pipeline.config import PipelineConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from pipeline.device import Launched
+    from pipeline.engine import Engine
+    from pipeline.host_batch import HostBatch
+    from pipeline.model import Classifier as Model
+
+
+class StandIn:
+    """As `pipeline.device.Device` wants it. Like a GPU it works on while the next batch is handed over.
+
+    Args:
+        batch_sizes: rising.
+        classes: kept of every image.
+    """
+
+    ahead = 1
+
+    def __init__(self, batch_sizes: Sequence[int], classes: int) -> None:
+        self._batch_sizes, self._classes = batch_sizes, classes
+        self._idle_at = 0.0
+
+    def page_lock(self, pixels: "Tensor") -> Callable[[], None]:  # noqa: ARG002
+        """Nothing to do."""
+        return lambda: None
+
+    def warm_up(self) -> dict[int, float]:
+        """What it will sleep."""
+        return {size: BATCH_S + size * IMAGE_S for size in self._batch_sizes}
+
+    def launch(self, batches: Sequence["HostBatch"]) -> "Launched":
+        """Reads one pixel of each image, and is done later."""
+        import torch
+
+        from pipeline.device import Launched
+
+        middles = torch.cat([batch.pixels[:, 112, 112].sum(1, dtype=torch.int64) for batch in batches])
+        images = len(middles)
+        done_at = max(time.perf_counter(), self._idle_at) + BATCH_S + images * IMAGE_S
+        self._idle_at = done_at
+        classes = (middles[:, None] + torch.arange(self._classes)) % 1000
+        scores = torch.full((images, self._classes), 1 / self._classes)
+        return Launched(images, scores, classes, wait=lambda: time.sleep(max(0.0, done_at - time.perf_counter())))
+
+
+def open_stand_in(
+    kind: str,  # noqa: ARG001
+    classifier: "Model",
+    *,
+    batch_sizes: Sequence[int],
+    side_px: int,  # noqa: ARG001
+    threads: int,  # noqa: ARG001
+) -> StandIn:
+    """As `pipeline.device.OpenDevice` wants it."""
+    return StandIn(batch_sizes, classifier.top_k)
+
+
+class StandInClassifier(Classifier):
+    """The replica, whole, but for the device."""
+
+    def _engine_of(self, config: PipelineConfig) -> "Engine":
+        from pipeline.engine import Engine
+
+        return Engine(config, opener=open_stand_in)
+
+
+def build_app(config: ServiceConfig) -> Application:
+    """What the configuration of a benchmark names instead of `deployments.app:build_app`."""
+    return sized(config, StandInClassifier)

@@ -1,0 +1,66 @@
+"""What is asked of everything that the benchmark compares: photographs of two sizes, one or many a request."""
+
+import functools
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import Image
+
+from benchmarks.photographs import NAMES, jpeg, photograph
+
+QUALITY: Final = 94
+SEED: Final = 20
+SMALL_PX: Final = (500, 375)
+PHONE_PX: Final = (4032, 3024)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One kind of load.
+
+    Args:
+        title: in the table.
+        size_px: width and height of every image.
+        variants: of each photograph.
+        together: images a request.
+        clients: that ask at a time.
+        warm_up_s: until the slowest of those compared answers as often as it is asked.
+        for_s: that are measured then.
+    """
+
+    title: str
+    size_px: tuple[int, int]
+    variants: int
+    together: int
+    clients: int
+    warm_up_s: float = 0.7
+    for_s: float = 2.0
+
+    @property
+    def images(self) -> Sequence[bytes]:
+        """JPEGs, the same in every run."""
+        return _cut_outs(self.size_px, self.variants)
+
+
+SMALL: Final = Work("500 x 375, one a request", SMALL_PX, 4, together=1, clients=64)
+SMALL_MANY: Final = Work("500 x 375, 32 a request", SMALL_PX, 4, together=32, clients=8)
+PHONE: Final = Work("4032 x 3024, one a request", PHONE_PX, 1, together=1, clients=16, warm_up_s=2.0, for_s=4.0)
+
+
+@functools.cache
+def _cut_outs(size_px: tuple[int, int], variants: int) -> tuple[bytes, ...]:
+    """Of every photograph some parts of it, chosen by chance with a fixed seed and brought to that size."""
+    draw = random.Random(SEED)
+    return tuple(_cut_out(photograph(name), size_px, draw) for _ in range(variants) for name in NAMES)
+
+
+def _cut_out(image: Image.Image, size_px: tuple[int, int], draw: random.Random) -> bytes:
+    across, down = size_px
+    share = draw.uniform(0.7, 1.0)
+    width = share * min(image.width, image.height * across / down)
+    height = width * down / across
+    left, upper = draw.uniform(0, image.width - width), draw.uniform(0, image.height - height)
+    box = (left, upper, left + width, upper + height)
+    return jpeg(image.resize(size_px, Image.Resampling.LANCZOS, box=box), quality=QUALITY)

@@ -1,0 +1,195 @@
+"""What `make bench` counts with: clients that keep their connections, shares of a limit that drifts, the stand-in."""
+
+import asyncio
+import io
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from benchmarks import alone, bars, bench
+from benchmarks.bench import Contestant
+from benchmarks.clients import Form, Target
+from benchmarks.closed import closed_loop
+from benchmarks.limit import TRANSFORM, Limit
+from benchmarks.photographs import NAMES, jpeg, photograph
+from benchmarks.standin import StandIn, open_stand_in
+from benchmarks.work import PHONE, SMALL, SMALL_MANY, Work
+from pipeline.config import Limits, PipelineConfig
+from pipeline.decode import decode
+from pipeline.engine import Engine
+from pipeline.records import Prediction
+
+FORM = Form("text/plain", b"ping")
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+
+
+@contextmanager
+def _server(answer: Callable[[int], bytes | None]) -> Iterator[tuple[Target, list[int]]]:
+    """Answers the n-th request of all with `answer(n)`, or hangs up; yields where, and what each connection sent."""
+    loop, sent, count = asyncio.new_event_loop(), list[int](), 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        sent.append(0)
+        number = len(sent) - 1
+        try:
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                assert await reader.readexactly(len(FORM.body)) == FORM.body
+                sent[number] += 1
+                count += 1
+                if (said := answer(count)) is None:
+                    break
+                for byte in (said[:20], said[20:]):  # a head may come in pieces
+                    writer.write(byte)
+                    await writer.drain()
+        except asyncio.IncompleteReadError:
+            pass
+        writer.close()
+
+    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    host, port = server.sockets[0].getsockname()
+    try:
+        yield Target(host, port, "/", lambda image: Form("text/plain", image)), sent
+    finally:
+        loop.call_soon_threadsafe(server.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+
+
+# ---- clients --------------------------------------------------------------------------------------------------------
+
+
+def test_clients_keep_their_connections() -> None:
+    """One each; every answer within the time is counted, and none that came before it."""
+    with _server(lambda _: OK) as (target, sent):
+        load = closed_loop(target, [FORM], clients=3, warm_up_s=0.2, for_s=0.3)
+    assert len(sent) == 3
+    assert 0 < load.good == len(load.took_s) < sum(sent)
+    assert load.per_s == load.good / 0.3
+    assert not load.statuses
+
+
+def test_what_is_no_prediction_is_counted_by_its_status() -> None:
+    with _server(lambda number: OK if number % 2 else BUSY) as (target, _):
+        load = closed_loop(target, [FORM], clients=2, warm_up_s=0.0, for_s=0.3)
+    assert {*load.statuses} == {"503"}
+    assert abs(load.good - load.statuses["503"]) <= 3
+
+
+def test_a_connection_that_breaks_is_counted_and_ends_its_client() -> None:
+    with _server(lambda number: OK if number < 4 else None) as (target, _):
+        load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.3)
+    assert load.good == 3
+    assert sum(load.statuses.values()) == 1
+
+
+# ---- the work -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("work", [SMALL, SMALL_MANY, PHONE], ids=lambda work: work.title)
+def test_images_are_as_large_as_they_are_called(work: Work) -> None:
+    assert len(work.images) == len({*work.images}) == work.variants * len(NAMES)
+    assert {Image.open(io.BytesIO(data)).size for data in work.images} == {work.size_px}
+
+
+def test_photographs_weigh_what_they_do_in_life() -> None:
+    """Where a benchmark's images have hardly any bytes, there is nothing to read and nothing to decode."""
+    for work, kilobytes in ((SMALL, 60), (PHONE, 1300)):
+        assert sum(map(len, work.images)) / len(work.images) / 1000 == pytest.approx(kilobytes, rel=0.25)
+
+
+# ---- the stand-in ---------------------------------------------------------------------------------------------------
+
+
+def test_the_stand_in_answers_to_the_image() -> None:
+    """Its class is the sum of the middle pixel: an answer to another image would be seen."""
+    images = [jpeg(photograph(name)) for name in NAMES] * 5
+    expected = [int(decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)[112, 112].sum()) for data in images]
+    with Engine(PipelineConfig(device="cpu", workers=2, threads=1), opener=open_stand_in) as engine:
+        outcomes = engine.infer(images)
+    found = [outcome.indices[0] for outcome in outcomes if isinstance(outcome, Prediction)]
+    assert found == [value % 1000 for value in expected]
+    assert len({*found}) > 3
+
+
+def test_the_stand_in_sleeps_by_batch_and_image() -> None:
+    assert StandIn((1, 32), 5).warm_up() == pytest.approx({1: 0.0021, 32: 0.0052})
+
+
+@pytest.mark.parametrize("context", [alone.pipeline, alone.loop], ids=lambda context: context.__name__)
+def test_what_runs_alone_has_a_rate(context: Callable[[], AbstractContextManager[alone.Rate]]) -> None:
+    with context() as rate:
+        assert rate([jpeg(photograph("cat"))], 0.2) > 0
+
+
+# ---- shares of the limit --------------------------------------------------------------------------------------------
+
+
+class _Drifting:
+    """A limit that says what it is told to."""
+
+    def __init__(self, *rates: float) -> None:
+        self._rates = iter(rates)
+
+    def per_s(self, images: Sequence[bytes], *, for_s: float) -> float:
+        assert images
+        assert for_s > 0
+        return next(self._rates)
+
+
+@contextmanager
+def _steady() -> Iterator[bench.Ask]:
+    yield lambda _work: {"per_s": 50.0}
+
+
+def _record(limit: _Drifting, rounds: int) -> bench.Facts:
+    (record,) = bench.measured(Contestant("x", [SMALL], _steady), limit, rounds)
+    return record
+
+
+def test_a_share_is_of_the_limits_around_it() -> None:
+    record = _record(_Drifting(100, 104, 104, 96, 100), rounds=4)
+    assert (record["what"], record["load"], record["per_s"], len(record["runs"])) == ("x", SMALL.title, 50.0, 4)
+    assert (record["least_of_limit"], record["most_of_limit"]) == pytest.approx((50 / 104, 50 / 98))
+    assert record["of_limit"] == pytest.approx((50 / 102 + 50 / 100) / 2)
+
+
+def test_a_run_whose_limits_differ_is_made_again() -> None:
+    """Twice: then it counts, whatever the machine does."""
+    assert _record(_Drifting(100, 50, 50), rounds=1)["of_limit"] == 1.0
+    assert _record(_Drifting(100, 50, 100, 50), rounds=1)["of_limit"] == pytest.approx(50 / 75)
+
+
+def test_every_core_counts_in_the_limit() -> None:
+    with Limit() as limit:
+        assert limit.per_s([jpeg(photograph("cat"))], for_s=0.2) > 0
+
+
+def test_the_table_leaves_out_what_was_not_measured() -> None:
+    record = {"what": "x", "load": "y", "per_s": 50.0, "of_limit": 0.5, "least_of_limit": 0.4, "most_of_limit": 0.6}
+    assert bench.rows([record]) == [["x", "y", "50.0", "0.50 (0.40 to 0.60)", "", "", ""]]
+
+
+def test_the_picture_has_a_bar_for_every_record() -> None:
+    """Grouped by load, as long as the share says."""
+    shares = {"least_of_limit": 0.4, "most_of_limit": 0.6}
+    records = [
+        {"what": what, "load": load, "of_limit": share, **shares}
+        for what, load, share in (("a & b", "small", 0.25), ("Darkroom", "small", 0.5), ("Darkroom", "large", 1.0))
+    ]
+    root = ElementTree.fromstring(bars.svg(records))  # noqa: S314  our own
+    name = "{http://www.w3.org/2000/svg}"
+    widths = [float(bar.attrib["width"]) for bar in root.iter(f"{name}rect")]
+    assert [width / widths[-1] for width in widths] == pytest.approx([0.25, 0.5, 1.0], abs=0.001)
+    said = [text.text for text in root.iter(f"{name}text")]
+    assert said == ["small", "a & b", "0.25", "Darkroom", "0.50", "limit", "large", "Darkroom", "1.00", "limit"]
