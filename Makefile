@@ -58,7 +58,7 @@ faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WE
 overload: $(TESTING) | $(WEIGHTS) ## Send twice what it can answer; say what becomes of latency and of the peak
 	@exec $(BIN)/python -m benchmarks.overload
 
-bench: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Say how near Darkroom and its peers come to what this machine can do
+bench: $(TESTING) $(PEERS)/bentoml/.installed $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Say how near Darkroom and its peers come to what this machine can do
 	@exec $(BIN)/python -m benchmarks.bench
 
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
@@ -80,9 +80,11 @@ $(TESTING): pyproject.toml constraints.txt | $(CREATED)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
 	@touch $(RUNTIME) $@
 
+# Of what all compute with they get the versions of Darkroom, of everything else those that they ask for.
 $(PEERS)/%/.installed: benchmarks/peers/%.txt constraints.txt | $(CREATED)
 	$(BIN)/python -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install -c constraints.txt -r $<
+	sed -n '/^\(numpy\|pillow\|torch\|torchvision\)==/p' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/python -m pip install -c $(@D)/constraints.txt -r $<
 	@touch $@
 
 # Unpacked beside its destination: a rename within one file system is atomic, so a broken download never looks whole.

@@ -23,6 +23,7 @@ from benchmarks.closed import Load, closed_loop
 from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.limit import Limit
 from benchmarks.servers import (
+    BENTOML,
     LITSERVE,
     LOADER_A_BATCH,
     MOSEC,
@@ -159,6 +160,7 @@ def contestants(*, full: bool) -> list[Contestant]:
         by_itself(f"a loop, {STAND_IN}", alone.loop, *each),
         peer(LOADER_A_BATCH, LOADER_A_BATCH.name),
         peer(RAY_SERVE, RAY_SERVE.name),
+        peer(BENTOML, BENTOML.name),
         peer(LITSERVE, LITSERVE.name),
         peer(MOSEC, MOSEC.name),
         peer(LITSERVE, f"{LITSERVE.name}, our decode", **ours),
@@ -167,6 +169,7 @@ def contestants(*, full: bool) -> list[Contestant]:
         served(darkroom(f"Darkroom, {STAND_IN}", _with_stand_in), SMALL_MANY, *each),
         by_itself(f"pipeline alone, {STAND_IN}", alone.pipeline, *each),
         served(RAY_SERVE, *each),
+        served(BENTOML, *each),
         served(LITSERVE, *each),
         served(MOSEC, *each),
         served(darkroom("Darkroom", _refusing_nobody), *each),

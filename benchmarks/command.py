@@ -41,6 +41,7 @@ def circumstances(module: str, arguments: Sequence[str]) -> Facts:
         "pillow": version("pillow"),
         "litserve": _peer_version("litserve"),
         "mosec": _peer_version("mosec"),
+        "bentoml": _peer_version("bentoml"),
     }
 
 

@@ -205,9 +205,9 @@ def _as_it_is(image: bytes) -> Form:
     return Form("application/octet-stream", image)
 
 
-def _parts(images: list[bytes]) -> Form:
+def _parts(images: list[bytes], field: str = "image") -> Form:
     boundary = "b0undary-of-the-f4ults"
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n\r\n'.encode()
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="image"\r\n\r\n'.encode()
     body = b"".join(head + image + b"\r\n" for image in images) + f"--{boundary}--\r\n".encode()
     return Form(f"multipart/form-data; boundary={boundary}", body)
 
@@ -270,6 +270,10 @@ def _is_ray_replica(process: psutil.Process, role: Role) -> bool:  # noqa: ARG00
     return "ServeReplica" in process.name()
 
 
+def _is_bentoml_worker(process: psutil.Process, role: Role) -> bool:  # noqa: ARG001  one process decodes and infers
+    return "_bentoml_impl.worker" in " ".join(process.cmdline())
+
+
 LITSERVE: Final = Kind(
     name="LitServe",
     path="/predict",
@@ -285,6 +289,17 @@ MOSEC: Final = Kind(
     command=lambda port, _: _peer("mosec", "--address", "127.0.0.1", "--port", str(port)),
     plays=_mosec_plays,
     environment=_AS_PACKAGE,
+)
+BENTOML: Final = Kind(
+    name="BentoML",
+    path="/classify",
+    wrap=lambda image: _parts([image], "images"),
+    command=lambda port, _: [
+        str(PEERS / "bentoml" / "bin" / "bentoml"),
+        *("serve", "benchmarks.peers.bentoml_app:Classifier", "--host", "127.0.0.1", "--port", str(port)),
+    ],
+    plays=_is_bentoml_worker,
+    environment={**_AS_PACKAGE, "BENTOML_DO_NOT_TRACK": "True"},
 )
 DARKROOM: Final = Kind(
     name="Darkroom",
