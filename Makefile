@@ -20,7 +20,7 @@ PEERS := .cache/peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak faults overload bench clean
+.PHONY: help serve deploy test slow coverage soak faults latency bench clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -55,8 +55,8 @@ soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while fault
 faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Break LitServe, mosec and Darkroom in the same ways; say who loses what
 	@exec $(BIN)/python -m benchmarks.faults
 
-overload: $(TESTING) | $(WEIGHTS) ## Send twice what it can answer; say what becomes of latency and of the peak
-	@exec $(BIN)/python -m benchmarks.overload
+latency: $(TESTING) | $(WEIGHTS) ## Send from little to twice what it can answer; say how long answers take
+	@exec $(BIN)/python -m benchmarks.latency
 
 bench: $(TESTING) $(PEERS)/bentoml/.installed $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Say how near Darkroom and its peers come to what this machine can do
 	@exec $(BIN)/python -m benchmarks.bench

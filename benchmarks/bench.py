@@ -19,7 +19,6 @@ from typing import Any, Final, Protocol
 
 from benchmarks import alone, bars, table
 from benchmarks.alone import Rate
-from benchmarks.closed import Load, closed_loop
 from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.limit import Limit
 from benchmarks.servers import (
@@ -34,6 +33,7 @@ from benchmarks.servers import (
     darkroom,
     running,
 )
+from benchmarks.wire import Load, closed_loop
 from benchmarks.work import PHONE, SMALL, SMALL_MANY, Work
 
 LIMIT_FOR_S: Final = 1.0
@@ -94,15 +94,15 @@ def _asked(server: Server, work: Work) -> Facts:
 
 
 def _of(load: Load, work: Work) -> Facts:
-    if load.statuses:
-        say(f"    not predicted: {dict(load.statuses)}")
+    if load.others:
+        say(f"    not predicted: {dict(load.others)}")
     took_ms = [1000 * took_s for took_s in load.took_s] or [0.0]
     return {
         "per_s": load.per_s * work.together,
         "p50_ms": statistics.median(took_ms),
         "p99_ms": statistics.quantiles(took_ms, n=100)[98] if len(took_ms) > 1 else took_ms[0],
         "clients_cores": load.clients_cores,
-        "lost": dict(load.statuses),
+        "lost": dict(load.others),
     }
 
 

@@ -5,9 +5,8 @@ Every request has a connection of its own, so that none fails because a server h
 
 import asyncio
 import itertools
-import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -123,7 +122,6 @@ async def open_loop(
     rate: float,
     for_s: float,
     enough: asyncio.Event | None = None,
-    poisson: random.Random | None = None,
 ) -> list[Answer]:
     """Clients that come whether or not the earlier ones have been answered, `1 / rate` seconds apart.
 
@@ -136,27 +134,16 @@ async def open_loop(
         rate: requests a second.
         for_s: until when requests are due.
         enough: ends the load earlier.
-        poisson: they are so far apart on average alone, and know nothing of each other: what it draws.
     """
     began_at, requests = time.perf_counter(), list[asyncio.Task[Answer]]()
     async with sessions() as session:
-        for due_s, form in zip(_arrivals(rate, for_s, poisson), itertools.cycle(forms), strict=False):
-            due_at = began_at + due_s
+        for number, form in zip(range(int(rate * for_s)), itertools.cycle(forms), strict=False):
+            due_at = began_at + number / rate
             await asyncio.sleep(max(0.0, due_at - time.perf_counter()))
             if enough is not None and enough.is_set():
                 break
             requests.append(asyncio.create_task(ask(session, target, form, due_at)))
         return await asyncio.gather(*requests)
-
-
-def _arrivals(rate: float, for_s: float, poisson: random.Random | None) -> Iterator[float]:
-    if poisson is None:
-        yield from (number / rate for number in range(int(rate * for_s)))
-        return
-    at_s = poisson.expovariate(rate)
-    while at_s < for_s:
-        yield at_s
-        at_s += poisson.expovariate(rate)
 
 
 async def leave(target: Target, form: Form, *, after_s: float) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import io
+import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from xml.etree import ElementTree
@@ -10,13 +12,14 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from benchmarks import alone, bars, bench
+from benchmarks import alone, bars, bench, latency
 from benchmarks.bench import Contestant
 from benchmarks.clients import Form, Target
-from benchmarks.closed import closed_loop
 from benchmarks.limit import TRANSFORM, Limit
 from benchmarks.photographs import NAMES, jpeg, photograph
+from benchmarks.ports import free_port
 from benchmarks.standin import StandIn, open_stand_in
+from benchmarks.wire import Load, closed_loop, open_loop
 from benchmarks.work import PHONE, SMALL, SMALL_MANY, Work
 from pipeline.config import Limits, PipelineConfig
 from pipeline.decode import decode
@@ -25,11 +28,11 @@ from pipeline.records import Prediction
 
 FORM = Form("text/plain", b"ping")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong"
-BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 0.2\r\n\r\n"
 
 
 @contextmanager
-def _server(answer: Callable[[int], bytes | None]) -> Iterator[tuple[Target, list[int]]]:
+def _server(answer: Callable[[int], bytes | None], after_s: float = 0.0) -> Iterator[tuple[Target, list[int]]]:
     """Answers the n-th request of all with `answer(n)`, or hangs up; yields where, and what each connection sent."""
     loop, sent, count = asyncio.new_event_loop(), list[int](), 0
 
@@ -43,7 +46,9 @@ def _server(answer: Callable[[int], bytes | None]) -> Iterator[tuple[Target, lis
                 assert await reader.readexactly(len(FORM.body)) == FORM.body
                 sent[number] += 1
                 count += 1
-                if (said := answer(count)) is None:
+                said = answer(count)
+                await asyncio.sleep(after_s)
+                if said is None:
                     break
                 for byte in (said[:20], said[20:]):  # a head may come in pieces
                     writer.write(byte)
@@ -74,23 +79,41 @@ def test_clients_keep_their_connections() -> None:
     with _server(lambda _: OK) as (target, sent):
         load = closed_loop(target, [FORM], clients=3, warm_up_s=0.2, for_s=0.3)
     assert len(sent) == 3
-    assert 0 < load.good == len(load.took_s) < sum(sent)
-    assert load.per_s == load.good / 0.3
-    assert not load.statuses
+    assert 0 < load.sent == len(load.took_s) < sum(sent)
+    assert load.per_s == load.sent / 0.3
+    assert not load.others
 
 
-def test_what_is_no_prediction_is_counted_by_its_status() -> None:
+def test_who_is_told_to_come_again_later_does() -> None:
+    """The second of two answers refuses for a fifth of a second."""
     with _server(lambda number: OK if number % 2 else BUSY) as (target, _):
-        load = closed_loop(target, [FORM], clients=2, warm_up_s=0.0, for_s=0.3)
-    assert {*load.statuses} == {"503"}
-    assert abs(load.good - load.statuses["503"]) <= 3
+        load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.5)
+    assert (len(load.took_s), load.refused) == (3, 3)
+    assert {*load.others} == {"503"}
 
 
-def test_a_connection_that_breaks_is_counted_and_ends_its_client() -> None:
-    with _server(lambda number: OK if number < 4 else None) as (target, _):
+def test_a_connection_that_breaks_is_counted_and_opened_again() -> None:
+    with _server(lambda number: None if number == 4 else OK) as (target, sent):
         load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.3)
-    assert load.good == 3
-    assert sum(load.statuses.values()) == 1
+    assert load.others == {"closed": 1}
+    assert sent[0] == 4
+    assert len(sent) == 2
+    assert 0 <= sum(sent) - load.sent <= 1  # the last one may be answered after the end
+
+
+def test_where_nobody_listens_every_request_is_lost() -> None:
+    target = Target("127.0.0.1", free_port(), "/", lambda image: Form("text/plain", image))
+    load = open_loop(target, [FORM], rate=50, for_s=0.2, chance=random.Random(1))
+    assert load.sent == sum(load.others.values()) > 0
+    assert {*load.others} == {"ConnectionRefusedError"}
+
+
+def test_the_open_loop_waits_for_nobody() -> None:
+    """The first answer comes after all requests; then each has taken from when it was due."""
+    with _server(lambda _: OK, after_s=0.4) as (target, sent):
+        load = open_loop(target, [FORM], rate=100, for_s=0.3, chance=random.Random(2))
+    assert len(sent) == load.sent == len(load.took_s) > 10
+    assert min(load.took_s) > 0.39
 
 
 # ---- the work -------------------------------------------------------------------------------------------------------
@@ -193,3 +216,16 @@ def test_the_picture_has_a_bar_for_every_record() -> None:
     assert [width / widths[-1] for width in widths] == pytest.approx([0.25, 0.5, 1.0], abs=0.001)
     said = [text.text for text in root.iter(f"{name}text")]
     assert said == ["small", "a & b", "0.25", "Darkroom", "0.50", "limit", "large", "Darkroom", "1.00", "limit"]
+
+
+# ---- latency --------------------------------------------------------------------------------------------------------
+
+
+def test_latency_is_told_by_the_median_round() -> None:
+    """And counts are added up."""
+    rounds = [
+        [latency._of(Load(1.0, sent=4, took_s=[took_s] * 2, others=Counter({"503": 1, "closed": 1})), 4.0, 0.01)]
+        for took_s in (0.01, 0.02, 0.06)
+    ]
+    (row,) = latency.rows([[{"load": "x", **facts} for facts in records] for records in rounds])
+    assert row == ["x", "2.0", "0.50 (0.50 to 0.50)", "20", "20", "2.0", "3 of 12", "3"]

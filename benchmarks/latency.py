@@ -1,0 +1,120 @@
+"""How long answers take, and what is left of the peak, as more and more comes. `make latency` runs it.
+
+Round after round measures one client alone, the peak (clients that wait for their answers), requests that come by
+chance (Poisson) at shares of it, and the peak again: the speed of a machine drifts, and a share is of its own round.
+Server, balancer and clients share the cores.
+"""
+
+import argparse
+import itertools
+import json
+import random
+import statistics
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+from benchmarks import table
+from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks.scenarios import quantile
+from benchmarks.servers import DARKROOM, Server, running
+from benchmarks.wire import Load, closed_loop, open_loop
+from benchmarks.work import SMALL
+
+CLIENTS: Final = 8
+SHARES: Final = (0.2, 0.5, 0.8, 0.95, 2.0)
+FOR_S: Final = 5.0
+HEADER: Final = (
+    "load",
+    "predictions/s",
+    "of the peak",
+    "p50 ms",
+    "p99 ms",
+    "p99 / p50 alone",
+    "refused",
+    "otherwise lost",
+)
+
+Facts = dict[str, Any]
+
+
+def one_round(server: Server, seed: int) -> list[Facts]:
+    """A record for each load, in the table's order."""
+    forms = [server.kind.wrap(image) for image in SMALL.images]
+
+    def waiting(clients: int) -> Load:
+        return closed_loop(server.target, forms, clients=clients, warm_up_s=1.0, for_s=FOR_S)
+
+    alone, before = waiting(1), waiting(CLIENTS)
+    open_loads = [
+        open_loop(server.target, forms, rate=share * before.per_s, for_s=FOR_S, chance=random.Random(seed))
+        for share in SHARES
+    ]
+    after = waiting(CLIENTS)
+    peak_per_s, alone_s = (before.per_s + after.per_s) / 2, statistics.median(alone.took_s)
+    titles = ("one client", f"{CLIENTS} clients", *(f"{share:.0%} of the peak" for share in SHARES), "the peak again")
+    return [
+        {"load": title, **_of(load, peak_per_s, alone_s)}
+        for title, load in zip(titles, (alone, before, *open_loads, after), strict=True)
+    ]
+
+
+def _of(load: Load, peak_per_s: float, alone_s: float) -> Facts:
+    took_s = sorted(load.took_s)
+    return {
+        "sent": load.sent,
+        "good_per_s": load.per_s,
+        "of_peak": load.per_s / peak_per_s,
+        "p50_ms": 1000 * quantile(took_s, 0.5),
+        "p99_ms": 1000 * quantile(took_s, 0.99),
+        "p99_of_p50_alone": quantile(took_s, 0.99) / alone_s,
+        "refused": load.refused,
+        "lost": sum(load.others.values()) - load.refused,
+        "sent_late_ms": 1000 * load.late_s,
+        "clients_cores": load.clients_cores,
+    }
+
+
+def rows(rounds: Sequence[Sequence[Facts]]) -> list[list[str]]:
+    """The table's rows: medians over the rounds, counts added up."""
+    return [_row(runs) for runs in zip(*rounds, strict=True)]
+
+
+def _row(runs: Sequence[Facts]) -> list[str]:
+    def middle(name: str) -> float:
+        return float(statistics.median(run[name] for run in runs))
+
+    def total(name: str) -> int:
+        return int(sum(run[name] for run in runs))
+
+    shares = [run["of_peak"] for run in runs]
+    return [
+        runs[0]["load"],
+        f"{middle('good_per_s'):.1f}",
+        f"{middle('of_peak'):.2f} ({min(shares):.2f} to {max(shares):.2f})",
+        f"{middle('p50_ms'):.0f}",
+        f"{middle('p99_ms'):.0f}",
+        f"{middle('p99_of_p50_alone'):.1f}",
+        f"{total('refused')} of {total('sent')}",
+        str(total("lost")),
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args(arguments)
+    about, rounds = circumstances("benchmarks.latency", arguments), list[list[Facts]]()
+    with running(DARKROOM, say) as server:
+        for seed in range(options.rounds):
+            rounds.append(one_round(server, seed))
+            for facts in rounds[-1]:
+                say(json.dumps(facts))
+    write(RESULTS / "latency", [about, *itertools.chain(*rounds)], table.markdown(HEADER, rows(rounds)))
+    sys.stdout.write(table.text(HEADER, rows(rounds)))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
