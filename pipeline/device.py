@@ -6,6 +6,7 @@ after `collect`, which waits for an event recorded behind the batch's last kerne
 Test: `tests/test_device.py::test_nothing_is_read_before_it_has_been_copied`.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from pipeline.host_batch import HostBatch
 from pipeline.model import Classifier
 
 _WARM_UP_S: Final = 0.2
+_HOPELESS: Final = 1.25
+"""Where a batch takes so many times as long per image as a smaller one, larger ones are not tried on the CPU."""
 
 Best = tuple[list[list[float]], list[list[int]]]
 """Scores and classes of each image, best first."""
@@ -46,7 +49,10 @@ class Device(Protocol):
         """Lets the device read `pixels` (host memory) directly; returns what undoes it."""
 
     def warm_up(self) -> dict[int, float]:
-        """Runs every batch size, so that no request pays for the first time; returns the seconds of a batch of each."""
+        """Runs the batch sizes, so that no request pays for the first time; returns the seconds of a batch of each.
+
+        Those that are left out are larger than pays.
+        """
 
     def launch(self, batches: Sequence[HostBatch]) -> Launched:
         """Starts one batch made of `batches`, in their order. Their memory is read until `collect` returns."""
@@ -106,7 +112,13 @@ class CpuDevice:
         torch.set_num_threads(self._threads)
         self._compute = frozen(self._classifier, self._side_px)
         pixels = torch.zeros(self._batch_sizes[-1], self._side_px, self._side_px, 3, dtype=torch.uint8)
-        return {size: _warm_seconds(partial(self._infer, pixels[:size])) for size in self._batch_sizes}
+        seconds, best = dict[int, float](), math.inf
+        for size in self._batch_sizes:
+            seconds[size] = _warm_seconds(partial(self._infer, pixels[:size]))
+            if seconds[size] / size > _HOPELESS * best:
+                break
+            best = min(best, seconds[size] / size)
+        return seconds
 
     def launch(self, batches: Sequence[HostBatch]) -> Launched:
         """Computes."""

@@ -1,5 +1,6 @@
 """What computes: one set of rules for the CPU and for CUDA."""
 
+import math
 import os
 from contextlib import suppress
 
@@ -187,12 +188,13 @@ def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         open_device("cuda", classifier(), batch_sizes=SIZES, side_px=SIDE, threads=1)
 
 
-def test_every_size_is_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU with the number of threads that was asked for; and it says what a batch of each takes."""
     seen: list[tuple[int, int]] = []
     model = classifier()
     model.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), torch.get_num_threads())))
     monkeypatch.setattr("pipeline.device.frozen", lambda model, _: model)  # a graph would not call the hook
+    monkeypatch.setattr("pipeline.device._HOPELESS", math.inf)
     before = torch.get_num_threads()
     try:
         seconds = CpuDevice(model, SIZES, SIDE, threads=1).warm_up()
@@ -201,3 +203,23 @@ def test_every_size_is_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(seen) == {(size, 1) for size in SIZES}
     assert tuple(seconds) == SIZES
     assert all(taken > 0 for taken in seconds.values())
+
+
+@pytest.mark.parametrize(
+    ("taken_s", "tried"),
+    [((1, 2.2, 4, 7), (1, 2, 4, 8)), ((1, 2.6, 4, 7), (1, 2)), ((1, 1.5, 4, 9), (1, 2, 4))],
+    ids=["all may pay", "the second does not", "the third does not"],
+)
+def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
+    monkeypatch: pytest.MonkeyPatch, taken_s: tuple[float, ...], tried: tuple[int, ...]
+) -> None:
+    """Large batches take long to measure, and a replica that starts is waited for."""
+    times = iter(taken_s)
+    monkeypatch.setattr("pipeline.device.frozen", lambda model, _: model)
+    monkeypatch.setattr("pipeline.device._warm_seconds", lambda _: next(times))
+    before = torch.get_num_threads()
+    try:
+        seconds = CpuDevice(classifier(), (1, 2, 4, 8), SIDE, threads=before).warm_up()
+    finally:
+        torch.set_num_threads(before)
+    assert seconds == dict(zip(tried, taken_s, strict=False))
