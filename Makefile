@@ -20,7 +20,7 @@ PEERS := .cache/peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak faults latency bench clean
+.PHONY: help serve deploy test slow coverage soak faults latency scaling bench clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WE
 
 latency: $(TESTING) | $(WEIGHTS) ## Send from little to twice what it can answer; say how long answers take
 	@exec $(BIN)/python -m benchmarks.latency
+
+scaling: $(TESTING) | $(WEIGHTS) ## Say what grows with batches, workers and the size of images
+	@exec $(BIN)/python -m benchmarks.scaling
 
 bench: $(TESTING) $(PEERS)/bentoml/.installed $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Say how near Darkroom and its peers come to what this machine can do
 	@exec $(BIN)/python -m benchmarks.bench

@@ -27,9 +27,9 @@ _REQUESTS: Final = 8
 
 
 @contextmanager
-def pipeline() -> Iterator[Rate]:
-    """Darkroom's engine in this process: no Ray, no HTTP."""
-    config = PipelineConfig(device="cpu", workers=len(os.sched_getaffinity(0)), threads=1)
+def pipeline(workers: int | None = None) -> Iterator[Rate]:
+    """Darkroom's engine in this process: no Ray, no HTTP; as many workers as there are cores, or so many."""
+    config = PipelineConfig(device="cpu", workers=workers or len(os.sched_getaffinity(0)), threads=1)
     with Engine(config, opener=open_stand_in) as engine:
 
         def rate(images: Sequence[bytes], for_s: float) -> float:

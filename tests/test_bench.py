@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from xml.etree import ElementTree
 
+import psutil
 import pytest
 from PIL import Image
 
-from benchmarks import alone, bars, bench, latency
+from benchmarks import alone, bars, bench, latency, scaling
 from benchmarks.bench import Contestant
 from benchmarks.clients import Form, Target
 from benchmarks.limit import TRANSFORM, Limit
@@ -229,3 +230,21 @@ def test_latency_is_told_by_the_median_round() -> None:
     ]
     (row,) = latency.rows([[{"load": "x", **facts} for facts in records] for records in rounds])
     assert row == ["x", "2.0", "0.50 (0.50 to 0.50)", "20", "20", "2.0", "3 of 12", "3"]
+
+
+# ---- what grows -----------------------------------------------------------------------------------------------------
+
+
+def test_a_share_while_something_grows_is_of_the_limits_around_it() -> None:
+    rates = iter((7.0, 50.0, 60.0, 70.0))
+    found = scaling._share(lambda: next(rates), _Drifting(100, 100, 200, 100), [b""], rounds=3)
+    assert found == {"per_s": 60.0, "of_limit": pytest.approx(70 / 150), "ms": pytest.approx(1000 / 60)}
+
+
+def test_what_a_worker_has_of_its_own_is_found() -> None:
+    """Less than what it shares with the process that it was forked from, which has imported torch."""
+    with alone.pipeline(workers=2):
+        processes = [process for process in psutil.Process().children(recursive=True) if scaling._decodes(process)]
+        own = [scaling._own_mib(process) for process in processes]
+    assert len(own) == 2
+    assert all(1 < mib < 150 for mib in own)

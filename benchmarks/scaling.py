@@ -1,0 +1,140 @@
+"""What grows with what: batches, workers, the size of images, memory. `make scaling` runs it.
+
+Without HTTP: the model by itself, Darkroom's engine before the stand-in device, and a worker's transform. Every rate is
+beside the limit, which is measured before and after it.
+"""
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+import psutil
+import torch
+
+from benchmarks import alone, table
+from benchmarks.bench import Limited
+from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks.limit import Limit
+from benchmarks.work import SMALL, Work
+from pipeline.config import PipelineConfig
+from pipeline.frozen import frozen
+from pipeline.model import load_model
+
+BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+SIZES_PX: Final = ((365, 274), (500, 375), (1155, 866), (2000, 1500), (4032, 3024), (5774, 4330))
+"""0.1, 0.2, 1, 3, 12 and 25 megapixels."""
+
+FOR_S: Final = 2.0
+HEADER: Final = ("what", "of", "images/s", "of the limit", "ms an image", "MiB")
+
+Facts = dict[str, Any]
+
+
+def batches(rounds: int) -> Iterator[Facts]:
+    """The model alone, as the CPU runs it, on one core."""
+    torch.set_num_threads(1)
+    loaded = load_model(PipelineConfig())
+    side_px = loaded.transform.crop_px
+    compute = frozen(loaded.classifier, side_px)
+    pixels = torch.randint(256, (BATCHES[-1], side_px, side_px, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        for size in BATCHES:
+            taken_s = statistics.median(_seconds(lambda size=size: compute(pixels[:size])) for _ in range(rounds))  # type: ignore[misc]
+            yield {"what": "batch", "of": size, "per_s": size / taken_s, "ms": 1000 * taken_s / size}
+
+
+def _seconds(compute: Callable[[], object]) -> float:
+    """Of the second of two."""
+    compute()
+    begun_at = time.perf_counter()
+    compute()
+    return time.perf_counter() - begun_at
+
+
+def workers(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
+    """The engine with more and more of them, and what each has of its own in memory."""
+    for count in range(1, cores + 1):
+        with alone.pipeline(workers=count) as rate:
+            shown = _share(lambda rate=rate: rate(SMALL.images, FOR_S), limit, SMALL.images, rounds)  # type: ignore[misc]
+            own = [_own_mib(process) for process in psutil.Process().children(recursive=True) if _decodes(process)]
+            yield {"what": "workers", "of": count, **shown, "mib": statistics.mean(own)}
+
+
+def sizes(limit: Limited, rounds: int) -> Iterator[Facts]:
+    """The engine with every core, and larger and larger images."""
+    with alone.pipeline() as rate:
+        for size_px in SIZES_PX:
+            images = Work("", size_px, 1, together=1, clients=1).images
+            shown = _share(lambda images=images: rate(images, FOR_S), limit, images, rounds)  # type: ignore[misc]
+            yield {"what": "megapixels", "of": round(size_px[0] * size_px[1] / 1e6, 1), **shown}
+
+
+def _share(measure: Callable[[], float], limit: Limited, images: Sequence[bytes], rounds: int) -> Facts:
+    """Medians of a rate, and of its share of the limits around it."""
+    rates, shares = list[float](), list[float]()
+    measure()  # warms it up
+    before = limit.per_s(images, for_s=FOR_S / 2)
+    for _ in range(rounds):
+        rates.append(measure())
+        after = limit.per_s(images, for_s=FOR_S / 2)
+        shares.append(2 * rates[-1] / (before + after))
+        before = after
+    per_s = statistics.median(rates)
+    return {"per_s": per_s, "of_limit": statistics.median(shares), "ms": 1000 / per_s}
+
+
+def _decodes(process: psutil.Process) -> bool:
+    parent = process.parent()
+    return parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+
+
+def _own_mib(process: psutil.Process) -> float:
+    """Its unique set size, what would be free if it ended; but for the slots, shared whoever has read them."""
+    maps = (part for part in process.memory_maps() if not part.path.startswith("/memfd:"))
+    return float(sum(part.private_clean + part.private_dirty for part in maps)) / 2**20
+
+
+def rows(records: Sequence[Facts]) -> list[list[str]]:
+    """The table's rows."""
+
+    def cell(record: Facts, name: str, form: str) -> str:
+        return format(record[name], form) if name in record else ""
+
+    return [
+        [
+            record["what"],
+            str(record["of"]),
+            f"{record['per_s']:.1f}",
+            cell(record, "of_limit", ".2f"),
+            f"{record['ms']:.2f}",
+            cell(record, "mib", ".0f"),
+        ]
+        for record in records
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each row (3)")
+    options = parser.parse_args(arguments)
+    about, records = circumstances("benchmarks.scaling", arguments), list[Facts]()
+    with Limit() as limit:
+        for part in (
+            workers(limit, about["cores"], options.rounds),
+            sizes(limit, options.rounds),
+            batches(options.rounds),
+        ):
+            for record in part:
+                records.append(record)
+                say(str(record))
+    write(RESULTS / "scaling", [about, *records], table.markdown(HEADER, rows(records)))
+    sys.stdout.write(table.text(HEADER, rows(records)))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
