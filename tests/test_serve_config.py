@@ -124,6 +124,7 @@ def test_serve_env_names_only_what_serve_reads() -> None:
         assert any(hasattr(constants, n) for n in (name, name.removeprefix("RAY_SERVE_"))) or name in (
             "RAY_worker_niceness",
             USAGE_STATS_ENABLED_ENV_VAR,
+            "MALLOC_ARENA_MAX",  # glibc's: mallopt(3)
         ), name
 
 
