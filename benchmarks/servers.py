@@ -310,7 +310,7 @@ DARKROOM: Final = Kind(
     many=_parts,
 )
 RAY_SERVE: Final = Kind(
-    name="Ray Serve's batching",
+    name="Ray Serve, batching",
     path="/",
     wrap=_as_it_is,
     command=lambda port, _: _in_our_environment("ray_serve", str(port)),
@@ -319,7 +319,7 @@ RAY_SERVE: Final = Kind(
 )
 LOADER_A_BATCH: Final = replace(
     RAY_SERVE,
-    name="the same, a DataLoader a batch",
+    name="Ray Serve, a DataLoader a batch",
     command=lambda port, _: _in_our_environment("ray_serve", str(port), "loader"),
 )
 KINDS: Final = (LITSERVE, MOSEC, DARKROOM)

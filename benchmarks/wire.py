@@ -9,7 +9,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -153,7 +153,9 @@ class Connection(asyncio.Protocol):
     def __init__(self, target: Target) -> None:
         self._target = target
         self._transport: asyncio.Transport | None = None
-        self._received, self._length = bytearray(), 0  # of the whole answer; 0 until its head is there
+        self._received = bytearray()
+        self._headers: dict[bytes, bytes] | None = None  # of the answer, once they are there
+        self._body_at = 0
         self._reply: asyncio.Future[Reply]
 
     async def ask(self, request: bytes) -> Reply:
@@ -163,8 +165,7 @@ class Connection(asyncio.Protocol):
         timer = loop.call_later(_PATIENCE_S, self.close)
         try:
             if self._transport is None or self._transport.is_closing():
-                self._received.clear()
-                self._length = 0
+                self._forget()
                 self._transport, _ = await loop.create_connection(lambda: self, self._target.host, self._target.port)
             self._transport.write(request)
             return await self._reply
@@ -176,14 +177,21 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """A part of an answer."""
         self._received += data
-        if not self._length and (end := self._received.find(b"\r\n\r\n")) >= 0:
-            self._headers = _headers(bytes(self._received[:end]))
-            self._length = end + 4 + int(self._headers[b"content-length"])
-        if self._length and len(self._received) >= self._length:
+        if self._headers is None and (end := self._received.find(b"\r\n\r\n")) >= 0:
+            self._headers, self._body_at = _headers(bytes(self._received[:end])), end + 4
+        if self._headers is not None and self._is_whole(self._headers):
             reply = Reply(int(self._received[9:12]), float(self._headers.get(b"retry-after", 0)))
-            self._received.clear()
-            self._length = 0
+            self._forget()
             self._finish(reply)
+
+    def _is_whole(self, headers: Mapping[bytes, bytes]) -> bool:
+        if (length := headers.get(b"content-length")) is not None:
+            return len(self._received) - self._body_at >= int(length)
+        return self._received.endswith(b"\r\n0\r\n\r\n")  # in chunks: the last one is empty
+
+    def _forget(self) -> None:
+        self._received.clear()
+        self._headers = None
 
     def connection_lost(self, error: Exception | None) -> None:
         """By either side."""

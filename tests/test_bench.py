@@ -85,6 +85,15 @@ def test_clients_keep_their_connections() -> None:
     assert not load.others
 
 
+def test_answers_may_come_in_chunks() -> None:
+    """As those of Ray Serve's own proxy do."""
+    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    with _server(lambda _: head + b"4\r\npong\r\n0\r\n\r\n") as (target, sent):
+        load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.2)
+    assert len(load.took_s) == load.sent > 1
+    assert len(sent) == 1
+
+
 def test_who_is_told_to_come_again_later_does() -> None:
     """The second of two answers refuses for a fifth of a second."""
     with _server(lambda number: OK if number % 2 else BUSY) as (target, _):
