@@ -128,7 +128,7 @@ async def _multipart(request: Request, live: LiveConfig, hold: Hold) -> list[Enc
         if "fields" in error.message:
             raise MalformedRequest("every part must be a file: curl -F image=@photo.jpg (mind the @)") from None
         raise MalformedRequest(f"the multipart body cannot be read: {error.message}") from None
-    except (KeyError, UnicodeDecodeError) as error:  # no boundary; a header that is not text
+    except UnicodeError as error:  # a name that is none in the charset that the client has chosen
         raise MalformedRequest(f"the multipart body cannot be read: {error}") from None
     try:
         return [EncodedImage(await part.read()) for _, part in form.multi_items() if isinstance(part, UploadFile)]

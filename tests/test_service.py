@@ -185,6 +185,14 @@ def test_a_part_that_is_no_file_is_refused(service: Service) -> None:
     assert "mind the @" in problem["detail"]
 
 
+def test_a_name_that_is_none_in_its_charset_is_refused(service: Service) -> None:
+    """Python knows codecs that fail in ways of their own, and a client may name any of them."""
+    body = b'--x\r\nContent-Disposition: form-data; name="xn--a"; filename="a"\r\n\r\nabc\r\n--x--\r\n'
+    for charset in ("idna", "undefined"):
+        refused = service.post(body, f"multipart/form-data; boundary=x; charset={charset}")
+        assert "cannot be read" in _is_problem(refused, 400, "malformed-request")["detail"]
+
+
 def test_too_many_parts_are_refused(service: Service) -> None:
     problem = _is_problem(service.post_files(*[CAT] * 257), 413, "too-many-images")
     assert "256" in problem["detail"]
