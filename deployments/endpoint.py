@@ -1,5 +1,6 @@
 """What a start reads before anything runs: serve.env, where serve_config.yaml has the service listen, what it says."""
 
+import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,10 @@ from deployments.config import ServiceConfig, check_application, in_words
 
 class StartError(Exception):
     """Darkroom cannot start, or has failed to; the message says why."""
+
+
+HAPROXY_FILES = 10_300
+"""With the 4,096 connections that Ray lets it have it asks for 10,276: two files each, and some for itself."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,21 @@ def check_configuration(config: Path, environment: Mapping[str, str]) -> None:
                 )
             except ValueError as error:
                 raise StartError(f"{config}: {in_words(error)}") from error
+
+
+def check_open_files(environment: Mapping[str, str]) -> None:
+    """Check that HAProxy may open what it asks for; it would not start, and Serve would try again and again.
+
+    Raises:
+        StartError: it may not, and how to allow it.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and 0 <= most < HAPROXY_FILES:
+        raise StartError(
+            f"a process may have {most} files open here, and HAProxy does not start with fewer than {HAPROXY_FILES}: "
+            f"allow more (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile=65536 of a container), or set "
+            "RAY_SERVE_ENABLE_HA_PROXY=0 and RAY_SERVE_THROUGHPUT_OPTIMIZED=0"
+        )
 
 
 def needed_ports(endpoint: Endpoint, environment: Mapping[str, str]) -> list[tuple[str, int]]:

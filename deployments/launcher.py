@@ -21,7 +21,15 @@ import httpx
 import psutil
 import yaml
 
-from deployments.endpoint import Endpoint, StartError, check_configuration, needed_ports, read_endpoint, read_env
+from deployments.endpoint import (
+    Endpoint,
+    StartError,
+    check_configuration,
+    check_open_files,
+    needed_ports,
+    read_endpoint,
+    read_env,
+)
 from deployments.loopback import loopback
 from deployments.machine import leftovers, name_run, obstacles
 
@@ -86,6 +94,7 @@ def launch(config: Path) -> int:
     with tempfile.TemporaryDirectory(prefix="darkroom-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         environment = build_environment(run, Path(folder))
         check_configuration(config, environment)
+        check_open_files(environment)
         if found := obstacles(needed_ports(endpoint, environment)):
             raise StartError(f"nothing was started.\n{found}")
         return serve(config, endpoint, environment)

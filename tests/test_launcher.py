@@ -1,6 +1,8 @@
 """The launcher with real processes: what it refuses, how it starts, and that nothing stays behind."""
 
+import functools
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -169,6 +171,19 @@ def test_living_run_is_not_called_an_orphan(tiny: TinyService) -> None:
         assert launched.process.wait(STOP_TIMEOUT_S) == 1
         assert f"part of the Darkroom running as pid {os.getpid()}" in launched.output
         assert f"kill {os.getpid()}\n" in launched.output
+
+
+def test_too_few_open_files_are_named_before_anything_starts(tiny: TinyService) -> None:
+    """As a container may have them: HAProxy would crash, and its own message does not reach the user."""
+    command = [sys.executable, "-m", "deployments.launcher"]
+    few = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (1024, 1024))
+    done = subprocess.run(
+        command, cwd=tiny.folder, env=tiny.environment, preexec_fn=few, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert "may have 1024 files open here" in done.stderr
+    assert "--ulimit nofile=65536" in done.stderr
+    assert "Running config file" not in done.stderr
 
 
 def test_start_and_stop_leave_nothing_behind(tiny: TinyService) -> None:
