@@ -5,8 +5,9 @@ A quantity of a role (its fds, say) is read every ten seconds. Two things can gr
 - **within** a process: the median slope over all pairs of readings of one process. Only readings after the first third
   of the run count, and of a process that was started meanwhile only those after its first minute: until then pools and
   caches fill up.
-- **across** successors: a process that is killed starts anew, and what its parent gathers shows in its successors. The
-  median slope over all pairs of readings of two processes of one role, whose ages differ by less than ten seconds.
+- **across** successors: a worker that is killed is forked anew, and what its parent has gathered is in its successors.
+  The median slope over all pairs of readings of two workers, whose ages differ by less than ten seconds. No other role
+  inherits anything: two replicas of one age differ by what bursts have brought them, by 60 MiB in half an hour.
 
 A median over pairs (Theil, 1950; Sen, 1968) takes no notice of a burst, or of a reading in the middle of a restart.
 The slope times the length of the judged part of the run is the growth; above `TOLERANCE` it is a fault. The greater of
@@ -63,6 +64,10 @@ class Growth:
         return limit is not None and any(grown is not None and grown > limit for grown in (self.within, self.across))
 
 
+FORKED: Final = frozenset({WORKER})
+"""Roles whose processes begin with what their parent has."""
+
+
 def growths(readings: Sequence[Reading], ended_at_s: float) -> list[Growth]:
     """Of every role and quantity."""
     judged_from_s = ended_at_s / 3
@@ -72,8 +77,12 @@ def growths(readings: Sequence[Reading], ended_at_s: float) -> list[Growth]:
     for reading in late:
         by_role[reading.role].append(reading)
     quantities = ("fds", "threads", "private_bytes", "semaphores")
+
+    def across(role: str, quantity: str) -> float | None:
+        return _across(by_role[role], quantity, span_s) if role in FORKED else None
+
     return [
-        Growth(role, quantity, _within(by_role[role], quantity, span_s), _across(by_role[role], quantity, span_s))
+        Growth(role, quantity, _within(by_role[role], quantity, span_s), across(role, quantity))
         for role in sorted(by_role, key=lambda role: (role not in DARKROOM, role))
         for quantity in quantities
     ]

@@ -182,7 +182,7 @@ def _sums(censuses: Sequence[Sequence[Reading]]) -> dict[str, dict[str, float]]:
 
 def _growths(growths: Sequence[Growth]) -> Iterable[str]:
     """Darkroom's own against their tolerance; Ray's for the record."""
-    yield "Growth in the later two thirds, by the rule in `benchmarks/growth.py`; -: too little to tell."
+    yield "Growth in the later two thirds, by the rule in `benchmarks/growth.py`; -: too little to tell, or no heir."
     yield from ("", "| role | quantity | within | across successors | tolerance |", "|---|---|---:|---:|---:|")
     for growth in growths:
         unit = _COLUMNS[growth.quantity][1]

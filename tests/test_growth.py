@@ -44,6 +44,13 @@ def test_what_successors_inherit_is_growth() -> None:
     assert growth.is_fault
 
 
+def test_what_is_started_anew_inherits_nothing() -> None:
+    """A replica that a burst has met is larger than the next one at its age, or smaller: neither has grown."""
+    lives = [*life(1, 0, 300, lambda *_: 50), *life(2, 300, 600, lambda *_: 500)]
+    assert _fds(lives).across is None
+    assert not _fds(lives).is_fault
+
+
 def test_the_first_third_does_not_count() -> None:
     """There each successor inherits more than the one before it, and then no more."""
     lives = (life(n, 40 * n, 40 * n + 40, lambda _, __, n=n: 20 + 10 * min(n, 5), WORKER) for n in range(15))  # type: ignore[misc]
