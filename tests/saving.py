@@ -1,5 +1,6 @@
-"""A plug-in of coverage: every process saves its record while it runs, as Ray ends the replicas by a kill."""
+"""A plug-in of coverage: replicas save their record while they run, as Ray ends them by a kill."""
 
+import sys
 import threading
 import time
 from typing import Any
@@ -14,6 +15,8 @@ PERIOD_S = 1.0
 def coverage_init(plugins: Plugins, _options: Any) -> None:
     """Called by coverage in each process that it measures."""
     plugins.add_noop(CoveragePlugin())
+    if not any(part.endswith("default_worker.py") for part in sys.orig_argv):
+        return  # Ray's workers are killed; whoever else is measured ends in order, and saves then
     # Saving clears what has been collected, and with it what other threads have run since it was read: never do it.
     Collector._clear_data = _nothing  # type: ignore[assignment]
     threading.Thread(target=_save_again_and_again, name="coverage-saving", daemon=True).start()

@@ -54,6 +54,11 @@ def test_configuration_that_serve_would_refuse_is_named(tmp_path: Path, text: st
         ("decode: fast", "decoed: fast", r"pipeline\.decoed: Extra inputs are not permitted"),
         ("top_k: 5", "top_k: 50", r"top_k: 50 is above max_top_k: 10; write"),
         ("slots: 256", "slots: 10", r"write slots: 64 or more"),
+        (
+            "max_ongoing_requests: 512",
+            "max_ongoing_requests: 16",
+            r"max_batch_size: 32 single images never meet .*; write max_ongoing_requests: 64 under args",
+        ),
     ],
 )
 def test_bad_value_is_named_before_anything_starts(tmp_path: Path, old: str, new: str, says: str) -> None:

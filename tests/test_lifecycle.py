@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -13,7 +14,7 @@ import yaml
 
 from benchmarks.photographs import jpeg, photograph
 from benchmarks.ports import free_port
-from tests.service import ROOT, Document, Service, marked, shipped_config
+from tests.service import ROOT, Document, Service, marked, name_of, shipped_config
 from tests.waiting import until
 
 CAT = jpeg(photograph("cat"))
@@ -83,6 +84,12 @@ def _is_of_darkroom(process: psutil.Process) -> bool:
         return False
 
 
+def _nothing_is_left(mark: str) -> None:
+    with suppress(TimeoutError):
+        until(lambda: not marked(mark))
+    assert [(name_of(process), process.ppid(), process.status()) for process in marked(mark)] == []
+
+
 def test_plain_serve_run_works(tmp_path: Path) -> None:
     """Without serve.env, by Serve's Python proxy; Ctrl-C leaves nothing."""
     path, url = _plain_config(tmp_path)
@@ -95,7 +102,7 @@ def test_plain_serve_run_works(tmp_path: Path) -> None:
             assert server.poll() is None, (tmp_path / "output.txt").read_text()
             server.send_signal(signal.SIGINT)
             server.wait(timeout=60)
-            until(lambda: not marked(str(tmp_path)))
+            _nothing_is_left(str(tmp_path))
         finally:
             _end(marked(str(tmp_path)))
             server.wait(timeout=10)
