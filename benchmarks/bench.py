@@ -20,19 +20,9 @@ from typing import Any, Final, Protocol
 from benchmarks import alone, bars, table
 from benchmarks.alone import Rate
 from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks.kinds import BENTOML, LITSERVE, LOADER_A_BATCH, MOSEC, RAY_SERVE, Document, darkroom
 from benchmarks.limit import Limit
-from benchmarks.servers import (
-    BENTOML,
-    LITSERVE,
-    LOADER_A_BATCH,
-    MOSEC,
-    RAY_SERVE,
-    Document,
-    Kind,
-    Server,
-    darkroom,
-    running,
-)
+from benchmarks.servers import Kind, Server, running
 from benchmarks.wire import Load, closed_loop
 from benchmarks.work import PHONE, SMALL, SMALL_MANY, Work
 

@@ -17,7 +17,8 @@ import psutil
 
 from benchmarks import scenarios, table
 from benchmarks.command import RESULTS, circumstances, run, say, write
-from benchmarks.servers import KINDS, Kind, Server, running
+from benchmarks.kinds import KINDS
+from benchmarks.servers import Kind, Server, running
 
 QUIET_CORES: Final = 0.3
 """More than this beside the server and its clients, and the figures say little."""

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from benchmarks import table
 from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks.kinds import DARKROOM
 from benchmarks.scenarios import quantile
-from benchmarks.servers import DARKROOM, Server, running
+from benchmarks.servers import Server, running
 from benchmarks.wire import Load, closed_loop, open_loop
 from benchmarks.work import SMALL
 

@@ -1,0 +1,137 @@
+"""The kinds of server that are compared: how each is started and asked, and which of its processes does what."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import yaml
+
+from benchmarks.clients import Form
+from benchmarks.servers import PEERS, ROOT, Kind, Role
+
+
+def _as_it_is(image: bytes) -> Form:
+    return Form("application/octet-stream", image)
+
+
+def _parts(images: list[bytes], field: str = "image") -> Form:
+    boundary = "b0undary-of-the-f4ults"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="image"\r\n\r\n'.encode()
+    body = b"".join(head + image + b"\r\n" for image in images) + f"--{boundary}--\r\n".encode()
+    return Form(f"multipart/form-data; boundary={boundary}", body)
+
+
+def _is_spawned(process: psutil.Process) -> bool:
+    return "multiprocessing.spawn" in " ".join(process.cmdline())
+
+
+def _litserve_plays(process: psutil.Process, role: Role) -> bool:  # noqa: ARG001  one process decodes and infers
+    return _is_spawned(process)
+
+
+def _mosec_plays(process: psutil.Process, role: Role) -> bool:
+    if not _is_spawned(process):
+        return False
+    return process.environ().get("STAGE") == {"decoder": "preprocess", "model": "inference"}[role]
+
+
+def _darkroom_plays(process: psutil.Process, role: Role) -> bool:
+    if role == "model":
+        return "ServeReplica" in process.name()
+    parent = process.parent()
+    return parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+
+
+Document = dict[str, Any]
+
+
+def _darkroom_command(port: int, folder: Path, change: Callable[[Document], None] = lambda _: None) -> list[str]:
+    """The shipped configuration on another port, and with what `change` does to its application."""
+    document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    document["http_options"]["port"] = port
+    change(document["applications"][0])
+    config = folder / "serve_config.yaml"
+    config.write_text(yaml.safe_dump(document))
+    return [sys.executable, "-m", "deployments.launcher", str(config)]
+
+
+def darkroom(name: str, change: Callable[[Document], None]) -> Kind:
+    """Darkroom under another name, with its application's configuration changed in place."""
+    return replace(DARKROOM, name=name, command=lambda port, folder: _darkroom_command(port, folder, change))
+
+
+def _peer(name: str, *arguments: str) -> list[str]:
+    return [str(PEERS / name / "bin" / "python"), str(ROOT / "benchmarks" / "peers" / f"{name}_app.py"), *arguments]
+
+
+_AS_OTHERS: Final = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+"""Ray would start its workers at nice 15, behind the clients."""
+
+_AS_PACKAGE: Final = {"PYTHONPATH": str(ROOT)}
+"""A peer's program is run by its path, and imports what the peers share."""
+
+
+def _in_our_environment(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "benchmarks" / "peers" / f"{name}_app.py"), *arguments]
+
+
+def _is_ray_replica(process: psutil.Process, role: Role) -> bool:  # noqa: ARG001  one process decodes and infers
+    return "ServeReplica" in process.name()
+
+
+def _is_bentoml_worker(process: psutil.Process, role: Role) -> bool:  # noqa: ARG001  one process decodes and infers
+    return "_bentoml_impl.worker" in " ".join(process.cmdline())
+
+
+LITSERVE: Final = Kind(
+    name="LitServe",
+    path="/predict",
+    wrap=lambda image: _parts([image]),
+    command=lambda port, _: _peer("litserve", str(port)),
+    plays=_litserve_plays,
+    environment=_AS_PACKAGE,
+)
+MOSEC: Final = Kind(
+    name="mosec",
+    path="/inference",
+    wrap=_as_it_is,
+    command=lambda port, _: _peer("mosec", "--address", "127.0.0.1", "--port", str(port)),
+    plays=_mosec_plays,
+    environment=_AS_PACKAGE,
+)
+BENTOML: Final = Kind(
+    name="BentoML",
+    path="/classify",
+    wrap=lambda image: _parts([image], "images"),
+    command=lambda port, _: [
+        str(PEERS / "bentoml" / "bin" / "bentoml"),
+        *("serve", "benchmarks.peers.bentoml_app:Classifier", "--host", "127.0.0.1", "--port", str(port)),
+    ],
+    plays=_is_bentoml_worker,
+    environment={**_AS_PACKAGE, "BENTOML_DO_NOT_TRACK": "True"},
+)
+DARKROOM: Final = Kind(
+    name="Darkroom",
+    path="/predict",
+    wrap=_as_it_is,
+    command=_darkroom_command,
+    plays=_darkroom_plays,
+    many=_parts,
+)
+RAY_SERVE: Final = Kind(
+    name="Ray Serve, batching",
+    path="/",
+    wrap=_as_it_is,
+    command=lambda port, _: _in_our_environment("ray_serve", str(port)),
+    plays=_is_ray_replica,
+    environment={**_AS_PACKAGE, **_AS_OTHERS},
+)
+LOADER_A_BATCH: Final = replace(
+    RAY_SERVE,
+    name="Ray Serve, a DataLoader a batch",
+    command=lambda port, _: _in_our_environment("ray_serve", str(port), "loader"),
+)
+KINDS: Final = (LITSERVE, MOSEC, DARKROOM)
