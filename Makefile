@@ -20,10 +20,10 @@ PEERS := .cache/peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak faults latency scaling bench clean
+.PHONY: help serve deploy test slow coverage soak faults latency scaling bench bench-full clean
 
 help: ## List these commands
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 serve: $(RUNTIME) | $(WEIGHTS) ## Set up what is missing, then serve on this machine until Ctrl-C
 	@exec $(BIN)/python -m deployments.launcher $(CONFIG)
@@ -55,14 +55,17 @@ soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while fault
 faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Break LitServe, mosec and Darkroom in the same ways; say who loses what
 	@exec $(BIN)/python -m benchmarks.faults
 
-latency: $(TESTING) | $(WEIGHTS) ## Send from little to twice what it can answer; say how long answers take
+latency: $(TESTING) $(PEERS)/k6/.installed | $(WEIGHTS) ## Send from little to twice what it can answer; say how long answers take
 	@exec $(BIN)/python -m benchmarks.latency
 
 scaling: $(TESTING) | $(WEIGHTS) ## Say what grows with batches, workers and the size of images
 	@exec $(BIN)/python -m benchmarks.scaling
 
-bench: $(TESTING) $(PEERS)/bentoml/.installed $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Say how near Darkroom and its peers come to what this machine can do
+bench: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Say how near Darkroom and two peers come to what this machine can do
 	@exec $(BIN)/python -m benchmarks.bench
+
+bench-full: $(TESTING) $(PEERS)/bentoml/.installed $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## The same with every peer, one technique a row, and mixed sizes
+	@exec $(BIN)/python -m benchmarks.bench --full
 
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
 	rm -rf .venv $(PEERS) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,4 +1,4 @@
-"""What needs no server: the pipeline by itself, and a plain loop, before the stand-in device."""
+"""What needs no server: a plain loop and the pipeline before the stand-in device, and devices by themselves."""
 
 import collections
 import itertools
@@ -10,12 +10,17 @@ from contextlib import contextmanager
 from io import BytesIO
 from typing import Final
 
+import torch
 from PIL import Image
 
 from benchmarks.peers.variants import stand_in
-from benchmarks.standin import open_stand_in
+from benchmarks.standin import StandIn, open_stand_in
 from pipeline.config import PipelineConfig
+from pipeline.device import Device, collect, open_device
 from pipeline.engine import Engine
+from pipeline.host_batch import HostBatch
+from pipeline.model import load_model
+from pipeline.pace import DevicePace
 from pipeline.records import EncodedImage, Outcome, Prediction
 
 Rate = Callable[[Sequence[bytes], float], float]
@@ -76,3 +81,35 @@ def loop() -> Iterator[Rate]:
         raise RuntimeError("there is no image")
 
     yield rate
+
+
+@contextmanager
+def stand_in_device() -> Iterator[Rate]:
+    """What the sleeping device leaves room for."""
+    config = PipelineConfig()
+    yield _rate_of(StandIn(config.batch_sizes, config.max_top_k), side_px=224)
+
+
+@contextmanager
+def model() -> Iterator[Rate]:
+    """The model on every core, or on CUDA where it is: grey images, in batches of the size that pays."""
+    config = PipelineConfig()
+    loaded = load_model(config)
+    side_px, kind = loaded.transform.crop_px, "cuda" if torch.cuda.is_available() else "cpu"
+    cores = len(os.sched_getaffinity(0))
+    opened = open_device(kind, loaded.classifier, batch_sizes=config.batch_sizes, side_px=side_px, threads=cores)
+    yield _rate_of(opened, side_px)
+
+
+def _rate_of(device: Device, side_px: int) -> Rate:
+    batch = DevicePace(device.warm_up()).paying_batch
+    grey = [HostBatch(0, torch.full((batch, side_px, side_px, 3), 127, dtype=torch.uint8))]
+
+    def rate(_: Sequence[bytes], for_s: float) -> float:
+        batches, begun_at = 0, time.perf_counter()
+        while (taken_s := time.perf_counter() - begun_at) < for_s:
+            collect(device.launch(grey))
+            batches += 1
+        return batches * batch / taken_s
+
+    return rate

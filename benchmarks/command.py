@@ -42,6 +42,7 @@ def circumstances(module: str, arguments: Sequence[str]) -> Facts:
         "litserve": _peer_version("litserve"),
         "mosec": _peer_version("mosec"),
         "bentoml": _peer_version("bentoml"),
+        "k6": _peer_version("k6"),
     }
 
 

@@ -121,6 +121,13 @@ DARKROOM: Final = Kind(
     plays=_darkroom_plays,
     many=_parts,
 )
+
+
+def _echo(application: Document) -> None:
+    application.update(import_path="benchmarks.echo:build_app", args={}, deployments=[])
+
+
+ECHO: Final = darkroom("HTTP alone", _echo)
 RAY_SERVE: Final = Kind(
     name="Ray Serve, batching",
     path="/",

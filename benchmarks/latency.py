@@ -1,8 +1,9 @@
 """How long answers take, and what is left of the peak, as more and more comes. `make latency` runs it.
 
-Round after round measures one client alone, the peak (clients that wait for their answers), requests that come by
-chance (Poisson) at shares of it, and the peak again: the speed of a machine drifts, and a share is of its own round.
-Server, balancer and clients share the cores.
+Round after round measures one client alone, the peak (clients that wait for their answers), requests that come at
+shares of it, and the peak again: the speed of a machine drifts, and a share is of its own round. They come by chance
+(Poisson) and evenly; evenly once more by k6, by which the clients are checked. Server, balancer and clients share the
+cores.
 """
 
 import argparse
@@ -11,10 +12,10 @@ import json
 import random
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from benchmarks import table
+from benchmarks import k6, table
 from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.kinds import DARKROOM
 from benchmarks.scenarios import quantile
@@ -46,18 +47,21 @@ def one_round(server: Server, seed: int) -> list[Facts]:
     def waiting(clients: int) -> Load:
         return closed_loop(server.target, forms, clients=clients, warm_up_s=1.0, for_s=FOR_S)
 
+    def coming(rate: float) -> Iterator[tuple[str, Load]]:
+        for manner, chance in (("by chance", random.Random(seed)), ("evenly", None)):
+            yield manner, open_loop(server.target, forms, rate=rate, for_s=FOR_S, chance=chance)
+        yield "evenly, by k6", k6.open_loop(server.target, forms, rate=rate, for_s=FOR_S)
+
     alone, before = waiting(1), waiting(CLIENTS)
     open_loads = [
-        open_loop(server.target, forms, rate=share * before.per_s, for_s=FOR_S, chance=random.Random(seed))
+        (f"{share:.0%} of the peak, {manner}", load)
         for share in SHARES
+        for manner, load in coming(share * before.per_s)
     ]
     after = waiting(CLIENTS)
     peak_per_s, alone_s = (before.per_s + after.per_s) / 2, statistics.median(alone.took_s)
-    titles = ("one client", f"{CLIENTS} clients", *(f"{share:.0%} of the peak" for share in SHARES), "the peak again")
-    return [
-        {"load": title, **_of(load, peak_per_s, alone_s)}
-        for title, load in zip(titles, (alone, before, *open_loads, after), strict=True)
-    ]
+    loads = [("one client", alone), (f"{CLIENTS} clients", before), *open_loads, ("the peak again", after)]
+    return [{"load": title, **_of(load, peak_per_s, alone_s)} for title, load in loads]
 
 
 def _of(load: Load, peak_per_s: float, alone_s: float) -> Facts:
@@ -104,7 +108,7 @@ def _row(runs: Sequence[Facts]) -> list[str]:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
     about, rounds = circumstances("benchmarks.latency", arguments), list[list[Facts]]()
     with running(DARKROOM, say) as server:

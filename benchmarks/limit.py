@@ -41,11 +41,12 @@ class Limit:
         for process in self._processes:
             process.join()
 
-    def per_s(self, images: Sequence[bytes], *, for_s: float) -> float:
-        """Images a second on all cores together."""
-        for pipe in self._pipes:
+    def per_s(self, images: Sequence[bytes], *, for_s: float, clients: int) -> float:
+        """Images a second on all cores together; on as many as there are clients, where those are fewer."""
+        pipes = self._pipes[:clients]
+        for pipe in pipes:
             pipe.send((images, for_s))
-        return float(sum(pipe.recv() for pipe in self._pipes))
+        return float(sum(pipe.recv() for pipe in pipes))
 
 
 def _transform(pipe: Connection) -> None:

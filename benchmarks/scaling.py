@@ -1,7 +1,7 @@
 """What grows with what: batches, workers, the size of images, memory. `make scaling` runs it.
 
-Without HTTP: the model by itself, Darkroom's engine before the stand-in device, and a worker's transform. Every rate is
-beside the limit, which is measured before and after it.
+Without HTTP: Darkroom's engine before the stand-in device, each rate beside the limit, which is measured before and
+after it, and the model by itself. With it: what a replica of the shipped configuration takes in memory.
 """
 
 import argparse
@@ -17,7 +17,10 @@ import torch
 from benchmarks import alone, table
 from benchmarks.bench import Limited
 from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks.kinds import DARKROOM
 from benchmarks.limit import Limit
+from benchmarks.servers import running
+from benchmarks.wire import closed_loop
 from benchmarks.work import SMALL, Work
 from pipeline.config import PipelineConfig
 from pipeline.frozen import frozen
@@ -58,28 +61,46 @@ def workers(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
     """The engine with more and more of them, and what each has of its own in memory."""
     for count in range(1, cores + 1):
         with alone.pipeline(workers=count) as rate:
-            shown = _share(lambda rate=rate: rate(SMALL.images, FOR_S), limit, SMALL.images, rounds)  # type: ignore[misc]
+            shown = _share(lambda rate=rate: rate(SMALL.images, FOR_S), limit, SMALL.images, count, rounds)  # type: ignore[misc]
             own = [_own_mib(process) for process in psutil.Process().children(recursive=True) if _decodes(process)]
             yield {"what": "workers", "of": count, **shown, "mib": statistics.mean(own)}
 
 
-def sizes(limit: Limited, rounds: int) -> Iterator[Facts]:
+def sizes(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
     """The engine with every core, and larger and larger images."""
     with alone.pipeline() as rate:
         for size_px in SIZES_PX:
-            images = Work("", size_px, 1, together=1, clients=1).images
-            shown = _share(lambda images=images: rate(images, FOR_S), limit, images, rounds)  # type: ignore[misc]
+            images = Work("", (size_px,), 1, together=1, clients=1).images
+            shown = _share(lambda images=images: rate(images, FOR_S), limit, images, cores, rounds)  # type: ignore[misc]
             yield {"what": "megapixels", "of": round(size_px[0] * size_px[1] / 1e6, 1), **shown}
 
 
-def _share(measure: Callable[[], float], limit: Limited, images: Sequence[bytes], rounds: int) -> Facts:
-    """Medians of a rate, and of its share of the limits around it."""
+def replica(rounds: int) -> Iterator[Facts]:
+    """What one has in memory with all its processes, after more and more load: what they share is shared out (PSS)."""
+    with running(DARKROOM, say) as server:
+        forms = [server.kind.wrap(image) for image in SMALL.images]
+        for run_number in range(1, rounds + 1):
+            load = closed_loop(server.target, forms, clients=8, warm_up_s=FOR_S, for_s=5 * FOR_S)
+            (head,) = server.players("model")
+            family = [head, *head.children(recursive=True)]
+            pss = sum(process.memory_full_info().pss for process in family)
+            yield {
+                "what": "replica, run",
+                "of": run_number,
+                "per_s": load.per_s,
+                "ms": 1000 / load.per_s,
+                "mib": pss / 2**20,
+            }
+
+
+def _share(measure: Callable[[], float], limit: Limited, images: Sequence[bytes], workers: int, rounds: int) -> Facts:
+    """Medians of a rate, and of its share of the limits around it: those of as many cores as workers."""
     rates, shares = list[float](), list[float]()
     measure()  # warms it up
-    before = limit.per_s(images, for_s=FOR_S / 2)
+    before = limit.per_s(images, for_s=FOR_S / 2, clients=workers)
     for _ in range(rounds):
         rates.append(measure())
-        after = limit.per_s(images, for_s=FOR_S / 2)
+        after = limit.per_s(images, for_s=FOR_S / 2, clients=workers)
         shares.append(2 * rates[-1] / (before + after))
         before = after
     per_s = statistics.median(rates)
@@ -125,8 +146,9 @@ def main(arguments: Sequence[str]) -> int:
     with Limit() as limit:
         for part in (
             workers(limit, about["cores"], options.rounds),
-            sizes(limit, options.rounds),
+            sizes(limit, about["cores"], options.rounds),
             batches(options.rounds),
+            replica(options.rounds),
         ):
             for record in part:
                 records.append(record)

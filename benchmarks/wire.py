@@ -76,8 +76,10 @@ def closed_loop(target: Target, forms: Sequence[Form], *, clients: int, warm_up_
     return _run(_closed_loop(target, [_request(target, form) for form in forms], clients, warm_up_s, for_s))
 
 
-def open_loop(target: Target, forms: Sequence[Form], *, rate: float, for_s: float, chance: random.Random) -> Load:
-    """Clients that come by chance (Poisson) at a rate, whether or not the earlier ones have been answered.
+def open_loop(
+    target: Target, forms: Sequence[Form], *, rate: float, for_s: float, chance: random.Random | None
+) -> Load:
+    """Clients that come by chance (Poisson), or else evenly, whether or not the earlier ones have been answered.
 
     An answer's time counts from when its request was due: were it counted from when it was sent, a stall of the sender
     would hide that of the server.
@@ -117,7 +119,7 @@ async def _closed_loop(target: Target, requests: Sequence[bytes], clients: int, 
 
 
 async def _open_loop(
-    target: Target, requests: Sequence[bytes], rate: float, for_s: float, chance: random.Random
+    target: Target, requests: Sequence[bytes], rate: float, for_s: float, chance: random.Random | None
 ) -> Load:
     load, idle, began_at = Load(for_s), list[Connection](), time.perf_counter()
     used_s = time.process_time()
@@ -140,11 +142,10 @@ async def _open_loop(
     return load
 
 
-def _arrivals(rate: float, for_s: float, chance: random.Random) -> Iterator[float]:
-    at_s = chance.expovariate(rate)
-    while at_s < for_s:
+def _arrivals(rate: float, for_s: float, chance: random.Random | None) -> Iterator[float]:
+    at_s = 0.0
+    while (at_s := at_s + (chance.expovariate(rate) if chance else 1 / rate)) < for_s:
         yield at_s
-        at_s += chance.expovariate(rate)
 
 
 class Connection(asyncio.Protocol):

@@ -1,4 +1,4 @@
-"""What is asked of everything that the benchmark compares: photographs of two sizes, one or many a request."""
+"""What is asked of everything that the benchmark compares: photographs of several sizes, one or many a request."""
 
 import functools
 import random
@@ -14,6 +14,8 @@ QUALITY: Final = 94
 SEED: Final = 20
 SMALL_PX: Final = (500, 375)
 PHONE_PX: Final = (4032, 3024)
+MIXED_PX: Final = (SMALL_PX, (1155, 866), (2000, 1500), PHONE_PX)
+"""0.2, 1, 3 and 12 megapixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +24,8 @@ class Work:
 
     Args:
         title: in the table.
-        size_px: width and height of every image.
-        variants: of each photograph.
+        sizes_px: width and height; as many images of each.
+        variants: of each photograph in each size.
         together: images a request.
         clients: that ask at a time.
         warm_up_s: until the slowest of those compared answers as often as it is asked.
@@ -31,7 +33,7 @@ class Work:
     """
 
     title: str
-    size_px: tuple[int, int]
+    sizes_px: tuple[tuple[int, int], ...]
     variants: int
     together: int
     clients: int
@@ -41,19 +43,23 @@ class Work:
     @property
     def images(self) -> Sequence[bytes]:
         """JPEGs, the same in every run."""
-        return _cut_outs(self.size_px, self.variants)
+        return _cut_outs(self.sizes_px, self.variants)
 
 
-SMALL: Final = Work("500 x 375, one a request", SMALL_PX, 4, together=1, clients=64)
-SMALL_MANY: Final = Work("500 x 375, 32 a request", SMALL_PX, 4, together=32, clients=8)
-PHONE: Final = Work("4032 x 3024, one a request", PHONE_PX, 1, together=1, clients=16, warm_up_s=2.0, for_s=4.0)
+SMALL_ALONE: Final = Work("500 x 375, one client", (SMALL_PX,), 4, together=1, clients=1)
+SMALL: Final = Work("500 x 375, one a request", (SMALL_PX,), 4, together=1, clients=64)
+SMALL_MANY: Final = Work("500 x 375, 32 a request", (SMALL_PX,), 4, together=32, clients=8)
+PHONE: Final = Work("4032 x 3024, one a request", (PHONE_PX,), 1, together=1, clients=16, warm_up_s=1.5, for_s=3.0)
+MIXED: Final = Work("mixed sizes, one a request", MIXED_PX, 1, together=1, clients=32, warm_up_s=1.5, for_s=3.0)
 
 
 @functools.cache
-def _cut_outs(size_px: tuple[int, int], variants: int) -> tuple[bytes, ...]:
-    """Of every photograph some parts of it, chosen by chance with a fixed seed and brought to that size."""
+def _cut_outs(sizes_px: Sequence[tuple[int, int]], variants: int) -> tuple[bytes, ...]:
+    """Of every photograph some parts of it, chosen by chance with a fixed seed and brought to those sizes in turn."""
     draw = random.Random(SEED)
-    return tuple(_cut_out(photograph(name), size_px, draw) for _ in range(variants) for name in NAMES)
+    return tuple(
+        _cut_out(photograph(name), size_px, draw) for _ in range(variants) for name in NAMES for size_px in sizes_px
+    )
 
 
 def _cut_out(image: Image.Image, size_px: tuple[int, int], draw: random.Random) -> bytes:

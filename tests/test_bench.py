@@ -1,6 +1,7 @@
 """What `make bench` counts with: clients that keep their connections, shares of a limit that drifts, the stand-in."""
 
 import asyncio
+import csv
 import io
 import random
 import threading
@@ -13,15 +14,15 @@ import psutil
 import pytest
 from PIL import Image
 
-from benchmarks import alone, bars, bench, latency, scaling
-from benchmarks.bench import Contestant
+from benchmarks import alone, bars, bench, k6, latency, scaling
 from benchmarks.clients import Form, Target
+from benchmarks.contestants import Ask, Contestant, Facts
 from benchmarks.limit import TRANSFORM, Limit
 from benchmarks.photographs import NAMES, jpeg, photograph
 from benchmarks.ports import free_port
 from benchmarks.standin import StandIn, open_stand_in
 from benchmarks.wire import Load, closed_loop, open_loop
-from benchmarks.work import PHONE, SMALL, SMALL_MANY, Work
+from benchmarks.work import MIXED, PHONE, SMALL, SMALL_MANY, Work
 from pipeline.config import Limits, PipelineConfig
 from pipeline.decode import decode
 from pipeline.engine import Engine
@@ -126,13 +127,36 @@ def test_the_open_loop_waits_for_nobody() -> None:
     assert min(load.took_s) > 0.39
 
 
+def test_an_even_load_is_even() -> None:
+    with _server(lambda _: OK) as (target, _):
+        load = open_loop(target, [FORM], rate=100, for_s=0.3, chance=None)
+    assert load.sent in (29, 30)
+
+
+def test_what_k6_has_measured_is_read() -> None:
+    """Milliseconds and one row a sample, of which most are of no interest here."""
+    lines = (
+        "metric_name,timestamp,metric_value,error_code,status",
+        "http_req_duration,1700000000,20.5,,200",
+        "http_req_waiting,1700000000,20.0,,200",
+        "http_req_duration,1700000000,3.0,1503,503",
+        "http_req_duration,1700000000,0.0,1212,0",
+        "dropped_iterations,1700000000,2.0,,",
+    )
+    load = Load(1.0)
+    k6._read(csv.DictReader(lines), load)
+    assert (load.sent, load.took_s, load.refused) == (5, [0.0205], 1)
+    assert load.others == {"503": 1, "k6 error 1212": 1, "dropped": 2}
+
+
 # ---- the work -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("work", [SMALL, SMALL_MANY, PHONE], ids=lambda work: work.title)
+@pytest.mark.parametrize("work", [SMALL, SMALL_MANY, PHONE, MIXED], ids=lambda work: work.title)
 def test_images_are_as_large_as_they_are_called(work: Work) -> None:
-    assert len(work.images) == len({*work.images}) == work.variants * len(NAMES)
-    assert {Image.open(io.BytesIO(data)).size for data in work.images} == {work.size_px}
+    assert len(work.images) == len({*work.images}) == work.variants * len(NAMES) * len(work.sizes_px)
+    found = Counter(Image.open(io.BytesIO(data)).size for data in work.images)
+    assert found == {size_px: work.variants * len(NAMES) for size_px in work.sizes_px}
 
 
 def test_photographs_weigh_what_they_do_in_life() -> None:
@@ -159,7 +183,9 @@ def test_the_stand_in_sleeps_by_batch_and_image() -> None:
     assert StandIn((1, 32), 5).warm_up() == pytest.approx({1: 0.0021, 32: 0.0052})
 
 
-@pytest.mark.parametrize("context", [alone.pipeline, alone.loop], ids=lambda context: context.__name__)
+@pytest.mark.parametrize(
+    "context", [alone.pipeline, alone.loop, alone.stand_in_device, alone.model], ids=lambda context: context.__name__
+)
 def test_what_runs_alone_has_a_rate(context: Callable[[], AbstractContextManager[alone.Rate]]) -> None:
     with context() as rate:
         assert rate([jpeg(photograph("cat"))], 0.2) > 0
@@ -174,18 +200,19 @@ class _Drifting:
     def __init__(self, *rates: float) -> None:
         self._rates = iter(rates)
 
-    def per_s(self, images: Sequence[bytes], *, for_s: float) -> float:
+    def per_s(self, images: Sequence[bytes], *, for_s: float, clients: int) -> float:
         assert images
+        assert clients
         assert for_s > 0
         return next(self._rates)
 
 
 @contextmanager
-def _steady() -> Iterator[bench.Ask]:
+def _steady() -> Iterator[Ask]:
     yield lambda _work: {"per_s": 50.0}
 
 
-def _record(limit: _Drifting, rounds: int) -> bench.Facts:
+def _record(limit: _Drifting, rounds: int) -> Facts:
     (record,) = bench.measured(Contestant("x", [SMALL], _steady), limit, rounds)
     return record
 
@@ -205,7 +232,7 @@ def test_a_run_whose_limits_differ_is_made_again() -> None:
 
 def test_every_core_counts_in_the_limit() -> None:
     with Limit() as limit:
-        assert limit.per_s([jpeg(photograph("cat"))], for_s=0.2) > 0
+        assert limit.per_s([jpeg(photograph("cat"))], for_s=0.2, clients=64) > 0
 
 
 def test_the_table_leaves_out_what_was_not_measured() -> None:
@@ -246,7 +273,7 @@ def test_latency_is_told_by_the_median_round() -> None:
 
 def test_a_share_while_something_grows_is_of_the_limits_around_it() -> None:
     rates = iter((7.0, 50.0, 60.0, 70.0))
-    found = scaling._share(lambda: next(rates), _Drifting(100, 100, 200, 100), [b""], rounds=3)
+    found = scaling._share(lambda: next(rates), _Drifting(100, 100, 200, 100), [b""], workers=2, rounds=3)
     assert found == {"per_s": 60.0, "of_limit": pytest.approx(70 / 150), "ms": pytest.approx(1000 / 60)}
 
 

@@ -1,0 +1,150 @@
+"""Those that `make bench` compares: servers, and what runs without one."""
+
+import os
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+
+from benchmarks import alone
+from benchmarks.alone import Rate
+from benchmarks.command import say
+from benchmarks.kinds import BENTOML, ECHO, LITSERVE, LOADER_A_BATCH, MOSEC, RAY_SERVE, Document, darkroom
+from benchmarks.servers import Kind, Server, running
+from benchmarks.wire import Load, closed_loop
+from benchmarks.work import MIXED, PHONE, SMALL, SMALL_ALONE, SMALL_MANY, Work
+
+NO_HAPROXY: Final = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
+"""Wins over serve.env: Serve's own proxy in front, as without that file."""
+
+STAND_IN: Final = "stand-in"
+"""Marks what has the sleeping device."""
+
+Facts = dict[str, Any]
+
+Ask = Callable[[Work], Facts]
+"""One run: a load -> what it has shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contestant:
+    """One of those compared.
+
+    Args:
+        name: in the table.
+        works: that it is given.
+        started: a context in which it runs.
+    """
+
+    name: str
+    works: Sequence[Work]
+    started: Callable[[], AbstractContextManager[Ask]]
+
+
+def served(kind: Kind, *works: Work) -> Contestant:
+    """A server."""
+    return Contestant(kind.name, works, partial(_serve, kind))
+
+
+@contextmanager
+def _serve(kind: Kind) -> Iterator[Ask]:
+    with running(kind, say) as server:
+        yield partial(_asked, server)
+
+
+def _asked(server: Server, work: Work) -> Facts:
+    forms = [server.kind.wrap(image) for image in work.images]
+    if work.together > 1:
+        if server.kind.many is None:
+            raise ValueError(f"{server.name} takes one image a request")
+        batches = [work.images[at : at + work.together] for at in range(0, len(work.images), work.together)]
+        whole = [list(batch) + list(work.images[: work.together - len(batch)]) for batch in batches]
+        forms = [server.kind.many(batch) for batch in whole]
+    load = closed_loop(server.target, forms, clients=work.clients, warm_up_s=work.warm_up_s, for_s=work.for_s)
+    return _of(load, work)
+
+
+def _of(load: Load, work: Work) -> Facts:
+    if load.others:
+        say(f"    not predicted: {dict(load.others)}")
+    took_ms = [1000 * took_s for took_s in load.took_s] or [0.0]
+    return {
+        "per_s": load.per_s * work.together,
+        "p50_ms": statistics.median(took_ms),
+        "p99_ms": statistics.quantiles(took_ms, n=100)[98] if len(took_ms) > 1 else took_ms[0],
+        "clients_cores": load.clients_cores,
+        "lost": dict(load.others),
+    }
+
+
+def by_itself(name: str, context: Callable[[], AbstractContextManager[Rate]], *works: Work) -> Contestant:
+    """What runs in this process."""
+
+    @contextmanager
+    def started() -> Iterator[Ask]:
+        with context() as rate:
+            yield lambda work: {"per_s": rate(work.images, work.for_s)}
+
+    return Contestant(name, works, started)
+
+
+def _with_stand_in(application: Document) -> None:
+    """A replica whose workers have all the cores, as beside a GPU; nobody is refused, as nobody is at the peers."""
+    application["import_path"] = "benchmarks.standin:build_app"
+    application["args"]["pipeline"].update(device="cpu", workers=len(os.sched_getaffinity(0)), threads=1)
+    _refusing_nobody(application)
+
+
+def _refusing_nobody(application: Document) -> None:
+    (deployment,) = application["deployments"]
+    deployment["user_config"]["max_wait_s"] = 60.0
+    deployment["autoscaling_config"]["max_replicas"] = 1
+
+
+def _exact(application: Document) -> None:
+    """The pixels of torchvision's own transform."""
+    _with_stand_in(application)
+    application["args"]["pipeline"]["decode"] = "exact"
+
+
+def _variant(kind: Kind, name: str = "", **environment: str) -> Kind:
+    return replace(kind, name=name or kind.name, environment={**kind.environment, **environment})
+
+
+def contestants(*, full: bool) -> list[Contestant]:
+    """All of them in the order of the table: with the stand-in from what one writes first to all that Darkroom does.
+
+    Args:
+        full: every peer, and what lies between, one technique a row; also photographs of mixed sizes.
+    """
+    asleep, ours = {"MODEL": "stand-in"}, {"DECODE": "darkroom"}
+    each = (SMALL, PHONE, MIXED) if full else (SMALL, PHONE)
+
+    def peer(kind: Kind, name: str = "", **environment: str) -> Contestant:
+        return served(_variant(kind, f"{name or kind.name}, {STAND_IN}", **asleep, **environment), *each)
+
+    def more(*others: Contestant) -> Sequence[Contestant]:
+        return others if full else ()
+
+    return [
+        by_itself(f"a loop, {STAND_IN}", alone.loop, *each),
+        *more(peer(LOADER_A_BATCH), peer(RAY_SERVE), peer(BENTOML)),
+        peer(LITSERVE),
+        peer(MOSEC),
+        peer(LITSERVE, f"{LITSERVE.name}, our decode", **ours),
+        peer(MOSEC, f"{MOSEC.name}, our decode", **ours),
+        *more(
+            served(_variant(darkroom(f"Darkroom, exact, no HAProxy, {STAND_IN}", _exact), **NO_HAPROXY), *each),
+            served(darkroom(f"Darkroom, exact, {STAND_IN}", _exact), *each),
+        ),
+        served(darkroom(f"Darkroom, {STAND_IN}", _with_stand_in), SMALL_ALONE, SMALL_MANY, *each),
+        by_itself(f"pipeline alone, {STAND_IN}", alone.pipeline, *each),
+        *more(served(ECHO, SMALL, PHONE), by_itself(f"device alone, {STAND_IN}", alone.stand_in_device, SMALL)),
+        *more(served(RAY_SERVE, *each), served(BENTOML, *each)),
+        served(LITSERVE, *each),
+        served(MOSEC, *each),
+        served(darkroom("Darkroom", _refusing_nobody), *each),
+        by_itself("model alone", alone.model, SMALL),
+    ]

@@ -1,0 +1,31 @@
+"""What HTTP costs by itself: an application that reads a body and forgets it, where Darkroom's replica would be.
+
+Serve and HAProxy are those of serve.env, the routes Starlette's; what is left out is all that Darkroom does.
+"""
+
+from typing import Final
+
+from ray import serve
+from ray.serve import Application
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+
+async def _echo(request: Request) -> Response:
+    return Response(str(len(await request.body())))
+
+
+_APP: Final = Starlette(routes=[Route("/predict", _echo, methods=["POST"])])
+
+
+@serve.deployment(max_ongoing_requests=512)
+@serve.ingress(_APP)
+class Echo:
+    """Answers with the number of bytes."""
+
+
+def build_app(_: dict[str, object]) -> Application:
+    """What the configuration of a benchmark names instead of `deployments.app:build_app`."""
+    return Echo.bind()  # type: ignore[attr-defined,no-any-return]  # by the decorator
