@@ -33,6 +33,7 @@ class StandIn:
         classes: kept of every image.
     """
 
+    lanes = 1
     ahead = 1
 
     def __init__(self, batch_sizes: Sequence[int], classes: int) -> None:

@@ -10,6 +10,9 @@ from pydantic import Field, ValidationError, field_validator
 
 from pipeline.config import Frozen, Limits, PipelineConfig
 
+_CPUS_OF_A_REPLICA = 2
+"""Where there is no GPU."""
+
 
 class LiveConfig(Limits):
     """What changes without a restart: `user_config`."""
@@ -91,20 +94,26 @@ class ServiceConfig(Frozen):
     def fitted(self, cluster: Mapping[str, float]) -> Self:
         """This configuration with device, workers, threads and num_cpus settled for a cluster's resources.
 
-        With a GPU, a replica gets one and the cores that come with it: all but one decode. Without, a replica is one
-        worker and one model thread, and replicas are what grows.
+        With a GPU, a replica gets one and the cores that come with it: all but one decode. Without, a replica has two
+        cores, on each of which the model computes a batch, and a worker that takes a little of both; and replicas are
+        what grows.
 
         Args:
             cluster: totals by Ray's names, e.g. {"CPU": 16.0, "GPU": 1.0}.
         """
         cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
-        device = self.pipeline.device
+        device, workers, threads = self.pipeline.device, self.pipeline.workers, self.pipeline.threads
         if device == "auto":
             device = "cuda" if gpus >= 1 else "cpu"
-        spare = math.floor(cpus / max(gpus, 1.0)) - 1
-        workers = self.pipeline.workers or (max(1, spare) if device == "cuda" else 1)
-        threads = self.pipeline.threads or 1
-        num_cpus = min(workers + threads, cpus) if self.num_cpus is None else self.num_cpus
+        if device == "cuda":
+            workers = workers or max(1, math.floor(cpus / max(gpus, 1.0)) - 1)
+            threads = threads or 1
+            taken = workers + threads
+        else:
+            threads = threads or min(_CPUS_OF_A_REPLICA, math.ceil(cpus))
+            taken = threads + (workers or 0)
+            workers = workers or 1
+        num_cpus = min(taken, cpus) if self.num_cpus is None else self.num_cpus
         pipeline = self.pipeline.model_copy(update={"device": device, "workers": workers, "threads": threads})
         return self.model_copy(update={"pipeline": pipeline, "num_cpus": num_cpus})
 

@@ -24,7 +24,7 @@ CHUNKS_PER_WORKER = 2
 """Chunks handed to a worker at a time: one in work, one waiting, so that it never waits for the replica."""
 
 BATCHES_AHEAD = 1
-"""Batches that may be decoded and wait for the device before no more is handed to the workers."""
+"""Batches a lane that may be decoded and wait for the device before no more is handed to the workers."""
 
 CHUNK_BYTES = 512 << 10
 """A chunk is full at this many encoded bytes (about 10 ms of decoding), whatever its number of images."""
@@ -86,7 +86,7 @@ class PipelineConfig(Frozen):
     max_top_k: int = Field(100, ge=1, description="classes kept of every image, best first")
 
     workers: int | None = Field(None, ge=1, description="decoder processes")
-    threads: int | None = Field(None, ge=1, description="CPU threads of the model")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the model, a batch each")
     decode_timeout_s: float = Field(10.0, gt=0, description="an image that takes longer ends its worker")
     slots: int = Field(256, ge=1, le=8192, description="images in shared memory between decoding and the device")
 

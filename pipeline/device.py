@@ -41,9 +41,10 @@ class Launched:
 
 
 class Device(Protocol):
-    """What the feeder asks of a device. Everything but `page_lock` is called from one thread."""
+    """What the feeder asks of a device. `launch`, and what it returns, is used by one thread a lane."""
 
-    ahead: int  # batches that may wait on the device behind the one in work
+    lanes: int  # batches that it computes at a time
+    ahead: int  # batches that may wait in a lane behind the one in work
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:
         """Lets the device read `pixels` (host memory) directly; returns what undoes it."""
@@ -89,27 +90,30 @@ def open_device(kind: str, classifier: Classifier, *, batch_sizes: Sequence[int]
 class CpuDevice:
     """The CPU: launching is computing. Batches are not padded, since no kernel is chosen by shape.
 
+    A lane computes in one thread, the feeder's: batches side by side lose nothing to each other, while torch's own
+    threads wait for each other at every kernel. (They spin while they do: beside busy decoders a forward pass went from
+    30 ms to 1,400 ms.)
+
     Args:
         classifier: the model.
         batch_sizes: the sizes to warm.
         side_px: of the images.
-        threads: that the model computes with, set on purpose: torch's own threads spin, and beside busy decoders a
-            forward pass went from 30 ms to 1,400 ms.
+        threads: lanes, so many of them.
     """
 
     ahead = 0
 
     def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int, threads: int) -> None:
         self._classifier, self._compute = classifier, cast(Compute, classifier)
-        self._batch_sizes, self._side_px, self._threads = batch_sizes, side_px, threads
+        self._batch_sizes, self._side_px, self.lanes = batch_sizes, side_px, threads
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
         """Nothing to do."""
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """Also makes the model a graph, and tells torch the number of threads, a setting of the calling thread."""
-        torch.set_num_threads(self._threads)
+        """Also makes the model a graph, and has torch use no threads of its own, here and in lanes that begin later."""
+        torch.set_num_threads(1)
         self._compute = frozen(self._classifier, self._side_px)
         pixels = torch.zeros(self._batch_sizes[-1], self._side_px, self._side_px, 3, dtype=torch.uint8)
         seconds, best = dict[int, float](), math.inf
@@ -140,6 +144,7 @@ class CudaDevice:
         side_px: of the images.
     """
 
+    lanes = 1
     ahead = 1
 
     def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int) -> None:

@@ -247,16 +247,15 @@ def _resolved_device(config: PipelineConfig) -> str:
 
 
 def _resolved_sizes(config: PipelineConfig, device: str) -> tuple[int, int]:
-    """Workers and model threads where the configuration leaves them open: all cores are used, none twice.
+    """Workers and model threads where the configuration leaves them open.
 
-    On CUDA the cores are for decoding, but for one that feeds the device. On the CPU the model needs about ten times
-    as long for an image as its decoding.
+    On CUDA the cores are for decoding, but for one that feeds the device. On the CPU each computes a batch, and those
+    who decode, which takes about a tenth of the model's time, share them.
     """
     cores = len(os.sched_getaffinity(0))
     if device == "cuda":
         return config.workers or max(1, cores - 1), config.threads or 1
-    workers = config.workers or max(1, cores // 8)
-    return workers, config.threads or max(1, cores - workers)
+    return config.workers or max(1, cores // 8), config.threads or cores
 
 
 def _blank(transform: Transform) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.config import STUCK_AFTER_S
+from pipeline.config import BATCHES_AHEAD, STUCK_AFTER_S
 from pipeline.device import Best, Device, Launched, collect
 from pipeline.errors import DeviceFailure, EngineClosed, Stuck, UnclassifiableImage
 from pipeline.host_batch import HostBatch
@@ -48,11 +48,21 @@ class InFlight:
         return _images(self.work)
 
 
-class Feeder:
-    """One thread that feeds one device.
+class Lane:
+    """One of the batches that a device computes at a time, and those that it is given ahead behind it."""
 
-    No timer holds an image back while the device is idle, and no small batch is sealed while it is busy: behind a
-    batch in work only a full one is launched ahead.
+    def __init__(self) -> None:
+        self.in_flight: deque[InFlight] = deque()
+        self.images = 0  # that it has been given and has not answered
+        self.turned_at = 0.0  # when it was last given a batch, or last answered one, by `time.monotonic`
+        self.free_at = 0.0  # when it last had a batch behind it, by `time.perf_counter`
+
+
+class Feeder:
+    """Feeds one device, by a thread for each of its lanes.
+
+    No timer holds an image back while a lane is idle, and no small batch is sealed while all are busy: behind a batch
+    in work only a full one is launched ahead.
 
     Args:
         device: where the model runs.
@@ -66,9 +76,7 @@ class Feeder:
     ) -> None:
         self.max_batch_size = max_batch_size
         self.answered_at = 0.0  # when a batch last came through, by `time.monotonic`
-        self._on_device = 0  # images that it has been given and has not answered
-        self._given_at = 0.0  # when it was last given a batch, by `time.monotonic`
-        self._free_at = 0.0  # when it last had one behind it, by `time.perf_counter`
+        self._lanes = [Lane() for _ in range(device.lanes)]
         self._stuck_after_s = STUCK_AFTER_S
         self._pace = DevicePace({1: 1.0})
         self._device, self._labels, self._release = device, labels, release
@@ -78,17 +86,24 @@ class Feeder:
         self._closing = False
         self._failure: DeviceFailure | None = None
         self._warm = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+        self._threads = [self._thread(self._warm_up_and_run, self._lanes[0])]
+        self._threads += [self._thread(self._run, lane) for lane in self._lanes[1:]]
+
+    @staticmethod
+    def _thread(body: Callable[[Lane], None], lane: Lane) -> threading.Thread:
+        return threading.Thread(target=body, args=(lane,), name="device", daemon=True)
 
     def start(self) -> None:
-        """Warms the device up in its thread, and returns when it is ready for work.
+        """Warms the device up, and returns when it is ready for work.
 
         Raises:
             DeviceFailure: the warm-up failed.
         """
-        self._thread.start()
+        self._threads[0].start()
         self._warm.wait()
         self.check()
+        for thread in self._threads[1:]:
+            thread.start()
 
     def put(self, batch: HostBatch, tasks: list[Task]) -> None:
         """Queues decoded images; they fail at once where the device has."""
@@ -104,19 +119,24 @@ class Feeder:
         """Raises the DeviceFailure that has ended the thread, if one has; Stuck where the device does not answer."""
         if self._failure:
             raise self._failure
-        silent_s = time.monotonic() - max(self._given_at, self.answered_at)
-        if self.at_work and silent_s > self._stuck_after_s:
+        silent_s = max((time.monotonic() - lane.turned_at for lane in self._lanes if lane.images), default=0.0)
+        if silent_s > self._stuck_after_s:
             raise Stuck(f"the device has not answered a batch for {silent_s:.0f} s")
 
     @property
     def at_work(self) -> bool:
         """Whether the device has images; `check` sees to it that it gets on with them."""
-        return self._on_device > 0
+        return any(lane.images for lane in self._lanes)
 
     @property
     def batch_size(self) -> int:
         """Images that the device takes at once: no more than is allowed, and no more than pays."""
         return min(self.max_batch_size, self._pace.paying_batch)
+
+    @property
+    def wanted(self) -> int:
+        """Images that should wait for the device, so that it does not wait for them."""
+        return BATCHES_AHEAD * len(self._lanes) * self.batch_size
 
     @property
     def waiting(self) -> int:
@@ -126,23 +146,25 @@ class Feeder:
     @property
     def in_work(self) -> int:
         """Images that wait for the device or are on it."""
-        return self._on_device + self._waiting
+        return sum(lane.images for lane in self._lanes) + self._waiting
 
     def seconds_until_done(self, more: int) -> float:
         """Seconds until the device should have answered all that it has, and so many images behind it."""
-        return self._pace.seconds_for(self.in_work + more, self.batch_size)
+        return self._pace.seconds_for(self.in_work + more, self.batch_size) / len(self._lanes)
 
     def close(self) -> None:
-        """Ends the thread after the batches on the device; what still waits fails with EngineClosed."""
+        """Ends the threads after the batches on the device; what still waits fails with EngineClosed."""
         with self._changed:
             self._closing = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
         for decoded in self._ready:
             _fail(decoded, EngineClosed("the engine was closed before the model saw the image"))
 
-    def _run(self) -> None:
+    def _warm_up_and_run(self, lane: Lane) -> None:
+        """Body of the first thread: what cudnn finds out in the warm-up it keeps for the thread that asked."""
         try:
             started_at = time.monotonic()
             self._pace = DevicePace(self._device.warm_up())
@@ -154,36 +176,39 @@ class Feeder:
             return
         finally:
             self._warm.set()
-        in_flight: deque[InFlight] = deque()
+        self._run(lane)
+
+    def _run(self, lane: Lane) -> None:
         try:
-            self._feed(in_flight)
+            self._feed(lane)
         except Exception as error:  # a defect, or a device that answers something else than it was asked
             logger.exception("the device's thread has ended")
             self._failure = self._failure or DeviceFailure("the device's thread has ended; the log says how")
             self._failure.__cause__ = error
         if self._failure:
-            self._end(in_flight, self._failure)
+            self._end(lane, self._failure)
 
-    def _feed(self, in_flight: deque[InFlight]) -> None:
+    def _feed(self, lane: Lane) -> None:
         while not self._failure:
-            self._on_device = sum(batch.images for batch in in_flight)
-            work = self._take(in_flight)
+            lane.images = sum(batch.images for batch in lane.in_flight)
+            work = self._take(lane)
             if work:
-                self._on_device += _images(work)
-                in_flight.extend(self._launch(work))
-            elif not in_flight:
-                return  # closing
-            if in_flight and (not work or len(in_flight) > self._device.ahead):
-                self._answer(in_flight[0])
-                in_flight.popleft()
+                lane.turned_at = time.monotonic()  # before `images`: by both `check` sees how long it has been at them
+                lane.images += _images(work)
+                lane.in_flight.extend(self._launch(work, lane))
+            elif not lane.in_flight:
+                return  # closing, or another lane has failed
+            if lane.in_flight and (not work or len(lane.in_flight) > self._device.ahead):
+                self._answer(lane.in_flight[0], lane)
+                lane.in_flight.popleft()
 
-    def _take(self, in_flight: deque[InFlight]) -> list[Decoded]:
+    def _take(self, lane: Lane) -> list[Decoded]:
         """What goes onto the device next; nothing when a batch in work should be answered first, or at the end."""
         with self._changed:
-            if in_flight and self._waiting < self.batch_size:
+            if lane.in_flight and self._waiting < self.batch_size:
                 return []
-            self._changed.wait_for(lambda: self._ready or self._closing)
-            if self._closing:
+            self._changed.wait_for(lambda: self._ready or self._closing or self._failure)
+            if self._closing or self._failure:
                 return []
             work = [self._ready.popleft()]
             images = len(work[0].batch)
@@ -193,37 +218,37 @@ class Feeder:
             self._waiting -= images
         return work
 
-    def _launch(self, work: list[Decoded]) -> list[InFlight]:
+    def _launch(self, work: list[Decoded], lane: Lane) -> list[InFlight]:
         work.sort(key=lambda decoded: decoded.batch.first)
-        now, self._given_at = time.perf_counter(), time.monotonic()
+        now = time.perf_counter()
         for decoded in work:
             for task in decoded.tasks:
                 task.launched_at = now
         try:
             return [InFlight(work, self._device.launch(_joined([decoded.batch for decoded in work])), now)]
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
-            self._failed(work)
+            self._failed(work, lane)
             return []
 
-    def _answer(self, batch: InFlight) -> None:
+    def _answer(self, batch: InFlight, lane: Lane) -> None:
         try:
             best = collect(batch.launched)
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
-            self._failed(batch.work)
+            self._failed(batch.work, lane)
         else:
-            self._note_pace(batch)
-            self._settle(batch.work, best)
+            self._note_pace(batch, lane)
+            self._settle(batch.work, best, lane)
 
-    def _note_pace(self, batch: InFlight) -> None:
+    def _note_pace(self, batch: InFlight, lane: Lane) -> None:
         """A batch that was launched ahead has waited for the one before it."""
         now = time.perf_counter()
-        self._pace.note(batch.images, now - max(batch.launched_at, self._free_at))
-        self._free_at = now
+        self._pace.note(batch.images, now - max(batch.launched_at, lane.free_at))
+        lane.free_at = now
 
-    def _settle(self, work: list[Decoded], best_of: Best) -> None:
+    def _settle(self, work: list[Decoded], best_of: Best, lane: Lane) -> None:
         tasks = [task for decoded in work for task in decoded.tasks]
         scores, classes = best_of
-        self.answered_at = time.monotonic()
+        self.answered_at = lane.turned_at = time.monotonic()
         for decoded in work:
             self._release(decoded.batch)
         for task, best, indices in zip(tasks, scores, classes, strict=True):
@@ -231,12 +256,12 @@ class Feeder:
 
     # ---- when the model raises --------------------------------------------------------------------------------------
 
-    def _failed(self, work: list[Decoded]) -> None:
+    def _failed(self, work: list[Decoded], lane: Lane) -> None:
         images = [single for decoded in work for single in decoded.singles()]
         logger.exception("the model failed on a batch of %d images; trying again, then its halves", len(images))
-        self._find_fault(images)
+        self._find_fault(images, lane)
 
-    def _find_fault(self, images: list[Decoded]) -> None:
+    def _find_fault(self, images: list[Decoded], lane: Lane) -> None:
         """Answers images of a batch that failed, by halves down to the one at fault.
 
         That is also what a batch needs that is too large for the device's memory.
@@ -245,24 +270,24 @@ class Feeder:
             self._give_up(images, self._failure)
             return
         try:
-            best = self._compute(images)
+            best = self._compute(images, lane)
         except Exception as error:  # noqa: BLE001 - a model may raise anything
             if len(images) == 1:
-                self._blame(images[0], error)
+                self._blame(images[0], error, lane)
                 return
-            self._find_fault(images[: len(images) // 2])
-            self._find_fault(images[len(images) // 2 :])
+            self._find_fault(images[: len(images) // 2], lane)
+            self._find_fault(images[len(images) // 2 :], lane)
         else:
-            self._settle(images, best)
+            self._settle(images, best, lane)
 
-    def _blame(self, image: Decoded, error: Exception) -> None:
+    def _blame(self, image: Decoded, error: Exception, lane: Lane) -> None:
         """The image is at fault where the device computes another; else the device is, and with it the engine.
 
         (After an error of CUDA's own no kernel runs any more in its process.)
         """
         black = HostBatch(image.batch.first, torch.zeros_like(image.batch.pixels))
         try:
-            self._compute([Decoded(black, image.tasks)])
+            self._compute([Decoded(black, image.tasks)], lane)
         except Exception:
             logger.exception("the device fails on a black image too")
             self._failure = DeviceFailure("the device has failed; the log says how")
@@ -273,8 +298,8 @@ class Feeder:
             self._release(image.batch)
             image.tasks[0].reject(UnclassifiableImage("the model fails on the image, and on no other"))
 
-    def _compute(self, work: list[Decoded]) -> Best:
-        self._given_at = time.monotonic()
+    def _compute(self, work: list[Decoded], lane: Lane) -> Best:
+        lane.turned_at = time.monotonic()
         return collect(self._device.launch(_joined([decoded.batch for decoded in work])))
 
     def _give_up(self, work: Iterable[Decoded], failure: DeviceFailure) -> None:
@@ -282,10 +307,11 @@ class Feeder:
             self._release(decoded.batch)
             _fail(decoded, failure)
 
-    def _end(self, in_flight: Iterable[InFlight], failure: DeviceFailure) -> None:
+    def _end(self, lane: Lane, failure: DeviceFailure) -> None:
         with self._changed:
             waiting, self._ready, self._waiting = self._ready, deque(), 0
-        self._give_up([*(decoded for batch in in_flight for decoded in batch.work), *waiting], failure)
+            self._changed.notify_all()  # the other lanes end too
+        self._give_up([*(decoded for batch in lane.in_flight for decoded in batch.work), *waiting], failure)
 
 
 def _joined(batches: list[HostBatch]) -> list[HostBatch]:

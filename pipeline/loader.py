@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
-from pipeline.config import BATCHES_AHEAD, CHUNK_BYTES, CHUNKS_PER_WORKER, Limits
+from pipeline.config import CHUNK_BYTES, CHUNKS_PER_WORKER, Limits
 from pipeline.crew import Crew
 from pipeline.errors import EngineClosed, FatalImage, ServerError, SlowImage
 from pipeline.host_batch import HostBatch
@@ -23,6 +23,10 @@ class Device(Protocol):
     @property
     def batch_size(self) -> int:
         """Images that it takes at once."""
+
+    @property
+    def wanted(self) -> int:
+        """Images that should wait for it, so that it does not wait for them."""
 
     @property
     def waiting(self) -> int:
@@ -140,11 +144,11 @@ class Loader:
             worker.hand_out(chunk)
 
     def _is_needed(self) -> bool:
-        """Whether the device has less ready than it takes next.
+        """Whether the device has less ready than it wants.
 
         What is decoded further ahead has no turn any more: an image of another request would wait behind all of it.
         """
-        return self._device.waiting < BATCHES_AHEAD * self._device.batch_size
+        return self._device.waiting < self._device.wanted
 
     def _next_chunk(self) -> Chunk | None:
         first, room = self._slots.take(self._chunk_size())

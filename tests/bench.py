@@ -47,6 +47,11 @@ class Bench:
         self.delivered: list[list[Task]] = []
         self._device = ThreadPoolExecutor(1)
 
+    @property
+    def wanted(self) -> int:
+        """One batch ahead."""
+        return self.batch_size
+
     def put(self, batch: HostBatch, tasks: list[Task]) -> None:
         """What the loader asks of its device."""
         assert len(batch) == len(tasks)

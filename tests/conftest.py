@@ -12,7 +12,7 @@ from tests.service import Service, running, shipped_config
 # A shell that starts the suite in the background has it ignore Ctrl-C, and every program that a test starts would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PIPELINE = PipelineConfig(device="cpu", workers=2, threads=1, max_top_k=1000)
+PIPELINE = PipelineConfig(device="cpu", workers=2, threads=2, max_top_k=1000)
 
 
 @pytest.fixture(scope="session")

@@ -366,12 +366,12 @@ def test_a_model_that_fails_its_warm_up_fails_the_start(tmp_path: Path) -> None:
 
 
 def test_sizes_that_are_left_open_follow_the_cores() -> None:
-    """On the CPU most are the model's; on CUDA all but one decode. What is set is kept."""
+    """On the CPU all are the model's, shared with a few who decode; on CUDA all but one decode. What is set is kept."""
     cores = len(os.sched_getaffinity(0))
     cpu, cuda = Engine(PipelineConfig(device="cpu")), Engine(PipelineConfig(device="cuda"))
-    assert (cpu.workers, cpu.threads) == (max(1, cores // 8), max(1, cores - max(1, cores // 8)))
+    assert (cpu.workers, cpu.threads) == (max(1, cores // 8), cores)
     assert (cuda.workers, cuda.threads) == (max(1, cores - 1), 1)
-    assert (Engine(PIPELINE).workers, Engine(PIPELINE).threads) == (2, 1)
+    assert (Engine(PIPELINE).workers, Engine(PIPELINE).threads) == (2, 2)
 
 
 def test_the_device_is_found_where_it_is_left_open() -> None:

@@ -1,6 +1,7 @@
 """The feeder takes whatever is decoded when the device becomes free, and answers the images."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.device import Launched
-from pipeline.errors import DeviceFailure, EngineClosed, UnclassifiableImage
+from pipeline.errors import DeviceFailure, EngineClosed, Stuck, UnclassifiableImage
 from pipeline.feeder import Feeder
 from pipeline.host_batch import HostBatch
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
@@ -25,8 +26,8 @@ SLOTS = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 
 class Gate:
     """A device whose every batch waits for `open`; the class of an image is the value of its pixels."""
 
-    def __init__(self, ahead: int = 0) -> None:
-        self.ahead = ahead
+    def __init__(self, ahead: int = 0, lanes: int = 1) -> None:
+        self.ahead, self.lanes = ahead, lanes
         self.batches: list[list[int]] = []  # the images of every batch, as it was launched
         self.pieces: list[int] = []  # in how many pieces of memory each came
         self.answers = threading.Semaphore(0)
@@ -172,6 +173,44 @@ def test_a_full_batch_is_launched_ahead() -> None:
         assert [classes(future) for future in futures] == [[100], [0, 1], [2, 3], [4, 5], [6, 7]]
 
 
+def test_an_idle_lane_takes_an_image_at_once() -> None:
+    """While the other is at work; and what comes when both are waits for the first that is free."""
+    with line(Gate(lanes=2)) as one:
+        futures = [one.put(100)]
+        until(lambda: len(one.device.batches) == 1)
+        futures.append(one.put(101))
+        until(lambda: len(one.device.batches) == 2)
+        futures += [one.put(value) for value in range(3)]
+        assert one.feeder.in_work == 5
+        assert one.feeder.wanted == 2 * one.feeder.batch_size
+        one.device.open()
+        assert [classes(future) for future in futures] == [[100], [101], [0], [1], [2]]
+        assert one.device.batches == [[100], [101], [0, 1, 2]]
+    assert not one.feeder.at_work
+
+
+def test_with_two_lanes_the_wait_is_half() -> None:
+    """A second a batch, of whatever size."""
+    for lanes, seconds in ((1, 2.0), (2, 1.0)):
+        with line(Gate(lanes=lanes), max_batch_size=4) as one:
+            assert one.feeder.seconds_until_done(8) == seconds
+
+
+def test_a_lane_that_hangs_is_stuck_whatever_the_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    with line(Gate(lanes=2)) as one:
+        monkeypatch.setattr(one.feeder, "_stuck_after_s", 0.3)
+        hanging = one.put(100)
+        until(lambda: one.device.batches)
+        gate, one.device.answers = one.device.answers, threading.Semaphore(1000)
+        over = time.monotonic() + 0.5
+        until(lambda: classes(one.put(7)) == [7] and time.monotonic() > over)
+        with pytest.raises(Stuck, match="the device has not answered a batch for"):
+            one.feeder.check()
+        gate.release()
+        assert classes(hanging) == [100]
+        one.feeder.check()
+
+
 def test_chunks_side_by_side_are_one_piece() -> None:
     """Sorted by where they lie, so that one copy takes all that adjoin; every image keeps its own answer."""
     with line(Gate(), max_batch_size=8) as one:
@@ -186,10 +225,10 @@ def test_chunks_side_by_side_are_one_piece() -> None:
 
 
 @pytest.mark.parametrize("when", ["at launch", "later"])
-@pytest.mark.parametrize("ahead", [0, 1])
-def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead: int) -> None:
+@pytest.mark.parametrize(("ahead", "lanes"), [(0, 1), (1, 1), (0, 2)])
+def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead: int, lanes: int) -> None:
     """It is found by halves and rejected alone; all slots come back, and the next batch is answered."""
-    device = Gate(ahead)
+    device = Gate(ahead, lanes)
     device.fails_on, device.fails_late_on = (13, None) if when == "at launch" else (None, 13)
     with line(device, max_batch_size=4) as one:
         device.open()
@@ -215,14 +254,15 @@ def test_a_batch_too_large_for_the_device_is_answered_in_parts() -> None:
     assert [len(batch) for batch in device.batches] == [5, 5, 2, 3, 1, 2]
 
 
-def test_a_device_that_computes_nothing_any_more_ends_the_engine() -> None:
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_device_that_computes_nothing_any_more_ends_the_engine(lanes: int) -> None:
     """No image is blamed: its requests, those that wait and those to come fail, `check` says so, slots come back."""
-    device = Gate()
+    device = Gate(lanes=lanes)
     with line(device, max_batch_size=2) as one:
         running = one.put(1, 2)
         until(lambda: device.batches)
-        waiting = one.put(3, 4)
         device.most = 0
+        waiting = one.put(3, 4)
         device.open()
         assert classes(running) == [1, 2]
         with pytest.raises(DeviceFailure, match="the device has failed") as raised:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.photographs import NAMES, jpeg, photograph
-from pipeline.config import BATCHES_AHEAD, CHUNKS_PER_WORKER, Limits
+from pipeline.config import CHUNKS_PER_WORKER, Limits
 from pipeline.errors import TooManyPixels, UndecodableImage
 from pipeline.records import Prediction, Rejection
 from pipeline.slots import Claim
@@ -86,12 +86,12 @@ def test_nothing_is_decoded_that_the_device_cannot_use_yet() -> None:
         bench.batch_size = 4
         bench.may_answer.clear()
         large = bench.submit([CAT] * 40)
-        until(lambda: bench.waiting >= BATCHES_AHEAD * bench.batch_size)
+        until(lambda: bench.waiting >= bench.wanted)
         single = bench.submit([CAT])
         bench.may_answer.set()
         assert errors(large) == [None] * 40
         assert errors(single) == [None]
-        most_ahead = (BATCHES_AHEAD + CHUNKS_PER_WORKER) * bench.batch_size
+        most_ahead = bench.wanted + CHUNKS_PER_WORKER * bench.batch_size
         order = [task.request is single for tasks in bench.delivered for task in tasks]
         assert order.index(True) <= most_ahead + 1
 
