@@ -99,6 +99,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", help="only what has this in its name")
     options = parser.parse_args(arguments)
     about, began_at, records = circumstances("benchmarks.bench", arguments), time.monotonic(), list[Facts]()
+    results = RESULTS / ("bench-full" if options.full else "bench")
     with Limit() as limit:
         for contestant in contestants(full=options.full):
             if options.only and options.only not in contestant.name:
@@ -107,8 +108,8 @@ def main(arguments: Sequence[str]) -> int:
             for record in measured(contestant, limit, options.rounds):
                 records.append(record)
                 say(f"    {json.dumps({name: value for name, value in record.items() if name != 'runs'})}")
-                write(RESULTS / "bench", [about, *records], table.markdown(HEADER, rows(records)))
-                (RESULTS / "bench.svg").write_text(bars.svg(records))
+                write(results, [about, *records], table.markdown(HEADER, rows(records)))
+                results.with_suffix(".svg").write_text(bars.svg(records))
     sys.stdout.write(table.text(HEADER, rows(records)))
     say(f"{time.monotonic() - began_at:.0f} s")
     return 0
