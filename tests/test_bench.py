@@ -4,6 +4,8 @@ import asyncio
 import csv
 import io
 import random
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ from benchmarks.contestants import Ask, Contestant, Facts
 from benchmarks.limit import TRANSFORM, Limit
 from benchmarks.photographs import NAMES, jpeg, photograph
 from benchmarks.ports import free_port
+from benchmarks.servers import ROOT
 from benchmarks.standin import StandIn, open_stand_in
 from benchmarks.wire import Load, closed_loop, open_loop
 from benchmarks.work import MIXED, PHONE, SMALL, SMALL_MANY, Work
@@ -189,6 +192,13 @@ def test_the_stand_in_sleeps_by_batch_and_image() -> None:
 def test_what_runs_alone_has_a_rate(context: Callable[[], AbstractContextManager[alone.Rate]]) -> None:
     with context() as rate:
         assert rate([jpeg(photograph("cat"))], 0.2) > 0
+
+
+def test_peers_keep_the_limit_of_pillow() -> None:
+    """Unless they are given Darkroom's decoder, which has one of its own."""
+    program = "import benchmarks.peers.variants, PIL.Image; print(PIL.Image.MAX_IMAGE_PIXELS)"
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 0
 
 
 # ---- shares of the limit --------------------------------------------------------------------------------------------

@@ -1,17 +1,13 @@
 """What the peers are given in place of their own parts, where the environment says so; in every peer's environment.
 
 `MODEL=stand-in`: a model that sleeps, as for every server compared. `DECODE=darkroom`: Darkroom's own transform, so
-that what is compared is the way of an image around it.
+that what is compared is the way of an image around it. Without that nothing of Darkroom's is imported: its decoder
+takes away Pillow's own limit on pixels, having one of its own.
 """
 
 import os
 import time
 from typing import Any, Final
-
-from benchmarks.limit import TRANSFORM
-from pipeline.config import Limits
-from pipeline.decode import decode
-from pipeline.memory import keep_freed_memory
 
 STAND_IN: Final = os.environ.get("MODEL") == "stand-in"
 OUR_DECODE: Final = os.environ.get("DECODE") == "darkroom"
@@ -21,6 +17,8 @@ IMAGE_S: Final = 0.0001
 """What the stand-in takes for a batch, and for each of its images."""
 
 if OUR_DECODE:
+    from pipeline.memory import keep_freed_memory
+
     keep_freed_memory()  # as in Darkroom's own workers
 
 
@@ -32,4 +30,8 @@ def stand_in(images: int) -> list[int]:
 
 def our_pixels(data: bytes) -> Any:
     """An encoded image -> uint8 [224, 224, 3]."""
+    from benchmarks.limit import TRANSFORM
+    from pipeline.config import Limits
+    from pipeline.decode import decode
+
     return decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)
