@@ -1,14 +1,15 @@
 """The replica: routes, batching, live configuration, health."""
 
 import asyncio
+import inspect
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import yaml
 from ray import serve
@@ -38,6 +39,15 @@ _OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
 
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long the event loop may keep the interpreter from the device's thread, which needs it anew for every kernel."""
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _signed(method: Method) -> Method:
+    """Notes the signature of a method down on it; `serve.batch` would work it out anew for every request."""
+    method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
+    return method
 
 
 @serve.ingress()
@@ -122,6 +132,7 @@ class Classifier:
         return [image if isinstance(image, Rejection) else next(inferred) for image in images]
 
     @serve.batch
+    @_signed
     async def _gather(self, requests: list[list[EncodedImage]]) -> list[Future[list[Outcome]]]:
         """Many requests -> the engine, in one hand-over.
 

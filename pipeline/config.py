@@ -29,6 +29,13 @@ BATCHES_AHEAD = 1
 CHUNK_BYTES = 512 << 10
 """A chunk is full at this many encoded bytes (about 10 ms of decoding), whatever its number of images."""
 
+NICENESS = 5
+"""By how much workers give way to the replica where both want a core.
+
+Left equal, requests queue before its event loop while every worker works on one image at a time; so they queue before
+the workers, who are handed many at once, which costs all less.
+"""
+
 WORKER_START_TIMEOUT_S = 120.0
 """A worker that has not reported for duty by then does not start."""
 

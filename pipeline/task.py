@@ -11,10 +11,16 @@ from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Stage
 
 
 class Request:
-    """Images that are answered together: `future` gets one outcome an image, in order."""
+    """Images that are answered together: `future` gets one outcome an image, in order.
+
+    Attributes:
+        abandoned: whether nobody waits for the rest: cancelled, or failed through another of its images.
+    """
 
     def __init__(self, images: Sequence[EncodedImage]) -> None:
         self.future: Future[list[Outcome]] = Future()
+        self.abandoned = False  # as `future.done()`, which takes a lock: whoever comes asks it of all who wait
+        self.future.add_done_callback(self._note_end)
         self.submitted_at = time.perf_counter()
         self.tasks = [Task(self, position, image) for position, image in enumerate(images)]
         self._outcomes: dict[int, Outcome] = {}
@@ -22,10 +28,8 @@ class Request:
         if not images:
             self.future.set_result([])
 
-    @property
-    def abandoned(self) -> bool:
-        """Whether nobody waits for the rest: cancelled, or failed through another of its images."""
-        return self.future.done()
+    def _note_end(self, _: Future[list[Outcome]]) -> None:
+        self.abandoned = True
 
     def answer(self, position: int, outcome: Outcome) -> None:
         """Takes the outcome of one image; the last one settles the request."""

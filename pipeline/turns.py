@@ -65,8 +65,8 @@ class Turns:
 
         What nobody waits for any more costs nothing when its turn comes.
         """
-        wanted = (request for request in self._requests if not request[0].request.abandoned)
-        return len(self._again) + sum(min(len(request), images) for request in wanted)
+        wanted = [len(tasks) for tasks in self._requests if not tasks[0].request.abandoned]
+        return len(self._again) + (len(wanted) if images == 1 else sum(min(waiting, images) for waiting in wanted))
 
     def clear(self) -> None:
         """Forgets all of them."""

@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection
 
 from torch.utils.data import IterableDataset
 
+from pipeline.config import NICENESS
 from pipeline.decode import decode
 from pipeline.errors import ImageError
 from pipeline.host_batch import HostBatch
@@ -104,3 +105,4 @@ def _prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the replica, which closes the pipe
     warnings.simplefilter("ignore")  # Pillow warns of odd files, one line an image
     keep_freed_memory()
+    os.nice(NICENESS)

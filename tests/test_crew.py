@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from pipeline import crew as module
-from pipeline.config import MAX_FAILED_STARTS
+from pipeline.config import MAX_FAILED_STARTS, NICENESS
 from pipeline.errors import EngineClosed, FatalImage, SlowImage, WorkerFailure
 from pipeline.records import Transform
 from tests.bench import CAT, Bench, errors, outcomes, started
@@ -19,6 +19,16 @@ from tests.test_slots import SHM
 from tests.waiting import until
 
 # ---- death ----------------------------------------------------------------------------------------------------------
+
+
+def test_workers_give_way_to_the_replica() -> None:
+    """Also those that take another's place; at 19, the most there is, nothing is left to give."""
+    with started(1) as bench:
+        (pid,) = bench.loader.pids
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: bench.loader.pids not in ([], [pid]))
+        (pid,) = bench.loader.pids
+        assert psutil.Process(pid).nice() == min(19, psutil.Process().nice() + NICENESS)
 
 
 def test_a_killed_worker_costs_nobody_an_answer() -> None:
