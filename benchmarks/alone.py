@@ -92,12 +92,11 @@ def stand_in_device() -> Iterator[Rate]:
 
 @contextmanager
 def model() -> Iterator[Rate]:
-    """The model on every core, or on CUDA where it is: grey images, in batches of the size that pays."""
+    """The model on one core, or on CUDA where it is: grey images, in batches of the size that pays."""
     config = PipelineConfig()
     loaded = load_model(config)
     side_px, kind = loaded.transform.crop_px, "cuda" if torch.cuda.is_available() else "cpu"
-    cores = len(os.sched_getaffinity(0))
-    opened = open_device(kind, loaded.classifier, batch_sizes=config.batch_sizes, side_px=side_px, threads=cores)
+    opened = open_device(kind, loaded.classifier, batch_sizes=config.batch_sizes, side_px=side_px, threads=1)
     yield _rate_of(opened, side_px)
 
 

@@ -9,7 +9,8 @@ Facts = dict[str, Any]
 _LABEL_PX: Final = 300
 _BAR_PX: Final = 420
 _ROW_PX: Final = 24
-_WIDTH_PX: Final = _LABEL_PX + _BAR_PX + 60
+_MOST: Final = 1.05
+_WIDTH_PX: Final = _LABEL_PX + round(_BAR_PX * _MOST) + 60
 _OURS: Final = "#1f6feb"
 _THEIRS: Final = "#8b949e"
 _INK: Final = "#6e7681"  # is read on white and on black
@@ -40,14 +41,19 @@ def svg(records: Sequence[Facts]) -> str:
 def _bar(y: int, record: Facts) -> list[str]:
     """The median; a thin line from the least to the most."""
     colour = _OURS if record["what"].startswith(("Darkroom", "pipeline")) else _THEIRS
-    least, most = (_LABEL_PX + _BAR_PX * record[name] for name in ("least_of_limit", "most_of_limit"))
-    width, middle = _BAR_PX * record["of_limit"], y + 8
+    least, most = (_LABEL_PX + _length_px(record[name]) for name in ("least_of_limit", "most_of_limit"))
+    width, middle = _length_px(record["of_limit"]), y + 8
     return [
         _text(_LABEL_PX - 8, y + 13, record["what"], anchor="end"),
         f'<rect x="{_LABEL_PX}" y="{y}" width="{width:.1f}" height="17" fill="{colour}"/>',
         f'<line x1="{least:.1f}" y1="{middle}" x2="{most:.1f}" y2="{middle}" stroke="{_INK}"/>',
         _text(max(_LABEL_PX + width, most) + 6, y + 13, f"{record['of_limit']:.2f}"),
     ]
+
+
+def _length_px(share: float) -> float:
+    """HTTP or a device alone may reach several times the limit: their bars end a little behind it, the number tells."""
+    return _BAR_PX * min(share, _MOST)
 
 
 def _text(x: float, y: float, said: str, *, anchor: str = "start", weight: str = "normal") -> str:

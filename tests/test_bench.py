@@ -265,6 +265,15 @@ def test_the_picture_has_a_bar_for_every_record() -> None:
     assert said == ["small", "a & b", "0.25", "Darkroom", "0.50", "limit", "large", "Darkroom", "1.00", "limit"]
 
 
+def test_no_bar_leaves_the_picture() -> None:
+    """What has no transform may do several times what the limit is."""
+    record = {"what": "HTTP alone", "load": "small", "of_limit": 6.8, "least_of_limit": 6.0, "most_of_limit": 7.3}
+    root = ElementTree.fromstring(bars.svg([record]))  # noqa: S314  our own
+    (bar,) = root.iter("{http://www.w3.org/2000/svg}rect")
+    assert float(bar.attrib["x"]) + float(bar.attrib["width"]) < float(root.attrib["width"])
+    assert ">6.80<" in bars.svg([record])
+
+
 # ---- latency --------------------------------------------------------------------------------------------------------
 
 
