@@ -30,6 +30,7 @@ from pipeline.config import Limits, PipelineConfig
 from pipeline.decode import decode
 from pipeline.engine import Engine
 from pipeline.records import Prediction
+from tests.waiting import PATIENCE_S
 
 FORM = Form("text/plain", b"ping")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong"
@@ -61,6 +62,11 @@ def _server(answer: Callable[[int], bytes | None], after_s: float = 0.0) -> Iter
         except asyncio.IncompleteReadError:
             pass
         writer.close()
+        await writer.wait_closed()
+
+    async def end() -> None:
+        server.close()
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})  # each connection, until it is closed
 
     server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
     thread = threading.Thread(target=loop.run_forever)
@@ -69,7 +75,7 @@ def _server(answer: Callable[[int], bytes | None], after_s: float = 0.0) -> Iter
     try:
         yield Target(host, port, "/", lambda image: Form("text/plain", image)), sent
     finally:
-        loop.call_soon_threadsafe(server.close)
+        asyncio.run_coroutine_threadsafe(end(), loop).result(PATIENCE_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.run_until_complete(loop.shutdown_asyncgens())

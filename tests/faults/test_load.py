@@ -75,6 +75,7 @@ def test_a_request_whose_deadline_has_passed_is_given_up(service: Service) -> No
     assert "after 2 s" in expired.json()["detail"]
     until(lambda: _counts(service)["images_dropped"] > before["images_dropped"])
     assert _counts(service)["requests_expired"] == before["requests_expired"] + 1
+    until(lambda: service.info()["in_work"] == 0)
     assert service.post(CAT).status_code == 200
 
 
