@@ -42,12 +42,14 @@ class Lingering:
 
         async def linger() -> None:
             while is_sending:
-                await asyncio.wait_for(receive_and_note(), PAUSE_S)
+                async with asyncio.timeout(PAUSE_S):
+                    await receive_and_note()
 
         async def linger_and_send(message: Message) -> None:
             if is_sending and message["type"] == "http.response.start":
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(linger(), LINGER_S)
+                    async with asyncio.timeout(LINGER_S):
+                        await linger()
             await send(message)
 
         await self._app(scope, receive_and_note, linger_and_send)

@@ -1,7 +1,8 @@
 """What is logged of an error: one line with request id, class, cause, stage and status.
 
 Serve's own log carries the lines, as JSON where `logging_config` says so, and adds time, level and request id. A line
-holds nothing of an image and no file name; a key never reaches a message (`access.py`).
+holds nothing of an image and no file name; a key never reaches a message (`access.py`). What clients do goes to the
+log's file alone; what is at fault here stands on the console too.
 """
 
 import logging
@@ -51,6 +52,9 @@ STAGE: Final[Mapping[type[DarkroomError], str]] = {
 }
 """Where on an image's way each error arises; a class that is not named has its base's."""
 
+_QUIETLY: Final = {"log_to_stderr": False}
+"""For Serve: not on the console, which under twice the load would cost as much as the line itself."""
+
 
 def stage_of(error: DarkroomError) -> str:
     """The stage of an error, its own or that of its nearest base."""
@@ -70,20 +74,21 @@ def log_refusal(error: DarkroomError, position: int | None = None) -> None:
         what,
         type(error).__name__,
         error,
-        extra=_fields(error, stage_of(error), status_of(error), position),
+        extra={**_fields(error, stage_of(error), status_of(error), position), **(_QUIETLY if expected else {})},
         exc_info=None if expected else error,
     )
 
 
 def log_no_such_page(error: Exception, status: int, asked: str) -> None:
     """Logs that something was asked for which is not served."""
-    logger.info("refused: %s: %s", asked, error, extra=_fields(error, "access", status))
+    logger.info("refused: %s: %s", asked, error, extra={**_fields(error, "access", status), **_QUIETLY})
 
 
 def log_gone(stage: str) -> None:
     """Logs that a client has not waited for its answer."""
     cause = "the client has closed its connection before it was answered"
-    logger.info(cause, extra={"error": "ClientGone", "cause": cause, "stage": stage, "status": CLIENT_GONE})
+    fields = {"error": "ClientGone", "cause": cause, "stage": stage, "status": CLIENT_GONE}
+    logger.info(cause, extra={**fields, **_QUIETLY})
 
 
 def log_unforeseen(error: Exception) -> None:

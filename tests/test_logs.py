@@ -8,6 +8,7 @@ import httpx
 import psutil
 import pytest
 from ray._common.formatters import JSONFormatter
+from ray.serve._private.logging_utils import log_to_stderr_filter
 
 from benchmarks.photographs import jpeg, photograph
 from deployments.logs import STAGE, log_refusal, log_unforeseen, stage_of
@@ -56,6 +57,7 @@ def test_the_line_of_a_server_error_holds_the_traceback(caplog: pytest.LogCaptur
             log_refusal(error)
     line = _as_json(caplog)
     assert (line["levelname"], line["stage"], line["status"]) == ("ERROR", "device", 500)
+    assert log_to_stderr_filter(caplog.records[0])
     assert "test_logs.py" in line["exc_text"]
 
 
@@ -63,12 +65,13 @@ def test_the_line_of_a_server_error_holds_the_traceback(caplog: pytest.LogCaptur
     "error", [UndecodableImage("torn"), Overloaded("full")], ids=lambda error: type(error).__name__
 )
 def test_what_is_expected_has_no_traceback(error: DarkroomError, caplog: pytest.LogCaptureFixture) -> None:
-    """What clients send, and how many of them there are, is at fault nowhere in the code."""
+    """What clients send, and how many of them there are, is at fault nowhere in the code; the console stays quiet."""
     with caplog.at_level(logging.INFO, "ray.serve"):
         log_refusal(error)
     line = _as_json(caplog)
     assert line["levelname"] == "INFO"
     assert "exc_text" not in line
+    assert not log_to_stderr_filter(caplog.records[0])
 
 
 def test_an_unforeseen_exception_is_logged_whole(caplog: pytest.LogCaptureFixture) -> None:
