@@ -52,7 +52,7 @@ class Result:
         fault: its name.
         runs: what each has shown; None where the server has nothing like it.
         took_s: all of them together.
-        others_cores: what everything else on the machine used meanwhile; a killed process counts there too.
+        others_cores: what everything else on the machine used meanwhile, and a killed process since the fault began.
     """
 
     server: str

@@ -63,6 +63,7 @@ class Server:
         self.kind, self.name = kind, kind.name
         self.target = Target("127.0.0.1", port, kind.path, kind.wrap)
         self._mark = mark
+        self._cpu_s = dict[psutil.Process, float]()  # of each process, when it was last seen
 
     def processes(self) -> list[psutil.Process]:
         """All its processes."""
@@ -78,13 +79,12 @@ class Server:
         return [process for _, process in sorted(found, key=lambda pair: pair[0])]
 
     def cpu_s(self) -> float:
-        """Processor time that its living processes have used."""
-        used_s = 0.0
+        """Processor time that its processes have used; of one that has ended, until this was last asked for."""
         for process in self.processes():
             with suppress(psutil.Error):
                 times = process.cpu_times()
-                used_s += times.user + times.system
-        return used_s
+                self._cpu_s[process] = times.user + times.system
+        return sum(self._cpu_s.values())
 
     def answers(self) -> bool:
         """Whether it gives a prediction now."""
