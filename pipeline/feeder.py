@@ -4,34 +4,20 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-
-import torch
+from functools import partial
 
 from pipeline.config import BATCHES_AHEAD, STUCK_AFTER_S
+from pipeline.decoded import Decoded, count, joined
 from pipeline.device import Best, Device, Launched, collect
 from pipeline.errors import DeviceFailure, EngineClosed, Stuck, UnclassifiableImage
+from pipeline.halving import halved
 from pipeline.host_batch import HostBatch
 from pipeline.pace import DevicePace
 from pipeline.task import Task
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "device"})
-
-
-@dataclass(frozen=True, slots=True)
-class Decoded:
-    """Images that wait for the device: `tasks[n]` belongs to `batch.pixels[n]`."""
-
-    batch: HostBatch
-    tasks: list[Task]
-
-    def singles(self) -> "list[Decoded]":
-        """The same images one by one."""
-        rows = (
-            (HostBatch(self.batch.first + n, self.batch.pixels[n : n + 1]), task) for n, task in enumerate(self.tasks)
-        )
-        return [Decoded(batch, [task]) for batch, task in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +31,7 @@ class InFlight:
     @property
     def images(self) -> int:
         """How many."""
-        return _images(self.work)
+        return count(self.work)
 
 
 class Lane:
@@ -194,7 +180,7 @@ class Feeder:
             work = self._take(lane)
             if work:
                 lane.turned_at = time.monotonic()  # before `images`: by both `check` sees how long it has been at them
-                lane.images += _images(work)
+                lane.images += count(work)
                 lane.in_flight.extend(self._launch(work, lane))
             elif not lane.in_flight:
                 return  # closing, or another lane has failed
@@ -225,7 +211,7 @@ class Feeder:
             for task in decoded.tasks:
                 task.launched_at = now
         try:
-            return [InFlight(work, self._device.launch(_joined([decoded.batch for decoded in work])), now)]
+            return [InFlight(work, self._device.launch(joined(work)), now)]
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
             self._failed(work, lane)
             return []
@@ -245,7 +231,7 @@ class Feeder:
         self._pace.note(batch.images, now - max(batch.launched_at, lane.free_at))
         lane.free_at = now
 
-    def _settle(self, work: list[Decoded], best_of: Best, lane: Lane) -> None:
+    def _settle(self, work: Sequence[Decoded], best_of: Best, lane: Lane) -> None:
         tasks = [task for decoded in work for task in decoded.tasks]
         scores, classes = best_of
         self.answered_at = lane.turned_at = time.monotonic()
@@ -259,35 +245,24 @@ class Feeder:
     def _failed(self, work: list[Decoded], lane: Lane) -> None:
         images = [single for decoded in work for single in decoded.singles()]
         logger.exception("the model failed on a batch of %d images; trying again, then its halves", len(images))
-        self._find_fault(images, lane)
-
-    def _find_fault(self, images: list[Decoded], lane: Lane) -> None:
-        """Answers images of a batch that failed, by halves down to the one at fault.
-
-        That is also what a batch needs that is too large for the device's memory.
-        """
-        if self._failure:
-            self._give_up(images, self._failure)
-            return
-        try:
-            best = self._compute(images, lane)
-        except Exception as error:  # noqa: BLE001 - a model may raise anything
-            if len(images) == 1:
-                self._blame(images[0], error, lane)
+        answered = 0
+        for part, answer in halved(images, partial(self._compute, lane)):
+            answered += len(part)
+            if isinstance(answer, Exception):
+                self._blame(part[0], answer, lane)
+            else:
+                self._settle(part, answer, lane)
+            if self._failure:
+                self._give_up(images[answered:], self._failure)
                 return
-            self._find_fault(images[: len(images) // 2], lane)
-            self._find_fault(images[len(images) // 2 :], lane)
-        else:
-            self._settle(images, best, lane)
 
     def _blame(self, image: Decoded, error: Exception, lane: Lane) -> None:
         """The image is at fault where the device computes another; else the device is, and with it the engine.
 
         (After an error of CUDA's own no kernel runs any more in its process.)
         """
-        black = HostBatch(image.batch.first, torch.zeros_like(image.batch.pixels))
         try:
-            self._compute([Decoded(black, image.tasks)], lane)
+            self._compute(lane, [image.blackened()])
         except Exception:
             logger.exception("the device fails on a black image too")
             self._failure = DeviceFailure("the device has failed; the log says how")
@@ -298,9 +273,9 @@ class Feeder:
             self._release(image.batch)
             image.tasks[0].reject(UnclassifiableImage("the model fails on the image, and on no other"))
 
-    def _compute(self, work: list[Decoded], lane: Lane) -> Best:
+    def _compute(self, lane: Lane, work: Sequence[Decoded]) -> Best:
         lane.turned_at = time.monotonic()
-        return collect(self._device.launch(_joined([decoded.batch for decoded in work])))
+        return collect(self._device.launch(joined(work)))
 
     def _give_up(self, work: Iterable[Decoded], failure: DeviceFailure) -> None:
         for decoded in work:
@@ -312,21 +287,6 @@ class Feeder:
             waiting, self._ready, self._waiting = self._ready, deque(), 0
             self._changed.notify_all()  # the other lanes end too
         self._give_up([*(decoded for batch in lane.in_flight for decoded in batch.work), *waiting], failure)
-
-
-def _joined(batches: list[HostBatch]) -> list[HostBatch]:
-    """The same images in as few pieces as the slots allow: each piece costs one copy."""
-    joined = batches[:1]
-    for batch in batches[1:]:
-        if joined[-1].adjoins(batch):
-            joined[-1] = joined[-1].joined(batch)
-        else:
-            joined.append(batch)
-    return joined
-
-
-def _images(work: list[Decoded]) -> int:
-    return sum(len(decoded.batch) for decoded in work)
 
 
 def _fail(decoded: Decoded, error: DeviceFailure | EngineClosed) -> None:
