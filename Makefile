@@ -20,7 +20,7 @@ PEERS := .cache/peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak faults latency scaling bench bench-full clean
+.PHONY: help serve deploy test slow coverage soak faults latency scaling decoders bench bench-full clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ latency: $(TESTING) $(PEERS)/k6/.installed | $(WEIGHTS) ## Send from little to t
 scaling: $(TESTING) | $(WEIGHTS) ## Say what grows with batches, workers and the size of images
 	@exec $(BIN)/python -m benchmarks.scaling
 
+decoders: $(TESTING) $(PEERS)/decoders/.installed | $(WEIGHTS) ## Compare what turns JPEGs into pixels: time, pixels, scores
+	@exec $(BIN)/python -m benchmarks.decoders
+
 bench: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Say how near Darkroom and two peers come to what this machine can do
 	@exec $(BIN)/python -m benchmarks.bench
 
@@ -85,6 +88,11 @@ $(RUNTIME): pyproject.toml constraints.txt | $(CREATED)
 $(TESTING): pyproject.toml constraints.txt | $(CREATED)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
 	@touch $(RUNTIME) $@
+
+# These compute in the environment of Darkroom.
+$(PEERS)/decoders/.installed: benchmarks/peers/decoders.txt | $(TESTING)
+	$(BIN)/python -m pip install --no-deps --upgrade --target $(@D) -r $<
+	@touch $@
 
 # Of what all compute with they get the versions of Darkroom, of everything else those that they ask for.
 $(PEERS)/%/.installed: benchmarks/peers/%.txt constraints.txt | $(CREATED)

@@ -1,0 +1,242 @@
+"""What turns JPEGs into pixels, side by side: how long it takes on one core, and how far the pixels and scores are off.
+
+The reference is what everybody trains with: Pillow decodes whole, torchvision's transform resizes and crops. Turn by
+turn, as the speed of a machine drifts.
+"""
+
+import argparse
+import io
+import itertools
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from importlib.metadata import version
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn.functional import interpolate
+from torchvision.transforms.v2.functional import center_crop, resize
+
+from benchmarks import table
+from benchmarks.command import RESULTS, Facts, circumstances, run, say, write
+from benchmarks.limit import TRANSFORM
+from benchmarks.servers import PEERS
+from benchmarks.work import PHONE, SMALL, Work
+from pipeline.config import Limits, PipelineConfig
+from pipeline.decode import decode
+from pipeline.memory import keep_freed_memory
+from pipeline.model import load_model
+
+TURNS: Final = 7
+FOR_S: Final = 0.5
+
+Pixels = NDArray[np.uint8]
+Way = Callable[[bytes], Pixels]
+"""A JPEG -> uint8 [224, 224, 3]."""
+
+
+def torchvision_over_pillow(data: bytes) -> Pixels:
+    """The reference."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    return np.asarray(center_crop(resize(image, [TRANSFORM.resize_px]), [TRANSFORM.crop_px]))
+
+
+def darkroom_exact(data: bytes) -> Pixels:
+    """As `decode: exact`."""
+    return decode(memoryview(data), replace(TRANSFORM, decode="exact"), Limits().max_image_pixels)
+
+
+def darkroom_fast(data: bytes) -> Pixels:
+    """As `decode: fast`."""
+    return decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)
+
+
+def pillow_and_torch(data: bytes) -> Pixels:
+    """Pillow decodes at a reduced size, torch's kernel for uint8 resizes the crop."""
+    image = Image.open(io.BytesIO(data))
+    image.draft("RGB", (TRANSFORM.resize_px, TRANSFORM.resize_px))
+    return _resized_by_torch(np.array(image))
+
+
+def simplejpeg_and_pillow(data: bytes) -> Pixels:
+    """By simplejpeg at a reduced size; Pillow resizes the crop."""
+    image = Image.fromarray(_simplejpeg(data))
+    box = _crop(image.height, image.width)
+    return np.asarray(image.resize((TRANSFORM.crop_px,) * 2, Image.Resampling.BILINEAR, box=box))
+
+
+def simplejpeg_and_torch(data: bytes) -> Pixels:
+    """By simplejpeg at a reduced size; torch's kernel resizes the crop."""
+    return _resized_by_torch(_simplejpeg(data))
+
+
+def torchcodec_and_torch(data: bytes) -> Pixels:
+    """TorchCodec decodes whole, which is all it does; torchvision's transform for tensors follows."""
+    pixels = import_module("torchcodec.decoders").decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    cropped = center_crop(resize(pixels, [TRANSFORM.resize_px], antialias=True), [TRANSFORM.crop_px])
+    return np.ascontiguousarray(cropped.permute(1, 2, 0).numpy())
+
+
+def _simplejpeg(data: bytes) -> Pixels:
+    least = TRANSFORM.resize_px
+    pixels: Pixels = import_module("simplejpeg").decode_jpeg(data, min_height=least, min_width=least, min_factor=1)
+    return pixels
+
+
+def _crop(height: int, width: int) -> tuple[float, float, float, float]:
+    """What the reference keeps, in the pixels of a decoded image: left, upper, right, lower."""
+    shorter, side = min(height, width), TRANSFORM.crop_px
+    across, down = (int(TRANSFORM.resize_px * length / shorter) for length in (width, height))
+    left, upper = round((across - side) / 2), round((down - side) / 2)
+    return (
+        left * width / across,
+        upper * height / down,
+        (left + side) * width / across,
+        (upper + side) * height / down,
+    )
+
+
+def _resized_by_torch(pixels: Pixels) -> Pixels:
+    """Its kernel begins at whole pixels."""
+    left, upper, right, lower = map(round, _crop(*pixels.shape[:2]))
+    kept = torch.from_numpy(pixels[upper:lower, left:right]).permute(2, 0, 1)[None]
+    resized = interpolate(kept, (TRANSFORM.crop_px,) * 2, mode="bilinear", antialias=True)
+    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+WAYS: Final[dict[str, Way]] = {
+    "Pillow, torchvision's transform": torchvision_over_pillow,
+    "Darkroom, decode: exact": darkroom_exact,
+    "Darkroom, decode: fast": darkroom_fast,
+    "Pillow reduced, torch's resize": pillow_and_torch,
+    "simplejpeg reduced, Pillow's resize": simplejpeg_and_pillow,
+    "simplejpeg reduced, torch's resize": simplejpeg_and_torch,
+    "TorchCodec, torchvision's transform": torchcodec_and_torch,
+}
+REFERENCE: Final = "Pillow, torchvision's transform"
+OURS: Final = "Darkroom, decode: fast"
+
+HEADER: Final = ("images", "way", "ms", "times ours", "off by, levels", "score off by", "same class")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one way has come to with one kind of images.
+
+    Args:
+        work: their title.
+        way: its name.
+        ms: an image, on one core; the median of the turns.
+        times_ours: the median of each turn's ratio to `decode: fast` in the same turn.
+        levels: of 255, the mean of how far a value is off the reference.
+        score: the most that the best class's score is off.
+        same: images with the reference's best class.
+        images: how many there are.
+    """
+
+    work: str
+    way: str
+    ms: float
+    times_ours: float
+    levels: float
+    score: float
+    same: int
+    images: int
+
+
+def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> list[Result]:
+    """All ways, with the images of one kind.
+
+    Args:
+        work: they are its.
+        score: pixels -> float32 [images, classes].
+    """
+    images, ms = work.images, dict[str, list[float]]({name: [] for name in WAYS})
+    for _ in range(TURNS):
+        for name, way in WAYS.items():
+            ms[name].append(_ms(way, images))
+    reference = [WAYS[REFERENCE](data) for data in images]
+    scores = score(reference)
+    best, results = scores.argmax(1), list[Result]()
+    for name, way in WAYS.items():
+        pixels = [way(data) for data in images]
+        found = score(pixels)
+        results.append(
+            Result(
+                work=work.title.partition(",")[0],
+                way=name,
+                ms=statistics.median(ms[name]),
+                times_ours=statistics.median(theirs / ours for theirs, ours in zip(ms[name], ms[OURS], strict=True)),
+                levels=float(np.mean([abs(a.astype(int) - b) for a, b in zip(pixels, reference, strict=True)])),
+                score=float((found.gather(1, best[:, None]) - scores.gather(1, best[:, None])).abs().max()),
+                same=int((found.argmax(1) == best).sum()),
+                images=len(images),
+            )
+        )
+    return results
+
+
+def _ms(way: Way, images: Sequence[bytes]) -> float:
+    began_at = time.perf_counter()
+    for done, data in enumerate(itertools.cycle(images), start=1):
+        way(data)
+        if (taken_s := time.perf_counter() - began_at) >= FOR_S:
+            return 1000 * taken_s / done
+    raise RuntimeError("there is no image")
+
+
+def scored_by_mobilenet() -> Callable[[Sequence[Pixels]], torch.Tensor]:
+    """What gives the images the scores of every class."""
+    model = load_model(PipelineConfig(max_top_k=1000)).classifier
+
+    def score(pixels: Sequence[Pixels]) -> torch.Tensor:
+        with torch.inference_mode():
+            best, classes = model(torch.from_numpy(np.stack(pixels)))
+        return torch.zeros(best.shape).scatter(1, classes, best)
+
+    return score
+
+
+def row(result: Result) -> list[str]:
+    """One of the table's rows."""
+    return [
+        result.work,
+        result.way,
+        f"{result.ms:.2f}",
+        f"{result.times_ours:.2f}",
+        f"{result.levels:.2f}",
+        f"{result.score:.3f}",
+        f"{result.same} of {result.images}",
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.decoders", description=__doc__.splitlines()[0])
+    parser.parse_args(arguments)
+    sys.path.append(str(PEERS / "decoders"))
+    about = {**circumstances("benchmarks.decoders", arguments), **_versions("simplejpeg", "torchcodec")}
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    score, results = scored_by_mobilenet(), list[Result]()
+    for work in (SMALL, PHONE):
+        say(f"{work.title.partition(',')[0]}: {len(WAYS)} ways, {TURNS} turns")
+        results += compare(work, score)
+    rows = [row(result) for result in results]
+    write(RESULTS / "decoders", [about, *map(asdict, results)], table.markdown(HEADER, rows))
+    sys.stdout.write(table.text(HEADER, rows))
+    return 0
+
+
+def _versions(*names: str) -> Facts:
+    return {name: version(name) for name in names}
+
+
+if __name__ == "__main__":
+    run(main)
