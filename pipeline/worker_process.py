@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from pipeline.config import CHUNKS_PER_WORKER
 from pipeline.forkserver import from_forkserver
 from pipeline.host_batch import HostBatch
+from pipeline.pipe_queue import PipeQueues
 from pipeline.records import Transform
 from pipeline.slots import Slots
 from pipeline.task import Task
@@ -56,7 +57,7 @@ class WorkerProcess:
             batch_size=None,
             num_workers=1,
             prefetch_factor=CHUNKS_PER_WORKER + 2,  # more than it can have in hand: it never waits for an index
-            multiprocessing_context="forkserver",
+            multiprocessing_context=PipeQueues(),
             persistent_workers=True,
             pin_memory=pin_memory,
         )
