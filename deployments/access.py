@@ -19,7 +19,7 @@ from starlette.middleware.cors import CORSMiddleware
 from deployments.logs import log_misconfigured
 from pipeline.errors import MissingKey, WrongKey
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger(__name__)
 
 KEYS_VARIABLE: Final = "DARKROOM_API_KEYS"
 MIN_KEY_CHARACTERS: Final = 16

@@ -24,7 +24,7 @@ from deployments.access import KEYS_VARIABLE, Access, cors
 from deployments.admission import Admission
 from deployments.config import LiveConfig, ServiceConfig, in_words
 from deployments.lingering import Lingering
-from deployments.logs import adopt_pipeline, log_gone, log_misconfigured, log_no_such_page, log_refusal, log_unforeseen
+from deployments.logs import adopt_loggers, log_gone, log_misconfigured, log_no_such_page, log_refusal, log_unforeseen
 from deployments.requests import read_images_request, timeout_s
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
 from pipeline.config import PipelineConfig
@@ -60,7 +60,7 @@ class Classifier:
 
     async def __init__(self, config: ServiceConfig) -> None:  # type: ignore[misc]  # Serve awaits it
         self._config, self._live = config, LiveConfig()
-        adopt_pipeline()
+        adopt_loggers()
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))

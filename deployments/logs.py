@@ -30,7 +30,7 @@ from pipeline.errors import (
     WorkerFailure,
 )
 
-logger = logging.getLogger("ray.serve")
+logger = logging.getLogger("deployments")
 
 STAGE: Final[Mapping[type[DarkroomError], str]] = {
     Unauthorized: "access",  # whether a key opens
@@ -103,9 +103,15 @@ def log_misconfigured(what: str, cause: str) -> None:
     logger.error("%s: %s", what, cause, extra=fields)
 
 
-def adopt_pipeline() -> None:
-    """Has the lines of `pipeline`, which knows no Ray, go where Serve's go, as its logging may change while it runs."""
-    logging.getLogger("pipeline").parent = logging.getLogger("ray.serve")
+def adopt_loggers() -> None:
+    """Has Darkroom's lines go where Serve's go, whatever `logging_config` makes of that, and whatever level it sets.
+
+    Serve's own level is above theirs, as a request costs it a line that is thrown away in the end.
+    """
+    for name in ("pipeline", "deployments"):
+        logger = logging.getLogger(name)
+        logger.parent = logging.getLogger("ray.serve")
+        logger.setLevel(logging.INFO)
 
 
 def _fields(error: Exception, stage: str, status: int, position: int | None = None) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_a_file_that_has_become_unusable_lets_nobody_in(
     file.unlink()
     if text is not None:
         file.write_text(text)
-    with caplog.at_level("INFO", "ray.serve"):
+    with caplog.at_level("INFO", "deployments"):
         assert not any(_is_let_in(access, key) for key in (KEY, SHORT, "", KEY))
         file.write_text(f"{OTHER}\n")
         assert _is_let_in(access, OTHER)

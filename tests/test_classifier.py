@@ -46,7 +46,7 @@ def test_what_nobody_has_foreseen_is_answered_and_logged(
         raise ZeroDivisionError("by nothing")
 
     monkeypatch.setattr(classifier, "_predict", broken)
-    with caplog.at_level(logging.ERROR, "ray.serve"):
+    with caplog.at_level(logging.ERROR, "deployments"):
         response = asyncio.run(_posted(classifier, {"Content-Type": "image/jpeg", "X-Request-ID": "an-id"}))
     problem = response.json()
     assert (response.status_code, problem["status"], problem["request_id"]) == (500, 500, "an-id")

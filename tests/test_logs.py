@@ -50,7 +50,7 @@ def test_every_error_has_a_stage(kind: type[DarkroomError]) -> None:
 
 def test_the_line_of_a_server_error_holds_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
     """In the one line, and the stage where it went wrong."""
-    with caplog.at_level(logging.INFO, "ray.serve"):
+    with caplog.at_level(logging.INFO, "deployments"):
         try:
             raise DeviceFailure("no answer")
         except DeviceFailure as error:
@@ -66,7 +66,7 @@ def test_the_line_of_a_server_error_holds_the_traceback(caplog: pytest.LogCaptur
 )
 def test_what_is_expected_has_no_traceback(error: DarkroomError, caplog: pytest.LogCaptureFixture) -> None:
     """What clients send, and how many of them there are, is at fault nowhere in the code; the console stays quiet."""
-    with caplog.at_level(logging.INFO, "ray.serve"):
+    with caplog.at_level(logging.INFO, "deployments"):
         log_refusal(error)
     line = _as_json(caplog)
     assert line["levelname"] == "INFO"
@@ -75,7 +75,7 @@ def test_what_is_expected_has_no_traceback(error: DarkroomError, caplog: pytest.
 
 
 def test_an_unforeseen_exception_is_logged_whole(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "ray.serve"):
+    with caplog.at_level(logging.INFO, "deployments"):
         try:
             raise ZeroDivisionError("by nothing")
         except ZeroDivisionError as error:
