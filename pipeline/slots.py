@@ -24,8 +24,8 @@ from pipeline.config import ENCODED_ROOM_BYTES
 from pipeline.errors import ImageError
 from pipeline.host_batch import HostBatch
 
-KEPT_BYTES = 1 << 20
-"""Memory that a slot keeps for the next encoded image; what a larger one took beyond it goes back to the system."""
+KEPT_BYTES = 256 << 20
+"""Memory that all slots together keep for the next encoded images; what one takes beyond it goes back to the system."""
 
 _NONE: Mapping[int, ImageError] = {}
 _mapped: WeakValueDictionary[str, "Slots"] = WeakValueDictionary()
@@ -65,6 +65,8 @@ class Slots:
         self.pixels = flat.reshape(count, side_px, side_px, 3)  # uint8 [count, side, side, 3]
         self.tensor = torch.from_numpy(self.pixels)  # the same memory: what CUDA page-locks
         self._free = bytearray(b"\1" * count)
+        self._kept = [0] * count  # bytes of memory that encoded images have left behind, a slot
+        self._kept_bytes = 0  # all together
         _mapped[self.name] = self
 
     def __reduce__(self) -> tuple[Callable[..., "Slots"], tuple[Any, ...]]:
@@ -107,10 +109,15 @@ class Slots:
         return memoryview(self._map)[start : start + size]
 
     def trim_encoded(self, slot: int, size: int) -> None:
-        """Gives back what an encoded image of `size` bytes took beyond `KEPT_BYTES`."""
-        if size > KEPT_BYTES:
-            start = self._encoded_from + slot * ENCODED_ROOM_BYTES + KEPT_BYTES
-            self._map.madvise(mmap.MADV_REMOVE, start, _whole_pages(size - KEPT_BYTES))
+        """Keeps the memory that an encoded image of `size` bytes took, or gives it back where too much is kept."""
+        more = max(0, size - self._kept[slot])
+        self._kept[slot] += more
+        self._kept_bytes += more
+        if self._kept_bytes > KEPT_BYTES:
+            start = self._encoded_from + slot * ENCODED_ROOM_BYTES
+            self._map.madvise(mmap.MADV_REMOVE, start, _whole_pages(self._kept[slot]))
+            self._kept_bytes -= self._kept[slot]
+            self._kept[slot] = 0
 
     def batch(self, first: int, count: int, errors: Mapping[int, ImageError] = _NONE) -> HostBatch:
         """`count` decoded images from slot `first` on, where they lie."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import ENCODED_ROOM_BYTES
-from pipeline.slots import KEPT_BYTES, Claim, Slots
+from pipeline.slots import Claim, Slots
 from tests.waiting import PATIENCE_S
 
 SHM = Path("/dev/shm")  # noqa: S108 - where shared memory with a name would lie
@@ -155,18 +155,26 @@ def test_slots_take_memory_only_where_they_are_used() -> None:
     assert memfds()[inode] == 8192
 
 
-@pytest.mark.parametrize("size", [1, KEPT_BYTES, KEPT_BYTES + 1, 3 * KEPT_BYTES + 5, ENCODED_ROOM_BYTES])
-def test_trimming_gives_back_what_is_beyond_the_kept(size: int) -> None:
-    """To the byte for a neighbour, to the page for the system."""
+def test_encoded_images_leave_no_more_behind_than_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the byte for a neighbour, to the page for the system; what is given back counts no more."""
+    monkeypatch.setattr("pipeline.slots.KEPT_BYTES", 1 << 20)
     before = memfds()
-    slots = Slots(3, 4)
+    slots = Slots(4, 4)
     (inode,) = memfds().keys() - before.keys()
-    slots.write_encoded(1, b"\1" * size)
-    slots.write_encoded(2, b"\2")
-    slots.trim_encoded(1, size)
-    assert slots.read_encoded(2, 1)[0] == 2
-    assert slots.read_encoded(1, 1)[0] == 1
-    assert memfds()[inode] <= min(size, KEPT_BYTES) + 2 * 4096
+
+    def pass_through(slot: int, size: int) -> int:
+        slots.write_encoded(slot, b"\1" * size)
+        slots.trim_encoded(slot, size)
+        return memfds()[inode]
+
+    assert pass_through(0, 700_000) == pass_through(0, 5) >= 700_000  # a smaller one changes nothing
+    assert pass_through(1, ENCODED_ROOM_BYTES) <= 700_000 + 2 * 4096
+    assert slots.read_encoded(0, 1)[0] == 1
+    assert slots.read_encoded(1, 1)[0] == 0
+    assert pass_through(2, 340_000) >= 1_040_000
+    assert pass_through(1, 20_000) <= 1_040_000 + 3 * 4096
+    assert pass_through(0, 800_000) <= 340_000 + 4 * 4096
+    assert pass_through(3, 700_000) >= 1_040_000
 
 
 def test_slots_leave_nothing_behind() -> None:
