@@ -97,7 +97,7 @@ $(PEERS)/decoders/.installed: benchmarks/peers/decoders.txt | $(TESTING)
 # Of what all compute with they get the versions of Darkroom, of everything else those that they ask for.
 $(PEERS)/%/.installed: benchmarks/peers/%.txt constraints.txt | $(CREATED)
 	$(BIN)/python -m venv --clear $(@D)
-	sed -n '/^\(numpy\|pillow\|torch\|torchvision\)==/p' constraints.txt > $(@D)/constraints.txt
+	sed -n '/^\(numpy\|pillow\|simplejpeg\|torch\|torchvision\)==/p' constraints.txt > $(@D)/constraints.txt
 	$(@D)/bin/python -m pip install -c $(@D)/constraints.txt -r $<
 	@touch $@
 

@@ -29,8 +29,10 @@ from benchmarks.servers import PEERS
 from benchmarks.work import PHONE, SMALL, Work
 from pipeline.config import Limits, PipelineConfig
 from pipeline.decode import decode
+from pipeline.jpeg import part_of, reduced_jpeg
 from pipeline.memory import keep_freed_memory
 from pipeline.model import load_model
+from pipeline.resize import Frame, by_pillow, quickly, resized
 
 TURNS: Final = 7
 FOR_S: Final = 0.5
@@ -56,68 +58,54 @@ def darkroom_fast(data: bytes) -> Pixels:
     return decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)
 
 
+def pillow_alone(data: bytes) -> Pixels:
+    """Pillow decodes at a reduced size, and resizes what the crop keeps."""
+    return by_pillow(*_pillow(data), TRANSFORM)
+
+
 def pillow_and_torch(data: bytes) -> Pixels:
     """Pillow decodes at a reduced size, torch's kernel for uint8 resizes."""
-    image = Image.open(io.BytesIO(data))
-    image.draft("RGB", (TRANSFORM.resize_px, TRANSFORM.resize_px))
-    return _resized_by_torch(torch.from_numpy(np.array(image)))
+    return quickly(*_pillow(data), TRANSFORM)
 
 
 def simplejpeg_and_pillow(data: bytes) -> Pixels:
     """By simplejpeg at a reduced size; Pillow resizes what the crop keeps."""
-    image = Image.fromarray(_simplejpeg(data))
-    box = _crop(image.height, image.width)
-    return np.asarray(image.resize((TRANSFORM.crop_px,) * 2, Image.Resampling.BILINEAR, box=box))
-
-
-def simplejpeg_and_torch(data: bytes) -> Pixels:
-    """By simplejpeg at a reduced size; torch's kernel resizes."""
-    return _resized_by_torch(torch.from_numpy(_simplejpeg(data)))
+    header = Image.open(io.BytesIO(data))
+    part = part_of(header.size, resized(*header.size, TRANSFORM.resize_px))
+    pixels = reduced_jpeg(memoryview(data), header, part)
+    if pixels is None:
+        raise RuntimeError("it is not decoded")
+    return by_pillow(pixels, _frame(header.width, header.height, part), TRANSFORM)
 
 
 def torchcodec_and_torch(data: bytes) -> Pixels:
     """TorchCodec decodes whole, which is all it does; torch's kernel resizes."""
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     decoded: torch.Tensor = import_module("torchcodec.decoders").decode_jpeg(encoded)
-    return _resized_by_torch(decoded.permute(1, 2, 0))
+    _, height, width = decoded.shape
+    return quickly(decoded.permute(1, 2, 0).numpy(), _frame(width, height), TRANSFORM)
 
 
-def _simplejpeg(data: bytes) -> Pixels:
-    """Reduced as Pillow does, to a half, a quarter or an eighth: simplejpeg also knows what lies between."""
-    simplejpeg = import_module("simplejpeg")
-    height, width, *_ = simplejpeg.decode_jpeg_header(data)
-    part = max(part for part in (1, 2, 4, 8) if part == 1 or min(height, width) >= part * TRANSFORM.resize_px)
-    least = {"min_height": -(-height // part), "min_width": -(-width // part)}
-    pixels: Pixels = simplejpeg.decode_jpeg(data, min_factor=1, **least)
-    return pixels
+def _pillow(data: bytes) -> tuple[Pixels, Frame]:
+    image = Image.open(io.BytesIO(data))
+    width, height = image.size
+    image.draft("RGB", resized(width, height, TRANSFORM.resize_px))
+    return np.array(image), _frame(width, height, part_of((width, height), resized(width, height, TRANSFORM.resize_px)))
 
 
-def _crop(height: int, width: int) -> tuple[float, float, float, float]:
-    """What the reference keeps, in the pixels of a decoded image: left, upper, right, lower."""
-    shorter, side = min(height, width), TRANSFORM.crop_px
-    across, down = (int(TRANSFORM.resize_px * length / shorter) for length in (width, height))
-    left, upper = round((across - side) / 2), round((down - side) / 2)
-    return (
-        left * width / across,
-        upper * height / down,
-        (left + side) * width / across,
-        (upper + side) * height / down,
-    )
-
-
-def _resized_by_torch(pixels: torch.Tensor) -> Pixels:
-    """From uint8 [height, width, 3]: the kernel is quick where strides tell it that channels come last."""
-    resized = resize(pixels.contiguous()[None].permute(0, 3, 1, 2), [TRANSFORM.resize_px], antialias=True)
-    return np.ascontiguousarray(center_crop(resized, [TRANSFORM.crop_px])[0].permute(1, 2, 0).numpy())
+def _frame(width: int, height: int, part: int = 1) -> Frame:
+    target, crop = resized(width, height, TRANSFORM.resize_px), TRANSFORM.crop_px
+    left, top = (round((length - crop) / 2) for length in target)
+    return Frame((width / part, height / part), target, left, top)
 
 
 WAYS: Final[dict[str, Way]] = {
     "Pillow, torchvision's transform": torchvision_over_pillow,
     "Darkroom, decode: exact": darkroom_exact,
     "Darkroom, decode: fast": darkroom_fast,
+    "Pillow reduced, Pillow's resize": pillow_alone,
     "Pillow reduced, torch's resize": pillow_and_torch,
     "simplejpeg reduced, Pillow's resize": simplejpeg_and_pillow,
-    "simplejpeg reduced, torch's resize": simplejpeg_and_torch,
     "TorchCodec, torch's resize": torchcodec_and_torch,
 }
 REFERENCE: Final = "Pillow, torchvision's transform"

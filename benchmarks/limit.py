@@ -9,6 +9,8 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Final, Self
 
+import torch
+
 from pipeline.config import Limits
 from pipeline.decode import decode
 from pipeline.memory import keep_freed_memory
@@ -51,6 +53,7 @@ class Limit:
 
 def _transform(pipe: Connection) -> None:
     keep_freed_memory()
+    torch.set_num_threads(1)  # as DataLoader does in its workers
     most = Limits().max_image_pixels
     while True:
         try:

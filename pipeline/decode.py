@@ -22,7 +22,9 @@ from pipeline.errors import (
     UndecodableImage,
     UnsupportedFormat,
 )
+from pipeline.jpeg import part_of, reduced_jpeg
 from pipeline.records import Transform
+from pipeline.resize import Frame, exactly, quickly, resized
 
 _ORIENTATION_TAG: Final = 0x0112
 _UPRIGHT: Final = {
@@ -49,8 +51,8 @@ def decode(data: memoryview, transform: Transform, max_pixels: int) -> NDArray[n
     """Decodes, brings upright, resizes and crops one image.
 
     In `exact` mode the result equals `PIL.Image.convert("RGB")` followed by torchvision's `ImageClassification` preset
-    up to its float conversion; in `fast` mode JPEGs are decoded at a reduced size where one is large enough
-    (libjpeg's scaled inverse DCT), and only the crop is resized.
+    up to its float conversion; in `fast` mode JPEGs are decoded at a reduced size where one is large enough, and what
+    resizes is another kernel.
 
     Args:
         data: an encoded image.
@@ -77,19 +79,50 @@ def decode(data: memoryview, transform: Transform, max_pixels: int) -> NDArray[n
 
 def _decode(data: memoryview, transform: Transform, max_pixels: int) -> NDArray[np.uint8]:
     with _open(data, transform.formats) as image:
-        width, height = image.size
-        _check_pixels(width, height, transform, max_pixels)
-        covered = _load(image, transform)
+        _check_pixels(*image.size, transform, max_pixels)
+        if transform.decode == "fast":
+            return _quickly(data, image, transform)
+        image.load()
         rgb, orientation = _rgb(image), _orientation(image)
-        if orientation in _UPRIGHT:
-            rgb = rgb.transpose(_UPRIGHT[orientation])
-        if orientation in _ON_ITS_SIDE:
-            width, height, covered = height, width, covered[::-1]
-        # A scaled JPEG ends within its last pixels; the upright picture begins there where its side was turned over.
-        left = rgb.width - covered[0] if orientation in _LEFT_WAS_LAST else 0.0
-        top = rgb.height - covered[1] if orientation in _TOP_WAS_LAST else 0.0
-        target = _resized(width, height, transform.resize_px)
-        return np.asarray(_cropped(rgb, (left, top, *covered), target, transform))
+        upright = rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
+        return np.asarray(exactly(upright, transform))
+
+
+def _quickly(data: memoryview, image: Image.Image, transform: Transform) -> NDArray[np.uint8]:
+    """Brings upright last, when there is the least of it."""
+    target = resized(*image.size, transform.resize_px)
+    pixels, covered = _decoded(data, image, target)
+    orientation = _orientation(image)
+    left, top = _corner(target, orientation, transform.crop_px)
+    kept = quickly(pixels, Frame(covered, target, left, top), transform)
+    if orientation in _UPRIGHT:
+        return np.asarray(Image.fromarray(kept).transpose(_UPRIGHT[orientation]))
+    return kept
+
+
+def _decoded(
+    data: memoryview, image: Image.Image, target: tuple[int, int]
+) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+    """The pixels, where a JPEG's at a part of its size; and how much of their width and height the picture covers."""
+    part = part_of(image.size, target)
+    pixels = reduced_jpeg(data, image, part)
+    if pixels is not None:
+        return pixels, (image.width / part, image.height / part)
+    drafted = image.draft("RGB", target)
+    image.load()
+    return np.array(_rgb(image)), drafted[1][2:] if drafted else image.size
+
+
+def _corner(target: tuple[int, int], orientation: int, crop_px: int) -> tuple[int, int]:
+    """Where the centre crop begins in the image as it is stored: its halves are rounded as those of the upright one."""
+    on_its_side = orientation in _ON_ITS_SIDE
+    across, down = target[::-1] if on_its_side else target
+    left, top = round((across - crop_px) / 2), round((down - crop_px) / 2)
+    if orientation in _LEFT_WAS_LAST:
+        left = across - crop_px - left
+    if orientation in _TOP_WAS_LAST:
+        top = down - crop_px - top
+    return (top, left) if on_its_side else (left, top)
 
 
 def _open(data: memoryview, formats: tuple[str, ...]) -> Image.Image:
@@ -111,23 +144,12 @@ def _begins_like_one_of(formats: tuple[str, ...], signature: bytes) -> bool:
 def _check_pixels(width: int, height: int, transform: Transform, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise TooManyPixels(f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels}")
-    across, down = _resized(width, height, transform.resize_px)
+    across, down = resized(width, height, transform.resize_px)
     if transform.decode == "exact" and across * down > RESIZED_PIXELS:
         raise TooManyPixels(
             f"the image has {width} x {height} pixels and would have {across} x {down} = {across * down} once it is "
             f"resized; the limit is {RESIZED_PIXELS}"
         )
-
-
-def _load(image: Image.Image, transform: Transform) -> tuple[float, float]:
-    """Decodes; returns how much of the decoded width and height the picture covers.
-
-    All, but in a JPEG that is scaled down: 1281 rows at 1/4 become 321, of which the picture covers 320.25.
-    """
-    fast = transform.decode == "fast"
-    drafted = image.draft("RGB", _resized(*image.size, transform.resize_px)) if fast else None
-    image.load()
-    return drafted[1][2:] if drafted else image.size
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -144,29 +166,6 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # noqa: BLE001 - parsers of damaged metadata raise anything
         return 1
     return int(orientation) if orientation in _UPRIGHT else 1
-
-
-def _resized(width: int, height: int, shorter_px: int) -> tuple[int, int]:
-    """Width and height once the shorter side has `shorter_px`, rounded as torchvision's Resize does."""
-    if width <= height:
-        return shorter_px, int(shorter_px * height / width)
-    return int(shorter_px * width / height), shorter_px
-
-
-def _cropped(
-    image: Image.Image, picture: tuple[float, float, float, float], target: tuple[int, int], transform: Transform
-) -> Image.Image:
-    """Resizes to `target` and crops the centre; in `fast` mode computes only what the crop keeps.
-
-    `picture` is where it lies in `image`: left, top, width, height.
-    """
-    crop, resample = transform.crop_px, Image.Resampling[transform.interpolation.upper()]
-    left, top = round((target[0] - crop) / 2), round((target[1] - crop) / 2)
-    if transform.decode == "exact":
-        return image.resize(target, resample).crop((left, top, left + crop, top + crop))
-    x, y, across, down = picture[0], picture[1], picture[2] / target[0], picture[3] / target[1]
-    box = (x + left * across, y + top * down, x + (left + crop) * across, y + (top + crop) * down)
-    return image.resize((crop, crop), resample, box=box)
 
 
 def _in_one_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from benchmarks.work import SMALL
 
 sys.path.append(str(PEERS / "decoders"))
 
-NEEDS = {"simplejpeg": "simplejpeg", "TorchCodec": "torchcodec"}
+NEEDS = {"TorchCodec": "torchcodec"}
 
 
 def _ways() -> list[object]:

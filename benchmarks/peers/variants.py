@@ -16,10 +16,13 @@ BATCH_S: Final = 0.002
 IMAGE_S: Final = 0.0001
 """What the stand-in takes for a batch, and for each of its images."""
 
-if OUR_DECODE:
+if OUR_DECODE:  # as in Darkroom's own workers
+    import torch
+
     from pipeline.memory import keep_freed_memory
 
-    keep_freed_memory()  # as in Darkroom's own workers
+    keep_freed_memory()
+    torch.set_num_threads(1)
 
 
 def stand_in(images: int) -> list[int]:
