@@ -286,7 +286,7 @@ def test_a_refusal_is_logged_with_its_request_id(service: Service) -> None:
     service.post_files(CAT, b"hello", headers={"X-Request-ID": identity})
 
     def lines() -> str:
-        return "\n".join(line for line in service.output.read_text().splitlines() if identity in line)
+        return "\n".join(line["message"] for line in service.log_lines() if line.get("request_id") == identity)
 
     until(lambda: "image 1 refused" in lines() and "refused: UnsupportedFormat" in lines())
 
