@@ -94,18 +94,19 @@ def rows(records: Sequence[Facts]) -> list[list[str]]:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each row (3)")
+    parser.add_argument("--rounds", type=int, help="runs of each row (2, with --full 3)")
     parser.add_argument("--full", action="store_true", help="also the other peers, what lies between, and mixed sizes")
     parser.add_argument("--only", help="only what has this in its name")
     options = parser.parse_args(arguments)
     about, began_at, records = circumstances("benchmarks.bench", arguments), time.monotonic(), list[Facts]()
+    rounds = options.rounds or (3 if options.full else 2)
     results = RESULTS / ("bench-full" if options.full else "bench")
     with Limit() as limit:
         for contestant in contestants(full=options.full):
             if options.only and options.only not in contestant.name:
                 continue
             say(contestant.name)
-            for record in measured(contestant, limit, options.rounds):
+            for record in measured(contestant, limit, rounds):
                 records.append(record)
                 say(f"    {json.dumps({name: value for name, value in record.items() if name != 'runs'})}")
                 write(results, [about, *records], table.markdown(HEADER, rows(records)))
