@@ -53,7 +53,7 @@ STAGE: Final[Mapping[type[DarkroomError], str]] = {
 """Where on an image's way each error arises; a class that is not named has its base's."""
 
 _QUIETLY: Final = {"log_to_stderr": False}
-"""For Serve: not on the console, which under twice the load would cost as much as the line itself."""
+"""For Serve: not on the console, where a line passes three more processes."""
 
 
 def stage_of(error: DarkroomError) -> str:
