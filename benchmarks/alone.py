@@ -1,6 +1,7 @@
 """What needs no server: a plain loop and the pipeline before the stand-in device, and devices by themselves."""
 
 import collections
+import gc
 import itertools
 import os
 import time
@@ -8,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from io import BytesIO
-from typing import Final
 
 import torch
 from PIL import Image
@@ -26,25 +26,27 @@ from pipeline.records import EncodedImage, Outcome, Prediction
 Rate = Callable[[Sequence[bytes], float], float]
 """Images and seconds -> images a second."""
 
-_TOGETHER: Final = 32
-_REQUESTS: Final = 8
-"""In work at a time."""
-
 
 @contextmanager
-def pipeline(workers: int | None = None) -> Iterator[Rate]:
-    """Darkroom's engine in this process: no Ray, no HTTP; as many workers as there are cores, or so many."""
-    config = PipelineConfig(device="cpu", workers=workers or len(os.sched_getaffinity(0)), threads=1)
-    with Engine(config, opener=open_stand_in) as engine:
+def pipeline(workers: int | None = None, *, together: int = 32, requests: int = 8) -> Iterator[Rate]:
+    """Darkroom's engine in this process: no Ray, no HTTP.
+
+    Args:
+        workers: as many as there are cores, or so many.
+        together: images a request.
+        requests: in work at a time.
+    """
+    config = PipelineConfig(device="cpu", workers=workers or len(os.sched_getaffinity(0)), threads=1, max_top_k=10)
+    with Engine(config, opener=open_stand_in) as engine, _frozen_heap():
 
         def rate(images: Sequence[bytes], for_s: float) -> float:
             turn = itertools.cycle(images)
 
             def submitted() -> Future[list[Outcome]]:
-                (future,) = engine.submit([[EncodedImage(next(turn)) for _ in range(_TOGETHER)]])
+                (future,) = engine.submit([[EncodedImage(next(turn)) for _ in range(together)]])
                 return future
 
-            waiting = collections.deque(submitted() for _ in range(_REQUESTS))
+            waiting = collections.deque(submitted() for _ in range(requests))
             _predictions(waiting.popleft())  # from here on there is always something to do
             done, begun_at = 0, time.perf_counter()
             while (taken_s := time.perf_counter() - begun_at) < for_s:
@@ -55,6 +57,15 @@ def pipeline(workers: int | None = None) -> Iterator[Rate]:
             return done / taken_s
 
         yield rate
+
+
+@contextmanager
+def _frozen_heap() -> Iterator[None]:
+    """As in a replica."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def _predictions(future: Future[list[Outcome]]) -> int:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 Facts = dict[str, Any]
 
-_LABEL_PX: Final = 300
+_LABEL_PX: Final = 410
 _BAR_PX: Final = 420
 _ROW_PX: Final = 24
 _MOST: Final = 1.05

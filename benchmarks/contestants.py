@@ -103,10 +103,23 @@ def _refusing_nobody(application: Document) -> None:
     deployment["autoscaling_config"]["max_replicas"] = 1
 
 
-def _exact(application: Document) -> None:
-    """The pixels of torchvision's own transform."""
+def _one_by_one(application: Document) -> None:
+    """No batches at the device."""
     _with_stand_in(application)
+    (deployment,) = application["deployments"]
+    deployment["user_config"]["max_batch_size"] = 1
+
+
+def _exact(application: Document) -> None:
+    """Also the pixels of torchvision's own transform."""
+    _one_by_one(application)
     application["args"]["pipeline"]["decode"] = "exact"
+
+
+def _one_worker(application: Document) -> None:
+    """Also one process that decodes."""
+    _exact(application)
+    application["args"]["pipeline"]["workers"] = 1
 
 
 def _variant(kind: Kind, name: str = "", **environment: str) -> Kind:
@@ -116,6 +129,8 @@ def _variant(kind: Kind, name: str = "", **environment: str) -> Kind:
 def contestants(*, full: bool) -> list[Contestant]:
     """All of them in the order of the table: with the stand-in from what one writes first to all that Darkroom does.
 
+    Darkroom's own steps lack what stands behind its name; each has one technique more than the one before.
+
     Args:
         full: every peer, and what lies between, one technique a row; also photographs of mixed sizes.
     """
@@ -124,6 +139,11 @@ def contestants(*, full: bool) -> list[Contestant]:
 
     def peer(kind: Kind, name: str = "", **environment: str) -> Contestant:
         return served(_variant(kind, f"{name or kind.name}, {STAND_IN}", **asleep, **environment), *each)
+
+    one_at_a_time = partial(alone.pipeline, together=1, requests=1)
+
+    def step(name: str, change: Callable[[Document], None], **environment: str) -> Contestant:
+        return served(_variant(darkroom(f"{name}, {STAND_IN}", change), **environment), *each)
 
     def more(*others: Contestant) -> Sequence[Contestant]:
         return others if full else ()
@@ -136,12 +156,18 @@ def contestants(*, full: bool) -> list[Contestant]:
         peer(LITSERVE, f"{LITSERVE.name}, our decode", **ours),
         peer(MOSEC, f"{MOSEC.name}, our decode", **ours),
         *more(
-            served(_variant(darkroom(f"Darkroom, exact, no HAProxy, {STAND_IN}", _exact), **NO_HAPROXY), *each),
-            served(darkroom(f"Darkroom, exact, {STAND_IN}", _exact), *each),
+            step("Darkroom, one by one, exact, no HAProxy, one worker", _one_worker, **NO_HAPROXY),
+            step("Darkroom, one by one, exact, no HAProxy", _exact, **NO_HAPROXY),
+            step("Darkroom, one by one, exact", _exact),
+            step("Darkroom, one by one", _one_by_one),
         ),
         served(darkroom(f"Darkroom, {STAND_IN}", _with_stand_in), SMALL_ALONE, SMALL_MANY, *each),
         by_itself(f"pipeline alone, {STAND_IN}", alone.pipeline, *each),
-        *more(served(ECHO, SMALL, PHONE), by_itself(f"device alone, {STAND_IN}", alone.stand_in_device, SMALL)),
+        *more(
+            by_itself(f"pipeline alone, an image at a time, {STAND_IN}", one_at_a_time, SMALL_ALONE),
+            served(ECHO, SMALL_ALONE, SMALL, PHONE),
+            by_itself(f"device alone, {STAND_IN}", alone.stand_in_device, SMALL),
+        ),
         *more(served(RAY_SERVE, *each), served(BENTOML, *each)),
         served(LITSERVE, *each),
         served(MOSEC, *each),

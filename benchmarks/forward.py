@@ -1,29 +1,79 @@
-"""The model as loaded and as one graph: on one core, alone and beside a thread that keeps the interpreter busy.
+"""The ways in which a CPU can compute a model: on one core, alone and beside a thread that keeps the interpreter busy.
 
-`python -m benchmarks.forward [MODEL ...]` prints milliseconds an image. Turn by turn, as the speed of a machine drifts.
+`python -m benchmarks.forward [MODEL ...]`. Turn by turn, as the speed of a machine drifts; and how far scores are off
+those of the model as torchvision gives it, of photographs and of the images made up by which `dtype: auto` chooses.
 """
 
+import argparse
+import copy
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks import table
-from pipeline.config import PipelineConfig
+from benchmarks.command import RESULTS, Facts, circumstances, run, say, write
+from benchmarks.work import SMALL
+from pipeline.config import Limits, PipelineConfig
+from pipeline.decode import decode
 from pipeline.frozen import Compute, frozen
-from pipeline.model import load_model
+from pipeline.model import Classifier, LoadedModel, load_model
+from pipeline.precision import IMAGES, scenes
 
 BATCHES: Final = (1, 2, 4, 8)
 TURNS: Final = 5
+HOPELESS: Final = 4.0
+"""A way that takes so many times as long as the first for one image is not given more."""
+
 BUSY: Final = 0.25
 """The share of the interpreter that the other thread takes: the event loop of a replica that refuses much."""
 
-HEADER: Final = ("model", "images", "as loaded", "as a graph", "as loaded, beside", "as a graph, beside", "quicker")
+HEADER: Final = ("model", "way", "images", "ms an image", "the same, beside", "scores off by", "same class", "made up")
+
+
+@dataclass(slots=True)
+class Way:
+    """One of those compared.
+
+    Args:
+        name: in the table.
+        compute: uint8 [n, side, side, 3] -> scores and classes, best first, as `Classifier`.
+        score: likewise -> float32 [n, classes].
+        quiet_ms: an image, a turn; of the batch that is measured just now.
+        beside_ms: likewise, beside the busy thread.
+        hopeless: it is not given more.
+    """
+
+    name: str
+    compute: Compute
+    score: Classifier
+    quiet_ms: list[float] = field(default_factory=list)
+    beside_ms: list[float] = field(default_factory=list)
+    hopeless: bool = False
+
+
+def ways_of(loaded: LoadedModel) -> list[Way]:
+    """The first is what torchvision gives: weights in rows of channels, float32, a kernel a layer."""
+    ours, side_px = loaded.classifier, loaded.transform.crop_px
+    plain = copy.deepcopy(ours)
+    plain.backbone.to(memory_format=torch.contiguous_format)
+    found = [
+        Way("as torchvision gives it", plain, plain),
+        Way("channels_last", ours, ours),
+        Way("the same as a graph, batch norm folded", frozen(ours, side_px), ours),
+    ]
+    for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
+        smaller = ours.computing_in(dtype)
+        found.append(Way(f"the same in {name}", frozen(smaller, side_px), smaller))
+    return found
 
 
 @contextmanager
@@ -46,7 +96,7 @@ def busy() -> Iterator[None]:
         thread.join()
 
 
-def ms_an_image(compute: Compute, pixels: torch.Tensor) -> float:
+def ms_an_image(compute: Compute, pixels: Tensor) -> float:
     """The median of three, after one that does not count."""
     taken_s = []
     with torch.inference_mode():
@@ -57,35 +107,82 @@ def ms_an_image(compute: Compute, pixels: torch.Tensor) -> float:
     return 1000 * statistics.median(taken_s[1:]) / len(pixels)
 
 
-def row(model: str, ways: Sequence[Compute], side_px: int, images: int) -> list[str]:
-    """One of the table's rows: medians over the turns."""
-    pixels = torch.randint(256, (images, side_px, side_px, 3), dtype=torch.uint8)
-    quiet: list[list[float]] = [[] for _ in ways]
-    beside: list[list[float]] = [[] for _ in ways]
-    for _ in range(TURNS):
-        for way, alone, together in zip(ways, quiet, beside, strict=True):
-            alone.append(ms_an_image(way, pixels))
-            with busy():
-                together.append(ms_an_image(way, pixels))
-    middle: Callable[[list[float]], float] = statistics.median
-    figures = [middle(taken) for taken in (*quiet, *beside)]
-    gains = f"{figures[0] / figures[1]:.1f} x, beside {figures[2] / figures[3]:.1f} x"
-    return [model, str(images), *(f"{figure:.1f}" for figure in figures), gains]
+def compared(model: str, loaded: LoadedModel) -> Iterator[Facts]:
+    """A record for each way and size of a batch."""
+    photographs, made_up = _photographs(loaded), scenes(IMAGES, loaded.transform.crop_px)
+    ways = ways_of(loaded)
+    for images in BATCHES:
+        pixels = photographs.repeat(-(-images // len(photographs)), 1, 1, 1)[:images]
+        tried = [way for way in ways if not way.hopeless]
+        for way in tried:
+            way.quiet_ms, way.beside_ms = [], []
+        for _ in range(TURNS):
+            for way in tried:
+                way.quiet_ms.append(ms_an_image(way.compute, pixels))
+                with busy():
+                    way.beside_ms.append(ms_an_image(way.compute, pixels))
+        first_ms = statistics.median(tried[0].quiet_ms)
+        for way in tried:
+            ms = statistics.median(way.quiet_ms)
+            way.hopeless = ms > HOPELESS * first_ms
+            yield {
+                "model": model,
+                "way": way.name,
+                "images": images,
+                "ms": ms,
+                "beside_ms": statistics.median(way.beside_ms),
+                **_agreement(way.score, ways[0].score, photographs),
+                "made_up_off": _agreement(way.score, ways[0].score, made_up)["scores_off"],
+            }
 
 
-def main(models: Sequence[str]) -> int:
+def _photographs(loaded: LoadedModel) -> Tensor:
+    """uint8 [n, side, side, 3], as the workers give them to the model."""
+    most = Limits().max_image_pixels
+    return torch.from_numpy(np.stack([decode(memoryview(data), loaded.transform, most) for data in SMALL.images]))
+
+
+def _agreement(ours: Classifier, reference: Classifier, photographs: Tensor) -> Facts:
+    with torch.inference_mode():
+        scores, expected = ours.scores(photographs), reference.scores(photographs)
+    return {
+        "scores_off": float((scores - expected).abs().max()),
+        "same": int((scores.argmax(1) == expected.argmax(1)).sum()),
+        "photographs": len(photographs),
+    }
+
+
+def row(record: Facts) -> list[str]:
+    """One of the table's rows."""
+    return [
+        record["model"],
+        record["way"],
+        str(record["images"]),
+        f"{record['ms']:.1f}",
+        f"{record['beside_ms']:.1f}",
+        f"{record['scores_off']:.4f}",
+        f"{record['same']} of {record['photographs']}",
+        f"{record['made_up_off']:.4f}",
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.forward", description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", default=["mobilenet_v2"], help="torchvision's names")
+    options = parser.parse_args(arguments)
     sys.setswitchinterval(0.0005)  # as in a replica
     torch.set_num_threads(1)
-    rows = []
-    for model in models or ["mobilenet_v2"]:
-        loaded = load_model(PipelineConfig(model=model))
-        side_px = loaded.transform.crop_px
-        ways = (loaded.classifier, frozen(loaded.classifier, side_px))
-        rows += [row(model, ways, side_px, images) for images in BATCHES]
+    about, records = circumstances("benchmarks.forward", arguments), list[Facts]()
+    for model in options.models:
+        for record in compared(model, load_model(PipelineConfig(model=model))):
+            records.append(record)
+            say(" | ".join(row(record)))
+    rows = [row(record) for record in records]
+    write(RESULTS / "forward", [about, *records], table.markdown(HEADER, rows))
     sys.stdout.write(table.text(HEADER, rows))
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

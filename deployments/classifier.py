@@ -1,6 +1,7 @@
 """The replica: routes, batching, live configuration, health."""
 
 import asyncio
+import gc
 import inspect
 import os
 import sys
@@ -156,6 +157,7 @@ class Classifier:
                 "weights": self._config.pipeline.weights,
                 "labels": engine.labels,
                 "device": engine.device,
+                "dtype": engine.dtype,
                 "workers": engine.workers,
                 "threads": engine.threads,
                 "transform": {name: getattr(engine.transform, name) for name in engine.transform.__slots__},
@@ -229,6 +231,8 @@ class Classifier:
         start_forkserver()  # it imports torch too, meanwhile
         engine = self._engine_of(self._config.pipeline)
         engine.start()
+        gc.collect()
+        gc.freeze()  # all that stays: torch alone has more objects than a collection can look at without a pause
         return engine
 
     def _engine_of(self, config: PipelineConfig) -> "Engine":

@@ -26,8 +26,8 @@ CHUNKS_PER_WORKER = 2
 BATCHES_AHEAD = 1
 """Batches a lane that may be decoded and wait for the device before no more is handed to the workers."""
 
-CHUNK_BYTES = 512 << 10
-"""A chunk is full at this many encoded bytes (about 10 ms of decoding), whatever its number of images."""
+CHUNK_BYTES = 1 << 20
+"""A chunk is full at this many encoded bytes (about 20 ms of decoding), whatever its number of images."""
 
 NICENESS = 5
 """By how much workers give way to the replica where both want a core.
@@ -86,7 +86,9 @@ class PipelineConfig(Frozen):
     )
     labels: str | None = Field(None, description="path to a text file with one class name a line")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "float32", description="what the model computes in; auto takes the quickest that agrees with float32"
+    )
     batch_sizes: tuple[int, ...] = Field(
         (1, 2, 4, 8, 16, 32), description="batch sizes that are warmed; on CUDA every batch is padded to one of them"
     )

@@ -21,6 +21,7 @@ from pipeline.feeder import Feeder
 from pipeline.host_batch import HostBatch
 from pipeline.loader import Loader
 from pipeline.model import load_model
+from pipeline.precision import quickest
 from pipeline.records import EncodedImage, Outcome, Prediction, Transform
 from pipeline.slots import Slots
 from pipeline.task import Request, Task
@@ -78,11 +79,15 @@ class Engine:
     def _build(self) -> None:
         loaded = load_model(self.config)
         self.labels, self.transform = loaded.labels, loaded.transform
+        classifier = loaded.classifier
+        if self.config.dtype == "auto":
+            classifier = quickest(classifier, self.device, self.transform.crop_px)
+        self.dtype = str(classifier.dtype).removeprefix("torch.")
         remove_orphaned_semaphores()
         slots = Slots(self.config.slots, self.transform.crop_px)
         device = self._opener(
             self.device,
-            loaded.classifier,
+            classifier,
             batch_sizes=self.config.batch_sizes,
             side_px=self.transform.crop_px,
             threads=self.threads,

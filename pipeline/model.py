@@ -1,9 +1,10 @@
 """The model: name and weights -> one module from uint8 pixels to the best classes, and the transform before it."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import safetensors.torch
 import torch
@@ -43,6 +44,13 @@ class Classifier(nn.Module):
         self.register_buffer("scale", 1 / (255 * stds))  # (x / 255 - mean) / std in one step
         self.register_buffer("shift", -means / stds)
 
+    def computing_in(self, dtype: torch.dtype) -> Self:
+        """A copy of it whose backbone computes in that."""
+        other = copy.deepcopy(self)
+        other.backbone.to(dtype=dtype)
+        other.dtype = dtype
+        return other
+
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """The best classes of every image.
 
@@ -52,12 +60,16 @@ class Classifier(nn.Module):
         Returns:
             scores float32 [n, k], softmax probabilities, falling; classes int64 [n, k].
         """
+        scores = self.scores(pixels)
+        best = scores.topk(min(self.top_k, scores.shape[1]), dim=1)
+        return best.values, best.indices
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Those of all classes: float32 [n, classes]."""
         channels_last = pixels.permute(0, 3, 1, 2)  # [n, 3, side, side] without a copy: that is what channels_last is
         normalised = torch.addcmul(self.shift, channels_last.to(torch.float32), self.scale)
         logits = self.backbone(normalised.to(self.dtype))
-        scores = torch.softmax(logits, dim=1, dtype=torch.float32)
-        best = scores.topk(min(self.top_k, scores.shape[1]), dim=1)
-        return best.values, best.indices
+        return torch.softmax(logits, dim=1, dtype=torch.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,7 @@ def load_model(config: PipelineConfig) -> LoadedModel:
             backbone.eval(),
             config.mean or tuple(preset.mean),
             config.std or tuple(preset.std),
-            DTYPES[config.dtype],
+            DTYPES.get(config.dtype, torch.float32),  # auto begins with that
             config.max_top_k,
         ),
         _labels(config, classes, preset_from),

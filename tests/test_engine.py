@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import psutil
 import pytest
@@ -18,8 +19,9 @@ from PIL import Image
 from torchvision import models
 
 from benchmarks.photographs import NAMES, jpeg, original, phone_jpeg, photograph
+from benchmarks.standin import open_stand_in
 from pipeline.config import Limits, PipelineConfig
-from pipeline.device import Launched
+from pipeline.device import Device, Launched
 from pipeline.engine import Engine
 from pipeline.errors import (
     DeviceFailure,
@@ -32,6 +34,7 @@ from pipeline.errors import (
     WorkerFailure,
 )
 from pipeline.host_batch import HostBatch
+from pipeline.model import Classifier
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE
 from tests.files import BAD, ODD_BUT_GOOD, png, slow_png, webp
@@ -376,6 +379,20 @@ def test_sizes_that_are_left_open_follow_the_cores() -> None:
 
 def test_the_device_is_found_where_it_is_left_open() -> None:
     assert Engine(PipelineConfig()).device == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_the_dtype_is_found_where_it_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is what the device gets to compute in."""
+    got = []
+
+    def opened(kind: str, classifier: Classifier, **sizes: Any) -> Device:
+        got.append(classifier.dtype)
+        return open_stand_in(kind, classifier, **sizes)
+
+    monkeypatch.setattr("pipeline.engine.quickest", lambda classifier, *_: classifier.computing_in(torch.float16))
+    with Engine(SMALL.model_copy(update={"dtype": "auto"}), SMALL_LIMITS, opener=opened) as engine:
+        assert engine.dtype == "float16"
+    assert got == [torch.float16]
 
 
 # ---- other processes ------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ TOP_TO_BOTTOM = (
     "feeder",
     "halving",
     "decoded",
+    "precision",
     "device",
     "frozen",
     "model",

@@ -1,0 +1,113 @@
+"""What a model computes in where nobody has said it."""
+
+import os
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.model import Classifier
+from pipeline.precision import TOLERANCE, quickest
+
+SIDE = 32
+KINDS = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=pytest.mark.skipif(
+            not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1",
+            reason="this process sees no CUDA device; FAIL_WITHOUT_CUDA=1 makes that a failure",
+        ),
+    ),
+]
+
+
+class Model(nn.Module):
+    """Two classes, by the mean of the first channel; how long it takes and what it adds depends on the format.
+
+    Args:
+        work: multiplications of large matrices, by format.
+        added: to the first logit, likewise.
+    """
+
+    def __init__(self, work: dict[torch.dtype, int], added: dict[torch.dtype, float]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))  # by which the format is known
+        self.matrix = nn.Buffer(torch.eye(256))
+        self.work, self.added = work, added
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, 2]."""
+        # By way of the images: what does not depend on them is computed but once, when the graph is made.
+        done = self.matrix.float() * self.weight.float() + 0 * images.float().mean()
+        for _ in range(self.work.get(images.dtype, 0)):
+            done = done @ done
+        first = images[:, 0].mean((1, 2)) * done[0, 0].to(images.dtype) + self.added.get(images.dtype, 0.0)
+        return torch.stack([first, torch.zeros_like(first)], dim=1)
+
+
+def chosen(work: dict[torch.dtype, int], added: dict[torch.dtype, float], kind: str) -> torch.dtype:
+    model = Classifier(Model(work, added), (0.5,) * 3, (0.5,) * 3, torch.float32, top_k=2)
+    return quickest(model, kind, SIDE).dtype
+
+
+SLOW, HOPELESS = 60, 300
+OFF = 12 * TOLERANCE  # of a logit: its score changes by a quarter of that at most
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("work", "added", "expected"),
+    [
+        pytest.param({torch.float32: SLOW, torch.float16: SLOW}, {}, torch.bfloat16, id="the quickest"),
+        pytest.param({torch.float32: SLOW, torch.bfloat16: SLOW // 2}, {}, torch.float16, id="quicker still"),
+        pytest.param(
+            {torch.float32: SLOW, torch.float16: SLOW // 4},
+            {torch.bfloat16: OFF},
+            torch.float16,
+            id="the quickest that agrees",
+        ),
+        pytest.param(
+            {torch.float32: SLOW},
+            {torch.bfloat16: OFF, torch.float16: float("nan")},
+            torch.float32,
+            id="none that agrees",
+        ),
+        pytest.param(
+            {torch.float32: SLOW, torch.bfloat16: 2 * SLOW, torch.float16: HOPELESS},
+            {},
+            torch.float32,
+            id="none that is quicker",
+        ),
+    ],
+)
+def test_the_quickest_that_agrees_is_taken(
+    work: dict[torch.dtype, int], added: dict[torch.dtype, float], expected: torch.dtype, kind: str
+) -> None:
+    assert chosen(work, added, kind) == expected
+
+
+class Limited(Model):
+    """Has no kernel for bfloat16."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, 2]."""
+        if images.dtype == torch.bfloat16:
+            raise RuntimeError("not implemented for 'BFloat16'")
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_format_that_torch_cannot_compute_is_passed_over(kind: str) -> None:
+    model = Classifier(Limited({torch.float32: SLOW}, {}), (0.5,) * 3, (0.5,) * 3, torch.float32, top_k=2)
+    assert quickest(model, kind, SIDE).dtype == torch.float16
+
+
+def test_a_classifier_in_another_format_leaves_the_first_as_it_was() -> None:
+    model = Classifier(nn.Sequential(nn.Conv2d(3, 2, SIDE), nn.Flatten()), (0.5,) * 3, (0.5,) * 3, torch.float32, 2)
+    other = model.computing_in(torch.bfloat16)
+    assert {parameter.dtype for parameter in model.backbone.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in other.backbone.parameters()} == {torch.bfloat16}
+    pixels = torch.full((1, SIDE, SIDE, 3), 200, dtype=torch.uint8)
+    assert other(pixels)[0].dtype == torch.float32
+    torch.testing.assert_close(other(pixels)[0], model(pixels)[0], atol=TOLERANCE, rtol=0)
