@@ -3,16 +3,18 @@
 Round after round measures one client alone, the peak (clients that wait for their answers), requests that come at
 shares of it, and the peak again: the speed of a machine drifts, and a share is of its own round. They come by chance
 (Poisson) and evenly; evenly once more by k6, by which the clients are checked. Server, balancer and clients share the
-cores.
+cores. Beside them stands what a perfect queue would do with the same arrivals: what is late there is late by chance.
 """
 
 import argparse
+import heapq
 import itertools
 import json
+import os
 import random
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from benchmarks import k6, table
@@ -20,7 +22,7 @@ from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.kinds import DARKROOM
 from benchmarks.scenarios import quantile
 from benchmarks.servers import Server, running
-from benchmarks.wire import Load, closed_loop, open_loop
+from benchmarks.wire import Load, arrivals, closed_loop, open_loop
 from benchmarks.work import SMALL
 
 CLIENTS: Final = 8
@@ -60,8 +62,35 @@ def one_round(server: Server, seed: int) -> list[Facts]:
     ]
     after = waiting(CLIENTS)
     peak_per_s, alone_s = (before.per_s + after.per_s) / 2, statistics.median(alone.took_s)
-    loads = [("one client", alone), (f"{CLIENTS} clients", before), *open_loads, ("the peak again", after)]
+    perfect = [
+        (
+            f"{share:.0%} of the peak, by chance, a perfect queue",
+            perfect_queue(arrivals(share * peak_per_s, FOR_S, random.Random(seed)), peak_per_s),
+        )
+        for share in SHARES
+        if share < 1  # above, it depends on who is refused
+    ]
+    loads = [("one client", alone), (f"{CLIENTS} clients", before), *open_loads, ("the peak again", after), *perfect]
     return [{"load": title, **_of(load, peak_per_s, alone_s)} for title, load in loads]
+
+
+def perfect_queue(due_s: Iterable[float], peak_per_s: float) -> Load:
+    """What a service would do that has that peak, all of it, from one image on each core.
+
+    Every image takes the same time, the first to come is the first to be served, and nothing else takes any time.
+
+    Args:
+        due_s: when requests come, rising.
+        peak_per_s: images a second, of all cores together.
+    """
+    cores = len(os.sched_getaffinity(0))
+    load, free_at = Load(FOR_S), [0.0] * cores
+    for due_at in due_s:
+        done_at = max(due_at, heapq.heappop(free_at)) + cores / peak_per_s
+        heapq.heappush(free_at, done_at)
+        load.sent += 1
+        load.took_s.append(done_at - due_at)
+    return load
 
 
 def _of(load: Load, peak_per_s: float, alone_s: float) -> Facts:

@@ -132,7 +132,7 @@ async def _open_loop(
         idle.append(connection)
 
     async with asyncio.TaskGroup() as group:
-        for due_s, request in zip(_arrivals(rate, for_s, chance), itertools.cycle(requests), strict=False):
+        for due_s, request in zip(arrivals(rate, for_s, chance), itertools.cycle(requests), strict=False):
             due_at = began_at + due_s
             await asyncio.sleep(max(0.0, due_at - time.perf_counter()))
             group.create_task(client(request, due_at))
@@ -142,7 +142,8 @@ async def _open_loop(
     return load
 
 
-def _arrivals(rate: float, for_s: float, chance: random.Random | None) -> Iterator[float]:
+def arrivals(rate: float, for_s: float, chance: random.Random | None) -> Iterator[float]:
+    """Seconds at which requests are due, by chance (Poisson) or else evenly."""
     at_s = 0.0
     while (at_s := at_s + (chance.expovariate(rate) if chance else 1 / rate)) < for_s:
         yield at_s

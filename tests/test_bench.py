@@ -293,6 +293,13 @@ def test_latency_is_told_by_the_median_round() -> None:
     assert row == ["x", "2.0", "0.50 (0.50 to 0.50)", "20", "20", "2.0", "3 of 12", "3"]
 
 
+def test_in_a_perfect_queue_an_image_waits_for_those_before_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
+    load = latency.perfect_queue([0.0, 0.0, 0.5, 2.5], peak_per_s=2.0)
+    assert load.took_s == [1.0, 1.0, 1.5, 1.0]
+    assert load.sent == 4
+
+
 # ---- what grows -----------------------------------------------------------------------------------------------------
 
 
