@@ -56,16 +56,19 @@ class StandIn:
         """Reads one pixel of each image, and is done later."""
         import torch
 
-        from pipeline.device import Launched
+        from pipeline.device import Launched, Spent
 
         middles = np.concatenate([batch.pixels.numpy()[:, 112, 112].sum(1, dtype=np.int64) for batch in batches])
         images = len(middles)
-        done_at = max(time.perf_counter(), self._idle_at) + BATCH_S + images * IMAGE_S
-        self._idle_at = done_at
+        takes_s = BATCH_S + images * IMAGE_S
+        done_at = self._idle_at = max(time.perf_counter(), self._idle_at) + takes_s
         classes = torch.from_numpy((middles[:, None] + self._offsets) % 1000)
-        return Launched(
-            images, self._scores[:images], classes, wait=lambda: time.sleep(max(0.0, done_at - time.perf_counter()))
-        )
+
+        def wait() -> Spent:
+            time.sleep(max(0.0, done_at - time.perf_counter()))
+            return Spent(0.0, takes_s)
+
+        return Launched(images, self._scores[:images], classes, wait)
 
 
 def open_stand_in(

@@ -41,7 +41,6 @@ class Admission:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.held_bytes = 0
-        self.refused = 0  # requests
         self._answered: deque[tuple[float, int]] = deque()  # when, and how many bytes; of the last `_WINDOW_S`
 
     @contextmanager
@@ -58,7 +57,6 @@ class Admission:
     def check(self, size: int) -> None:
         """Raises Overloaded where `size` bytes more are too many; the message names value and limit."""
         if self.held_bytes + size > self.max_bytes:
-            self.refused += 1
             raise Overloaded(
                 f"{self.held_bytes} bytes are in work and {size} more would exceed the limit, {self.max_bytes} "
                 "(max_bytes_in_flight); the Retry-After header says when it should have room",
@@ -71,7 +69,6 @@ class Admission:
         Without this limit a queue grows for as long as more comes than is answered, until every answer is late.
         """
         if expected_s > limit_s:
-            self.refused += 1
             raise Overloaded(
                 f"its images would wait for {expected_s:.2f} s; the limit is {limit_s:g} s (max_wait_s, or the time "
                 "that the request allows); the Retry-After header says when less should be waiting",

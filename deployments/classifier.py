@@ -26,8 +26,11 @@ from deployments.admission import Admission
 from deployments.config import LiveConfig, ServiceConfig, in_words
 from deployments.lingering import Lingering
 from deployments.logs import adopt_loggers, log_gone, log_misconfigured, log_no_such_page, log_refusal, log_unforeseen
-from deployments.requests import read_images_request, timeout_s
+from deployments.metrics import GONE
+from deployments.requests import read_images_request, seconds, timeout_s
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
+from deployments.timeline import Timeline
+from deployments.watch import Watch
 from pipeline.config import PipelineConfig
 from pipeline.errors import DarkroomError, DeadlineExceeded
 from pipeline.forkserver import start_forkserver
@@ -66,10 +69,11 @@ class Classifier:
         # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
         self._admission = Admission(self._live.max_bytes_in_flight)
-        self._expired = 0  # requests given up
         self._configured = False
         self._refused_user_config: str | None = None
         self._engine = await asyncio.to_thread(self._started_engine)
+        self._watch = Watch(lambda: self._engine.usage, lambda: self._admission.held_bytes, self._engine.device)
+        self._watching = asyncio.create_task(self._watch.run())
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """The routes; asked for by Serve after the constructor."""
@@ -83,6 +87,7 @@ class Classifier:
             routes=[
                 Route("/predict", self.predict, methods=["POST"]),
                 Route("/info", self.info),
+                Route("/stats", self.stats),
                 Route("/openapi.json", self.openapi),
             ],
             exception_handlers=handlers,
@@ -99,28 +104,30 @@ class Classifier:
             async with asyncio.timeout(limit_s):
                 return await self._predict(request, limit_s)
         except TimeoutError:
-            self._expired += 1
             raise DeadlineExceeded(f"the request is not answered after {limit_s:g} s, the time that it had") from None
         except asyncio.CancelledError:  # by Serve, when the client has closed its connection
-            log_gone(request.state.stage)
+            self._note_gone(request.state.stage)
             raise
 
     async def _predict(self, request: Request, limit_s: float) -> Response:
-        started_at = time.perf_counter()
+        began_at = time.perf_counter()
         self._check_wait(1, limit_s)
         with self._admission.hold() as hold:
             asked = await read_images_request(request, self._live, self._config.pipeline.max_top_k, hold)
-            read_s, request.state.stage = time.perf_counter() - started_at, "queue"
-            self._check_wait(len(asked.images), limit_s - read_s)
+            read_at, request.state.stage = time.perf_counter(), "queue"
+            self._check_wait(len(asked.images), limit_s - (read_at - began_at))
             outcomes = await self._infer(asked.images)
         if asked.many:  # a single one is logged as it is refused
             for position, outcome in enumerate(outcomes):
                 if isinstance(outcome, Rejection):
                     log_refusal(outcome.error, position)
-        total_s = time.perf_counter() - started_at
-        return answer(
-            self._config.pipeline.model, outcomes, many=asked.many, top_k=asked.top_k, read_s=read_s, total_s=total_s
-        )
+        self._watch.note_images(outcomes)
+        response = answer(self._config.pipeline.model, outcomes, many=asked.many, top_k=asked.top_k)
+        timings = [outcome.timings for outcome in outcomes if outcome.timings.ended_at]
+        timeline = Timeline(began_at, read_at, time.perf_counter(), timings)
+        response.headers["Server-Timing"] = timeline.server_timing()
+        self._watch.note_answer(timeline)
+        return response
 
     def _check_wait(self, images: int, limit_s: float) -> None:
         self._admission.check_wait(self._engine.expected_wait_s(images), min(self._live.max_wait_s, limit_s))
@@ -149,7 +156,7 @@ class Classifier:
     async def info(self, request: Request) -> Response:
         """GET /info: what is served, and the settings and limits in force."""
         self._access.check(request.headers.get("authorization"))
-        engine = self._engine
+        engine, usage = self._engine, self._engine.usage
         return document(
             {
                 "darkroom": version("darkroom"),
@@ -165,14 +172,21 @@ class Classifier:
                 "user_config": self._live.model_dump(),
                 "refused_user_config": self._refused_user_config,
                 "batch_size": engine.batch_size,
-                "in_work": engine.in_work,
+                "in_work": usage.in_work,
                 "held_bytes": self._admission.held_bytes,
                 "counts": {
-                    "requests_refused": self._admission.refused,
-                    "requests_expired": self._expired,
-                    **engine.counts,
+                    "requests": self._watch.requests,
+                    "images_dropped": usage.images_dropped,
+                    "workers_replaced": usage.workers_replaced,
                 },
             }
+        )
+
+    async def stats(self, request: Request) -> Response:
+        """GET /stats: what the last minute, or `?seconds=` of it, was like in this replica."""
+        self._access.check(request.headers.get("authorization"))
+        return document(
+            {"replica": serve.get_replica_context().replica_id.unique_id, **self._watch.stats(seconds(request))}
         )
 
     async def openapi(self, _: Request) -> Response:
@@ -181,6 +195,7 @@ class Classifier:
 
     async def _refuse(self, request: Request, error: DarkroomError) -> Response:
         log_refusal(error)
+        self._watch.note_end(type(error).__name__)
         return refusal(error, _request_id(request))
 
     async def _no_such_page(self, request: Request, error: HTTPException) -> Response:
@@ -189,11 +204,16 @@ class Classifier:
         return problem(error.status_code, error.detail, detail, _request_id(request), error.headers)
 
     async def _gone(self, _request: Request, _error: ClientDisconnect) -> Response:
-        log_gone("read")
+        self._note_gone("read")
         return Response(status_code=CLIENT_GONE)
+
+    def _note_gone(self, stage: str) -> None:
+        log_gone(stage)
+        self._watch.note_end(GONE)
 
     async def _unforeseen(self, request: Request, error: Exception) -> Response:
         log_unforeseen(error)
+        self._watch.note_end(type(error).__name__)
         detail = "the request could not be answered; the log says why, under this request_id"
         return problem(UNFORESEEN, "Internal server error", detail, _request_id(request))
 
@@ -243,6 +263,8 @@ class Classifier:
 
     async def __del__(self) -> None:
         """Ends the workers; called by Serve after the last request."""
+        if hasattr(self, "_watching"):
+            self._watching.cancel()
         if hasattr(self, "_engine"):
             await asyncio.to_thread(self._engine.close)
 

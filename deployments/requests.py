@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from deployments.admission import Hold
 from deployments.config import LiveConfig
+from deployments.minute import SECONDS
 from pipeline.errors import (
     EmptyRequest,
     ImageTooLarge,
@@ -60,6 +61,18 @@ def timeout_s(request: Request, live: LiveConfig) -> float:
     if not asked.isdecimal() or not int(asked[:9]):
         raise MalformedRequest(f"{TIMEOUT_HEADER}: {asked[:40]} is not a whole number of milliseconds, 1 or more")
     return min(int(asked[:9]) / 1000, live.request_timeout_s)
+
+
+def seconds(request: Request) -> int:
+    """How much of the last minute `GET /stats` should tell of: all of it where `seconds` is not given.
+
+    Raises:
+        MalformedRequest: it is no whole number from 1 to 60.
+    """
+    asked = request.query_params.get("seconds", str(SECONDS))
+    if not asked.isdecimal() or not 1 <= int(asked[:9]) <= SECONDS:
+        raise MalformedRequest(f"seconds={asked[:40]} is not a whole number from 1 to {SECONDS}")
+    return int(asked)
 
 
 async def read_images_request(request: Request, live: LiveConfig, max_top_k: int, hold: Hold) -> ImagesRequest:

@@ -27,7 +27,7 @@ from pipeline.errors import (
     UnsupportedFormat,
     WrongKey,
 )
-from pipeline.records import Outcome, Prediction, StageTimings
+from pipeline.records import Outcome, Prediction
 
 STATUS: Final[Mapping[type[DarkroomError], int]] = {
     Unauthorized: 401,
@@ -56,9 +56,7 @@ _RETRY_AFTER_S: Final = 1
 _CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
 
 
-def answer(
-    model: str, outcomes: Sequence[Outcome], *, many: bool, top_k: int, read_s: float, total_s: float
-) -> Response:
+def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, top_k: int) -> Response:
     """A prediction an image, in order; among many, an `error` in the place of what has none.
 
     Raises:
@@ -70,7 +68,7 @@ def answer(
         body = {"model": model, "predictions": _predictions(only, top_k)}
     else:
         raise only.error
-    return _json(body, headers={"Server-Timing": _server_timing(outcomes, read_s, total_s)})
+    return _json(body)
 
 
 def refusal(error: DarkroomError, request_id: str) -> Response:
@@ -121,15 +119,6 @@ def _problem(error: DarkroomError) -> dict[str, Any]:
         "status": status_of(error),
         "detail": str(error),
     }
-
-
-def _server_timing(outcomes: Sequence[Outcome], read_s: float, total_s: float) -> str:
-    """Milliseconds a stage (https://www.w3.org/TR/server-timing/); of many images the longest of each."""
-    stages = {"read": read_s}
-    for stage in StageTimings.__dataclass_fields__:
-        stages[stage.removesuffix("_s")] = max(getattr(outcome.timings, stage) for outcome in outcomes)
-    stages["total"] = total_s
-    return ", ".join(f"{stage};dur={seconds * 1e3:.2f}" for stage, seconds in stages.items())
 
 
 def _json(

@@ -26,8 +26,22 @@ _WARM_UP_S: Final = 0.2
 _HOPELESS: Final = 1.25
 """Where a batch takes so many times as long per image as a smaller one, larger ones are not tried on the CPU."""
 
-Best = tuple[list[list[float]], list[list[int]]]
-"""Scores and classes of each image, best first."""
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the device took for a batch, without what the batch waited for."""
+
+    copy_s: float  # pixels -> one piece of the device's memory
+    model_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Of one batch; both lists have an entry an image, best class first."""
+
+    scores: list[list[float]]
+    classes: list[list[int]]
+    spent: Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +51,7 @@ class Launched:
     images: int
     scores: Tensor  # float32 [padded, k] in host memory, to be read once the device is done
     classes: Tensor  # int64 [padded, k], likewise
-    wait: Callable[[], None]
+    wait: Callable[[], Spent]  # until the device is done
 
 
 class Device(Protocol):
@@ -68,10 +82,10 @@ class OpenDevice(Protocol):
         """The device with the model on it."""
 
 
-def collect(launched: Launched) -> Best:
+def collect(launched: Launched) -> Answers:
     """Waits for a batch and reads its answers."""
-    launched.wait()
-    return launched.scores[: launched.images].tolist(), launched.classes[: launched.images].tolist()
+    spent = launched.wait()
+    return Answers(launched.scores[: launched.images].tolist(), launched.classes[: launched.images].tolist(), spent)
 
 
 def open_device(kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int) -> Device:
@@ -126,9 +140,12 @@ class CpuDevice:
 
     def launch(self, batches: Sequence[HostBatch]) -> Launched:
         """Computes."""
+        began_at = time.perf_counter()
         pixels = batches[0].pixels if len(batches) == 1 else torch.cat([batch.pixels for batch in batches])
+        joined_at = time.perf_counter()
         scores, classes = self._infer(pixels)
-        return Launched(len(pixels), scores, classes, wait=lambda: None)
+        spent = Spent(joined_at - began_at, time.perf_counter() - joined_at)
+        return Launched(len(pixels), scores, classes, wait=lambda: spent)
 
     def _infer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.inference_mode():
@@ -170,22 +187,30 @@ class CudaDevice:
         pixels = torch.zeros_like(next(self._staging), device="cpu")
         return {size: _warm_seconds(partial(self._computed, pixels[:size])) for size in self._batch_sizes}
 
-    def _computed(self, pixels: Tensor) -> Best:
+    def _computed(self, pixels: Tensor) -> Answers:
         return collect(self.launch([HostBatch(0, pixels)]))
 
     def launch(self, batches: Sequence[HostBatch]) -> Launched:
         """Queues copies and kernels, and returns before they have run."""
         staging, images = next(self._staging), 0
+        copying, copied, computing, done = (torch.cuda.Event(enable_timing=True) for _ in range(4))
         with torch.cuda.stream(self._copies):
+            copying.record()
             for batch in batches:
                 staging[images : images + len(batch)].copy_(batch.pixels, non_blocking=True)
                 images += len(batch)
+            copied.record()
         self._kernels.wait_stream(self._copies)
         with torch.cuda.stream(self._kernels), torch.inference_mode():
+            computing.record()  # reached when the copy is there and the batch before has left
             scores, classes = (_to_host(best) for best in self._classifier(staging[: self._padded(images)]))
-            done = torch.cuda.Event()
             done.record()
-        return Launched(images, scores, classes, wait=done.synchronize)
+
+        def wait() -> Spent:
+            done.synchronize()
+            return Spent(1e-3 * copying.elapsed_time(copied), 1e-3 * computing.elapsed_time(done))
+
+        return Launched(images, scores, classes, wait)
 
     def _padded(self, images: int) -> int:
         return next(size for size in self._batch_sizes if size >= images)

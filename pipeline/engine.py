@@ -25,6 +25,7 @@ from pipeline.precision import quickest
 from pipeline.records import EncodedImage, Outcome, Prediction, Transform
 from pipeline.slots import Slots
 from pipeline.task import Request, Task
+from pipeline.usage import Usage
 from pipeline.worker_process import remove_orphaned_semaphores
 
 
@@ -176,9 +177,19 @@ class Engine:
         return self._feeder.batch_size
 
     @property
-    def counts(self) -> dict[str, int]:
-        """What has happened since the start: images that were given up undecoded, workers that were replaced."""
-        return {"images_dropped": self._loader.dropped, "workers_replaced": self._loader.replaced}
+    def usage(self) -> Usage:
+        """What it has done since its start, and what it holds now."""
+        return Usage(
+            decoding_s=self._loader.decoding_s,
+            computing_s=self._feeder.computing_s,
+            batches=self._feeder.batches.copy(),
+            images_dropped=self._loader.dropped,
+            workers_replaced=self._loader.replaced,
+            workers=self.workers,
+            lanes=self._feeder.lanes,
+            in_work=self.in_work,
+            free_slots=self._loader.free_slots,
+        )
 
     @property
     def limits(self) -> Limits:

@@ -3,14 +3,14 @@
 import logging
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from pipeline.config import BATCHES_AHEAD, STUCK_AFTER_S
 from pipeline.decoded import Decoded, count, joined
-from pipeline.device import Best, Device, Launched, collect
+from pipeline.device import Answers, Device, Launched, collect
 from pipeline.errors import DeviceFailure, EngineClosed, Stuck, UnclassifiableImage
 from pipeline.halving import halved
 from pipeline.host_batch import HostBatch
@@ -55,6 +55,10 @@ class Feeder:
         labels: the name of every class.
         max_batch_size: images a batch at most; may be replaced at any time.
         release: called with every batch whose memory the device has read.
+
+    Attributes:
+        computing_s: what batches have taken on the device, of all lanes together.
+        batches: images of a batch that it has answered: how many such batches.
     """
 
     def __init__(
@@ -62,6 +66,8 @@ class Feeder:
     ) -> None:
         self.max_batch_size = max_batch_size
         self.answered_at = 0.0  # when a batch last came through, by `time.monotonic`
+        self.computing_s = 0.0
+        self.batches: Counter[int] = Counter()
         self._lanes = [Lane() for _ in range(device.lanes)]
         self._stuck_after_s = STUCK_AFTER_S
         self._pace = DevicePace({1: 1.0})
@@ -118,6 +124,11 @@ class Feeder:
     def batch_size(self) -> int:
         """Images that the device takes at once: no more than is allowed, and no more than pays."""
         return min(self.max_batch_size, self._pace.paying_batch)
+
+    @property
+    def lanes(self) -> int:
+        """Batches that the device computes at a time."""
+        return len(self._lanes)
 
     @property
     def wanted(self) -> int:
@@ -207,9 +218,6 @@ class Feeder:
     def _launch(self, work: list[Decoded], lane: Lane) -> list[InFlight]:
         work.sort(key=lambda decoded: decoded.batch.first)
         now = time.perf_counter()
-        for decoded in work:
-            for task in decoded.tasks:
-                task.launched_at = now
         try:
             return [InFlight(work, self._device.launch(joined(work)), now)]
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
@@ -218,26 +226,30 @@ class Feeder:
 
     def _answer(self, batch: InFlight, lane: Lane) -> None:
         try:
-            best = collect(batch.launched)
+            answers = collect(batch.launched)
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
             self._failed(batch.work, lane)
         else:
             self._note_pace(batch, lane)
-            self._settle(batch.work, best, lane)
+            self._settle(batch.work, answers, lane)
 
     def _note_pace(self, batch: InFlight, lane: Lane) -> None:
         """A batch that was launched ahead has waited for the one before it."""
         now = time.perf_counter()
-        self._pace.note(batch.images, now - max(batch.launched_at, lane.free_at))
+        took_s = now - max(batch.launched_at, lane.free_at)
+        self._pace.note(batch.images, took_s)
         lane.free_at = now
+        with self._changed:
+            self.computing_s += took_s
+            self.batches[batch.images] += 1
 
-    def _settle(self, work: Sequence[Decoded], best_of: Best, lane: Lane) -> None:
+    def _settle(self, work: Sequence[Decoded], answers: Answers, lane: Lane) -> None:
         tasks = [task for decoded in work for task in decoded.tasks]
-        scores, classes = best_of
         self.answered_at = lane.turned_at = time.monotonic()
         for decoded in work:
             self._release(decoded.batch)
-        for task, best, indices in zip(tasks, scores, classes, strict=True):
+        for task, best, indices in zip(tasks, answers.scores, answers.classes, strict=True):
+            task.copy_s, task.model_s = answers.spent.copy_s, answers.spent.model_s
             task.predict(tuple(self._labels[index] for index in indices), tuple(indices), tuple(best))
 
     # ---- when the model raises --------------------------------------------------------------------------------------
@@ -273,7 +285,7 @@ class Feeder:
             self._release(image.batch)
             image.tasks[0].reject(UnclassifiableImage("the model fails on the image, and on no other"))
 
-    def _compute(self, lane: Lane, work: Sequence[Decoded]) -> Best:
+    def _compute(self, lane: Lane, work: Sequence[Decoded]) -> Answers:
         lane.turned_at = time.monotonic()
         return collect(self._device.launch(joined(work)))
 

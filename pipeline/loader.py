@@ -62,6 +62,7 @@ class Loader:
     ) -> None:
         self.limits = limits
         self.dropped = 0  # images that nobody waited for any more when their turn came
+        self.decoding_s = 0.0  # of all workers together
         self._count, self._slots = workers, slots
         self._decode_timeout_s, self._device = decode_timeout_s, device
         self._pace = DecodePace()
@@ -110,6 +111,12 @@ class Loader:
         """Whether a worker has images in hand; the watch sees to it that it gets on with them."""
         with self._changed:
             return bool(self._crew.chunks)
+
+    @property
+    def free_slots(self) -> int:
+        """Images that there is room for between decoding and the device."""
+        with self._changed:
+            return self._slots.free
 
     @property
     def replaced(self) -> int:
@@ -228,4 +235,5 @@ class Loader:
         task = chunk.tasks[position]
         task.decode_s = float(self._slots.decode_ns[chunk.first + position]) * 1e-9
         task.decoded_at = time.perf_counter()
+        self.decoding_s += task.decode_s
         self._pace.note(task.decode_s)

@@ -14,12 +14,14 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True)
 class StageTimings:
-    """Where the time of one image went, in seconds. Stages that it did not reach are 0."""
+    """Where the time of one image went, in seconds: one stage after the other. Stages that it did not reach are 0."""
 
     queue_s: float = 0.0  # waiting for a worker
     decode_s: float = 0.0  # bytes -> uint8 pixels
     wait_s: float = 0.0  # decoded, waiting for the device
-    device_s: float = 0.0  # copy, model and copy back of its batch
+    copy_s: float = 0.0  # the pixels of its batch -> the device
+    model_s: float = 0.0  # its batch, with the copy of the answers back
+    ended_at: float = 0.0  # when its outcome was there, by `time.perf_counter`
 
 
 @dataclass(frozen=True, slots=True)

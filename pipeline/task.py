@@ -47,14 +47,30 @@ class Request:
 
 
 class Task:
-    """One image, and when it passed which stage (seconds of `time.perf_counter`; 0 where it has not)."""
+    """One image, and what it took where (seconds; 0 where it has not been).
 
-    __slots__ = ("attempts", "decode_s", "decoded_at", "handed_out_at", "image", "launched_at", "position", "request")
+    Attributes:
+        attempts: decodings that ended their worker.
+        handed_out_at: when a worker was last given it, by `time.perf_counter`.
+        decoded_at: when its pixels were there, likewise.
+    """
+
+    __slots__ = (
+        "attempts",
+        "copy_s",
+        "decode_s",
+        "decoded_at",
+        "handed_out_at",
+        "image",
+        "model_s",
+        "position",
+        "request",
+    )
 
     def __init__(self, request: Request, position: int, image: EncodedImage) -> None:
         self.request, self.position, self.image = request, position, image
-        self.attempts = 0  # decodings that ended their worker
-        self.handed_out_at = self.decoded_at = self.launched_at = self.decode_s = 0.0
+        self.attempts = 0
+        self.handed_out_at = self.decoded_at = self.decode_s = self.copy_s = self.model_s = 0.0
 
     def predict(self, labels: tuple[str, ...], indices: tuple[int, ...], scores: tuple[float, ...]) -> None:
         """Ends well: the best classes, best first."""
@@ -65,11 +81,14 @@ class Task:
         self.request.answer(self.position, Rejection(error, self._timings()))
 
     def _timings(self) -> StageTimings:
+        """What is neither decoding nor the device's work was waiting for it."""
         now = time.perf_counter()
-        queued_until = self.handed_out_at or now
+        decoded_at = self.decoded_at or now
         return StageTimings(
-            queue_s=queued_until - self.request.submitted_at,
+            queue_s=decoded_at - self.decode_s - self.request.submitted_at,
             decode_s=self.decode_s,
-            wait_s=self.launched_at - self.decoded_at if self.launched_at else 0.0,
-            device_s=now - self.launched_at if self.launched_at else 0.0,
+            wait_s=max(0.0, now - decoded_at - self.copy_s - self.model_s) if self.model_s else 0.0,
+            copy_s=self.copy_s,
+            model_s=self.model_s,
+            ended_at=now,
         )

@@ -2,13 +2,14 @@
 
 import math
 import os
+import time
 from contextlib import suppress
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.device import CpuDevice, CudaDevice, Device, collect, open_device
+from pipeline.device import Answers, CpuDevice, CudaDevice, Device, collect, open_device
 from pipeline.errors import DeviceFailure
 from pipeline.host_batch import HostBatch
 from pipeline.model import Classifier
@@ -59,11 +60,12 @@ def expected(pixels: Tensor) -> Tensor:
 
 def answered(device: Device, batches: list[HostBatch]) -> Tensor:
     """The same from the device."""
-    return in_order_of_classes(*collect(device.launch(batches)))
+    return in_order_of_classes(collect(device.launch(batches)))
 
 
-def in_order_of_classes(scores: list[list[float]], classes: list[list[int]]) -> Tensor:
-    return torch.empty(len(scores), CLASSES).scatter_(1, torch.tensor(classes), torch.tensor(scores))
+def in_order_of_classes(answers: Answers) -> Tensor:
+    scores, classes = torch.tensor(answers.scores), torch.tensor(answers.classes)
+    return torch.empty(len(scores), CLASSES).scatter_(1, classes, scores)
 
 
 def test_images_can_be_told_apart() -> None:
@@ -113,10 +115,20 @@ def test_a_smaller_batch_after_a_larger_is_its_own(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_the_best_classes_come_back(kind: str) -> None:
     pixels = noise(3)
-    scores, classes = collect(opened(kind, top_k=2).launch([HostBatch(0, pixels)]))
+    answers = collect(opened(kind, top_k=2).launch([HostBatch(0, pixels)]))
     best = expected(pixels).topk(2)
-    assert classes == best.indices.tolist()
-    torch.testing.assert_close(torch.tensor(scores), best.values, atol=NEAR, rtol=0)
+    assert answers.classes == best.indices.tolist()
+    torch.testing.assert_close(torch.tensor(answers.scores), best.values, atol=NEAR, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_device_took_is_told(kind: str) -> None:
+    """Copy and model apart, and together no longer than the call."""
+    device, began_at = opened(kind), time.perf_counter()
+    spent = collect(device.launch([HostBatch(0, noise(2)), HostBatch(4, noise(6))])).spent
+    assert spent.copy_s > 0
+    assert spent.model_s > 0
+    assert spent.copy_s + spent.model_s <= time.perf_counter() - began_at
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,7 +139,7 @@ def test_as_many_batches_as_are_allowed_wait_on_the_device(kind: str) -> None:
         batches = [noise(4, seed=10 * turn + n) for n in range(1 + device.ahead)]
         launched = [device.launch([HostBatch(0, pixels)]) for pixels in batches]
         for pixels, batch in zip(batches, launched, strict=True):
-            got = in_order_of_classes(*collect(batch))
+            got = in_order_of_classes(collect(batch))
             torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
 
 
@@ -168,7 +180,7 @@ def test_nothing_is_read_before_it_has_been_copied() -> None:
                     busy @ busy
                 launched.append(device.launch([slots.batch(8 * half, 8)]))
             for half, batch in enumerate(launched):
-                got = in_order_of_classes(*collect(batch))
+                got = in_order_of_classes(collect(batch))
                 slots.tensor[8 * half : 8 * half + 8] = 255
                 torch.testing.assert_close(got, expected(halves[half]), atol=NEAR, rtol=0)
     finally:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.device import Launched
+from pipeline.device import Launched, Spent
 from pipeline.errors import DeviceFailure, EngineClosed, Stuck, UnclassifiableImage
 from pipeline.feeder import Feeder
 from pipeline.host_batch import HostBatch
@@ -57,11 +57,12 @@ class Gate:
         values = values[self.swallows :]
         return Launched(len(values), torch.ones(len(values), 1), torch.tensor(values)[:, None], self._wait(values))
 
-    def _wait(self, values: list[int]) -> Callable[[], None]:
-        def wait() -> None:
+    def _wait(self, values: list[int]) -> Callable[[], Spent]:
+        def wait() -> Spent:
             assert self.answers.acquire(timeout=PATIENCE_S)
             if self.fails_late_on in values:
                 raise RuntimeError("a kernel failed, and it shows now")
+            return Spent(0.0, 1.0)
 
         return wait
 

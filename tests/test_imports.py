@@ -36,6 +36,7 @@ TOP_TO_BOTTOM = (
     "slots",
     "host_batch",
     "records",
+    "usage",
     "errors",
     "config",
 )

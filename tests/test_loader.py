@@ -64,7 +64,7 @@ def test_a_rejection_brings_its_message_and_its_timings(bench: Bench) -> None:
     assert isinstance(outcome.error, UndecodableImage)
     assert "truncated" in str(outcome.error)
     assert outcome.timings.decode_s > 0
-    assert outcome.timings.device_s == 0
+    assert outcome.timings.model_s == 0
 
 
 def test_the_pixel_limit_holds_from_the_next_image_on(bench: Bench) -> None:

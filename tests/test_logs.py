@@ -129,10 +129,11 @@ def test_what_is_not_served_is_logged(service: Service) -> None:
 
 
 def test_a_client_that_goes_is_logged(service: Service) -> None:
-    """Here in the middle of its body."""
+    """Here in the middle of its body. Before HAProxy has passed the request on, the replica does not hear of it."""
     before = len(_lines(service, error="ClientGone", stage="read"))
     with opened(service, content_length=1_000_000) as connection:
         connection.send(CAT)
+        until(lambda: service.info()["held_bytes"] >= 1_000_000)
     until(lambda: len(_lines(service, error="ClientGone", stage="read")) > before)
     line = _lines(service, error="ClientGone", stage="read")[-1]
     assert (line["status"], line["levelname"]) == (499, "INFO")

@@ -1,0 +1,55 @@
+"""When a request passed which stage."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.records import StageTimings
+
+OF_AN_IMAGE: Final = ("queue", "decode", "wait", "copy", "model")
+STAGES: Final = ("read", *OF_AN_IMAGE, "respond")
+"""In the order in which an image passes them; `wait` is for the device, `queue` for all else before it is decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """Moments of one request, by `time.perf_counter`, and what became of its images in between."""
+
+    began_at: float
+    read_at: float  # its body was there
+    ended_at: float  # its answer was made
+    images: Sequence[StageTimings]  # those that reached the pipeline
+
+    @property
+    def total_s(self) -> float:
+        """From the first byte to the answer."""
+        return self.ended_at - self.began_at
+
+    @property
+    def read_s(self) -> float:
+        """Until its body was there."""
+        return self.read_at - self.began_at
+
+    @property
+    def respond_s(self) -> float:
+        """From its last image's outcome on."""
+        return self.ended_at - max((image.ended_at for image in self.images), default=self.read_at)
+
+    def of(self, image: StageTimings) -> Iterator[tuple[str, float]]:
+        """Seconds of each stage of an image, in order and without a gap, from `read_at` to its outcome."""
+        work = (image.decode_s, image.wait_s, image.copy_s, image.model_s)
+        queue_s = max(0.0, image.ended_at - self.read_at - sum(work))
+        return zip(OF_AN_IMAGE, (queue_s, *work), strict=True)
+
+    def longest(self) -> dict[str, float]:
+        """Seconds of each stage; of many images the longest."""
+        seconds = dict.fromkeys(STAGES, 0.0)
+        seconds["read"], seconds["respond"] = self.read_s, self.respond_s
+        for image in self.images:
+            for stage, length in self.of(image):
+                seconds[stage] = max(seconds[stage], length)
+        return seconds
+
+    def server_timing(self) -> str:
+        """Milliseconds, for the header of that name (https://www.w3.org/TR/server-timing/)."""
+        return ", ".join(f"{name};dur={1e3 * s:.2f}" for name, s in {**self.longest(), "total": self.total_s}.items())

@@ -1,0 +1,121 @@
+"""What holds a replica back, in one sentence.
+
+The rule, in this order:
+
+1. *overloaded*: more than 1 % of the requests were refused because too much was waiting.
+2. *network-bound*: the event loop, which reads and writes HTTP, is busy for 85 % of the time or more, and nothing else
+   is busier; or no part is, and half of the time of the requests goes by until their bodies have come.
+3. *decode-bound* or *device-bound*: workers or device are busy for 85 % of the time or more, whichever are busier; or
+   all cores of the machine are in use, and those are the busier ones.
+4. *idle*: no part is busy for 10 % of the time.
+5. *unsaturated*: none of these.
+
+A worker is busy while it decodes, the device while it has a batch, each by the clock: where more wants to compute than
+there are cores, waiting for a core counts.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+BUSY: Final = 0.85
+IDLE: Final = 0.10
+REFUSED: Final = 0.01
+READING: Final = 0.5
+CORES_IN_USE: Final = 0.95
+
+
+class State(StrEnum):
+    """What a replica is, over some time."""
+
+    OVERLOADED = "overloaded"
+    NETWORK_BOUND = "network-bound"
+    DECODE_BOUND = "decode-bound"
+    DEVICE_BOUND = "device-bound"
+    IDLE = "idle"
+    UNSATURATED = "unsaturated"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a replica was at, over some time; shares are of that time, 0 to 1."""
+
+    requests_per_s: float
+    overloaded: float  # requests that were refused since too much waited, of all
+    reading: float  # of the time of all requests that were answered: until their bodies had come
+    workers: int
+    workers_busy: float
+    lanes: int  # batches that the device computes at a time
+    device_busy: float
+    loop_busy: float  # the event loop
+    cores: int  # of the machine, as far as this process may use them
+    cores_busy: float  # by all processes
+    on_cpu: bool  # whether the device computes on these cores
+
+    @property
+    def workers_that_pay(self) -> int:
+        """More of them that would be at work before the device is full, and that there are cores for."""
+        if not self.device_busy:
+            return 0
+        until_full = round(self.workers * self.workers_busy / self.device_busy) - self.workers
+        cores_each = 1 + (self.lanes * self.device_busy / self.workers if self.on_cpu else 0)
+        return max(0, min(until_full, math.floor(self.cores * (1 - self.cores_busy) / cores_each)))
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The state, and the sentence that says why, and what would change it."""
+
+    state: State
+    sentence: str
+
+
+def verdict(load: Load) -> Verdict:
+    """By the rule above."""
+    bound, why = _bound(load)
+    if load.overloaded > REFUSED:
+        words = f"{load.overloaded:.0%} of the requests were refused; {_shares(load)}; another replica would pay"
+        return Verdict(State.OVERLOADED, f"{State.OVERLOADED}: {words}")
+    if bound:
+        return Verdict(bound, f"{bound}: {why}")
+    if load.reading > READING:
+        words = f"{load.reading:.0%} of the time of requests goes by until their bodies have come; {_shares(load)}"
+        return Verdict(State.NETWORK_BOUND, f"{State.NETWORK_BOUND}: {words}")
+    busiest = max(load.workers_busy, load.device_busy, load.loop_busy)
+    if busiest < IDLE:
+        return Verdict(State.IDLE, f"{State.IDLE}: {load.requests_per_s:.3g} requests/s; {_shares(load)}")
+    words = f"{_shares(load)}; about {min(1 / busiest, 1 / max(load.cores_busy, IDLE)):.1f} times as much could come"
+    return Verdict(State.UNSATURATED, f"{State.UNSATURATED}: {words}")
+
+
+def _bound(load: Load) -> tuple[State | None, str]:
+    busiest = max(load.workers_busy, load.device_busy)
+    if load.loop_busy >= BUSY and load.loop_busy > busiest:
+        words = f"the event loop is {load.loop_busy:.0%} busy with HTTP, {_shares(load)}; another replica would pay"
+        return State.NETWORK_BOUND, words
+    in_use = load.cores_busy >= CORES_IN_USE and busiest >= IDLE
+    if busiest < BUSY and not in_use:
+        return None, ""
+    if load.workers_busy > load.device_busy:
+        return State.DECODE_BOUND, f"{_shares(load)}; {_more_workers(load)}"
+    words = f"device {load.device_busy:.0%} busy, workers {load.workers_busy:.0%}; more workers would not pay, "
+    return State.DEVICE_BOUND, words + ("more cores would" if load.on_cpu else "another GPU or a quicker dtype would")
+
+
+def _more_workers(load: Load) -> str:
+    more = load.workers_that_pay
+    if more:
+        return f"{more} more worker{'s' if more > 1 else ''} would pay {_until(load, more)}"
+    if load.cores_busy >= CORES_IN_USE or load.cores * (1 - load.cores_busy) < 1:
+        return f"the {load.cores} cores are in use, so only more cores would pay"
+    return "the device is nearly full too"
+
+
+def _until(load: Load, more: int) -> str:
+    share = load.device_busy * (load.workers + more) / load.workers
+    return "until the device is full" if share >= BUSY else f"and there are cores for no more (device {share:.0%} then)"
+
+
+def _shares(load: Load) -> str:
+    return f"workers {load.workers_busy:.0%} busy, device {load.device_busy:.0%}"

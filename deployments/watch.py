@@ -1,0 +1,79 @@
+"""Watches a replica: counts what ends, reads every second how things stand, and tells both to those who ask."""
+
+import asyncio
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import psutil
+
+from deployments.metrics import PREDICTED, Metrics, outcome_of
+from deployments.minute import Minute, Reading
+from deployments.timeline import Timeline
+from pipeline.records import Outcome
+from pipeline.usage import Usage
+
+_PERIOD_S: Final = 1.0
+
+
+class Watch:
+    """Of one replica; used by its event loop alone.
+
+    Args:
+        usage: reads that of the engine.
+        held_bytes: reads the bytes of the bodies in work.
+        device: "cpu" or "cuda".
+
+    Attributes:
+        requests: that ended since the start, by outcome.
+    """
+
+    def __init__(self, usage: Callable[[], Usage], held_bytes: Callable[[], int], device: str) -> None:
+        self.requests: Counter[str] = Counter()
+        self._usage, self._held_bytes = usage, held_bytes
+        self._cores = sorted(os.sched_getaffinity(0))
+        self._metrics = Metrics()
+        psutil.cpu_percent(percpu=True)  # the first time it has nothing to compare with
+        self._minute = Minute(self._read(), device)
+
+    def note_images(self, outcomes: Sequence[Outcome]) -> None:
+        """The images of a request have their outcomes."""
+        images = Counter(map(outcome_of, outcomes))
+        self._metrics.note_images(images)
+        self._minute.now.images.update(images)
+
+    def note_answer(self, timeline: Timeline) -> None:
+        """A request was answered; of many images some may have been rejected."""
+        self.requests[PREDICTED] += 1
+        self._metrics.note_answer(timeline)
+        self._minute.now.note_answer(timeline)
+
+    def note_end(self, outcome: str) -> None:
+        """A request ended in another way: an error's class name, or `GONE`."""
+        self.requests[outcome] += 1
+        self._metrics.note_end(outcome)
+        self._minute.now.requests[outcome] += 1
+
+    def stats(self, seconds: int) -> dict[str, Any]:
+        """What the last so many seconds, 1 to 60, were like, and the verdict."""
+        if not len(self._minute):
+            self._tick()  # asked in the first second: what there is of it
+        return self._minute.stats(seconds)
+
+    async def run(self) -> None:
+        """Reads once a second, until it is cancelled."""
+        while True:
+            await asyncio.sleep(_PERIOD_S)
+            self._tick()
+
+    def _tick(self) -> None:
+        before, reading = self._minute.last, self._read()
+        self._minute.tick(reading)
+        self._metrics.publish(reading.usage, self._held_bytes(), reading.at_s - before.at_s)
+
+    def _read(self) -> Reading:
+        percents = psutil.cpu_percent(percpu=True)
+        busy = sum(percents[core] for core in self._cores if core < len(percents)) / len(self._cores) / 100
+        return Reading(time.monotonic(), self._usage(), time.thread_time(), len(self._cores), busy)

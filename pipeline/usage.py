@@ -1,0 +1,20 @@
+"""What an engine has done since its start, and what it holds now: for those who watch it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Counts only rise: the difference of two says what happened between them."""
+
+    decoding_s: float  # of all workers together
+    computing_s: float  # of all lanes of the device together, with the copies
+    batches: Mapping[int, int]  # images of a batch, as the device took it: how many such batches
+    images_dropped: int  # given up undecoded, as nobody waited for them any more
+    workers_replaced: int
+
+    workers: int  # as many as there should be
+    lanes: int  # batches that the device computes at a time
+    in_work: int  # images that somebody waits for and that have no outcome yet
+    free_slots: int

@@ -1,0 +1,113 @@
+"""GET /stats of a service that is held in each state on purpose."""
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from benchmarks.photographs import jpeg, photograph
+from tests.files import slow_png
+from tests.service import Document, Service, live_config, opened
+from tests.waiting import until
+
+CAT = jpeg(photograph("cat"))
+PATIENTLY = 30.0  # max_wait_s: nothing is refused
+
+
+def _stats(service: Service, seconds: int) -> Document:
+    stats: Document = service.client.get("/stats", params={"seconds": seconds}).raise_for_status().json()
+    return stats
+
+
+@contextmanager
+def _clients(service: Service, count: int, images: Sequence[bytes]) -> Iterator[None]:
+    """So many send these images, one request after the other, until the block ends."""
+    leave = threading.Event()
+
+    def send() -> None:
+        while not leave.is_set():
+            service.post_files(*images)
+
+    clients = [threading.Thread(target=send) for _ in range(count)]
+    for client in clients:
+        client.start()
+    try:
+        yield
+    finally:
+        leave.set()
+        for client in clients:
+            client.join()
+
+
+def _held(service: Service, state: str) -> Document:
+    """What is told of two seconds in that state; it takes a while to come about."""
+    for _ in range(30):
+        time.sleep(1.0)  # what it tells changes once a second, and asking more often would be a load of its own
+        stats = _stats(service, 2)
+        if stats["state"] == state:
+            break
+    assert stats["verdict"].startswith(f"{state}: ")
+    return stats
+
+
+def test_a_service_that_nobody_asks_is_idle(service: Service) -> None:
+    stats = _held(service, "idle")
+    assert (stats["requests"], stats["latency_ms"]) == ({}, None)
+
+
+def test_small_photographs_keep_the_device_busy(service: Service) -> None:
+    """On the CPU the model takes several times what their decoding takes."""
+    with live_config(service, max_wait_s=PATIENTLY), _clients(service, 4, [CAT] * 8):
+        stats = _held(service, "device-bound")
+    assert stats["device"]["busy"] > stats["workers"]["busy"]
+    assert stats["device"]["images_per_batch"] >= 1
+    assert stats["images"]["predicted"] > 8
+    assert stats["stages_ms"]["model"] > stats["stages_ms"]["copy"]
+
+
+def test_large_ones_keep_the_workers_busy(service: Service) -> None:
+    """49 megapixels each, which no decoder can reduce."""
+    with live_config(service, max_wait_s=PATIENTLY), _clients(service, 4, [slow_png()]):
+        stats = _held(service, "decode-bound")
+    assert stats["workers"]["busy"] > 0.8
+    assert stats["stages_ms"]["decode"] > stats["stages_ms"]["model"]
+
+
+def test_more_than_can_be_answered_is_an_overload(service: Service) -> None:
+    with live_config(service, max_wait_s=0.01), _clients(service, 12, [CAT] * 4):
+        stats = _held(service, "overloaded")
+    assert stats["requests"]["Overloaded"] > 0
+
+
+def test_bodies_that_come_slowly_are_the_networks_fault(service: Service) -> None:
+    """Here half of each comes a second later."""
+
+    def send() -> None:
+        with opened(service, content_length=len(CAT)) as connection:
+            connection.send(CAT[:1000])
+            time.sleep(1.0)
+            connection.send(CAT[1000:])
+            assert connection.getresponse().status == 200
+
+    _held(service, "idle")
+    for client in [threading.Thread(target=send) for _ in range(3)]:
+        client.start()
+    stats = _held(service, "network-bound")
+    assert stats["stages_ms"]["read"] > 900
+
+
+def test_images_that_were_rejected_are_counted(service: Service) -> None:
+    """One alone is the whole request's fault; among many the request is answered."""
+    service.post(b"hello", "application/octet-stream")
+    service.post_files(CAT, b"hello").raise_for_status()
+    until(lambda: _stats(service, 60)["images"].get("UnsupportedFormat", 0) >= 2)
+    assert _stats(service, 60)["requests"]["UnsupportedFormat"] >= 1
+
+
+@pytest.mark.parametrize("seconds", ["0", "61", "-1", "1.5", "all", ""])
+def test_what_is_no_number_of_seconds_is_refused(service: Service, seconds: str) -> None:
+    refused = service.client.get("/stats", params={"seconds": seconds})
+    assert refused.status_code == 400
+    assert "from 1 to 60" in refused.json()["detail"]
