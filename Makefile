@@ -17,6 +17,7 @@ RUNTIME := .venv/.runtime
 TESTING := .venv/.testing
 # The environments of what Darkroom is compared with, one a framework, each with its own stamp.
 PEERS := .cache/peers
+PROMETHEUS := .cache/prometheus/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -31,7 +32,7 @@ serve: $(RUNTIME) | $(WEIGHTS) ## Set up what is missing, then serve on this mac
 deploy: ## Apply an edited serve_config.yaml to the service that `make serve` has started
 	@RAY_AUTH_MODE=token exec $(BIN)/serve deploy $(CONFIG)
 
-test: $(TESTING) | $(WEIGHTS) ## Set up what is missing, then format check, lint, types and tests
+test: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Set up what is missing, then format check, lint, types and tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -42,7 +43,7 @@ slow: $(TESTING) | $(WEIGHTS) ## Run the tests that `make test` leaves out: kill
 
 # Every process looks there for the plug-in of coverage, tests/saving.py.
 coverage: export PYTHONPATH := $(CURDIR)
-coverage: $(TESTING) | $(WEIGHTS) ## Run the tests once more, say which lines and branches they reach
+coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Run the tests once more, say which lines and branches they reach
 	rm -rf .coverage && mkdir .coverage
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine -q
@@ -71,7 +72,7 @@ bench-full: $(TESTING) $(PEERS)/bentoml/.installed $(PEERS)/litserve/.installed 
 	@exec $(BIN)/python -m benchmarks.bench --full
 
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
-	rm -rf .venv $(PEERS) .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find benchmarks deployments pipeline tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(CREATED):
@@ -88,6 +89,15 @@ $(RUNTIME): pyproject.toml constraints.txt | $(CREATED)
 $(TESTING): pyproject.toml constraints.txt | $(CREATED)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
 	@touch $(RUNTIME) $@
+
+# For the tests of the metrics, which say that they were skipped where it is neither installed nor one of the packages of
+# this system. It is unpacked beside the project: nothing is installed, and nobody needs to be root.
+$(PROMETHEUS):
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@command -v prometheus >/dev/null || \
+	    { cd $(@D) && apt-get -qq download prometheus && dpkg-deb -x prometheus*.deb . && rm prometheus*.deb; } || \
+	    echo "prometheus cannot be fetched here; tests of the metrics will be skipped" >&2
+	@touch $@
 
 # These compute in the environment of Darkroom.
 $(PEERS)/decoders/.installed: benchmarks/peers/decoders.txt | $(TESTING)

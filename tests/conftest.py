@@ -24,6 +24,8 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The shipped configuration behind HAProxy, as `make serve` starts it."""
-    with running(tmp_path_factory.mktemp("service"), shipped_config()) as service:
+    """The shipped configuration behind HAProxy, as `make serve` starts it; metrics come after 1 s, not 10."""
+    with running(
+        tmp_path_factory.mktemp("service"), shipped_config(), RAY_metrics_report_interval_ms="1000"
+    ) as service:
         yield service

@@ -155,14 +155,14 @@ def test_what_the_pipeline_logs_is_in_the_replicas_log(service: Service) -> None
     """It knows nothing of Ray; here that a decoder process has died."""
     (replica,) = service.replicas()
     for process in replica.children(recursive=True):
-        if _is_decoder(process):
+        if is_decoder(process):
             process.kill()
     line = until(lambda: [line for line in service.log_lines() if "decoder process" in line["message"]])[-1]
     assert (line["levelname"], line["filename"], line["stage"]) == ("WARNING", "crew.py", "decode")
     assert service.post(CAT).status_code == 200
 
 
-def _is_decoder(process: psutil.Process) -> bool:
+def is_decoder(process: psutil.Process) -> bool:
     """The forkserver is the parent of those; the replica's that of all else it has started."""
     parent = process.parent()
     return parent is not None and "forkserver" in " ".join(parent.cmdline())
