@@ -30,6 +30,7 @@ from deployments.metrics import GONE
 from deployments.requests import read_images_request, seconds, timeout_s
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
 from deployments.timeline import Timeline
+from deployments.tracing import record_spans
 from deployments.watch import Watch
 from pipeline.config import PipelineConfig
 from pipeline.errors import DarkroomError, DeadlineExceeded
@@ -127,6 +128,7 @@ class Classifier:
         timeline = Timeline(began_at, read_at, time.perf_counter(), timings)
         response.headers["Server-Timing"] = timeline.server_timing()
         self._watch.note_answer(timeline)
+        record_spans(timeline)
         return response
 
     def _check_wait(self, images: int, limit_s: float) -> None:

@@ -41,6 +41,20 @@ class Timeline:
         queue_s = max(0.0, image.ended_at - self.read_at - sum(work))
         return zip(OF_AN_IMAGE, (queue_s, *work), strict=True)
 
+    def spans(self) -> Iterator[tuple[str, float, float]]:
+        """Each stage with the moments when its first image began it and its last one ended it."""
+        yield "read", self.began_at, self.read_at
+        moments = {stage: list[float]() for stage in OF_AN_IMAGE}
+        for image in self.images:
+            at = self.read_at
+            for stage, length in self.of(image):
+                moments[stage] += (at, at + length)
+                at += length
+        for stage, known in moments.items():
+            if known:
+                yield stage, min(known), max(known)
+        yield "respond", self.ended_at - self.respond_s, self.ended_at
+
     def longest(self) -> dict[str, float]:
         """Seconds of each stage; of many images the longest."""
         seconds = dict.fromkeys(STAGES, 0.0)

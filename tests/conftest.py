@@ -24,8 +24,11 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The shipped configuration behind HAProxy, as `make serve` starts it; metrics come after 1 s, not 10."""
-    with running(
-        tmp_path_factory.mktemp("service"), shipped_config(), RAY_metrics_report_interval_ms="1000"
-    ) as service:
+    """The shipped configuration behind HAProxy, as `make serve` starts it.
+
+    Metrics come after 1 s instead of 10, and requests are traced that ask for it by a `traceparent` of theirs.
+    """
+    config = {**shipped_config(), "tracing_config": {"enabled": True, "sampling_ratio": 0.0}}
+    folder = tmp_path_factory.mktemp("service")
+    with running(folder, config, RAY_metrics_report_interval_ms="1000") as service:
         yield service

@@ -30,6 +30,17 @@ def test_a_request_of_which_nothing_reached_the_pipeline_has_no_stages_there() -
     assert timeline.longest() == dict.fromkeys(STAGES, 0.0) | {"read": 1.0, "respond": 2.0}
 
 
+def test_spans_of_many_images_reach_from_the_first_to_the_last() -> None:
+    """The first image waits for the device while the last one still waits for a worker."""
+    spans = {stage: (began_at, ended_at) for stage, began_at, ended_at in Timeline(10, 11, 14, [FIRST, LAST]).spans()}
+    assert tuple(spans) == STAGES
+    assert spans["read"] == (10, 11)
+    assert spans["queue"] == pytest.approx((11, 12.5))
+    assert spans["decode"] == pytest.approx((11.5, 12.6))
+    assert spans["model"] == pytest.approx((12.1, 13.5))
+    assert spans["respond"] == pytest.approx((13.5, 14))
+
+
 def test_the_header_is_in_milliseconds() -> None:
     header = Timeline(10.0, 11.0, 13.0, [FIRST]).server_timing()
     assert header.startswith("read;dur=1000.00, queue;dur=500.00, decode;dur=200.00")
