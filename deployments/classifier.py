@@ -26,10 +26,10 @@ from deployments.admission import Admission
 from deployments.config import LiveConfig, ServiceConfig, in_words
 from deployments.lingering import Lingering
 from deployments.logs import adopt_loggers, log_gone, log_misconfigured, log_no_such_page, log_refusal, log_unforeseen
-from deployments.metrics import GONE
+from deployments.minute import GONE
 from deployments.requests import read_images_request, seconds, timeout_s
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
-from deployments.timeline import Timeline
+from deployments.timeline import Timeline, server_timing
 from deployments.tracing import record_spans
 from deployments.watch import Watch
 from pipeline.config import PipelineConfig
@@ -126,8 +126,9 @@ class Classifier:
         response = answer(self._config.pipeline.model, outcomes, many=asked.many, top_k=asked.top_k)
         timings = [outcome.timings for outcome in outcomes if outcome.timings.ended_at]
         timeline = Timeline(began_at, read_at, time.perf_counter(), timings)
-        response.headers["Server-Timing"] = timeline.server_timing()
-        self._watch.note_answer(timeline)
+        stages_s, total_s = timeline.longest(), timeline.total_s
+        response.headers["Server-Timing"] = server_timing(stages_s, total_s)
+        self._watch.note_answer(stages_s, total_s)
         record_spans(timeline)
         return response
 

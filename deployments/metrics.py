@@ -5,13 +5,12 @@ is scraped: https://docs.ray.io/en/latest/cluster/metrics.html. Names and units 
 https://prometheus.io/docs/practices/naming/.
 """
 
-from collections.abc import Mapping
 from typing import Final, cast
 
 from ray.serve import metrics
 
-from deployments.timeline import Timeline
-from pipeline.records import Outcome, Prediction
+from deployments.minute import Ended
+from deployments.timeline import STAGES
 from pipeline.usage import Usage
 
 _DIGITS: Final = (1.0, 2.0, 5.0)
@@ -20,14 +19,9 @@ STAGE_BUCKETS_S: Final = [digit * 10.0**power for power in range(-4, 2) for digi
 
 BATCH_BUCKETS: Final = [float(2**power) for power in range(10)]
 
-PREDICTED: Final = "predicted"
-"""The outcome of an image or a request that is neither an error's class name nor `GONE`."""
-
-GONE: Final = "ClientGone"
-
 
 class Metrics:
-    """Publishes what has happened. For one event loop, in a replica."""
+    """Publishes what has happened in a replica."""
 
     def __init__(self) -> None:
         self._published = Usage(0.0, 0.0, {}, 0, 0, 0, 0, 0, 0)
@@ -36,7 +30,9 @@ class Metrics:
         )
         self._images = _counter("images_total", "images that ended, by outcome: predicted, or an error", "outcome")
         self._seconds = _histogram("request_seconds", "from a request's first byte to its answer", STAGE_BUCKETS_S)
-        self._stages = _histogram("stage_seconds", "what images spend in each stage", STAGE_BUCKETS_S, "stage")
+        self._stages = _histogram(
+            "stage_seconds", "what a request spends in each stage; of many images the longest", STAGE_BUCKETS_S, "stage"
+        )
         self._batches = _histogram("batch_images", "images of a batch, as the device took it", BATCH_BUCKETS)
         self._decoding = _counter("decoding_seconds_total", "what workers have spent decoding, all together")
         self._computing = _counter("computing_seconds_total", "what the device has spent on batches, all its lanes")
@@ -50,33 +46,33 @@ class Metrics:
         self._free_slots = _gauge("free_slots", "images that there is room for between decoding and the device")
         self._held_bytes = _gauge("encoded_bytes_in_flight", "bytes of the bodies of requests in work")
 
-    def note_images(self, images: Mapping[str, int]) -> None:
-        """So many images of a request ended in which way."""
-        for outcome, count in images.items():
-            self._images.inc(count, {"outcome": outcome})
+    def publish(self, ended: Ended, usage: Usage, held_bytes: int, seconds: float) -> None:
+        """Brings everything up to date.
 
-    def note_answer(self, timeline: Timeline) -> None:
-        """A request was answered; of many images some may have been rejected."""
-        self._requests.inc(1, {"outcome": PREDICTED})
-        self._seconds.observe(timeline.total_s)
-        self._stages.observe(timeline.read_s, {"stage": "read"})
-        self._stages.observe(timeline.respond_s, {"stage": "respond"})
-        for image in timeline.images:
-            for stage, seconds in timeline.of(image):
-                self._stages.observe(seconds, {"stage": stage})
-
-    def note_end(self, outcome: str) -> None:
-        """A request ended in another way: an error's class name, or `GONE`."""
-        self._requests.inc(1, {"outcome": outcome})
-
-    def publish(self, usage: Usage, held_bytes: int, seconds: float) -> None:
-        """What cannot be told as it happens.
+        Ray takes 3 to 10 us for each figure, so this is left to a thread once a second: the event loop has answers to
+        give meanwhile.
 
         Args:
+            ended: since this was last called.
             usage: of the engine, now.
             held_bytes: of the bodies in work.
             seconds: since this was last called.
         """
+        self._publish_ended(ended)
+        self._publish_usage(usage, seconds)
+        self._held_bytes.set(held_bytes)
+
+    def _publish_ended(self, ended: Ended) -> None:
+        for counter, counts in ((self._requests, ended.requests), (self._images, ended.images)):
+            for outcome, count in counts.items():
+                counter.inc(count, {"outcome": outcome})
+        for took_s in ended.took_s:
+            self._seconds.observe(took_s)
+        for stages_s in ended.stages_s:
+            for stage, stage_s in zip(STAGES, stages_s, strict=True):
+                self._stages.observe(stage_s, {"stage": stage})
+
+    def _publish_usage(self, usage: Usage, seconds: float) -> None:
         last, self._published = self._published, usage
         decoding_s, computing_s = usage.decoding_s - last.decoding_s, usage.computing_s - last.computing_s
         for counter, more in (
@@ -96,12 +92,6 @@ class Metrics:
         self._device_busy.set(min(1.0, computing_s / seconds / usage.lanes))
         self._in_work.set(usage.in_work)
         self._free_slots.set(usage.free_slots)
-        self._held_bytes.set(held_bytes)
-
-
-def outcome_of(outcome: Outcome) -> str:
-    """How an image ended, as a label says it."""
-    return PREDICTED if isinstance(outcome, Prediction) else type(outcome.error).__name__
 
 
 def _counter(name: str, description: str, *labels: str) -> metrics.Counter:

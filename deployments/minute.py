@@ -1,14 +1,14 @@
 """The last minute of a replica, second by second."""
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deployments.metrics import PREDICTED
-from deployments.timeline import STAGES, Timeline
+from deployments.timeline import STAGES
 from deployments.verdict import Load, verdict
 from pipeline.errors import Overloaded
 from pipeline.usage import Usage
@@ -17,6 +17,12 @@ SECONDS: Final = 60
 """What is remembered."""
 
 _PERCENTILES: Final = (50, 95, 99)
+
+
+PREDICTED: Final = "predicted"
+"""The outcome of an image or a request that is neither the name of an error nor `GONE`."""
+
+GONE: Final = "ClientGone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +43,37 @@ class Ended:
     requests: Counter[str] = field(default_factory=Counter)  # by outcome
     images: Counter[str] = field(default_factory=Counter)  # likewise
     took_s: list[float] = field(default_factory=list)  # of each request that was answered
-    stages_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))  # of all these together
+    stages_s: list[tuple[float, ...]] = field(default_factory=list)  # likewise, in the order of `STAGES`
 
-    def note_answer(self, timeline: Timeline) -> None:
+    def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
         """A request was answered; of many images some may have been rejected."""
         self.requests[PREDICTED] += 1
-        self.took_s.append(timeline.total_s)
-        for stage, seconds in timeline.longest().items():
-            self.stages_s[stage] += seconds
+        self.took_s.append(took_s)
+        self.stages_s.append(stages_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """One that is over: what ended in it, and how things stood after it."""
+
+    requests: Counter[str]
+    images: Counter[str]
+    took_s: NDArray[np.float64]  # [answers]
+    stages_s: NDArray[np.float64]  # [stages], of all these answers together
+    reading: Reading
+
+    @classmethod
+    def of(cls, ended: Ended, reading: Reading) -> Self:
+        """Summed up."""
+        stages_s = np.array(ended.stages_s, float).reshape(-1, len(STAGES)).sum(0)
+        return cls(ended.requests, ended.images, np.array(ended.took_s, float), stages_s, reading)
 
 
 class Minute:
-    """Remembers what ended in the last 60 seconds, and how things stood after each.
+    """Remembers the last 60 seconds.
 
     Args:
-        reading: how things stand at its beginning.
+        reading: how things stand at its beginning; the second before it counts as an idle one, to have one to tell of.
         device: "cpu" or "cuda".
 
     Attributes:
@@ -61,34 +83,31 @@ class Minute:
     def __init__(self, reading: Reading, device: str) -> None:
         self.now = Ended()
         self._device = device
-        self._seconds = deque([(Ended(), reading)], SECONDS + 1)
-
-    def __len__(self) -> int:
-        """Seconds that are remembered."""
-        return len(self._seconds) - 1
+        earlier = replace(reading, at_s=reading.at_s - 1.0)
+        self._seconds = deque((Second.of(Ended(), moment) for moment in (earlier, reading)), SECONDS + 1)
 
     @property
     def last(self) -> Reading:
         """How things stood when the last second was over."""
-        return self._seconds[-1][1]
+        return self._seconds[-1].reading
 
-    def tick(self, reading: Reading) -> None:
-        """A second is over."""
-        self._seconds.append((self.now, reading))
-        self.now = Ended()
+    def tick(self, reading: Reading) -> Ended:
+        """A second is over; returns what ended in it."""
+        ended, self.now = self.now, Ended()
+        self._seconds.append(Second.of(ended, reading))
+        return ended
 
     def stats(self, seconds: int) -> dict[str, Any]:
-        """Figures of the last so many whole seconds, and the verdict on them; of fewer where it is not as old.
-
-        One second must be over.
-        """
-        (_, first), *rest = list(self._seconds)[-seconds - 1 :]
-        last, window_s = rest[-1][1], rest[-1][1].at_s - first.at_s
-        requests, images = (sum((getattr(ended, what) for ended, _ in rest), Counter[str]()) for what in _COUNTS)
-        took_s = [took for ended, _ in rest for took in ended.took_s]
-        stages_s = {stage: sum(ended.stages_s[stage] for ended, _ in rest) for stage in STAGES}
-        cores_busy = float(np.mean([reading.cores_busy for _, reading in rest]))
-        load = self._load(first, last, cores_busy, requests, stages_s["read"] / max(sum(took_s), 1e-9))
+        """Figures of the last so many whole seconds, and the verdict on them; of fewer where it is not as old."""
+        before, *rest = list(self._seconds)[-seconds - 1 :]
+        first, last = before.reading, rest[-1].reading
+        window_s = last.at_s - first.at_s
+        requests = sum((second.requests for second in rest), Counter[str]())
+        images = sum((second.images for second in rest), Counter[str]())
+        took_s = np.concatenate([second.took_s for second in rest])
+        stages_s = np.sum([second.stages_s for second in rest], 0)
+        cores_busy = float(np.mean([second.reading.cores_busy for second in rest]))
+        load = self._load(first, last, cores_busy, requests, float(stages_s[0] / max(took_s.sum(), 1e-9)))
         batches = last.usage.batches
         formed = {size: count - first.usage.batches.get(size, 0) for size, count in batches.items()}
         given = verdict(load)
@@ -101,7 +120,7 @@ class Minute:
             "requests": dict(requests),
             "images": dict(images),
             "latency_ms": _percentiles_ms(took_s),
-            "stages_ms": {stage: 1e3 * total_s / max(len(took_s), 1) for stage, total_s in stages_s.items()},
+            "stages_ms": dict(zip(STAGES, (1e3 * stages_s / max(len(took_s), 1)).tolist(), strict=True)),
             "workers": {
                 "count": load.workers,
                 "busy": load.workers_busy,
@@ -136,12 +155,9 @@ class Minute:
         )
 
 
-_COUNTS: Final = ("requests", "images")
-
-
-def _percentiles_ms(took_s: Sequence[float]) -> Mapping[str, float] | None:
+def _percentiles_ms(took_s: NDArray[np.float64]) -> Mapping[str, float] | None:
     """None where nothing was answered."""
-    if not took_s:
+    if not len(took_s):
         return None
     values = 1e3 * np.percentile(took_s, _PERCENTILES)
     return {f"p{percent}": float(value) for percent, value in zip(_PERCENTILES, values, strict=True)}

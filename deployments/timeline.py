@@ -35,11 +35,11 @@ class Timeline:
         """From its last image's outcome on."""
         return self.ended_at - max((image.ended_at for image in self.images), default=self.read_at)
 
-    def of(self, image: StageTimings) -> Iterator[tuple[str, float]]:
-        """Seconds of each stage of an image, in order and without a gap, from `read_at` to its outcome."""
-        work = (image.decode_s, image.wait_s, image.copy_s, image.model_s)
-        queue_s = max(0.0, image.ended_at - self.read_at - sum(work))
-        return zip(OF_AN_IMAGE, (queue_s, *work), strict=True)
+    def of(self, image: StageTimings) -> tuple[float, ...]:
+        """Seconds of each of the stages `OF_AN_IMAGE`, without a gap from `read_at` to the image's outcome."""
+        decode_s, wait_s, copy_s, model_s = image.decode_s, image.wait_s, image.copy_s, image.model_s
+        queue_s = max(0.0, image.ended_at - self.read_at - decode_s - wait_s - copy_s - model_s)
+        return queue_s, decode_s, wait_s, copy_s, model_s
 
     def spans(self) -> Iterator[tuple[str, float, float]]:
         """Each stage with the moments when its first image began it and its last one ended it."""
@@ -47,7 +47,7 @@ class Timeline:
         moments = {stage: list[float]() for stage in OF_AN_IMAGE}
         for image in self.images:
             at = self.read_at
-            for stage, length in self.of(image):
+            for stage, length in zip(OF_AN_IMAGE, self.of(image), strict=True):
                 moments[stage] += (at, at + length)
                 at += length
         for stage, known in moments.items():
@@ -55,15 +55,13 @@ class Timeline:
                 yield stage, min(known), max(known)
         yield "respond", self.ended_at - self.respond_s, self.ended_at
 
-    def longest(self) -> dict[str, float]:
-        """Seconds of each stage; of many images the longest."""
-        seconds = dict.fromkeys(STAGES, 0.0)
-        seconds["read"], seconds["respond"] = self.read_s, self.respond_s
-        for image in self.images:
-            for stage, length in self.of(image):
-                seconds[stage] = max(seconds[stage], length)
-        return seconds
+    def longest(self) -> tuple[float, ...]:
+        """Seconds of each stage, in the order of `STAGES`; of many images the longest."""
+        lengths = [self.of(image) for image in self.images] or [(0.0,) * len(OF_AN_IMAGE)]
+        return (self.read_s, *map(max, zip(*lengths, strict=True)), self.respond_s)
 
-    def server_timing(self) -> str:
-        """Milliseconds, for the header of that name (https://www.w3.org/TR/server-timing/)."""
-        return ", ".join(f"{name};dur={1e3 * s:.2f}" for name, s in {**self.longest(), "total": self.total_s}.items())
+
+def server_timing(stages_s: Sequence[float], total_s: float) -> str:
+    """Milliseconds, for the header of that name (https://www.w3.org/TR/server-timing/)."""
+    named = zip((*STAGES, "total"), (*stages_s, total_s), strict=True)
+    return ", ".join(f"{name};dur={1e3 * seconds:.2f}" for name, seconds in named)

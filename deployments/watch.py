@@ -1,6 +1,7 @@
 """Watches a replica: counts what ends, reads every second how things stand, and tells both to those who ask."""
 
 import asyncio
+import logging
 import os
 import time
 from collections import Counter
@@ -9,11 +10,12 @@ from typing import Any, Final
 
 import psutil
 
-from deployments.metrics import PREDICTED, Metrics, outcome_of
-from deployments.minute import Minute, Reading
-from deployments.timeline import Timeline
-from pipeline.records import Outcome
+from deployments.metrics import Metrics
+from deployments.minute import PREDICTED, Minute, Reading
+from pipeline.records import Outcome, Prediction
 from pipeline.usage import Usage
+
+logger = logging.getLogger(__name__)
 
 _PERIOD_S: Final = 1.0
 
@@ -40,38 +42,36 @@ class Watch:
 
     def note_images(self, outcomes: Sequence[Outcome]) -> None:
         """The images of a request have their outcomes."""
-        images = Counter(map(outcome_of, outcomes))
-        self._metrics.note_images(images)
-        self._minute.now.images.update(images)
+        self._minute.now.images.update(
+            PREDICTED if isinstance(outcome, Prediction) else type(outcome.error).__name__ for outcome in outcomes
+        )
 
-    def note_answer(self, timeline: Timeline) -> None:
-        """A request was answered; of many images some may have been rejected."""
+    def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
+        """A request was answered, after seconds in each of `STAGES`; of many images some may have been rejected."""
         self.requests[PREDICTED] += 1
-        self._metrics.note_answer(timeline)
-        self._minute.now.note_answer(timeline)
+        self._minute.now.note_answer(stages_s, took_s)
 
     def note_end(self, outcome: str) -> None:
         """A request ended in another way: an error's class name, or `GONE`."""
         self.requests[outcome] += 1
-        self._metrics.note_end(outcome)
         self._minute.now.requests[outcome] += 1
 
     def stats(self, seconds: int) -> dict[str, Any]:
         """What the last so many seconds, 1 to 60, were like, and the verdict."""
-        if not len(self._minute):
-            self._tick()  # asked in the first second: what there is of it
         return self._minute.stats(seconds)
 
     async def run(self) -> None:
         """Reads once a second, until it is cancelled."""
         while True:
             await asyncio.sleep(_PERIOD_S)
-            self._tick()
-
-    def _tick(self) -> None:
-        before, reading = self._minute.last, self._read()
-        self._minute.tick(reading)
-        self._metrics.publish(reading.usage, self._held_bytes(), reading.at_s - before.at_s)
+            before, reading = self._minute.last, self._read()
+            ended, held_bytes = self._minute.tick(reading), self._held_bytes()
+            try:
+                await asyncio.to_thread(
+                    self._metrics.publish, ended, reading.usage, held_bytes, reading.at_s - before.at_s
+                )
+            except Exception:
+                logger.exception("metrics of a second could not be published")
 
     def _read(self) -> Reading:
         percents = psutil.cpu_percent(percpu=True)

@@ -4,10 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.metrics import PREDICTED
-from deployments.minute import Minute, Reading
-from deployments.timeline import Timeline
-from pipeline.records import StageTimings
+from deployments.minute import PREDICTED, Minute, Reading
 from pipeline.usage import Usage
 
 
@@ -23,21 +20,30 @@ def reading(at_s: float, **usage: Any) -> Reading:
     return Reading(at_s, Usage(at_s, at_s / 4, workers=2, lanes=1, **facts), loop_s=at_s / 10, cores=2, cores_busy=0.6)
 
 
-def answered(took_s: float) -> Timeline:
-    return Timeline(0.0, took_s / 4, took_s, [StageTimings(model_s=took_s / 2, ended_at=took_s)])
+def answer(minute: Minute, took_s: float) -> None:
+    """A quarter of it is reading, the rest the model's."""
+    minute.now.note_answer((took_s / 4, 0.0, 0.0, 0.0, 0.0, 0.75 * took_s, 0.0), took_s)
+
+
+def test_at_first_it_was_idle() -> None:
+    """What ends in a second is told when the second is over."""
+    minute = Minute(reading(5.0), "cpu")
+    answer(minute, 1.0)
+    stats = minute.stats(60)
+    assert (stats["window_s"], stats["state"], stats["requests"]) == (1.0, "idle", {})
 
 
 def test_seconds_are_added_up() -> None:
     """Rates and shares are of the time that has passed, whatever a tick is late."""
     minute = Minute(reading(100.0), "cpu")
-    minute.now.note_answer(answered(1.0))
+    answer(minute, 1.0)
     minute.now.images[PREDICTED] += 1
     minute.tick(reading(101.5, batches={1: 1}))
-    minute.now.note_answer(answered(2.0))
+    answer(minute, 2.0)
     minute.now.images.update([PREDICTED, "UndecodableImage"])
     minute.now.requests["Overloaded"] += 1
     minute.tick(reading(103.0, batches={1: 1, 3: 1}, workers_replaced=1, in_work=5))
-    stats = minute.stats(60)
+    stats = minute.stats(2)
     assert stats["window_s"] == pytest.approx(3.0)
     assert (stats["requests_per_s"], stats["images_per_s"]) == pytest.approx((1.0, 1.0))
     assert stats["requests"] == {PREDICTED: 2, "Overloaded": 1}
@@ -54,13 +60,11 @@ def test_seconds_are_added_up() -> None:
 def test_of_more_than_was_asked_for_nothing_is_told() -> None:
     """And what is older than a minute is forgotten."""
     minute = Minute(reading(0.0), "cuda")
-    assert len(minute) == 0
     for second in range(1, 200):
-        minute.now.note_answer(answered(float(second)))
+        answer(minute, float(second))
         minute.tick(reading(float(second)))
     assert minute.stats(1)["requests"] == {PREDICTED: 1}
     assert minute.stats(1)["latency_ms"]["p99"] == pytest.approx(199_000)
-    assert len(minute) == 60
     assert minute.stats(60)["window_s"] == pytest.approx(60)
     assert minute.stats(60)["requests"] == {PREDICTED: 60}
 
