@@ -5,7 +5,7 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from deployments.classifier import Classifier
-from deployments.config import ServiceConfig
+from deployments.config import DEPLOYMENT, ServiceConfig
 
 
 def build_app(config: ServiceConfig) -> Application:
@@ -25,7 +25,7 @@ def sized(config: ServiceConfig, classifier: type[Classifier]) -> Application:
     fitted = config.fitted(ray.cluster_resources())  # type: ignore[no-untyped-call]
     room = fitted.fits(ray.available_resources())  # type: ignore[no-untyped-call]
     deployment: Deployment = serve.deployment(
-        name="Classifier",
+        name=DEPLOYMENT,
         max_ongoing_requests=fitted.max_ongoing_requests,
         ray_actor_options={"num_cpus": fitted.num_cpus, "num_gpus": fitted.num_gpus},
         max_surge_percent=1 if room else 0,  # rounded up: one replica at a time

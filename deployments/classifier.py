@@ -23,7 +23,8 @@ from starlette.routing import Route
 
 from deployments.access import KEYS_VARIABLE, Access, cors
 from deployments.admission import Admission
-from deployments.config import LiveConfig, ServiceConfig, in_words
+from deployments.config import LiveConfig, ServiceConfig
+from deployments.faults import in_words
 from deployments.lingering import Lingering
 from deployments.logs import adopt_loggers, log_gone, log_misconfigured, log_no_such_page, log_refusal, log_unforeseen
 from deployments.minute import GONE

@@ -4,11 +4,14 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from pipeline.config import Frozen, Limits, PipelineConfig
+
+DEPLOYMENT = "Classifier"
+"""What Serve, and `deployments` in serve_config.yaml, call the replicas."""
 
 _CPUS_OF_A_REPLICA = 2
 """Where there is no GPU."""
@@ -22,7 +25,7 @@ class LiveConfig(Limits):
     )
     top_k: int = Field(5, ge=1, description="classes an answer names where the request does not say")
     max_request_bytes: int = Field(128 << 20, ge=1, description="bytes of a request's body")
-    max_images_per_request: int = Field(256, ge=1)
+    max_images_per_request: int = Field(256, ge=1, description="images of one request")
     body_timeout_s: float = Field(60.0, gt=0, description="a body that takes longer to arrive is refused")
     request_timeout_s: float = Field(
         120.0, gt=0, description="a request that is not answered by then is given up; X-Request-Timeout-Ms shortens it"
@@ -34,7 +37,7 @@ class LiveConfig(Limits):
 class ServiceConfig(Frozen):
     """What is fixed for the life of a replica: `args`. Where None stands, the cluster decides."""
 
-    pipeline: PipelineConfig = PipelineConfig()
+    pipeline: PipelineConfig = Field(PipelineConfig(), description="how images are decoded and classified")
     max_ongoing_requests: int = Field(512, ge=1, description="requests in a replica; the balancer holds back the rest")
     num_cpus: float | None = Field(None, ge=0, description="logical CPUs that Ray reserves for a replica")
     api_keys_file: str | None = Field(
@@ -68,28 +71,38 @@ class ServiceConfig(Frozen):
 
     def check_live(self, live: LiveConfig) -> None:
         """Raises ValueError, with what to write instead, where `live` does not fit this configuration."""
-        self.pipeline.check_limits(live)
+        if faults := self.live_faults(live):
+            raise ValueError("; ".join(faults))
+
+    def live_faults(self, live: LiveConfig) -> list[str]:
+        """All in `live` that does not fit this configuration, each with what to write instead."""
+        faults = []
+        try:
+            self.pipeline.check_limits(live)
+        except ValueError as error:
+            faults.append(str(error))
         if live.max_batch_size > self.max_ongoing_requests:
-            raise ValueError(
+            faults.append(
                 f"max_batch_size: {live.max_batch_size} single images never meet in a replica with "
                 f"max_ongoing_requests: {self.max_ongoing_requests}; write max_ongoing_requests: "
                 f"{2 * live.max_batch_size} under args, or a smaller max_batch_size under user_config"
             )
         if live.top_k > self.pipeline.max_top_k:
-            raise ValueError(
+            faults.append(
                 f"top_k: {live.top_k} is above max_top_k: {self.pipeline.max_top_k}; write a smaller top_k under "
                 f"user_config, or max_top_k: {live.top_k} under args"
             )
         if live.max_image_bytes > live.max_request_bytes:
-            raise ValueError(
+            faults.append(
                 f"max_image_bytes: {live.max_image_bytes} do not fit into max_request_bytes: {live.max_request_bytes}; "
                 f"write max_request_bytes: {live.max_image_bytes} or more"
             )
         if live.max_request_bytes > live.max_bytes_in_flight:
-            raise ValueError(
+            faults.append(
                 f"max_request_bytes: {live.max_request_bytes} do not fit into max_bytes_in_flight: "
                 f"{live.max_bytes_in_flight}; write max_bytes_in_flight: {live.max_request_bytes} or more"
             )
+        return faults
 
     def fitted(self, cluster: Mapping[str, float]) -> Self:
         """This configuration with device, workers, threads and num_cpus settled for a cluster's resources.
@@ -129,24 +142,3 @@ class ServiceConfig(Frozen):
     def num_gpus(self) -> int:
         """GPUs that Ray reserves for a replica, once `fitted`."""
         return 1 if self.pipeline.device == "cuda" else 0
-
-
-def check_application(application: Mapping[str, Any]) -> None:
-    """Checks `args` and `user_config` of an application in serve_config.yaml, alone and together.
-
-    Raises:
-        ValueError: what is wrong, and what to write instead.
-    """
-    config = ServiceConfig.model_validate(application.get("args") or {})
-    for deployment in application.get("deployments") or []:
-        config.check_live(LiveConfig.model_validate(deployment.get("user_config") or {}))
-
-
-def in_words(error: ValueError) -> str:
-    """What a configuration's error says, in one line: key, and what is wrong with its value."""
-    if not isinstance(error, ValidationError):
-        return str(error)
-    faults = (
-        (".".join(map(str, fault["loc"])), fault["msg"].removeprefix("Value error, ")) for fault in error.errors()
-    )
-    return "; ".join(": ".join(filter(None, fault)) for fault in faults)

@@ -4,11 +4,11 @@ import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from deployments.access import KEYS_VARIABLE, Access
-from deployments.config import ServiceConfig, check_application, in_words
+from deployments.faults import own_faults
 
 
 class StartError(Exception):
@@ -51,20 +51,36 @@ def read_env(path: Path) -> dict[str, str]:
     return settings
 
 
-def read_endpoint(config: Path) -> Endpoint:
-    """Read where the first application listens; what the file leaves out is Serve's default.
+def read_document(config: Path) -> dict[str, Any]:
+    """Read a configuration of Serve's, of which only the outline is looked at.
 
     Raises:
         StartError: there is no such file, or it is no configuration of Serve.
     """
     try:
         document = yaml.safe_load(config.read_text())
+    except OSError as error:
+        raise StartError(f"cannot read {config}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StartError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
+    applications = document.get("applications") if isinstance(document, dict) else None
+    if not isinstance(applications, list) or not applications:
+        raise StartError(f"{config} is not a configuration that `serve run` takes: it lists no applications")
+    return dict(document)
+
+
+def read_endpoint(config: Path) -> Endpoint:
+    """Read where the first application listens; what the file leaves out is Serve's default.
+
+    Raises:
+        StartError: there is no such file, or it is no configuration of Serve.
+    """
+    document = read_document(config)
+    try:
         options = document.get("http_options") or {}
         prefix = document["applications"][0].get("route_prefix", "/")
         return Endpoint(options.get("host", "0.0.0.0"), int(options.get("port", 8000)), prefix)  # noqa: S104  Serve's
-    except OSError as error:
-        raise StartError(f"cannot read {config}: {error.strerror}") from error
-    except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise StartError(f"{config} is not a configuration that `serve run` takes: {error}") from error
 
 
@@ -74,16 +90,8 @@ def check_configuration(config: Path, environment: Mapping[str, str]) -> None:
     Raises:
         StartError: what is wrong, and what to write instead.
     """
-    for application in yaml.safe_load(config.read_text())["applications"]:
-        if application.get("import_path") == "deployments.app:build_app":
-            try:
-                check_application(application)
-                Access(
-                    ServiceConfig.model_validate(application.get("args") or {}).api_keys_file,
-                    environment.get(KEYS_VARIABLE),
-                )
-            except ValueError as error:
-                raise StartError(f"{config}: {in_words(error)}") from error
+    if faults := own_faults(read_document(config), environment):
+        raise StartError(f"{config}: {'; '.join(faults)}")
 
 
 def check_open_files(environment: Mapping[str, str]) -> None:

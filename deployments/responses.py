@@ -65,7 +65,7 @@ def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, top_k: int) -
     if many:
         body = {"model": model, "results": [_result(outcome, top_k) for outcome in outcomes]}
     elif isinstance(only := outcomes[0], Prediction):
-        body = {"model": model, "predictions": _predictions(only, top_k)}
+        body = {"model": model, "predictions": predictions(only, top_k)}
     else:
         raise only.error
     return _json(body)
@@ -100,25 +100,27 @@ def status_of(error: DarkroomError) -> int:
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
-def _result(outcome: Outcome, top_k: int) -> dict[str, Any]:
-    if isinstance(outcome, Prediction):
-        return {"predictions": _predictions(outcome, top_k)}
-    return {"error": _problem(outcome.error)}
-
-
-def _predictions(prediction: Prediction, top_k: int) -> list[dict[str, Any]]:
+def predictions(prediction: Prediction, top_k: int) -> list[dict[str, Any]]:
+    """The best classes of an image, as every answer lists them."""
     best = zip(prediction.labels[:top_k], prediction.indices[:top_k], prediction.scores[:top_k], strict=True)
     return [{"label": label, "index": index, "score": score} for label, index, score in best]
 
 
-def _problem(error: DarkroomError) -> dict[str, Any]:
+def described(error: DarkroomError) -> dict[str, Any]:
+    """What an error is called and what it says, by RFC 9457."""
     words = re.findall(r"[A-Z][a-z]*", type(error).__name__)
-    return {
-        "type": "urn:darkroom:" + "-".join(words).lower(),
-        "title": " ".join(words).capitalize(),
-        "status": status_of(error),
-        "detail": str(error),
-    }
+    title = " ".join(words).capitalize()
+    return {"type": "urn:darkroom:" + "-".join(words).lower(), "title": title, "detail": str(error)}
+
+
+def _result(outcome: Outcome, top_k: int) -> dict[str, Any]:
+    if isinstance(outcome, Prediction):
+        return {"predictions": predictions(outcome, top_k)}
+    return {"error": _problem(outcome.error)}
+
+
+def _problem(error: DarkroomError) -> dict[str, Any]:
+    return {**described(error), "status": status_of(error)}
 
 
 def _json(

@@ -85,7 +85,9 @@ class PipelineConfig(Frozen):
         "IMAGENET1K_V1", description="torchvision weights name, or path to a .pth or .safetensors file"
     )
     labels: str | None = Field(None, description="path to a text file with one class name a line")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where the model runs; auto takes a GPU where there is one, else the CPU"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "float32", description="what the model computes in; auto takes the quickest that agrees with float32"
     )
@@ -94,18 +96,24 @@ class PipelineConfig(Frozen):
     )
     max_top_k: int = Field(100, ge=1, description="classes kept of every image, best first")
 
-    workers: int | None = Field(None, ge=1, description="decoder processes")
+    workers: int | None = Field(None, ge=1, description="processes that decode and transform images")
     threads: int | None = Field(None, ge=1, description="CPU threads of the model, a batch each")
     decode_timeout_s: float = Field(10.0, gt=0, description="an image that takes longer ends its worker")
     slots: int = Field(256, ge=1, le=8192, description="images in shared memory between decoding and the device")
 
-    formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"], ...] = ("JPEG", "PNG", "WEBP")
+    formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"], ...] = Field(
+        ("JPEG", "PNG", "WEBP"), description="formats that are decoded, told by a file's first bytes; no other is"
+    )
     decode: Literal["fast", "exact"] = Field("fast", description="fast lets JPEG decode at 1/2, 1/4 or 1/8 size")
     resize_px: int | None = Field(None, ge=1, description="shorter side after the resize")
     crop_px: int | None = Field(None, ge=1, description="side of the centre crop that the model sees")
-    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = Field(
+        None, description="how the resize computes a pixel from those around it"
+    )
+    mean: tuple[float, float, float] | None = Field(
+        None, description="subtracted from red, green and blue in 0..1 before the model sees them"
+    )
+    std: tuple[float, float, float] | None = Field(None, description="what the differences are divided by")
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

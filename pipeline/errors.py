@@ -13,6 +13,7 @@
     │   │   ├── SlowRequest
     │   │   └── UnsupportedContentType
     │   └── ImageError              travels as a value, in a `Rejection`; neighbours never see it
+    │       ├── UnreadableFile      on its way from a disk
     │       ├── EmptyImage
     │       ├── MalformedEncoding
     │       ├── ImageTooLarge       in bytes
@@ -86,6 +87,10 @@ class UnsupportedContentType(RequestError):
 
 class ImageError(ClientError):
     """One image cannot be answered; it travels as a value beside its neighbours' predictions."""
+
+
+class UnreadableFile(ImageError):
+    """The file that should hold the image cannot be read."""
 
 
 class EmptyImage(ImageError):

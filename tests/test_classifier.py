@@ -40,7 +40,7 @@ def test_no_collection_looks_at_what_stays(classifier: Classifier) -> None:  # n
 
 def test_a_start_with_a_bad_user_config_fails(classifier: Classifier) -> None:
     """There is no old one to keep, and the message says what to write."""
-    with pytest.raises(ValueError, match=r"user_config: .*topk: Extra inputs are not permitted"):
+    with pytest.raises(ValueError, match=r"user_config: .*topk: no such key; did you mean top_k\?"):
         asyncio.run(classifier.reconfigure({"topk": 5}, None))
 
 

@@ -51,7 +51,7 @@ def test_configuration_that_serve_would_refuse_is_named(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ("decode: fast", "decoed: fast", r"pipeline\.decoed: Extra inputs are not permitted"),
+        ("decode: fast", "decoed: fast", r"pipeline\.decoed: no such key; did you mean decode\?"),
         ("top_k: 5", "top_k: 50", r"top_k: 50 is above max_top_k: 10; write"),
         ("slots: 256", "slots: 10", r"write slots: 64 or more"),
         (

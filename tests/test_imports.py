@@ -42,7 +42,7 @@ TOP_TO_BOTTOM = (
 )
 """A module imports only those below it."""
 
-FOREIGN = ("deployments", "ray", "starlette", "fastapi", "uvicorn", "httpx")
+FOREIGN = ("commands", "deployments", "ray", "starlette", "fastapi", "uvicorn", "httpx")
 
 
 def imports(path: Path) -> set[str]:
@@ -79,6 +79,11 @@ def test_the_pipeline_loads_neither_ray_nor_http() -> None:
     loaded = _loaded("pipeline.engine")
     assert "torch" in loaded
     assert not loaded & set(FOREIGN)
+
+
+def test_the_service_does_not_know_the_command_line() -> None:
+    for path in FOLDER.with_name("deployments").glob("*.py"):
+        assert not any(name.split(".")[0] == "commands" for name in imports(path)), path.name
 
 
 @pytest.mark.parametrize("module", ["deployments.launcher", "deployments.app"])

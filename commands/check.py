@@ -1,0 +1,80 @@
+"""`darkroom check`: every fault of a configuration, or what its values mean."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.ending import REFUSED, fail, say
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from rich.console import Console
+    from rich.table import Table
+
+_WIDTH = 150
+"""Columns of the tables where no terminal says how many it has."""
+
+
+def check(
+    config: Annotated[Path, typer.Argument(help="The configuration to check.")] = Path("serve_config.yaml"),
+) -> None:
+    """Check a configuration strictly, and explain its values.
+
+    Finds keys that nothing reads, Serve's own included, values of a wrong kind, and those that do not fit together: a
+    line each, and status 1. Where there are none, shows what each of Darkroom's own settings is and means. Starts
+    nothing.
+    """
+    from deployments.endpoint import StartError, read_document, read_env
+    from deployments.faults import own_applications, own_deployments
+    from deployments.strict import all_faults
+
+    try:
+        document = read_document(config)
+        faults = all_faults(document, read_env(Path("serve.env")) | os.environ)
+    except StartError as error:
+        fail(str(error), REFUSED)
+    for fault in faults:
+        say(f"{config}: {fault}")
+    if faults:
+        raise typer.Exit(REFUSED)
+
+    from deployments.config import LiveConfig, ServiceConfig
+
+    console = _console()
+    for path, application in own_applications(document):
+        args = ServiceConfig.model_validate(application.get("args") or {})
+        console.print(_table(f"{path}.args: fixed for the life of a replica", args))
+        console.print(_table(f"{path}.args.pipeline: likewise", args.pipeline))
+        live = {f"{path}.{inner}": deployment.get("user_config") for inner, deployment in own_deployments(application)}
+        for inner, user_config in (live or {path: None}).items():
+            title = f"{inner}.user_config: changes while the service runs"
+            console.print(_table(title, LiveConfig.model_validate(user_config or {})))
+    console.print("-  not set: the machine, the weights or the cluster decide", style="dim")
+    console.print(f"{config} is sound.", highlight=False, markup=False, soft_wrap=True)
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
+
+
+def _table(title: str, model: "BaseModel") -> "Table":
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from commands.settings import explained, written
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in ("key", "value", "unit", "default", "meaning"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("key", "unit"))
+    for setting in explained(model):
+        default = "same" if setting.is_default else written(setting.default)
+        style = "" if setting.is_default else "bold"
+        row = (setting.key, written(setting.value), setting.unit, default, setting.meaning)
+        table.add_row(*(Text(cell) for cell in row), style=style)
+    return table

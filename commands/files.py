@@ -1,0 +1,117 @@
+"""Which files are meant, and what is in them."""
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePath
+from typing import BinaryIO, Final
+
+from pipeline.errors import ImageTooLarge, UnreadableFile
+
+STDIN: Final = "-"
+
+_SUFFIXES: Final = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "PNG": (".png",),
+    "WEBP": (".webp",),
+    "GIF": (".gif",),
+    "BMP": (".bmp", ".dib"),
+    "AVIF": (".avif",),
+}
+"""What the names of files end in, by the formats of `PipelineConfig`."""
+
+
+class NothingToDo(Exception):
+    """What was typed names nothing that could be labelled; the message says why."""
+
+
+def listed(paths: Sequence[str], formats: Iterable[str], stdin: BinaryIO) -> list[str]:
+    """The names of all files that are meant, each once, in the order of the paths.
+
+    A file is taken whatever its name ends in; of a folder those files that end like one of the formats, sorted, in its
+    folders too. What begins with a dot is left out there, and links to folders are not followed: they may go round.
+
+    Args:
+        paths: files, folders, or `-` for names from `stdin`, one a line.
+        formats: names of Pillow's formats.
+        stdin: of the process.
+
+    Raises:
+        NothingToDo: a path is not there, or there is no file in any.
+    """
+    if missing := [path for path in paths if path != STDIN and not os.path.lexists(path)]:
+        raise NothingToDo(f"no such file or folder: {', '.join(map(shown, missing))}")
+    suffixes = tuple(suffix for name in formats for suffix in _SUFFIXES[name])
+    files: dict[str, str] = {}
+    for path in paths:
+        for file in _files_of(path, suffixes, stdin):
+            files.setdefault(key_of(file), file)
+    if not files:
+        raise NothingToDo(_why_none(paths, suffixes))
+    return list(files.values())
+
+
+def key_of(file: str) -> str:
+    """One name for a file however dots and slashes spell it."""
+    return str(PurePath(file))
+
+
+def read(file: str, max_bytes: int) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        UnreadableFile: there is none, it is a folder or a pipe, or the disk has failed.
+        ImageTooLarge: it has more than `max_bytes`.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would keep it waiting
+        with open(descriptor, "rb") as opened:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableFile("it is no regular file")
+            if status.st_size > max_bytes:
+                raise ImageTooLarge(f"the image has {status.st_size} bytes; the limit is {max_bytes}")
+            return opened.read(max_bytes + 1)  # it may have grown
+    except OSError as error:
+        raise UnreadableFile(f"it cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UnreadableFile("there is a zero byte in its name; write one name a line") from error
+
+
+def shown(file: str) -> str:
+    """A name for people to read: what would move the cursor, or is no text, stands as an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in file)
+
+
+def _files_of(path: str, suffixes: tuple[str, ...], stdin: BinaryIO) -> Iterator[str]:
+    if path == STDIN:
+        names = (os.fsdecode(line.removesuffix(b"\n")) for line in stdin)
+        return (name for name in names if name)
+    return _in_folder(path, suffixes) if os.path.isdir(path) else iter((path,))
+
+
+def _in_folder(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
+    waiting = [(folder, True)]
+    while waiting:
+        path, is_folder = waiting.pop()
+        entries = _entries(path) if is_folder else None
+        if entries is None:  # a file; or a folder that cannot be listed, which reading it will say
+            yield path
+            continue
+        wanted = [(n, d) for n, d in entries if not n.startswith(".") and (d or n.lower().endswith(suffixes))]
+        waiting += [(os.path.join(path, name), is_folder) for name, is_folder in reversed(wanted)]
+
+
+def _entries(folder: str) -> list[tuple[str, bool]] | None:
+    """Names in a folder, sorted, and which are folders; None where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    except OSError:
+        return None
+
+
+def _why_none(paths: Sequence[str], suffixes: tuple[str, ...]) -> str:
+    if folders := [path for path in paths if path != STDIN]:
+        return f"no file in {', '.join(map(shown, folders))} ends in {', '.join(suffixes)}"
+    return "there are no names of files on the standard input"

@@ -1,0 +1,138 @@
+"""Many files through one engine: in order, and in a memory that does not grow with them."""
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final
+
+from commands.files import read
+from pipeline.engine import Engine
+from pipeline.errors import ImageError
+from pipeline.records import EncodedImage, Outcome, Rejection
+
+MAX_FILES: Final = 512
+"""Files in flight: enough for every worker and the device, behind one that takes its time."""
+
+MAX_BYTES: Final = 256 << 20
+"""Bytes of files in flight; one more file may be read, which waits until it fits."""
+
+LOOK_ROUND_S: Final = 0.25
+"""How often a wait looks up: whether it should stop, and whether the engine still works."""
+
+
+@dataclass(frozen=True, slots=True)
+class _InFlight:
+    file: str
+    size: int  # bytes
+    outcomes: Future[list[Outcome]]
+
+
+class Labelling:
+    """Labels files one after another; a thread reads ahead of the engine.
+
+    Args:
+        engine: that runs.
+        files: their names.
+
+    Attributes:
+        stopped: may be set at any time, by a signal's handler too: then no outcome comes any more.
+    """
+
+    def __init__(self, engine: Engine, files: Iterable[str]) -> None:
+        self.stopped = False
+        self._engine, self._files = engine, files
+        self._changed = threading.Condition()  # guards the next three
+        self._in_flight: deque[_InFlight] = deque()
+        self._bytes = 0
+        self._all_read = False
+        self._failure: Exception | None = None
+        self._reader = threading.Thread(target=self._read_ahead, name="reader", daemon=True)
+
+    def outcomes(self) -> Iterator[tuple[str, Outcome]]:
+        """Each file with what has come of it, in order; ends early where it is stopped. Once only.
+
+        Raises:
+            ServerError: the engine, not an image, is at fault.
+        """
+        self._reader.start()
+        try:
+            while head := self._head():
+                outcome = self._settled(head)
+                if outcome is None:
+                    return
+                yield head.file, outcome
+                self._take_off(head)
+        finally:
+            self.stopped = True
+            with self._changed:
+                self._changed.notify_all()
+
+    def _head(self) -> _InFlight | None:
+        """The file that is next; None at the end."""
+        with self._changed:
+            while not (self._in_flight or self._all_read or self.stopped):
+                self._changed.wait(LOOK_ROUND_S)
+            if self._failure and not self._in_flight:
+                raise self._failure
+            return self._in_flight[0] if self._in_flight and not self.stopped else None
+
+    def _settled(self, head: _InFlight) -> Outcome | None:
+        """What has come of a file; None where nobody waits for it any more."""
+        while not self.stopped:
+            try:
+                return head.outcomes.result(LOOK_ROUND_S)[0]
+            except TimeoutError:
+                self._engine.check()
+        return None
+
+    def _take_off(self, head: _InFlight) -> None:
+        with self._changed:
+            self._in_flight.popleft()
+            self._bytes -= head.size
+            self._changed.notify_all()
+
+    # ---- the reader's thread ----------------------------------------------------------------------------------------
+
+    def _read_ahead(self) -> None:
+        try:
+            for file in self._files:
+                if not self._send(file):
+                    break
+        except Exception as error:  # noqa: BLE001 - it is raised where the outcomes are waited for
+            self._failure = error
+        finally:
+            with self._changed:
+                self._all_read = True
+                self._changed.notify_all()
+
+    def _send(self, file: str) -> bool:
+        """Reads a file and hands it to the engine as soon as there is room; returns whether anybody still waits."""
+        data, rejection = b"", None
+        try:
+            data = read(file, self._engine.limits.max_image_bytes)
+        except ImageError as error:
+            rejection = Rejection(error)
+        with self._changed:
+            while self._is_full(len(data)) and not self.stopped:
+                self._changed.wait(LOOK_ROUND_S)
+            if self.stopped:
+                return False
+            outcomes = _answered(rejection) if rejection else self._engine.submit([[EncodedImage(data)]])[0]
+            self._in_flight.append(_InFlight(file, len(data), outcomes))
+            self._bytes += len(data)
+            self._changed.notify_all()
+        return True
+
+    def _is_full(self, more: int) -> bool:
+        """Whether so many more bytes have to wait; never where nothing is in flight, for they would wait for ever."""
+        if not self._in_flight:
+            return False
+        return len(self._in_flight) >= MAX_FILES or self._bytes + more > MAX_BYTES
+
+
+def _answered(outcome: Outcome) -> Future[list[Outcome]]:
+    future: Future[list[Outcome]] = Future()
+    future.set_result([outcome])
+    return future

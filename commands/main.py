@@ -1,0 +1,40 @@
+"""The program `darkroom`. What a command needs is loaded when it runs: help comes at once."""
+
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from commands.check import check
+from commands.predict import predict
+from commands.serve import serve
+
+app = typer.Typer(
+    name="darkroom",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,  # a defect shows Python's own traceback, which does not print what variables hold
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"darkroom {version('darkroom')}")
+        raise typer.Exit
+
+
+@app.callback()
+def darkroom(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Batched image inference: label photographs over HTTP or from a disk."""
+
+
+for command in (serve, check, predict):
+    app.command()(command)
+
+if __name__ == "__main__":
+    app(prog_name="darkroom")

@@ -1,0 +1,45 @@
+"""What an engine without a service is told: from serve_config.yaml, or by default."""
+
+from pathlib import Path
+
+from commands.files import NothingToDo
+from deployments.config import LiveConfig, ServiceConfig
+from deployments.endpoint import StartError, read_document
+from deployments.faults import in_words, own_applications, own_deployments
+from pipeline.config import Limits, PipelineConfig
+
+USUAL = Path("serve_config.yaml")
+"""What is read where no configuration is named, and this one is there."""
+
+
+def offline_settings(config: Path | None, top_k: int) -> tuple[PipelineConfig, Limits | None]:
+    """The pipeline's settings in a configuration, and the limits among those that change live.
+
+    Args:
+        config: the file; None for the usual one or, where that is not there, the defaults.
+        top_k: classes to keep of every image, whatever the configuration keeps for its clients.
+
+    Raises:
+        NothingToDo: the file is not there, or wrong.
+    """
+    if config is None and not USUAL.exists():
+        return PipelineConfig(max_top_k=top_k), None
+    path = config or USUAL
+    try:
+        pipeline, limits = _read(path)
+    except StartError as error:
+        raise NothingToDo(str(error)) from error
+    except ValueError as error:
+        raise NothingToDo(f"{path}: {in_words(error)}") from error
+    return pipeline.model_copy(update={"max_top_k": top_k}), limits
+
+
+def _read(path: Path) -> tuple[PipelineConfig, Limits | None]:
+    for _, application in own_applications(read_document(path)):
+        pipeline = ServiceConfig.model_validate(application.get("args") or {}).pipeline
+        for _, deployment in own_deployments(application):
+            limits = LiveConfig.model_validate(deployment.get("user_config") or {})
+            pipeline.check_limits(limits)
+            return pipeline, limits
+        return pipeline, None
+    raise ValueError("no application has import_path: deployments.app:build_app")

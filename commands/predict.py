@@ -1,0 +1,125 @@
+"""`darkroom predict`: labels files on a disk, without a service."""
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from commands.ending import INTERRUPTED, UNUSABLE, fail, say
+
+if TYPE_CHECKING:
+    from commands.rows import Rows
+
+Form = Literal["jsonl", "csv", "table"]
+
+
+def predict(
+    paths: Annotated[
+        list[str], typer.Argument(help="Files, folders, or - for names on standard input, one a line.", metavar="PATHS")
+    ],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take the pipeline and the limits of this file; else of serve_config.yaml, where there is one."
+        ),
+    ] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Classes of each file, best first.")] = 5,
+    form: Annotated[
+        Form | None,
+        typer.Option("--format", help="Else csv for an --output that ends so, table for a terminal, jsonl otherwise."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write here, not to standard output.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --output: leave out the files it has.")] = False,
+) -> None:
+    """Label files on this machine, without a service.
+
+    Of folders it takes what ends like an image that is served, sorted, from their folders too. Results come in order, a
+    row at a time. A file without a prediction costs the others nothing: its row says why, and it is named at the end.
+
+    Status 0: all have a prediction; 1: some have none; 2: nothing was begun; 3: Darkroom has failed; 130: Ctrl-C.
+    """
+    from commands.files import NothingToDo
+
+    try:
+        with ExitStack() as stack:
+            status = _predict(stack, paths, config, top_k, form or _usual_form(output), output, resume=resume)
+    except NothingToDo as error:
+        fail(str(error), UNUSABLE)
+    except KeyboardInterrupt:
+        fail("stopped before anything was begun", INTERRUPTED)
+    raise typer.Exit(status)
+
+
+def _usual_form(output: Path | None) -> Form:
+    if output:
+        return "csv" if output.suffix.lower() == ".csv" else "jsonl"
+    return "table" if sys.stdout.isatty() else "jsonl"
+
+
+def _predict(
+    stack: ExitStack,
+    paths: list[str],
+    config: Path | None,
+    top_k: int,
+    form: Form,
+    output: Path | None,
+    *,
+    resume: bool,
+) -> int:
+    """All that can be wrong with what was typed is found before torch is loaded."""
+    from commands.files import key_of, listed
+    from commands.offline import offline_settings
+    from commands.output import FileOutput, Output, appended, refuse_to_overwrite
+    from commands.progress import Bar
+
+    pipeline, limits = offline_settings(config, top_k)
+    files = listed(paths, pipeline.formats, sys.stdin.buffer)
+    rows = _rows(form, top_k, files)
+    if resume:
+        done = _resumed(output, rows)
+        if not (left := [file for file in files if key_of(file) not in done]):
+            say(f"all {len(files)} files have a row in {output} already")
+            return 0
+        files = left
+    elif output:
+        refuse_to_overwrite(output)
+
+    above = output is None and sys.stdout.isatty()
+    bar = Bar(len(files), above=above)
+    destination: Output = bar
+    begun = False
+    if output:
+        file = stack.enter_context(appended(output))
+        destination, begun = FileOutput(file, str(output)), file.tell() > 0
+    elif not above:
+        stdout = sys.stdout.buffer
+        destination = FileOutput(getattr(stdout, "raw", stdout), "standard output")
+
+    from pipeline.forkserver import start_forkserver
+
+    start_forkserver()  # its imports take as long as those of the next line
+    from commands.run import Run
+
+    how = "the same command with --resume goes on" if output else "with --output FILE, --resume can go on with a run"
+    run = Run(files, rows, destination, bar, header=b"" if begun else rows.header, how_to_go_on=how)
+    return run.label(pipeline, limits)
+
+
+def _rows(form: Form, top_k: int, files: list[str]) -> "Rows":
+    from commands.rows import Csv, JsonLines, Table
+
+    if form == "table":
+        return Table(top_k, files)
+    return Csv(top_k) if form == "csv" else JsonLines(top_k)
+
+
+def _resumed(output: Path | None, rows: "Rows") -> set[str]:
+    from commands.files import NothingToDo
+    from commands.output import resumed
+    from commands.rows import Csv, JsonLines
+
+    if output is None or not isinstance(rows, Csv | JsonLines):
+        raise NothingToDo("--resume needs an --output in the format jsonl or csv")
+    return resumed(output, rows)

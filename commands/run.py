@@ -1,0 +1,116 @@
+"""One run over many files: an engine, rows as they come, and how it ends."""
+
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+from commands.ending import FAILED, REFUSED, say
+from commands.files import shown
+from commands.labelling import Labelling
+from commands.output import Output, OutputClosed, OutputFailed
+from commands.progress import Bar
+from commands.rows import Rows
+from deployments.responses import described
+from pipeline.config import Limits, PipelineConfig
+from pipeline.engine import Engine
+from pipeline.errors import ServerError
+from pipeline.records import Outcome, Rejection
+
+FAULTS_NAMED: Final = 20
+"""Files without a prediction that are named at the end; the rows name all."""
+
+
+class Run:
+    """Labels files and writes their rows.
+
+    Args:
+        files: their names.
+        rows: the form of the rows.
+        output: where they go.
+        bar: shows how far it is.
+        header: what comes before the first row.
+        how_to_go_on: what to type after a run that has ended early.
+    """
+
+    def __init__(
+        self, files: Sequence[str], rows: Rows, output: Output, bar: Bar, *, header: bytes, how_to_go_on: str
+    ) -> None:
+        self._files, self._rows, self._output, self._bar = files, rows, output, bar
+        self._header, self._how_to_go_on = header, how_to_go_on
+        self._done = self._bad = 0
+        self._named: list[str] = []
+
+    def label(self, pipeline: PipelineConfig, limits: Limits | None) -> int:
+        """Labels all, says what has gone wrong, and returns the exit status."""
+        try:
+            self._output.write(self._header)
+            with self._bar, Engine(pipeline, limits) as engine:
+                self._bar.begin()
+                stopped_by = self._label(Labelling(engine, self._files))
+        except KeyboardInterrupt:  # while the engine starts or ends, or the second one
+            stopped_by = signal.SIGINT
+        except OutputClosed:
+            return 128 + signal.SIGPIPE
+        except (ServerError, OutputFailed) as error:
+            return self._ended(f"{error}; ", FAILED)
+        if stopped_by:
+            return self._ended("stopped: ", 128 + stopped_by)
+        self._name_the_bad()
+        return REFUSED if self._bad else 0
+
+    def _label(self, labelling: Labelling) -> int:
+        """Writes a row a file; returns the signal that has ended it early, else 0."""
+        with stopped_by_signals(labelling) as received:
+            for file, outcome in labelling.outcomes():
+                self._output.write(self._rows.row(file, outcome))
+                self._note(file, outcome)
+        return received[0] if received else 0
+
+    def _note(self, file: str, outcome: Outcome) -> None:
+        self._done += 1
+        self._bar.advance()
+        if isinstance(outcome, Rejection):
+            self._bad += 1
+            if self._bad <= FAULTS_NAMED:
+                problem = described(outcome.error)
+                self._named.append(f"{shown(file)}: {problem['title']}: {problem['detail']}")
+
+    def _ended(self, why: str, status: int) -> int:
+        self._name_the_bad()
+        say(f"{why}{self._done} of {len(self._files)} files are done; {self._how_to_go_on}")
+        return status
+
+    def _name_the_bad(self) -> None:
+        if self._bad:
+            say(f"{self._bad} of {self._done} files have no prediction:")
+        for line in self._named:
+            say(f"  {line}")
+        if self._bad > len(self._named):
+            say(f"  and {self._bad - len(self._named)} more; their rows say why")
+
+
+@contextmanager
+def stopped_by_signals(labelling: Labelling) -> Iterator[list[int]]:
+    """SIGINT and SIGTERM let the row in hand be written and end the labelling; the second of its kind ends at once.
+
+    Yields:
+        The signals that have come; none where the process was started to ignore them, as `nohup` does.
+    """
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    taken = {number: handler for number, handler in before.items() if handler is not signal.SIG_IGN}
+
+    def stop(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        labelling.stopped = True
+        signal.signal(number, before[signal.Signals(number)])
+
+    for number in taken:
+        signal.signal(number, stop)
+    try:
+        yield received
+    finally:
+        for number, handler in taken.items():
+            signal.signal(number, handler)

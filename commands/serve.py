@@ -1,0 +1,26 @@
+"""`darkroom serve`: the service on this machine, until Ctrl-C."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commands.ending import REFUSED, fail
+
+
+def serve(
+    config: Annotated[Path, typer.Argument(help="The configuration to serve.")] = Path("serve_config.yaml"),
+) -> None:
+    """Serve on this machine until Ctrl-C.
+
+    Reads serve.env in the working directory, checks the configuration and the ports before anything is started, says
+    when the service answers, and leaves no process behind.
+    """
+    from deployments.endpoint import StartError
+    from deployments.launcher import launch
+
+    try:
+        status = launch(config)
+    except StartError as error:
+        fail(str(error), REFUSED)
+    raise typer.Exit(status)

@@ -1,0 +1,63 @@
+"""Darkroom's own settings, explained: what each is set to, in which unit, and what it means."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+_UNITS: Final = {
+    "_s": "s",
+    "_bytes": "bytes",
+    "_bytes_in_flight": "bytes",
+    "_pixels": "pixels",
+    "_px": "px",
+    "batch_size": "images",
+    "batch_sizes": "images",
+    "slots": "images",
+    "_images_per_request": "images",
+    "top_k": "classes",
+    "_ongoing_requests": "requests",
+    "_cpus": "CPUs",
+    "workers": "processes",
+    "threads": "threads",
+}
+"""The unit that a name's end tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value of a configuration."""
+
+    key: str
+    value: Any
+    default: Any
+    unit: str  # empty where the value has none
+    meaning: str
+
+    @property
+    def is_default(self) -> bool:
+        """Whether the value is the one that holds where nothing is written."""
+        return bool(self.value == self.default)
+
+
+def explained(model: BaseModel) -> Iterator[Setting]:
+    """The settings of a model in their order, but for those that are models themselves."""
+    for key, field in type(model).model_fields.items():
+        value = getattr(model, key)
+        if not isinstance(value, BaseModel):
+            yield Setting(key, value, field.default, unit_of(key), field.description or "")
+
+
+def unit_of(key: str) -> str:
+    """The unit of a setting; empty where it has none."""
+    return next((unit for end, unit in _UNITS.items() if key.endswith(end)), "")
+
+
+def written(value: Any) -> str:
+    """A value as it is written in YAML; a dash where the machine, the weights or the cluster decide."""
+    if value is None:
+        return "-"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(written, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,76 @@
+"""Many files through one engine."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.photographs import NAMES, jpeg, photograph
+from commands import labelling
+from commands.labelling import Labelling
+from pipeline.engine import Engine
+from pipeline.errors import ServerError
+from pipeline.records import Prediction, Rejection
+from tests.waiting import until
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> list[str]:
+    """Files of real photographs, none like another."""
+    for name in NAMES:
+        (tmp_path / f"{name}.jpg").write_bytes(jpeg(photograph(name)))
+    return [str(tmp_path / f"{name}.jpg") for name in NAMES]
+
+
+def test_outcomes_come_in_order_and_each_is_its_own(engine: Engine, photographs: list[str]) -> None:
+    """Also where some cannot be read: they are rejected in their places."""
+    alone = [engine.infer([Path(name).read_bytes()])[0] for name in photographs]
+    mixed = [name for each in photographs for name in (each, "gone.jpg")] * 5
+    got = list(Labelling(engine, mixed).outcomes())
+    assert [file for file, _ in got] == mixed
+    for number, (_, outcome) in enumerate(got):
+        if number % 2:
+            assert isinstance(outcome, Rejection)
+        else:
+            expected = alone[number // 2 % len(alone)]
+            assert isinstance(outcome, Prediction)
+            assert isinstance(expected, Prediction)
+            assert outcome.labels[0] == expected.labels[0]
+
+
+def test_no_more_is_read_than_there_is_room_for(
+    engine: Engine, photographs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many files there are, and where one alone is too large it still gets its turn."""
+    monkeypatch.setattr(labelling, "MAX_FILES", 4)
+    read = list[str]()
+
+    def names() -> Iterator[str]:
+        for name in photographs * 10:
+            read.append(name)
+            yield name
+
+    outcomes = Labelling(engine, names()).outcomes()
+    for taken, _ in enumerate(outcomes):
+        assert len(read) <= taken + 4 + 1
+    assert len(read) == 10 * len(photographs)
+    monkeypatch.setattr(labelling, "MAX_BYTES", 1)
+    assert len(list(Labelling(engine, photographs).outcomes())) == len(photographs)
+
+
+def test_a_stop_ends_it_at_once(engine: Engine, photographs: list[str]) -> None:
+    """What is in flight is left to the engine, and the reading thread ends."""
+    labels = Labelling(engine, photographs * 100)
+    outcomes = labels.outcomes()
+    next(outcomes)
+    labels.stopped = True
+    assert list(outcomes) == []
+    until(lambda: not any(thread.name == "reader" for thread in threading.enumerate()))
+
+
+def test_an_engine_that_fails_is_raised(photographs: list[str], engine: Engine) -> None:
+    """Here it is closed: nothing can be submitted any more."""
+    closed = Engine(engine.config)
+    with pytest.raises(ServerError):
+        list(Labelling(closed, photographs).outcomes())

@@ -1,0 +1,61 @@
+"""The program `darkroom`: what it says of itself, and how soon."""
+
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+import commands.main
+from tests.service import ROOT
+from tests.typed import PROGRAM, typed
+
+COMMANDS = ["serve", "check", "predict"]
+
+
+def test_the_program_is_installed_by_its_name() -> None:
+    """What `pip install` makes of it is the app that these tests run."""
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"darkroom": "commands.main:app"}
+    assert callable(commands.main.app)
+
+
+def test_help_names_every_command() -> None:
+    """Without a command too; that is no success."""
+    for arguments, status in ((["--help"], 0), (["-h"], 0), ([], 2)):
+        said = typed(*arguments)
+        assert said.exit_code == status
+        assert all(command in said.output for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_its_help(command: str) -> None:
+    said = typed(command, "--help")
+    assert said.exit_code == 0
+    assert f"Usage: darkroom {command}" in said.output
+
+
+def test_help_loads_nothing_that_takes_long() -> None:
+    """Neither torch nor Ray, nor what decodes pictures or speaks HTTP."""
+    program = (
+        "import sys, commands.main\n"
+        "try: commands.main.app(['predict', '--help'])\n"
+        "except SystemExit: print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stderr.split()}
+    assert "typer" in loaded
+    assert not loaded & {"torch", "ray", "PIL", "numpy", "httpx"}
+
+
+def test_version_is_that_of_the_package() -> None:
+    done = subprocess.run([*PROGRAM, "--version"], cwd=ROOT, capture_output=True, text=True, check=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert done.stdout == f"darkroom {project['version']}\n"
+
+
+def test_a_wrong_option_is_named() -> None:
+    """With the status that shells know for it."""
+    said = typed("check", "--strict")
+    assert said.exit_code == 2
+    assert "--strict" in said.stderr

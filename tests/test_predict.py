@@ -1,0 +1,167 @@
+"""`darkroom predict`: files on a disk get their labels, whatever becomes of the process."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from benchmarks.photographs import jpeg, photograph
+from tests.files import slow_png
+from tests.service import ROOT
+from tests.typed import started, typed
+from tests.waiting import until
+
+CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, without a configuration."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _rows(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.read_bytes().splitlines()] if output.exists() else []
+
+
+def _started_by(process: psutil.Process) -> str:
+    try:
+        return process.environ().get("STARTED_BY", "")
+    except psutil.Error:
+        return ""
+
+
+# ---- before anything starts -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere.jpg"], "no such file or folder: nowhere.jpg"),
+        (["empty"], "no file in empty ends in .jpg"),
+        (["-"], "no names of files on the standard input"),
+        (["a.jpg", "--resume"], "--resume needs an --output in the format jsonl or csv"),
+        (["a.jpg", "--resume", "--output", "o", "--format", "table"], "--resume needs an --output"),
+        (["a.jpg", "--output", "full.jsonl"], "full.jsonl has something in it"),
+        (["a.jpg", "--resume", "--output", "full.jsonl"], "cannot go on with full.jsonl"),
+        (["a.jpg", "--output", "nowhere/o"], "cannot write nowhere/o: No such file or directory"),
+        (["a.jpg", "--config", "nowhere.yaml"], "cannot read nowhere.yaml: No such file or directory"),
+        (["a.jpg", "--config", "wrong.yaml"], "pipeline.decoed: no such key; did you mean decode?"),
+        (["a.jpg", "--config", "other.yaml"], "no application has import_path: deployments.app:build_app"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(folder: Path, arguments: list[str], says: str) -> None:
+    """And nothing is changed, nothing started."""
+    (folder / "a.jpg").write_bytes(CAT)
+    (folder / "empty").mkdir()
+    (folder / "full.jsonl").write_text("my diary")
+    shipped = (ROOT / "serve_config.yaml").read_text()
+    (folder / "wrong.yaml").write_text(shipped.replace("decode: fast", "decoed: fast"))
+    (folder / "other.yaml").write_text("applications: [{import_path: a:b}]")
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    said = typed("predict", *arguments, stdin=b"")
+    assert (said.exit_code, said.stdout) == (2, "")
+    assert says in said.stderr
+    assert said.stderr.count("\n") == 1
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+
+
+def test_where_all_is_done_nothing_is_started(folder: Path) -> None:
+    (folder / "a.jpg").write_bytes(CAT)
+    (folder / "o.jsonl").write_text('{"file": "./a.jpg", "predictions": []}\n')
+    said = typed("predict", "a.jpg", "--output", "o.jsonl", "--resume")
+    assert (said.exit_code, said.stderr) == (0, "darkroom: all 1 files have a row in o.jsonl already\n")
+
+
+# ---- runs -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_bad_file_costs_its_neighbours_nothing(folder: Path) -> None:
+    """It has a row that says why, is named at the end, and the status tells."""
+    for name, data in (("a.jpg", CAT), ("b.png", b"hello"), ("c.jpg", ESPRESSO), ("d.jpg", b""), ("e.jpg", CAT[:2000])):
+        (folder / name).write_bytes(data)
+    said = typed("predict", ".", "--top-k", "2")
+    rows = {row["file"]: row for row in map(json.loads, said.stdout.splitlines())}
+    assert said.exit_code == 1
+    assert list(rows) == ["./a.jpg", "./b.png", "./c.jpg", "./d.jpg", "./e.jpg"]
+    assert rows["./a.jpg"]["predictions"][0]["label"] == "Egyptian cat"
+    assert rows["./c.jpg"]["predictions"][0]["label"] == "espresso"
+    assert [len(row["predictions"]) for row in rows.values() if "predictions" in row] == [2, 2]
+    assert [row["error"]["title"] for row in rows.values() if "error" in row] == [
+        "Unsupported format",
+        "Empty image",
+        "Undecodable image",
+    ]
+    assert said.stderr.splitlines()[0] == "darkroom: 3 of 5 files have no prediction:"
+    assert "./d.jpg: Empty image" in said.stderr
+
+
+def test_a_run_that_was_killed_is_gone_on_with(folder: Path) -> None:
+    """No file is labelled twice, and none is left out; a row that the kill has torn is made again. Here as CSV."""
+    for number in range(60):
+        (folder / f"{number:02}.jpg").write_bytes(CAT)
+    (folder / "30.jpg").write_bytes(slow_png())
+    process = started("predict", ".", "--output", "o.csv", cwd=folder)
+    until(lambda: (folder / "o.csv").exists() and (folder / "o.csv").read_bytes().count(b"\n") > 5)
+    process.kill()
+    process.communicate()
+    with (folder / "o.csv").open("ab") as output:
+        output.write(b'"./3')
+    said = typed("predict", ".", "--output", "o.csv", "--resume")
+    assert (said.exit_code, said.stdout) == (0, "")
+    with (folder / "o.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [f"./{number:02}.jpg" for number in range(60)]
+    assert {row["label_1"] for row in rows if row["file"] != "./30.jpg"} == {"Egyptian cat"}
+
+
+def test_ctrl_c_leaves_whole_rows_and_no_process(folder: Path) -> None:
+    """And says how to go on."""
+    for number in range(200):
+        (folder / f"{number:03}.jpg").write_bytes(CAT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "STARTED_BY": f"{os.getpid()}-predict"}
+    command = [sys.executable, "-m", "commands.main", "predict", ".", "--output", "o.jsonl"]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE)
+    until(lambda: len(_rows(folder / "o.jsonl")) > 3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    rows = _rows(folder / "o.jsonl")
+    assert process.returncode == 130
+    assert said.decode() == (
+        f"darkroom: stopped: {len(rows)} of 200 files are done; the same command with --resume goes on\n"
+    )
+    assert [row["file"] for row in rows] == [f"./{number:03}.jpg" for number in range(len(rows))]
+    until(lambda: not any(_started_by(other) == environment["STARTED_BY"] for other in psutil.process_iter()))
+
+
+def test_whoever_has_read_enough_ends_it_quietly(folder: Path) -> None:
+    """As by `| head -1`."""
+    for number in range(200):
+        (folder / f"{number:03}.jpg").write_bytes(CAT)
+    process = started("predict", ".", cwd=folder)
+    assert process.stdout
+    assert process.stderr
+    assert json.loads(process.stdout.readline())["file"] == "./000.jpg"
+    process.stdout.close()
+    said = process.stderr.read()
+    assert (process.wait(timeout=60), said) == (128 + signal.SIGPIPE, b"")
+    process.stderr.close()
+
+
+def test_an_engine_that_does_not_start_is_one_sentence(folder: Path) -> None:
+    """Here for want of weights."""
+    (folder / "a.jpg").write_bytes(CAT)
+    shipped = (ROOT / "serve_config.yaml").read_text()
+    (folder / "serve_config.yaml").write_text(shipped.replace("weights: IMAGENET1K_V1", "weights: nowhere.pth"))
+    said = typed("predict", "a.jpg")
+    assert (said.exit_code, said.stdout) == (3, "")
+    assert "nowhere.pth" in said.stderr
+    assert said.stderr.count("\n") == 1

@@ -1,0 +1,49 @@
+"""`darkroom serve`: what `make serve` does. The launcher's own tests start and stop real services."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from benchmarks.ports import apart, free_port
+from tests.service import ROOT
+from tests.typed import typed
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory; no port of the service is one that a Darkroom on this machine would use."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in apart().items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+def test_a_missing_configuration_is_named(folder: Path) -> None:
+    """It is looked for in the working directory."""
+    said = typed("serve")
+    assert said.exit_code == 1
+    assert said.stderr == "darkroom: cannot read serve_config.yaml: No such file or directory\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_a_wrong_configuration_is_refused(folder: Path) -> None:
+    """With the path of the key, before anything starts."""
+    config = folder / "other.yaml"
+    config.write_text((ROOT / "serve_config.yaml").read_text().replace("decode: fast", "decoed: fast"))
+    said = typed("serve", "other.yaml")
+    assert said.exit_code == 1
+    assert said.stderr == (
+        "darkroom: other.yaml: applications.0.args.pipeline.decoed: no such key; did you mean decode?\n"
+    )
+
+
+def test_a_taken_port_is_named(folder: Path) -> None:
+    port = free_port()
+    config = folder / "serve_config.yaml"
+    config.write_text((ROOT / "serve_config.yaml").read_text().replace("port: 8000", f"port: {port}"))
+    with socket.create_server(("127.0.0.1", port)):
+        said = typed("serve")
+    assert said.exit_code == 1
+    assert "nothing was started" in said.stderr
+    assert f"port {port}" in said.stderr
