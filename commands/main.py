@@ -8,6 +8,7 @@ import typer
 from commands.check import check
 from commands.predict import predict
 from commands.serve import serve
+from commands.top import top
 
 app = typer.Typer(
     name="darkroom",
@@ -33,7 +34,7 @@ def darkroom(
     """Batched image inference: label photographs over HTTP or from a disk."""
 
 
-for command in (serve, check, predict):
+for command in (serve, top, check, predict):
     app.command()(command)
 
 if __name__ == "__main__":

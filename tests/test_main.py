@@ -10,7 +10,7 @@ import commands.main
 from tests.service import ROOT
 from tests.typed import PROGRAM, typed
 
-COMMANDS = ["serve", "check", "predict"]
+COMMANDS = ["serve", "top", "check", "predict"]
 
 
 def test_the_program_is_installed_by_its_name() -> None:

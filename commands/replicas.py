@@ -1,0 +1,68 @@
+"""What the replicas of a service say of themselves."""
+
+import time
+from collections.abc import Mapping
+from typing import Any, Final
+
+import httpx
+
+Stats = Mapping[str, Any]
+"""What `GET /stats` answers."""
+
+FORGOTTEN_AFTER_S: Final = 5.0
+"""A replica that has not answered for so long is gone, or hangs."""
+
+_ASKED_EXTRA: Final = 2
+"""How much oftener than there are replicas one has to ask, so that a new one is found soon."""
+
+
+class NoAnswer(Exception):
+    """The service does not say how it is; the message says why, and what to do."""
+
+
+class Replicas:
+    """Asks a service for its figures. The balancer chooses who answers, so it is asked some times over.
+
+    Args:
+        url: of the service, without a path.
+        seconds: of the last minute that the figures should be of, 1 to 60.
+        key: one of the service's, where it has any.
+    """
+
+    def __init__(self, url: str, seconds: int, key: str | None) -> None:
+        # Connections are not kept: on one of its own, each request may come to another replica.
+        headers = {"Connection": "close"} | ({"Authorization": f"Bearer {key}"} if key else {})
+        self._url = f"{url.rstrip('/')}/stats?seconds={seconds}"
+        self._client = httpx.Client(headers=headers, timeout=5.0, trust_env=False)
+        self._seen: dict[str, tuple[float, Stats]] = {}
+
+    def read(self) -> list[Stats]:
+        """The figures of all replicas that have lately answered, by their names.
+
+        Raises:
+            NoAnswer: none does.
+        """
+        for _ in range(len(self._seen) + _ASKED_EXTRA):
+            stats = self._ask()
+            self._seen[stats["replica"]] = time.monotonic(), stats
+        oldest = time.monotonic() - FORGOTTEN_AFTER_S
+        self._seen = {name: known for name, known in self._seen.items() if known[0] > oldest}
+        return [stats for _, (_, stats) in sorted(self._seen.items())]
+
+    def close(self) -> None:
+        """Ends it."""
+        self._client.close()
+
+    def _ask(self) -> Stats:
+        try:
+            response = self._client.get(self._url)
+            stats = response.json() if response.is_success else None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NoAnswer(f"no service answers at {self._url}: {error}") from error
+        except ValueError:
+            stats = None
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise NoAnswer(f"the service at {self._url} wants another key: --key, or DARKROOM_API_KEY")
+        if not isinstance(stats, dict) or "verdict" not in stats:
+            raise NoAnswer(f"{self._url} answers with status {response.status_code} and without figures of Darkroom's")
+        return stats

@@ -1,0 +1,73 @@
+"""`darkroom top`: how a service is, again and again."""
+
+import time
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.ending import REFUSED, fail
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from commands.replicas import Replicas
+
+
+def top(
+    url: Annotated[str, typer.Argument(help="Of the service.")] = "http://127.0.0.1:8000",
+    seconds: Annotated[int, typer.Option(min=1, max=60, help="How much of the last minute the figures are of.")] = 10,
+    key: Annotated[
+        str | None, typer.Option(envvar="DARKROOM_API_KEY", help="One of the service's keys, where it has any.")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,
+) -> None:
+    """Watch a service: what it does, what takes how long, how busy its parts are, and what holds it back.
+
+    Until Ctrl-C. Of several replicas those are shown that have lately answered. Where no terminal is, one view follows
+    the other.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from commands.replicas import NoAnswer, Replicas
+    from commands.view import view
+
+    replicas, console = Replicas(url, seconds, key), Console(highlight=False)
+    try:
+        shown = view(url, replicas.read())
+        if once or not console.is_terminal:
+            console.print(shown)
+        if once:
+            return
+        with (
+            Live(shown, console=console, screen=True, auto_refresh=False)
+            if console.is_terminal
+            else nullcontext() as live
+        ):
+            while True:
+                time.sleep(1.0)
+                shown = _view_or_why_not(url, replicas)
+                if live:
+                    live.update(shown, refresh=True)
+                else:
+                    console.print(shown)
+    except NoAnswer as error:
+        fail(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return
+    finally:
+        replicas.close()
+
+
+def _view_or_why_not(url: str, replicas: "Replicas") -> "RenderableType":
+    """A service that does not answer may come back."""
+    from rich.text import Text
+
+    from commands.replicas import NoAnswer
+    from commands.view import view
+
+    try:
+        return view(url, replicas.read())
+    except NoAnswer as error:
+        return Text(str(error), style="bold red")
