@@ -145,7 +145,8 @@ def test_timings_say_where_the_time_went(engine: Engine) -> None:
     took_s, timings = time.perf_counter() - began_at, outcome.timings
     assert min(timings.decode_s, timings.model_s) > 0
     assert min(timings.queue_s, timings.wait_s, timings.copy_s) >= 0
-    assert sum(getattr(timings, stage) for stage in timings.__dataclass_fields__) <= took_s
+    stages = [name for name in timings.__dataclass_fields__ if name.endswith("_s")]
+    assert sum(getattr(timings, stage) for stage in stages) <= took_s
 
 
 def test_an_engine_with_a_worker_that_was_stopped_is_well_again(small: Engine) -> None:
