@@ -53,6 +53,7 @@ def _held(service: Service, state: str) -> Document:
 
 
 def test_a_service_that_nobody_asks_is_idle(service: Service) -> None:
+    time.sleep(4.0)  # longer than what is told of, and a second for the one that is not over
     stats = _held(service, "idle")
     assert (stats["requests"], stats["latency_ms"]) == ({}, None)
 
