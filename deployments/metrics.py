@@ -49,7 +49,7 @@ class Metrics:
     def publish(self, ended: Ended, usage: Usage, held_bytes: int, seconds: float) -> None:
         """Brings everything up to date.
 
-        Ray takes 3 to 10 us for each figure, so this is left to a thread once a second: the event loop has answers to
+        Ray takes its time for each figure, so this is left to a thread once a second: the event loop has answers to
         give meanwhile.
 
         Args:

@@ -1,12 +1,8 @@
-"""What `make bench` counts with: clients that keep their connections, shares of a limit that drifts, the stand-in."""
+"""What `make bench` counts with: shares of a limit that drifts, the stand-in."""
 
-import asyncio
-import csv
 import io
-import random
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,147 +12,17 @@ import psutil
 import pytest
 from PIL import Image
 
-from benchmarks import alone, bars, bench, k6, latency, scaling
-from benchmarks.clients import Form, Target
+from benchmarks import alone, bars, bench, scaling
 from benchmarks.contestants import Ask, Contestant, Facts
 from benchmarks.limit import TRANSFORM, Limit
 from benchmarks.photographs import NAMES, jpeg, photograph
-from benchmarks.ports import free_port
 from benchmarks.servers import ROOT
 from benchmarks.standin import StandIn, open_stand_in
-from benchmarks.wire import Load, closed_loop, open_loop
 from benchmarks.work import MIXED, PHONE, SMALL, SMALL_MANY, Work
 from pipeline.config import Limits, PipelineConfig
 from pipeline.decode import decode
 from pipeline.engine import Engine
 from pipeline.records import Prediction
-from tests.waiting import PATIENCE_S
-
-FORM = Form("text/plain", b"ping")
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong"
-BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 0.2\r\n\r\n"
-
-
-@contextmanager
-def _server(answer: Callable[[int], bytes | None], after_s: float = 0.0) -> Iterator[tuple[Target, list[int]]]:
-    """Answers the n-th request of all with `answer(n)`, or hangs up; yields where, and what each connection sent."""
-    loop, sent, count = asyncio.new_event_loop(), list[int](), 0
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal count
-        sent.append(0)
-        number = len(sent) - 1
-        try:
-            while True:
-                await reader.readuntil(b"\r\n\r\n")
-                assert await reader.readexactly(len(FORM.body)) == FORM.body
-                sent[number] += 1
-                count += 1
-                said = answer(count)
-                await asyncio.sleep(after_s)
-                if said is None:
-                    break
-                for byte in (said[:20], said[20:]):  # a head may come in pieces
-                    writer.write(byte)
-                    await writer.drain()
-        except asyncio.IncompleteReadError:
-            pass
-        writer.close()
-        await writer.wait_closed()
-
-    async def end() -> None:
-        server.close()
-        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})  # each connection, until it is closed
-
-    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    host, port = server.sockets[0].getsockname()
-    try:
-        yield Target(host, port, "/", lambda image: Form("text/plain", image)), sent
-    finally:
-        asyncio.run_coroutine_threadsafe(end(), loop).result(PATIENCE_S)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-
-
-# ---- clients --------------------------------------------------------------------------------------------------------
-
-
-def test_clients_keep_their_connections() -> None:
-    """One each; every answer within the time is counted, and none that came before it."""
-    with _server(lambda _: OK) as (target, sent):
-        load = closed_loop(target, [FORM], clients=3, warm_up_s=0.2, for_s=0.3)
-    assert len(sent) == 3
-    assert 0 < load.sent == len(load.took_s) < sum(sent)
-    assert load.per_s == load.sent / 0.3
-    assert not load.others
-
-
-def test_answers_may_come_in_chunks() -> None:
-    """As those of Ray Serve's own proxy do."""
-    head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-    with _server(lambda _: head + b"4\r\npong\r\n0\r\n\r\n") as (target, sent):
-        load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.2)
-    assert len(load.took_s) == load.sent > 1
-    assert len(sent) == 1
-
-
-def test_who_is_told_to_come_again_later_does() -> None:
-    """The second of two answers refuses for a fifth of a second."""
-    with _server(lambda number: OK if number % 2 else BUSY) as (target, _):
-        load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.5)
-    assert (len(load.took_s), load.refused) == (3, 3)
-    assert {*load.others} == {"503"}
-
-
-def test_a_connection_that_breaks_is_counted_and_opened_again() -> None:
-    with _server(lambda number: None if number == 4 else OK) as (target, sent):
-        load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.3)
-    assert load.others == {"closed": 1}
-    assert sent[0] == 4
-    assert len(sent) == 2
-    assert 0 <= sum(sent) - load.sent <= 1  # the last one may be answered after the end
-
-
-def test_where_nobody_listens_every_request_is_lost() -> None:
-    target = Target("127.0.0.1", free_port(), "/", lambda image: Form("text/plain", image))
-    load = open_loop(target, [FORM], rate=50, for_s=0.2, chance=random.Random(1))
-    assert load.sent == sum(load.others.values()) > 0
-    assert {*load.others} == {"ConnectionRefusedError"}
-
-
-def test_the_open_loop_waits_for_nobody() -> None:
-    """The first answer comes after all requests; then each has taken from when it was due."""
-    with _server(lambda _: OK, after_s=0.4) as (target, sent):
-        load = open_loop(target, [FORM], rate=100, for_s=0.3, chance=random.Random(2))
-    assert len(sent) == load.sent == len(load.took_s) > 10
-    assert min(load.took_s) > 0.39
-
-
-def test_an_even_load_is_even() -> None:
-    with _server(lambda _: OK) as (target, _):
-        load = open_loop(target, [FORM], rate=100, for_s=0.3, chance=None)
-    assert load.sent in (29, 30)
-
-
-def test_what_k6_has_measured_is_read() -> None:
-    """Milliseconds and one row a sample, of which most are of no interest here."""
-    lines = (
-        "metric_name,timestamp,metric_value,error_code,status",
-        "http_req_duration,1700000000,20.5,,200",
-        "http_req_waiting,1700000000,20.0,,200",
-        "http_req_duration,1700000000,3.0,1503,503",
-        "http_req_duration,1700000000,0.0,1212,0",
-        "dropped_iterations,1700000000,2.0,,",
-    )
-    load = Load(1.0)
-    k6._read(csv.DictReader(lines), load)
-    assert (load.sent, load.took_s, load.refused) == (5, [0.0205], 1)
-    assert load.others == {"503": 1, "k6 error 1212": 1, "dropped": 2}
-
 
 # ---- the work -------------------------------------------------------------------------------------------------------
 
@@ -278,26 +144,6 @@ def test_no_bar_leaves_the_picture() -> None:
     (bar,) = root.iter("{http://www.w3.org/2000/svg}rect")
     assert float(bar.attrib["x"]) + float(bar.attrib["width"]) < float(root.attrib["width"])
     assert ">6.80<" in bars.svg([record])
-
-
-# ---- latency --------------------------------------------------------------------------------------------------------
-
-
-def test_latency_is_told_by_the_median_round() -> None:
-    """And counts are added up."""
-    rounds = [
-        [latency._of(Load(1.0, sent=4, took_s=[took_s] * 2, others=Counter({"503": 1, "closed": 1})), 4.0, 0.01)]
-        for took_s in (0.01, 0.02, 0.06)
-    ]
-    (row,) = latency.rows([[{"load": "x", **facts} for facts in records] for records in rounds])
-    assert row == ["x", "2.0", "0.50 (0.50 to 0.50)", "20", "20", "2.0", "3 of 12", "3"]
-
-
-def test_in_a_perfect_queue_an_image_waits_for_those_before_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1})
-    load = latency.perfect_queue([0.0, 0.0, 0.5, 2.5], peak_per_s=2.0)
-    assert load.took_s == [1.0, 1.0, 1.5, 1.0]
-    assert load.sent == 4
 
 
 # ---- what grows -----------------------------------------------------------------------------------------------------

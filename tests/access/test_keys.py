@@ -1,7 +1,6 @@
-"""Who gets in."""
+"""Who gets in: keys."""
 
-import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import httpx
@@ -15,19 +14,12 @@ from deployments.config import ServiceConfig
 from deployments.endpoint import StartError
 from deployments.launcher import launch
 from pipeline.errors import MissingKey, Unauthorized, WrongKey
+from tests.access.keys import KEY, NEXT, OTHER, bearer, keys_file
 from tests.service import Document, Service, opened, running, shipped_config
 from tests.waiting import until
 
 CAT = jpeg(photograph("cat"))
-KEY, OTHER, NEXT = "first-key-0123456789abcdef", "second.key~0123456789/abc+==", "third_key-fedcba9876543210"
-ORIGINS, STRANGER = ("https://example.org", "http://127.0.0.1:3000"), "https://example.com"
 EDGE, SHORT = "sixteen-letters!"[:15] + "z", "fifteen-letters"
-
-
-def _keys_file(folder: Path, text: str) -> Path:
-    path = folder / "keys"
-    path.write_text(text)
-    return path
 
 
 def _is_let_in(access: Access, key: str) -> bool:
@@ -49,7 +41,7 @@ def test_without_keys_everybody_gets_in() -> None:
 
 def test_each_of_several_keys_gets_in(tmp_path: Path) -> None:
     """So that a new one can be handed out before the old one goes; from a file and from the environment alike."""
-    file = _keys_file(tmp_path, f"# ours\n\n{KEY}\n  {OTHER}  \r\n# {NEXT}\n")
+    file = keys_file(tmp_path, f"# ours\n\n{KEY}\n  {OTHER}  \r\n# {NEXT}\n")
     for access in (Access(str(file), None), Access(None, f"{KEY}, {OTHER}")):
         assert [_is_let_in(access, key) for key in (KEY, OTHER, NEXT)] == [True, True, False]
 
@@ -78,7 +70,7 @@ def test_the_scheme_is_written_as_one_likes(header: str) -> None:
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     """Written in place or put in place of the old one, also with the same size."""
-    file = _keys_file(tmp_path, f"{KEY}\n")
+    file = keys_file(tmp_path, f"{KEY}\n")
     access = Access(str(file), None)
     file.write_text(f"{KEY}\n{OTHER}\n")
     assert [_is_let_in(access, key) for key in (KEY, OTHER)] == [True, True]
@@ -92,7 +84,7 @@ def test_a_file_that_has_become_unusable_lets_nobody_in(
     tmp_path: Path, text: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Until it is mended. The log says so once, not at every request, and names no key."""
-    file = _keys_file(tmp_path, f"{KEY}\n")
+    file = keys_file(tmp_path, f"{KEY}\n")
     access = Access(str(file), None)
     file.unlink()
     if text is not None:
@@ -111,7 +103,7 @@ def test_a_file_that_has_become_unusable_lets_nobody_in(
 def test_a_key_of_sixteen_characters_is_long_enough(tmp_path: Path) -> None:
     assert (len(EDGE), len(SHORT)) == (16, 15)
     Access(None, EDGE).check(f"Bearer {EDGE}")
-    Access(str(_keys_file(tmp_path, EDGE)), None).check(f"Bearer {EDGE}")
+    Access(str(keys_file(tmp_path, EDGE)), None).check(f"Bearer {EDGE}")
 
 
 @pytest.mark.parametrize(
@@ -132,7 +124,7 @@ def test_unusable_keys_end_the_start_without_being_shown(
     """Before anything runs. A variable that is set and empty is a mistake, not an open door."""
     config = shipped_config()
     if text is not None:
-        config["applications"][0]["args"]["api_keys_file"] = str(_keys_file(tmp_path, text))
+        config["applications"][0]["args"]["api_keys_file"] = str(keys_file(tmp_path, text))
     if listed is not None:
         monkeypatch.setenv(KEYS_VARIABLE, listed)
     path = tmp_path / "serve_config.yaml"
@@ -152,44 +144,7 @@ def test_the_file_is_named_by_its_whole_path() -> None:
         ServiceConfig(api_keys_file="keys.txt")
 
 
-@pytest.mark.parametrize(
-    "origins",
-    [("*",), ("https://a.org", "http://a.org:8080"), ("http://[::1]:3000",), ()],
-    ids=lambda value: " ".join(value),
-)
-def test_origins_are_written_as_browsers_send_them(origins: tuple[str, ...]) -> None:
-    assert ServiceConfig(cors_origins=origins).cors_origins == origins
-
-
-@pytest.mark.parametrize(
-    "origin", ["example.org", "https://example.org/", "https://Example.org", "https://*.example.org", "null", ""]
-)
-def test_an_origin_that_would_never_match_is_refused(origin: str) -> None:
-    with pytest.raises(ValueError, match=r"is not what a browser sends as origin; write"):
-        ServiceConfig(cors_origins=(origin,))
-
-
-def test_every_origin_is_written_alone() -> None:
-    with pytest.raises(ValueError, match=r"\* means every origin; write it alone"):
-        ServiceConfig(cors_origins=("*", "https://example.org"))
-
-
 # ---- with one -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with two keys in a file, for pages of two origins."""
-    folder = tmp_path_factory.mktemp("guarded")
-    config = copy.deepcopy(shipped_config())
-    config["applications"][0]["args"]["api_keys_file"] = str(_keys_file(folder, f"{KEY}\n{OTHER}\n"))
-    config["applications"][0]["args"]["cors_origins"] = list(ORIGINS)
-    with running(folder, config) as service:
-        yield service
-
-
-def _bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
 
 
 def _is_refused(response: httpx.Response, kind: str, challenge: str) -> None:
@@ -203,15 +158,15 @@ def _is_refused(response: httpx.Response, kind: str, challenge: str) -> None:
 def test_a_key_opens_what_is_guarded(guarded: Service) -> None:
     """Predictions and the settings; both keys do."""
     for key in (KEY, OTHER):
-        assert guarded.post(CAT, headers=_bearer(key)).status_code == 200
-        assert guarded.client.get("/info", headers=_bearer(key)).status_code == 200
+        assert guarded.post(CAT, headers=bearer(key)).status_code == 200
+        assert guarded.client.get("/info", headers=bearer(key)).status_code == 200
 
 
 def test_without_a_key_nothing_guarded_answers(guarded: Service) -> None:
     """By RFC 6750: a request that shows none is told the scheme, one that shows a wrong one that it is wrong."""
     for headers, kind, challenge in (
         ({}, "missing-key", 'Bearer realm="darkroom"'),
-        (_bearer(NEXT), "wrong-key", 'Bearer realm="darkroom", error="invalid_token"'),
+        (bearer(NEXT), "wrong-key", 'Bearer realm="darkroom", error="invalid_token"'),
     ):
         _is_refused(guarded.post(CAT, headers=headers), kind, challenge)
         _is_refused(guarded.post_files(CAT, headers=headers), kind, challenge)
@@ -238,54 +193,13 @@ def test_keys_change_without_a_restart(guarded: Service) -> None:
     file = Path(guarded.config["applications"][0]["args"]["api_keys_file"])
     before = file.read_text()
     file.write_text(f"{NEXT}\n")
-    assert [guarded.post(CAT, headers=_bearer(key)).status_code for key in (KEY, NEXT)] == [401, 200]
+    assert [guarded.post(CAT, headers=bearer(key)).status_code for key in (KEY, NEXT)] == [401, 200]
     file.write_text("")
-    assert [guarded.post(CAT, headers=_bearer(key)).status_code for key in (KEY, NEXT)] == [401, 401]
+    assert [guarded.post(CAT, headers=bearer(key)).status_code for key in (KEY, NEXT)] == [401, 401]
     until(lambda: "every key is refused until this is mended" in guarded.output.read_text())
     file.write_text(before)
-    assert [guarded.post(CAT, headers=_bearer(key)).status_code for key in (KEY, NEXT)] == [200, 401]
+    assert [guarded.post(CAT, headers=bearer(key)).status_code for key in (KEY, NEXT)] == [200, 401]
     assert [process.pid for process in guarded.replicas()] == replicas
-
-
-def _preflight(service: Service, origin: str) -> httpx.Response:
-    headers = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
-    return service.client.options("/predict", headers={"Origin": origin, **headers})
-
-
-def _shared(response: httpx.Response) -> dict[str, str]:
-    return {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
-
-
-@pytest.mark.parametrize("origin", ORIGINS)
-def test_pages_of_a_configured_origin_may_call(guarded: Service, origin: str) -> None:
-    """Also to read why they are refused: without a key, and with too large an image. Preflights show no key."""
-    asked = _preflight(guarded, origin)
-    assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, origin)
-    assert "POST" in asked.headers["access-control-allow-methods"]
-    assert "authorization" in asked.headers["access-control-allow-headers"].lower()
-    too_large = CAT + b"\0" * guarded.config["applications"][0]["deployments"][0]["user_config"]["max_image_bytes"]
-    for body, key, status in ((CAT, KEY, 200), (CAT, NEXT, 401), (too_large, KEY, 413)):
-        response = guarded.post(body, headers={**_bearer(key), "Origin": origin})
-        assert (response.status_code, _shared(response)["access-control-allow-origin"]) == (status, origin)
-        assert "access-control-allow-credentials" not in response.headers
-
-
-@pytest.mark.parametrize("origin", [STRANGER, "null", ORIGINS[0] + ".evil.example", "https://example.org:8443"])
-def test_pages_of_another_origin_may_not(guarded: Service, origin: str) -> None:
-    """The browser keeps an answer from them that does not name them."""
-    for response in (
-        _preflight(guarded, origin),
-        guarded.post(CAT, headers={**_bearer(KEY), "Origin": origin}),
-        guarded.post(CAT, headers={"Origin": origin}),
-    ):
-        assert "access-control-allow-origin" not in response.headers
-
-
-def test_without_origins_no_page_may_call(service: Service) -> None:
-    """As it is shipped: not a header says anything else."""
-    assert _preflight(service, ORIGINS[0]).status_code == 405
-    for response in (_preflight(service, ORIGINS[0]), service.post(CAT, headers={"Origin": ORIGINS[0]})):
-        assert _shared(response) == {}
 
 
 def _command_lines(processes: Sequence[psutil.Process]) -> str:
@@ -301,8 +215,8 @@ def _is_shown_nowhere(service: Service, *keys: str) -> None:
     texts["printed"] = service.output.read_text()
     texts["ps"] = _command_lines(service.processes())
     texts["serve status"] = service.status()
-    texts["info"] = service.client.get("/info", headers=_bearer(keys[0])).raise_for_status().text
-    texts["refusal"] = service.post(CAT, headers=_bearer(keys[0] + "x")).text
+    texts["info"] = service.client.get("/info", headers=bearer(keys[0])).raise_for_status().text
+    texts["refusal"] = service.post(CAT, headers=bearer(keys[0] + "x")).text
     for place, text in texts.items():
         for key in keys:
             assert key not in text, place
@@ -310,9 +224,9 @@ def _is_shown_nowhere(service: Service, *keys: str) -> None:
 
 def test_a_key_is_shown_nowhere(guarded: Service) -> None:
     """Nor one that somebody tried: it may be the right one for something else."""
-    guarded.post(b"no image", headers=_bearer(KEY))
-    guarded.post(CAT, headers=_bearer(NEXT))
-    guarded.client.get("/nowhere", headers=_bearer(KEY))
+    guarded.post(b"no image", headers=bearer(KEY))
+    guarded.post(CAT, headers=bearer(NEXT))
+    guarded.client.get("/nowhere", headers=bearer(KEY))
     _is_shown_nowhere(guarded, KEY, OTHER, NEXT)
 
 
@@ -320,7 +234,7 @@ def test_a_key_is_shown_nowhere(guarded: Service) -> None:
 def test_keys_may_come_from_the_environment(tmp_path: Path) -> None:
     """Of `make serve`; every process of Ray's has it, the decoder processes do not, and it is shown nowhere."""
     with running(tmp_path, shipped_config(), **{KEYS_VARIABLE: f"{KEY},{OTHER}"}) as service:
-        assert [service.post(CAT, headers=_bearer(key)).status_code for key in (KEY, OTHER, NEXT)] == [200, 200, 401]
+        assert [service.post(CAT, headers=bearer(key)).status_code for key in (KEY, OTHER, NEXT)] == [200, 200, 401]
         _is_shown_nowhere(service, KEY, OTHER)
         decoders = service.replicas()[0].children(recursive=True)
         assert decoders

@@ -1,0 +1,1 @@
+"""Who may call a service: keys, and origins of pages."""

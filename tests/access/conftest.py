@@ -1,0 +1,22 @@
+"""One service for both."""
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+
+from tests.access.keys import KEY, OTHER, keys_file
+from tests.service import Service, running, shipped_config
+
+ORIGINS = ("https://example.org", "http://127.0.0.1:3000")
+
+
+@pytest.fixture(scope="package")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with two keys in a file, for pages of two origins."""
+    folder = tmp_path_factory.mktemp("guarded")
+    config = copy.deepcopy(shipped_config())
+    config["applications"][0]["args"]["api_keys_file"] = str(keys_file(folder, f"{KEY}\n{OTHER}\n"))
+    config["applications"][0]["args"]["cors_origins"] = list(ORIGINS)
+    with running(folder, config) as service:
+        yield service

@@ -1,0 +1,76 @@
+"""Pages of which origins may call."""
+
+import httpx
+import pytest
+
+from benchmarks.photographs import jpeg, photograph
+from deployments.config import ServiceConfig
+from tests.access.conftest import ORIGINS
+from tests.access.keys import KEY, NEXT, bearer
+from tests.service import Service
+
+CAT = jpeg(photograph("cat"))
+STRANGER = "https://example.com"
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [("*",), ("https://a.org", "http://a.org:8080"), ("http://[::1]:3000",), ()],
+    ids=lambda value: " ".join(value),
+)
+def test_origins_are_written_as_browsers_send_them(origins: tuple[str, ...]) -> None:
+    assert ServiceConfig(cors_origins=origins).cors_origins == origins
+
+
+@pytest.mark.parametrize(
+    "origin", ["example.org", "https://example.org/", "https://Example.org", "https://*.example.org", "null", ""]
+)
+def test_an_origin_that_would_never_match_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match=r"is not what a browser sends as origin; write"):
+        ServiceConfig(cors_origins=(origin,))
+
+
+def test_every_origin_is_written_alone() -> None:
+    with pytest.raises(ValueError, match=r"\* means every origin; write it alone"):
+        ServiceConfig(cors_origins=("*", "https://example.org"))
+
+
+def _preflight(service: Service, origin: str) -> httpx.Response:
+    headers = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization,content-type"}
+    return service.client.options("/predict", headers={"Origin": origin, **headers})
+
+
+def _shared(response: httpx.Response) -> dict[str, str]:
+    return {name: value for name, value in response.headers.items() if name.startswith("access-control-")}
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_pages_of_a_configured_origin_may_call(guarded: Service, origin: str) -> None:
+    """Also to read why they are refused: without a key, and with too large an image. Preflights show no key."""
+    asked = _preflight(guarded, origin)
+    assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, origin)
+    assert "POST" in asked.headers["access-control-allow-methods"]
+    assert "authorization" in asked.headers["access-control-allow-headers"].lower()
+    too_large = CAT + b"\0" * guarded.config["applications"][0]["deployments"][0]["user_config"]["max_image_bytes"]
+    for body, key, status in ((CAT, KEY, 200), (CAT, NEXT, 401), (too_large, KEY, 413)):
+        response = guarded.post(body, headers={**bearer(key), "Origin": origin})
+        assert (response.status_code, _shared(response)["access-control-allow-origin"]) == (status, origin)
+        assert "access-control-allow-credentials" not in response.headers
+
+
+@pytest.mark.parametrize("origin", [STRANGER, "null", ORIGINS[0] + ".evil.example", "https://example.org:8443"])
+def test_pages_of_another_origin_may_not(guarded: Service, origin: str) -> None:
+    """The browser keeps an answer from them that does not name them."""
+    for response in (
+        _preflight(guarded, origin),
+        guarded.post(CAT, headers={**bearer(KEY), "Origin": origin}),
+        guarded.post(CAT, headers={"Origin": origin}),
+    ):
+        assert "access-control-allow-origin" not in response.headers
+
+
+def test_without_origins_no_page_may_call(service: Service) -> None:
+    """As it is shipped: not a header says anything else."""
+    assert _preflight(service, ORIGINS[0]).status_code == 405
+    for response in (_preflight(service, ORIGINS[0]), service.post(CAT, headers={"Origin": ORIGINS[0]})):
+        assert _shared(response) == {}
