@@ -73,7 +73,7 @@ bench-full: $(TESTING) $(PEERS)/bentoml/.installed $(PEERS)/litserve/.installed 
 
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
 	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
-	find benchmarks commands deployments pipeline tests -name __pycache__ -prune -exec rm -rf {} +
+	find benchmarks commands deployments pipeline tests tuning -name __pycache__ -prune -exec rm -rf {} +
 
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -8,7 +8,6 @@ from typing import Final
 
 import psutil
 
-from benchmarks.launched import semaphores
 from deployments.machine import leftovers
 
 REPLICA: Final = "replica"
@@ -132,3 +131,8 @@ def _rollup(pid: int) -> dict[str, int]:
     """/proc/PID/smaps_rollup in bytes; empty for a process that is ending."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {name: int(kilobytes.split()[0]) << 10 for name, _, kilobytes in (line.partition(":") for line in lines)}
+
+
+def semaphores(pid: int) -> list[str]:
+    """What a process has in /dev/shm under Darkroom's name for it."""
+    return sorted(path.name for path in Path("/dev/shm").glob(f"sem.darkroom-{pid}-*"))  # noqa: S108

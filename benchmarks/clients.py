@@ -6,37 +6,16 @@ Every request has a connection of its own, so that none fails because a server h
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
 
+from tuning.target import Form, Target
+
 PATIENCE_S: Final = 30.0
 """A request that has no answer by then is lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """A request's body."""
-
-    content_type: str
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where images go, and how they are wrapped there."""
-
-    host: str
-    port: int
-    path: str
-    wrap: Callable[[bytes], Form]
-
-    @property
-    def url(self) -> str:
-        """Its address."""
-        return f"http://{self.host}:{self.port}{self.path}"
 
 
 @dataclass(frozen=True, slots=True)

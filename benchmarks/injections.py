@@ -1,6 +1,7 @@
 """The faults of a soak: workers and replicas killed, workers stopped, reconfigurations. One after the other, seeded."""
 
 import asyncio
+import copy
 import random
 import signal
 import time
@@ -13,8 +14,8 @@ import httpx
 import psutil
 
 from benchmarks.census import REPLICA, WORKER, roles_of
-from benchmarks.launched import Launched
 from deployments.machine import leftovers
+from tuning.launched import Launched, ServiceFailed
 
 KILL_WORKER: Final = "kill a worker"
 STOP_WORKER: Final = "stop a worker"
@@ -169,10 +170,10 @@ class Injections:
     async def _deploy(
         self, changes: Mapping[str, Any], is_applied: Callable[[dict[str, Any], dict[str, Any]], bool]
     ) -> list[str]:
-        wanted = self._service.with_user_config(changes)
+        wanted = {**self._service.user_config, **changes}
         try:
-            await asyncio.to_thread(self._service.deploy, wanted)
-        except RuntimeError as error:
+            await asyncio.to_thread(self._service.deploy, self._with(wanted))
+        except ServiceFailed as error:
             return [str(error)]
 
         async def applied() -> bool:
@@ -180,6 +181,11 @@ class Injections:
             return info is not None and is_applied(info, wanted)
 
         return [] if await _until(applied, APPLIED_WITHIN_S) else [f"no effect within {APPLIED_WITHIN_S:.0f} s"]
+
+    def _with(self, user_config: dict[str, Any]) -> dict[str, Any]:
+        document = copy.deepcopy(self._service.document)
+        document["applications"][0]["deployments"][0]["user_config"] = user_config
+        return document
 
     # ---- what is there ----------------------------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.clients import Form, Target
 from benchmarks.servers import PEERS
-from benchmarks.wire import Load
+from tuning.target import Form, Target
+from tuning.wire import Load
 
 BINARY: Final = PEERS / "k6" / "bin" / "k6"
 SCRIPT: Final = Path(__file__).with_name("evenly.js")

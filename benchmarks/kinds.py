@@ -9,8 +9,8 @@ from typing import Any, Final
 import psutil
 import yaml
 
-from benchmarks.clients import Form
 from benchmarks.servers import PEERS, ROOT, Kind, Role
+from tuning.target import Form
 
 
 def _as_it_is(image: bytes) -> Form:

@@ -22,8 +22,8 @@ from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.kinds import DARKROOM
 from benchmarks.scenarios import quantile
 from benchmarks.servers import Server, running
-from benchmarks.wire import Load, arrivals, closed_loop, open_loop
 from benchmarks.work import SMALL
+from tuning.wire import Load, arrivals, closed_loop, open_loop
 
 CLIENTS: Final = 8
 SHARES: Final = (0.2, 0.5, 0.8, 0.95, 2.0)

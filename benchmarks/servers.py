@@ -17,9 +17,9 @@ from typing import Final, Literal, Self
 import httpx
 import psutil
 
-from benchmarks.clients import Form, Target
 from benchmarks.images import photographs
 from benchmarks.ports import apart, free_port
+from tuning.target import Form, Target
 
 ROOT: Final = Path(__file__).parent.parent
 PEERS: Final = ROOT / ".cache" / "peers"

@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import datetime
 import json
+import os
 import re
 import shutil
 import signal
@@ -18,21 +19,24 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
+import yaml
 
-from benchmarks.census import DARKROOM, REPLICA, Reading, take_census
+from benchmarks.census import DARKROOM, REPLICA, Reading, semaphores, take_census
 from benchmarks.corpus import Corpus, build_corpus
 from benchmarks.growth import growths, slots_bound_bytes, unlike_the_start
 from benchmarks.injections import KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event, Injections
 from benchmarks.judge import Best
-from benchmarks.launched import Launched, semaphores
+from benchmarks.ports import apart, free_port
 from benchmarks.report import Soaked, as_document, as_page
+from benchmarks.servers import ROOT
 from benchmarks.tally import Tally, tally
 from benchmarks.traffic import Traffic
 from pipeline.config import CHUNKS_PER_WORKER
 from pipeline.slots import KEPT_BYTES
+from tuning.launched import Launched
 
 RESULTS: Final = Path(__file__).parent / "results"
 _BODY_TIMEOUT_S: Final = 15.0
@@ -60,8 +64,8 @@ class Soak:
         self.info = service.info()
         self.capacity = self.ended_at_s = 0.0
         self._service, self._for_s = service, for_s
-        corpus, truth = survey(service.url, build_corpus())
-        self.traffic = Traffic(service.url, corpus, truth, seed)
+        corpus, truth = survey(service.endpoint.url, build_corpus())
+        self.traffic = Traffic(service.endpoint.url, corpus, truth, seed)
         self.injections = Injections(service, self.traffic.now_s, for_s, seed=seed + 2, stops=stops, say=say)
 
     async def run(self) -> None:
@@ -199,6 +203,17 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
+def _configuration() -> dict[str, Any]:
+    """The shipped one on a free port, with as many replicas as there is room for."""
+    document: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    document["http_options"]["port"] = free_port()
+    (deployment,) = document["applications"][0]["deployments"]
+    # While Serve waits for room for more replicas than the machine holds, it may apply no settings.
+    deployment["autoscaling_config"]["max_replicas"] = max(1, (os.cpu_count() or 1) // 2)
+    deployment["user_config"]["body_timeout_s"] = _BODY_TIMEOUT_S
+    return document
+
+
 def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
     """Runs a soak from the start of a service to its end.
 
@@ -209,8 +224,8 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
         stops: whether workers are stopped too.
     """
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    service = Launched(folder, {"body_timeout_s": _BODY_TIMEOUT_S})
-    say(f"the service answers at {service.url}; its output is in {service.output}")
+    service = Launched(folder, _configuration(), apart())
+    say(f"the service answers at {service.endpoint.url}; its output is in {service.output}")
     try:
         soak = Soak(service, for_s, seed=seed, stops=stops)
         asyncio.run(soak.run())

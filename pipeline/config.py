@@ -26,9 +26,6 @@ CHUNKS_PER_WORKER = 2
 BATCHES_AHEAD = 1
 """Batches a lane that may be decoded and wait for the device before no more is handed to the workers."""
 
-CHUNK_BYTES = 1 << 20
-"""A chunk is full at this many encoded bytes (about 20 ms of decoding), whatever its number of images."""
-
 NICENESS = 5
 """By how much workers give way to the replica where both want a core.
 
@@ -98,6 +95,9 @@ class PipelineConfig(Frozen):
 
     workers: int | None = Field(None, ge=1, description="processes that decode and transform images")
     threads: int | None = Field(None, ge=1, description="CPU threads of the model, a batch each")
+    chunk_bytes: int = Field(
+        1 << 20, ge=1, description="encoded bytes at which what is handed to a worker at a time is full; about 20 ms"
+    )
     decode_timeout_s: float = Field(10.0, gt=0, description="an image that takes longer ends its worker")
     slots: int = Field(256, ge=1, le=8192, description="images in shared memory between decoding and the device")
 

@@ -102,6 +102,7 @@ class Engine:
             slots,
             self.transform,
             pin_memory=self.device == "cuda",
+            chunk_bytes=self.config.chunk_bytes,
             decode_timeout_s=self.config.decode_timeout_s,
             limits=self._limits.model_copy(
                 update={"max_image_pixels": self.transform.resize_px**2}

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 from typing import Protocol
 
-from pipeline.config import CHUNK_BYTES, CHUNKS_PER_WORKER, Limits
+from pipeline.config import CHUNKS_PER_WORKER, Limits
 from pipeline.crew import Crew
 from pipeline.errors import EngineClosed, FatalImage, ServerError, SlowImage
 from pipeline.host_batch import HostBatch
@@ -44,6 +44,7 @@ class Loader:
         slots: where images lie on both sides of decoding.
         transform: what the workers do with an image.
         pin_memory: whether batches pass DataLoader's pin-memory thread, which hands page-locked views on.
+        chunk_bytes: encoded bytes at which what is handed to a worker at a time is full.
         decode_timeout_s: a worker that decodes one image for longer is ended, and the image rejected.
         limits: the limits at the start; `limits` may be replaced at any time.
         device: where decoded batches go, in a loader's thread. Their slots come back through `release`.
@@ -56,6 +57,7 @@ class Loader:
         transform: Transform,
         *,
         pin_memory: bool,
+        chunk_bytes: int,
         decode_timeout_s: float,
         limits: Limits,
         device: Device,
@@ -63,7 +65,7 @@ class Loader:
         self.limits = limits
         self.dropped = 0  # images that nobody waited for any more when their turn came
         self.decoding_s = 0.0  # of all workers together
-        self._count, self._slots = workers, slots
+        self._count, self._slots, self._chunk_bytes = workers, slots, chunk_bytes
         self._decode_timeout_s, self._device = decode_timeout_s, device
         self._pace = DecodePace()
         self._changed = threading.Condition()  # guards everything below
@@ -161,7 +163,7 @@ class Loader:
         first, room = self._slots.take(self._chunk_size())
         tasks: list[Task] = []
         size = 0
-        while self._pending and len(tasks) < room and size < CHUNK_BYTES:
+        while self._pending and len(tasks) < room and size < self._chunk_bytes:
             if tasks and self._pending.next.attempts:  # it travels alone
                 break
             task = self._pending.pop()

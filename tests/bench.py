@@ -36,6 +36,7 @@ class Bench:
             self.slots,
             transform,
             pin_memory=False,
+            chunk_bytes=1 << 20,
             decode_timeout_s=decode_timeout_s,
             limits=Limits(),
             device=self,

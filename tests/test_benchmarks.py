@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import servers, table
-from benchmarks.clients import Answer, Form, Target, closed_loop, leave, open_loop
+from benchmarks.clients import Answer, closed_loop, leave, open_loop
 from benchmarks.images import announced_bomb, decodable_bomb, photographs, truncated
 from pipeline.engine import Engine
 from pipeline.errors import TooManyPixels, UndecodableImage
 from pipeline.records import Prediction, Rejection
 from tests.waiting import PATIENCE_S
+from tuning.target import Form, Target
 
 Reply = Callable[[bytes], Awaitable[bytes | None]]
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from benchmarks import k6, latency
-from benchmarks.wire import Load
+from tuning.wire import Load
 
 
 def test_what_k6_has_measured_is_read() -> None:

@@ -6,10 +6,10 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from benchmarks.clients import Form, Target
 from benchmarks.ports import free_port
-from benchmarks.wire import closed_loop, open_loop
 from tests.waiting import PATIENCE_S
+from tuning.target import Form, Target
+from tuning.wire import closed_loop, open_loop
 
 FORM = Form("text/plain", b"ping")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong"

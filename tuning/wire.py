@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import uvloop
 
-from benchmarks.clients import Form, Target
+from tuning.target import Form, Target
 
 _OK: Final = 200
 _BUSY: Final = 503

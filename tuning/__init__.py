@@ -1,0 +1,1 @@
+"""Finds the best settings on this machine. Imports deployments and pipeline; neither knows of it."""

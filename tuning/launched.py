@@ -1,0 +1,125 @@
+"""A service of one's own: started by the launcher as `make serve` does it, changed by `serve deploy`, and ended."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psutil
+import yaml
+
+from deployments.endpoint import read_endpoint
+from deployments.launcher import dashboard_port
+from deployments.machine import leftovers, start_ticks
+
+_START_TIMEOUT_S: Final = 300.0
+_STOP_TIMEOUT_S: Final = 60.0
+_DEPLOY_TIMEOUT_S: Final = 120.0
+_ASKED_EVERY_S: Final = 0.1
+
+Document = dict[str, Any]
+
+
+class ServiceFailed(Exception):
+    """The service did not start, or did not take a change; the message holds what it printed."""
+
+
+class Launched:
+    """A running service. Its constructor waits until it answers.
+
+    Args:
+        folder: for its configuration and its output.
+        document: its configuration.
+        environment: beside that of this process.
+
+    Raises:
+        ServiceFailed: it did not start.
+    """
+
+    def __init__(self, folder: Path, document: Document, environment: Mapping[str, str]) -> None:
+        self.document, self.output, self._path = document, folder / "output.txt", folder / "serve_config.yaml"
+        self._path.write_text(yaml.safe_dump(document))
+        self.endpoint = read_endpoint(self._path)
+        self._environment = {**os.environ, **environment}
+        self._environment.setdefault("RAY_AUTH_MODE", "token")  # as the launcher sets it, for `serve deploy`
+        with self.output.open("wb") as sink:
+            # A session of its own: a Ctrl-C in the terminal ends who measures, and he then ends the service.
+            self._launcher = subprocess.Popen(  # noqa: S603  the project's own
+                [sys.executable, "-m", "deployments.launcher", str(self._path)],
+                env=self._environment,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._launcher.pid
+        self.run = f"{self.pid}-{start_ticks(self.pid)}"
+        try:
+            self._wait_until_it_answers()
+        except BaseException:  # Ctrl-C too, which does not reach its session
+            self.stop()
+            raise
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while "Darkroom answers at" not in (printed := self.output.read_text(errors="replace")):
+            if self._launcher.poll() is not None or time.monotonic() > deadline:
+                raise ServiceFailed(f"the service did not start:\n{printed}")
+            time.sleep(_ASKED_EVERY_S)
+
+    @property
+    def user_config(self) -> Document:
+        """What can be changed live, as it was at the start."""
+        (deployment,) = self.document["applications"][0]["deployments"]
+        user_config: Document = deployment["user_config"]
+        return user_config
+
+    def deploy(self, document: Document) -> None:
+        """Applies another configuration by `serve deploy`, and does not wait until it is in force; some seconds.
+
+        Raises:
+            ServiceFailed: it was not accepted.
+        """
+        self._path.write_text(yaml.safe_dump(document))
+        address = f"http://127.0.0.1:{dashboard_port(self.run)}"
+        command = [str(Path(sys.executable).with_name("serve")), "deploy", "--address", address, str(self._path)]
+        try:
+            done = subprocess.run(  # noqa: S603  Ray's own
+                command, env=self._environment, capture_output=True, timeout=_DEPLOY_TIMEOUT_S
+            )
+        except subprocess.TimeoutExpired:
+            raise ServiceFailed(f"`serve deploy` has not ended within {_DEPLOY_TIMEOUT_S:.0f} s") from None
+        if done.returncode:
+            raise ServiceFailed(f"`serve deploy` has failed: {done.stderr.decode(errors='replace')[-500:]}")
+
+    def info(self) -> Document:
+        """GET /info."""
+        response = httpx.get(f"{self.endpoint.url}/info", timeout=30, trust_env=False, headers={"Connection": "close"})
+        document: Document = response.raise_for_status().json()
+        return document
+
+    def stop(self) -> list[str]:
+        """Presses Ctrl-C; returns what did not end in order, or is left, a line each. May be called again."""
+        if self._launcher.poll() is None:
+            self._launcher.send_signal(signal.SIGINT)
+        try:
+            status = self._launcher.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._launcher.kill()
+            status = self._launcher.wait()
+        found = [f"the launcher ended with status {status}"] if status else []
+        printed = self.output.read_text(errors="replace").splitlines()
+        found += [line for line in printed if line.startswith("darkroom: ")]  # what it had to end by force
+        found += [f"left running: {_described(process)}" for process in leftovers(self.run)]
+        return found
+
+
+def _described(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} {' '.join(process.cmdline())[:200]}"
+    except psutil.Error:
+        return str(process.pid)
