@@ -1,12 +1,9 @@
 """What needs no server: a plain loop and the pipeline before the stand-in device, and devices by themselves."""
 
-import collections
-import gc
 import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
 from contextlib import contextmanager
 from io import BytesIO
 
@@ -21,7 +18,7 @@ from pipeline.engine import Engine
 from pipeline.host_batch import HostBatch
 from pipeline.model import load_model
 from pipeline.pace import DevicePace
-from pipeline.records import EncodedImage, Outcome, Prediction
+from tuning.rate import frozen_heap, rate
 
 Rate = Callable[[Sequence[bytes], float], float]
 """Images and seconds -> images a second."""
@@ -37,42 +34,8 @@ def pipeline(workers: int | None = None, *, together: int = 32, requests: int = 
         requests: in work at a time.
     """
     config = PipelineConfig(device="cpu", workers=workers or len(os.sched_getaffinity(0)), threads=1, max_top_k=10)
-    with Engine(config, opener=open_stand_in) as engine, _frozen_heap():
-
-        def rate(images: Sequence[bytes], for_s: float) -> float:
-            turn = itertools.cycle(images)
-
-            def submitted() -> Future[list[Outcome]]:
-                (future,) = engine.submit([[EncodedImage(next(turn)) for _ in range(together)]])
-                return future
-
-            waiting = collections.deque(submitted() for _ in range(requests))
-            _predictions(waiting.popleft())  # from here on there is always something to do
-            done, begun_at = 0, time.perf_counter()
-            while (taken_s := time.perf_counter() - begun_at) < for_s:
-                waiting.append(submitted())
-                done += _predictions(waiting.popleft())
-            for future in waiting:
-                future.result()
-            return done / taken_s
-
-        yield rate
-
-
-@contextmanager
-def _frozen_heap() -> Iterator[None]:
-    """As in a replica."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-def _predictions(future: Future[list[Outcome]]) -> int:
-    outcomes = future.result()
-    if not all(isinstance(outcome, Prediction) for outcome in outcomes):
-        raise RuntimeError(f"a photograph was not predicted: {outcomes}")
-    return len(outcomes)
+    with Engine(config, opener=open_stand_in) as engine, frozen_heap():
+        yield lambda images, for_s: rate(engine, images, for_s, together=together, requests=requests)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from commands.check import check
 from commands.predict import predict
 from commands.serve import serve
 from commands.top import top
+from commands.tune import tune
 
 app = typer.Typer(
     name="darkroom",
@@ -34,7 +35,7 @@ def darkroom(
     """Batched image inference: label photographs over HTTP or from a disk."""
 
 
-for command in (serve, top, check, predict):
+for command in (serve, top, check, predict, tune):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -130,6 +130,12 @@ class ServiceConfig(Frozen):
         pipeline = self.pipeline.model_copy(update={"device": device, "workers": workers, "threads": threads})
         return self.model_copy(update={"pipeline": pipeline, "num_cpus": num_cpus})
 
+    @staticmethod
+    def cores_of_replica(cluster: Mapping[str, float]) -> int:
+        """Cores that a replica has where nothing else is written: on a GPU those that come with it, else two."""
+        cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
+        return max(1, math.floor(cpus / gpus)) if gpus >= 1 else min(_CPUS_OF_A_REPLICA, math.ceil(cpus))
+
     def fits(self, available: Mapping[str, float]) -> bool:
         """Whether there is room for one more replica of this configuration, once `fitted`.
 

@@ -6,6 +6,7 @@ aiohttp takes. `clients.py` is for where connections break: there every request 
 
 import asyncio
 import itertools
+import math
 import random
 import time
 from collections import Counter
@@ -47,6 +48,15 @@ class Load:
     def per_s(self) -> float:
         """Predictions' requests a second."""
         return len(self.took_s) / self.for_s
+
+    def within_per_s(self, bound_s: float) -> float:
+        """Those of them that took no longer than `bound_s`."""
+        return sum(took_s <= bound_s for took_s in self.took_s) / self.for_s
+
+    def quantile_s(self, share: float) -> float:
+        """Seconds that so large a share of the predictions took at most; infinite where there are none."""
+        ordered = sorted(self.took_s)
+        return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.inf
 
     @property
     def refused(self) -> int:

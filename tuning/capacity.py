@@ -1,0 +1,98 @@
+"""What a replica should get through with given settings, and how much of it within a latency bound.
+
+- The *peak* is the least of its limits: what its workers decode, what its device computes, and what its cores bear,
+  each image costing its decoding, its share of HTTP and, on a CPU, of the model.
+- The *capacity* is what may come by chance so that 99 % is answered within the bound. Of the bound, an image's own way
+  through worker and device is taken first. In heavy traffic the wait before it is exponential with mean
+  utilisation / (2 * (1 - utilisation) * peak) where every image costs the same (Kingman, The single server queue in
+  heavy traffic, 1961), so 99 % wait no longer than ln(100) times that.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from tuning.computing import ComputeCost
+from tuning.decoding import DecodeCost
+
+LATE: Final = 0.01
+"""Of all answers, that may be."""
+
+WORTH: Final = 0.02
+"""A setting with more processes or larger batches has to be so much better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """All that was measured of a machine, a model and some images."""
+
+    decode: DecodeCost
+    compute: ComputeCost
+    cores: int  # that a replica has
+    on_cpu: bool  # whether the model computes on these
+    serving_s: float = 0.0  # of a core, for an image's share of HTTP, Ray and the balancer
+
+    @property
+    def most_workers(self) -> int:
+        """More of them were never tried."""
+        return max(self.decode.rates)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One combination of settings, and what is expected of it."""
+
+    workers: int
+    lanes: int
+    batch: int
+    limits: Mapping[str, float]  # images a second that each part allows
+    own_s: float  # from worker to answer without waiting, when all are at work
+    capacity: float  # images a second that may come by chance
+
+    @property
+    def key(self) -> tuple[int, int, int]:
+        """Which combination it is, whatever is expected of it."""
+        return self.workers, self.lanes, self.batch
+
+    @property
+    def peak(self) -> float:
+        """Images a second, when there is always something to do."""
+        return min(self.limits.values())
+
+    @property
+    def bound_by(self) -> str:
+        """The part that allows the least."""
+        return min(self.limits, key=lambda part: self.limits[part])
+
+    def p99_s(self, rate: float) -> float:
+        """Within which 99 % are answered when so many images a second come by chance; infinite where too many do."""
+        used = rate / self.peak
+        return self.own_s - math.log(LATE) * used / (2 * (1 - used) * self.peak) if used < 1 else math.inf
+
+
+def cell(costs: Costs, workers: int, lanes: int, batch: int, bound_s: float) -> Cell:
+    """What to expect of so many workers and lanes, and batches of so many images."""
+    decoded = costs.decode.rate(workers)
+    batch_s = costs.compute.seconds(lanes, batch)
+    of_core_s = costs.decode.alone_s + costs.serving_s + (batch_s / batch if costs.on_cpu else 0.0)
+    limits = {"decoding": decoded, "device": lanes * batch / batch_s, "cores": costs.cores / of_core_s}
+    crowding = max(1.0, (workers + lanes) / costs.cores)
+    own_s = costs.serving_s + crowding * (costs.decode.alone_s + batch_s)
+    peak, room_s = min(limits.values()), bound_s - own_s
+    capacity = peak / (1 - math.log(LATE) / (2 * peak * room_s)) if room_s > 0 else 0.0
+    return Cell(workers, lanes, batch, limits, own_s, capacity)
+
+
+def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:
+    """All combinations, those with few processes and small batches first."""
+    for workers in range(1, costs.most_workers + 1):
+        for lanes in costs.compute.lanes:
+            for batch in costs.compute.sizes:
+                yield cell(costs, workers, lanes, batch, bound_s)
+
+
+def best(candidates: list[Cell]) -> Cell:
+    """The one with the greatest capacity; of those nearly as good the first."""
+    most = max(candidate.capacity for candidate in candidates)
+    return next(candidate for candidate in candidates if candidate.capacity >= (1 - WORTH) * most)

@@ -1,0 +1,150 @@
+"""What the model costs: seconds of a batch by its size and by how many are computed side by side."""
+
+import collections
+import itertools
+import statistics
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+
+from pipeline.config import PipelineConfig
+from pipeline.decode import decode
+from pipeline.device import Device, collect, open_device
+from pipeline.host_batch import HostBatch
+from pipeline.model import LoadedModel, load_model
+from pipeline.precision import quickest
+from tuning.fits import BatchCost, fit_batches
+
+SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Batch sizes that are tried, as far as they fit and pay."""
+
+_PIXELS_OF: Final = 32
+"""Images whose pixels the model is shown; larger batches repeat them."""
+
+
+@dataclass(slots=True)
+class ComputeCost:
+    """As measured, so far."""
+
+    batches: dict[tuple[int, int], list[float]] = field(default_factory=dict)  # seconds of each, by lanes and images
+
+    def seconds(self, lanes: int, images: int) -> float:
+        """Of a batch of so many, with so many computed side by side: the median."""
+        return statistics.median(self.batches[lanes, images])
+
+    @property
+    def lanes(self) -> list[int]:
+        """How many were measured side by side."""
+        return sorted({lanes for lanes, _ in self.batches})
+
+    @property
+    def sizes(self) -> list[int]:
+        """The batch sizes that were measured."""
+        return sorted({images for _, images in self.batches})
+
+    def fits(self) -> dict[int, BatchCost]:
+        """What follows from that, by lanes."""
+        return {lanes: fit_batches({size: self.seconds(lanes, size) for size in self.sizes}) for lanes in self.lanes}
+
+    def rate(self, lanes: int, images: int) -> float:
+        """Images a second of so many lanes in batches of so many."""
+        return lanes * images / self.seconds(lanes, images)
+
+
+class Model:
+    """The model on its device, loaded and warm.
+
+    Args:
+        config: of the pipeline, with its device settled.
+        lanes: the most batches side by side; a device that computes one at a time has one lane whatever stands here.
+        images: encoded, that can be decoded.
+        max_pixels: the most that one of them may have.
+
+    Raises:
+        InvalidModel, DeviceFailure: it cannot be loaded.
+    """
+
+    def __init__(self, config: PipelineConfig, lanes: int, images: Sequence[bytes], max_pixels: int) -> None:
+        loaded = load_model(config)
+        self.cost = ComputeCost()
+        self.crop_px = loaded.transform.crop_px
+        pixels = _pixels(loaded, images[:_PIXELS_OF], max_pixels)
+        if config.dtype == "auto":
+            loaded = LoadedModel(
+                quickest(loaded.classifier, config.device, self.crop_px), loaded.labels, loaded.transform
+            )
+        self.dtype = str(loaded.classifier.dtype).removeprefix("torch.")
+        self._device, self.sizes = _opened(config, loaded, lanes)
+        self.lanes = range(1, self._device.lanes + 1)
+        largest = self.sizes[-1]
+        self._pixels = pixels.repeat(-(-largest // len(pixels)), 1, 1, 1)[:largest].contiguous()
+        self._unlock = self._device.page_lock(self._pixels)
+
+    def measure(self, lanes: int, images: int, for_s: float) -> None:
+        """Batches of so many, so many lanes side by side; may be called again, and then adds to what is known."""
+        self.cost.batches.setdefault((lanes, images), []).extend(self._side_by_side(lanes, images, for_s))
+
+    def _side_by_side(self, lanes: int, images: int, for_s: float) -> list[float]:
+        batches, end_at = list[list[float]](), time.perf_counter() + for_s
+        threads = [
+            threading.Thread(target=lambda: batches.append(self._repeated(images, end_at))) for _ in range(lanes)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return list(itertools.chain(*batches))
+
+    def speed(self, for_s: float) -> float:
+        """How fast the machine is now, as a multiple of what it was when costs were measured.
+
+        By the smallest batches, in all lanes.
+        """
+        lanes, images = self.lanes[-1], self.sizes[0]
+        batches = self._side_by_side(lanes, images, for_s)
+        return self.cost.seconds(lanes, images) / statistics.median(batches)
+
+    def close(self) -> None:
+        """Gives its memory back."""
+        self._unlock()
+
+    def _repeated(self, images: int, end_at: float) -> list[float]:
+        """Seconds from each batch to the next, of those behind the first; as many ahead as the device takes."""
+        batch = [HostBatch(0, self._pixels[:images])]
+        launched = collections.deque(self._device.launch(batch) for _ in range(1 + self._device.ahead))
+        collect(launched.popleft())
+        seconds, turned_at = list[float](), time.perf_counter()
+        while turned_at < end_at or not seconds:
+            launched.append(self._device.launch(batch))
+            collect(launched.popleft())
+            now = time.perf_counter()
+            seconds.append(now - turned_at)
+            turned_at = now
+        while launched:
+            collect(launched.popleft())
+        return seconds
+
+
+def _pixels(loaded: LoadedModel, images: Sequence[bytes], max_pixels: int) -> torch.Tensor:
+    """uint8 [n, crop_px, crop_px, 3]."""
+    arrays = [decode(memoryview(data), loaded.transform, max_pixels) for data in images]
+    return torch.stack([torch.from_numpy(array.copy()) for array in arrays])
+
+
+def _opened(config: PipelineConfig, loaded: LoadedModel, lanes: int) -> tuple[Device, list[int]]:
+    """The device, and the batch sizes that fit into its memory and are not much slower an image than smaller ones."""
+    sizes, side_px = list(SIZES), loaded.transform.crop_px
+    while True:
+        try:
+            device = open_device(
+                config.device, loaded.classifier, batch_sizes=tuple(sizes), side_px=side_px, threads=lanes
+            )
+            return device, sorted(device.warm_up())
+        except torch.OutOfMemoryError:
+            if len(sizes) == 1:
+                raise
+            sizes.pop()

@@ -1,0 +1,110 @@
+"""What decoding costs: images a second by the number of workers, measured with the pipeline that serves."""
+
+import os
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import psutil
+
+from pipeline.config import Limits, PipelineConfig
+from pipeline.engine import Engine
+from pipeline.records import Prediction
+from tuning.fits import Scaling, fit_scaling
+from tuning.nothing import open_nothing
+from tuning.rate import frozen_heap, rate
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """Which images can be served, and what is wrong with the others."""
+
+    images: tuple[bytes, ...]
+    faults: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class DecodeCost:
+    """As measured, so far."""
+
+    runs: dict[int, list[float]] = field(default_factory=dict)  # images a second, by the number of workers
+    decoding: list[float] = field(default_factory=list)  # seconds of an image in a worker, in each run
+    handing: list[float] = field(default_factory=list)  # seconds that one worker waits between images handed singly
+    worker_bytes: int = 0  # memory of a worker that no other process shares, the most that was seen
+
+    @property
+    def rates(self) -> dict[int, float]:
+        """Images a second by the number of workers: the median of the runs."""
+        return {workers: statistics.median(rates) for workers, rates in sorted(self.runs.items())}
+
+    @property
+    def scaling(self) -> Scaling:
+        """What follows from that."""
+        return fit_scaling(self.rates)
+
+    def rate(self, workers: int) -> float:
+        """Images a second: as measured, or between what was measured as the law has it."""
+        return self.rates.get(workers) or self.scaling.rate(workers)
+
+    @property
+    def alone_s(self) -> float:
+        """Seconds of an image in one worker: what it takes of a core."""
+        return statistics.median(self.decoding)
+
+    @property
+    def handing_s(self) -> float:
+        """Seconds that it costs to hand a worker something, however much that is."""
+        return statistics.median(self.handing)
+
+
+class Decoders:
+    """Measures with one number of workers after the other.
+
+    Args:
+        config: of the pipeline; its device is not used.
+        limits: that images have to keep.
+    """
+
+    def __init__(self, config: PipelineConfig, limits: Limits) -> None:
+        self._config, self._limits = config.model_copy(update={"device": "cpu", "threads": 1}), limits
+        self._cores = len(os.sched_getaffinity(0))
+        self.cost = DecodeCost()
+
+    def readable(self, images: Mapping[str, bytes]) -> Readable:
+        """Which of the images, by their names, can be decoded; what a client would be told of the others."""
+        with self._engine(1) as engine:
+            outcomes = dict(zip(images, engine.infer(list(images.values())), strict=True))
+        good = tuple(data for name, data in images.items() if isinstance(outcomes[name], Prediction))
+        faults = (
+            f"{name}: {outcome.error}" for name, outcome in outcomes.items() if not isinstance(outcome, Prediction)
+        )
+        return Readable(good, tuple(faults))
+
+    def measure(self, workers: int, images: Sequence[bytes], for_s: float) -> None:
+        """Images a second of so many workers; may be called again, and then adds to what is known."""
+        with self._engine(workers) as engine, frozen_heap():
+            per_s, busy = self._rate(engine, images, for_s)
+            self.cost.runs.setdefault(workers, []).append(per_s)
+            if workers <= self._cores:  # with more, waiting for a core would count
+                self.cost.decoding.append(busy * workers / per_s)
+            used = (psutil.Process(pid).memory_full_info().uss for pid in engine.worker_pids)
+            self.cost.worker_bytes = max(self.cost.worker_bytes, *used)
+
+    def measure_one_by_one(self, images: Sequence[bytes], for_s: float) -> None:
+        """What it costs to hand a worker one image by itself: its time in which it does not decode."""
+        with self._engine(1, chunk_bytes=1) as engine, frozen_heap():
+            per_s, busy = self._rate(engine, images, for_s)
+            self.cost.handing.append((1 - busy) / per_s)
+
+    @staticmethod
+    def _rate(engine: Engine, images: Sequence[bytes], for_s: float) -> tuple[float, float]:
+        """Images a second, and the share of their time for which workers decode."""
+        before_s, begun_at = engine.usage.decoding_s, time.perf_counter()
+        per_s = rate(engine, images, for_s)
+        all_s = engine.workers * (time.perf_counter() - begun_at)
+        return per_s, min(1.0, (engine.usage.decoding_s - before_s) / all_s)
+
+    def _engine(self, workers: int, **changes: int) -> Engine:
+        config = self._config.model_copy(update={"workers": workers, **changes})
+        return Engine(config, self._limits, opener=open_nothing)

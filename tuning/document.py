@@ -1,0 +1,54 @@
+"""A configuration as text: settings written into it, and everything else, comments too, as it was."""
+
+import difflib
+import io
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.util import load_yaml_guess_indent
+
+from deployments.faults import own_applications
+from tuning.settings import Settings, written_into
+
+_NO_WRAPPING = 1 << 16
+
+
+def with_settings(text: str, settings: Settings) -> str:
+    """The text of a configuration whose first application of Darkroom's has these settings."""
+    _, indent, offset = load_yaml_guess_indent(text)
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, _NO_WRAPPING
+    yaml.indent(mapping=2, sequence=indent or 2, offset=offset or 0)
+    document = yaml.load(text)
+    written_into(first_application(document), settings, _put)
+    written = io.StringIO()
+    yaml.dump(document, written)
+    return written.getvalue()
+
+
+def first_application(document: Any) -> dict[str, Any]:
+    """The first application that is Darkroom, where there is one."""
+    path, _ = next(own_applications(document))
+    application: dict[str, Any] = document["applications"][int(path.rpartition(".")[2])]
+    return application
+
+
+def _put(mapping: Any, key: str, value: Any) -> None:
+    """Lists on one line; a new key before the last one, behind which blank lines and comments of what follows stand."""
+    if isinstance(value, list):
+        value = CommentedSeq(value)
+        value.fa.set_flow_style()
+    if key in mapping or not isinstance(mapping, CommentedMap):
+        mapping[key] = value
+    else:
+        mapping.insert(max(0, len(mapping) - 1), key, value)
+
+
+def diff(path: Path, before: str, after: str) -> str:
+    """What changes, as `diff -u` shows it; empty where nothing does."""
+    lines = difflib.unified_diff(
+        before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), f"{path} (tuned)"
+    )
+    return "".join(lines)

@@ -1,0 +1,53 @@
+"""A device that does nothing at all: before it, the pipeline is as fast as its workers decode."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from pipeline.device import Launched, Spent
+from pipeline.host_batch import HostBatch
+from pipeline.model import Classifier
+
+_BATCH_S: Final = 1e-6
+
+
+class Nothing:
+    """As `pipeline.device.Device` wants it; every image is of class 0.
+
+    Args:
+        largest_batch: images.
+    """
+
+    lanes = 1
+    ahead = 0
+
+    def __init__(self, largest_batch: int) -> None:
+        self._largest_batch = largest_batch
+        self._scores, self._classes = torch.ones(largest_batch, 1), torch.zeros(largest_batch, 1, dtype=torch.int64)
+
+    def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
+        """Nothing to do."""
+        return lambda: None
+
+    def warm_up(self) -> dict[int, float]:
+        """Large batches pay, as on a fast device."""
+        return {1: _BATCH_S, self._largest_batch: _BATCH_S}
+
+    def launch(self, batches: Sequence[HostBatch]) -> Launched:
+        """Is done at once."""
+        images = sum(map(len, batches))
+        return Launched(images, self._scores[:images], self._classes[:images], lambda: Spent(0.0, 0.0))
+
+
+def open_nothing(
+    kind: str,  # noqa: ARG001
+    classifier: Classifier,  # noqa: ARG001
+    *,
+    batch_sizes: Sequence[int],
+    side_px: int,  # noqa: ARG001
+    threads: int,  # noqa: ARG001
+) -> Nothing:
+    """As `pipeline.device.OpenDevice` wants it."""
+    return Nothing(batch_sizes[-1])

@@ -1,0 +1,42 @@
+"""How much memory there is, and what a replica may take of it."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from deployments.config import LiveConfig
+from pipeline.config import decode_memory_bytes
+from pipeline.slots import KEPT_BYTES
+from tuning.settings import Settings
+
+USED: Final = 0.9
+"""Of the memory that is there, what a replica may take; the rest is for what nobody foresees."""
+
+_CGROUPS: Final = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
+"""Limit and use, in the two versions of the kernel's interface."""
+
+
+def available_bytes(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Memory that can be had: of the machine, and no more than its container may use."""
+    available = psutil.virtual_memory().available
+    for limit, used in _CGROUPS:
+        with suppress(OSError, ValueError):  # no container, or "max"
+            available = min(available, int((root / limit).read_text()) - int((root / used).read_text()))
+    return max(0, available)
+
+
+def needed_bytes(settings: Settings, live: LiveConfig, crop_px: int, *, replica_bytes: int, worker_bytes: int) -> int:
+    """The most that a replica takes with these settings.
+
+    Args:
+        settings: of the replica.
+        live: the limits of images; those of `settings` count where it has them too.
+        crop_px: side of the images that the model sees.
+        replica_bytes: what its process takes with the model and nothing to do.
+        worker_bytes: what a worker takes; and it may take more for an image as large as the limits allow.
+    """
+    workers = settings.workers * (worker_bytes + decode_memory_bytes(live.max_image_pixels))
+    slots = settings.slots * crop_px * crop_px * 3 + KEPT_BYTES
+    return replica_bytes + workers + slots + settings.max_bytes_in_flight

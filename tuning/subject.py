@@ -1,0 +1,73 @@
+"""What is tuned: a configuration, on this machine."""
+
+import copy
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from deployments.config import LiveConfig, ServiceConfig
+from tuning.launched import Document
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A replica, and the service that it is checked in.
+
+    Args:
+        document: of the service: one application with one replica, on loopback, open to everybody there.
+        config: of the replica, fitted to this machine.
+        live: what the configuration says under `user_config`.
+        cores: that a replica has.
+        environment: of the service, beside that of this process.
+    """
+
+    document: Document
+    config: ServiceConfig
+    live: LiveConfig
+    cores: int
+    environment: Mapping[str, str]
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the model computes on the cores that decode."""
+        return self.config.pipeline.device == "cpu"
+
+
+def subject_of(document: Mapping[str, Any], application: Mapping[str, Any], environment: Mapping[str, str]) -> Subject:
+    """What one application of a sound configuration is on this machine."""
+    cpus, gpus = float(len(os.sched_getaffinity(0))), float(torch.cuda.device_count())
+    config = ServiceConfig.model_validate(application.get("args") or {})
+    if config.pipeline.device == "cpu":
+        gpus = 0.0
+    cluster = {"CPU": cpus, "GPU": gpus}
+    (deployment,) = application.get("deployments") or [{}]
+    live = LiveConfig.model_validate(deployment.get("user_config") or {})
+    return Subject(
+        document=_alone(document, application),
+        config=config.fitted(cluster),
+        live=live,
+        cores=config.cores_of_replica(cluster),
+        environment=environment,
+    )
+
+
+def pin(cores: int) -> None:
+    """Keeps this process, and all that it starts from now on, on as many cores as a replica has."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+
+def _alone(document: Mapping[str, Any], application: Mapping[str, Any]) -> Document:
+    alone = copy.deepcopy({**document, "applications": [application]})
+    alone["http_options"] = {**(alone.get("http_options") or {}), "host": "127.0.0.1"}
+    (application,) = alone["applications"]
+    (application.get("args") or {}).pop("api_keys_file", None)
+    for deployment in application.get("deployments") or []:
+        if isinstance(scaling := deployment.get("autoscaling_config"), dict):
+            scaling.update(min_replicas=1, max_replicas=1)
+            scaling.pop("initial_replicas", None)
+        elif "num_replicas" in deployment:
+            deployment["num_replicas"] = 1
+    return alone

@@ -1,0 +1,301 @@
+"""One run, step by step: measure, predict, check, choose."""
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from tuning import neighbours
+from tuning.advice import advice
+from tuning.capacity import Cell, Costs, best, cells
+from tuning.check import Check
+from tuning.choice import Sizes, settings_for
+from tuning.computing import Model
+from tuning.decoding import Decoders
+from tuning.findings import Findings
+from tuning.launched import Launched, ServiceFailed
+from tuning.plan import ENGINE_S, LIVE_S, REPLACE_S, START_S, STOP_S, Plan, worker_counts
+from tuning.room import USED, available_bytes, needed_bytes
+from tuning.settings import Settings, written_into
+from tuning.subject import Subject
+from tuning.trials import Trials
+
+BETTER: Final = 1.03
+"""Times the predicted settings' answers in time, from which on a neighbour is taken in their place."""
+
+WAITS: Final = (0.7, 1.4)
+"""Times the predicted `max_wait_s` that are tried too."""
+
+PATIENCE_S: Final = 1.0
+"""What requests may wait while the peak is measured."""
+
+IN_TIME: Final = 0.9
+"""Of the requests at the lightest load; with fewer the bound cannot be met. In a few seconds 99 % cannot be told."""
+
+
+class Refused(Exception):
+    """There are no settings to be had; the message says why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A part of the run."""
+
+    title: str
+    seconds: float  # about
+    act: Callable[[], None]
+
+
+class Tuning:
+    """A context manager: afterwards nothing that it has started is left.
+
+    Args:
+        subject: what is tuned.
+        images: encoded, by their names.
+        plan: how much is measured.
+        findings: filled as it goes on.
+    """
+
+    def __init__(self, subject: Subject, images: Mapping[str, bytes], plan: Plan, findings: Findings) -> None:
+        self._subject, self._named, self._plan, self.findings = subject, images, plan, findings
+        self._images: Sequence[bytes] = ()
+        self._decoders = Decoders(subject.config.pipeline, subject.live)
+        self._stack = ExitStack()
+        self._model: Model
+        self._trials: Trials
+        self._cell: Cell
+        self._candidates: list[Cell] = []
+        self._base: Settings
+        self._steps = self._measuring()
+
+    def __enter__(self) -> "Tuning":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def run(self, tell: Callable[[str, float], None]) -> None:
+        """Everything.
+
+        Args:
+            tell: called before each step with its title and the seconds that are left, about.
+
+        Raises:
+            Refused: there are no settings to be had.
+            ServerError, ServiceFailed: Darkroom has failed.
+        """
+        while self._steps:
+            step = self._steps[0]
+            tell(step.title, sum(step.seconds for step in self._steps))
+            self._steps.pop(0)
+            step.act()
+
+    # ---- measure ----------------------------------------------------------------------------------------------------
+
+    def _measuring(self) -> list[Step]:
+        """What comes later is known in full only when this is done; until then it takes about so long."""
+        plan = self._plan
+        steps = [
+            Step("looking at the images", 3.0, self._read),
+            Step("loading the model", 3.0, self._load_model),
+            Step("measuring", plan.passes * (4 * (ENGINE_S + plan.decode_s) + 8 * plan.batch_s), self._plan_passes),
+            Step("predicting", 0.5, self._predict),
+            Step("starting the service", START_S, self._start),
+            Step("the service's peak", 1.0 + plan.check_s, self._measure_peak),
+        ]
+        if plan.neighbours:
+            about_s = 5 * self._seconds(LIVE_S) + 3 * self._seconds(REPLACE_S)
+            steps.append(Step("neighbouring settings", about_s, self._plan_neighbours))
+        return [
+            *steps,
+            Step("choosing", 0.1, self._choose),
+            Step("the chosen settings", LIVE_S + len(plan.rungs) * plan.check_s, self._climb),
+            Step("stopping the service", STOP_S, self._stop),
+        ]
+
+    def _seconds(self, apply_s: float) -> float:
+        return apply_s + 2 * self._plan.batch_s + self._plan.check_s
+
+    def _read(self) -> None:
+        found = self._decoders.readable(self._named)
+        self._images, self.findings.unreadable = found.images, found.faults
+        if not found.images:
+            raise Refused(f"no image can be decoded: {found.faults[0]}")
+        self.findings.images, self.findings.sizes = len(found.images), Sizes.of(found.images)
+
+    def _load_model(self) -> None:
+        subject = self._subject
+        lanes = subject.cores if subject.on_cpu else 1
+        self._model = Model(subject.config.pipeline, lanes, self._images, subject.live.max_image_pixels)
+        self._stack.callback(self._model.close)
+        self.findings.costs = Costs(self._decoders.cost, self._model.cost, subject.cores, subject.on_cpu)
+
+    def _plan_passes(self) -> None:
+        """All in turn, again and again: the machine drifts, and so all are measured in all of its moods."""
+        plan, model = self._plan, self._model
+        counts = worker_counts(self._subject.cores, on_cpu=self._subject.on_cpu, quick=plan.passes == 1)
+        self._steps[:0] = [
+            step
+            for _ in range(plan.passes)
+            for step in (
+                *(self._decoding(workers) for workers in counts),
+                Step("decoding, handed over one by one", ENGINE_S + plan.decode_s, self._measure_one_by_one),
+                *(self._computing(lanes, images) for lanes in model.lanes for images in model.sizes),
+            )
+        ]
+
+    def _decoding(self, workers: int) -> Step:
+        act = partial(self._decoders.measure, workers, self._images, self._plan.decode_s)
+        return Step(f"decoding, {_number(workers, 'worker')}", ENGINE_S + self._plan.decode_s, act)
+
+    def _measure_one_by_one(self) -> None:
+        self._decoders.measure_one_by_one(self._images, self._plan.decode_s)
+
+    def _computing(self, lanes: int, images: int) -> Step:
+        act = partial(self._model.measure, lanes, images, self._plan.batch_s)
+        beside = f", {lanes} side by side" if lanes > 1 else ""
+        return Step(f"the model, batches of {_number(images, 'image')}{beside}", self._plan.batch_s, act)
+
+    # ---- predict ----------------------------------------------------------------------------------------------------
+
+    def _predict(self) -> None:
+        costs, bound_s = self._costs(), self.findings.bound_s
+        self.findings.cells = list(cells(costs, bound_s))
+        self._candidates = [candidate for candidate in self.findings.cells if self._fits(candidate)]
+        self._cell = best(self._candidates) if self._candidates else self.findings.cells[0]
+        if not self._candidates:
+            raise Refused(self._too_little_memory())
+        if not self._cell.capacity:
+            least_s = min(candidate.own_s for candidate in self._candidates)
+            raise Refused(
+                f"no settings answer 99 % within {1000 * bound_s:g} ms here: an image takes {1000 * least_s:.3g} ms "
+                f"through decoding and the model without any waiting; write a larger --p99-ms"
+            )
+        self.findings.predicted = self._settings(self._cell)
+
+    def _costs(self) -> Costs:
+        assert self.findings.costs is not None  # noqa: S101 - the steps before have seen to it
+        return self.findings.costs
+
+    def _settings(self, trial: Cell) -> Settings:
+        costs, sizes = self._costs(), self.findings.sizes
+        assert sizes is not None  # noqa: S101 - likewise
+        return settings_for(trial, costs, sizes, self._subject.live, self.findings.bound_s)
+
+    def _fits(self, candidate: Cell) -> bool:
+        return self._needed_bytes(candidate) <= USED * available_bytes()
+
+    def _needed_bytes(self, candidate: Cell) -> int:
+        return needed_bytes(
+            self._settings(candidate),
+            self._subject.live,
+            self._model.crop_px,
+            replica_bytes=psutil.Process().memory_full_info().uss,
+            worker_bytes=self._decoders.cost.worker_bytes,
+        )
+
+    def _too_little_memory(self) -> str:
+        least = min(map(self._needed_bytes, self.findings.cells))
+        return (
+            f"too little memory: {available_bytes() >> 20} MiB can be had, and a replica with one worker may take "
+            f"{least >> 20} MiB where an image may have {self._subject.live.max_image_pixels} pixels; write a smaller "
+            "max_image_pixels or max_request_bytes"
+        )
+
+    # ---- check ------------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        """With more patience than it will have: clients that wait for their answers are not to be refused."""
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="darkroom-tune-")))
+        document = self._subject.document
+        written_into(document["applications"][0], replace(self._settings(self._cell), max_wait_s=PATIENCE_S))
+        service = Launched(folder, document, self._subject.environment)
+        self._stack.callback(service.stop)
+        check = Check(service, self._images, self.findings.bound_s, self.findings.seed)
+        plan = self._plan
+        self._trials = Trials(check, self._model, speed_s=plan.batch_s, check_s=plan.check_s)
+        self.findings.seen = self._trials.seen
+
+    def _measure_peak(self) -> None:
+        """What HTTP costs shows only in the service: it is what the cores are short of, by its peak."""
+        chosen, costs = self._cell, self._costs()
+        self._trials.measure_peak(min(256, max(8, 2 * (chosen.lanes * chosen.batch + chosen.workers))))
+        self.findings.peak = peak = self._trials.peak
+        if not peak:
+            raise ServiceFailed("the service that was started answers nothing")
+        if peak < chosen.peak:
+            model_s = costs.compute.seconds(chosen.lanes, chosen.batch) / chosen.batch if costs.on_cpu else 0.0
+            serving_s = max(0.0, costs.cores / peak - costs.decode.alone_s - model_s)
+            self.findings.costs = costs = replace(costs, serving_s=serving_s)
+        keys = {candidate.key for candidate in self._candidates}
+        self.findings.cells = list(cells(costs, self.findings.bound_s))
+        self._candidates = [again for again in self.findings.cells if again.key in keys]
+        self._cell = next(again for again in self._candidates if again.key == chosen.key)
+        self._base = self._settings(self._cell)
+
+    def _plan_neighbours(self) -> None:
+        """Live changes first; those for which a replica is replaced later."""
+        base, live = self._base, neighbours.live(self._cell, self._candidates)
+        batches = [replace(base, batch=neighbour.batch) for neighbour in live]
+        waits = [replace(base, max_wait_s=round(base.max_wait_s * factor, 3)) for factor in WAITS]
+        replaced = [self._settings(neighbour) for neighbour in neighbours.restarted(self._cell, self._candidates)]
+        self._steps[:0] = [
+            *(self._trial(settings, LIVE_S) for settings in (base, *batches, *waits)),
+            *(self._trial(settings, REPLACE_S) for settings in replaced),
+            Step("the best of them once more", 0.1, self._plan_duel),
+        ]
+
+    def _plan_duel(self) -> None:
+        """One that seems better than the prediction is measured beside it again: it may have had a good moment."""
+        challenger = self._trials.best()
+        if challenger != self._base:
+            apply_s = LIVE_S if challenger.args == self._base.args else REPLACE_S
+            self._steps[:0] = [self._trial(each, apply_s) for each in (self._base, challenger, self._base, challenger)]
+
+    def _trial(self, settings: Settings, apply_s: float) -> Step:
+        title = (
+            f"{_number(settings.workers, 'worker')}, {_number(settings.threads, 'lane')}, batches of {settings.batch}, "
+            f"waits up to {1000 * settings.max_wait_s:.0f} ms"
+        )
+        return Step(title, self._seconds(apply_s), partial(self._try, settings))
+
+    def _try(self, settings: Settings) -> None:
+        self._trials.run(settings)
+
+    def _choose(self) -> None:
+        """A neighbour takes the place of the prediction only where it is clearly better."""
+        chosen, score = self._base, self._trials.score
+        if self._trials.seen and score(winner := self._trials.best()) > BETTER * score(chosen):
+            chosen = winner
+        key = chosen.workers, chosen.threads, chosen.batch
+        self._cell = next(candidate for candidate in self._candidates if candidate.key == key)
+        self.findings.chosen = chosen
+
+    def _climb(self) -> None:
+        """The chosen settings, from little to as much as they should bear."""
+        chosen, plan, findings, check = self.findings.chosen, self._plan, self.findings, self._trials.check
+        assert chosen is not None  # noqa: S101 - it was just chosen
+        check.apply(chosen)
+        for share in plan.rungs:
+            findings.ladder.append(check.seen(chosen, share * self._cell.capacity, plan.check_s))
+        findings.verdict = check.verdict(max(1, int(plan.check_s)))
+        lightest, bound_s = findings.ladder[0], findings.bound_s
+        if lightest.good < IN_TIME * lightest.offered:
+            raise Refused(
+                f"the best settings found answer only {lightest.good / lightest.offered:.0%} within {1000 * bound_s:g} "
+                f"ms where {lightest.offered:.3g} images/s come, 99 % within {1000 * lightest.p99_s:.3g} ms; write a "
+                "larger --p99-ms"
+            )
+        findings.advice = advice(self._cell, self._costs(), self._subject.config.pipeline)
+
+    def _stop(self) -> None:
+        self._stack.close()
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
