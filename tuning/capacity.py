@@ -5,7 +5,8 @@
 - The *capacity* is what may come by chance so that 99 % is answered within the bound. Of the bound, an image's own way
   through worker and device is taken first. In heavy traffic the wait before it is exponential with mean
   utilisation / (2 * (1 - utilisation) * peak) where every image costs the same (Kingman, The single server queue in
-  heavy traffic, 1961), so 99 % wait no longer than ln(100) times that.
+  heavy traffic, 1961), so 99 % wait no longer than ln(100) times that. They do not cost the same on cores that HTTP and
+  the clients share: how many times as long the wait is, is seen in the service.
 """
 
 import math
@@ -18,6 +19,9 @@ from tuning.decoding import DecodeCost
 
 LATE: Final = 0.01
 """Of all answers, that may be."""
+
+_LATEST: Final = -math.log(LATE)
+_FULL: Final = 0.95
 
 WORTH: Final = 0.02
 """A setting with more processes or larger batches has to be so much better."""
@@ -32,6 +36,7 @@ class Costs:
     cores: int  # that a replica has
     on_cpu: bool  # whether the model computes on these
     serving_s: float = 0.0  # of a core, for an image's share of HTTP, Ray and the balancer
+    spread: float = 1.0  # times the wait that there would be if every image cost the same
 
     @property
     def most_workers(self) -> int:
@@ -48,6 +53,7 @@ class Cell:
     batch: int
     limits: Mapping[str, float]  # images a second that each part allows
     own_s: float  # from worker to answer without waiting, when all are at work
+    spread: float  # as in `Costs`
     capacity: float  # images a second that may come by chance
 
     @property
@@ -68,7 +74,12 @@ class Cell:
     def p99_s(self, rate: float) -> float:
         """Within which 99 % are answered when so many images a second come by chance; infinite where too many do."""
         used = rate / self.peak
-        return self.own_s - math.log(LATE) * used / (2 * (1 - used) * self.peak) if used < 1 else math.inf
+        return self.own_s + self.spread * _LATEST * used / (2 * (1 - used) * self.peak) if used < 1 else math.inf
+
+    def spread_seen(self, rate: float, p99_s: float) -> float:
+        """The spread by which so many images a second have so long a 99th percentile; at least 1."""
+        used = min(rate / self.peak, _FULL)
+        return max(1.0, (p99_s - self.own_s) * 2 * (1 - used) * self.peak / (_LATEST * used))
 
 
 def cell(costs: Costs, workers: int, lanes: int, batch: int, bound_s: float) -> Cell:
@@ -80,8 +91,8 @@ def cell(costs: Costs, workers: int, lanes: int, batch: int, bound_s: float) -> 
     crowding = max(1.0, (workers + lanes) / costs.cores)
     own_s = costs.serving_s + crowding * (costs.decode.alone_s + batch_s)
     peak, room_s = min(limits.values()), bound_s - own_s
-    capacity = peak / (1 - math.log(LATE) / (2 * peak * room_s)) if room_s > 0 else 0.0
-    return Cell(workers, lanes, batch, limits, own_s, capacity)
+    capacity = peak / (1 + costs.spread * _LATEST / (2 * peak * room_s)) if room_s > 0 else 0.0
+    return Cell(workers, lanes, batch, limits, own_s, costs.spread, capacity)
 
 
 def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:

@@ -32,7 +32,8 @@ class Seen:
 
     settings: Settings
     offered: float  # requests a second
-    good: float  # answers within the bound a second
+    answered: float  # predictions a second
+    good: float  # those of them within the bound
     p50_s: float  # of the answers
     p99_s: float
     refused: float  # of all requests
@@ -86,6 +87,7 @@ class Check:
         return Seen(
             settings=settings,
             offered=load.sent / for_s,
+            answered=load.per_s,
             good=load.within_per_s(self._bound_s),
             p50_s=load.quantile_s(0.5),
             p99_s=load.quantile_s(0.99),

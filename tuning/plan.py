@@ -18,7 +18,7 @@ class Plan:
 
 
 FULL: Final = Plan(128, 3, 0.6, 0.25, 4.0, True, (0.5, 0.8, 1.0))
-QUICK: Final = Plan(48, 1, 0.5, 0.15, 2.5, False, (0.7,))
+QUICK: Final = Plan(48, 1, 0.5, 0.15, 2.5, False, (0.5,))
 
 START_S: Final = 25.0
 """What a start of the service takes on two cores, and below what a change does; for the time that is left."""

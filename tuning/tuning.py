@@ -231,12 +231,15 @@ class Tuning:
         if peak < chosen.peak:
             model_s = costs.compute.seconds(chosen.lanes, chosen.batch) / chosen.batch if costs.on_cpu else 0.0
             serving_s = max(0.0, costs.cores / peak - costs.decode.alone_s - model_s)
-            self.findings.costs = costs = replace(costs, serving_s=serving_s)
-        keys = {candidate.key for candidate in self._candidates}
-        self.findings.cells = list(cells(costs, self.findings.bound_s))
-        self._candidates = [again for again in self.findings.cells if again.key in keys]
-        self._cell = next(again for again in self._candidates if again.key == chosen.key)
+            self._expect_anew(replace(costs, serving_s=serving_s))
         self._base = self._settings(self._cell)
+
+    def _expect_anew(self, costs: Costs) -> None:
+        """From what is known now."""
+        keys = {candidate.key for candidate in self._candidates}
+        self.findings.costs, self.findings.cells = costs, list(cells(costs, self.findings.bound_s))
+        self._candidates = [again for again in self.findings.cells if again.key in keys]
+        self._cell = next(again for again in self._candidates if again.key == self._cell.key)
 
     def _plan_neighbours(self) -> None:
         """Live changes first; those for which a replica is replaced later."""
@@ -282,14 +285,16 @@ class Tuning:
         assert chosen is not None  # noqa: S101 - it was just chosen
         check.apply(chosen)
         for share in plan.rungs:
-            findings.ladder.append(check.seen(chosen, share * self._cell.capacity, plan.check_s))
+            seen = check.seen(chosen, share * self._cell.capacity, plan.check_s)
+            findings.ladder.append(seen)
+            self._expect_anew(replace(self._costs(), spread=self._cell.spread_seen(seen.offered, seen.p99_s)))
         findings.verdict = check.verdict(max(1, int(plan.check_s)))
         lightest, bound_s = findings.ladder[0], findings.bound_s
-        if lightest.good < IN_TIME * lightest.offered:
+        if lightest.good < IN_TIME * lightest.answered:
             raise Refused(
-                f"the best settings found answer only {lightest.good / lightest.offered:.0%} within {1000 * bound_s:g} "
-                f"ms where {lightest.offered:.3g} images/s come, 99 % within {1000 * lightest.p99_s:.3g} ms; write a "
-                "larger --p99-ms"
+                f"the best settings found answer only {lightest.good / lightest.answered:.0%} within "
+                f"{1000 * bound_s:g} ms where {lightest.offered:.3g} images/s come, and 99 % within "
+                f"{1000 * lightest.p99_s:.3g} ms; write a larger --p99-ms"
             )
         findings.advice = advice(self._cell, self._costs(), self._subject.config.pipeline)
 

@@ -1,0 +1,192 @@
+"""Whether `darkroom tune` chooses well: its choices beside every setting of a grid. `make tuning` runs it.
+
+The command itself runs once a seed, which decides what images it sees and when requests come. Then one service is given
+every combination of workers, lanes, batch sizes and waits, with more coming than fits, and what it answers within the
+bound is counted. Of so many noisy figures the greatest is one that had luck; so the best few of the grid and all that
+was chosen are measured once more in turn, several times over, and a choice is judged by these: the share of the best
+one's answers that it reaches. All figures are put on one speed of the machine, which is measured beside each.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from benchmarks import table
+from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks.ports import apart, free_port
+from benchmarks.servers import ROOT
+from benchmarks.work import SMALL_ALONE
+from deployments.config import ServiceConfig
+from tuning.check import Check
+from tuning.computing import Model
+from tuning.launched import Document, Launched
+from tuning.settings import Settings, written_into
+from tuning.trials import Trials
+
+WORKERS: Final = (1, 2, 3)
+LANES: Final = (1, 2)
+BATCHES: Final = (1, 2, 4, 32)
+WAITS_S: Final = (0.03, 0.05, 0.08)
+BOUND_S: Final = 0.1
+FINALISTS: Final = 3
+CHECK_S: Final = 4.0
+SPEED_S: Final = 0.2
+HEADER: Final = ("settings", "chosen by seeds", "in time/s", "of the best", "in the grid, in time/s")
+
+Facts = dict[str, Any]
+
+
+def settings_of(application: Document) -> Settings:
+    """Those that an application of a tuned configuration has."""
+    args, user_config = application["args"], application["deployments"][0]["user_config"]
+    pipeline = args["pipeline"]
+    return Settings(
+        workers=pipeline["workers"],
+        threads=pipeline["threads"],
+        batch=user_config["max_batch_size"],
+        batch_sizes=tuple(pipeline["batch_sizes"]),
+        chunk_bytes=pipeline["chunk_bytes"],
+        slots=pipeline["slots"],
+        batch_wait_s=user_config["batch_wait_s"],
+        max_wait_s=user_config["max_wait_s"],
+        max_ongoing_requests=args["max_ongoing_requests"],
+        max_bytes_in_flight=user_config["max_bytes_in_flight"],
+        target_ongoing_requests=application["deployments"][0]["autoscaling_config"]["target_ongoing_requests"],
+        num_cpus=args["num_cpus"],
+    )
+
+
+def shipped() -> Document:
+    """The configuration, on a free port and with one replica."""
+    document: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    document["http_options"]["port"] = free_port()
+    document["applications"][0]["deployments"][0]["autoscaling_config"]["max_replicas"] = 1
+    return document
+
+
+def chosen_by(seed: int, folder: Path, options: Sequence[str]) -> Settings:
+    """What the command writes into a configuration of its own."""
+    config = folder / f"tuned-{seed}.yaml"
+    config.write_text(yaml.safe_dump(shipped()))
+    command = [sys.executable, "-m", "commands.main", "tune", "--images", str(folder / "images"), "--write"]
+    named = ["--config", str(config), "--report", str(folder / "report.html"), "--seed", str(seed)]
+    bound = ["--p99-ms", f"{1000 * BOUND_S:g}", *options]
+    done = subprocess.run([*command, *named, *bound], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"darkroom tune has ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+    return settings_of(yaml.safe_load(config.read_text())["applications"][0])
+
+
+def grid() -> list[Settings]:
+    """All combinations, those together for which no replica has to be replaced."""
+    usual = Settings(1, 1, 1, BATCHES, 1 << 20, 128, 0.0, 0.1, 512, 512 << 20, 8, 2)
+    return [
+        replace(usual, workers=workers, threads=lanes, batch=batch, max_wait_s=wait_s)
+        for workers, lanes, batch, wait_s in itertools.product(WORKERS, LANES, BATCHES, WAITS_S)
+    ]
+
+
+def in_short(settings: Settings) -> str:
+    """What differs between settings."""
+    return (
+        f"{settings.workers} workers, {settings.threads} lanes, batches of {settings.batch}, "
+        f"waits up to {1000 * settings.max_wait_s:.0f} ms"
+    )
+
+
+def measured(chosen: Sequence[Settings], folder: Path, images: Sequence[bytes], rounds: int) -> tuple[Trials, Trials]:
+    """The whole grid once; then its best and all that was chosen, in turn."""
+    document = shipped()
+    config = ServiceConfig.model_validate(document["applications"][0]["args"]).fitted({"CPU": 2.0}).pipeline
+    model = Model(config, 2, images, 50_000_000)
+    for _ in range(3):
+        model.measure(2, model.sizes[0], 1.0)  # what speeds are a multiple of
+    everything = grid()
+    written_into(document["applications"][0], replace(everything[0], max_wait_s=1.0))
+    service = Launched(folder, document, apart())
+    try:
+        check = Check(service, images, BOUND_S, seed=100)
+        first, final = (Trials(check, model, speed_s=SPEED_S, check_s=CHECK_S) for _ in range(2))
+        check.apply(replace(everything[0], threads=2, max_wait_s=1.0))
+        first.measure_peak(8)
+        final.peak = first.peak
+        say(f"peak {first.peak:.1f}")
+        for settings in everything:
+            seen = first.run(settings)
+            say(f"grid {in_short(settings)}: {seen.good / seen.speed:.1f} (speed {seen.speed:.2f})")
+        best = sorted(everything, key=first.score, reverse=True)[:FINALISTS]
+        finalists = sorted({*best, *chosen}, key=lambda each: (each.workers, each.threads))
+        for turn in range(rounds):
+            for settings in finalists if turn % 2 else finalists[::-1]:
+                seen = final.run(settings)
+                say(f"final {in_short(settings)}: {seen.good / seen.speed:.1f} (speed {seen.speed:.2f})")
+    finally:
+        service.stop()
+    return first, final
+
+
+def rows(chosen: Sequence[Settings], first: Trials, final: Trials) -> list[list[str]]:
+    """The table's rows, the best first."""
+    finalists = sorted({seen.settings for seen in final.seen}, key=final.score, reverse=True)
+    best, counts = final.score(finalists[0]), Counter(chosen)
+    return [
+        [
+            in_short(settings),
+            str(counts[settings]),
+            f"{final.score(settings):.1f}",
+            f"{final.score(settings) / best:.2f}",
+            f"{score:.1f}" if (score := first.score(settings)) else "",
+        ]
+        for settings in finalists
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5, help="of the final (5)")
+    parser.add_argument("--quick", action="store_true", help="darkroom tune --quick")
+    options = parser.parse_args(arguments)
+    about, images = circumstances("benchmarks.tuning", arguments), replace(SMALL_ALONE, variants=16).images
+    with tempfile.TemporaryDirectory(prefix="tuning-") as name:
+        folder = Path(name)
+        (folder / "images").mkdir()
+        for number, image in enumerate(images):
+            (folder / "images" / f"{number}.jpg").write_bytes(image)
+        chosen = []
+        for seed in range(options.seeds):
+            chosen.append(chosen_by(seed, folder, ["--quick"] if options.quick else []))
+            say(f"seed {seed} chooses {in_short(chosen[-1])}")
+        first, final = measured(chosen, folder, images, options.rounds)
+    best = max(final.score(seen.settings) for seen in final.seen)
+    shares = [final.score(settings) / best for settings in chosen]
+    result = {
+        "seeds": [{"settings": asdict(each), "of_best": share} for each, share in zip(chosen, shares, strict=True)],
+        "at_least_95_percent": sum(share >= 0.95 for share in shares),
+        "median_of_best": statistics.median(shares),
+    }
+    trials = [
+        {"part": part, "settings": in_short(seen.settings), "good": seen.good, "speed": seen.speed, "p99_s": seen.p99_s}
+        for part, run_of in (("grid", first), ("final", final))
+        for seen in run_of.seen
+    ]
+    write(RESULTS / "tuning", [about, result, *trials], table.markdown(HEADER, rows(chosen, first, final)))
+    sys.stdout.write(table.text(HEADER, rows(chosen, first, final)))
+    sys.stdout.write(json.dumps({key: result[key] for key in ("at_least_95_percent", "median_of_best")}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
