@@ -21,7 +21,7 @@ PROMETHEUS := .cache/prometheus/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak faults latency scaling decoders bench bench-full clean
+.PHONY: help serve deploy test slow coverage soak faults latency tuning scaling decoders bench bench-full clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WE
 
 latency: $(TESTING) $(PEERS)/k6/.installed | $(WEIGHTS) ## Send from little to twice what it can answer; say how long answers take
 	@exec $(BIN)/python -m benchmarks.latency
+
+tuning: $(TESTING) | $(WEIGHTS) ## Say whether what `darkroom tune` chooses is as good as the best of a grid
+	@exec $(BIN)/python -m benchmarks.tuning $(TUNING)
 
 scaling: $(TESTING) | $(WEIGHTS) ## Say what grows with batches, workers and the size of images
 	@exec $(BIN)/python -m benchmarks.scaling

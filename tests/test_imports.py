@@ -42,7 +42,7 @@ TOP_TO_BOTTOM = (
 )
 """A module imports only those below it."""
 
-FOREIGN = ("commands", "deployments", "ray", "starlette", "fastapi", "uvicorn", "httpx")
+FOREIGN = ("commands", "deployments", "tuning", "ray", "starlette", "fastapi", "uvicorn", "httpx")
 
 
 def imports(path: Path) -> set[str]:

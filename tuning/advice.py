@@ -2,9 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 from pipeline.config import PipelineConfig
 from tuning.capacity import Cell, Costs, cell
+
+_NAMES: Final = {"decoding": "decoding", "device": "the device", "cores": "the cores"}
 
 
 def advice(chosen: Cell, costs: Costs, config: PipelineConfig) -> list[str]:
@@ -42,7 +45,7 @@ def _remedies(chosen: Cell, costs: Costs, config: PipelineConfig) -> Iterator[st
     if chosen.bound_by == "cores" or costs.on_cpu:
         twice = cell(replace(costs, cores=2 * costs.cores), chosen.workers, chosen.lanes, chosen.batch, 1.0)
         part = min(twice.limits, key=lambda part: twice.limits[part])
-        until = "" if part == "cores" else f", where {part} would be the limit of these workers and lanes"
+        until = "" if part == "cores" else f", where {_NAMES[part]} would be the limit of these workers and lanes"
         yield f"twice the cores would do {twice.peak / chosen.peak:.2g} times as much{until}"
     parts = parts_s(chosen, costs)
     if chosen.bound_by == "device" or parts.get("the model", 0.0) >= max(parts.values()):

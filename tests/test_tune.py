@@ -1,0 +1,146 @@
+"""`darkroom tune`: from a folder of photographs to settings, and what keeps it from them."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from benchmarks.photographs import jpeg, photograph
+from benchmarks.ports import apart, free_port
+from deployments.strict import all_faults
+from tests.service import ROOT
+from tests.typed import started, typed
+from tests.waiting import until
+
+SHIPPED = (ROOT / "serve_config.yaml").read_text()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory: the shipped configuration on a free port, and some photographs."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in apart().items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "serve.env").write_text((ROOT / "serve.env").read_text())
+    (tmp_path / "serve_config.yaml").write_text(SHIPPED.replace("port: 8000", f"port: {free_port()}"))
+    (tmp_path / "photographs").mkdir()
+    for name in ("cat", "espresso", "rocket"):
+        (tmp_path / "photographs" / f"{name}.jpg").write_bytes(jpeg(photograph(name)))
+    (tmp_path / "empty").mkdir()
+    cores = os.sched_getaffinity(0)
+    yield tmp_path
+    os.sched_setaffinity(0, cores)
+
+
+def _of_this_run(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("STARTED_BY") == mark:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--images", "empty"], 2, "no file in empty ends in .jpg"),
+        (["--images", "nowhere"], 2, "no such file or folder: nowhere"),
+        (["--images", "photographs", "--config", "nowhere.yaml"], 1, "cannot read nowhere.yaml"),
+        (
+            ["--images", "photographs", "--config", "wrong.yaml"],
+            1,
+            "pipeline.wokers: no such key; did you mean workers?",
+        ),
+        (["--images", "photographs", "--config", "serves.yaml"], 1, "auto_scaling_config: no such key; did you mean"),
+        (["--images", "photographs", "--config", "other.yaml"], 1, "no application has import_path: deployments.app"),
+        (["--images", "photographs", "--report", "nowhere/r.html"], 1, "cannot write nowhere/r.html"),
+        (["--images", "photographs", "--p99-ms", "0"], 2, "p99-ms"),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(folder: Path, arguments: list[str], status: int, says: str) -> None:
+    """And nothing is changed or left."""
+    (folder / "wrong.yaml").write_text(SHIPPED.replace("        model:", "        wokers: 2\n        model:"))
+    (folder / "serves.yaml").write_text(SHIPPED.replace("autoscaling_config", "auto_scaling_config"))
+    (folder / "other.yaml").write_text(SHIPPED.replace("deployments.app:build_app", "other:app"))
+    before = sorted(folder.rglob("*"))
+    said = typed("tune", *arguments)
+    assert (said.exit_code, said.stdout) == (status, "")
+    assert says in " ".join(said.stderr.replace("│", " ").split())
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_service_on_the_port_is_in_the_way(folder: Path) -> None:
+    """It is named, with the command that ends it; nothing is measured beside it."""
+    import socket
+
+    port = yaml.safe_load((folder / "serve_config.yaml").read_text())["http_options"]["port"]
+    with socket.create_server(("127.0.0.1", port)):
+        said = typed("tune", "--images", "photographs")
+    assert said.exit_code == 1
+    assert said.stderr.startswith("darkroom: nothing was measured, for a service of its own could not be started.\n")
+    assert f"port {port}" in said.stderr
+    assert f"pid {os.getpid()}" in said.stderr
+
+
+def test_images_that_nobody_can_read_are_none(folder: Path) -> None:
+    """A folder with such a name, and a file with no image in it."""
+    (folder / "empty" / "folder.jpg").mkdir()
+    (folder / "empty" / "text.jpg").write_text("no image")
+    said = typed("tune", "--images", "empty")
+    assert said.exit_code == 1
+    assert said.stderr.splitlines()[-1].startswith("darkroom: no image can be decoded: empty/text.jpg: ")
+
+
+def test_ctrl_c_leaves_a_report_and_no_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here while its service starts; what was measured so far can be read, and the configuration is as it was."""
+    before = (folder / "serve_config.yaml").read_text()
+    monkeypatch.setenv("STARTED_BY", mark := f"{os.getpid()}-tune")
+    with (folder / "said").open("wb") as said:
+        process = started("tune", "--images", "photographs", "--quick", "--write", cwd=folder, stderr=said)
+        until(lambda: "starting the service" in (folder / "said").read_text(), timeout_s=120)
+        until(lambda: any("raylet" in other.name() for other in _of_this_run(mark)), timeout_s=60)
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert (folder / "said").read_text().splitlines()[-1] == (
+        "darkroom: stopped; nothing is changed, and what was found so far is in darkroom-tune.html"
+    )
+    page = (folder / "darkroom-tune.html").read_text()
+    assert "Not finished: it was stopped at: starting the service" in page
+    assert "Decoding" in page
+    assert (folder / "darkroom-tune.png").exists()
+    assert (folder / "serve_config.yaml").read_text() == before
+    until(lambda: not _of_this_run(mark))
+
+
+def test_a_run_writes_settings_that_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way. The bound is one that every machine can meet; the comments stay, and a diff is shown."""
+    monkeypatch.setenv("STARTED_BY", mark := f"{os.getpid()}-tune")
+    before = (folder / "serve_config.yaml").read_text()
+    arguments = ("--images", "photographs", "--quick", "--write", "--p99-ms", "2000", "--report", "out.html")
+    process = started("tune", *arguments, cwd=folder)
+    out, err = (stream.decode() for stream in process.communicate(timeout=300))
+    assert process.returncode == 0, err
+    assert err.splitlines()[-1] == "darkroom: serve_config.yaml has been changed; the report is out.html"
+    assert "images/s answered in time where" in out
+    assert "--- serve_config.yaml\n+++ serve_config.yaml (tuned)\n" in out
+    after = (folder / "serve_config.yaml").read_text()
+    assert after != before
+    assert "# requests that would wait longer get 503 at once, and Retry-After" in after
+    document = yaml.safe_load(after)
+    assert all_faults(document, {}) == []
+    assert document["applications"][0]["args"]["pipeline"]["workers"] >= 1
+    assert document["http_options"] == yaml.safe_load(before)["http_options"]
+    assert document["applications"][0]["deployments"][0]["autoscaling_config"]["max_replicas"] == 4
+    page = (folder / "out.html").read_text()
+    assert "As chosen" in page
+    assert "Not finished" not in page
+    assert (folder / "out.png").read_bytes().startswith(b"\x89PNG")
+    until(lambda: not _of_this_run(mark))

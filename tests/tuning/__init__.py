@@ -1,0 +1,1 @@
+"""What `darkroom tune` is made of."""

@@ -1,0 +1,70 @@
+"""What is expected of a combination, and which one is the best."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from tests.tuning.measured import BOUND_S, best_of, costs
+from tuning.capacity import best, cell, cells
+
+
+def test_the_peak_is_that_of_the_weakest_part() -> None:
+    """With two cores an image that takes 2 and 12 ms of one leaves 2 / 14 ms."""
+    given = costs()
+    assert cell(given, 1, 2, 1, BOUND_S).limits == pytest.approx(
+        {"decoding": 500, "device": 2 / 0.012, "cores": 2 / 0.014}
+    )
+    assert cell(given, 1, 2, 1, BOUND_S).bound_by == "cores"
+    assert cell(given, 1, 1, 1, BOUND_S).bound_by == "device"
+    assert cell(costs(decode_s=0.1), 1, 2, 1, 1.0).bound_by == "decoding"
+
+
+def test_a_gpu_leaves_the_cores_to_decoding() -> None:
+    given = costs(decode_s=0.010, model_s=0.0001, cores=16, on_cpu=False, most_workers=16)
+    assert cell(given, 8, 1, 16, BOUND_S).limits["cores"] == pytest.approx(1600)
+    assert best_of(given).workers >= 15
+
+
+def test_http_takes_its_share_of_the_cores() -> None:
+    given = replace(costs(), serving_s=0.006)
+    assert cell(given, 1, 2, 1, BOUND_S).peak == pytest.approx(100)
+
+
+def test_more_comes_within_a_longer_bound() -> None:
+    capacities = [cell(costs(), 1, 2, 1, bound_s).capacity for bound_s in (0.03, 0.1, 0.3, 3.0)]
+    assert capacities == sorted(capacities)
+    assert 0.95 < capacities[-1] / cell(costs(), 1, 2, 1, 3.0).peak < 1
+
+
+def test_what_may_come_is_late_in_one_of_a_hundred() -> None:
+    """The two formulas are one, read from both ends."""
+    expected = cell(replace(costs(), spread=2.5), 1, 2, 2, BOUND_S)
+    assert expected.p99_s(expected.capacity) == pytest.approx(BOUND_S)
+    assert expected.spread_seen(expected.capacity, BOUND_S) == pytest.approx(2.5)
+    assert expected.p99_s(1.01 * expected.peak) == math.inf
+
+
+def test_a_batch_that_takes_longer_than_the_bound_is_none() -> None:
+    assert cell(costs(), 1, 2, 16, BOUND_S).capacity == 0
+    assert best_of(costs(), bound_s=0.001).capacity == 0
+
+
+def test_a_device_with_a_dear_start_wants_large_batches() -> None:
+    assert best_of(costs(fixed_s=0.040, model_s=0.001, on_cpu=False), bound_s=1.0).batch == 16
+    assert best_of(costs(fixed_s=0.0, model_s=0.010, on_cpu=False), bound_s=1.0).batch == 1
+
+
+def test_of_two_as_good_the_smaller_is_taken() -> None:
+    """No worker and no larger batch for nothing."""
+    candidates = list(cells(costs(), BOUND_S))
+    chosen = best(candidates)
+    for other in candidates:
+        if other.workers < chosen.workers:
+            assert other.capacity < 0.99 * chosen.capacity
+
+
+def test_photographs_that_are_slow_to_decode_want_workers() -> None:
+    small, large = best_of(costs(decode_s=0.001)), best_of(costs(decode_s=0.020))
+    assert small.workers == 1
+    assert large.workers > 1

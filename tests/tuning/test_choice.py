@@ -1,0 +1,62 @@
+"""All settings that go with a combination."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deployments.config import LiveConfig, ServiceConfig
+from tests.tuning.measured import BOUND_S, costs
+from tuning.capacity import cells
+from tuning.choice import Sizes, settings_for
+
+SIZES = Sizes(60_000, 120_000)
+
+
+@given(
+    st.floats(0.0005, 0.2),
+    st.floats(0.0001, 0.2),
+    st.floats(0.001, 10),
+    st.sampled_from([(2, True), (16, False)]),
+    st.integers(1_000, 16 << 20),
+)
+def test_whatever_is_measured_the_settings_are_sound(
+    decode_s: float, model_s: float, bound_s: float, kind: tuple[int, bool], size: int
+) -> None:
+    """The configuration's own checks take them, each for itself and all together."""
+    measured = costs(decode_s=decode_s, model_s=model_s, cores=kind[0], on_cpu=kind[1], most_workers=kind[0])
+    for cell in cells(measured, bound_s):
+        settings = settings_for(cell, measured, Sizes(size, size), LiveConfig(), bound_s)
+        config = ServiceConfig.model_validate(settings.args)
+        config.check_live(LiveConfig.model_validate(settings.user_config))
+        assert settings.target_ongoing_requests >= 1
+
+
+def test_a_batch_may_grow_without_a_restart() -> None:
+    """The next size is warm too, where there is one."""
+    warmed = {
+        cell.batch: settings_for(cell, costs(), SIZES, LiveConfig(), BOUND_S).batch_sizes
+        for cell in cells(costs(), BOUND_S)
+    }
+    assert warmed == {1: (1, 2), 2: (1, 2, 4), 4: (1, 2, 4, 8), 8: (1, 2, 4, 8, 16), 16: (1, 2, 4, 8, 16)}
+
+
+def test_what_may_wait_is_what_the_bound_leaves() -> None:
+    first = next(cells(costs(), BOUND_S))
+    waits = [settings_for(first, costs(), SIZES, LiveConfig(), bound_s).max_wait_s for bound_s in (0.05, 0.1, 1.0)]
+    assert waits == sorted(waits)
+    assert waits[1] == pytest.approx(0.9 * (0.1 - first.own_s), abs=0.001)
+
+
+def test_images_that_are_quick_to_decode_come_in_larger_chunks() -> None:
+    """Handing over 0.2 ms of work at the cost of 0.2 ms would be half of it for nothing."""
+    quick, slow = (
+        settings_for(next(cells(given, 1.0)), given, SIZES, LiveConfig(), 1.0).chunk_bytes
+        for given in (costs(decode_s=0.0002), costs(decode_s=0.050))
+    )
+    assert quick > 8 * slow
+
+
+def test_sizes_are_those_of_the_images() -> None:
+    images = [bytes(100)] * 95 + [bytes(1000)] * 5
+    assert Sizes.of(images) == Sizes(145.0, 100)
+    assert Sizes.of([b"x"]) == Sizes(1.0, 1)

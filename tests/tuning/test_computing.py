@@ -1,0 +1,63 @@
+"""What the model costs, on the CPU and on CUDA."""
+
+import pytest
+
+from benchmarks.photographs import jpeg, photograph
+from pipeline.config import PipelineConfig
+from pipeline.device import open_device
+from tests.test_device import KINDS
+from tuning.computing import SIZES, Model, _opened
+
+IMAGES = [jpeg(photograph(name)) for name in ("cat", "rocket")]
+MAX_PIXELS = 50_000_000
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
+    """Of each number of lanes; more images take longer, and the law that is fitted has no cost below 0."""
+    model = Model(PipelineConfig(device=kind), 2, IMAGES, MAX_PIXELS)
+    assert list(model.lanes) == ([1, 2] if kind == "cpu" else [1])
+    assert set(model.sizes) <= set(SIZES)
+    for lanes in model.lanes:
+        for images in model.sizes[:4]:
+            model.measure(lanes, images, 0.05)
+    cost = model.cost
+    assert (cost.lanes, cost.sizes) == (list(model.lanes), model.sizes[:4])
+    assert cost.seconds(1, model.sizes[3]) > cost.seconds(1, 1)
+    assert cost.rate(1, 2) == pytest.approx(2 / cost.seconds(1, 2))
+    assert min(fit.each_s for fit in cost.fits().values()) >= 0
+    assert 0.2 < model.speed(0.2) < 5  # the same machine, a moment later
+    model.close()
+
+
+def test_a_second_look_adds_to_the_first() -> None:
+    model = Model(PipelineConfig(device="cpu"), 1, IMAGES, MAX_PIXELS)
+    model.measure(1, 1, 0.05)
+    once = len(model.cost.batches[1, 1])
+    model.measure(1, 1, 0.05)
+    assert len(model.cost.batches[1, 1]) > once
+
+
+def test_dtype_auto_is_settled_first() -> None:
+    model = Model(PipelineConfig(device="cpu", dtype="auto"), 1, IMAGES[:1], MAX_PIXELS)
+    assert model.dtype in ("float32", "bfloat16", "float16")
+
+
+def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory of a GPU ends with an error; the sizes below the one that did not fit are offered."""
+    import torch
+
+    from pipeline.model import load_model
+    from tuning import computing
+
+    really = open_device
+
+    def with_room_for_4(kind: str, classifier: object, *, batch_sizes: tuple[int, ...], **options: int) -> object:
+        if batch_sizes[-1] > 4:
+            raise torch.OutOfMemoryError("no room")
+        return really(kind, classifier, batch_sizes=batch_sizes, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(computing, "open_device", with_room_for_4)
+    config = PipelineConfig(device="cpu")
+    _, sizes = _opened(config, load_model(config), 1)
+    assert sizes == [1, 2, 4]

@@ -1,0 +1,48 @@
+"""What decoding costs, by real workers."""
+
+import pytest
+
+from benchmarks.photographs import jpeg, photograph
+from pipeline.config import Limits, PipelineConfig
+from tests.files import BAD
+from tuning.decoding import Decoders
+
+CAT = jpeg(photograph("cat"))
+CONFIG = PipelineConfig(device="cpu")
+
+
+def test_images_that_cannot_be_decoded_are_told_apart() -> None:
+    """Those that are too large for the limits too; the others are kept in their order."""
+    images = {"a": CAT, "empty": b"", "text": b"no image", "b": jpeg(photograph("rocket"))}
+    found = Decoders(CONFIG, Limits()).readable(images)
+    assert found.images == (images["a"], images["b"])
+    assert [fault.partition(":")[0] for fault in found.faults] == ["empty", "text"]
+    small = Decoders(CONFIG, Limits(max_image_pixels=1000)).readable({"a": CAT})
+    assert small.images == ()
+    assert "1000" in small.faults[0]
+    assert len(BAD) > 10  # each of them is refused by the same engine, tests/test_engine.py says
+
+
+def test_the_cost_is_that_of_the_images() -> None:
+    """A photograph of twelve megapixels takes many times as long, and all figures are there after one run each."""
+    costs = []
+    for image in (CAT, jpeg(photograph("cat").resize((3000, 2000)))):
+        decoders = Decoders(CONFIG, Limits())
+        decoders.measure(1, [image], 0.1)
+        decoders.measure_one_by_one([image], 0.1)
+        costs.append(decoders.cost)
+    small, large = costs
+    assert large.alone_s > small.alone_s
+    for cost in costs:
+        assert sorted(cost.rates) == [1]
+        assert cost.handing_s > 0
+        assert cost.worker_bytes > 1 << 20
+
+
+def test_of_several_runs_the_median_counts() -> None:
+    """One that something disturbed is one of them."""
+    decoders = Decoders(CONFIG, Limits())
+    decoders.cost.runs = {1: [100.0, 10.0, 101.0], 2: [150.0]}
+    assert decoders.cost.rates == {1: 100.0, 2: 150.0}
+    assert decoders.cost.rate(2) == 150.0
+    assert decoders.cost.rate(3) == pytest.approx(decoders.cost.scaling.rate(3))

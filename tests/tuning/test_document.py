@@ -1,0 +1,72 @@
+"""Settings are written into a configuration, and nothing else is."""
+
+from pathlib import Path
+
+import yaml
+
+from deployments.config import LiveConfig
+from deployments.strict import all_faults
+from tests.service import ROOT
+from tests.tuning.measured import BOUND_S, best_of, costs
+from tuning.choice import Sizes, settings_for
+from tuning.document import diff, with_settings
+
+SETTINGS = settings_for(best_of(costs()), costs(), Sizes(60_000, 120_000), LiveConfig(), BOUND_S)
+SHIPPED = (ROOT / "serve_config.yaml").read_text()
+BARE = """\
+# one line
+applications:
+- import_path: other:app
+  name: other
+  route_prefix: /other
+- name: darkroom   # two
+  import_path: "deployments.app:build_app"
+"""
+
+
+def test_comments_and_all_that_was_not_tuned_stay() -> None:
+    """Every line of the shipped file that has no tuned key is there again, in its place."""
+    after = with_settings(SHIPPED, SETTINGS)
+    before, now = SHIPPED.splitlines(), after.splitlines()
+    keys = [*SETTINGS.args, *SETTINGS.args["pipeline"], *SETTINGS.user_config, *SETTINGS.autoscaling_config]
+
+    def others(lines: list[str]) -> list[str]:
+        return [line for line in lines if line.strip().partition(":")[0] not in keys or line.endswith("pipeline:")]
+
+    assert others(now) == others(before)
+    for line in before:
+        _, hash_, comment = line.partition(" # ")
+        assert not hash_ or any(comment in other for other in now)
+
+
+def test_the_result_is_sound_and_has_the_settings() -> None:
+    document = yaml.safe_load(with_settings(SHIPPED, SETTINGS))
+    assert all_faults(document, {}) == []
+    (application,) = document["applications"]
+    assert application["args"]["pipeline"].items() >= SETTINGS.args["pipeline"].items()
+    assert application["deployments"][0]["user_config"].items() >= SETTINGS.user_config.items()
+    target = application["deployments"][0]["autoscaling_config"]["target_ongoing_requests"]
+    assert target == SETTINGS.target_ongoing_requests
+
+
+def test_written_twice_it_stays_as_it_is() -> None:
+    once = with_settings(SHIPPED, SETTINGS)
+    assert with_settings(once, SETTINGS) == once
+    assert diff(Path("c.yaml"), once, once) == ""
+
+
+def test_what_the_file_leaves_out_is_added_to_the_right_application() -> None:
+    after = with_settings(BARE, SETTINGS)
+    other, darkroom = yaml.safe_load(after)["applications"]
+    assert other == {"import_path": "other:app", "name": "other", "route_prefix": "/other"}
+    assert darkroom["args"]["pipeline"]["workers"] == SETTINGS.workers
+    assert darkroom["deployments"] == [{"name": "Classifier", "user_config": dict(SETTINGS.user_config)}]
+    assert after.startswith(BARE)
+
+
+def test_the_diff_names_the_file_and_both_values() -> None:
+    after = with_settings(SHIPPED, SETTINGS)
+    shown = diff(Path("c.yaml"), SHIPPED, after)
+    assert shown.startswith("--- c.yaml\n+++ c.yaml (tuned)\n")
+    assert "-          max_batch_size: 32\n" in shown
+    assert f"+          max_batch_size: {SETTINGS.batch}\n" in shown

@@ -1,0 +1,48 @@
+"""How much memory there is, and what a replica may take."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployments.config import LiveConfig
+from pipeline.config import decode_memory_bytes
+from tests.tuning.measured import BOUND_S, best_of, costs
+from tuning.choice import Sizes, settings_for
+from tuning.room import available_bytes, needed_bytes
+
+SETTINGS = settings_for(best_of(costs()), costs(), Sizes(60_000, 120_000), LiveConfig(), BOUND_S)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"memory.max": "1000000", "memory.current": "400000"},
+        {"memory/memory.limit_in_bytes": "1000000", "memory/memory.usage_in_bytes": "400000"},
+    ],
+)
+def test_a_container_may_have_less_than_the_machine(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    assert available_bytes(tmp_path) == 600_000
+
+
+@pytest.mark.parametrize("limit", ["max", None])
+def test_without_a_limit_the_machine_is_what_there_is(tmp_path: Path, limit: str | None) -> None:
+    if limit:
+        (tmp_path / "memory.max").write_text(limit)
+        (tmp_path / "memory.current").write_text("400000")
+    assert available_bytes(tmp_path) == pytest.approx(psutil.virtual_memory().available, rel=0.2)
+
+
+def test_each_worker_may_need_what_the_largest_image_takes() -> None:
+    live = LiveConfig(max_image_pixels=10_000_000)
+
+    def needed(workers: int) -> int:
+        settings = replace(SETTINGS, workers=workers)
+        return needed_bytes(settings, live, 224, replica_bytes=1 << 30, worker_bytes=30 << 20)
+
+    assert needed(3) - needed(2) == (30 << 20) + decode_memory_bytes(10_000_000)
+    assert needed(1) > (1 << 30) + SETTINGS.max_bytes_in_flight

@@ -1,0 +1,61 @@
+"""What of a configuration is tuned, and the service that it is checked in."""
+
+import os
+
+import pytest
+
+from tests.service import Document, shipped_config
+from tuning.document import first_application
+from tuning.subject import Subject, pin, subject_of
+
+
+def _subject(document: Document) -> Subject:
+    return subject_of(document, first_application(document), {})
+
+
+def test_it_is_one_replica_on_loopback_that_asks_for_no_key() -> None:
+    """Whatever the configuration opens, and however many it would start; and that one is left as it is."""
+    document = shipped_config()
+    document["http_options"]["host"] = "0.0.0.0"  # noqa: S104 - what must not be
+    document["applications"].append({"name": "other", "import_path": "other:app", "route_prefix": "/other"})
+    document["applications"][0]["args"]["api_keys_file"] = "/etc/keys"
+    subject = _subject(document)
+    assert subject.document["http_options"] == {"host": "127.0.0.1", "port": 8000}
+    (application,) = subject.document["applications"]
+    assert "api_keys_file" not in application["args"]
+    assert application["deployments"][0]["autoscaling_config"]["max_replicas"] == 1
+    assert document["applications"][0]["args"]["api_keys_file"] == "/etc/keys"
+
+
+def test_replicas_may_be_a_number() -> None:
+    document = shipped_config()
+    (deployment,) = document["applications"][0]["deployments"]
+    del deployment["autoscaling_config"]
+    deployment["num_replicas"] = 3
+    assert _subject(document).document["applications"][0]["deployments"][0]["num_replicas"] == 1
+
+
+def test_a_configuration_without_deployments_has_the_defaults() -> None:
+    document = shipped_config()
+    del document["applications"][0]["deployments"]
+    assert _subject(document).live.max_wait_s == 0.25
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+def test_the_device_is_settled(device: str) -> None:
+    document = shipped_config()
+    document["applications"][0]["args"]["pipeline"]["device"] = device
+    subject = _subject(document)
+    assert subject.config.pipeline.device in ("cpu", "cuda")
+    assert subject.on_cpu == (subject.config.pipeline.device == "cpu")
+    assert subject.cores >= 1
+
+
+def test_a_replica_has_no_more_cores_than_it_would_have() -> None:
+    """All that is started from here on runs on these."""
+    before = os.sched_getaffinity(0)
+    try:
+        pin(1)
+        assert len(os.sched_getaffinity(0)) == 1
+    finally:
+        os.sched_setaffinity(0, before)

@@ -1,0 +1,82 @@
+"""A run's steps: what ends it before a service is started, and how its time is told."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from benchmarks.photographs import jpeg, photograph
+from tests.service import shipped_config
+from tuning.document import first_application
+from tuning.findings import Findings
+from tuning.plan import FULL, QUICK, Plan, worker_counts
+from tuning.subject import subject_of
+from tuning.tuning import Refused, Tuning
+
+CAT = jpeg(photograph("cat"))
+TINY = Plan(images=2, passes=1, decode_s=0.05, batch_s=0.02, check_s=0.5, neighbours=True, rungs=(0.5,))
+
+
+def _run(
+    images: Mapping[str, bytes], bound_s: float = 0.1, **live: Any
+) -> tuple[Findings, list[tuple[str, float]], str]:
+    """Runs until it refuses: all of these do before a service is started."""
+    document, told = shipped_config(), list[tuple[str, float]]()
+    application = first_application(document)
+    application["deployments"][0]["user_config"].update(live)
+    findings = Findings("darkroom tune", "today", bound_s, 0)
+    with (
+        Tuning(subject_of(document, application, {}), images, TINY, findings) as tuning,
+        pytest.raises(Refused) as refused,
+    ):
+        tuning.run(lambda title, left_s: told.append((title, left_s)))
+    return findings, told, str(refused.value)
+
+
+def test_a_bound_that_cannot_be_met_is_refused_with_what_could_be() -> None:
+    """After all that costs has been measured, and before a service is started; the time that is left falls."""
+    findings, told, says = _run({"cat": CAT}, bound_s=0.001)
+    assert says.startswith("no settings answer 99 % within 1 ms here: an image takes ")
+    assert says.endswith("write a larger --p99-ms")
+    assert findings.costs is not None
+    assert findings.cells
+    titles = [title for title, _ in told]
+    assert titles[:3] == ["looking at the images", "loading the model", "measuring"]
+    assert titles[3].startswith("decoding, 1 worker")
+    assert titles[-1] == "predicting"
+    assert all(later <= earlier + 10 for (_, earlier), (_, later) in itertools.pairwise(told))
+
+
+def test_settings_that_the_memory_does_not_hold_are_refused() -> None:
+    """Every worker may need what the largest image takes."""
+    _, _, says = _run({"cat": CAT}, max_image_pixels=10**11)
+    assert says.startswith("too little memory: ")
+    assert "100000000000 pixels; write a smaller max_image_pixels" in says
+
+
+def test_without_an_image_that_can_be_decoded_nothing_is_measured() -> None:
+    findings, told, says = _run({"a.jpg": b"text", "b.jpg": CAT[:100]})
+    assert says.startswith("no image can be decoded: a.jpg: ")
+    assert findings.costs is None
+    assert [title for title, _ in told] == ["looking at the images"]
+
+
+@pytest.mark.parametrize(
+    ("cores", "on_cpu", "quick", "counts"),
+    [
+        (1, True, True, [1]),
+        (2, True, True, [1, 2]),
+        (2, True, False, [1, 2, 3]),
+        (4, False, False, [1, 2, 3, 4]),
+        (16, False, False, [1, 2, 4, 8, 15]),
+        (16, True, False, [1, 2, 4, 8, 16]),
+    ],
+)
+def test_many_cores_are_not_tried_one_by_one(cores: int, on_cpu: bool, quick: bool, counts: list[int]) -> None:
+    assert worker_counts(cores, on_cpu=on_cpu, quick=quick) == counts
+
+
+def test_quick_is_less_of_the_same() -> None:
+    assert QUICK.images < FULL.images
+    assert not QUICK.neighbours
