@@ -1,15 +1,19 @@
 """Whether `darkroom tune` chooses well: its choices beside every setting of a grid. `make tuning` runs it.
 
 The command itself runs once a seed, which decides what images it sees and when requests come. Then one service is given
-every combination of workers, lanes, batch sizes and waits, with more coming than fits, and what it answers within the
-bound is counted. Of so many noisy figures the greatest is one that had luck; so the best few of the grid and all that
-was chosen are measured once more in turn, several times over, and a choice is judged by these: the share of the best
-one's answers that it reaches. All figures are put on one speed of the machine, which is measured beside each.
+every combination of workers, lanes, batch sizes and waits, all else as the first seed has chosen it, with more coming
+than fits, and what it answers within the bound is counted.
+
+Of so many noisy figures the greatest is one that had luck. So the best few of the grid and all that was chosen are
+measured anew in turn, many times over, and a choice is judged by these alone: the share of the best one's answers that
+it reaches. Choices that differ in their wait alone stand for each other there, by the one in their middle. All figures
+are put on one speed of the machine, which is measured beside each.
 """
 
 import argparse
 import itertools
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -42,7 +46,7 @@ BOUND_S: Final = 0.1
 FINALISTS: Final = 3
 CHECK_S: Final = 4.0
 SPEED_S: Final = 0.2
-HEADER: Final = ("settings", "chosen by seeds", "in time/s", "of the best", "in the grid, in time/s")
+HEADER: Final = ("settings", "chosen by seeds", "in time/s", "standard error", "of the best", "in the grid, in time/s")
 
 Facts = dict[str, Any]
 
@@ -88,13 +92,34 @@ def chosen_by(seed: int, folder: Path, options: Sequence[str]) -> Settings:
     return settings_of(yaml.safe_load(config.read_text())["applications"][0])
 
 
-def grid() -> list[Settings]:
-    """All combinations, those together for which no replica has to be replaced."""
-    usual = Settings(1, 1, 1, BATCHES, 1 << 20, 128, 0.0, 0.1, 512, 512 << 20, 8, 2)
+def grid(usual: Settings) -> list[Settings]:
+    """All combinations, those together for which no replica has to be replaced.
+
+    Args:
+        usual: all else.
+    """
     return [
         replace(usual, workers=workers, threads=lanes, batch=batch, max_wait_s=wait_s)
         for workers, lanes, batch, wait_s in itertools.product(WORKERS, LANES, BATCHES, WAITS_S)
     ]
+
+
+def standing_for(chosen: Sequence[Settings], usual: Settings) -> list[Settings]:
+    """For each choice the one in the middle of those with the same workers, lanes and batches; all else as usual."""
+
+    def like(each: Settings) -> list[Settings]:
+        alike = [other for other in chosen if _cell(other) == _cell(each)]
+        return sorted(alike, key=lambda other: other.max_wait_s)
+
+    return [
+        replace(usual, workers=each.workers, threads=each.threads, batch=each.batch, max_wait_s=middle.max_wait_s)
+        for each in chosen
+        for middle in [like(each)[len(like(each)) // 2]]
+    ]
+
+
+def _cell(settings: Settings) -> tuple[int, int, int]:
+    return settings.workers, settings.threads, settings.batch
 
 
 def in_short(settings: Settings) -> str:
@@ -105,14 +130,16 @@ def in_short(settings: Settings) -> str:
     )
 
 
-def measured(chosen: Sequence[Settings], folder: Path, images: Sequence[bytes], rounds: int) -> tuple[Trials, Trials]:
+def measured(
+    chosen: Sequence[Settings], usual: Settings, folder: Path, images: Sequence[bytes], rounds: int
+) -> tuple[Trials, Trials]:
     """The whole grid once; then its best and all that was chosen, in turn."""
     document = shipped()
     config = ServiceConfig.model_validate(document["applications"][0]["args"]).fitted({"CPU": 2.0}).pipeline
     model = Model(config, 2, images, 50_000_000)
     for _ in range(3):
         model.measure(2, model.sizes[0], 1.0)  # what speeds are a multiple of
-    everything = grid()
+    everything = grid(usual)
     written_into(document["applications"][0], replace(everything[0], max_wait_s=1.0))
     service = Launched(folder, document, apart())
     try:
@@ -145,6 +172,7 @@ def rows(chosen: Sequence[Settings], first: Trials, final: Trials) -> list[list[
             in_short(settings),
             str(counts[settings]),
             f"{final.score(settings):.1f}",
+            f"{_error(final, settings):.1f}",
             f"{final.score(settings) / best:.2f}",
             f"{score:.1f}" if (score := first.score(settings)) else "",
         ]
@@ -152,11 +180,16 @@ def rows(chosen: Sequence[Settings], first: Trials, final: Trials) -> list[list[
     ]
 
 
+def _error(trials: Trials, settings: Settings) -> float:
+    scores = [seen.good / seen.speed for seen in trials.seen if seen.settings == settings]
+    return statistics.stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else math.inf
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=5, help="of the final (5)")
+    parser.add_argument("--rounds", type=int, default=12, help="of the final (12)")
     parser.add_argument("--quick", action="store_true", help="darkroom tune --quick")
     options = parser.parse_args(arguments)
     about, images = circumstances("benchmarks.tuning", arguments), replace(SMALL_ALONE, variants=16).images
@@ -169,9 +202,11 @@ def main(arguments: Sequence[str]) -> int:
         for seed in range(options.seeds):
             chosen.append(chosen_by(seed, folder, ["--quick"] if options.quick else []))
             say(f"seed {seed} chooses {in_short(chosen[-1])}")
-        first, final = measured(chosen, folder, images, options.rounds)
+        usual = replace(chosen[0], batch_sizes=BATCHES, slots=128)
+        judged = standing_for(chosen, usual)
+        first, final = measured(judged, usual, folder, images, options.rounds)
     best = max(final.score(seen.settings) for seen in final.seen)
-    shares = [final.score(settings) / best for settings in chosen]
+    shares = [final.score(settings) / best for settings in judged]
     result = {
         "seeds": [{"settings": asdict(each), "of_best": share} for each, share in zip(chosen, shares, strict=True)],
         "at_least_95_percent": sum(share >= 0.95 for share in shares),
@@ -182,8 +217,8 @@ def main(arguments: Sequence[str]) -> int:
         for part, run_of in (("grid", first), ("final", final))
         for seen in run_of.seen
     ]
-    write(RESULTS / "tuning", [about, result, *trials], table.markdown(HEADER, rows(chosen, first, final)))
-    sys.stdout.write(table.text(HEADER, rows(chosen, first, final)))
+    write(RESULTS / "tuning", [about, result, *trials], table.markdown(HEADER, rows(judged, first, final)))
+    sys.stdout.write(table.text(HEADER, rows(judged, first, final)))
     sys.stdout.write(json.dumps({key: result[key] for key in ("at_least_95_percent", "median_of_best")}) + "\n")
     return 0
 

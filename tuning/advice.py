@@ -46,7 +46,7 @@ def _remedies(chosen: Cell, costs: Costs, config: PipelineConfig) -> Iterator[st
         twice = cell(replace(costs, cores=2 * costs.cores), chosen.workers, chosen.lanes, chosen.batch, 1.0)
         part = min(twice.limits, key=lambda part: twice.limits[part])
         until = "" if part == "cores" else f", where {_NAMES[part]} would be the limit of these workers and lanes"
-        yield f"twice the cores would do {twice.peak / chosen.peak:.2g} times as much{until}"
+        yield f"twice the cores would do {twice.peak / chosen.peak:.3g} times as much{until}"
     parts = parts_s(chosen, costs)
     if chosen.bound_by == "device" or parts.get("the model", 0.0) >= max(parts.values()):
         if config.dtype == "float32":

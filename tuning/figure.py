@@ -129,9 +129,9 @@ def _limits(axes: Axes, findings: Findings) -> None:
         axes.plot(*zip(*good, strict=True), "o", color="#2563eb", alpha=0.6, label="answered in time, overloaded")
     axes.plot(shown.workers, _cell_of(findings, shown).peak, "D", color=_CHOSEN, label="chosen", markersize=7)
     axes.set(title=f"{title}, batches of {shown.batch}", xlabel="workers", ylabel="images/s")
-    axes.set_ylim(0, 2.2 * max(each.peak for each in row))
+    axes.set_ylim(0, 2.6 * max(each.peak for each in row))
     axes.set_xticks(list(workers))
-    axes.legend(fontsize=7, loc="upper left")
+    axes.legend(fontsize=7, loc="upper right", ncols=2)
     return None
 
 

@@ -16,8 +16,12 @@ h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2
 table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .8rem .15rem 0; text-align: right }
 td:first-child, th:first-child { text-align: left } th { border-bottom: 1px solid #999; font-weight: 600 }
 pre { background: #f4f4f4; padding: .8rem; overflow-x: auto } svg { max-width: 100%; height: auto }
+.words td { text-align: left }
 .sub { color: #555; margin-top: 0 } .stopped { color: #b00020; font-weight: 600 } .best { font-size: 1.05rem }
 """
+
+_HELD: Final = 0.98
+"""Of what came, what has to be answered in time; in a few seconds 99 % cannot be told from that."""
 
 Rows = Iterable[Sequence[object]]
 
@@ -53,7 +57,7 @@ def summary(findings: Findings) -> Iterator[str]:
     """What came of it, a sentence each; for the page and for the terminal."""
     chosen = findings.chosen
     if chosen and findings.ladder:
-        held = [seen for seen in findings.ladder if seen.p99_s <= findings.bound_s and not seen.lost]
+        held = [seen for seen in findings.ladder if seen.good >= _HELD * seen.offered]
         most = max(held, key=lambda seen: seen.good, default=findings.ladder[0])
         yield (
             f"{chosen.workers} worker{'s' if chosen.workers > 1 else ''}, "
@@ -97,7 +101,7 @@ def _subject(findings: Findings) -> Iterator[str]:
     rows += [("machine", line) for line in findings.machine]
     if sizes:
         rows += [("images", findings.images), ("bytes of an image, on average", f"{sizes.mean:.0f}")]
-    yield _table(("", ""), rows)
+    yield _table(("", ""), rows).replace("<table>", "<table class=words>")
     if findings.unreadable:
         yield f"<p>Left out, as they cannot be decoded: {len(findings.unreadable)} files.</p>"
         yield f"<pre>{escape(chr(10).join(findings.unreadable[:20]))}</pre>"
