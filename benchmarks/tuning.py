@@ -40,8 +40,8 @@ from tuning.trials import Trials
 
 WORKERS: Final = (1, 2, 3)
 LANES: Final = (1, 2)
-BATCHES: Final = (1, 2, 4, 32)
-WAITS_S: Final = (0.03, 0.05, 0.08)
+BATCHES: Final = (1, 2, 4, 8)
+WAITS_S: Final = (0.04, 0.06)
 BOUND_S: Final = 0.1
 FINALISTS: Final = 3
 CHECK_S: Final = 4.0
