@@ -38,7 +38,7 @@ test: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Set up what is missing, then form
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-slow: $(TESTING) | $(WEIGHTS) ## Run the tests that `make test` leaves out: kill, stop and update a service under load
+slow: $(TESTING) | $(WEIGHTS) ## Run the tests that `make test` leaves out: break, update and scale a service, start it by Ray's commands
 	$(BIN)/pytest -m slow
 
 # Every process looks there for the plug-in of coverage, tests/saving.py.

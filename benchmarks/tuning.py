@@ -41,7 +41,7 @@ from tuning.trials import Trials
 WORKERS: Final = (1, 2, 3)
 LANES: Final = (1, 2)
 BATCHES: Final = (1, 2, 4, 8)
-WAITS_S: Final = (0.04, 0.06)
+WAITS_S: Final = (0.05,)
 BOUND_S: Final = 0.1
 FINALISTS: Final = 3
 CHECK_S: Final = 4.0

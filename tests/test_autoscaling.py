@@ -3,6 +3,8 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.load import Load
 from tests.service import Document, Service, running, shipped_config
 from tests.waiting import until
@@ -26,6 +28,7 @@ def _scaling_config() -> Document:
     return config
 
 
+@pytest.mark.slow
 def test_replicas_follow_the_load(tmp_path: Path) -> None:
     """A second replica comes under load and goes when it is over; every request is answered with 200."""
     with running(tmp_path, _scaling_config()) as service:

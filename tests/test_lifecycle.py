@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 import yaml
 
 from benchmarks.photographs import jpeg, photograph
@@ -90,6 +91,7 @@ def _nothing_is_left(mark: str) -> None:
     assert [(name_of(process), process.ppid(), process.status()) for process in marked(mark)] == []
 
 
+@pytest.mark.slow
 def test_plain_serve_run_works(tmp_path: Path) -> None:
     """Without serve.env, by Serve's Python proxy; Ctrl-C leaves nothing."""
     path, url = _plain_config(tmp_path)
@@ -108,6 +110,7 @@ def test_plain_serve_run_works(tmp_path: Path) -> None:
             server.wait(timeout=10)
 
 
+@pytest.mark.slow
 def test_ray_start_and_serve_deploy_work(tmp_path: Path) -> None:
     """On a cluster that is already there: deploy, status, shutdown, each as the README has it; then nothing is left."""
     path, url = _plain_config(tmp_path)

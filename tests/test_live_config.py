@@ -28,11 +28,8 @@ def test_a_live_change_needs_no_restart(service: Service) -> None:
     ("user_config", "says"),
     [
         ({"top_k": 11}, "max_top_k: 10"),
-        ({"max_batch_size": 64}, "batch_sizes"),
         ({"topk": 5}, "topk"),
         ({"max_image_pixels": -1}, "max_image_pixels"),
-        ({"max_bytes_in_flight": 1}, "max_bytes_in_flight: 134217728"),
-        ({"max_image_bytes": 1 << 26, "max_request_bytes": 1 << 20}, "max_request_bytes"),
     ],
 )
 def test_a_bad_user_config_leaves_the_old_one_in_force(

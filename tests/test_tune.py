@@ -98,6 +98,7 @@ def test_images_that_nobody_can_read_are_none(folder: Path) -> None:
     assert said.stderr.splitlines()[-1].startswith("darkroom: no image can be decoded: empty/text.jpg: ")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_report_and_no_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Here while its service starts; what was measured so far can be read, and the configuration is as it was."""
     before = (folder / "serve_config.yaml").read_text()

@@ -34,6 +34,9 @@ WAITS: Final = (0.7, 1.4)
 PATIENCE_S: Final = 1.0
 """What requests may wait while the peak is measured."""
 
+HALVINGS: Final = 3
+"""Of the load, at most, until the answers are in time."""
+
 IN_TIME: Final = 0.9
 """Of the requests at the lightest load; with fewer the bound cannot be met. In a few seconds 99 % cannot be told."""
 
@@ -285,18 +288,31 @@ class Tuning:
         assert chosen is not None  # noqa: S101 - it was just chosen
         check.apply(chosen)
         for share in plan.rungs:
-            seen = check.seen(chosen, share * self._cell.capacity, plan.check_s)
-            findings.ladder.append(seen)
-            self._expect_anew(replace(self._costs(), spread=self._cell.spread_seen(seen.offered, seen.p99_s)))
+            self._offer(share * self._cell.capacity)
+        for _ in range(HALVINGS):
+            if self._lightest_in_time():
+                break
+            self._offer(findings.ladder[-1].offered / 2)
         findings.verdict = check.verdict(max(1, int(plan.check_s)))
-        lightest, bound_s = findings.ladder[0], findings.bound_s
-        if lightest.good < IN_TIME * lightest.answered:
+        if not self._lightest_in_time():
+            lightest = min(findings.ladder, key=lambda seen: seen.offered)
             raise Refused(
-                f"the best settings found answer only {lightest.good / lightest.answered:.0%} within "
-                f"{1000 * bound_s:g} ms where {lightest.offered:.3g} images/s come, and 99 % within "
+                f"the best settings found answer only {lightest.good / max(lightest.answered, 1e-9):.0%} within "
+                f"{1000 * findings.bound_s:g} ms even where {lightest.offered:.3g} images/s come, and 99 % within "
                 f"{1000 * lightest.p99_s:.3g} ms; write a larger --p99-ms"
             )
         findings.advice = advice(self._cell, self._costs(), self._subject.config.pipeline)
+
+    def _offer(self, rate: float) -> None:
+        """So many images a second to the chosen settings; what is expected of them follows from what is seen."""
+        assert self.findings.chosen is not None  # noqa: S101 - likewise
+        seen = self._trials.check.seen(self.findings.chosen, rate, self._plan.check_s)
+        self.findings.ladder.append(seen)
+        self._expect_anew(replace(self._costs(), spread=self._cell.spread_seen(seen.offered, seen.p99_s)))
+
+    def _lightest_in_time(self) -> bool:
+        lightest = min(self.findings.ladder, key=lambda seen: seen.offered)
+        return 0 < IN_TIME * lightest.answered <= lightest.good
 
     def _stop(self) -> None:
         self._stack.close()

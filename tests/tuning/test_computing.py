@@ -21,26 +21,15 @@ def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
     for lanes in model.lanes:
         for images in model.sizes[:4]:
             model.measure(lanes, images, 0.05)
-    cost = model.cost
+    cost, once = model.cost, len(model.cost.batches[1, 1])
+    model.measure(1, 1, 0.05)
+    assert len(cost.batches[1, 1]) > once  # a second look adds to the first
     assert (cost.lanes, cost.sizes) == (list(model.lanes), model.sizes[:4])
     assert cost.seconds(1, model.sizes[3]) > cost.seconds(1, 1)
     assert cost.rate(1, 2) == pytest.approx(2 / cost.seconds(1, 2))
     assert min(fit.each_s for fit in cost.fits().values()) >= 0
     assert 0.2 < model.speed(0.2) < 5  # the same machine, a moment later
     model.close()
-
-
-def test_a_second_look_adds_to_the_first() -> None:
-    model = Model(PipelineConfig(device="cpu"), 1, IMAGES, MAX_PIXELS)
-    model.measure(1, 1, 0.05)
-    once = len(model.cost.batches[1, 1])
-    model.measure(1, 1, 0.05)
-    assert len(model.cost.batches[1, 1]) > once
-
-
-def test_dtype_auto_is_settled_first() -> None:
-    model = Model(PipelineConfig(device="cpu", dtype="auto"), 1, IMAGES[:1], MAX_PIXELS)
-    assert model.dtype in ("float32", "bfloat16", "float16")
 
 
 def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
