@@ -99,7 +99,7 @@ def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Chec
     assert trials.score(hasty) == pytest.approx(seen.good / seen.speed)
     assert trials.score(patient) == 0.0
     assert trials.best() == hasty
-    assert check.verdict(5).split(":")[0] in State
+    assert check.verdict(5).split(":")[0] in list(State)
 
 
 def test_a_service_that_does_not_answer_has_no_verdict(service: Service) -> None:
