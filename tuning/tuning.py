@@ -136,6 +136,7 @@ class Tuning:
         lanes = subject.cores if subject.on_cpu else 1
         self._model = Model(subject.config.pipeline, lanes, self._images, subject.live.max_image_pixels)
         self._stack.callback(self._model.close)
+        self.findings.model = f"{subject.config.pipeline.model}, {self._model.dtype}"
         self.findings.costs = Costs(self._decoders.cost, self._model.cost, subject.cores, subject.on_cpu)
 
     def _plan_passes(self) -> None:
@@ -173,6 +174,10 @@ class Tuning:
         self._cell = best(self._candidates) if self._candidates else self.findings.cells[0]
         if not self._candidates:
             raise Refused(self._too_little_memory())
+        if left_out := len(self.findings.cells) - len(self._candidates):
+            self.findings.too_large = [
+                f"{left_out} of {len(self.findings.cells)} combinations need more memory than there is"
+            ]
         if not self._cell.capacity:
             least_s = min(candidate.own_s for candidate in self._candidates)
             raise Refused(

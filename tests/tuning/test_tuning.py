@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from benchmarks.photographs import jpeg, photograph
+from pipeline.config import DECODE_BYTES_PER_PIXEL
 from tests.service import shipped_config
 from tuning.document import first_application
 from tuning.findings import Findings
 from tuning.plan import FULL, QUICK, Plan, worker_counts
+from tuning.room import available_bytes
 from tuning.subject import subject_of
 from tuning.tuning import Refused, Tuning
 
@@ -53,6 +55,15 @@ def test_settings_that_the_memory_does_not_hold_are_refused() -> None:
     _, _, says = _run({"cat": CAT}, max_image_pixels=10**11)
     assert says.startswith("too little memory: ")
     assert "100000000000 pixels; write a smaller max_image_pixels" in says
+
+
+def test_what_the_memory_does_not_hold_is_no_candidate() -> None:
+    """Of two workers, each of which may need half of it, one is left; and the report says so."""
+    pixels = available_bytes() // (2 * DECODE_BYTES_PER_PIXEL)
+    findings, _, says = _run({"cat": CAT}, bound_s=0.001, max_image_pixels=pixels)
+    assert says.startswith("no settings answer 99 % within 1 ms")
+    (line,) = findings.too_large
+    assert line == f"{len(findings.cells) // 2} of {len(findings.cells)} combinations need more memory than there is"
 
 
 def test_without_an_image_that_can_be_decoded_nothing_is_measured() -> None:
