@@ -5,20 +5,33 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 REDRAWN_HZ = 4
 """How often: it is drawn on the cores that decode."""
 
+SETTLES_S = 2.0
+"""Before that, no speed is told: the first files come in bursts."""
 
-class _Speed(ProgressColumn):
-    """Images a second, lately."""
+
+def clock(seconds: float) -> str:
+    """In minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02}"
+
+
+class _Pace(ProgressColumn):
+    """Images a second, lately, and the time that is left; at the end both of the whole."""
 
     def render(self, task: Task) -> Text:
-        """Nothing before the first two."""
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f} images/s" if speed else "")
+        """Nothing before it has settled."""
+        if task.finished:
+            took_s = task.finished_time or 0.0
+            return Text(f"{task.completed / took_s:.1f} images/s, took {clock(took_s)}" if took_s else "")
+        if not task.speed or (task.elapsed or 0.0) < SETTLES_S:
+            return Text("")
+        return Text(f"{task.speed:.1f} images/s, {clock(task.time_remaining or 0.0)} left")
 
 
 class Bar:
@@ -36,14 +49,13 @@ class Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            _Speed(),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            _Pace(),
             console=Console(stderr=not above),
             transient=above,
             refresh_per_second=REDRAWN_HZ,
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task("starting", total=total)
+        self._task = self._progress.add_task("starting", total=total, start=False)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -53,8 +65,8 @@ class Bar:
         self._progress.stop()
 
     def begin(self) -> None:
-        """The engine runs."""
-        self._progress.update(self._task, description="labelling")
+        """The engine runs: time is counted from here."""
+        self._progress.reset(self._task, description="labelling")
 
     def advance(self) -> None:
         """One file more."""

@@ -9,14 +9,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
+from commands.progress import clock
+
 
 class _Left(ProgressColumn):
     """The time that is left, by what the steps should take."""
 
     def render(self, task: Task) -> Text:
-        """In minutes and seconds; 0:00 where a step takes longer than it should."""
-        left = max(0, round((task.total or 0) - task.completed))
-        return Text(f"{left // 60}:{left % 60:02} left")
+        """0:00 where a step takes longer than it should."""
+        return Text(f"{clock(max(0.0, (task.total or 0) - task.completed))} left")
 
 
 class StepsBar:

@@ -50,9 +50,10 @@ def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
         NothingToDo: there are no images.
         StartError: the configuration or the report cannot be written.
     """
+    from tuning.forecast import Refused
     from tuning.launched import ServiceFailed
     from tuning.subject import pin, subject_of
-    from tuning.tuning import Refused, Tuning
+    from tuning.tuning import Tuning
 
     _check_writable(wanted.report, *([wanted.config] if wanted.write else []))
     text, plan = wanted.config.read_text(), QUICK if wanted.quick else FULL

@@ -26,6 +26,9 @@ _FULL: Final = 0.95
 WORTH: Final = 0.02
 """A setting with more processes or larger batches has to be so much better."""
 
+SPARE: Final = 2
+"""Workers that cost nothing: where one dies, or has a large image, the other goes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Costs:
@@ -88,9 +91,11 @@ def cell(costs: Costs, workers: int, lanes: int, batch: int, bound_s: float) -> 
     batch_s = costs.compute.seconds(lanes, batch)
     of_core_s = costs.decode.alone_s + costs.serving_s + (batch_s / batch if costs.on_cpu else 0.0)
     limits = {"decoding": decoded, "device": lanes * batch / batch_s, "cores": costs.cores / of_core_s}
-    crowding = max(1.0, (workers + lanes) / costs.cores)
+    peak = min(limits.values())
+    at_work = peak * (costs.decode.alone_s + costs.serving_s) + (lanes if costs.on_cpu else 0)
+    crowding = max(1.0, at_work / costs.cores)
     own_s = costs.serving_s + crowding * (costs.decode.alone_s + batch_s)
-    peak, room_s = min(limits.values()), bound_s - own_s
+    room_s = bound_s - own_s
     capacity = peak / (1 + costs.spread * _LATEST / (2 * peak * room_s)) if room_s > 0 else 0.0
     return Cell(workers, lanes, batch, limits, own_s, costs.spread, capacity)
 
@@ -104,6 +109,7 @@ def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:
 
 
 def best(candidates: list[Cell]) -> Cell:
-    """The one with the greatest capacity; of those nearly as good the first."""
+    """The one with the greatest capacity; of those nearly as good the first that has a worker to spare."""
     most = max(candidate.capacity for candidate in candidates)
-    return next(candidate for candidate in candidates if candidate.capacity >= (1 - WORTH) * most)
+    nearly = [candidate for candidate in candidates if candidate.capacity >= (1 - WORTH) * most]
+    return next((candidate for candidate in nearly if candidate.workers >= SPARE), nearly[0])

@@ -1,6 +1,7 @@
 """How much memory there is, and what a replica may take of it."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -27,16 +28,30 @@ def available_bytes(root: Path = Path("/sys/fs/cgroup")) -> int:
     return max(0, available)
 
 
-def needed_bytes(settings: Settings, live: LiveConfig, crop_px: int, *, replica_bytes: int, worker_bytes: int) -> int:
-    """The most that a replica takes with these settings.
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Memory for a replica, and what one takes whatever its settings are.
 
     Args:
-        settings: of the replica.
-        live: the limits of images; those of `settings` count where it has them too.
+        available_bytes: that can be had.
+        replica_bytes: of its process, with the model and nothing to do.
+        worker_bytes: of a worker; it may take more for an image as large as the limits allow.
         crop_px: side of the images that the model sees.
-        replica_bytes: what its process takes with the model and nothing to do.
-        worker_bytes: what a worker takes; and it may take more for an image as large as the limits allow.
+        live: the limits of images; those of the settings count where they have them too.
     """
-    workers = settings.workers * (worker_bytes + decode_memory_bytes(live.max_image_pixels))
-    slots = settings.slots * crop_px * crop_px * 3 + KEPT_BYTES
-    return replica_bytes + workers + slots + settings.max_bytes_in_flight
+
+    available_bytes: int
+    replica_bytes: int
+    worker_bytes: int
+    crop_px: int
+    live: LiveConfig
+
+    def needed_bytes(self, settings: Settings) -> int:
+        """The most that a replica takes with these settings."""
+        workers = settings.workers * (self.worker_bytes + decode_memory_bytes(self.live.max_image_pixels))
+        slots = settings.slots * self.crop_px * self.crop_px * 3 + KEPT_BYTES
+        return self.replica_bytes + workers + slots + settings.max_bytes_in_flight
+
+    def holds(self, settings: Settings) -> bool:
+        """Whether that is there, and something is left."""
+        return self.needed_bytes(settings) <= USED * self.available_bytes

@@ -12,15 +12,16 @@ import psutil
 
 from tuning import neighbours
 from tuning.advice import advice
-from tuning.capacity import Cell, Costs, best, cells
+from tuning.capacity import Cell, Costs
 from tuning.check import Check
-from tuning.choice import Sizes, settings_for
+from tuning.choice import Sizes
 from tuning.computing import Model
 from tuning.decoding import Decoders
 from tuning.findings import Findings
+from tuning.forecast import Forecast, Refused
 from tuning.launched import Launched, ServiceFailed
 from tuning.plan import ENGINE_S, LIVE_S, REPLACE_S, START_S, STOP_S, Plan, worker_counts
-from tuning.room import USED, available_bytes, needed_bytes
+from tuning.room import Room, available_bytes
 from tuning.settings import Settings, written_into
 from tuning.subject import Subject
 from tuning.trials import Trials
@@ -39,10 +40,6 @@ HALVINGS: Final = 3
 
 IN_TIME: Final = 0.9
 """Of the requests at the lightest load; with fewer the bound cannot be met. In a few seconds 99 % cannot be told."""
-
-
-class Refused(Exception):
-    """There are no settings to be had; the message says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +68,8 @@ class Tuning:
         self._stack = ExitStack()
         self._model: Model
         self._trials: Trials
+        self._forecast: Forecast
         self._cell: Cell
-        self._candidates: list[Cell] = []
         self._base: Settings
         self._steps = self._measuring()
 
@@ -168,52 +165,23 @@ class Tuning:
     # ---- predict ----------------------------------------------------------------------------------------------------
 
     def _predict(self) -> None:
-        costs, bound_s = self._costs(), self.findings.bound_s
-        self.findings.cells = list(cells(costs, bound_s))
-        self._candidates = [candidate for candidate in self.findings.cells if self._fits(candidate)]
-        self._cell = best(self._candidates) if self._candidates else self.findings.cells[0]
-        if not self._candidates:
-            raise Refused(self._too_little_memory())
-        if left_out := len(self.findings.cells) - len(self._candidates):
-            self.findings.too_large = [
-                f"{left_out} of {len(self.findings.cells)} combinations need more memory than there is"
-            ]
-        if not self._cell.capacity:
-            least_s = min(candidate.own_s for candidate in self._candidates)
-            raise Refused(
-                f"no settings answer 99 % within {1000 * bound_s:g} ms here: an image takes {1000 * least_s:.3g} ms "
-                f"through decoding and the model without any waiting; write a larger --p99-ms"
-            )
-        self.findings.predicted = self._settings(self._cell)
-
-    def _costs(self) -> Costs:
-        assert self.findings.costs is not None  # noqa: S101 - the steps before have seen to it
-        return self.findings.costs
-
-    def _settings(self, trial: Cell) -> Settings:
-        costs, sizes = self._costs(), self.findings.sizes
+        subject, findings, costs, sizes = self._subject, self.findings, self.findings.costs, self.findings.sizes
+        assert costs is not None  # noqa: S101 - the steps before have seen to it
         assert sizes is not None  # noqa: S101 - likewise
-        return settings_for(trial, costs, sizes, self._subject.live, self.findings.bound_s)
-
-    def _fits(self, candidate: Cell) -> bool:
-        return self._needed_bytes(candidate) <= USED * available_bytes()
-
-    def _needed_bytes(self, candidate: Cell) -> int:
-        return needed_bytes(
-            self._settings(candidate),
-            self._subject.live,
-            self._model.crop_px,
+        room = Room(
+            available_bytes=available_bytes(),
             replica_bytes=psutil.Process().memory_full_info().uss,
-            worker_bytes=self._decoders.cost.worker_bytes,
+            worker_bytes=costs.decode.worker_bytes,
+            crop_px=self._model.crop_px,
+            live=subject.live,
         )
+        self._expect(Forecast(costs, sizes, subject.live, findings.bound_s, room))
+        findings.too_large = self._forecast.left_out()
+        self._cell = self._forecast.best()
+        findings.predicted = self._forecast.settings(self._cell)
 
-    def _too_little_memory(self) -> str:
-        least = min(map(self._needed_bytes, self.findings.cells))
-        return (
-            f"too little memory: {available_bytes() >> 20} MiB can be had, and a replica with one worker may take "
-            f"{least >> 20} MiB where an image may have {self._subject.live.max_image_pixels} pixels; write a smaller "
-            "max_image_pixels or max_request_bytes"
-        )
+    def _expect(self, forecast: Forecast) -> None:
+        self._forecast, self.findings.costs, self.findings.cells = forecast, forecast.costs, forecast.cells
 
     # ---- check ------------------------------------------------------------------------------------------------------
 
@@ -221,7 +189,7 @@ class Tuning:
         """With more patience than it will have: clients that wait for their answers are not to be refused."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="darkroom-tune-")))
         document = self._subject.document
-        written_into(document["applications"][0], replace(self._settings(self._cell), max_wait_s=PATIENCE_S))
+        written_into(document["applications"][0], replace(self._forecast.settings(self._cell), max_wait_s=PATIENCE_S))
         service = Launched(folder, document, self._subject.environment)
         self._stack.callback(service.stop)
         check = Check(service, self._images, self.findings.bound_s, self.findings.seed)
@@ -231,30 +199,28 @@ class Tuning:
 
     def _measure_peak(self) -> None:
         """What HTTP costs shows only in the service: it is what the cores are short of, by its peak."""
-        chosen, costs = self._cell, self._costs()
-        self._trials.measure_peak(min(256, max(8, 2 * (chosen.lanes * chosen.batch + chosen.workers))))
+        predicted, costs = self._cell, self._forecast.costs
+        self._trials.measure_peak(min(256, max(8, 2 * (predicted.lanes * predicted.batch + predicted.workers))))
         self.findings.peak = peak = self._trials.peak
         if not peak:
             raise ServiceFailed("the service that was started answers nothing")
-        if peak < chosen.peak:
-            model_s = costs.compute.seconds(chosen.lanes, chosen.batch) / chosen.batch if costs.on_cpu else 0.0
+        if peak < predicted.peak:
+            model_s = costs.compute.seconds(predicted.lanes, predicted.batch) / predicted.batch if costs.on_cpu else 0.0
             serving_s = max(0.0, costs.cores / peak - costs.decode.alone_s - model_s)
             self._expect_anew(replace(costs, serving_s=serving_s))
-        self._base = self._settings(self._cell)
+        self._base = self._forecast.settings(self._cell)
 
     def _expect_anew(self, costs: Costs) -> None:
-        """From what is known now."""
-        keys = {candidate.key for candidate in self._candidates}
-        self.findings.costs, self.findings.cells = costs, list(cells(costs, self.findings.bound_s))
-        self._candidates = [again for again in self.findings.cells if again.key in keys]
-        self._cell = next(again for again in self._candidates if again.key == self._cell.key)
+        self._expect(self._forecast.revised(costs))
+        self._cell = self._forecast.like(*self._cell.key)
 
     def _plan_neighbours(self) -> None:
         """Live changes first; those for which a replica is replaced later."""
-        base, live = self._base, neighbours.live(self._cell, self._candidates)
+        base, candidates = self._base, self._forecast.candidates
+        live, restarted = (beside(self._cell, candidates) for beside in (neighbours.live, neighbours.restarted))
         batches = [replace(base, batch=neighbour.batch) for neighbour in live]
         waits = [replace(base, max_wait_s=round(base.max_wait_s * factor, 3)) for factor in WAITS]
-        replaced = [self._settings(neighbour) for neighbour in neighbours.restarted(self._cell, self._candidates)]
+        replaced = [self._forecast.settings(neighbour) for neighbour in restarted]
         self._steps[:0] = [
             *(self._trial(settings, LIVE_S) for settings in (base, *batches, *waits)),
             *(self._trial(settings, REPLACE_S) for settings in replaced),
@@ -283,14 +249,13 @@ class Tuning:
         chosen, score = self._base, self._trials.score
         if self._trials.seen and score(winner := self._trials.best()) > BETTER * score(chosen):
             chosen = winner
-        key = chosen.workers, chosen.threads, chosen.batch
-        self._cell = next(candidate for candidate in self._candidates if candidate.key == key)
+        self._cell = self._forecast.like(chosen.workers, chosen.threads, chosen.batch)
         self.findings.chosen = chosen
 
     def _climb(self) -> None:
         """The chosen settings, from little to as much as they should bear."""
         chosen, plan, findings, check = self.findings.chosen, self._plan, self.findings, self._trials.check
-        assert chosen is not None  # noqa: S101 - it was just chosen
+        assert chosen is not None  # noqa: S101 - likewise
         check.apply(chosen)
         for share in plan.rungs:
             self._offer(share * self._cell.capacity)
@@ -306,14 +271,14 @@ class Tuning:
                 f"{1000 * findings.bound_s:g} ms even where {lightest.offered:.3g} images/s come, and 99 % within "
                 f"{1000 * lightest.p99_s:.3g} ms; write a larger --p99-ms"
             )
-        findings.advice = advice(self._cell, self._costs(), self._subject.config.pipeline)
+        findings.advice = advice(self._cell, self._forecast.costs, self._subject.config.pipeline)
 
     def _offer(self, rate: float) -> None:
         """So many images a second to the chosen settings; what is expected of them follows from what is seen."""
         assert self.findings.chosen is not None  # noqa: S101 - likewise
         seen = self._trials.check.seen(self.findings.chosen, rate, self._plan.check_s)
         self.findings.ladder.append(seen)
-        self._expect_anew(replace(self._costs(), spread=self._cell.spread_seen(seen.offered, seen.p99_s)))
+        self._expect_anew(replace(self._forecast.costs, spread=self._cell.spread_seen(seen.offered, seen.p99_s)))
 
     def _lightest_in_time(self) -> bool:
         lightest = min(self.findings.ladder, key=lambda seen: seen.offered)

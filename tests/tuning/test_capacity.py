@@ -55,16 +55,25 @@ def test_a_device_with_a_dear_start_wants_large_batches() -> None:
     assert best_of(costs(fixed_s=0.0, model_s=0.010, on_cpu=False), bound_s=1.0).batch == 1
 
 
-def test_of_two_as_good_the_smaller_is_taken() -> None:
-    """No worker and no larger batch for nothing."""
+def test_of_those_as_good_the_smallest_with_a_spare_worker_is_taken() -> None:
+    """No third worker and no larger batch for nothing; one worker only where a second one costs something."""
     candidates = list(cells(costs(), BOUND_S))
     chosen = best(candidates)
+    assert chosen.workers == 2
     for other in candidates:
-        if other.workers < chosen.workers:
+        if other.batch < chosen.batch or other.lanes < chosen.lanes:
             assert other.capacity < 0.99 * chosen.capacity
+    dear = [each for each in candidates if each.workers == 1 or each.lanes == 1]
+    assert best(dear).workers == 1
+
+
+def test_workers_that_wait_take_no_core_from_others() -> None:
+    """What is at work at a time follows from what has to be done, not from how many there are to do it."""
+    few, many = (cell(costs(), workers, 2, 1, BOUND_S) for workers in (1, 3))
+    assert few.own_s == pytest.approx(many.own_s)
 
 
 def test_photographs_that_are_slow_to_decode_want_workers() -> None:
-    small, large = best_of(costs(decode_s=0.001)), best_of(costs(decode_s=0.020))
-    assert small.workers == 1
-    assert large.workers > 1
+    small, large = (best_of(costs(decode_s=s, cores=8, most_workers=8), bound_s=1.0) for s in (0.001, 0.020))
+    assert small.workers == 2
+    assert large.workers > 4

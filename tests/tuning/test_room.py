@@ -10,7 +10,7 @@ from deployments.config import LiveConfig
 from pipeline.config import decode_memory_bytes
 from tests.tuning.measured import BOUND_S, best_of, costs
 from tuning.choice import Sizes, settings_for
-from tuning.room import available_bytes, needed_bytes
+from tuning.room import Room, available_bytes
 
 SETTINGS = settings_for(best_of(costs()), costs(), Sizes(60_000, 120_000), LiveConfig(), BOUND_S)
 
@@ -38,11 +38,16 @@ def test_without_a_limit_the_machine_is_what_there_is(tmp_path: Path, limit: str
 
 
 def test_each_worker_may_need_what_the_largest_image_takes() -> None:
-    live = LiveConfig(max_image_pixels=10_000_000)
+    room = Room(8 << 30, 1 << 30, 30 << 20, 224, LiveConfig(max_image_pixels=10_000_000))
 
     def needed(workers: int) -> int:
-        settings = replace(SETTINGS, workers=workers)
-        return needed_bytes(settings, live, 224, replica_bytes=1 << 30, worker_bytes=30 << 20)
+        return room.needed_bytes(replace(SETTINGS, workers=workers))
 
     assert needed(3) - needed(2) == (30 << 20) + decode_memory_bytes(10_000_000)
     assert needed(1) > (1 << 30) + SETTINGS.max_bytes_in_flight
+
+
+def test_a_tenth_of_the_memory_is_left_for_what_nobody_foresees() -> None:
+    needed = Room(0, 1 << 30, 30 << 20, 224, LiveConfig()).needed_bytes(SETTINGS)
+    holding = [Room(int(factor * needed), 1 << 30, 30 << 20, 224, LiveConfig()) for factor in (1.0, 1.1, 1.12)]
+    assert [room.holds(SETTINGS) for room in holding] == [False, False, True]

@@ -11,10 +11,11 @@ from pipeline.config import DECODE_BYTES_PER_PIXEL
 from tests.service import shipped_config
 from tuning.document import first_application
 from tuning.findings import Findings
+from tuning.forecast import Refused
 from tuning.plan import FULL, QUICK, Plan, worker_counts
 from tuning.room import available_bytes
 from tuning.subject import subject_of
-from tuning.tuning import Refused, Tuning
+from tuning.tuning import Tuning
 
 CAT = jpeg(photograph("cat"))
 TINY = Plan(images=2, passes=1, decode_s=0.05, batch_s=0.02, check_s=0.5, neighbours=True, rungs=(0.5,))
