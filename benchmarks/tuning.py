@@ -5,9 +5,10 @@ every combination of workers, lanes, batch sizes and waits, all else as the firs
 than fits, and what it answers within the bound is counted.
 
 Of so many noisy figures the greatest is one that had luck. So the best few of the grid and all that was chosen are
-measured anew in turn, many times over, and a choice is judged by these alone: the share of the best one's answers that
-it reaches. Which one is the best in one half of the rounds is told by the other half, for the same reason. Choices that differ in their wait alone stand for each other there, by the one in their middle. All figures
-are put on one speed of the machine, which is measured beside each.
+measured anew in turn, many times over, and a choice is judged by these alone: the share of the best one's answers
+that it reaches. Which one is the best in one half of the rounds is told by the other half, for the same reason.
+Choices that differ in their wait alone stand for each other there, by the one in their middle. All figures are put on
+one speed of the machine, which is measured beside each.
 """
 
 import argparse
@@ -138,7 +139,7 @@ def measured(
     """The whole grid once; then its best and all that was chosen, in turn."""
     document = shipped()
     config = ServiceConfig.model_validate(document["applications"][0]["args"]).fitted({"CPU": 2.0}).pipeline
-    model = Model(config, 2, images, 50_000_000)
+    model = Model(config, 2, images, 50_000_000, BOUND_S)
     for _ in range(3):
         model.measure(2, model.sizes[0], 1.0)  # what speeds are a multiple of
     everything = grid(usual)

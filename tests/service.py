@@ -138,7 +138,7 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 
 @contextmanager
 def running(folder: Path, config: Document, *prefix: str, **variables: str) -> Iterator[Service]:
-    """Starts `config` on a free port by the launcher; after the block, stops it and sees that nothing is left.
+    """Starts `config` on a free port by the launcher; after the block it has to end in order, and to leave nothing.
 
     Args:
         folder: for the configuration and what the service prints.
@@ -163,7 +163,9 @@ def running(folder: Path, config: Document, *prefix: str, **variables: str) -> I
     finally:
         service.client.close()
         launcher.send_signal(signal.SIGINT)
-        launcher.wait(timeout=30)
+        status = launcher.wait(timeout=30)
+    assert status == 0, f"the launcher ended with status {status}"
+    assert "did not end by itself" not in output.read_text(), "something had to be ended by force"
     assert not service.processes(), "the service has left processes behind"
 
 

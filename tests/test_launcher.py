@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 import yaml
 
@@ -71,11 +70,6 @@ class Launched:
     def wait_until_settled(self) -> None:
         """Wait until the service answers, or the launcher has ended."""
         until(lambda: "Darkroom answers" in self.output or self.process.poll() is not None, START_TIMEOUT_S)
-
-    def stop(self) -> int:
-        """Press Ctrl-C and return the exit status."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(STOP_TIMEOUT_S)
 
 
 @dataclass
@@ -184,17 +178,6 @@ def test_too_few_open_files_are_named_before_anything_starts(tiny: TinyService) 
     assert "may have 1024 files open here" in done.stderr
     assert "--ulimit nofile=65536" in done.stderr
     assert "Running config file" not in done.stderr
-
-
-def test_start_and_stop_leave_nothing_behind(tiny: TinyService) -> None:
-    """Ctrl-C ends a run with status 0, in order and not by force, and each of its processes is gone."""
-    with tiny.launch() as launched:
-        launched.wait_until_settled()
-        assert httpx.get(f"http://127.0.0.1:{tiny.port}/info", trust_env=False).json() == {"model": "none"}
-        assert any("haproxy" in process.name() for process in leftovers(launched.run))
-        assert launched.stop() == 0
-        assert leftovers(launched.run) == []
-        assert "did not end by itself" not in launched.output
 
 
 def test_process_that_outlives_its_run_is_killed(tiny: TinyService) -> None:

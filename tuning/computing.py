@@ -22,6 +22,9 @@ from tuning.fits import BatchCost, fit_batches
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Batch sizes that are tried, as far as they fit and pay."""
 
+QUICKER: Final = 2.0
+"""At best, an image in a large batch than alone on a CPU; batches that are too late even so are not tried."""
+
 _PIXELS_OF: Final = 32
 """Images whose pixels the model is shown; larger batches repeat them."""
 
@@ -63,12 +66,15 @@ class Model:
         lanes: the most batches side by side; a device that computes one at a time has one lane whatever stands here.
         images: encoded, that can be decoded.
         max_pixels: the most that one of them may have.
+        bound_s: within which batches have to be.
 
     Raises:
         InvalidModel, DeviceFailure: it cannot be loaded.
     """
 
-    def __init__(self, config: PipelineConfig, lanes: int, images: Sequence[bytes], max_pixels: int) -> None:
+    def __init__(
+        self, config: PipelineConfig, lanes: int, images: Sequence[bytes], max_pixels: int, bound_s: float
+    ) -> None:
         loaded = load_model(config)
         self.cost = ComputeCost()
         self.crop_px = loaded.transform.crop_px
@@ -78,7 +84,7 @@ class Model:
                 quickest(loaded.classifier, config.device, self.crop_px), loaded.labels, loaded.transform
             )
         self.dtype = str(loaded.classifier.dtype).removeprefix("torch.")
-        self._device, self.sizes = _opened(config, loaded, lanes)
+        self._device, self.sizes = _opened(config, loaded, lanes, bound_s)
         self.lanes = range(1, self._device.lanes + 1)
         largest = self.sizes[-1]
         self._pixels = pixels.repeat(-(-largest // len(pixels)), 1, 1, 1)[:largest].contiguous()
@@ -135,15 +141,22 @@ def _pixels(loaded: LoadedModel, images: Sequence[bytes], max_pixels: int) -> to
     return torch.stack([torch.from_numpy(array.copy()) for array in arrays])
 
 
-def _opened(config: PipelineConfig, loaded: LoadedModel, lanes: int) -> tuple[Device, list[int]]:
-    """The device, and the batch sizes that fit into its memory and are not much slower an image than smaller ones."""
-    sizes, side_px = list(SIZES), loaded.transform.crop_px
+def _opened(config: PipelineConfig, loaded: LoadedModel, lanes: int, bound_s: float) -> tuple[Device, list[int]]:
+    """The device, and the batch sizes that fit into its memory and the bound and are not much slower an image."""
+
+    def opened(sizes: Sequence[int]) -> tuple[Device, dict[int, float]]:
+        side_px = loaded.transform.crop_px
+        device = open_device(config.device, loaded.classifier, batch_sizes=tuple(sizes), side_px=side_px, threads=lanes)
+        return device, device.warm_up()
+
+    sizes = list(SIZES)
+    if config.device == "cpu":
+        _, seconds = opened(SIZES[:1])
+        sizes = [size for size in SIZES if size * seconds[1] <= QUICKER * bound_s] or [SIZES[0]]
     while True:
         try:
-            device = open_device(
-                config.device, loaded.classifier, batch_sizes=tuple(sizes), side_px=side_px, threads=lanes
-            )
-            return device, sorted(device.warm_up())
+            device, seconds = opened(sizes)
+            return device, sorted(seconds)
         except torch.OutOfMemoryError:
             if len(sizes) == 1:
                 raise

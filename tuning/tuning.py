@@ -131,7 +131,8 @@ class Tuning:
     def _load_model(self) -> None:
         subject = self._subject
         lanes = subject.cores if subject.on_cpu else 1
-        self._model = Model(subject.config.pipeline, lanes, self._images, subject.live.max_image_pixels)
+        max_pixels, bound_s = subject.live.max_image_pixels, self.findings.bound_s
+        self._model = Model(subject.config.pipeline, lanes, self._images, max_pixels, bound_s)
         self._stack.callback(self._model.close)
         self.findings.model = f"{subject.config.pipeline.model}, {self._model.dtype}"
         self.findings.costs = Costs(self._decoders.cost, self._model.cost, subject.cores, subject.on_cpu)

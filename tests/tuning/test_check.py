@@ -86,7 +86,7 @@ def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Chec
     assert seen.p50_s <= seen.p99_s
     assert 0 < seen.good <= seen.answered <= seen.offered
 
-    model = Model(PipelineConfig(device="cpu"), 2, [CAT], 50_000_000)
+    model = Model(PipelineConfig(device="cpu"), 2, [CAT], 50_000_000, BOUND_S)
     model.measure(2, 1, 0.3)
     trials = Trials(check, model, speed_s=0.1, check_s=1.0)
     trials.measure_peak(4)

@@ -1,11 +1,14 @@
 """What the model costs, on the CPU and on CUDA."""
 
 import pytest
+import torch
 
 from benchmarks.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
 from pipeline.device import open_device
+from pipeline.model import load_model
 from tests.test_device import KINDS
+from tuning import computing
 from tuning.computing import SIZES, Model, _opened
 
 IMAGES = [jpeg(photograph(name)) for name in ("cat", "rocket")]
@@ -15,7 +18,7 @@ MAX_PIXELS = 50_000_000
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
     """Of each number of lanes; more images take longer, and the law that is fitted has no cost below 0."""
-    model = Model(PipelineConfig(device=kind), 2, IMAGES, MAX_PIXELS)
+    model = Model(PipelineConfig(device=kind), 2, IMAGES, MAX_PIXELS, bound_s=1.0)
     assert list(model.lanes) == ([1, 2] if kind == "cpu" else [1])
     assert set(model.sizes) <= set(SIZES)
     for lanes in model.lanes:
@@ -34,11 +37,6 @@ def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
 
 def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory of a GPU ends with an error; the sizes below the one that did not fit are offered."""
-    import torch
-
-    from pipeline.model import load_model
-    from tuning import computing
-
     really = open_device
 
     def with_room_for_4(kind: str, classifier: object, *, batch_sizes: tuple[int, ...], **options: int) -> object:
@@ -48,5 +46,14 @@ def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(computing, "open_device", with_room_for_4)
     config = PipelineConfig(device="cpu")
-    _, sizes = _opened(config, load_model(config), 1)
+    _, sizes = _opened(config, load_model(config), 1, bound_s=60.0)
     assert sizes == [1, 2, 4]
+
+
+def test_batches_that_cannot_be_within_the_bound_are_not_tried() -> None:
+    """On a CPU the largest would take seconds, with a large model minutes; the smallest is always there."""
+    config = PipelineConfig(device="cpu")
+    loaded = load_model(config)
+    sizes = [_opened(config, loaded, 1, bound_s)[1] for bound_s in (1e-6, 0.02)]
+    assert sizes[0] == [1]
+    assert max(sizes[1]) < SIZES[-1]
