@@ -21,7 +21,7 @@ def clock(seconds: float) -> str:
     return f"{minutes}:{seconds:02}"
 
 
-class _Pace(ProgressColumn):
+class Pace(ProgressColumn):
     """Images a second, lately, and the time that is left; at the end both of the whole."""
 
     def render(self, task: Task) -> Text:
@@ -49,7 +49,7 @@ class Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            _Pace(),
+            Pace(),
             console=Console(stderr=not above),
             transient=above,
             refresh_per_second=REDRAWN_HZ,

@@ -199,7 +199,7 @@ class Classifier:
 
     async def _refuse(self, request: Request, error: DarkroomError) -> Response:
         log_refusal(error)
-        self._watch.note_end(type(error).__name__)
+        self._note_end(request, type(error).__name__)
         return refusal(error, _request_id(request))
 
     async def _no_such_page(self, request: Request, error: HTTPException) -> Response:
@@ -211,13 +211,18 @@ class Classifier:
         self._note_gone("read")
         return Response(status_code=CLIENT_GONE)
 
+    def _note_end(self, request: Request, outcome: str) -> None:
+        """Counts what asked for a prediction, and nothing else."""
+        if request.scope.get("endpoint") == self.predict:
+            self._watch.note_end(outcome)
+
     def _note_gone(self, stage: str) -> None:
         log_gone(stage)
         self._watch.note_end(GONE)
 
     async def _unforeseen(self, request: Request, error: Exception) -> Response:
         log_unforeseen(error)
-        self._watch.note_end(type(error).__name__)
+        self._note_end(request, type(error).__name__)
         detail = "the request could not be answered; the log says why, under this request_id"
         return problem(UNFORESEEN, "Internal server error", detail, _request_id(request))
 

@@ -52,8 +52,11 @@ def _held(service: Service, state: str) -> Document:
     return stats
 
 
-def test_a_service_that_nobody_asks_is_idle(service: Service) -> None:
+def test_a_service_that_nobody_asks_for_predictions_is_idle(service: Service) -> None:
+    """What else it is asked, rightly or not, is no such request."""
     time.sleep(4.0)  # longer than what is told of, and a second for the one that is not over
+    assert service.client.get("/stats", params={"seconds": 0}).status_code == 400
+    assert service.client.get("/nowhere").status_code == 404
     stats = _held(service, "idle")
     assert (stats["requests"], stats["latency_ms"]) == ({}, None)
 
