@@ -176,6 +176,15 @@ ROWS: Final[Sequence[tuple[int, Sequence[Panel]]]] = (
                 [Query("sum(ray_darkroom_encoded_bytes_in_flight)", "bytes")],
             ),
             Panel(
+                "Decoders",
+                "As many as there should be, and those that take images: fewer while one that died starts anew.",
+                "none",
+                [
+                    Query("sum(ray_darkroom_workers)", "workers"),
+                    Query("sum(ray_darkroom_workers_ready)", "ready"),
+                ],
+            ),
+            Panel(
                 "What went wrong",
                 "Decoders that died or were ended, and images that nobody waited for any more.",
                 "ops",

@@ -24,7 +24,7 @@ class Metrics:
     """Publishes what has happened in a replica."""
 
     def __init__(self) -> None:
-        self._published = Usage(0.0, 0.0, {}, 0, 0, 0, 0, 0, 0)
+        self._published = Usage(0.0, 0.0, {}, 0, 0, 0, 0, 0, 0, 0)
         self._requests = _counter(
             "requests_total", "requests that ended, by outcome: predicted, or an error", "outcome"
         )
@@ -39,6 +39,7 @@ class Metrics:
         self._dropped = _counter("images_dropped_total", "images given up undecoded: nobody waited for them any more")
         self._replaced = _counter("workers_replaced_total", "decoder processes that died or were ended, and restarted")
         self._workers = _gauge("workers", "decoder processes that there should be")
+        self._workers_ready = _gauge("workers_ready", "those of them that take images: fewer while one starts anew")
         self._lanes = _gauge("device_lanes", "batches that the device computes at a time")
         self._workers_busy = _gauge("workers_busy_ratio", "share of their time that workers decode, 0 to 1")
         self._device_busy = _gauge("device_busy_ratio", "share of its time that the device computes, 0 to 1")
@@ -87,6 +88,7 @@ class Metrics:
             for _ in range(count - last.batches.get(images, 0)):
                 self._batches.observe(images)
         self._workers.set(usage.workers)
+        self._workers_ready.set(usage.workers_ready)
         self._lanes.set(usage.lanes)
         self._workers_busy.set(min(1.0, decoding_s / seconds / usage.workers))
         self._device_busy.set(min(1.0, computing_s / seconds / usage.lanes))

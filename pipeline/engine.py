@@ -187,6 +187,7 @@ class Engine:
             images_dropped=self._loader.dropped,
             workers_replaced=self._loader.replaced,
             workers=self.workers,
+            workers_ready=len(self.worker_pids),
             lanes=self._feeder.lanes,
             in_work=self.in_work,
             free_slots=self._loader.free_slots,

@@ -15,6 +15,7 @@ class Usage:
     workers_replaced: int
 
     workers: int  # as many as there should be
+    workers_ready: int  # those of them that take images: fewer while one that died starts anew
     lanes: int  # batches that the device computes at a time
     in_work: int  # images that somebody waits for and that have no outcome yet
     free_slots: int

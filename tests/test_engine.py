@@ -154,7 +154,8 @@ def test_an_engine_with_a_worker_that_was_stopped_is_well_again(small: Engine) -
     small.start()
     (pid,) = small.worker_pids
     psutil.Process(pid).suspend()
-    until(lambda: not stuck(small) and small.worker_pids not in ([], [pid]))
+    until(lambda: not stuck(small) and small.usage.workers_replaced and small.usage.workers_ready)
+    assert pid not in small.worker_pids
     assert kinds(small.infer([CAT])) == [Prediction]
     small.check()
 

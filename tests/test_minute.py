@@ -17,7 +17,13 @@ def reading(at_s: float, **usage: Any) -> Reading:
         "in_work": 0,
         "free_slots": 8,
     } | usage
-    return Reading(at_s, Usage(at_s, at_s / 4, workers=2, lanes=1, **facts), loop_s=at_s / 10, cores=2, cores_busy=0.6)
+    return Reading(
+        at_s,
+        Usage(at_s, at_s / 4, workers=2, workers_ready=2, lanes=1, **facts),
+        loop_s=at_s / 10,
+        cores=2,
+        cores_busy=0.6,
+    )
 
 
 def answer(minute: Minute, took_s: float) -> None:

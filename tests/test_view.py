@@ -20,11 +20,13 @@ def _stats(replica: str, *answers: float, **usage: Any) -> dict[str, Any]:
         "in_work": 3,
         "free_slots": 8,
     } | usage
-    minute = Minute(Reading(0.0, Usage(0.0, 0.0, {}, 0, 0, 3, 1, 0, 8), 0.0, cores=4, cores_busy=0.0), "cpu")
+    minute = Minute(Reading(0.0, Usage(0.0, 0.0, {}, 0, 0, 3, 3, 1, 0, 8), 0.0, cores=4, cores_busy=0.0), "cpu")
     for took_s in answers:
         minute.now.note_answer((took_s / len(STAGES),) * len(STAGES), took_s)
     minute.now.images["predicted"] = len(answers)
-    minute.tick(Reading(1.0, Usage(2.7, 0.3, workers=3, lanes=1, **facts), 0.1, cores=4, cores_busy=0.5))
+    minute.tick(
+        Reading(1.0, Usage(2.7, 0.3, workers=3, workers_ready=3, lanes=1, **facts), 0.1, cores=4, cores_busy=0.5)
+    )
     return {"replica": replica, **minute.stats(1)}
 
 

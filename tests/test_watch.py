@@ -12,7 +12,7 @@ from deployments.watch import Watch
 from pipeline.usage import Usage
 from tests.waiting import until
 
-USAGE = Usage(0.0, 0.0, {}, 0, 0, workers=1, lanes=1, in_work=0, free_slots=8)
+USAGE = Usage(0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, lanes=1, in_work=0, free_slots=8)
 
 
 def test_a_second_that_cannot_be_published_does_not_end_the_watch(
