@@ -33,7 +33,7 @@ from starlette.routing import Route
 async def info(request):
     return JSONResponse({"model": "none"})
 
-@serve.deployment
+@serve.deployment(max_constructor_retry_count=1)
 @serve.ingress(Starlette(routes=[Route("/info", info)]))
 class Service:
     def __init__(self, fails, leaves):

@@ -12,7 +12,7 @@ from pipeline.engine import Engine
 from pipeline.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
 from pipeline.records import Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE
-from tests.faults.corpus import odd_files
+from tests.faults.odd_files import odd_files
 from tests.files import ODD_BUT_GOOD
 
 CAT = jpeg(photograph("cat"))
