@@ -4,11 +4,11 @@ The command itself runs once a seed, which decides what images it sees and when 
 every combination of workers, lanes, batch sizes and waits, all else as the first seed has chosen it, with more coming
 than fits, and what it answers within the bound is counted.
 
-Of so many noisy figures the greatest is one that had luck. So the best few of the grid and all that was chosen are
-measured anew in turn, many times over, and a choice is judged by these alone: the share of the best one's answers
-that it reaches. Which one is the best in one half of the rounds is told by the other half, for the same reason.
-Choices that differ in their wait alone stand for each other there, by the one in their middle. All figures are put on
-one speed of the machine, which is measured beside each.
+Of so many noisy figures the greatest is one that had luck. So the better ones of the grid are measured twice more,
+and the best few of these and all that was chosen anew and in turn, many times over. A choice is judged by these last
+alone: the share of the best one's answers that it reaches. Which one is the best in one half of the rounds is told by
+the other half, for the same reason. Choices that differ in their wait alone stand for each other there, by the one in
+their middle. All figures are put on one speed of the machine, which is measured beside each.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -43,9 +43,10 @@ from tuning.trials import Trials
 WORKERS: Final = (1, 2, 3)
 LANES: Final = (1, 2)
 BATCHES: Final = (1, 2, 4, 8)
-WAITS_S: Final = (0.035,)
+WAITS_S: Final = (0.03, 0.045, 0.06)
 BOUND_S: Final = 0.1
-FINALISTS: Final = 3
+BETTER: Final = 12
+FINALISTS: Final = 4
 CHECK_S: Final = 4.0
 FINAL_S: Final = 8.0
 SPEED_S: Final = 0.2
@@ -96,11 +97,7 @@ def chosen_by(seed: int, folder: Path, options: Sequence[str]) -> Settings:
 
 
 def grid(usual: Settings) -> list[Settings]:
-    """All combinations, those together for which no replica has to be replaced.
-
-    Args:
-        usual: all else.
-    """
+    """All combinations; all else as usual."""
     return [
         replace(usual, workers=workers, threads=lanes, batch=batch, max_wait_s=wait_s)
         for workers, lanes, batch, wait_s in itertools.product(WORKERS, LANES, BATCHES, WAITS_S)
@@ -136,7 +133,7 @@ def in_short(settings: Settings) -> str:
 def measured(
     chosen: Sequence[Settings], usual: Settings, folder: Path, images: Sequence[bytes], rounds: int
 ) -> tuple[Trials, Trials]:
-    """The whole grid once; then its best and all that was chosen, in turn."""
+    """The whole grid once, and the better ones of it again; then the best and all that was chosen, in turn."""
     document = shipped()
     config = ServiceConfig.model_validate(document["applications"][0]["args"]).fitted({"CPU": 2.0}).pipeline
     model = Model(config, 2, images, 50_000_000, BOUND_S)
@@ -152,18 +149,22 @@ def measured(
         first.measure_peak(8)
         final.peak = first.peak
         say(f"peak {first.peak:.1f}")
-        for settings in everything:
-            seen = first.run(settings)
-            say(f"grid {in_short(settings)}: {seen.good / seen.speed:.1f} (speed {seen.speed:.2f})")
+        _in_turn(first, everything, 1)
+        _in_turn(first, sorted(everything, key=first.score, reverse=True)[:BETTER], 2)
         best = sorted(everything, key=first.score, reverse=True)[:FINALISTS]
-        finalists = sorted({*best, *chosen}, key=lambda each: (each.workers, each.threads))
-        for turn in range(rounds):
-            for settings in finalists if turn % 2 else finalists[::-1]:
-                seen = final.run(settings)
-                say(f"final {in_short(settings)}: {seen.good / seen.speed:.1f} (speed {seen.speed:.2f})")
+        _in_turn(final, {*best, *chosen}, rounds)
     finally:
         service.stop()
     return first, final
+
+
+def _in_turn(trials: Trials, settings: Collection[Settings], rounds: int) -> None:
+    """Those together for which no replica has to be replaced, and now forwards and now backwards."""
+    ordered = sorted(settings, key=lambda each: (each.workers, each.threads))
+    for turn in range(rounds):
+        for each in ordered[:: -1 if turn % 2 else 1]:
+            seen = trials.run(each)
+            say(f"{in_short(each)}: {seen.good / seen.speed:.1f} (speed {seen.speed:.2f})")
 
 
 def rows(chosen: Sequence[Settings], first: Trials, final: Trials) -> list[list[str]]:

@@ -16,11 +16,12 @@ HANDING: Final = 0.02
 CHUNK_OF_BOUND: Final = 0.1
 """Of the latency bound, what a worker may take for a chunk: its first image waits for its last."""
 
-ROOM: Final = 0.5
+ROOM: Final = 0.6
 """Of the time that an image may wait by the latency bound, what admission allows it.
 
 Where more comes than fits, all that is taken on waits about so long, and decoding and the model take now less and now
-longer after it. With more, answers are late and no more of them are given.
+longer after it. With more, answers are late and no more of them are given; with less, bursts are refused that there is
+time for, and what follows them finds idle cores.
 """
 
 BUSY: Final = 0.8

@@ -68,7 +68,7 @@ def summary(findings: Findings) -> Iterator[str]:
         )
     yield from findings.advice
     if findings.verdict:
-        yield f"the service itself, at the last load: {findings.verdict}"
+        yield f"the service itself says, where {findings.ladder[-1].offered:.3g} images/s came: {findings.verdict}"
 
 
 def _result(findings: Findings) -> Iterator[str]:

@@ -44,7 +44,7 @@ def test_what_may_wait_is_what_the_bound_leaves() -> None:
     first = next(cells(costs(), BOUND_S))
     waits = [settings_for(first, costs(), SIZES, LiveConfig(), bound_s).max_wait_s for bound_s in (0.05, 0.1, 1.0)]
     assert waits == sorted(waits)
-    assert waits[1] == pytest.approx(0.5 * (0.1 - first.own_s), abs=0.001)
+    assert waits[1] == pytest.approx(0.6 * (0.1 - first.own_s), abs=0.001)
 
 
 def test_images_that_are_quick_to_decode_come_in_larger_chunks() -> None:
