@@ -88,8 +88,12 @@ def own_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> l
             Access(config.api_keys_file, environment.get(KEYS_VARIABLE))
         except ValueError as error:
             faults += faults_in(error, f"{path}.args")
+        names = list[Any]()
         for inner, deployment in own_deployments(application):
             faults += _deployment_faults(deployment, config, f"{path}.{inner}")
+            if (name := deployment.get("name")) in names:
+                faults.append(f"{path}.{inner}: {name} stands here once more; write all its settings in one place")
+            names.append(name)
     return faults
 
 

@@ -103,6 +103,15 @@ def test_a_deployment_that_darkroom_does_not_have_is_named(tmp_path: Path) -> No
     ]
 
 
+def test_a_deployment_that_stands_there_twice_is_named(tmp_path: Path) -> None:
+    """Serve itself says nothing of it."""
+    document: Any = shipped_config()
+    document["applications"][0]["deployments"] *= 2
+    assert checked(tmp_path, document) == [
+        "applications.0.deployments.1: Classifier stands here once more; write all its settings in one place"
+    ]
+
+
 def test_keys_that_open_the_service_are_looked_at(tmp_path: Path) -> None:
     document: Any = shipped_config()
     document["applications"][0]["args"]["api_keys_file"] = str(tmp_path / "keys")
