@@ -19,7 +19,6 @@ from typing import Any
 
 import httpx
 import psutil
-import yaml
 
 from deployments.endpoint import (
     Endpoint,
@@ -32,19 +31,16 @@ from deployments.endpoint import (
 )
 from deployments.loopback import loopback
 from deployments.machine import leftovers, name_run, obstacles
+from deployments.serve_api import ServeApi, ServeApiError
 
 READY_TIMEOUT_S = 600.0
 POLL_INTERVAL_S = 0.2
-# `serve status` imports Ray: 2 to 3 s of one core, which the starting application could use as well.
-STATUS_INTERVAL_S = 10.0
+STATUS_INTERVAL_S = 2.0
 
 # After Ctrl-C everything is gone within 10 s. `serve run` needs 3 to 6 of them; what it has started, 1 more.
 STOP_TIMEOUT_S = 7.5
 SETTLE_TIMEOUT_S = 2.0
 TERMINATE_TIMEOUT_S = 1.0
-
-# Ray's dashboard takes 8265, or the first free one of the 50 ports after it.
-DASHBOARD_PORTS = range(8265, 8316)
 
 
 class StopRequests:
@@ -73,14 +69,9 @@ def build_environment(run: str, folder: Path) -> dict[str, str]:
     environment["DARKROOM_RUN"] = run
     # Ray's processes set their title over their environment, which hides the mark; this keeps setproctitle off it.
     environment["SPT_NOENV"] = "1"
-    # What Ray chooses for a cluster of its own. `serve status` does not know it unless told, and would be refused.
+    # What Ray chooses by itself for a cluster of its own; said aloud, so that no other default ever holds.
     environment.setdefault("RAY_AUTH_MODE", "token")
     return loopback(folder, environment)
-
-
-def serve_command(*arguments: str) -> list[str]:
-    """Return the command line of the `serve` that is installed beside this interpreter."""
-    return [str(Path(sys.executable).with_name("serve")), *arguments]
 
 
 def launch(config: Path) -> int:
@@ -108,7 +99,7 @@ def serve(config: Path, endpoint: Endpoint, environment: dict[str, str]) -> int:
     """
     stop = StopRequests()
     # A session of its own: Ctrl-C reaches the launcher alone. `local`: never join a cluster that happens to run here.
-    command = serve_command("run", "--address", "local", str(config))
+    command = [str(Path(sys.executable).with_name("serve")), "run", "--address", "local", str(config)]
     server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  Ray's own command
     try:
         if wait_until_ready(server, endpoint, environment, stop):
@@ -129,11 +120,12 @@ def wait_until_ready(
         StartError: the application has failed, or is not ready in time.
     """
     started = asked = time.monotonic()
+    api = ServeApi(environment["DARKROOM_RUN"], environment)
     while server.poll() is None and not stop.count:
         if answers(endpoint):
             return True
         if time.monotonic() - asked > STATUS_INTERVAL_S:
-            if message := application_failure(environment, stop):
+            if message := application_failure(api):
                 raise StartError(message)
             asked = time.monotonic()
         if time.monotonic() - started > READY_TIMEOUT_S:
@@ -154,45 +146,23 @@ def answers(endpoint: Endpoint) -> bool:
         return False
 
 
-def application_failure(environment: dict[str, str], stop: StopRequests) -> str | None:
-    """Ask `serve status` whether an application has failed for good; return its messages, or None.
+def application_failure(api: ServeApi) -> str | None:
+    """Ask Serve whether an application has failed for good; return its messages, or None.
 
     `serve run` does not end then and, in the mode for throughput, prints nothing either.
     """
-    if (port := dashboard_port(environment["DARKROOM_RUN"])) is None:
+    try:
+        applications = api.applications()
+    except ServeApiError:  # it is on its way, or has gone
         return None
-    command = serve_command("status", "--address", f"http://127.0.0.1:{port}")
-    status = subprocess.Popen(  # noqa: S603  Ray's own command
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    while True:
-        try:
-            output, _ = status.communicate(timeout=POLL_INTERVAL_S)
-            break
-        except subprocess.TimeoutExpired:
-            if stop.count:
-                status.kill()
-    applications = (yaml.safe_load(output) or {}).get("applications", {}) if status.returncode == 0 else {}
     failed = [application for application in applications.values() if application["status"] == "DEPLOY_FAILED"]
     return "\n".join(message for application in failed for message in messages(application)) or None
 
 
 def messages(application: dict[str, Any]) -> list[str]:
-    """Return what `serve status` says about an application and its deployments, without blank entries."""
+    """Return what Serve says about an application and its deployments, without blank entries."""
     parts = [application, *application.get("deployments", {}).values()]
     return [str(part["message"]).strip() for part in parts if part.get("message")]
-
-
-def dashboard_port(run: str) -> int | None:
-    """Return where this run's dashboard listens, which may not be the first port it tries; None until it does."""
-    for process in leftovers(run):
-        try:
-            if any(part.endswith("dashboard/dashboard.py") for part in process.cmdline()):
-                ports = {c.laddr.port for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
-                return next(iter(sorted(ports & set(DASHBOARD_PORTS))), None)
-        except psutil.Error:
-            continue
-    return None
 
 
 def announce(endpoint: Endpoint) -> None:

@@ -17,8 +17,8 @@ import psutil
 import yaml
 
 from benchmarks.ports import apart, free_port
-from deployments.launcher import dashboard_port
 from deployments.machine import run_of
+from deployments.serve_api import ServeApi
 from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent
@@ -84,13 +84,13 @@ class Service:
         return marked(self.environment["DARKROOM_TEST"])
 
     def deploy(self, config: Document) -> None:
-        """Applies another configuration, as a user does by `serve deploy`."""
+        """Applies another configuration; returns before it is in force."""
         self.path.write_text(yaml.safe_dump(config))
-        self._serve("deploy", str(self.path))
+        self.api().deploy(config)
 
-    def status(self) -> str:
-        """What `serve status` prints."""
-        return self._serve("status")
+    def api(self) -> ServeApi:
+        """Where Serve says what is deployed, and is told what to deploy."""
+        return ServeApi(run_of(self.replicas()[0]) or "", self.environment)
 
     def log_folder(self) -> Path:
         """Where Ray keeps the logs of the session that the service runs in."""
@@ -102,18 +102,6 @@ class Service:
         """What the replicas have logged, a document a line."""
         files = sorted((self.log_folder() / "serve").glob("replica_*.log"))
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
-
-    def _serve(self, command: str, *arguments: str) -> str:
-        address = f"http://127.0.0.1:{self._dashboard_port()}"
-        line = [str(Path(sys.executable).with_name("serve")), command, "--address", address, *arguments]
-        done = subprocess.run(line, env=dict(self.environment), check=True, capture_output=True, timeout=60)
-        return done.stdout.decode()
-
-    def _dashboard_port(self) -> int:
-        port = dashboard_port(run_of(self.replicas()[0]) or "")
-        if port is None:
-            raise RuntimeError("the service has no dashboard to deploy to")
-        return port
 
 
 def marked(mark: str) -> list[psutil.Process]:

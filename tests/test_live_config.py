@@ -1,8 +1,12 @@
 """`user_config` of a running service: applied without a restart, or refused without harm."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from benchmarks.photographs import jpeg, photograph
 from tests.service import Service, live_config, with_user_config
@@ -22,6 +26,15 @@ def test_a_live_change_needs_no_restart(service: Service) -> None:
     assert "1000" in refused.json()["detail"]
     assert len(service.post(CAT).raise_for_status().json()["predictions"]) == 5
     assert [process.pid for process in service.replicas()] == replicas
+
+
+def test_an_edited_file_is_deployed_by_command(service: Service) -> None:
+    """As `make deploy` does it."""
+    command = [str(Path(sys.executable).with_name("serve")), "deploy", "--address", service.api().address()]
+    with live_config(service, top_k=2):
+        service.path.write_text(yaml.safe_dump(with_user_config(service, top_k=3)))
+        subprocess.run([*command, str(service.path)], env=dict(service.environment), check=True, timeout=60)
+        until(lambda: service.info()["user_config"]["top_k"] == 3)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A service of one's own: started by the launcher as `make serve` does it, changed by `serve deploy`, and ended."""
+"""A service of one's own: started by the launcher as `make serve` does it, changed while it runs, and ended."""
 
 import os
 import signal
@@ -14,12 +14,11 @@ import psutil
 import yaml
 
 from deployments.endpoint import read_endpoint
-from deployments.launcher import dashboard_port
 from deployments.machine import leftovers, start_ticks
+from deployments.serve_api import ServeApi, ServeApiError
 
 _START_TIMEOUT_S: Final = 300.0
 _STOP_TIMEOUT_S: Final = 60.0
-_DEPLOY_TIMEOUT_S: Final = 120.0
 _ASKED_EVERY_S: Final = 0.1
 
 Document = dict[str, Any]
@@ -45,19 +44,19 @@ class Launched:
         self.document, self.output, self._path = document, folder / "output.txt", folder / "serve_config.yaml"
         self._path.write_text(yaml.safe_dump(document))
         self.endpoint = read_endpoint(self._path)
-        self._environment = {**os.environ, **environment}
-        self._environment.setdefault("RAY_AUTH_MODE", "token")  # as the launcher sets it, for `serve deploy`
+        environment = {**os.environ, **environment}
         with self.output.open("wb") as sink:
             # A session of its own: a Ctrl-C in the terminal ends who measures, and he then ends the service.
             self._launcher = subprocess.Popen(  # noqa: S603  the project's own
                 [sys.executable, "-m", "deployments.launcher", str(self._path)],
-                env=self._environment,
+                env=environment,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self.pid = self._launcher.pid
         self.run = f"{self.pid}-{start_ticks(self.pid)}"
+        self._api = ServeApi(self.run, environment)
         try:
             self._wait_until_it_answers()
         except BaseException:  # Ctrl-C too, which does not reach its session
@@ -79,22 +78,15 @@ class Launched:
         return user_config
 
     def deploy(self, document: Document) -> None:
-        """Applies another configuration by `serve deploy`, and does not wait until it is in force; some seconds.
+        """Applies another configuration, and does not wait until it is in force.
 
         Raises:
             ServiceFailed: it was not accepted.
         """
-        self._path.write_text(yaml.safe_dump(document))
-        address = f"http://127.0.0.1:{dashboard_port(self.run)}"
-        command = [str(Path(sys.executable).with_name("serve")), "deploy", "--address", address, str(self._path)]
         try:
-            done = subprocess.run(  # noqa: S603  Ray's own
-                command, env=self._environment, capture_output=True, timeout=_DEPLOY_TIMEOUT_S
-            )
-        except subprocess.TimeoutExpired:
-            raise ServiceFailed(f"`serve deploy` has not ended within {_DEPLOY_TIMEOUT_S:.0f} s") from None
-        if done.returncode:
-            raise ServiceFailed(f"`serve deploy` has failed: {done.stderr.decode(errors='replace')[-500:]}")
+            self._api.deploy(document)
+        except ServeApiError as error:
+            raise ServiceFailed(f"the service does not take other settings: {error}") from error
 
     def info(self) -> Document:
         """GET /info."""

@@ -1,5 +1,6 @@
 """Who gets in: keys."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -214,7 +215,7 @@ def _is_shown_nowhere(service: Service, *keys: str) -> None:
     assert any("replica_darkroom_Classifier" in path for path in texts)
     texts["printed"] = service.output.read_text()
     texts["ps"] = _command_lines(service.processes())
-    texts["serve status"] = service.status()
+    texts["serve status"] = json.dumps(service.api().applications())
     texts["info"] = service.client.get("/info", headers=bearer(keys[0])).raise_for_status().text
     texts["refusal"] = service.post(CAT, headers=bearer(keys[0] + "x")).text
     for place, text in texts.items():

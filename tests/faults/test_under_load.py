@@ -8,7 +8,6 @@ import copy
 import csv
 import re
 import signal
-import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ import pytest
 import yaml
 
 from benchmarks.photographs import jpeg, photograph
+from deployments.serve_api import ServeApiError
 from tests.load import Load, under_load
 from tests.service import Document, Service, live_config, marked, name_of, running, shipped_config
 from tests.test_slots import SHM
@@ -120,9 +120,9 @@ def _actor(service: Service, name: str) -> psutil.Process:
 
 
 def _says_running(service: Service) -> bool:
-    """What `serve status` says; it has nobody to ask while there is no controller."""
-    with contextlib.suppress(subprocess.CalledProcessError):
-        return "RUNNING" in service.status()
+    """What Serve says; there is nobody to ask while there is no controller."""
+    with contextlib.suppress(ServeApiError, IndexError):
+        return "RUNNING" in [each["status"] for each in service.api().applications().values()]
     return False
 
 

@@ -1,0 +1,91 @@
+"""What Serve has deployed in a run on this machine, and what it is to deploy: by the REST API of Ray's dashboard.
+
+`serve status` and `serve deploy` ask the same of it, but load Ray first: 2 to 3 s of one core.
+https://docs.ray.io/en/latest/serve/api/index.html#serve-rest-api
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psutil
+
+from deployments.machine import leftovers
+
+PORTS: Final = range(8265, 8316)
+"""The dashboard takes the first of these that is free."""
+
+_TELLS_WITHIN_S: Final = 5.0
+_DEPLOYS_WITHIN_S: Final = 60.0
+
+
+class ServeApiError(Exception):
+    """Nobody answers, or what was asked for is refused; the message says which, and why."""
+
+
+class ServeApi:
+    """That of one run, from the time on that its dashboard listens.
+
+    Args:
+        run: its name.
+        environment: of its processes; Ray's token may be there.
+    """
+
+    def __init__(self, run: str, environment: Mapping[str, str]) -> None:
+        self._run, self._environment = run, environment
+
+    def applications(self) -> dict[str, Any]:
+        """What is deployed, by name, as `serve status` tells it.
+
+        Raises:
+            ServeApiError: it cannot be asked.
+        """
+        found: dict[str, Any] = self._ask("GET", _TELLS_WITHIN_S).json()["applications"]
+        return found
+
+    def deploy(self, document: Mapping[str, Any]) -> None:
+        """Has Serve bring about another configuration, as `serve deploy` does; returns before it is in force.
+
+        Args:
+            document: as in serve_config.yaml.
+
+        Raises:
+            ServeApiError: it is not accepted.
+        """
+        self._ask("PUT", _DEPLOYS_WITHIN_S, document)
+
+    def address(self) -> str:
+        """Of the dashboard, as Ray's commands want it.
+
+        Raises:
+            ServeApiError: there is none.
+        """
+        for process in leftovers(self._run):
+            try:
+                if any(part.endswith("dashboard/dashboard.py") for part in process.cmdline()):
+                    listening = [c for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+                    port = min({connection.laddr.port for connection in listening} & set(PORTS))
+                    return f"http://127.0.0.1:{port}"
+            except (psutil.Error, ValueError):  # it has gone, or does not listen yet
+                continue
+        raise ServeApiError("the run has no dashboard")
+
+    def _ask(self, method: str, within_s: float, document: Mapping[str, Any] | None = None) -> httpx.Response:
+        url = f"{self.address()}/api/serve/applications/"
+        headers = {"Authorization": f"Bearer {token}"} if (token := _token(self._environment)) else {}
+        try:
+            response = httpx.request(method, url, json=document, headers=headers, timeout=within_s, trust_env=False)
+        except httpx.HTTPError as error:
+            raise ServeApiError(f"Ray's dashboard does not answer: {error}") from error
+        if response.is_error:
+            raise ServeApiError(f"Ray's dashboard answers {response.status_code}: {response.text[-500:]}")
+        return response
+
+
+def _token(environment: Mapping[str, str]) -> str:
+    """Ray's, by the rules of https://docs.ray.io/en/latest/ray-security/token-auth.html; empty where there is none."""
+    if token := environment.get("RAY_AUTH_TOKEN"):
+        return token
+    path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    return path.read_text().strip() if path.exists() else ""
