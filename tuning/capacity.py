@@ -6,7 +6,8 @@
   through worker and device is taken first. In heavy traffic the wait before it is exponential with mean
   utilisation / (2 * (1 - utilisation) * peak) where every image costs the same (Kingman, The single server queue in
   heavy traffic, 1961), so 99 % wait no longer than ln(100) times that. They do not cost the same on cores that HTTP and
-  the clients share: how many times as long the wait is, is seen in the service.
+  the clients share: how many times as long the wait is, is seen in the service. Until then it is taken for twice as
+  long, which it is where costs are exponential.
 """
 
 import math
@@ -39,7 +40,7 @@ class Costs:
     cores: int  # that a replica has
     on_cpu: bool  # whether the model computes on these
     serving_s: float = 0.0  # of a core, for an image's share of HTTP, Ray and the balancer
-    spread: float = 1.0  # times the wait that there would be if every image cost the same
+    spread: float = 2.0  # times the wait that there would be if every image cost the same
 
     @property
     def most_workers(self) -> int:

@@ -7,6 +7,7 @@ from typing import Final
 
 from deployments.config import LiveConfig
 from pipeline.config import BATCHES_AHEAD, CHUNKS_PER_WORKER
+from tuning import capacity
 from tuning.capacity import Cell, Costs
 from tuning.settings import Settings
 
@@ -16,7 +17,7 @@ HANDING: Final = 0.02
 CHUNK_OF_BOUND: Final = 0.1
 """Of the latency bound, what a worker may take for a chunk: its first image waits for its last."""
 
-ROOM: Final = 0.6
+ROOM: Final = 0.65
 """Of the time that an image may wait by the latency bound, what admission allows it.
 
 Where more comes than fits, all that is taken on waits about so long, and decoding and the model take now less and now
@@ -68,12 +69,18 @@ def settings_for(cell: Cell, costs: Costs, sizes: Sizes, live: LiveConfig, bound
         chunk_bytes=min(64 * _MIB, max(64 * _KIB, _power_of_two(chunk * sizes.mean))),
         slots=min(8192, max(64, 2 * batch_sizes[-1], _power_of_two(in_flight))),
         batch_wait_s=0.0,
-        max_wait_s=round(max(0.001, ROOM * (bound_s - cell.own_s)), 3),
+        max_wait_s=round(max(0.001, _may_wait_s(cell, costs, bound_s)), 3),
         max_ongoing_requests=ongoing,
         max_bytes_in_flight=max(live.max_request_bytes, _power_of_two(2 * ongoing * sizes.large)),
         target_ongoing_requests=max(1, round(_in_system(cell))),
         num_cpus=costs.cores if costs.on_cpu else cell.workers + 1,
     )
+
+
+def _may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
+    """Batches are of what waits, so most are small; but there is to be time for a full one too."""
+    smallest = capacity.cell(costs, cell.workers, cell.lanes, costs.compute.sizes[0], bound_s)
+    return min(ROOM * (bound_s - smallest.own_s), bound_s - cell.own_s)
 
 
 def _chunk_images(costs: Costs, bound_s: float) -> int:
@@ -86,7 +93,7 @@ def _in_system(cell: Cell) -> float:
     """Images that wait or are in work on average where `BUSY` of the capacity comes, by Little's law."""
     rate = BUSY * cell.capacity
     used = rate / cell.peak
-    return rate * (cell.own_s + used / (2 * (1 - used) * cell.peak))
+    return rate * (cell.own_s + cell.spread * used / (2 * (1 - used) * cell.peak))
 
 
 def _power_of_two(least: float) -> int:

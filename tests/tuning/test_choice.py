@@ -44,7 +44,20 @@ def test_what_may_wait_is_what_the_bound_leaves() -> None:
     first = next(cells(costs(), BOUND_S))
     waits = [settings_for(first, costs(), SIZES, LiveConfig(), bound_s).max_wait_s for bound_s in (0.05, 0.1, 1.0)]
     assert waits == sorted(waits)
-    assert waits[1] == pytest.approx(0.6 * (0.1 - first.own_s), abs=0.001)
+    assert waits[1] == pytest.approx(0.65 * (0.1 - first.own_s), abs=0.001)
+
+
+def test_larger_batches_may_wait_as_long_as_there_is_time_for_a_full_one() -> None:
+    """They are of what waits: most are small."""
+    of_size = {
+        each.batch: (each, settings_for(each, costs(), SIZES, LiveConfig(), BOUND_S).max_wait_s)
+        for each in cells(costs(), BOUND_S)
+        if each.key[:2] == (2, 2)
+    }
+    waits = [wait_s for _, wait_s in of_size.values()]
+    assert waits[0] == waits[1]
+    for large, wait_s in of_size.values():
+        assert wait_s == pytest.approx(max(0.001, min(waits[0], BOUND_S - large.own_s)), abs=0.001)
 
 
 def test_images_that_are_quick_to_decode_come_in_larger_chunks() -> None:
