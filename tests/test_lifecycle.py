@@ -91,7 +91,6 @@ def _nothing_is_left(mark: str) -> None:
     assert [(name_of(process), process.ppid(), process.status()) for process in marked(mark)] == []
 
 
-@pytest.mark.slow
 def test_plain_serve_run_works(tmp_path: Path) -> None:
     """Without serve.env, by Serve's Python proxy; Ctrl-C leaves nothing."""
     path, url = _plain_config(tmp_path)

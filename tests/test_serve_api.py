@@ -23,7 +23,7 @@ def test_a_run_that_has_ended_has_none() -> None:
 
 
 def test_what_is_not_accepted_is_told_and_changes_nothing(service: Service) -> None:
-    with pytest.raises(ServeApiError, match=r"Ray's dashboard answers 4\d\d: .*import_path"):
+    with pytest.raises(ServeApiError, match=r"Ray's dashboard answers 4\d\d: [\s\S]*import_path"):
         service.api().deploy({"applications": [{"import_path": 1}]})
     assert _statuses(service.api()) == {"darkroom": "RUNNING"}
 
