@@ -215,8 +215,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="darkroom tune --quick")
     options = parser.parse_args(arguments)
     about, images = circumstances("benchmarks.tuning", arguments), replace(SMALL_ALONE, variants=16).images
-    with tempfile.TemporaryDirectory(prefix="tuning-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="tuning-") as scratch:
+        folder = Path(scratch)
         (folder / "images").mkdir()
         for number, image in enumerate(images):
             (folder / "images" / f"{number}.jpg").write_bytes(image)
@@ -238,7 +238,8 @@ def main(arguments: Sequence[str]) -> int:
         for part, run_of in (("grid", first), ("final", final))
         for seen in run_of.seen
     ]
-    write(RESULTS / "tuning", [about, result, *trials], table.markdown(HEADER, rows(judged, first, final)))
+    name = "tuning-quick" if options.quick else "tuning"
+    write(RESULTS / name, [about, result, *trials], table.markdown(HEADER, rows(judged, first, final)))
     sys.stdout.write(table.text(HEADER, rows(judged, first, final)))
     sys.stdout.write(json.dumps({key: result[key] for key in ("at_least_95_percent", "median_of_best")}) + "\n")
     return 0
