@@ -117,6 +117,14 @@ def name_of(process: psutil.Process) -> str:
         return ""
 
 
+def is_decoder(process: psutil.Process) -> bool:
+    """Whether a worker of the pipeline runs in it."""
+    try:
+        return "pipeline.worker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def _environment(process: psutil.Process) -> dict[str, str]:
     try:
         return process.environ()

@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks.photographs import jpeg, photograph
 from benchmarks.ports import free_port
-from tests.service import ROOT, Document, Service, marked, name_of, shipped_config
+from tests.service import ROOT, Document, Service, is_decoder, marked, name_of, shipped_config
 from tests.waiting import until
 
 CAT = jpeg(photograph("cat"))
@@ -75,14 +75,7 @@ def _environment(mark: str) -> dict[str, str]:
 
 def _of_darkroom(mark: str) -> list[psutil.Process]:
     """Replicas and what they have started, without Ray's own processes."""
-    return [process for process in marked(mark) if _is_of_darkroom(process)]
-
-
-def _is_of_darkroom(process: psutil.Process) -> bool:
-    try:
-        return "ServeReplica" in process.name() or "pipeline.worker" in " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return False
+    return [process for process in marked(mark) if "ServeReplica" in name_of(process) or is_decoder(process)]
 
 
 def _nothing_is_left(mark: str) -> None:

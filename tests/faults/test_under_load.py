@@ -8,7 +8,6 @@ import copy
 import csv
 import re
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,21 +16,17 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-import yaml
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.serve_api import ServeApiError
+from tests.early import COLD, Early
 from tests.load import Load, under_load
-from tests.service import Document, Service, live_config, marked, name_of, running, shipped_config
+from tests.service import Document, Service, is_decoder, live_config, name_of, running, shipped_config
 from tests.test_slots import SHM
 from tests.waiting import until
 
 CLIENTS = 6
 SOME = 20
 """Answers that show that the load goes on."""
-
-COLD = 10
-"""Questions to a service that cannot have an answer yet."""
 
 CUT_OFF = {"500", "RemoteProtocolError", "ReadError", "WriteError"}
 """What becomes of a request in a process that is killed: HAProxy says 500 or, on a connection that it has used before,
@@ -78,7 +73,7 @@ def _remains(service: Service) -> list[str]:
     """What belongs to no living replica: decoder processes, semaphores, a second HAProxy."""
     processes, alive = service.processes(), {replica.pid for replica in service.replicas()}
     families = alive.union(*(_family(replica) for replica in service.replicas()))
-    decoders = [process.pid for process in processes if _is_decoder(process) and process.pid not in families]
+    decoders = [process.pid for process in processes if is_decoder(process) and process.pid not in families]
     orphans = [process.pid for process in processes if _parent(process) == 1]
     balancers = [process.pid for process in processes if name_of(process) == "haproxy"]
     dead = service.replica_pids - alive
@@ -92,15 +87,9 @@ def _family(process: psutil.Process) -> set[int]:
     return set()
 
 
-def _is_decoder(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return "pipeline.worker" in " ".join(process.cmdline())
-    return False
-
-
 def _with_decoders(service: Service) -> set[int]:
     """The replicas that have started their decoders: soon warm, or warm."""
-    decoders = {process.pid for process in service.processes() if _is_decoder(process)}
+    decoders = {process.pid for process in service.processes() if is_decoder(process)}
     return {replica.pid for replica in service.replicas() if _family(replica) & decoders}
 
 
@@ -155,49 +144,6 @@ def _assert_none_lost(load: Load) -> None:
 
 
 # ---- from the start -------------------------------------------------------------------------------------------------
-
-
-def _ask(client: httpx.Client) -> str:
-    try:
-        headers = {"Content-Type": "image/jpeg"}
-        return str(client.post("/predict", content=jpeg(photograph("cat")), headers=headers).status_code)
-    except httpx.TransportError as error:
-        return type(error).__name__
-
-
-class Early:
-    """Somebody who asks from the first moment, and holds the decoders up meanwhile: without them there is no warm-up.
-
-    Args:
-        path: where the configuration will lie.
-        replicas: that will start.
-
-    Attributes:
-        cold: what was answered while no replica can have been warm.
-        after: what was answered from then on.
-    """
-
-    def __init__(self, path: Path, replicas: int) -> None:
-        self.cold: list[str] = []
-        self.after: list[str] = []
-        self.path, self.stop, self._replicas = path, threading.Event(), replicas
-
-    def watch(self) -> None:
-        """Holds up, asks, lets go, asks until stopped."""
-        until(lambda: self.path.exists() and self.path.read_text())
-        port, held = yaml.safe_load(self.path.read_text())["http_options"]["port"], set[psutil.Process]()
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=2, trust_env=False) as client:
-            try:
-                while not self.stop.is_set() and (len(held) < self._replicas or len(self.cold) < COLD):
-                    for process in {*filter(_is_decoder, marked(str(self.path)))} - held:
-                        process.suspend()
-                        held.add(process)
-                    self.cold.append(_ask(client))
-            finally:
-                for process in held:
-                    process.resume()
-            while not self.stop.is_set():
-                self.after.append(_ask(client))
 
 
 @pytest.fixture(scope="module")
