@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from deployments.config import LiveConfig
@@ -60,7 +60,7 @@ def settings_for(cell: Cell, costs: Costs, sizes: Sizes, live: LiveConfig, bound
     in_flight = cell.workers * CHUNKS_PER_WORKER * chunk + cell.lanes * cell.batch * (2 + BATCHES_AHEAD)
     smaller = [size for size in costs.compute.sizes if size <= cell.batch]
     batch_sizes = tuple(costs.compute.sizes[: len(smaller) + 1])  # the next one too: so the batch can grow live
-    ongoing = min(4096, max(64, 2 * cell.batch, _power_of_two(4 * cell.peak * bound_s)))
+    ongoing = min(4096, max(64, 2 * cell.batch, _power_of_two(4 * _peak_without_http(cell, costs, bound_s) * bound_s)))
     return Settings(
         workers=cell.workers,
         threads=cell.lanes,
@@ -81,6 +81,11 @@ def _may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
     """Batches are of what waits, so most are small; but there is to be time for a full one too."""
     smallest = capacity.cell(costs, cell.workers, cell.lanes, costs.compute.sizes[0], bound_s)
     return min(ROOM * (bound_s - smallest.own_s), bound_s - cell.own_s)
+
+
+def _peak_without_http(cell: Cell, costs: Costs, bound_s: float) -> float:
+    """What a replica is started with follows from what is known then: for what the service shows, none is replaced."""
+    return capacity.cell(replace(costs, serving_s=0.0), *cell.key, bound_s).peak
 
 
 def _chunk_images(costs: Costs, bound_s: float) -> int:

@@ -1,5 +1,7 @@
 """All settings that go with a combination."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,20 @@ def test_a_batch_may_grow_without_a_restart() -> None:
         for cell in cells(costs(), BOUND_S)
     }
     assert warmed == {1: (1, 2), 2: (1, 2, 4), 4: (1, 2, 4, 8), 8: (1, 2, 4, 8, 16), 16: (1, 2, 4, 8, 16)}
+
+
+def test_no_replica_is_replaced_for_what_the_service_shows() -> None:
+    """What HTTP costs, and how irregularly, changes what is expected and all that changes live."""
+    before = costs(decode_s=0.0005, model_s=0.002, fixed_s=0.001)
+    after = replace(before, serving_s=0.03, spread=5.0)
+    for expected, seen in zip(cells(before, BOUND_S), cells(after, BOUND_S), strict=True):
+        assert seen.peak < expected.peak / 2
+        first, second = (
+            settings_for(cell, given, SIZES, LiveConfig(), BOUND_S)
+            for cell, given in ((expected, before), (seen, after))
+        )
+        assert first.args == second.args
+        assert first.user_config != second.user_config
 
 
 def test_what_may_wait_is_what_the_bound_leaves() -> None:
