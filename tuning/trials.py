@@ -47,10 +47,10 @@ class Trials:
         self.seen.append(replace(seen, speed=speed))
         return self.seen[-1]
 
-    def score(self, settings: Settings) -> float:
-        """Answers in time a second, of all its runs on average; 0 where there were none."""
+    def score(self, settings: Settings, last: int | None = None) -> float:
+        """Answers in time a second, of all its runs on average, or of so many last ones; 0 where there were none."""
         scores = [seen.good / seen.speed for seen in self.seen if seen.settings == settings]
-        return statistics.fmean(scores) if scores else 0.0
+        return statistics.fmean(scores[-(last or len(scores)) :]) if scores else 0.0
 
     def best(self) -> Settings:
         """Those with the most answers in time, of those that were run."""

@@ -1,5 +1,6 @@
 """One run, step by step: measure, predict, check, choose."""
 
+import itertools
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from tuning.check import Check
 from tuning.choice import Sizes
 from tuning.computing import Model
 from tuning.decoding import Decoders
+from tuning.duel import Duel
 from tuning.findings import Findings
 from tuning.forecast import Forecast, Refused
 from tuning.launched import Launched, ServiceFailed
@@ -25,9 +27,6 @@ from tuning.room import Room, available_bytes
 from tuning.settings import Settings, written_into
 from tuning.subject import Subject
 from tuning.trials import Trials
-
-BETTER: Final = 1.03
-"""Times the predicted settings' answers in time, from which on a neighbour is taken in their place."""
 
 WAITS: Final = (0.7, 1.4)
 """Times the predicted `max_wait_s` that are tried too."""
@@ -71,6 +70,7 @@ class Tuning:
         self._forecast: Forecast
         self._cell: Cell
         self._base: Settings
+        self._duel: Duel | None = None
         self._steps = self._measuring()
 
     def __enter__(self) -> "Tuning":
@@ -229,11 +229,16 @@ class Tuning:
         ]
 
     def _plan_duel(self) -> None:
-        """One that seems better than the prediction is measured beside it again: it may have had a good moment."""
-        challenger = self._trials.best()
-        if challenger != self._base:
-            apply_s = LIVE_S if challenger.args == self._base.args else REPLACE_S
-            self._steps[:0] = [self._trial(each, apply_s) for each in (self._base, challenger, self._base, challenger)]
+        base, challenger = self._base, self._trials.best()
+        if challenger == base:
+            return
+        self._duel = Duel(base, challenger)
+        apply_s = LIVE_S if challenger.args == base.args else REPLACE_S
+        turns = self._duel.turns
+        changes = [before != after for before, after in itertools.pairwise([None, *turns])]
+        self._steps[:0] = [
+            self._trial(each, apply_s if change else 0.0) for each, change in zip(turns, changes, strict=True)
+        ]
 
     def _trial(self, settings: Settings, apply_s: float) -> Step:
         title = (
@@ -246,12 +251,8 @@ class Tuning:
         self._trials.run(settings)
 
     def _choose(self) -> None:
-        """A neighbour takes the place of the prediction only where it is clearly better."""
-        chosen, score = self._base, self._trials.score
-        if self._trials.seen and score(winner := self._trials.best()) > BETTER * score(chosen):
-            chosen = winner
+        self.findings.chosen = chosen = self._duel.winner(self._trials.score) if self._duel else self._base
         self._cell = self._forecast.like(chosen.workers, chosen.threads, chosen.batch)
-        self.findings.chosen = chosen
 
     def _climb(self) -> None:
         """The chosen settings, from little to as much as they should bear."""
