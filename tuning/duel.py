@@ -13,16 +13,13 @@ from tuning.settings import Settings
 RUNS: Final = 3
 """Of each."""
 
-BETTER: Final = 1.03
-"""Times the predicted settings' answers in time, from which on the neighbour is taken in their place."""
-
 
 @dataclass(frozen=True, slots=True)
 class Duel:
     """Between settings that are told apart.
 
     Args:
-        predicted: chosen, unless the other is clearly better.
+        predicted: chosen, unless the other is better.
         challenger: a neighbour.
     """
 
@@ -41,5 +38,5 @@ class Duel:
         Args:
             score: answers in time of the last runs of settings, so many of them.
         """
-        better = score(self.challenger, RUNS) > BETTER * score(self.predicted, RUNS)
+        better = score(self.challenger, RUNS) > score(self.predicted, RUNS)
         return self.challenger if better else self.predicted

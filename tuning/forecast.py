@@ -1,10 +1,15 @@
 """What is expected of every combination of settings, from what is known of the costs so far."""
 
+from typing import Final
+
 from deployments.config import LiveConfig
 from tuning.capacity import Cell, Costs, best, cells
 from tuning.choice import Sizes, settings_for
 from tuning.room import Room
 from tuning.settings import Settings
+
+AS_MUCH: Final = 0.95
+"""Of the peak, what a larger batch has to reach; that it is handed over less often is not in it."""
 
 
 class Refused(Exception):
@@ -40,7 +45,9 @@ class Forecast:
         return next(cell for cell in self.cells if cell.key == (workers, lanes, batch))
 
     def best(self) -> Cell:
-        """The combination that should do the most.
+        """The combination that should do the most, with as large a batch as does no harm.
+
+        Batches are of what waits: while little does, a larger one is never filled, and where much does, it saves.
 
         Raises:
             Refused: the memory holds none, or none keeps the bound.
@@ -54,7 +61,17 @@ class Forecast:
                 f"no settings answer 99 % within {1000 * self._bound_s:g} ms here: an image takes "
                 f"{1000 * least_s:.3g} ms through decoding and the model without any waiting; write a larger --p99-ms"
             )
-        return found
+        may_wait_s = self.settings(found).max_wait_s
+        return max(
+            (
+                cell
+                for cell in self.candidates
+                if (cell.workers, cell.lanes) == (found.workers, found.lanes)
+                and cell.peak >= AS_MUCH * found.peak
+                and self.settings(cell).max_wait_s >= may_wait_s
+            ),
+            key=lambda cell: cell.batch,
+        )
 
     def left_out(self) -> list[str]:
         """What the memory does not hold, in words."""
