@@ -2,15 +2,12 @@
 
 import gc
 import os
-import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import psutil
@@ -39,7 +36,7 @@ from pipeline.model import Classifier
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE
 from tests.files import BAD, ODD_BUT_GOOD, png, slow_png, webp
-from tests.test_slots import SHM, memfds
+from tests.test_slots import memfds, semaphores
 from tests.waiting import PATIENCE_S, until
 
 SMALL = PipelineConfig(device="cpu", workers=1, threads=1, batch_sizes=(1, 2), slots=8)
@@ -397,70 +394,6 @@ def test_the_dtype_is_found_where_it_is_left_open(monkeypatch: pytest.MonkeyPatc
     with Engine(SMALL.model_copy(update={"dtype": "auto"}), SMALL_LIMITS, opener=opened) as engine:
         assert engine.dtype == "float16"
     assert got == [torch.float16]
-
-
-# ---- other processes ------------------------------------------------------------------------------------------------
-
-PROGRAM = dedent(
-    """
-    import sys
-    from pathlib import Path
-    from pipeline.config import Limits, PipelineConfig
-    from pipeline.engine import Engine
-
-    config = PipelineConfig(device="cpu", workers=2, threads=1, batch_sizes=(1, 2), slots=8)
-    engine = Engine(config, Limits(max_batch_size=2))
-    print(engine.infer([Path(path).read_bytes() for path in sys.argv[1:]])[0].labels[0], flush=True)
-    """
-)
-
-
-@pytest.fixture
-def script(tmp_path: Path) -> Path:
-    """A program of a user's, without `if __name__ == "__main__"`."""
-    (tmp_path / "cat.jpg").write_bytes(CAT)
-    (tmp_path / "program.py").write_text(PROGRAM)
-    return tmp_path / "program.py"
-
-
-def semaphores(pid: int) -> set[Path]:
-    """What an engine of that process has in /dev/shm."""
-    return {*SHM.glob(f"sem.darkroom-{pid}-*")}
-
-
-def command(script: Path) -> list[str]:
-    return [sys.executable, "-W", "error", str(script), str(script.with_name("cat.jpg"))]
-
-
-@pytest.mark.parametrize("last_line", ["engine.close()", "pass"], ids=["closed", "not closed"])
-def test_a_plain_script_runs_once_and_ends(script: Path, last_line: str) -> None:
-    """Workers do not run it again; it says what it has to say, nothing else, and leaves nothing behind."""
-    script.write_text(PROGRAM + last_line + "\n")
-    with subprocess.Popen(command(script), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as owner:
-        said, complained = owner.communicate(timeout=PATIENCE_S)
-    assert not complained
-    assert owner.returncode == 0
-    assert said.splitlines() == ["Egyptian cat"]
-    until(lambda: not semaphores(owner.pid))
-
-
-def test_workers_of_a_killed_process_end(script: Path) -> None:
-    """They see the end of their pipe; semaphores that nobody removes are swept by the next engine."""
-    script.write_text(PROGRAM + "import time; print(*engine.worker_pids, flush=True); time.sleep(600)\n")
-    owner = subprocess.Popen(command(script), stdout=subprocess.PIPE, text=True)
-    assert owner.stdout
-    with owner, owner.stdout as lines:
-        lines.readline()
-        workers = [psutil.Process(int(pid)) for pid in lines.readline().split()]
-        assert len(workers) == 2
-        assert semaphores(owner.pid)
-        for child in psutil.Process(owner.pid).children():
-            if "resource_tracker" in " ".join(child.cmdline()):
-                child.kill()  # as Ray does: it would remove the semaphores
-        owner.send_signal(signal.SIGKILL)
-    until(lambda: not any(worker.is_running() for worker in workers))
-    with Engine(SMALL, SMALL_LIMITS):
-        assert not semaphores(owner.pid)
 
 
 @pytest.mark.parametrize("file", [webp(photograph("cat")), png(photograph("cat"))], ids=["webp", "png"])

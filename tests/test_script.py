@@ -1,0 +1,73 @@
+"""An engine in a script of a user's: it runs once, and leaves nothing behind however it ends."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import psutil
+import pytest
+
+from benchmarks.photographs import jpeg, photograph
+from pipeline.config import Limits, PipelineConfig
+from pipeline.engine import Engine
+from tests.test_slots import semaphores
+from tests.waiting import PATIENCE_S, until
+
+CONFIG = PipelineConfig(device="cpu", workers=1, threads=1, batch_sizes=(1, 2), slots=8)
+PROGRAM = dedent(
+    """
+    import sys
+    from pathlib import Path
+    from pipeline.config import Limits, PipelineConfig
+    from pipeline.engine import Engine
+
+    config = PipelineConfig(device="cpu", workers=2, threads=1, batch_sizes=(1, 2), slots=8)
+    engine = Engine(config, Limits(max_batch_size=2))
+    print(engine.infer([Path(path).read_bytes() for path in sys.argv[1:]])[0].labels[0], flush=True)
+    """
+)
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    """A program of a user's, without `if __name__ == "__main__"`."""
+    (tmp_path / "cat.jpg").write_bytes(jpeg(photograph("cat")))
+    (tmp_path / "program.py").write_text(PROGRAM)
+    return tmp_path / "program.py"
+
+
+def command(script: Path) -> list[str]:
+    return [sys.executable, "-W", "error", str(script), str(script.with_name("cat.jpg"))]
+
+
+@pytest.mark.parametrize("last_line", ["engine.close()", "pass"], ids=["closed", "not closed"])
+def test_a_plain_script_runs_once_and_ends(script: Path, last_line: str) -> None:
+    """Workers do not run it again; it says what it has to say, nothing else, and leaves nothing behind."""
+    script.write_text(PROGRAM + last_line + "\n")
+    with subprocess.Popen(command(script), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as owner:
+        said, complained = owner.communicate(timeout=PATIENCE_S)
+    assert not complained
+    assert owner.returncode == 0
+    assert said.splitlines() == ["Egyptian cat"]
+    until(lambda: not semaphores(owner.pid))
+
+
+def test_workers_of_a_killed_process_end(script: Path) -> None:
+    """They see the end of their pipe; semaphores that nobody removes are swept by the next engine."""
+    script.write_text(PROGRAM + "import time; print(*engine.worker_pids, flush=True); time.sleep(600)\n")
+    owner = subprocess.Popen(command(script), stdout=subprocess.PIPE, text=True)
+    assert owner.stdout
+    with owner, owner.stdout as lines:
+        lines.readline()
+        workers = [psutil.Process(int(pid)) for pid in lines.readline().split()]
+        assert len(workers) == 2
+        assert semaphores(owner.pid)
+        for child in psutil.Process(owner.pid).children():
+            if "resource_tracker" in " ".join(child.cmdline()):
+                child.kill()  # as Ray does: it would remove the semaphores
+        owner.send_signal(signal.SIGKILL)
+    until(lambda: not any(worker.is_running() for worker in workers))
+    with Engine(CONFIG, Limits(max_batch_size=2)):
+        assert not semaphores(owner.pid)
