@@ -17,7 +17,7 @@ HANDING: Final = 0.02
 CHUNK_OF_BOUND: Final = 0.1
 """Of the latency bound, what a worker may take for a chunk: its first image waits for its last."""
 
-ROOM: Final = 0.65
+ROOM: Final = 0.7
 """Of the time that an image may wait by the latency bound, what admission allows it.
 
 Where more comes than fits, all that is taken on waits about so long, and decoding and the model take now less and now

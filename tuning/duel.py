@@ -13,13 +13,17 @@ from tuning.settings import Settings
 RUNS: Final = 3
 """Of each."""
 
+WORTH: Final = 0.05
+"""So much more the challenger has to answer. Equals differ by about as much in so few runs, and what was predicted
+follows from more than these."""
+
 
 @dataclass(frozen=True, slots=True)
 class Duel:
     """Between settings that are told apart.
 
     Args:
-        predicted: chosen, unless the other is better.
+        predicted: chosen, unless the other is better by more than chance.
         challenger: a neighbour.
     """
 
@@ -38,5 +42,5 @@ class Duel:
         Args:
             score: answers in time of the last runs of settings, so many of them.
         """
-        better = score(self.challenger, RUNS) > score(self.predicted, RUNS)
+        better = score(self.challenger, RUNS) > (1 + WORTH) * score(self.predicted, RUNS)
         return self.challenger if better else self.predicted

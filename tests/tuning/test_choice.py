@@ -60,7 +60,7 @@ def test_what_may_wait_is_what_the_bound_leaves() -> None:
     first = next(cells(costs(), BOUND_S))
     waits = [settings_for(first, costs(), SIZES, LiveConfig(), bound_s).max_wait_s for bound_s in (0.05, 0.1, 1.0)]
     assert waits == sorted(waits)
-    assert waits[1] == pytest.approx(0.65 * (0.1 - first.own_s), abs=0.001)
+    assert waits[1] == pytest.approx(0.7 * (0.1 - first.own_s), abs=0.001)
 
 
 def test_larger_batches_may_wait_as_long_as_there_is_time_for_a_full_one() -> None:

@@ -38,7 +38,8 @@ def test_each_has_as_many_runs() -> None:
 @pytest.mark.parametrize(
     ("before", "predicted", "challenger", "winner"),
     [
-        ((80.0, 85.0), (80.0, 80.0, 80.0), (84.0, 84.0, 84.0), OTHER),
+        ((80.0, 85.0), (80.0, 80.0, 80.0), (85.0, 85.0, 85.0), OTHER),
+        ((80.0, 85.0), (80.0, 80.0, 80.0), (83.0, 83.0, 83.0), SETTINGS),  # no more than by chance
         ((80.0, 85.0), (80.0, 80.0, 80.0), (81.0, 77.0, 79.0), SETTINGS),
         ((40.0, 160.0), (80.0, 80.0, 80.0), (80.0, 80.0, 80.0), SETTINGS),  # luck, and none
         ((80.0, 85.0), (70.0, 80.0, 90.0), (90.0, 80.0, 85.0), OTHER),  # on average
