@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline.config import PipelineConfig
+from pipeline.config import Limits, PipelineConfig
 from pipeline.engine import Engine
 from tests.service import Service, running, shipped_config
 
@@ -14,12 +14,23 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PIPELINE = PipelineConfig(device="cpu", workers=2, threads=2, max_top_k=1000)
 
+SMALL = PipelineConfig(device="cpu", workers=1, threads=1, batch_sizes=(1, 2), slots=8)
+SMALL_LIMITS = Limits(max_batch_size=2)
+
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
     """A started engine in `fast` mode with two workers, which keeps all 1000 classes. Leave its limits as they are."""
     with Engine(PIPELINE) as engine:
         yield engine
+
+
+@pytest.fixture
+def small() -> Iterator[Engine]:
+    """An engine of one worker that a test may close or break; not started."""
+    engine = Engine(SMALL, SMALL_LIMITS)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,10 @@
 """The whole path: encoded images in, outcomes out, in order."""
 
-import gc
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -17,30 +13,21 @@ from PIL import Image
 from torchvision import models
 
 from benchmarks.photographs import NAMES, jpeg, original, phone_jpeg, photograph
-from benchmarks.standin import open_stand_in
-from pipeline.config import Limits, PipelineConfig
-from pipeline.device import Device, Launched
+from pipeline.config import Limits
+from pipeline.device import Launched
 from pipeline.engine import Engine
 from pipeline.errors import (
-    DeviceFailure,
     EmptyImage,
-    EngineClosed,
     ImageTooLarge,
-    InvalidModel,
     Stuck,
     TooManyPixels,
-    WorkerFailure,
 )
 from pipeline.host_batch import HostBatch
-from pipeline.model import Classifier
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
-from tests.conftest import PIPELINE
-from tests.files import BAD, ODD_BUT_GOOD, png, slow_png, webp
-from tests.test_slots import memfds, semaphores
+from tests.conftest import PIPELINE, SMALL
+from tests.files import BAD, ODD_BUT_GOOD, png
 from tests.waiting import PATIENCE_S, until
 
-SMALL = PipelineConfig(device="cpu", workers=1, threads=1, batch_sizes=(1, 2), slots=8)
-SMALL_LIMITS = Limits(max_batch_size=2)
 CAT = jpeg(photograph("cat"))
 
 
@@ -49,14 +36,6 @@ def exact() -> Iterator[Engine]:
     """Like the shared engine, in `exact` mode."""
     with Engine(PIPELINE.model_copy(update={"decode": "exact"})) as engine:
         yield engine
-
-
-@pytest.fixture
-def small() -> Iterator[Engine]:
-    """An engine of one worker that a test may close or break; not started."""
-    engine = Engine(SMALL, SMALL_LIMITS)
-    yield engine
-    engine.close()
 
 
 @cache
@@ -281,124 +260,3 @@ def test_limits_below_the_warm_up_image_do_not_keep_it_from_starting() -> None:
 def test_limits_set_before_the_start_hold(small: Engine) -> None:
     small.limits = Limits(max_batch_size=2, max_image_bytes=10)
     assert kinds(small.infer([CAT])) == [ImageTooLarge]
-
-
-# ---- start and close ------------------------------------------------------------------------------------------------
-
-
-def test_what_is_not_started_answers_nothing(small: Engine) -> None:
-    """But `infer`, which starts it."""
-    with pytest.raises(EngineClosed, match="not running"):
-        small.submit([[EncodedImage(CAT)]])
-    with pytest.raises(EngineClosed, match="not running"):
-        small.check()
-    assert kinds(small.infer([CAT])) == [Prediction]
-    small.check()
-    small.start()
-    assert len(small.worker_pids) == 1
-
-
-def test_close_may_be_called_twice_and_ends_everything(small: Engine) -> None:
-    """Workers, shared memory and semaphores are gone; nothing can be asked any more."""
-    names, maps = semaphores(os.getpid()), memfds()
-    small.start()
-    assert semaphores(os.getpid()) - names
-    pids = small.worker_pids
-    small.close()
-    small.close()
-    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
-    until(lambda: semaphores(os.getpid()) <= names)
-    for ask in (small.start, small.check, lambda: small.infer([CAT]), lambda: small.submit([])):
-        with pytest.raises(EngineClosed):
-            ask()
-    del small._feeder, small._loader, small._unlock_pages
-    until(lambda: gc.collect() >= 0 and memfds().keys() <= maps.keys())
-
-
-def test_close_leaves_no_request_without_an_end(small: Engine) -> None:
-    """Whatever stage its images were at, it is answered or failed."""
-    small.start()
-    futures = small.submit([[EncodedImage(slow_png())], *([EncodedImage(CAT)] * 3 for _ in range(20))])
-    small.close()
-    assert all(future.done() for future in futures)
-    assert any(isinstance(future.exception(), EngineClosed) for future in futures)
-
-
-def test_an_engine_closed_before_its_start_stays_closed(small: Engine) -> None:
-    small.close()
-    with pytest.raises(EngineClosed, match="was closed; make another"):
-        small.start()
-
-
-@pytest.mark.parametrize(
-    ("settings", "error"), [({"weights": "V0"}, InvalidModel), ({"device": "cuda"}, DeviceFailure)], ids=str
-)
-def test_a_start_that_fails_leaves_nothing_running(settings: dict[str, str], error: type[Exception]) -> None:
-    if torch.cuda.is_available() and error is DeviceFailure:
-        pytest.skip("there is a CUDA device: asking for it is no fault")
-    processes, maps = psutil.Process().children(recursive=True), memfds()
-    engine = Engine(SMALL.model_copy(update=settings), SMALL_LIMITS)
-    with pytest.raises(error):
-        engine.start()
-    with pytest.raises(EngineClosed):
-        engine.check()
-    engine.close()
-    assert {child.pid for child in psutil.Process().children(recursive=True)} <= {child.pid for child in processes}
-    until(lambda: gc.collect() >= 0 and memfds().keys() <= maps.keys())
-
-
-def test_a_warm_up_without_an_answer_fails_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole path or no start: here the workers cannot read what they are sent."""
-    monkeypatch.setattr("pipeline.engine._blank", lambda *_: b"not an image")
-    engine = Engine(SMALL, SMALL_LIMITS)
-    with pytest.raises(WorkerFailure, match=r"warm-up image came back without a prediction: the image is none of JPEG"):
-        engine.start()
-    until(lambda: not engine.worker_pids)
-    engine.close()
-
-
-def test_a_model_that_fails_its_warm_up_fails_the_start(tmp_path: Path) -> None:
-    """Pictures of 1 x 1, which this model pools away to nothing."""
-    torch.save(models.squeezenet1_1().state_dict(), tmp_path / "weights.pth")
-    settings = {"model": "squeezenet1_1", "weights": str(tmp_path / "weights.pth"), "crop_px": 1, "resize_px": 1}
-    engine = Engine(SMALL.model_copy(update=settings), SMALL_LIMITS)
-    with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: "):
-        engine.start()
-    assert engine.worker_pids == []
-    with pytest.raises(EngineClosed):
-        engine.check()
-
-
-def test_sizes_that_are_left_open_follow_the_cores() -> None:
-    """On the CPU all are the model's, shared with a few who decode; on CUDA all but one decode. What is set is kept."""
-    cores = len(os.sched_getaffinity(0))
-    cpu, cuda = Engine(PipelineConfig(device="cpu")), Engine(PipelineConfig(device="cuda"))
-    assert (cpu.workers, cpu.threads) == (max(1, cores // 8), cores)
-    assert (cuda.workers, cuda.threads) == (max(1, cores - 1), 1)
-    assert (Engine(PIPELINE).workers, Engine(PIPELINE).threads) == (2, 2)
-
-
-def test_the_device_is_found_where_it_is_left_open() -> None:
-    assert Engine(PipelineConfig()).device == ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def test_the_dtype_is_found_where_it_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is what the device gets to compute in."""
-    got = []
-
-    def opened(kind: str, classifier: Classifier, **sizes: Any) -> Device:
-        got.append(classifier.dtype)
-        return open_stand_in(kind, classifier, **sizes)
-
-    monkeypatch.setattr("pipeline.engine.quickest", lambda classifier, *_: classifier.computing_in(torch.float16))
-    with Engine(SMALL.model_copy(update={"dtype": "auto"}), SMALL_LIMITS, opener=opened) as engine:
-        assert engine.dtype == "float16"
-    assert got == [torch.float16]
-
-
-@pytest.mark.parametrize("file", [webp(photograph("cat")), png(photograph("cat"))], ids=["webp", "png"])
-@pytest.mark.parametrize("formats", [("WEBP", "PNG"), ("PNG", "WEBP")], ids=str)
-def test_any_format_may_be_the_first(file: bytes, formats: tuple[str, ...]) -> None:
-    """The warm-up image is made in it."""
-    with Engine(SMALL.model_copy(update={"formats": formats}), SMALL_LIMITS) as engine:
-        assert kinds(engine.infer([file])) == [Prediction]

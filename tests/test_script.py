@@ -10,12 +10,11 @@ import psutil
 import pytest
 
 from benchmarks.photographs import jpeg, photograph
-from pipeline.config import Limits, PipelineConfig
 from pipeline.engine import Engine
+from tests.conftest import SMALL, SMALL_LIMITS
 from tests.test_slots import semaphores
 from tests.waiting import PATIENCE_S, until
 
-CONFIG = PipelineConfig(device="cpu", workers=1, threads=1, batch_sizes=(1, 2), slots=8)
 PROGRAM = dedent(
     """
     import sys
@@ -69,5 +68,5 @@ def test_workers_of_a_killed_process_end(script: Path) -> None:
                 child.kill()  # as Ray does: it would remove the semaphores
         owner.send_signal(signal.SIGKILL)
     until(lambda: not any(worker.is_running() for worker in workers))
-    with Engine(CONFIG, Limits(max_batch_size=2)):
+    with Engine(SMALL, SMALL_LIMITS):
         assert not semaphores(owner.pid)
