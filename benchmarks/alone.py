@@ -18,7 +18,7 @@ from pipeline.engine import Engine
 from pipeline.host_batch import HostBatch
 from pipeline.model import load_model
 from pipeline.pace import DevicePace
-from tuning.rate import frozen_heap, rate
+from tuning.throughput import frozen_heap, throughput
 
 Rate = Callable[[Sequence[bytes], float], float]
 """Images and seconds -> images a second."""
@@ -35,7 +35,7 @@ def pipeline(workers: int | None = None, *, together: int = 32, requests: int = 
     """
     config = PipelineConfig(device="cpu", workers=workers or len(os.sched_getaffinity(0)), threads=1, max_top_k=10)
     with Engine(config, opener=open_stand_in) as engine, frozen_heap():
-        yield lambda images, for_s: rate(engine, images, for_s, together=together, requests=requests)
+        yield lambda images, for_s: throughput(engine, images, for_s, together=together, requests=requests).per_s
 
 
 @contextmanager

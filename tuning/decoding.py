@@ -2,18 +2,21 @@
 
 import os
 import statistics
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import psutil
 
-from pipeline.config import Limits, PipelineConfig
+from pipeline.config import CHUNKS_PER_WORKER, Limits, PipelineConfig
 from pipeline.engine import Engine
 from pipeline.records import Prediction
 from tuning.fits import Scaling, fit_scaling
 from tuning.nothing import open_nothing
-from tuning.rate import frozen_heap, rate
+from tuning.throughput import Throughput, throughput
+
+_CHUNK_BYTES: Final = 256 << 10
+"""Enough that handing it over costs little, and so little that what is counted between two moments is exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +65,13 @@ class Decoders:
     """Measures with one number of workers after the other.
 
     Args:
-        config: of the pipeline; its device is not used.
+        config: of the pipeline; its device and dtype are not used.
         limits: that images have to keep.
     """
 
     def __init__(self, config: PipelineConfig, limits: Limits) -> None:
-        self._config, self._limits = config.model_copy(update={"device": "cpu", "threads": 1}), limits
+        self._config = config.model_copy(update={"device": "cpu", "threads": 1, "dtype": "float32"})
+        self._limits = limits
         self._cores = len(os.sched_getaffinity(0))
         self.cost = DecodeCost()
 
@@ -83,28 +87,26 @@ class Decoders:
 
     def measure(self, workers: int, images: Sequence[bytes], for_s: float) -> None:
         """Images a second of so many workers; may be called again, and then adds to what is known."""
-        with self._engine(workers) as engine, frozen_heap():
-            per_s, busy = self._rate(engine, images, for_s)
-            self.cost.runs.setdefault(workers, []).append(per_s)
+        with self._engine(workers) as engine:
+            done = _throughput(engine, images, for_s)
+            self.cost.runs.setdefault(workers, []).append(done.per_s)
             if workers <= self._cores:  # with more, waiting for a core would count
-                self.cost.decoding.append(busy * workers / per_s)
+                self.cost.decoding.append(done.decoding_s / done.images)
             used = (psutil.Process(pid).memory_full_info().uss for pid in engine.worker_pids)
             self.cost.worker_bytes = max(self.cost.worker_bytes, *used)
 
     def measure_one_by_one(self, images: Sequence[bytes], for_s: float) -> None:
         """What it costs to hand a worker one image by itself: its time in which it does not decode."""
-        with self._engine(1, chunk_bytes=1) as engine, frozen_heap():
-            per_s, busy = self._rate(engine, images, for_s)
-            self.cost.handing.append((1 - busy) / per_s)
+        with self._engine(1, chunk_bytes=1) as engine:
+            done = _throughput(engine, images, for_s)
+            self.cost.handing.append(max(0.0, done.seconds - done.decoding_s) / done.images)
 
-    @staticmethod
-    def _rate(engine: Engine, images: Sequence[bytes], for_s: float) -> tuple[float, float]:
-        """Images a second, and the share of their time for which workers decode."""
-        before_s, begun_at = engine.usage.decoding_s, time.perf_counter()
-        per_s = rate(engine, images, for_s)
-        all_s = engine.workers * (time.perf_counter() - begun_at)
-        return per_s, min(1.0, (engine.usage.decoding_s - before_s) / all_s)
-
-    def _engine(self, workers: int, **changes: int) -> Engine:
-        config = self._config.model_copy(update={"workers": workers, **changes})
+    def _engine(self, workers: int, chunk_bytes: int = _CHUNK_BYTES) -> Engine:
+        config = self._config.model_copy(update={"workers": workers, "chunk_bytes": chunk_bytes})
         return Engine(config, self._limits, opener=open_nothing)
+
+
+def _throughput(engine: Engine, images: Sequence[bytes], for_s: float) -> Throughput:
+    """In requests of a chunk each, and little more of them than workers hold: large images take long."""
+    together = max(1, engine.config.chunk_bytes * len(images) // sum(map(len, images)))
+    return throughput(engine, images, for_s, together=together, requests=2 + 2 * CHUNKS_PER_WORKER * engine.workers)

@@ -26,6 +26,7 @@ from tuning.plan import ENGINE_S, LIVE_S, REPLACE_S, START_S, STOP_S, Plan, work
 from tuning.room import Room, available_bytes
 from tuning.settings import Settings, written_into
 from tuning.subject import Subject
+from tuning.throughput import frozen_heap
 from tuning.trials import Trials
 
 WAITS: Final = (0.7, 1.4)
@@ -136,6 +137,7 @@ class Tuning:
         self._stack.callback(self._model.close)
         self.findings.model = f"{subject.config.pipeline.model}, {self._model.dtype}"
         self.findings.costs = Costs(self._decoders.cost, self._model.cost, subject.cores, subject.on_cpu)
+        self._stack.enter_context(frozen_heap())
 
     def _plan_passes(self) -> None:
         """All in turn, again and again: the machine drifts, and so all are measured in all of its moods."""

@@ -1,0 +1,34 @@
+"""How many images come out, by real workers."""
+
+import pytest
+
+from benchmarks.photographs import jpeg, photograph
+from pipeline.config import PipelineConfig
+from pipeline.engine import Engine
+from pipeline.usage import Usage
+from tuning.nothing import open_nothing
+from tuning.throughput import throughput
+
+CAT = jpeg(photograph("cat"))
+CONFIG = PipelineConfig(device="cpu", workers=1, threads=1)
+
+
+def _images(usage: Usage) -> int:
+    return sum(images * batches for images, batches in usage.batches.items())
+
+
+def test_images_count_and_not_the_requests_that_they_come_in() -> None:
+    """Of requests in work at a time, what has left the device counts, though most of it is of unfinished ones."""
+    with Engine(CONFIG, opener=open_nothing) as engine:
+        before = engine.usage
+        done = throughput(engine, [CAT], 0.2, together=64, requests=8)
+        after = engine.usage
+    assert 0 < done.images < _images(after) - _images(before)  # the rest came before and after
+    assert 0 < done.decoding_s < after.decoding_s - before.decoding_s
+    assert done.seconds >= 0.2
+    assert done.per_s == done.images / done.seconds
+
+
+def test_an_image_that_is_not_predicted_is_no_throughput() -> None:
+    with Engine(CONFIG, opener=open_nothing) as engine, pytest.raises(RuntimeError, match="was not predicted"):
+        throughput(engine, [CAT, b"no image"], 0.1, together=2, requests=1)
