@@ -11,14 +11,15 @@ class Plan:
     images: int  # of the sample
     passes: int  # over everything that is measured without the service
     decode_s: float  # for each number of workers and pass
-    batch_s: float  # for each batch size, number of lanes and pass
+    turns: int  # over the model's batches, in each pass
+    batch_s: float  # for each batch size, number of lanes and turn
     check_s: float  # for each load on the service
     neighbours: bool  # whether neighbouring settings are tried on the service
     rungs: tuple[float, ...]  # loads on the chosen settings, as shares of their capacity
 
 
-FULL: Final = Plan(128, 3, 0.6, 0.25, 4.0, True, (0.5, 0.8, 1.0))
-QUICK: Final = Plan(48, 1, 0.5, 0.15, 2.5, False, (0.5,))
+FULL: Final = Plan(128, 3, 0.6, 1, 0.25, 4.0, True, (0.5, 0.8, 1.0))
+QUICK: Final = Plan(48, 1, 0.4, 2, 0.1, 2.5, False, (0.5,))
 
 START_S: Final = 25.0
 """What a start of the service takes on two cores, and below what a change does; for the time that is left."""
@@ -26,7 +27,7 @@ START_S: Final = 25.0
 REPLACE_S: Final = 15.0
 LIVE_S: Final = 2.5
 STOP_S: Final = 5.0
-ENGINE_S: Final = 0.8
+ENGINE_S: Final = 0.5
 
 
 def worker_counts(cores: int, *, on_cpu: bool, quick: bool) -> list[int]:

@@ -102,9 +102,10 @@ class Tuning:
         """What comes later is known in full only when this is done; until then it takes about so long."""
         plan = self._plan
         steps = [
+        decoding_s = ENGINE_S + plan.decode_s
             Step("looking at the images", 3.0, self._read),
             Step("loading the model", 3.0, self._load_model),
-            Step("measuring", plan.passes * (4 * (ENGINE_S + plan.decode_s) + 8 * plan.batch_s), self._plan_passes),
+            Step("measuring", plan.passes * (4 * decoding_s + 8 * plan.turns * plan.batch_s), self._plan_passes),
             Step("predicting", 0.5, self._predict),
             Step("starting the service", START_S, self._start),
             Step("the service's peak", 1.0 + plan.check_s, self._measure_peak),
@@ -149,7 +150,12 @@ class Tuning:
             for step in (
                 *(self._decoding(workers) for workers in counts),
                 Step("decoding, handed over one by one", ENGINE_S + plan.decode_s, self._measure_one_by_one),
-                *(self._computing(lanes, images) for lanes in model.lanes for images in model.sizes),
+                *(
+                    self._computing(lanes, images)
+                    for _ in range(plan.turns)
+                    for images in model.sizes
+                    for lanes in model.lanes  # these are compared: one right after the other
+                ),
             )
         ]
 

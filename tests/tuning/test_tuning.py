@@ -18,7 +18,7 @@ from tuning.subject import subject_of
 from tuning.tuning import Tuning
 
 CAT = jpeg(photograph("cat"))
-TINY = Plan(images=2, passes=1, decode_s=0.05, batch_s=0.02, check_s=0.5, neighbours=True, rungs=(0.5,))
+TINY = Plan(images=2, passes=1, decode_s=0.05, turns=1, batch_s=0.02, check_s=0.5, neighbours=True, rungs=(0.5,))
 
 
 def _run(
