@@ -66,6 +66,7 @@ def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
     try:
         with bar, Tuning(subject, images, plan, findings) as tuning:
             tuning.run(bar.tell)
+            _conclude(wanted, findings, unread, text)
     except KeyboardInterrupt:
         findings.stopped = f"it was stopped at: {bar.title}"
         return _ended(wanted, findings, unread)
@@ -75,7 +76,7 @@ def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
     except (ServerError, ServiceFailed) as error:
         say(str(error))
         return FAILED
-    return _finished(wanted, findings, unread, text)
+    return _finished(wanted, findings)
 
 
 def _check_writable(*paths: Path) -> None:
@@ -122,15 +123,19 @@ def _ended(wanted: Wanted, findings: Findings, unread: list[str]) -> int:
     return INTERRUPTED
 
 
-def _finished(wanted: Wanted, findings: Findings, unread: list[str], text: str) -> int:
-    from tuning.report import summary
-
+def _conclude(wanted: Wanted, findings: Findings, unread: list[str], text: str) -> None:
+    """All that is left behind, while the service stops."""
     assert findings.chosen is not None  # noqa: S101 - the run has come to its end
     after = with_settings(text, findings.chosen)
     findings.diff = diff(wanted.config, text, after)
     if wanted.write and findings.diff:
         _replace(wanted.config, text, after)
     _leave(wanted, findings, unread)
+
+
+def _finished(wanted: Wanted, findings: Findings) -> int:
+    from tuning.report import summary
+
     sys.stdout.write("".join(f"{sentence}\n" for sentence in summary(findings)) + f"\n{findings.diff}")
     sys.stdout.flush()
     if not findings.diff:

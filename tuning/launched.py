@@ -54,7 +54,7 @@ class Launched:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self.pid = self._launcher.pid
+        self.pid, self._interrupted = self._launcher.pid, False
         self.run = f"{self.pid}-{start_ticks(self.pid)}"
         self._api = ServeApi(self.run, environment)
         try:
@@ -94,10 +94,15 @@ class Launched:
         document: Document = response.raise_for_status().json()
         return document
 
+    def interrupt(self) -> None:
+        """Presses Ctrl-C, once; does not wait."""
+        if not self._interrupted and self._launcher.poll() is None:
+            self._launcher.send_signal(signal.SIGINT)  # a second one would end it at once
+        self._interrupted = True
+
     def stop(self) -> list[str]:
         """Presses Ctrl-C; returns what did not end in order, or is left, a line each. May be called again."""
-        if self._launcher.poll() is None:
-            self._launcher.send_signal(signal.SIGINT)
+        self.interrupt()
         try:
             status = self._launcher.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

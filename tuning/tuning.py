@@ -52,7 +52,7 @@ class Step:
 
 
 class Tuning:
-    """A context manager: afterwards nothing that it has started is left.
+    """A context manager: its end waits until nothing that it has started is left.
 
     Args:
         subject: what is tuned.
@@ -67,6 +67,7 @@ class Tuning:
         self._decoders = Decoders(subject.config.pipeline, subject.live)
         self._stack = ExitStack()
         self._model: Model
+        self._service: Launched
         self._trials: Trials
         self._forecast: Forecast
         self._cell: Cell
@@ -81,7 +82,7 @@ class Tuning:
         self._stack.close()
 
     def run(self, tell: Callable[[str, float], None]) -> None:
-        """Everything.
+        """Everything; the service has then been told to stop.
 
         Args:
             tell: called before each step with its title and the seconds that are left, about.
@@ -101,8 +102,8 @@ class Tuning:
     def _measuring(self) -> list[Step]:
         """What comes later is known in full only when this is done; until then it takes about so long."""
         plan = self._plan
-        steps = [
         decoding_s = ENGINE_S + plan.decode_s
+        steps = [
             Step("looking at the images", 3.0, self._read),
             Step("loading the model", 3.0, self._load_model),
             Step("measuring", plan.passes * (4 * decoding_s + 8 * plan.turns * plan.batch_s), self._plan_passes),
@@ -117,7 +118,7 @@ class Tuning:
             *steps,
             Step("choosing", 0.1, self._choose),
             Step("the chosen settings", LIVE_S + len(plan.rungs) * plan.check_s, self._climb),
-            Step("stopping the service", STOP_S, self._stop),
+            Step("stopping the service, and the report", STOP_S, self._begin_to_stop),
         ]
 
     def _seconds(self, apply_s: float) -> float:
@@ -136,9 +137,9 @@ class Tuning:
         max_pixels, bound_s = subject.live.max_image_pixels, self.findings.bound_s
         self._model = Model(subject.config.pipeline, lanes, self._images, max_pixels, bound_s)
         self._stack.callback(self._model.close)
+        self._stack.enter_context(frozen_heap())
         self.findings.model = f"{subject.config.pipeline.model}, {self._model.dtype}"
         self.findings.costs = Costs(self._decoders.cost, self._model.cost, subject.cores, subject.on_cpu)
-        self._stack.enter_context(frozen_heap())
 
     def _plan_passes(self) -> None:
         """All in turn, again and again: the machine drifts, and so all are measured in all of its moods."""
@@ -198,10 +199,12 @@ class Tuning:
         """With more patience than it will have: clients that wait for their answers are not to be refused."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="darkroom-tune-")))
         document = self._subject.document
-        written_into(document["applications"][0], replace(self._forecast.settings(self._cell), max_wait_s=PATIENCE_S))
-        service = Launched(folder, document, self._subject.environment)
-        self._stack.callback(service.stop)
-        check = Check(service, self._images, self.findings.bound_s, self.findings.seed)
+        (application,) = document["applications"]
+        written_into(application, replace(self._forecast.settings(self._cell), max_wait_s=PATIENCE_S))
+        application["args"]["pipeline"]["dtype"] = self._model.dtype  # found out once; each replica would do it again
+        self._service = Launched(folder, document, self._subject.environment)
+        self._stack.callback(self._service.stop)
+        check = Check(self._service, self._images, self.findings.bound_s, self.findings.seed)
         plan = self._plan
         self._trials = Trials(check, self._model, speed_s=plan.batch_s, check_s=plan.check_s)
         self.findings.seen = self._trials.seen
@@ -294,8 +297,8 @@ class Tuning:
         lightest = min(self.findings.ladder, key=lambda seen: seen.offered)
         return 0 < IN_TIME * lightest.answered <= lightest.good
 
-    def _stop(self) -> None:
-        self._stack.close()
+    def _begin_to_stop(self) -> None:
+        self._service.interrupt()
 
 
 def _number(count: int, what: str) -> str:
