@@ -1,8 +1,8 @@
 """Whether `darkroom tune` chooses well: its choices beside every setting of a grid. `make tuning` runs it.
 
-The command itself runs once a seed, which decides what images it sees and when requests come. Then one service is given
-every combination of workers, lanes, batch sizes and waits, all else as the first seed has chosen it, with more coming
-than fits, and what it answers within the bound is counted.
+The command itself runs twice a seed, in full and with `--quick`; the seed decides what images it sees and when requests
+come. Then one service is given every combination of workers, lanes, batch sizes and waits, all else as the first run
+has chosen it, with more coming than fits, and what it answers within the bound is counted.
 
 Of so many noisy figures the greatest is one that had luck. So the better ones of the grid are measured twice more,
 and the best few of these and all that was chosen anew and in turn, many times over. A choice is judged by these last
@@ -19,9 +19,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -49,10 +50,30 @@ BETTER: Final = 12
 FINALISTS: Final = 4
 CHECK_S: Final = 4.0
 FINAL_S: Final = 8.0
-SPEED_S: Final = 0.2
-HEADER: Final = ("settings", "chosen by seeds", "in time/s", "standard error", "of the best", "in the grid, in time/s")
+SPEED_S: Final = 0.4
+RUNS: Final[Mapping[str, Sequence[str]]] = {"full": (), "quick": ("--quick",)}
+"""Kinds of runs, and the options that they have."""
+
+HEADER: Final = (
+    "settings",
+    *(f"chosen by {kind} runs" for kind in RUNS),
+    "in time/s",
+    "standard error",
+    "of the best",
+    "in the grid, in time/s",
+)
 
 Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What one run of the command has chosen, and how long it took."""
+
+    kind: str
+    seed: int
+    settings: Settings
+    took_s: float
 
 
 def settings_of(application: Document) -> Settings:
@@ -83,17 +104,19 @@ def shipped() -> Document:
     return document
 
 
-def chosen_by(seed: int, folder: Path, options: Sequence[str]) -> Settings:
+def chosen_by(kind: str, seed: int, folder: Path) -> Choice:
     """What the command writes into a configuration of its own."""
-    config = folder / f"tuned-{seed}.yaml"
+    config = folder / f"tuned-{kind}-{seed}.yaml"
     config.write_text(yaml.safe_dump(shipped()))
     command = [sys.executable, "-m", "commands.main", "tune", "--images", str(folder / "images"), "--write"]
     named = ["--config", str(config), "--report", str(folder / "report.html"), "--seed", str(seed)]
-    bound = ["--p99-ms", f"{1000 * BOUND_S:g}", *options]
+    bound = ["--p99-ms", f"{1000 * BOUND_S:g}", *RUNS[kind]]
+    began_at = time.monotonic()
     done = subprocess.run([*command, *named, *bound], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"darkroom tune has ended with status {done.returncode}:\n{done.stderr[-2000:]}")
-    return settings_of(yaml.safe_load(config.read_text())["applications"][0])
+    took_s = time.monotonic() - began_at
+    return Choice(kind, seed, settings_of(yaml.safe_load(config.read_text())["applications"][0]), took_s)
 
 
 def grid(usual: Settings) -> list[Settings]:
@@ -167,13 +190,14 @@ def _in_turn(trials: Trials, settings: Collection[Settings], rounds: int) -> Non
             say(f"{in_short(each)}: {seen.good / seen.speed:.1f} (speed {seen.speed:.2f})")
 
 
-def rows(chosen: Sequence[Settings], first: Trials, final: Trials) -> list[list[str]]:
-    """The table's rows, the best first."""
-    finalists, counts = sorted(_finalists(final), key=final.score, reverse=True), Counter(chosen)
+def rows(choices: Sequence[Choice], judged: Sequence[Settings], first: Trials, final: Trials) -> list[list[str]]:
+    """The table's rows, the best first; `judged` stand for the choices."""
+    finalists = sorted(_finalists(final), key=final.score, reverse=True)
+    counts = Counter((choice.kind, settings) for choice, settings in zip(choices, judged, strict=True))
     return [
         [
             in_short(settings),
-            str(counts[settings]),
+            *(str(counts[kind, settings]) for kind in RUNS),
             f"{final.score(settings):.1f}",
             f"{_error(final, settings):.1f}",
             f"{of_best(final, settings):.2f}",
@@ -207,12 +231,21 @@ def _error(trials: Trials, settings: Settings) -> float:
     return statistics.stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else math.inf
 
 
+def _summary(choices: Sequence[Choice], shares: Sequence[float]) -> Facts:
+    took_s = [choice.took_s for choice in choices]
+    return {
+        "at_least_95_percent": sum(share >= 0.95 for share in shares),
+        "median_of_best": statistics.median(shares),
+        "median_took_s": statistics.median(took_s),
+        "longest_took_s": max(took_s),
+    }
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=12, help="of the final, at least 2 (12)")
-    parser.add_argument("--quick", action="store_true", help="darkroom tune --quick")
     options = parser.parse_args(arguments)
     about, images = circumstances("benchmarks.tuning", arguments), replace(SMALL_ALONE, variants=16).images
     with tempfile.TemporaryDirectory(prefix="tuning-") as scratch:
@@ -220,28 +253,27 @@ def main(arguments: Sequence[str]) -> int:
         (folder / "images").mkdir()
         for number, image in enumerate(images):
             (folder / "images" / f"{number}.jpg").write_bytes(image)
-        chosen = []
-        for seed in range(options.seeds):
-            chosen.append(chosen_by(seed, folder, ["--quick"] if options.quick else []))
-            say(f"seed {seed} chooses {in_short(chosen[-1])}")
-        usual = replace(chosen[0], batch_sizes=BATCHES, slots=128)
-        judged = standing_for(chosen, usual)
+        choices = []
+        for seed, kind in itertools.product(range(options.seeds), RUNS):
+            choice = chosen_by(kind, seed, folder)
+            choices.append(choice)
+            say(f"{kind} run, seed {seed}, {choice.took_s:.0f} s: {in_short(choice.settings)}")
+        usual = replace(choices[0].settings, batch_sizes=BATCHES, slots=128)
+        judged = standing_for([choice.settings for choice in choices], usual)
         first, final = measured(judged, usual, folder, images, options.rounds)
-    shares = [of_best(final, settings) for settings in judged]
-    result = {
-        "seeds": [{"settings": asdict(each), "of_best": share} for each, share in zip(chosen, shares, strict=True)],
-        "at_least_95_percent": sum(share >= 0.95 for share in shares),
-        "median_of_best": statistics.median(shares),
-    }
+    shares = {choice: of_best(final, settings) for choice, settings in zip(choices, judged, strict=True)}
+    kinds = {kind: [choice for choice in choices if choice.kind == kind] for kind in RUNS}
+    result = {kind: _summary(alike, [shares[choice] for choice in alike]) for kind, alike in kinds.items()}
+    seeds = [{**asdict(choice), "of_best": share} for choice, share in shares.items()]
     trials = [
         {"part": part, "settings": in_short(seen.settings), "good": seen.good, "speed": seen.speed, "p99_s": seen.p99_s}
         for part, run_of in (("grid", first), ("final", final))
         for seen in run_of.seen
     ]
-    name = "tuning-quick" if options.quick else "tuning"
-    write(RESULTS / name, [about, result, *trials], table.markdown(HEADER, rows(judged, first, final)))
-    sys.stdout.write(table.text(HEADER, rows(judged, first, final)))
-    sys.stdout.write(json.dumps({key: result[key] for key in ("at_least_95_percent", "median_of_best")}) + "\n")
+    found = rows(choices, judged, first, final)
+    write(RESULTS / "tuning", [about, result, *seeds, *trials], table.markdown(HEADER, found))
+    sys.stdout.write(table.text(HEADER, found))
+    sys.stdout.write(json.dumps(result) + "\n")
     return 0
 
 
