@@ -27,7 +27,7 @@ def tune(
     from that what would be best; starts the service on its port to see whether it is, beside neighbouring settings too.
     Shows what it would change in the configuration, leaves a report, and changes nothing without --write.
 
-    Nothing else should compute on the machine meanwhile. Some minutes; with --quick about one.
+    Nothing else should compute on the machine meanwhile. Some minutes; with --quick less than one.
 
     Status 0: there are settings; 1: there are none, or configuration or port forbid it; 2: there are no images; 3:
     Darkroom has failed; 130: Ctrl-C.
