@@ -62,21 +62,25 @@ def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
     images, unread = _sample(wanted, subject.config.pipeline.formats, subject.live.max_image_bytes, plan.images)
     pin(subject.cores)
     findings = _blank(wanted, subject.config.pipeline.model, [*_machine(subject.cores, subject.config.pipeline.device)])
+    findings.unreadable = unread
     bar = StepsBar()
     try:
         with bar, Tuning(subject, images, plan, findings) as tuning:
             tuning.run(bar.tell)
-            _conclude(wanted, findings, unread, text)
+            assert findings.chosen is not None  # noqa: S101 - the run has come to its end
+            after = with_settings(text, findings.chosen)
+            findings.diff = diff(wanted.config, text, after)
+            _leave(wanted, findings)  # while the service stops
     except KeyboardInterrupt:
         findings.stopped = f"it was stopped at: {bar.title}"
-        return _ended(wanted, findings, unread)
+        return _ended(wanted, findings)
     except Refused as error:
         say(str(error))
         return REFUSED
     except (ServerError, ServiceFailed) as error:
         say(str(error))
         return FAILED
-    return _finished(wanted, findings)
+    return _finished(wanted, findings, text, after)
 
 
 def _check_writable(*paths: Path) -> None:
@@ -117,25 +121,17 @@ def _machine(cores: int, device: str) -> Iterator[str]:
     yield f"Python {platform.python_version()}, " + ", ".join(f"{package} {version(package)}" for package in packages)
 
 
-def _ended(wanted: Wanted, findings: Findings, unread: list[str]) -> int:
-    _leave(wanted, findings, unread)
+def _ended(wanted: Wanted, findings: Findings) -> int:
+    _leave(wanted, findings)
     say(f"stopped; nothing is changed, and what was found so far is in {wanted.report}")
     return INTERRUPTED
 
 
-def _conclude(wanted: Wanted, findings: Findings, unread: list[str], text: str) -> None:
-    """All that is left behind, while the service stops."""
-    assert findings.chosen is not None  # noqa: S101 - the run has come to its end
-    after = with_settings(text, findings.chosen)
-    findings.diff = diff(wanted.config, text, after)
-    if wanted.write and findings.diff:
-        _replace(wanted.config, text, after)
-    _leave(wanted, findings, unread)
-
-
-def _finished(wanted: Wanted, findings: Findings) -> int:
+def _finished(wanted: Wanted, findings: Findings, before: str, after: str) -> int:
     from tuning.report import summary
 
+    if wanted.write and findings.diff:
+        _replace(wanted.config, before, after)
     sys.stdout.write("".join(f"{sentence}\n" for sentence in summary(findings)) + f"\n{findings.diff}")
     sys.stdout.flush()
     if not findings.diff:
@@ -148,10 +144,9 @@ def _finished(wanted: Wanted, findings: Findings) -> int:
     return 0
 
 
-def _leave(wanted: Wanted, findings: Findings, unread: list[str]) -> None:
+def _leave(wanted: Wanted, findings: Findings) -> None:
     from tuning.report import write_report
 
-    findings.unreadable = [*unread, *findings.unreadable]
     write_report(wanted.report, findings)
 
 

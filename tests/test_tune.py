@@ -99,13 +99,15 @@ def test_images_that_nobody_can_read_are_none(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_report_and_no_process(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here while its service starts; what was measured so far can be read, and the configuration is as it was."""
+@pytest.mark.parametrize("at", ["starting the service", "stopping the service, and the report"])
+def test_ctrl_c_leaves_a_report_and_no_process(folder: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Early and late: what was measured so far can be read, and the configuration is as it was."""
     before = (folder / "serve_config.yaml").read_text()
     monkeypatch.setenv("STARTED_BY", mark := f"{os.getpid()}-tune")
     with (folder / "said").open("wb") as said:
-        process = started("tune", "--images", "photographs", "--quick", "--write", cwd=folder, stderr=said)
-        until(lambda: "starting the service" in (folder / "said").read_text(), timeout_s=120)
+        arguments = ("--images", "photographs", "--quick", "--write", "--p99-ms", "2000")
+        process = started("tune", *arguments, cwd=folder, stderr=said)
+        until(lambda: at in (folder / "said").read_text(), timeout_s=180)
         until(lambda: any("raylet" in other.name() for other in _of_this_run(mark)), timeout_s=60)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
@@ -114,7 +116,7 @@ def test_ctrl_c_leaves_a_report_and_no_process(folder: Path, monkeypatch: pytest
         "darkroom: stopped; nothing is changed, and what was found so far is in darkroom-tune.html"
     )
     page = (folder / "darkroom-tune.html").read_text()
-    assert "Not finished: it was stopped at: starting the service" in page
+    assert f"Not finished: it was stopped at: {at}" in page
     assert "Decoding" in page
     assert (folder / "darkroom-tune.png").exists()
     assert (folder / "serve_config.yaml").read_text() == before

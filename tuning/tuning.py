@@ -126,7 +126,7 @@ class Tuning:
 
     def _read(self) -> None:
         found = self._decoders.readable(self._named)
-        self._images, self.findings.unreadable = found.images, found.faults
+        self._images, self.findings.unreadable = found.images, [*self.findings.unreadable, *found.faults]
         if not found.images:
             raise Refused(f"no image can be decoded: {found.faults[0]}")
         self.findings.images, self.findings.sizes = len(found.images), Sizes.of(found.images)
