@@ -108,8 +108,7 @@ class Minute:
         stages_s = np.sum([second.stages_s for second in rest], 0)
         cores_busy = float(np.mean([second.reading.cores_busy for second in rest]))
         load = self._load(first, last, cores_busy, requests, float(stages_s[0] / max(took_s.sum(), 1e-9)))
-        batches = last.usage.batches
-        formed = {size: count - first.usage.batches.get(size, 0) for size, count in batches.items()}
+        batches = sum(last.usage.batches.values()) - sum(first.usage.batches.values())
         given = verdict(load)
         return {
             "window_s": window_s,
@@ -130,7 +129,7 @@ class Minute:
                 "kind": self._device,
                 "lanes": load.lanes,
                 "busy": load.device_busy,
-                "images_per_batch": sum(n * c for n, c in formed.items()) / max(sum(formed.values()), 1),
+                "images_per_batch": (last.usage.images - first.usage.images) / max(batches, 1),
             },
             "event_loop": {"busy": load.loop_busy},
             "cores": {"count": load.cores, "busy": load.cores_busy},

@@ -19,3 +19,8 @@ class Usage:
     lanes: int  # batches that the device computes at a time
     in_work: int  # images that somebody waits for and that have no outcome yet
     free_slots: int
+
+    @property
+    def images(self) -> int:
+        """That the device has computed."""
+        return sum(images * batches for images, batches in self.batches.items())

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from pipeline.engine import Engine
 from pipeline.records import EncodedImage, Outcome, Prediction
-from pipeline.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,7 @@ def throughput(
     after, ended_at = engine.usage, time.perf_counter()
     for future in waiting:
         _check(future)
-    return Throughput(_images(after) - _images(before), ended_at - begun_at, after.decoding_s - before.decoding_s)
+    return Throughput(after.images - before.images, ended_at - begun_at, after.decoding_s - before.decoding_s)
 
 
 @contextmanager
@@ -79,7 +78,3 @@ def _check(future: Future[list[Outcome]]) -> None:
     outcomes = future.result()
     if not all(isinstance(outcome, Prediction) for outcome in outcomes):
         raise RuntimeError(f"a photograph was not predicted: {outcomes}")
-
-
-def _images(usage: Usage) -> int:
-    return sum(images * batches for images, batches in usage.batches.items())
