@@ -1,5 +1,6 @@
 """What decoding costs: images a second by the number of workers, measured with the pipeline that serves."""
 
+import itertools
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -91,15 +92,16 @@ class Decoders:
             done = _throughput(engine, images, for_s)
             self.cost.runs.setdefault(workers, []).append(done.per_s)
             if workers <= self._cores:  # with more, waiting for a core would count
-                self.cost.decoding.append(done.decoding_s / done.images)
+                self.cost.decoding.append(done.decode_s)
             used = (psutil.Process(pid).memory_full_info().uss for pid in engine.worker_pids)
             self.cost.worker_bytes = max(self.cost.worker_bytes, *used)
 
     def measure_one_by_one(self, images: Sequence[bytes], for_s: float) -> None:
-        """What it costs to hand a worker one image by itself: its time in which it does not decode."""
+        """What it costs to hand a worker one image by itself: the time between two in which it does not decode."""
         with self._engine(1, chunk_bytes=1) as engine:
-            done = _throughput(engine, images, for_s)
-            self.cost.handing.append(max(0.0, done.seconds - done.decoding_s) / done.images)
+            timings = _throughput(engine, images, for_s).timings
+        waits = (later.ended_at - image.ended_at - later.decode_s for image, later in itertools.pairwise(timings))
+        self.cost.handing.append(statistics.median(waits))
 
     def _engine(self, workers: int, chunk_bytes: int = _CHUNK_BYTES) -> Engine:
         config = self._config.model_copy(update={"workers": workers, "chunk_bytes": chunk_bytes})

@@ -3,6 +3,7 @@
 import collections
 import gc
 import itertools
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pipeline.engine import Engine
-from pipeline.records import EncodedImage, Outcome, Prediction
+from pipeline.records import EncodedImage, Outcome, Prediction, StageTimings
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,17 @@ class Throughput:
 
     images: int
     seconds: float
-    decoding_s: float  # of all workers together
+    timings: Sequence[StageTimings]  # of the requests that ended in them and the one before, in their order
 
     @property
     def per_s(self) -> float:
         """Images a second."""
         return self.images / self.seconds
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds of an image in a worker."""
+        return statistics.fmean(image.decode_s for image in self.timings)
 
 
 def throughput(
@@ -52,15 +58,15 @@ def throughput(
         return future
 
     waiting = collections.deque(submitted() for _ in range(requests))
-    _check(waiting.popleft())  # from here on there is always something to do
+    timings = _timings(waiting.popleft())  # from here on there is always something to do
     before, begun_at = engine.usage, time.perf_counter()
     while time.perf_counter() - begun_at < for_s:
         waiting.append(submitted())
-        _check(waiting.popleft())
+        timings += _timings(waiting.popleft())
     after, ended_at = engine.usage, time.perf_counter()
     for future in waiting:
-        _check(future)
-    return Throughput(after.images - before.images, ended_at - begun_at, after.decoding_s - before.decoding_s)
+        _timings(future)
+    return Throughput(after.images - before.images, ended_at - begun_at, timings)
 
 
 @contextmanager
@@ -74,7 +80,8 @@ def frozen_heap() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _check(future: Future[list[Outcome]]) -> None:
+def _timings(future: Future[list[Outcome]]) -> list[StageTimings]:
     outcomes = future.result()
     if not all(isinstance(outcome, Prediction) for outcome in outcomes):
         raise RuntimeError(f"a photograph was not predicted: {outcomes}")
+    return [outcome.timings for outcome in outcomes]

@@ -19,7 +19,8 @@ def test_images_count_and_not_the_requests_that_they_come_in() -> None:
         done = throughput(engine, [CAT], 0.2, together=64, requests=8)
         after = engine.usage
     assert 0 < done.images < after.images - before.images  # the rest came before and after
-    assert 0 < done.decoding_s < after.decoding_s - before.decoding_s
+    assert len(done.timings) % 64 == 0
+    assert 0 < done.decode_s < done.seconds
     assert done.seconds >= 0.2
     assert done.per_s == done.images / done.seconds
 
