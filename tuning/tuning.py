@@ -18,7 +18,7 @@ from tuning.check import Check
 from tuning.choice import Sizes
 from tuning.computing import Model
 from tuning.decoding import Decoders
-from tuning.duel import Duel
+from tuning.duel import RUNS, Duel
 from tuning.findings import Findings
 from tuning.forecast import Forecast, Refused
 from tuning.launched import Launched, ServiceFailed
@@ -112,7 +112,7 @@ class Tuning:
             Step("the service's peak", 1.0 + plan.check_s, self._measure_peak),
         ]
         if plan.neighbours:
-            about_s = 5 * self._seconds(LIVE_S) + 3 * self._seconds(REPLACE_S)
+            about_s = 5 * self._seconds(LIVE_S) + 3 * self._seconds(REPLACE_S) + self._duel_s
             steps.append(Step("neighbouring settings", about_s, self._plan_neighbours))
         return [
             *steps,
@@ -123,6 +123,11 @@ class Tuning:
 
     def _seconds(self, apply_s: float) -> float:
         return apply_s + 2 * self._plan.batch_s + self._plan.check_s
+
+    @property
+    def _duel_s(self) -> float:
+        """Most runs end in one."""
+        return 2 * RUNS * self._seconds(LIVE_S)
 
     def _read(self) -> None:
         found = self._decoders.readable(self._named)
@@ -236,7 +241,7 @@ class Tuning:
         self._steps[:0] = [
             *(self._trial(settings, LIVE_S) for settings in (base, *batches, *waits)),
             *(self._trial(settings, REPLACE_S) for settings in replaced),
-            Step("the best of them once more", 0.1, self._plan_duel),
+            Step("the best of them once more", self._duel_s, self._plan_duel),
         ]
 
     def _plan_duel(self) -> None:
