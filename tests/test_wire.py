@@ -13,6 +13,7 @@ from tuning.wire import closed_loop, open_loop
 
 FORM = Form("text/plain", b"ping")
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npong"
+LAST = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\npong"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 0.2\r\n\r\n"
 
 
@@ -38,6 +39,9 @@ def _server(answer: Callable[[int], bytes | None], after_s: float = 0.0) -> Iter
                 for byte in (said[:20], said[20:]):  # a head may come in pieces
                     writer.write(byte)
                     await writer.drain()
+                if said == LAST:  # what comes now is lost
+                    await reader.read()
+                    break
         except asyncio.IncompleteReadError:
             pass
         writer.close()
@@ -95,6 +99,15 @@ def test_a_connection_that_breaks_is_counted_and_opened_again() -> None:
     assert sent[0] == 4
     assert len(sent) == 2
     assert 0 <= sum(sent) - load.sent <= 1  # the last one may be answered after the end
+
+
+def test_after_the_last_answer_of_a_connection_another_is_opened() -> None:
+    """The server says so in that answer, and hears nothing more on the old one."""
+    with _server(lambda number: LAST if number % 3 == 0 else OK) as (target, sent):
+        load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.3)
+    assert not load.others
+    assert len(load.took_s) > 3
+    assert sent[:-1] == [3] * (len(sent) - 1)
 
 
 def test_where_nobody_listens_every_request_is_lost() -> None:

@@ -167,6 +167,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._headers: dict[bytes, bytes] | None = None  # of the answer, once they are there
+        self._last: Reply | None = None  # after which the server closes the connection
         self._body_at = 0
         self._reply: asyncio.Future[Reply]
 
@@ -193,8 +194,12 @@ class Connection(asyncio.Protocol):
             self._headers, self._body_at = _headers(bytes(self._received[:end])), end + 4
         if self._headers is not None and self._is_whole(self._headers):
             reply = Reply(int(self._received[9:12]), float(self._headers.get(b"retry-after", 0)))
+            if self._headers.get(b"connection") == b"close":  # as HAProxy says when another takes its place
+                self._last = reply
+                self.close()
+            else:
+                self._finish(reply)
             self._forget()
-            self._finish(reply)
 
     def _is_whole(self, headers: Mapping[bytes, bytes]) -> bool:
         if (length := headers.get(b"content-length")) is not None:
@@ -207,7 +212,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """By either side."""
-        self._finish(Reply(0, ended=type(error).__name__ if error else "closed"))
+        last, self._last = self._last, None
+        self._finish(last or Reply(0, ended=type(error).__name__ if error else "closed"))
 
     def close(self) -> None:
         """Ends it."""
