@@ -7,6 +7,9 @@ from typing import Final
 from pipeline.config import PipelineConfig
 from tuning.capacity import Cell, Costs, cell
 
+_REST: Final = "HTTP and what they cost each other"
+"""Beside the model and the workers all is slower than by itself, and they are too."""
+
 _NAMES: Final = {"decoding": "decoding", "device": "the device", "cores": "the cores"}
 
 
@@ -23,7 +26,7 @@ def advice(chosen: Cell, costs: Costs, config: PipelineConfig) -> list[str]:
 
 def parts_s(chosen: Cell, costs: Costs) -> dict[str, float]:
     """Seconds of a core that an image takes, by what for."""
-    parts = {"decoding": costs.decode.alone_s, "HTTP": costs.serving_s}
+    parts = {"decoding": costs.decode.alone_s, _REST: costs.serving_s}
     if costs.on_cpu:
         parts["the model"] = costs.compute.seconds(chosen.lanes, chosen.batch) / chosen.batch
     return parts
@@ -55,5 +58,5 @@ def _remedies(chosen: Cell, costs: Costs, config: PipelineConfig) -> Iterator[st
             yield "a GPU would take the model off the cores, or a smaller model would cost less of them"
     if (chosen.bound_by == "decoding" or parts["decoding"] >= max(parts.values())) and config.decode == "exact":
         yield "`decode: fast` decodes JPEGs at a reduced size where that is large enough"
-    if parts["HTTP"] >= max(parts.values()):
-        yield "HTTP takes the most: several images a request share what a request costs"
+    if parts[_REST] >= max(parts.values()):
+        yield "what comes with HTTP takes the most: several images a request share what a request costs"

@@ -39,7 +39,7 @@ class Costs:
     compute: ComputeCost
     cores: int  # that a replica has
     on_cpu: bool  # whether the model computes on these
-    serving_s: float = 0.0  # of a core, for an image's share of HTTP, Ray and the balancer
+    serving_s: float = 0.0  # of a core, for all that shows only in the service, HTTP above all
     spread: float = 2.0  # times the wait that there would be if every image cost the same
 
     @property

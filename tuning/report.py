@@ -132,7 +132,7 @@ def _costs(findings: Findings) -> Iterator[str]:
         )
         yield _table(("images", "a batch", "an image", "a batch, fitted"), rows)
     if costs.serving_s:
-        yield f"<p>HTTP, Ray and the clients take {_ms(costs.serving_s)} of a core for each image.</p>"
+        yield f"<p>HTTP, Ray, the clients, and what all cost each other: {_ms(costs.serving_s)} of a core an image.</p>"
 
 
 def _service(findings: Findings) -> Iterator[str]:

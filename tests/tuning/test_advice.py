@@ -16,7 +16,8 @@ def _told(given: Costs, workers: int, lanes: int, batch: int, **config: str) -> 
 def test_cores_that_are_used_up_are_told_by_what_for() -> None:
     told = _told(replace(costs(), serving_s=0.001), 1, 2, 1)
     assert told.startswith(
-        "bound by the 2 cores: an image takes 12 ms for the model, 2 ms for decoding, 1 ms for HTTP\n"
+        "bound by the 2 cores: an image takes 12 ms for the model, 2 ms for decoding, 1 ms for HTTP and what they cost "
+        "each other\n"
     )
     assert "dtype: auto" in told
     assert "a GPU" in told

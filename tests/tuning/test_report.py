@@ -97,7 +97,7 @@ def test_a_whole_report_tells_all(tmp_path: Path) -> None:
         "p99 90 ms (bound 100)",
         "max_batch_size",
         "-a\n+b\n",
-        "HTTP, Ray and the clients take 4 ms of a core",
+        "HTTP, Ray, the clients, and what all cost each other: 4 ms of a core an image",
         "Expected: images/s that may come",
         "Decoding alone",
         "The model alone",
