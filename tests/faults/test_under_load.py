@@ -3,25 +3,19 @@
 One service of two replicas takes most of it, in the order of this file: each test leaves it whole.
 """
 
-import contextlib
 import copy
-import csv
 import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import httpx
-import psutil
 import pytest
 
-from deployments.serve_api import ServeApiError
 from tests.early import COLD, Early
+from tests.faults.seen import actor, is_whole, killed, says_running, with_decoders
 from tests.load import Load, under_load
-from tests.service import Document, Service, is_decoder, live_config, name_of, running, shipped_config
-from tests.test_slots import SHM
+from tests.service import Document, Service, live_config, running, shipped_config
 from tests.waiting import until
 
 CLIENTS = 6
@@ -50,78 +44,7 @@ def _config(replicas: int, **pipeline: Any) -> Document:
     return config
 
 
-# ---- what is seen of the service ------------------------------------------------------------------------------------
-
-
-def _serving(service: Service) -> set[str]:
-    """The replicas that HAProxy sends requests to."""
-    port = service.environment["RAY_SERVE_HAPROXY_STATS_PORT"]
-    try:
-        lines = httpx.get(f"http://127.0.0.1:{port}/stats;csv", timeout=5, trust_env=False).text.splitlines()
-    except httpx.TransportError:
-        return set()
-    rows = [row for row in csv.DictReader(lines) if row["svname"].startswith("SERVE_REPLICA")]
-    return {row["svname"] for row in rows if row["status"] == "UP"}
-
-
-def _is_whole(service: Service, replicas: int) -> bool:
-    """All replicas are up, nothing is left of others."""
-    return len(_serving(service)) == len(service.replicas()) == replicas and not _remains(service)
-
-
-def _remains(service: Service) -> list[str]:
-    """What belongs to no living replica: decoder processes, semaphores, a second HAProxy."""
-    processes, alive = service.processes(), {replica.pid for replica in service.replicas()}
-    families = alive.union(*(_family(replica) for replica in service.replicas()))
-    decoders = [process.pid for process in processes if is_decoder(process) and process.pid not in families]
-    orphans = [process.pid for process in processes if _parent(process) == 1]
-    balancers = [process.pid for process in processes if name_of(process) == "haproxy"]
-    dead = service.replica_pids - alive
-    semaphores = [path.name for path in SHM.glob("sem.darkroom-*") if _owner(path) in dead]
-    return [*map(str, decoders + orphans + balancers[1:]), *semaphores]
-
-
-def _family(process: psutil.Process) -> set[int]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return {child.pid for child in process.children(recursive=True)}
-    return set()
-
-
-def _with_decoders(service: Service) -> set[int]:
-    """The replicas that have started their decoders: soon warm, or warm."""
-    decoders = {process.pid for process in service.processes() if is_decoder(process)}
-    return {replica.pid for replica in service.replicas() if _family(replica) & decoders}
-
-
-def _parent(process: psutil.Process) -> int | None:
-    with contextlib.suppress(psutil.Error):
-        return process.ppid()
-    return None
-
-
-def _owner(semaphore: Path) -> int:
-    return int(semaphore.name.split("-")[1])
-
-
-def _actor(service: Service, name: str) -> psutil.Process:
-    (found,) = [process for process in service.processes() if name in name_of(process)]
-    return found
-
-
-def _killed(service: Service, name: str) -> list[psutil.Process]:
-    """The one that has been killed; none while it is being replaced anyway, as a new controller does with HAProxy."""
-    with contextlib.suppress(ValueError, psutil.NoSuchProcess):
-        victim = _actor(service, name)
-        victim.kill()
-        return [victim]
-    return []
-
-
-def _says_running(service: Service) -> bool:
-    """What Serve says; there is nobody to ask while there is no controller."""
-    with contextlib.suppress(ServeApiError, IndexError):
-        return "RUNNING" in [each["status"] for each in service.api().applications().values()]
-    return False
+# ---- what is seen of the load -------------------------------------------------------------------------------------
 
 
 def _goes_on(load: Load) -> None:
@@ -159,7 +82,7 @@ def pair(early: Early) -> Iterator[Service]:
         watch = pool.submit(early.watch)
         try:
             with running(early.path.parent, _config(2)) as service:
-                until(lambda: _is_whole(service, 2))
+                until(lambda: is_whole(service, 2))
                 early.stop.set()
                 watch.result()
                 yield service
@@ -205,7 +128,7 @@ def test_a_killed_replica_takes_only_its_own_requests_along(pair: Service, numbe
         victim.send_signal(number)
         until(lambda: not victim.is_running())
         _goes_on(load)
-        until(lambda: _is_whole(pair, 2))
+        until(lambda: is_whole(pair, 2))
         _goes_on(load)
     _assert_lost(load, at_most=CLIENTS, of=CUT_OFF)
 
@@ -220,7 +143,7 @@ def test_a_stopped_replica_is_replaced(pair: Service) -> None:
         _goes_on(load)
         victim.suspend()
         until(lambda: not victim.is_running())
-        until(lambda: _is_whole(pair, 2))
+        until(lambda: is_whole(pair, 2))
         _goes_on(load)
     _assert_lost(load, at_most=CLIENTS, of=CUT_OFF)
     assert load.lost
@@ -231,16 +154,16 @@ def test_a_stopped_replica_is_replaced(pair: Service) -> None:
 
 def test_nobody_misses_a_killed_controller(pair: Service) -> None:
     """Requests do not pass it; the new one takes the replicas over as they are."""
-    victim, replicas = _actor(pair, "ServeController"), pair.replicas()
+    victim, replicas = actor(pair, "ServeController"), pair.replicas()
     with under_load(pair.url, CLIENTS) as load:
         _goes_on(load)
         victim.kill()
-        until(lambda: _says_running(pair))
-        until(lambda: _is_whole(pair, 2))
+        until(lambda: says_running(pair))
+        until(lambda: is_whole(pair, 2))
         _goes_on(load)
     _assert_none_lost(load)
     assert pair.replicas() == replicas
-    assert _actor(pair, "ServeController") != victim
+    assert actor(pair, "ServeController") != victim
 
 
 @pytest.mark.parametrize("name", ["haproxy", "HAProxyManager"])
@@ -252,8 +175,8 @@ def test_a_killed_haproxy_comes_back(pair: Service, name: str) -> None:
     replicas = pair.replicas()
     with under_load(pair.url, CLIENTS) as load:
         _goes_on(load)
-        (victim,) = until(lambda: _killed(pair, name))
-        until(lambda: not victim.is_running() and _is_whole(pair, 2))
+        (victim,) = until(lambda: killed(pair, name))
+        until(lambda: not victim.is_running() and is_whole(pair, 2))
         _goes_on(load)
     _assert_lost(load, at_most=2 * CLIENTS, of=CUT_OFF | WHILE_HAPROXY_STARTS)
     assert pair.replicas() == replicas
@@ -275,7 +198,7 @@ def test_a_rolling_update_without_room_goes_by_turns(pair: Service) -> None:
         _goes_on(load)
         _deploy(pair, _config(2, slots=128))
         until(lambda: not any(replica.is_running() for replica in before), timeout_s=120)
-        until(lambda: _is_whole(pair, 2))
+        until(lambda: is_whole(pair, 2))
         _goes_on(load)
     _assert_none_lost(load)
     assert pair.info()["args"]["pipeline"]["slots"] == 128
@@ -286,7 +209,7 @@ def test_a_replica_that_is_not_needed_goes_without_a_loss(pair: Service) -> None
     with under_load(pair.url, CLIENTS) as load:
         _goes_on(load)
         _deploy(pair, _config(1, slots=128))
-        until(lambda: _is_whole(pair, 1))
+        until(lambda: is_whole(pair, 1))
         _goes_on(load)
     _assert_none_lost(load)
 
@@ -297,10 +220,10 @@ def test_a_rolling_update_of_a_single_replica_leaves_no_gap(pair: Service) -> No
     with under_load(pair.url, CLIENTS) as load:
         _goes_on(load)
         _deploy(pair, _config(1, slots=64))
-        until(lambda: _with_decoders(pair) - {before.pid})
+        until(lambda: with_decoders(pair) - {before.pid})
         assert before.is_running()
         until(lambda: not before.is_running())
-        until(lambda: _is_whole(pair, 1))
+        until(lambda: is_whole(pair, 1))
         _goes_on(load)
     _assert_none_lost(load)
     assert pair.info()["args"]["pipeline"]["slots"] == 64
@@ -315,7 +238,7 @@ def test_requests_wait_where_a_single_replica_fills_the_cluster(pair: Service) -
         _goes_on(load)
         _deploy(pair, config)
         until(lambda: not before.is_running())
-        until(lambda: _is_whole(pair, 1))
+        until(lambda: is_whole(pair, 1))
         _goes_on(load)
     _assert_none_lost(load)
     assert pair.info()["args"]["num_cpus"] == 2
@@ -327,6 +250,6 @@ def test_requests_wait_for_the_successor_of_a_killed_single_replica(pair: Servic
     with under_load(pair.url, CLIENTS) as load:
         _goes_on(load)
         victim.kill()
-        until(lambda: not victim.is_running() and _is_whole(pair, 1))
+        until(lambda: not victim.is_running() and is_whole(pair, 1))
         _goes_on(load)
     _assert_lost(load, at_most=CLIENTS, of=CUT_OFF)
