@@ -18,11 +18,11 @@ from tuning.check import Check
 from tuning.choice import Sizes
 from tuning.computing import Model
 from tuning.decoding import Decoders
-from tuning.duel import RUNS, Duel
+from tuning.duel import Duel
 from tuning.findings import Findings
 from tuning.forecast import Forecast, Refused
 from tuning.launched import Launched, ServiceFailed
-from tuning.plan import ENGINE_S, LIVE_S, REPLACE_S, START_S, STOP_S, Plan, worker_counts
+from tuning.plan import LIVE_S, REPLACE_S, START_S, STOP_S, Plan, worker_counts
 from tuning.room import Room, available_bytes
 from tuning.settings import Settings, written_into
 from tuning.subject import Subject
@@ -102,32 +102,22 @@ class Tuning:
     def _measuring(self) -> list[Step]:
         """What comes later is known in full only when this is done; until then it takes about so long."""
         plan = self._plan
-        decoding_s = ENGINE_S + plan.decode_s
         steps = [
             Step("looking at the images", 3.0, self._read),
             Step("loading the model", 3.0, self._load_model),
-            Step("measuring", plan.passes * (4 * decoding_s + 8 * plan.turns * plan.batch_s), self._plan_passes),
+            Step("measuring", plan.measuring_s, self._plan_passes),
             Step("predicting", 0.5, self._predict),
             Step("starting the service", START_S, self._start),
             Step("the service's peak", 1.0 + plan.check_s, self._measure_peak),
         ]
         if plan.neighbours:
-            about_s = 5 * self._seconds(LIVE_S) + 3 * self._seconds(REPLACE_S) + self._duel_s
-            steps.append(Step("neighbouring settings", about_s, self._plan_neighbours))
+            steps.append(Step("neighbouring settings", plan.neighbours_s, self._plan_neighbours))
         return [
             *steps,
             Step("choosing", 0.1, self._choose),
-            Step("the chosen settings", LIVE_S + len(plan.rungs) * plan.check_s, self._climb),
+            Step("the chosen settings", plan.climb_s, self._climb),
             Step("stopping the service, and the report", STOP_S, self._begin_to_stop),
         ]
-
-    def _seconds(self, apply_s: float) -> float:
-        return apply_s + 2 * self._plan.batch_s + self._plan.check_s
-
-    @property
-    def _duel_s(self) -> float:
-        """Most runs end in one."""
-        return 2 * RUNS * self._seconds(LIVE_S)
 
     def _read(self) -> None:
         found = self._decoders.readable(self._named)
@@ -155,7 +145,7 @@ class Tuning:
             for _ in range(plan.passes)
             for step in (
                 *(self._decoding(workers) for workers in counts),
-                Step("decoding, handed over one by one", ENGINE_S + plan.decode_s, self._measure_one_by_one),
+                Step("decoding, handed over one by one", plan.decoding_s, self._measure_one_by_one),
                 *(
                     self._computing(lanes, images)
                     for _ in range(plan.turns)
@@ -167,7 +157,7 @@ class Tuning:
 
     def _decoding(self, workers: int) -> Step:
         act = partial(self._decoders.measure, workers, self._images, self._plan.decode_s)
-        return Step(f"decoding, {_number(workers, 'worker')}", ENGINE_S + self._plan.decode_s, act)
+        return Step(f"decoding, {_number(workers, 'worker')}", self._plan.decoding_s, act)
 
     def _measure_one_by_one(self) -> None:
         self._decoders.measure_one_by_one(self._images, self._plan.decode_s)
@@ -241,7 +231,7 @@ class Tuning:
         self._steps[:0] = [
             *(self._trial(settings, LIVE_S) for settings in (base, *batches, *waits)),
             *(self._trial(settings, REPLACE_S) for settings in replaced),
-            Step("the best of them once more", self._duel_s, self._plan_duel),
+            Step("the best of them once more", self._plan.duel_s, self._plan_duel),
         ]
 
     def _plan_duel(self) -> None:
@@ -261,7 +251,7 @@ class Tuning:
             f"{_number(settings.workers, 'worker')}, {_number(settings.threads, 'lane')}, batches of {settings.batch}, "
             f"waits up to {1000 * settings.max_wait_s:.0f} ms"
         )
-        return Step(title, self._seconds(apply_s), partial(self._try, settings))
+        return Step(title, self._plan.trial_s(apply_s), partial(self._try, settings))
 
     def _try(self, settings: Settings) -> None:
         self._trials.run(settings)
