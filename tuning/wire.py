@@ -194,7 +194,7 @@ class Connection(asyncio.Protocol):
             self._headers, self._body_at = _headers(bytes(self._received[:end])), end + 4
         if self._headers is not None and self._is_whole(self._headers):
             reply = Reply(int(self._received[9:12]), float(self._headers.get(b"retry-after", 0)))
-            if self._headers.get(b"connection") == b"close":  # as HAProxy says when another takes its place
+            if self._headers.get(b"connection", b"").lower() == b"close":  # as HAProxy says when it is replaced
                 self._last = reply
                 self.close()
             else:
