@@ -303,8 +303,12 @@ class _Recorder(TorchDispatchMode):
 
 @contextlib.contextmanager
 def _capture(cuda: FakeCuda, graph: FakeGraph, stream: FakeStream | None = None, **_: object) -> Iterator[None]:
-    with _on_stream(cuda, stream), _Recorder(graph):
-        yield
+    cuda.local.capturing = True
+    try:
+        with _on_stream(cuda, stream), _Recorder(graph):
+            yield
+    finally:
+        cuda.local.capturing = False
     graph.end()
 
 
@@ -369,6 +373,7 @@ def pretend() -> Iterator[FakeCuda]:
             Event=lambda *args, **options: FakeEvent(cuda, *args, **options),
             stream=lambda stream: _on_stream(cuda, stream),
             CUDAGraph=FakeGraph,
+            is_current_stream_capturing=lambda: getattr(cuda.local, "capturing", False),
             graph=lambda *args, **options: _capture(cuda, *args, **options),
             graph_pool_handle=object,
             cudart=lambda: runtime,

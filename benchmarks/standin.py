@@ -36,6 +36,7 @@ class StandIn:
 
     lanes = 1
     ahead = 1
+    pads = False
 
     def __init__(self, batch_sizes: Sequence[int], classes: int) -> None:
         import torch

@@ -37,6 +37,11 @@ A message is written for the client: it names the value, the limit and the way o
 """
 
 
+def first_line(error: BaseException) -> str:
+    """Class and first line of an error that others have raised: compilers and kernels add pages to it."""
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+
+
 class DarkroomError(Exception):
     """Base of every error that Darkroom raises on purpose."""
 

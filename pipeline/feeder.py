@@ -161,10 +161,10 @@ class Feeder:
             _fail(decoded, EngineClosed("the engine was closed before the model saw the image"))
 
     def _warm_up_and_run(self, lane: Lane) -> None:
-        """Body of the first thread: what cudnn finds out in the warm-up it keeps for the thread that asked."""
+        """Body of the first thread; the warm-up runs here because cuDNN caches its search per thread."""
         try:
             started_at = time.monotonic()
-            self._pace = DevicePace(self._device.warm_up())
+            self._pace = DevicePace(self._device.warm_up(), padded=self._device.pads)
             # Every batch size several times: longer than any batch takes.
             self._stuck_after_s = max(STUCK_AFTER_S, time.monotonic() - started_at)
         except Exception as error:  # noqa: BLE001 - whatever the device raises, `start` reports it
@@ -188,21 +188,23 @@ class Feeder:
     def _feed(self, lane: Lane) -> None:
         while not self._failure:
             lane.images = sum(batch.images for batch in lane.in_flight)
-            work = self._take(lane)
+            work = self._take(at_least=self.batch_size if lane.in_flight else 0)
             if work:
-                lane.turned_at = time.monotonic()  # before `images`: by both `check` sees how long it has been at them
-                lane.images += count(work)
-                lane.in_flight.extend(self._launch(work, lane))
+                self._launch(work, lane)
             elif not lane.in_flight:
                 return  # closing, or another lane has failed
             if lane.in_flight and (not work or len(lane.in_flight) > self._device.ahead):
                 self._answer(lane.in_flight[0], lane)
                 lane.in_flight.popleft()
 
-    def _take(self, lane: Lane) -> list[Decoded]:
-        """What goes onto the device next; nothing when a batch in work should be answered first, or at the end."""
+    def _take(self, *, at_least: int) -> list[Decoded]:
+        """Takes the images that go onto the device next; none at the end.
+
+        Args:
+            at_least: fewer are left to grow, and none are waited for; 0 waits for the first.
+        """
         with self._changed:
-            if lane.in_flight and self._waiting < self.batch_size:
+            if self._waiting < at_least:
                 return []
             self._changed.wait_for(lambda: self._ready or self._closing or self._failure)
             if self._closing or self._failure:
@@ -215,23 +217,30 @@ class Feeder:
             self._waiting -= images
         return work
 
-    def _launch(self, work: list[Decoded], lane: Lane) -> list[InFlight]:
+    def _launch(self, work: list[Decoded], lane: Lane) -> None:
+        lane.turned_at = time.monotonic()  # before `images`: by both `check` sees how long it has been at them
+        lane.images += count(work)
         work.sort(key=lambda decoded: decoded.batch.first)
         now = time.perf_counter()
         try:
-            return [InFlight(work, self._device.launch(joined(work)), now)]
+            lane.in_flight.append(InFlight(work, self._device.launch(joined(work)), now))
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
             self._failed(work, lane)
-            return []
 
     def _answer(self, batch: InFlight, lane: Lane) -> None:
+        """Collects the oldest batch, launches the next in its place, then hands the answers out.
+
+        In this order a device that works on by itself has its next batch before the interpreter is needed for answers.
+        """
         try:
             answers = collect(batch.launched)
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
             self._failed(batch.work, lane)
-        else:
-            self._note_pace(batch, lane)
-            self._settle(batch.work, answers, lane)
+            return
+        self._note_pace(batch, lane)
+        if self._device.ahead and (work := self._take(at_least=self.batch_size if len(lane.in_flight) > 1 else 1)):
+            self._launch(work, lane)
+        self._settle(batch.work, answers, lane)
 
     def _note_pace(self, batch: InFlight, lane: Lane) -> None:
         """A batch that was launched ahead has waited for the one before it."""

@@ -17,6 +17,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from pipeline.agreement import TOLERANCE, difference, noise
+from pipeline.errors import first_line
 from pipeline.model import Classifier
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
@@ -24,9 +26,6 @@ logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 _TRACED: Final = 2
 _CHECKED: Final = (1, 3)
 """Images in the batches that it is traced and checked with."""
-
-_TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
-"""The most by which a score, a probability, may differ: what is folded is rounded differently."""
 
 Compute = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -40,20 +39,24 @@ def frozen(classifier: Classifier, side_px: int) -> Compute:
     """
     classifier.eval()
     try:
-        graph = _traced(classifier, _noise(_TRACED, side_px))
-        worst = max(
-            _difference(classifier, graph, pixels) for pixels in [_noise(images, side_px) for images in _CHECKED]
-        )
+        graph = traced(classifier, side_px)
+        worst = max(_difference(classifier, graph, noise(images, side_px, seed=images)) for images in _CHECKED)
     except Exception as error:  # noqa: BLE001 - a model may do anything, and the tracer raises anything
-        logger.warning("the model computes as it was loaded, as it cannot be made a graph: %s", _first_line(error))
+        logger.warning("the model computes as it was loaded, as it cannot be made a graph: %s", first_line(error))
         return classifier
-    if not worst <= _TOLERANCE[classifier.dtype]:
+    if not worst <= TOLERANCE[classifier.dtype]:
         logger.warning("the model computes as it was loaded: as a graph, its scores differ by up to %.2g", worst)
         return classifier
     return graph
 
 
-def _traced(classifier: Classifier, pixels: Tensor) -> Compute:
+def traced(classifier: Classifier, side_px: int) -> Compute:
+    """The classifier as a graph, on its own device; not held against the classifier.
+
+    Raises:
+        Exception: the tracer cannot follow the model, which raises anything.
+    """
+    pixels = noise(_TRACED, side_px, seed=_TRACED).to(classifier.scale.device)
     with warnings.catch_warnings(), torch.no_grad():
         # TorchScript is deprecated; but torch.compile needs a C++ compiler, and Python runs what torch.export gives.
         warnings.simplefilter("ignore")
@@ -63,16 +66,5 @@ def _traced(classifier: Classifier, pixels: Tensor) -> Compute:
 
 
 def _difference(classifier: Classifier, graph: Compute, pixels: Tensor) -> float:
-    """The largest between two scores of the same rank."""
     with torch.inference_mode():
-        (ours, _), (theirs, _) = graph(pixels), classifier(pixels)
-        return float((ours - theirs).abs().max())
-
-
-def _noise(images: int, side_px: int) -> Tensor:
-    generator = torch.Generator().manual_seed(images)
-    return torch.randint(256, (images, side_px, side_px, 3), dtype=torch.uint8, generator=generator)
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return difference(graph(pixels), classifier(pixels))

@@ -1,12 +1,25 @@
 """How fast the stages work, as measured: which batches pay, and how long what waits will take."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
 
 _WORTH: Final = 0.05
 _WEIGHT: Final = 0.1
+_MEASURED_S: Final = 0.2
+
+
+def warm_seconds(compute: Callable[[], object]) -> float:
+    """Seconds of a call that is not the first: the least of three, of fewer where they are long."""
+    compute()
+    seconds: list[float] = []
+    while len(seconds) < 3 and sum(seconds) < _MEASURED_S:
+        started_at = time.perf_counter()
+        compute()
+        seconds.append(time.perf_counter() - started_at)
+    return min(seconds)
 
 
 class DevicePace:
@@ -14,9 +27,10 @@ class DevicePace:
 
     Args:
         seconds: of one batch of each size, none of them 0.
+        padded: whether a batch between two of these sizes costs what the larger does, as it is filled up to it.
     """
 
-    def __init__(self, seconds: Mapping[int, float]) -> None:
+    def __init__(self, seconds: Mapping[int, float], *, padded: bool = False) -> None:
         sizes = sorted(seconds)
         rates = {size: size / seconds[size] for size in sizes}
         self.paying_batch = next(size for size in sizes if rates[size] >= (1 - _WORTH) * max(rates.values()))
@@ -25,7 +39,11 @@ class DevicePace:
         On a GPU that is often the largest; on a CPU large batches are slower per image, and every neighbour waits.
         """
         # Seconds of a batch of any size when all was quiet; between the sizes that were measured, between their times.
-        self._warm = [0.0, *np.interp(range(1, sizes[-1] + 1), sizes, [seconds[size] for size in sizes]).tolist()]
+        images = range(1, sizes[-1] + 1)
+        if padded:
+            self._warm = [0.0, *(seconds[next(size for size in sizes if size >= count)] for count in images)]
+        else:
+            self._warm = [0.0, *np.interp(images, sizes, [seconds[size] for size in sizes]).tolist()]
         self._slowdown = 1.0
 
     def note(self, images: int, seconds: float) -> None:

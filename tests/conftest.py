@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.config import Limits, PipelineConfig
 from pipeline.engine import Engine
+from tests.kinds import KINDS, device_of
 from tests.service import Service, running, shipped_config
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and every program that a test starts would too.
@@ -16,6 +17,13 @@ PIPELINE = PipelineConfig(device="cpu", workers=2, threads=2, max_top_k=1000)
 
 SMALL = PipelineConfig(device="cpu", workers=1, threads=1, batch_sizes=(1, 2), slots=8)
 SMALL_LIMITS = Limits(max_batch_size=2)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each kind of device in turn, for tests that hold for all of them."""
+    with device_of(request.param) as kind:
+        yield kind
 
 
 @pytest.fixture(scope="session")

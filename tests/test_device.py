@@ -1,7 +1,6 @@
 """What computes: one set of rules for the CPU and for CUDA."""
 
 import math
-import os
 import time
 from contextlib import suppress
 
@@ -14,6 +13,7 @@ from pipeline.errors import DeviceFailure
 from pipeline.host_batch import HostBatch
 from pipeline.model import Classifier
 from pipeline.slots import Slots
+from tests.kinds import device_of, needs_gpu
 
 SIDE, CLASSES = 16, 7
 NEAR = 1e-4
@@ -22,12 +22,6 @@ NEAR = 1e-4
 NEAR_IN_BFLOAT16 = 1e-2
 
 SIZES = (1, 2, 4, 8)
-
-no_cuda = pytest.mark.skipif(
-    not torch.cuda.is_available() and os.environ.get("FAIL_WITHOUT_CUDA") != "1",
-    reason="this process sees no CUDA device; FAIL_WITHOUT_CUDA=1 makes that a failure",
-)
-KINDS = ["cpu", pytest.param("cuda", marks=no_cuda)]
 
 
 def classifier(top_k: int = CLASSES, dtype: torch.dtype = torch.float32) -> Classifier:
@@ -75,7 +69,6 @@ def test_images_can_be_told_apart() -> None:
     assert distances.min() > 4 * NEAR
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("images", range(1, 9))
 def test_a_batch_of_any_size_is_answered(kind: str, images: int) -> None:
     """Also of sizes between those that were warmed: what pads a batch is never seen."""
@@ -84,7 +77,6 @@ def test_a_batch_of_any_size_is_answered(kind: str, images: int) -> None:
     torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_in_bfloat16_scores_are_near_those_of_float32(kind: str) -> None:
     pixels = noise(8)
     device = open_device(kind, classifier(dtype=torch.bfloat16), batch_sizes=SIZES, side_px=SIDE, threads=1)
@@ -93,7 +85,6 @@ def test_in_bfloat16_scores_are_near_those_of_float32(kind: str) -> None:
     torch.testing.assert_close(got, expected(pixels), atol=NEAR_IN_BFLOAT16, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_pieces_are_answered_in_their_order(kind: str) -> None:
     """Several pieces of memory make one batch."""
     pixels = noise(8)
@@ -102,7 +93,6 @@ def test_pieces_are_answered_in_their_order(kind: str) -> None:
     torch.testing.assert_close(got, expected(pixels[[5, 6, 7, 0, 2, 3]]), atol=NEAR, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_a_smaller_batch_after_a_larger_is_its_own(kind: str) -> None:
     """Nothing of what lay on the device before is seen, batch after batch."""
     device = opened(kind)
@@ -112,7 +102,6 @@ def test_a_smaller_batch_after_a_larger_is_its_own(kind: str) -> None:
         torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_only_the_best_classes_come_back(kind: str) -> None:
     pixels = noise(3)
     answers = collect(opened(kind, top_k=2).launch([HostBatch(0, pixels)]))
@@ -121,7 +110,6 @@ def test_only_the_best_classes_come_back(kind: str) -> None:
     torch.testing.assert_close(torch.tensor(answers.scores), best.values, atol=NEAR, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_what_the_device_took_is_told(kind: str) -> None:
     """Copy and model apart, and together no longer than the call."""
     device, began_at = opened(kind), time.perf_counter()
@@ -131,7 +119,6 @@ def test_what_the_device_took_is_told(kind: str) -> None:
     assert spent.copy_s + spent.model_s <= time.perf_counter() - began_at
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_as_many_batches_as_are_allowed_wait_on_the_device(kind: str) -> None:
     """Those ahead of the one in work keep their answers apart, whichever is collected."""
     device = opened(kind)
@@ -143,7 +130,6 @@ def test_as_many_batches_as_are_allowed_wait_on_the_device(kind: str) -> None:
             torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_slots_are_read_where_they_lie(kind: str) -> None:
     """Page-locked on CUDA, which reads them without a copy between; and free again afterwards."""
     device, slots = opened(kind), Slots(8, SIDE)
@@ -158,9 +144,10 @@ def test_slots_are_read_where_they_lie(kind: str) -> None:
     assert not slots.tensor.is_pinned()
 
 
-@no_cuda
+@pytest.mark.cuda
+@needs_gpu("only there copies and kernels run at the same time")
 def test_nothing_is_read_before_it_has_been_copied() -> None:
-    """The hazard in the docstring of `device.py`: slots and staging buffers that are refilled while they are read.
+    """The hazard in the docstring of `cuda.py`: slots and staging buffers that are refilled while they are read.
 
     Every batch lies in the same page-locked slots and differs from the one before it. They are refilled as soon as
     `collect` returns, while the device is kept busy enough for a copy that was not waited for to come too late.
@@ -187,7 +174,8 @@ def test_nothing_is_read_before_it_has_been_copied() -> None:
         unlock()
 
 
-@no_cuda
+@pytest.mark.cuda
+@needs_gpu("only there copies and kernels run at the same time")
 def test_a_batch_is_copied_while_another_is_computed() -> None:
     """Shown in a trace: some copy to the device lies within the time of some kernel of another stream."""
     torch.manual_seed(3)
@@ -200,7 +188,7 @@ def test_a_batch_is_copied_while_another_is_computed() -> None:
     unlock = device.page_lock(slots.tensor)
     try:
         device.warm_up()
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as trace:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA], acc_events=True) as trace:
             ahead = device.launch([slots.batch(0, images)])
             for turn in range(1, 8):
                 launched = device.launch([slots.batch(images * (turn % 2), images)])
@@ -216,18 +204,21 @@ def test_a_batch_is_copied_while_another_is_computed() -> None:
     assert any(copy.start < kernel.end and kernel.start < copy.end for copy in copies for kernel in kernels)
 
 
-@no_cuda
+@pytest.mark.cuda
 def test_memory_that_cannot_be_locked_is_reported() -> None:
     """Locked twice, it is refused with CUDA's own code."""
-    device, slots = opened("cuda"), Slots(1, SIDE)
-    unlock = device.page_lock(slots.tensor)
-    try:
-        with pytest.raises(DeviceFailure, match=rf"^cudaHostRegister of {SIDE * SIDE * 3} bytes failed with code \d+"):
-            device.page_lock(slots.tensor)
-    finally:
-        unlock()
-        with suppress(RuntimeError):  # CUDA reports its last error again with the next kernel, whosever that is
-            torch.zeros(1, device="cuda").add(1).cpu()
+    with device_of("cuda"):
+        device, slots = opened("cuda"), Slots(1, SIDE)
+        unlock = device.page_lock(slots.tensor)
+        try:
+            with pytest.raises(
+                DeviceFailure, match=rf"^cudaHostRegister of {SIDE * SIDE * 3} bytes failed with code \d+"
+            ):
+                device.page_lock(slots.tensor)
+        finally:
+            unlock()
+            with suppress(RuntimeError):  # CUDA reports its last error again with the next kernel, whosever that is
+                torch.zeros(1, device="cuda").add(1).cpu()
 
 
 def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +261,7 @@ def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
     """Large batches take long to measure, and a replica that starts is waited for."""
     times = iter(taken_s)
     monkeypatch.setattr("pipeline.device.frozen", lambda model, _: model)
-    monkeypatch.setattr("pipeline.device._warm_seconds", lambda _: next(times))
+    monkeypatch.setattr("pipeline.device.warm_seconds", lambda _: next(times))
     before = torch.get_num_threads()
     try:
         seconds = CpuDevice(classifier(), (1, 2, 4, 8), SIDE, threads=1).warm_up()

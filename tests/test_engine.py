@@ -24,18 +24,37 @@ from pipeline.errors import (
 )
 from pipeline.host_batch import HostBatch
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
+from pipeline.worker import DecodedChunk
 from tests.answers import CAT_LABELS
 from tests.conftest import PIPELINE, SMALL
 from tests.files import BAD, ODD_BUT_GOOD, png
+from tests.kinds import KINDS, device_of
 from tests.waiting import PATIENCE_S, until
 
 CAT = jpeg(photograph("cat"))
 
+_SIZES = {"batch_sizes": (1, 8, 32)}
+"""Few, as each is recorded for three staging buffers."""
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each kind of device in turn."""
+    with device_of(request.param) as kind:
+        yield kind
+
 
 @pytest.fixture(scope="module")
-def exact() -> Iterator[Engine]:
-    """Like the shared engine, in `exact` mode."""
-    with Engine(PIPELINE.model_copy(update={"decode": "exact"})) as engine:
+def engine(kind: str) -> Iterator[Engine]:
+    """An engine in `fast` mode."""
+    with Engine(PIPELINE.model_copy(update={"device": kind, **_SIZES})) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def exact(kind: str) -> Iterator[Engine]:
+    """An engine in `exact` mode."""
+    with Engine(PIPELINE.model_copy(update={"device": kind, "decode": "exact", **_SIZES})) as engine:
         yield engine
 
 
@@ -87,6 +106,28 @@ def test_exact_scores_are_torchvisions_in_any_company(exact: Engine, neighbours:
         at = turn * neighbours // len(NAMES)
         outcome = exact.infer([*others[:at], png(photograph(name)), *others[at:]])[at]
         torch.testing.assert_close(scores(outcome), by_torchvision(photograph(name)), atol=1e-3, rtol=0)
+
+
+def test_the_device_gets_page_locked_memory_through_dataloader(
+    engine: Engine, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA its pin-memory thread calls the hook for custom batches, and what it hands on is page-locked."""
+    threads, pinned = set[str](), list[bool]()
+    hook, launch = DecodedChunk.pin_memory, engine._feeder._device.launch
+
+    def noted(chunk: DecodedChunk) -> HostBatch:
+        threads.add(threading.current_thread().name)
+        return hook(chunk)
+
+    def asked(batches: Sequence[HostBatch]) -> Launched:
+        pinned.extend(batch.pixels.is_pinned() for batch in batches)
+        return launch(batches)
+
+    monkeypatch.setattr(DecodedChunk, "pin_memory", noted)
+    monkeypatch.setattr(engine._feeder._device, "launch", asked)
+    assert kinds(engine.infer([CAT] * 20)) == [Prediction] * 20
+    assert set(pinned) == {kind == "cuda"}
+    assert all(("_pin_memory_loop" in name) == (kind == "cuda") for name in threads), threads
 
 
 def test_the_labels_are_the_weights_own(engine: Engine) -> None:

@@ -26,6 +26,8 @@ SLOTS = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 
 class Gate:
     """A device whose every batch waits for `open`; the class of an image is the value of its pixels."""
 
+    pads = False
+
     def __init__(self, ahead: int = 0, lanes: int = 1) -> None:
         self.ahead, self.lanes = ahead, lanes
         self.batches: list[list[int]] = []  # the images of every batch, as it was launched
@@ -172,6 +174,26 @@ def test_a_full_batch_is_launched_ahead() -> None:
         assert one.released == [100]
         one.device.open()
         assert [classes(future) for future in futures] == [[100], [0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+@pytest.mark.parametrize(("ahead", "launched"), [(0, 1), (1, 2)], ids=["the CPU", "a device beside it"])
+def test_a_device_that_works_on_by_itself_is_fed_before_answers_are_handed_out(ahead: int, launched: int) -> None:
+    """Else it would wait for the interpreter; where launching is computing, answers would wait for the next batch."""
+    with line(Gate(ahead=ahead), max_batch_size=2) as one:
+        seen: list[int] = []
+        release = one.feeder._release
+
+        def noted(batch: HostBatch) -> None:
+            seen.append(len(one.device.batches))
+            release(batch)
+
+        one.feeder._release = noted
+        futures = [one.put(100)]
+        until(lambda: one.device.batches)
+        futures += [one.put(2 * n, 2 * n + 1) for n in range(3)]
+        one.device.open(1)
+        assert classes(futures[0]) == [100]
+        assert seen == [launched]
 
 
 def test_an_idle_lane_takes_an_image_at_once() -> None:

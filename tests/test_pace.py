@@ -22,6 +22,16 @@ def test_what_waits_takes_whole_batches_and_a_rest() -> None:
     assert pace.seconds_for(6, 8) == pytest.approx((0.036 + 0.100) / 2)
 
 
+def test_a_batch_that_is_padded_takes_as_long_as_what_it_is_padded_to() -> None:
+    """In what is foreseen, and in what a batch is held against: no slowdown is made up of padding."""
+    pace = DevicePace(GPU, padded=True)
+    assert pace.seconds_for(9, 32) == pytest.approx(0.0080)
+    assert pace.seconds_for(34, 32) == pytest.approx(0.0080 + 0.0044)
+    for _ in range(60):
+        pace.note(9, 0.0080)
+    assert pace.seconds_for(64, 64) == pytest.approx(0.0157)
+
+
 def test_a_device_that_has_become_slower_is_believed_after_some_batches() -> None:
     """One batch that was held up changes little; many do."""
     pace = DevicePace(CPU)

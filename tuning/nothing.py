@@ -22,6 +22,7 @@ class Nothing:
 
     lanes = 1
     ahead = 0
+    pads = False
 
     def __init__(self, largest_batch: int) -> None:
         self._largest_batch = largest_batch

@@ -9,7 +9,7 @@ from benchmarks.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
 from pipeline.device import open_device
 from pipeline.model import load_model
-from tests.test_device import KINDS
+from tests.kinds import needs_gpu
 from tuning import computing
 from tuning.computing import SIZES, Model, _opened
 
@@ -17,7 +17,9 @@ IMAGES = [jpeg(photograph(name)) for name in ("cat", "rocket")]
 MAX_PIXELS = 50_000_000
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, needs_gpu("batches of 256 take it too long")])]
+)
 def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
     """Of each number of lanes; more images take longer, and the law that is fitted has no cost below 0."""
     model = Model(PipelineConfig(device=kind), 2, IMAGES, MAX_PIXELS, bound_s=1.0)
