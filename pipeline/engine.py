@@ -82,7 +82,7 @@ class Engine:
         self.labels, self.transform = loaded.labels, loaded.transform
         classifier = loaded.classifier
         if self.config.dtype == "auto":
-            classifier = quickest(classifier, self.device, self.transform.crop_px)
+            classifier = quickest(classifier, self.device, self.transform.crop_px, self.config.largest_batch)
         self.dtype = str(classifier.dtype).removeprefix("torch.")
         remove_orphaned_semaphores()
         slots = Slots(self.config.slots, self.transform.crop_px)

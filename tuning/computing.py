@@ -80,9 +80,8 @@ class Model:
         self.crop_px = loaded.transform.crop_px
         pixels = _pixels(loaded, images[:_PIXELS_OF], max_pixels)
         if config.dtype == "auto":
-            loaded = LoadedModel(
-                quickest(loaded.classifier, config.device, self.crop_px), loaded.labels, loaded.transform
-            )
+            classifier = quickest(loaded.classifier, config.device, self.crop_px, config.largest_batch)
+            loaded = LoadedModel(classifier, loaded.labels, loaded.transform)
         self.dtype = str(loaded.classifier.dtype).removeprefix("torch.")
         self._device, self.sizes = _opened(config, loaded, lanes, bound_s)
         self.lanes = range(1, self._device.lanes + 1)
