@@ -16,16 +16,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from benchmarks.photographs import NAMES, photograph
 from pipeline.cuda import CudaDevice
 from pipeline.device import collect
+from pipeline.engine import Engine
 from pipeline.feeder import Feeder
 from pipeline.folding import folded
 from pipeline.model import Classifier
 from pipeline.records import EncodedImage, Outcome, Prediction
 from pipeline.slots import Slots
 from pipeline.task import Request
+from tests.conftest import PIPELINE
+from tests.files import png
 from tests.kinds import GPU, device_of, needs_gpu
 from tests.test_device import CLASSES, NEAR, SIDE, SIZES, classifier, expected, in_order_of_classes, noise
+from tests.test_engine import scores
 from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.cuda
@@ -284,6 +289,19 @@ def test_thousands_of_images_each_get_their_own_answer() -> None:
 
 
 # ---- what only a GPU can show ---------------------------------------------------------------------------------------
+
+
+@needs_gpu("only there kernels round in another way than on the CPU")
+@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-4), ("float16", 1e-2), ("bfloat16", 1e-1)])
+def test_photographs_get_the_scores_that_they_get_on_the_cpu(dtype: str, near: float) -> None:
+    """All 1000 of them, by the whole engine; in bfloat16 mobilenet_v2 is as coarse on the CPU."""
+    files = [png(photograph(name)) for name in NAMES]
+    rows = []
+    for changes in ({"device": "cuda", "dtype": dtype}, {"device": "cpu"}):
+        with Engine(PIPELINE.model_copy(update={"decode": "exact", **changes})) as engine:
+            rows.append(torch.stack([scores(outcome) for outcome in engine.infer(files)]))
+    torch.testing.assert_close(*rows, atol=near, rtol=0)
+    assert dtype == "bfloat16" or rows[0].argmax(1).equal(rows[1].argmax(1))
 
 
 @needs_gpu("only there memory is page-locked")
