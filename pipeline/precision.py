@@ -17,6 +17,8 @@ from torch import Tensor
 from pipeline.cuda import CudaDevice
 from pipeline.errors import first_line
 from pipeline.frozen import Compute, frozen
+from pipeline.host_batch import HostBatch
+from pipeline.launched import collect
 from pipeline.model import Classifier
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
@@ -38,6 +40,19 @@ _HOPELESS: Final = 2.0
 """A format that takes so many times as long for one image as float32 is not looked at any further, on the CPU."""
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """How a format computes, in the way in which it would be served."""
+
+    seconds: float  # of a batch
+    scores: Tensor  # float32 [n, k] of `scenes`, in host memory, best class first
+    classes: Tensor  # int64 [n, k], likewise
+
+    def difference(self, expected: Tensor) -> float:
+        """The largest between a score and the one that is expected for its class; NaN where a score is."""
+        return float((self.scores - expected.gather(1, self.classes)).abs().max())
+
+
 def quickest(classifier: Classifier, kind: str, side_px: int, largest_batch: int) -> Classifier:
     """The classifier in the quickest format of those that agree with it; where two are as quick, in the more exact one.
 
@@ -47,59 +62,64 @@ def quickest(classifier: Classifier, kind: str, side_px: int, largest_batch: int
         side_px: of its images, which are square.
         largest_batch: images; on CUDA a batch of that size is measured, as it will be served.
     """
-    seconds = _CudaSeconds(side_px, largest_batch) if kind == "cuda" else _CpuSeconds(side_px, classifier)
-    pixels = scenes(IMAGES, side_px).to(kind)
-    best, best_s = classifier, _tried(seconds, classifier)
-    expected = _scores(classifier.to(kind), pixels)
+    pixels = scenes(min(IMAGES, largest_batch), side_px)
+    expected = _scores(classifier, pixels)
+    attempt = _OnCuda(pixels.pin_memory(), largest_batch) if kind == "cuda" else _OnCpu(pixels, classifier)
+    trial = _tried(attempt, classifier)
+    best, best_s = classifier, trial.seconds if trial else math.inf
     for dtype in SMALLER:
         candidate = classifier.computing_in(dtype)
-        taken_s = _tried(seconds, candidate)
-        if math.isinf(taken_s):
+        if not (trial := _tried(attempt, candidate)):
             continue
-        worst = float((_scores(candidate, pixels) - expected).abs().max())
-        logger.info("%s: scores differ by up to %.2g, a batch takes %.2f times as long", dtype, worst, taken_s / best_s)
-        if worst <= TOLERANCE and taken_s < (1 - _GAIN) * best_s:
-            best, best_s = candidate, taken_s
+        worst, share = trial.difference(expected), trial.seconds / best_s
+        logger.info("%s: scores differ by up to %.2g, a batch takes %.2f times as long", dtype, worst, share)
+        if worst <= TOLERANCE and share < 1 - _GAIN:
+            best, best_s = candidate, trial.seconds
     return best
 
 
-def _tried(seconds: Callable[[Classifier], float], classifier: Classifier) -> float:
-    """Seconds of a batch; infinite where torch has no such kernel, or no memory for it."""
+def _tried(attempt: Callable[[Classifier], Trial | None], classifier: Classifier) -> Trial | None:
+    """What has come of it; None where it is hopeless, or torch has no such kernel or no memory for it."""
     try:
-        return seconds(classifier)
+        return attempt(classifier)
     except RuntimeError as error:
         logger.info("%s is not taken: %s", classifier.dtype, first_line(error))
-        return math.inf
+        return None
 
 
 @dataclass(frozen=True)
-class _CudaSeconds:
-    """Measures the largest batch as it is served: from page-locked memory, by graph, until its answers are back."""
+class _OnCuda:
+    """Measures the largest batch: from page-locked memory, by graph, until its answers are back."""
 
-    side_px: int
+    pixels: Tensor
     largest_batch: int
 
-    def __call__(self, classifier: Classifier) -> float:
-        return CudaDevice(classifier, (self.largest_batch,), self.side_px).warm_up()[self.largest_batch]
+    def __call__(self, classifier: Classifier) -> Trial:
+        device = CudaDevice(classifier, (self.largest_batch,), self.pixels.shape[1])
+        seconds = device.warm_up()[self.largest_batch]
+        answers = collect(device.launch([HostBatch(0, self.pixels)]))
+        return Trial(seconds, torch.tensor(answers.scores), torch.tensor(answers.classes))
 
 
-class _CpuSeconds:
-    """Measures a batch of `IMAGES` by one graph in one thread; infinite for what is hopeless with one image already.
+class _OnCpu:
+    """Measures a batch of `IMAGES` by one graph in one thread; None for what is hopeless with one image already.
 
     Args:
-        side_px: of the images.
+        pixels: uint8 [n, side, side, 3].
         exact: in float32, which the others are held against.
     """
 
-    def __init__(self, side_px: int, exact: Classifier) -> None:
+    def __init__(self, pixels: Tensor, exact: Classifier) -> None:
         torch.set_num_threads(1)  # as a batch is computed when it is served
-        self._side_px, self._pixels = side_px, scenes(IMAGES, side_px)
-        self._exact, self._alone_s = exact, _seconds(exact, self._pixels[:1])
+        self._pixels, self._exact = pixels, exact
+        self._alone_s = _seconds(exact, pixels[:1])
 
-    def __call__(self, classifier: Classifier) -> float:
+    def __call__(self, classifier: Classifier) -> Trial | None:
         if classifier is not self._exact and _seconds(classifier, self._pixels[:1]) > _HOPELESS * self._alone_s:
-            return math.inf
-        return _seconds(frozen(classifier, self._side_px), self._pixels)
+            return None
+        graph = frozen(classifier, self._pixels.shape[1])
+        with torch.inference_mode():
+            return Trial(_seconds(graph, self._pixels), *graph(self._pixels))
 
 
 def _scores(classifier: Classifier, pixels: Tensor) -> Tensor:

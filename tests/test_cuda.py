@@ -292,7 +292,7 @@ def test_thousands_of_images_each_get_their_own_answer() -> None:
 
 
 @needs_gpu("only there kernels round in another way than on the CPU")
-@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-4), ("float16", 1e-2), ("bfloat16", 1e-1)])
+@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-4), ("float16", 2e-2), ("bfloat16", 1e-1)])
 def test_photographs_get_the_scores_that_they_get_on_the_cpu(dtype: str, near: float) -> None:
     """All 1000 of them, by the whole engine; in bfloat16 mobilenet_v2 is as coarse on the CPU."""
     files = [png(photograph(name)) for name in NAMES]
