@@ -17,6 +17,7 @@ from typing import Any, Final
 import psutil
 
 from benchmarks.servers import PEERS, ROOT
+from deployments.version import version_of
 
 RESULTS: Final = ROOT / "benchmarks" / "results"
 
@@ -54,7 +55,7 @@ def _commit() -> str:
         text=True,
         check=False,
     )
-    return f"{version('darkroom')} {described.stdout.strip()}".strip()
+    return f"{version_of('darkroom')} {described.stdout.strip()}".strip()
 
 
 def _peer_version(name: str) -> str | None:

@@ -6,7 +6,6 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ from benchmarks.census import DARKROOM, Reading
 from benchmarks.growth import TOLERANCE, Growth
 from benchmarks.injections import KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event
 from benchmarks.tally import Tally
+from deployments.version import version_of
 
 FIRST_S: Final = 60.0
 """The first minute warms up: the start of the table is its end."""
@@ -101,7 +101,7 @@ def _machine(soaked: Soaked) -> list[str]:
     cores = len(os.sched_getaffinity(0))
     return [
         f"{cores} cores ({_processor()}), {memory_gib:.0f} GiB, device {soaked.device}, Linux {platform.release()}",
-        f"Python {platform.python_version()}, " + ", ".join(f"{package} {version(package)}" for package in packages),
+        f"Python {platform.python_version()}, " + ", ".join(f"{package} {version_of(package)}" for package in packages),
     ]
 
 

@@ -1,6 +1,5 @@
 """The program `darkroom`. What a command needs is loaded when it runs: help comes at once."""
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -10,6 +9,7 @@ from commands.predict import predict
 from commands.serve import serve
 from commands.top import top
 from commands.tune import tune
+from deployments.version import version_of
 
 app = typer.Typer(
     name="darkroom",
@@ -22,7 +22,7 @@ app = typer.Typer(
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"darkroom {version('darkroom')}")
+        typer.echo(f"darkroom {version_of('darkroom')}")
         raise typer.Exit
 
 

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from commands.files import NothingToDo, listed, read, shown
 from commands.steps import StepsBar
 from deployments.access import KEYS_VARIABLE
 from deployments.endpoint import StartError
+from deployments.version import version_of
 from pipeline.errors import ImageError, ServerError
 from tuning.document import diff, first_application, with_settings
 from tuning.findings import Findings
@@ -118,7 +118,9 @@ def _machine(cores: int, device: str) -> Iterator[str]:
     memory_gib = psutil.virtual_memory().total / (1 << 30)
     yield f"{cores} of {os.cpu_count()} cores for a replica, device {device}, {memory_gib:.0f} GiB of memory"
     packages = ("darkroom", "ray", "torch", "torchvision", "pillow")
-    yield f"Python {platform.python_version()}, " + ", ".join(f"{package} {version(package)}" for package in packages)
+    yield f"Python {platform.python_version()}, " + ", ".join(
+        f"{package} {version_of(package)}" for package in packages
+    )
 
 
 def _ended(wanted: Wanted, findings: Findings) -> int:

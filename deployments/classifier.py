@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -32,6 +31,7 @@ from deployments.requests import read_images_request, seconds, timeout_s
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
 from deployments.timeline import Timeline, server_timing
 from deployments.tracing import record_spans
+from deployments.version import version_of
 from deployments.watch import Watch
 from pipeline.config import PipelineConfig
 from pipeline.errors import DarkroomError, DeadlineExceeded
@@ -163,7 +163,7 @@ class Classifier:
         engine, usage = self._engine, self._engine.usage
         return document(
             {
-                "darkroom": version("darkroom"),
+                "darkroom": version_of("darkroom"),
                 "model": self._config.pipeline.model,
                 "weights": self._config.pipeline.weights,
                 "labels": engine.labels,

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from benchmarks.photographs import jpeg, photograph
 from deployments.classifier import Classifier
 from deployments.config import ServiceConfig
 from tests.conftest import PIPELINE
+from tests.service import ROOT
 
 
 class _Unserved(Classifier):
@@ -62,7 +64,30 @@ def test_what_nobody_has_foreseen_is_answered_and_logged(
     assert "ZeroDivisionError: by nothing" in caplog.text
 
 
+def test_info_is_answered_without_the_metadata_of_the_package(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a source tree runs without being installed: the launcher waits for this answer."""
+
+    def missing(package: str) -> str:
+        raise PackageNotFoundError(package)
+
+    monkeypatch.setattr("deployments.version.version", missing)
+    response = asyncio.run(_got(classifier, "/info"))
+    assert response.status_code == 200
+    assert f'version = "{response.json()["darkroom"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
 async def _posted(classifier: Classifier, headers: dict[str, str]) -> httpx.Response:
-    transport = httpx.ASGITransport(classifier.__serve_build_asgi_app__(), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with _client(classifier) as client:
         return await client.post("/predict", content=jpeg(photograph("cat")), headers=headers)
+
+
+async def _got(classifier: Classifier, path: str) -> httpx.Response:
+    async with _client(classifier) as client:
+        return await client.get(path)
+
+
+def _client(classifier: Classifier) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(classifier.__serve_build_asgi_app__(), raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")

@@ -1,0 +1,33 @@
+"""Versions of packages, Darkroom's own also where it runs from a source tree without being installed."""
+
+import tomllib
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+UNKNOWN: Final = "unknown"
+"""Stands where a package has no metadata that names its version."""
+
+_OWN: Final = "darkroom"
+_PYPROJECT: Final = Path(__file__).parent.parent / "pyproject.toml"
+
+
+def version_of(package: str, pyproject: Path = _PYPROJECT) -> str:
+    """Read a package's version from its metadata; Darkroom's else from the source tree; else `UNKNOWN`.
+
+    Args:
+        package: by its name on the package index.
+        pyproject: of the source tree.
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return _version_in(pyproject) if package == _OWN else UNKNOWN
+
+
+def _version_in(pyproject: Path) -> str:
+    try:
+        project = tomllib.loads(pyproject.read_text("utf-8"))["project"]
+        return str(project["version"]) if project["name"] == _OWN else UNKNOWN
+    except (OSError, KeyError, tomllib.TOMLDecodeError):
+        return UNKNOWN
