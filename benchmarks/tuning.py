@@ -35,6 +35,7 @@ from benchmarks.ports import apart, free_port
 from benchmarks.servers import ROOT
 from benchmarks.work import SMALL_ALONE
 from deployments.config import ServiceConfig
+from deployments.node import Node
 from tuning.check import Check, Seen
 from tuning.computing import Model
 from tuning.launched import Document, Launched
@@ -158,7 +159,7 @@ def measured(
 ) -> tuple[Trials, Trials]:
     """The whole grid once, and the better ones of it again; then the best and all that was chosen, in turn."""
     document = shipped()
-    config = ServiceConfig.model_validate(document["applications"][0]["args"]).fitted({"CPU": 2.0}).pipeline
+    config = ServiceConfig.model_validate(document["applications"][0]["args"]).fitted([Node(cpus=2.0)]).pipeline
     model = Model(config, 2, images, 50_000_000, BOUND_S)
     for _ in range(3):
         model.measure(2, model.sizes[0], 1.0)  # what speeds are a multiple of

@@ -1,11 +1,12 @@
 """The builder that serve_config.yaml names: its `args` -> the application."""
 
-import ray
 from ray import serve
 from ray.serve import Application, Deployment
 
+from deployments import cluster
 from deployments.classifier import Classifier
 from deployments.config import DEPLOYMENT, ServiceConfig
+from deployments.logs import adopt_loggers, log_warnings
 
 
 def build_app(config: ServiceConfig) -> Application:
@@ -14,20 +15,25 @@ def build_app(config: ServiceConfig) -> Application:
 
 
 def sized(config: ServiceConfig, classifier: type[Classifier]) -> Application:
-    """The same file serves a laptop and a GPU node: a replica asks for a GPU only where the cluster has one.
+    """Size a replica for the nodes of the cluster, and make an application of the class that serves it.
 
-    (One that asks where there is none stays pending for ever; `num_gpus: 0` on the other hand hides no GPU from it, so
-    the device travels in its configuration.)
+    With `device: auto` a replica asks for a GPU only where a node has one now: one that asks where there is none waits
+    for such a node, maybe for ever. (`num_gpus: 0` on the other hand hides no GPU from it, so the device travels in its
+    configuration.) With `device: cuda` it waits.
 
-    A rolling update starts each new replica before it stops an old one where there is room for it now. Where there is
-    none, Serve would wait for room, maybe for ever; so the old one goes first.
+    A rolling update starts each new replica before it stops an old one where some node has room for it now. Where none
+    has, Serve would wait for room, maybe for ever; so the old one goes first.
     """
-    fitted = config.fitted(ray.cluster_resources())  # type: ignore[no-untyped-call]
-    room = fitted.fits(ray.available_resources())  # type: ignore[no-untyped-call]
+    nodes = cluster.nodes()
+    fitted = config.fitted(nodes)
+    warnings = fitted.warnings(nodes, asked=config.pipeline.device)
+    adopt_loggers()
+    log_warnings(warnings)
+    room = fitted.fits(cluster.free_on_nodes())
     deployment: Deployment = serve.deployment(
         name=DEPLOYMENT,
         max_ongoing_requests=fitted.max_ongoing_requests,
         ray_actor_options={"num_cpus": fitted.num_cpus, "num_gpus": fitted.num_gpus},
         max_surge_percent=1 if room else 0,  # rounded up: one replica at a time
     )(classifier)
-    return deployment.bind(fitted)
+    return deployment.bind(fitted, warnings)

@@ -22,10 +22,19 @@ from starlette.routing import Route
 
 from deployments.access import KEYS_VARIABLE, Access, cors
 from deployments.admission import Admission
+from deployments.cluster import own_node
 from deployments.config import LiveConfig, ServiceConfig
 from deployments.faults import in_words
 from deployments.lingering import Lingering
-from deployments.logs import adopt_loggers, log_gone, log_misconfigured, log_no_such_page, log_refusal, log_unforeseen
+from deployments.logs import (
+    adopt_loggers,
+    log_gone,
+    log_misconfigured,
+    log_no_such_page,
+    log_refusal,
+    log_unforeseen,
+    log_warnings,
+)
 from deployments.minute import GONE
 from deployments.requests import read_images_request, seconds, timeout_s
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
@@ -62,11 +71,14 @@ class Classifier:
 
     Args:
         config: fitted to the cluster (`ServiceConfig.fitted`).
+        warnings: what an operator should know of that.
     """
 
-    async def __init__(self, config: ServiceConfig) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._config, self._live = config, LiveConfig()
+    async def __init__(self, config: ServiceConfig, warnings: Sequence[str] = ()) -> None:  # type: ignore[misc]  # Serve awaits it
         adopt_loggers()
+        log_warnings(warnings)
+        self._warnings, self._live = warnings, LiveConfig()
+        self._config = await asyncio.to_thread(_placed, config)
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
@@ -171,6 +183,9 @@ class Classifier:
                 "dtype": engine.dtype,
                 "workers": engine.workers,
                 "threads": engine.threads,
+                "num_cpus": self._config.num_cpus,
+                "num_gpus": self._config.num_gpus,
+                "warnings": self._warnings,
                 "transform": {name: getattr(engine.transform, name) for name in engine.transform.__slots__},
                 "args": self._config.model_dump(),
                 "user_config": self._live.model_dump(),
@@ -276,6 +291,11 @@ class Classifier:
             self._watching.cancel()
         if hasattr(self, "_engine"):
             await asyncio.to_thread(self._engine.close)
+
+
+def _placed(config: ServiceConfig) -> ServiceConfig:
+    """The configuration with all sizes settled; Ray is asked for the replica's node only where it has to be."""
+    return config if config.is_placed else config.placed(own_node())
 
 
 def _request_id(request: Request) -> str:

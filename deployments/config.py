@@ -2,19 +2,28 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from pydantic import Field, field_validator
 
+from deployments.node import Node
 from pipeline.config import Frozen, Limits, PipelineConfig
 
 DEPLOYMENT = "Classifier"
 """What Serve, and `deployments` in serve_config.yaml, call the replicas."""
 
-_CPUS_OF_A_REPLICA = 2
+_CPUS_OF_A_REPLICA: Final = 2
 """Where there is no GPU."""
+
+_GPUS_OF_A_REPLICA: Final = 1.0
+
+_CPUS_UNTIL_PLACED: Final = 1.0
+"""Reserved for a replica that waits for the first GPU node of a cluster."""
+
+_STEPS: Final = 10_000
+"""Steps in one CPU or GPU: Ray counts them to the fourth decimal place."""
 
 
 class LiveConfig(Limits):
@@ -104,47 +113,100 @@ class ServiceConfig(Frozen):
             )
         return faults
 
-    def fitted(self, cluster: Mapping[str, float]) -> Self:
-        """This configuration with device, workers, threads and num_cpus settled for a cluster's resources.
+    # ---- sizes ------------------------------------------------------------------------------------------------------
 
-        With a GPU, a replica gets one and the cores that come with it: all but one decode. Without, a replica has two
-        cores, on each of which the model computes a batch, and a worker that takes a little of both; and replicas are
-        what grows.
+    def fitted(self, nodes: Sequence[Node]) -> Self:
+        """Settle the device, and what Ray reserves for a replica, for the nodes of a cluster; return a copy.
+
+        On a GPU, a replica has a GPU and the cores of its node that come with it. Only nodes with a GPU count. The one
+        with the fewest cores a GPU sets what is reserved, so that replicas land on all of them. Workers and threads
+        stay open: `placed` settles them on the node that a replica has landed on. Where no node has a GPU yet and
+        `device: cuda` is written, the cores of the node to come are unknown: a replica reserves one CPU, and waits.
+
+        On the CPU, a replica has two cores, on each of which the model computes a batch, and a worker that takes a
+        little of both; replicas are what grows. The node with the most cores counts: where it has fewer than two, a
+        replica has what it has.
 
         Args:
-            cluster: totals by Ray's names, e.g. {"CPU": 16.0, "GPU": 1.0}.
+            nodes: those that are alive, with all that they have.
         """
-        cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
-        device, workers, threads = self.pipeline.device, self.pipeline.workers, self.pipeline.threads
+        gpu_nodes = [node for node in nodes if node.gpus >= _GPUS_OF_A_REPLICA]
+        device = self.pipeline.device
         if device == "auto":
-            device = "cuda" if gpus >= 1 else "cpu"
+            device = "cuda" if gpu_nodes else "cpu"
         if device == "cuda":
-            workers = workers or max(1, math.floor(cpus / max(gpus, 1.0)) - 1)
-            threads = threads or 1
-            taken = workers + threads
-        else:
-            threads = threads or min(_CPUS_OF_A_REPLICA, math.ceil(cpus))
-            taken = threads + (workers or 0)
-            workers = workers or 1
-        num_cpus = min(taken, cpus) if self.num_cpus is None else self.num_cpus
-        pipeline = self.pipeline.model_copy(update={"device": device, "workers": workers, "threads": threads})
-        return self.model_copy(update={"pipeline": pipeline, "num_cpus": num_cpus})
+            num_cpus = min(map(self._core_share, gpu_nodes), default=_CPUS_UNTIL_PLACED)
+            if self.pipeline.workers:
+                num_cpus = min(num_cpus, self.pipeline.workers + (self.pipeline.threads or 1))
+            return self._with_sizes(num_cpus, device=device)
+        cpus = max((node.cpus for node in nodes), default=0.0) or _CPUS_OF_A_REPLICA  # no node yet: as a node should be
+        threads = self.pipeline.threads or min(_CPUS_OF_A_REPLICA, math.ceil(cpus))
+        num_cpus = min(threads + (self.pipeline.workers or 0), cpus)
+        return self._with_sizes(num_cpus, device=device, workers=self.pipeline.workers or 1, threads=threads)
 
-    @staticmethod
-    def cores_of_replica(cluster: Mapping[str, float]) -> int:
-        """Cores that a replica has where nothing else is written: on a GPU those that come with it, else two."""
-        cpus, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
-        return max(1, math.floor(cpus / gpus)) if gpus >= 1 else min(_CPUS_OF_A_REPLICA, math.ceil(cpus))
+    def placed(self, node: Node) -> Self:
+        """Settle workers and threads, once `fitted`, for the node that the replica runs on; return a copy.
 
-    def fits(self, available: Mapping[str, float]) -> bool:
-        """Whether there is room for one more replica of this configuration, once `fitted`.
-
-        Args:
-            available: what is free in the cluster, by Ray's names; one that is missing is used up.
+        On a GPU, all cores that come with the replica decode but one, which feeds the device and answers requests.
         """
-        return available.get("CPU", 0.0) >= (self.num_cpus or 0.0) and available.get("GPU", 0.0) >= self.num_gpus
+        workers = self.pipeline.workers or max(1, self.cores_on(node) - 1)
+        return self._with_sizes(self.num_cpus, workers=workers, threads=self.pipeline.threads or 1)
 
     @property
-    def num_gpus(self) -> int:
+    def is_placed(self) -> bool:
+        """Whether workers and threads are settled."""
+        return self.pipeline.workers is not None and self.pipeline.threads is not None
+
+    def cores_on(self, node: Node) -> int:
+        """Cores of a node that a replica has where nothing else is written, once `fitted`."""
+        if self.pipeline.device == "cuda":
+            return max(1, math.floor(self._core_share(node)))
+        return min(_CPUS_OF_A_REPLICA, max(1, math.ceil(node.cpus)))
+
+    def fits(self, free: Sequence[Node]) -> bool:
+        """Whether there is room for one more replica of this configuration, once `fitted`.
+
+        CPUs of one node and a GPU of another are no room. (Of several GPUs on one node Ray tells only what is free of
+        all of them together.)
+
+        Args:
+            free: what is free on each node.
+        """
+        return any(node.holds(self.num_cpus or 0.0, self.num_gpus) for node in free)
+
+    def warnings(self, nodes: Sequence[Node], asked: str) -> tuple[str, ...]:
+        """What an operator should know of how this configuration was `fitted`, a sentence each.
+
+        Args:
+            nodes: those that it was fitted to.
+            asked: `device` as it is written.
+        """
+        if asked == "auto" and self.pipeline.device == "cpu":
+            return (
+                f"device: auto found no GPU on any node of the cluster ({len(nodes)} alive), so the model runs on the "
+                "CPU until args are changed; write device: cuda to have replicas wait for a node with a GPU, or "
+                "device: cpu where the CPU is meant",
+            )
+        if self.pipeline.device == "cuda" and not any(node.gpus >= self.num_gpus for node in nodes):
+            return (
+                f"device: cuda found no GPU on any node of the cluster ({len(nodes)} alive), so replicas wait for a "
+                f"node with one; each reserves num_cpus: {self.num_cpus:g} and num_gpus: {self.num_gpus:g} of it, and "
+                "takes its workers from the cores that come with its share",
+            )
+        return ()
+
+    @property
+    def num_gpus(self) -> float:
         """GPUs that Ray reserves for a replica, once `fitted`."""
-        return 1 if self.pipeline.device == "cuda" else 0
+        return _GPUS_OF_A_REPLICA if self.pipeline.device == "cuda" else 0.0
+
+    def _core_share(self, node: Node) -> float:
+        """CPUs of a GPU node for each replica that it holds: whole ones, or a fraction where there is less than one."""
+        share = node.cpus / max(1, math.floor(node.gpus))
+        return float(math.floor(share)) if share >= 1 else math.floor(share * _STEPS) / _STEPS
+
+    def _with_sizes(self, num_cpus: float | None, **sizes: object) -> Self:
+        """A copy with these settings of the pipeline; what is written as `num_cpus` stays."""
+        pipeline = self.pipeline.model_copy(update=sizes)
+        reserved = num_cpus if self.num_cpus is None else self.num_cpus
+        return self.model_copy(update={"pipeline": pipeline, "num_cpus": reserved})

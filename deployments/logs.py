@@ -6,7 +6,7 @@ log's file alone; what is at fault here stands on the console too.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from deployments.responses import CLIENT_GONE, UNFORESEEN, status_of
@@ -95,6 +95,12 @@ def log_unforeseen(error: Exception) -> None:
     """Logs an exception that is none of Darkroom's, with its traceback."""
     extra = _fields(error, "respond", UNFORESEEN)
     logger.error("unforeseen: %s: %s", type(error).__name__, error, extra=extra, exc_info=error)
+
+
+def log_warnings(warnings: Sequence[str]) -> None:
+    """Logs what an operator should know of how the service was sized, a line each."""
+    for cause in warnings:
+        logger.warning(cause, extra={"cause": cause, "stage": "configure"})
 
 
 def log_misconfigured(what: str, cause: str) -> None:

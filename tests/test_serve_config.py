@@ -72,45 +72,6 @@ def test_a_replica_that_does_not_answer_is_ended_within_half_a_minute() -> None:
     assert read_env(ROOT / "serve.env")["RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS"] == "1"
 
 
-@pytest.mark.parametrize(
-    ("available", "fits"),
-    [
-        ({"CPU": 2.0, "GPU": 1.0}, True),
-        ({"CPU": 1.5, "GPU": 1.0}, False),
-        ({"CPU": 2.0}, False),
-        ({"GPU": 1.0}, False),
-    ],
-    ids=str,
-)
-def test_a_replica_fits_where_all_that_it_reserves_is_free(available: dict[str, float], fits: bool) -> None:
-    """What is used up is missing among a cluster's free resources."""
-    config = ServiceConfig().fitted({"CPU": 2.0, "GPU": 1.0})
-    assert (config.num_cpus, config.num_gpus) == (2.0, 1)
-    assert config.fits(available) is fits
-
-
-@pytest.mark.parametrize(
-    ("pipeline", "cluster", "sizes"),
-    [
-        ({}, {"CPU": 2.0}, (1, 2, 2)),
-        ({}, {"CPU": 16.0}, (1, 2, 2)),
-        ({}, {"CPU": 1.0}, (1, 1, 1)),
-        ({}, {"CPU": 0.5}, (1, 1, 0.5)),
-        ({"workers": 3, "threads": 4}, {"CPU": 16.0}, (3, 4, 7)),
-        ({"workers": 3}, {"CPU": 2.0}, (3, 2, 2)),
-        ({}, {"CPU": 16.0, "GPU": 2.0}, (7, 1, 8)),
-        ({"device": "cpu"}, {"CPU": 16.0, "GPU": 2.0}, (1, 2, 2)),
-    ],
-    ids=str,
-)
-def test_a_replica_is_as_large_as_its_share_of_the_cluster(
-    pipeline: Document, cluster: dict[str, float], sizes: tuple[int, int, float]
-) -> None:
-    """Workers, threads of the model, and the CPUs that Ray reserves."""
-    config = ServiceConfig.model_validate({"pipeline": pipeline}).fitted(cluster)
-    assert (config.pipeline.workers, config.pipeline.threads, config.num_cpus) == sizes
-
-
 def test_serve_env_names_only_what_serve_reads() -> None:
     """A misspelt variable would be ignored in silence."""
     raylet = Path(services.RAYLET_EXECUTABLE).read_bytes()  # knows Ray's other settings by their names

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from deployments.config import LiveConfig, ServiceConfig
+from deployments.node import Node
 from tuning.launched import Document
 
 
@@ -38,18 +39,15 @@ class Subject:
 
 def subject_of(document: Mapping[str, Any], application: Mapping[str, Any], environment: Mapping[str, str]) -> Subject:
     """What one application of a sound configuration is on this machine."""
-    cpus, gpus = float(len(os.sched_getaffinity(0))), float(torch.cuda.device_count())
-    config = ServiceConfig.model_validate(application.get("args") or {})
-    if config.pipeline.device == "cpu":
-        gpus = 0.0
-    cluster = {"CPU": cpus, "GPU": gpus}
+    node = Node(cpus=float(len(os.sched_getaffinity(0))), gpus=float(torch.cuda.device_count()))
+    config = ServiceConfig.model_validate(application.get("args") or {}).fitted([node])
     (deployment,) = application.get("deployments") or [{}]
     live = LiveConfig.model_validate(deployment.get("user_config") or {})
     return Subject(
         document=_alone(document, application),
-        config=config.fitted(cluster),
+        config=config.placed(node),
         live=live,
-        cores=config.cores_of_replica(cluster),
+        cores=config.cores_on(node),
         environment=environment,
     )
 

@@ -1,0 +1,43 @@
+"""Reads the nodes of the Ray cluster that this process belongs to."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray._private.state import available_resources_per_node  # a DeveloperAPI without a public home in Ray 2.60
+
+from deployments.node import Node
+
+
+def nodes() -> list[Node]:
+    """The nodes that are alive, each with all that it has."""
+    return [_node(entry["Resources"]) for entry in _alive()]
+
+
+def free_on_nodes() -> list[Node]:
+    """The nodes that are alive, each with what of it is free; an update may lag behind by a moment."""
+    free: Mapping[str, Mapping[str, float]] = available_resources_per_node()  # type: ignore[no-untyped-call]
+    return [_node(free.get(entry["NodeID"], {})) for entry in _alive()]
+
+
+def own_node() -> Node:
+    """The node that this process runs on, with all that it has.
+
+    Raises:
+        RuntimeError: Ray does not list it as alive.
+    """
+    own = ray.get_runtime_context().get_node_id()
+    for entry in _alive():
+        if entry["NodeID"] == own:
+            return _node(entry["Resources"])
+    raise RuntimeError(f"the replica cannot be sized: Ray does not list its own node {own} as alive; start it again")
+
+
+def _alive() -> list[Mapping[str, Any]]:
+    entries: list[Mapping[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [entry for entry in entries if entry["Alive"]]
+
+
+def _node(resources: Mapping[str, float]) -> Node:
+    """What is used up is missing among a node's resources."""
+    return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0))

@@ -1,0 +1,151 @@
+"""Sizes of a replica by the nodes of a cluster: what Ray reserves, and how many workers it has where it lands."""
+
+import pytest
+
+from deployments.config import ServiceConfig
+from deployments.node import Node
+from tests.service import Document
+
+HEAD = Node(cpus=8)
+
+
+def fitted(nodes: list[Node], pipeline: Document | None = None, **args: object) -> ServiceConfig:
+    return ServiceConfig.model_validate({"pipeline": pipeline or {}, **args}).fitted(nodes)
+
+
+# ---- on the CPU -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "nodes", "sizes"),
+    [
+        ({}, [Node(2)], (1, 2, 2)),
+        ({}, [Node(16)], (1, 2, 2)),
+        ({}, [Node(1)], (1, 1, 1)),
+        ({}, [Node(0.5)], (1, 1, 0.5)),
+        ({}, [Node(1), Node(1)], (1, 1, 1)),
+        ({}, [Node(1), Node(4)], (1, 2, 2)),
+        ({}, [Node(0), Node(16)], (1, 2, 2)),
+        ({}, [Node(0)], (1, 2, 2)),
+        ({}, [], (1, 2, 2)),
+        ({"workers": 3, "threads": 4}, [Node(16)], (3, 4, 7)),
+        ({"workers": 3, "threads": 4}, [Node(4), Node(4)], (3, 4, 4)),
+        ({"workers": 3}, [Node(2)], (3, 2, 2)),
+        ({"device": "cpu"}, [Node(16, gpus=2)], (1, 2, 2)),
+    ],
+    ids=str,
+)
+def test_on_the_cpu_a_replica_is_no_larger_than_a_node(
+    pipeline: Document, nodes: list[Node], sizes: tuple[int, int, float]
+) -> None:
+    """Workers, threads and the CPUs that Ray reserves; two nodes of one CPU do not make a replica of two."""
+    config = fitted(nodes, pipeline)
+    assert config.pipeline.device == "cpu"
+    assert config.is_placed
+    assert (config.pipeline.workers, config.pipeline.threads, config.num_cpus) == sizes
+    assert config.num_gpus == 0
+
+
+# ---- on a GPU -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("nodes", "num_cpus", "workers"),
+    [
+        pytest.param([Node(16, gpus=1)], 16, [15], id="one GPU node"),
+        pytest.param([HEAD, Node(16, gpus=1)], 16, [15], id="a head without one"),
+        pytest.param([HEAD, Node(16, gpus=1), Node(16, gpus=1)], 16, [15, 15], id="two such nodes"),
+        pytest.param([Node(32, gpus=4)], 8, [7], id="four GPUs on 32 cores"),
+        pytest.param([Node(30, gpus=4)], 7, [6], id="cores that cannot be divided"),
+        pytest.param([HEAD, Node(64, gpus=2), Node(8, gpus=1)], 8, [31, 7], id="a rich and a poor one"),
+        pytest.param([Node(1, gpus=1)], 1, [1], id="one core"),
+        pytest.param([Node(2, gpus=4)], 0.5, [1], id="fewer cores than GPUs"),
+        pytest.param([Node(1, gpus=3)], 0.3333, [1], id="a third of a core, rounded down"),
+        pytest.param([Node(0, gpus=1)], 0, [1], id="a node whose CPUs nobody may reserve"),
+    ],
+)
+def test_on_a_gpu_a_replica_fits_on_every_node_that_has_one(
+    nodes: list[Node], num_cpus: float, workers: list[int]
+) -> None:
+    """It reserves what the poorest of them has for it, and has as many workers as the one that it lands on allows."""
+    config = fitted(nodes)
+    assert config.pipeline.device == "cuda"
+    assert (config.num_cpus, config.num_gpus) == (num_cpus, 1)
+    gpu_nodes = [node for node in nodes if node.gpus]
+    assert [config.placed(node).pipeline.workers for node in gpu_nodes] == workers
+    assert {config.placed(node).pipeline.threads for node in gpu_nodes} == {1}
+    for node in gpu_nodes:  # replicas on all of its GPUs are not more than its cores, in the steps that Ray counts in
+        assert round(10_000 * (config.num_cpus or 0)) * int(node.gpus) <= 10_000 * node.cpus
+
+
+@pytest.mark.parametrize("nodes", [[], [HEAD], [HEAD, Node(16)]], ids=str)
+def test_a_replica_that_waits_for_a_gpu_takes_its_workers_from_the_node_that_comes(nodes: list[Node]) -> None:
+    """Nobody knows the cores of that node before: one is reserved meanwhile."""
+    config = fitted(nodes, {"device": "cuda"})
+    assert (config.num_cpus, config.num_gpus, config.is_placed) == (1, 1, False)
+    assert config.placed(Node(16, gpus=1)).pipeline.workers == 15
+    assert config.placed(Node(32, gpus=4)).pipeline.workers == 7
+    assert config.placed(Node(32, gpus=4)).is_placed
+
+
+@pytest.mark.parametrize(
+    ("written", "num_cpus", "workers"),
+    [
+        ({"pipeline": {"workers": 3}}, 4, 3),
+        ({"pipeline": {"workers": 3, "threads": 2}}, 5, 3),
+        ({"pipeline": {"workers": 40}}, 16, 40),
+        ({"num_cpus": 2}, 2, 15),
+        ({"num_cpus": 0}, 0, 15),
+    ],
+    ids=str,
+)
+def test_what_is_written_stays(written: Document, num_cpus: float, workers: int) -> None:
+    """But more cores than come with the GPU are not reserved for workers: that would leave other GPUs unused."""
+    config = ServiceConfig.model_validate(written).fitted([HEAD, Node(32, gpus=2)])
+    assert config.num_cpus == num_cpus
+    assert config.placed(Node(32, gpus=2)).pipeline.workers == workers
+
+
+@pytest.mark.parametrize(
+    ("device", "nodes", "said"),
+    [
+        (
+            "auto",
+            [HEAD],
+            "device: auto found no GPU on any node of the cluster (1 alive), so the model runs on the CPU",
+        ),
+        ("auto", [HEAD, Node(4), Node(4, gpus=0.5)], "found no GPU on any node of the cluster (3 alive)"),
+        ("cuda", [HEAD], "replicas wait for a node with one; each reserves num_cpus: 1 and num_gpus: 1 of it"),
+        ("cpu", [HEAD], None),
+        ("auto", [HEAD, Node(4, gpus=1)], None),
+        ("cuda", [HEAD, Node(4, gpus=1)], None),
+    ],
+    ids=str,
+)
+def test_a_cluster_without_a_gpu_is_pointed_out(device: str, nodes: list[Node], said: str | None) -> None:
+    """Unless the CPU is what was asked for."""
+    warnings = fitted(nodes, {"device": device}).warnings(nodes, asked=device)
+    assert [said in warning for warning in warnings if said] == ([True] if said else [])
+    assert len(warnings) == (said is not None)
+
+
+# ---- room -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("free", "fits"),
+    [
+        ([Node(16, gpus=1)], True),
+        ([HEAD, Node(16, gpus=1)], True),
+        ([Node(15, gpus=1)], False),
+        ([Node(16)], False),
+        ([Node(0, gpus=1)], False),
+        ([Node(16), Node(0, gpus=1)], False),
+        ([Node(8, gpus=0.5), Node(8, gpus=0.5)], False),
+        ([], False),
+    ],
+    ids=str,
+)
+def test_a_replica_fits_where_one_node_has_all_that_it_reserves(free: list[Node], fits: bool) -> None:
+    """Free CPUs of one node and a free GPU of another are no room."""
+    assert fitted([HEAD, Node(16, gpus=1)]).fits(free) is fits
