@@ -18,6 +18,7 @@ _UNITS: Final = {
     "_images_per_request": "images",
     "top_k": "classes",
     "_ongoing_requests": "requests",
+    "replicas_per_gpu": "replicas",
     "_cpus": "CPUs",
     "workers": "processes",
     "threads": "threads",

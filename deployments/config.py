@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from deployments.node import Node
 from pipeline.config import Frozen, Limits, PipelineConfig
@@ -17,10 +17,11 @@ DEPLOYMENT = "Classifier"
 _CPUS_OF_A_REPLICA: Final = 2
 """Where there is no GPU."""
 
-_GPUS_OF_A_REPLICA: Final = 1.0
+_MAX_REPLICAS_PER_GPU: Final = 64
+"""1/n of a GPU, rounded down to Ray's steps, fits n times into it and no more often: so for every n up to this."""
 
-_CPUS_UNTIL_PLACED: Final = 1.0
-"""Reserved for a replica that waits for the first GPU node of a cluster."""
+_CPUS_PER_GPU: Final = 1.0
+"""Reserved by the replicas of a GPU together while no node has one: any GPU node holds that."""
 
 _STEPS: Final = 10_000
 """Steps in one CPU or GPU: Ray counts them to the fourth decimal place."""
@@ -49,6 +50,9 @@ class ServiceConfig(Frozen):
     pipeline: PipelineConfig = Field(PipelineConfig(), description="how images are decoded and classified")
     max_ongoing_requests: int = Field(512, ge=1, description="requests in a replica; the balancer holds back the rest")
     num_cpus: float | None = Field(None, ge=0, description="logical CPUs that Ray reserves for a replica")
+    replicas_per_gpu: int = Field(
+        1, ge=1, le=_MAX_REPLICAS_PER_GPU, description="replicas that share a GPU, and the cores that come with it"
+    )
     api_keys_file: str | None = Field(
         None, description="file with a bearer key a line, read again when it changes; without it, DARKROOM_API_KEYS"
     )
@@ -77,6 +81,15 @@ class ServiceConfig(Frozen):
         if path is not None and not Path(path).is_absolute():
             raise ValueError(f"{path} is relative, and replicas run in folders of Ray's; write the whole path")
         return path
+
+    @model_validator(mode="after")
+    def _shares_a_gpu_only_where_there_may_be_one(self) -> Self:
+        if self.replicas_per_gpu > 1 and self.pipeline.device == "cpu":
+            raise ValueError(
+                f"replicas_per_gpu: {self.replicas_per_gpu} replicas cannot share a GPU with device: cpu; write "
+                "replicas_per_gpu: 1, or device: cuda under pipeline"
+            )
+        return self
 
     def check_live(self, live: LiveConfig) -> None:
         """Raises ValueError, with what to write instead, where `live` does not fit this configuration."""
@@ -118,10 +131,11 @@ class ServiceConfig(Frozen):
     def fitted(self, nodes: Sequence[Node]) -> Self:
         """Settle the device, and what Ray reserves for a replica, for the nodes of a cluster; return a copy.
 
-        On a GPU, a replica has a GPU and the cores of its node that come with it. Only nodes with a GPU count. The one
-        with the fewest cores a GPU sets what is reserved, so that replicas land on all of them. Workers and threads
-        stay open: `placed` settles them on the node that a replica has landed on. Where no node has a GPU yet and
-        `device: cuda` is written, the cores of the node to come are unknown: a replica reserves one CPU, and waits.
+        On a GPU, a replica has a GPU, or its share of one, and the cores of its node that come with it. Only nodes with
+        a GPU count. The one with the fewest cores for each replica sets what is reserved, so that every GPU holds
+        `replicas_per_gpu` of them. Workers and threads stay open: `placed` settles them on the node that a replica has
+        landed on. Where no node has a GPU yet and `device: cuda` is written, the cores of the node to come are unknown:
+        the replicas of a GPU reserve one CPU together, and wait.
 
         On the CPU, a replica has two cores, on each of which the model computes a batch, and a worker that takes a
         little of both; replicas are what grows. The node with the most cores counts: where it has fewer than two, a
@@ -130,12 +144,12 @@ class ServiceConfig(Frozen):
         Args:
             nodes: those that are alive, with all that they have.
         """
-        gpu_nodes = [node for node in nodes if node.gpus >= _GPUS_OF_A_REPLICA]
+        gpu_nodes = [node for node in nodes if node.gpus >= self._gpu_share]
         device = self.pipeline.device
         if device == "auto":
             device = "cuda" if gpu_nodes else "cpu"
         if device == "cuda":
-            num_cpus = min(map(self._core_share, gpu_nodes), default=_CPUS_UNTIL_PLACED)
+            num_cpus = min(map(self._core_share, gpu_nodes), default=_CPUS_PER_GPU * self._gpu_share)
             if self.pipeline.workers:
                 num_cpus = min(num_cpus, self.pipeline.workers + (self.pipeline.threads or 1))
             return self._with_sizes(num_cpus, device=device)
@@ -198,11 +212,15 @@ class ServiceConfig(Frozen):
     @property
     def num_gpus(self) -> float:
         """GPUs that Ray reserves for a replica, once `fitted`."""
-        return _GPUS_OF_A_REPLICA if self.pipeline.device == "cuda" else 0.0
+        return self._gpu_share if self.pipeline.device == "cuda" else 0.0
+
+    @property
+    def _gpu_share(self) -> float:
+        return math.floor(_STEPS / self.replicas_per_gpu) / _STEPS
 
     def _core_share(self, node: Node) -> float:
         """CPUs of a GPU node for each replica that it holds: whole ones, or a fraction where there is less than one."""
-        share = node.cpus / max(1, math.floor(node.gpus))
+        share = node.cpus / max(1, math.floor(node.gpus * self.replicas_per_gpu))
         return float(math.floor(share)) if share >= 1 else math.floor(share * _STEPS) / _STEPS
 
     def _with_sizes(self, num_cpus: float | None, **sizes: object) -> Self:

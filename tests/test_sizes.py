@@ -1,6 +1,7 @@
 """Sizes of a replica by the nodes of a cluster: what Ray reserves, and how many workers it has where it lands."""
 
 import pytest
+from pydantic import ValidationError
 
 from deployments.config import ServiceConfig
 from deployments.node import Node
@@ -78,14 +79,75 @@ def test_on_a_gpu_a_replica_fits_on_every_node_that_has_one(
         assert round(10_000 * (config.num_cpus or 0)) * int(node.gpus) <= 10_000 * node.cpus
 
 
+@pytest.mark.parametrize(
+    ("replicas_per_gpu", "nodes", "num_cpus", "num_gpus", "workers"),
+    [
+        pytest.param(4, [HEAD, Node(16, gpus=1)], 4, 0.25, [3], id="a quarter of 16 cores"),
+        pytest.param(8, [Node(16, gpus=1)], 2, 0.125, [1], id="an eighth"),
+        pytest.param(3, [Node(16, gpus=1)], 5, 0.3333, [4], id="a third, rounded down"),
+        pytest.param(7, [Node(24, gpus=1)], 3, 0.1428, [2], id="a seventh, rounded down"),
+        pytest.param(2, [Node(32, gpus=4)], 4, 0.5, [3], id="four GPUs on 32 cores"),
+        pytest.param(2, [Node(4, gpus=4)], 0.5, 0.5, [1], id="fewer cores than replicas"),
+        pytest.param(3, [Node(2, gpus=1)], 0.6666, 0.3333, [1], id="two thirds of a core, rounded down"),
+        pytest.param(4, [Node(64, gpus=1), Node(8, gpus=2)], 1, 0.25, [15, 1], id="a rich and a poor one"),
+        pytest.param(2, [HEAD, Node(4, gpus=0.5)], 4, 0.5, [3], id="half of a GPU is all that Ray may give"),
+    ],
+)
+def test_replicas_that_share_a_gpu_share_its_cores(
+    replicas_per_gpu: int, nodes: list[Node], num_cpus: float, num_gpus: float, workers: list[int]
+) -> None:
+    """All of them fit on every node that has a GPU: none waits for a core, and none for a piece of the GPU."""
+    config = fitted(nodes, replicas_per_gpu=replicas_per_gpu)
+    assert (config.num_cpus, config.num_gpus) == (num_cpus, num_gpus)
+    gpu_nodes = [node for node in nodes if node.gpus]
+    assert [config.placed(node).pipeline.workers for node in gpu_nodes] == workers
+    for node in gpu_nodes:
+        replicas = int(node.gpus * replicas_per_gpu)
+        assert round(10_000 * (config.num_cpus or 0)) * replicas <= 10_000 * node.cpus
+
+
+@pytest.mark.parametrize("replicas_per_gpu", range(1, 65))
+def test_a_gpu_holds_as_many_replicas_as_are_written(replicas_per_gpu: int) -> None:
+    """In the steps that Ray counts in: that many fit, and one more does not."""
+    config = fitted([Node(16, gpus=1)], replicas_per_gpu=replicas_per_gpu)
+    steps = int(10_000 * config.num_gpus)  # Ray too cuts off what is less than a step
+    assert replicas_per_gpu * steps <= 10_000 < (replicas_per_gpu + 1) * steps
+
+
+@pytest.mark.parametrize("replicas_per_gpu", [1, 4])
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_replicas_may_share_a_gpu_that_may_be_there(device: str, replicas_per_gpu: int) -> None:
+    """Where `auto` finds none, nothing of a GPU is asked for."""
+    config = fitted([HEAD], {"device": device}, replicas_per_gpu=replicas_per_gpu)
+    assert config.num_gpus == (0 if device == "auto" else 1 / replicas_per_gpu)
+
+
+def test_replicas_cannot_share_a_gpu_on_the_cpu() -> None:
+    message = (
+        "replicas_per_gpu: 2 replicas cannot share a GPU with device: cpu; write replicas_per_gpu: 1, or device: cuda"
+    )
+    with pytest.raises(ValidationError, match=message):
+        ServiceConfig.model_validate({"pipeline": {"device": "cpu"}, "replicas_per_gpu": 2})
+    assert ServiceConfig.model_validate({"pipeline": {"device": "cpu"}, "replicas_per_gpu": 1})
+
+
+@pytest.mark.parametrize("replicas_per_gpu", [0, 65, 1.5])
+def test_replicas_of_a_gpu_are_counted(replicas_per_gpu: float) -> None:
+    with pytest.raises(ValidationError, match=r"(?m)^replicas_per_gpu\n"):
+        ServiceConfig.model_validate({"replicas_per_gpu": replicas_per_gpu})
+
+
 @pytest.mark.parametrize("nodes", [[], [HEAD], [HEAD, Node(16)]], ids=str)
 def test_a_replica_that_waits_for_a_gpu_takes_its_workers_from_the_node_that_comes(nodes: list[Node]) -> None:
-    """Nobody knows the cores of that node before: one is reserved meanwhile."""
+    """Nobody knows the cores of that node before: one is reserved meanwhile, by all replicas of a GPU together."""
     config = fitted(nodes, {"device": "cuda"})
     assert (config.num_cpus, config.num_gpus, config.is_placed) == (1, 1, False)
     assert config.placed(Node(16, gpus=1)).pipeline.workers == 15
     assert config.placed(Node(32, gpus=4)).pipeline.workers == 7
     assert config.placed(Node(32, gpus=4)).is_placed
+    shared = fitted(nodes, {"device": "cuda"}, replicas_per_gpu=4)
+    assert (shared.num_cpus, shared.num_gpus) == (0.25, 0.25)
+    assert shared.placed(Node(16, gpus=1)).pipeline.workers == 3
 
 
 @pytest.mark.parametrize(
@@ -149,3 +211,23 @@ def test_a_cluster_without_a_gpu_is_pointed_out(device: str, nodes: list[Node], 
 def test_a_replica_fits_where_one_node_has_all_that_it_reserves(free: list[Node], fits: bool) -> None:
     """Free CPUs of one node and a free GPU of another are no room."""
     assert fitted([HEAD, Node(16, gpus=1)]).fits(free) is fits
+
+
+@pytest.mark.parametrize(
+    ("free", "fits"),
+    [
+        ([Node(4, gpus=0.25)], True),
+        ([HEAD, Node(13, gpus=0.75)], True),
+        ([Node(3, gpus=0.25)], False),
+        ([Node(4, gpus=0.2499)], False),
+        ([HEAD, Node(0, gpus=1)], False),
+    ],
+    ids=str,
+)
+def test_a_share_of_a_gpu_fits_where_as_much_is_free(free: list[Node], fits: bool) -> None:
+    assert fitted([HEAD, Node(16, gpus=1)], replicas_per_gpu=4).fits(free) is fits
+
+
+@pytest.mark.parametrize(("free", "fits"), [([Node(2)], True), ([Node(1), Node(1)], False), ([], False)], ids=str)
+def test_on_the_cpu_cores_of_two_nodes_are_no_room(free: list[Node], fits: bool) -> None:
+    assert fitted([Node(16)]).fits(free) is fits
