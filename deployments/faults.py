@@ -106,4 +106,17 @@ def _deployment_faults(deployment: Mapping[str, Any], config: ServiceConfig | No
     except ValidationError as error:
         return faults + faults_in(error, f"{path}.user_config")
     together = config.live_faults(live) if config else []
-    return faults + [f"{path}.user_config: {fault}" for fault in together]
+    faults += [f"{path}.user_config: {fault}" for fault in together]
+    return faults + (_reserved_elsewhere(deployment, config, path) if config else [])
+
+
+def _reserved_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: str) -> list[str]:
+    """GPUs reserved where Serve's documentation has them: every replica would still have a whole GPU's workers."""
+    options = deployment.get("ray_actor_options")
+    num_gpus = options.get("num_gpus") if isinstance(options, dict) else None
+    if num_gpus is None or config.pipeline.workers is not None:
+        return []
+    return [
+        f"{path}.ray_actor_options.num_gpus: {num_gpus} does not change how many workers a replica has; write "
+        "replicas_per_gpu under args instead, or workers under args.pipeline as well"
+    ]

@@ -112,6 +112,20 @@ def test_a_deployment_that_stands_there_twice_is_named(tmp_path: Path) -> None:
     ]
 
 
+def test_a_part_of_a_gpu_is_asked_for_in_one_place(tmp_path: Path) -> None:
+    """Four replicas a GPU by Serve's own option would have four times the workers that its cores are for."""
+    document: Any = shipped_config()
+    application = document["applications"][0]
+    application["deployments"][0]["ray_actor_options"] = {"num_gpus": 0.25}
+    assert checked(tmp_path, document) == [
+        "applications.0.deployments.0.ray_actor_options.num_gpus: 0.25 does not change how many workers a replica has; "
+        "write replicas_per_gpu under args instead, or workers under args.pipeline as well"
+    ]
+    application["args"]["pipeline"]["workers"] = 3
+    (tmp_path / "a.yaml").write_text(yaml.safe_dump(document))
+    assert typed("check", tmp_path / "a.yaml").exit_code == 0
+
+
 def test_keys_that_open_the_service_are_looked_at(tmp_path: Path) -> None:
     document: Any = shipped_config()
     document["applications"][0]["args"]["api_keys_file"] = str(tmp_path / "keys")
