@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from deployments.faults import own_faults
+from deployments.faults import own_applications, own_faults
 
 
 class StartError(Exception):
@@ -92,6 +92,12 @@ def check_configuration(config: Path, environment: Mapping[str, str]) -> None:
     """
     if faults := own_faults(read_document(config), environment):
         raise StartError(f"{config}: {'; '.join(faults)}")
+
+
+def asks_for_gpu(config: Path) -> bool:
+    """Whether an application of Darkroom's in the file is written for a GPU alone: `device: cuda`."""
+    configs = [application.get("args") or {} for _, application in own_applications(read_document(config))]
+    return any((args.get("pipeline") or {}).get("device") == "cuda" for args in configs)
 
 
 def check_open_files(environment: Mapping[str, str]) -> None:

@@ -23,6 +23,7 @@ import psutil
 from deployments.endpoint import (
     Endpoint,
     StartError,
+    asks_for_gpu,
     check_configuration,
     check_open_files,
     needed_ports,
@@ -102,7 +103,7 @@ def serve(config: Path, endpoint: Endpoint, environment: dict[str, str]) -> int:
     command = [str(Path(sys.executable).with_name("serve")), "run", "--address", "local", str(config)]
     server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  Ray's own command
     try:
-        if wait_until_ready(server, endpoint, environment, stop):
+        if wait_until_ready(server, endpoint, environment, stop, needs_gpu=asks_for_gpu(config)):
             announce(endpoint)
         while server.poll() is None and not stop.count:
             time.sleep(POLL_INTERVAL_S)
@@ -112,12 +113,17 @@ def serve(config: Path, endpoint: Endpoint, environment: dict[str, str]) -> int:
 
 
 def wait_until_ready(
-    server: subprocess.Popen[bytes], endpoint: Endpoint, environment: dict[str, str], stop: StopRequests
+    server: subprocess.Popen[bytes],
+    endpoint: Endpoint,
+    environment: dict[str, str],
+    stop: StopRequests,
+    *,
+    needs_gpu: bool = False,
 ) -> bool:
     """Wait until the application answers; return whether it does. It does not where the run is ending instead.
 
     Raises:
-        StartError: the application has failed, or is not ready in time.
+        StartError: the application has failed, is not ready in time, or waits for a GPU that this machine has not.
     """
     started = asked = time.monotonic()
     api = ServeApi(environment["DARKROOM_RUN"], environment)
@@ -125,7 +131,7 @@ def wait_until_ready(
         if answers(endpoint):
             return True
         if time.monotonic() - asked > STATUS_INTERVAL_S:
-            if message := application_failure(api):
+            if message := application_failure(api) or (gpu_missing(api) if needs_gpu else None):
                 raise StartError(message)
             asked = time.monotonic()
         if time.monotonic() - started > READY_TIMEOUT_S:
@@ -157,6 +163,24 @@ def application_failure(api: ServeApi) -> str | None:
         return None
     failed = [application for application in applications.values() if application["status"] == "DEPLOY_FAILED"]
     return "\n".join(message for application in failed for message in messages(application)) or None
+
+
+def gpu_missing(api: ServeApi) -> str | None:
+    """Ask Ray whether this machine has a GPU; return what to do where it has none, or None.
+
+    A replica would wait for a node with one. That is right on a cluster, but the Ray of this run never gets another
+    node.
+    """
+    try:
+        if api.gpus() > 0:
+            return None
+    except ServeApiError:  # it is on its way, or has gone
+        return None
+    return (
+        "device: cuda needs a GPU, and Ray finds none on this machine: check that nvidia-smi lists one and that "
+        "CUDA_VISIBLE_DEVICES does not hide it, or write device: auto. (On a cluster, `serve deploy` waits for a node "
+        "with a GPU.)"
+    )
 
 
 def messages(application: dict[str, Any]) -> list[str]:

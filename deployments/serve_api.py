@@ -1,4 +1,4 @@
-"""What Serve has deployed in a run on this machine, and what it is to deploy: by the REST API of Ray's dashboard.
+"""What Serve has deployed in a run on this machine, what it is to deploy, and on what: by Ray's dashboard's REST API.
 
 `serve status` and `serve deploy` ask the same of it, but load Ray first: 2 to 3 s of one core.
 https://docs.ray.io/en/latest/serve/api/index.html#serve-rest-api
@@ -15,6 +15,9 @@ from deployments.machine import leftovers
 
 PORTS: Final = range(8265, 8316)
 """The dashboard takes the first of these that is free."""
+
+_APPLICATIONS: Final = "/api/serve/applications/"
+_NODES: Final = "/api/v0/nodes"
 
 _TELLS_WITHIN_S: Final = 5.0
 _DEPLOYS_WITHIN_S: Final = 60.0
@@ -41,7 +44,7 @@ class ServeApi:
         Raises:
             ServeApiError: it cannot be asked.
         """
-        found: dict[str, Any] = self._ask("GET", _TELLS_WITHIN_S).json()["applications"]
+        found: dict[str, Any] = self._ask("GET", _APPLICATIONS, _TELLS_WITHIN_S).json()["applications"]
         return found
 
     def deploy(self, document: Mapping[str, Any]) -> None:
@@ -53,7 +56,19 @@ class ServeApi:
         Raises:
             ServeApiError: it is not accepted.
         """
-        self._ask("PUT", _DEPLOYS_WITHIN_S, document)
+        self._ask("PUT", _APPLICATIONS, _DEPLOYS_WITHIN_S, document)
+
+    def gpus(self) -> float:
+        """GPUs of all nodes of the run's Ray together, as Ray has found them.
+
+        Raises:
+            ServeApiError: it cannot be asked, or has no node yet.
+        """
+        nodes = self._ask("GET", _NODES, _TELLS_WITHIN_S).json()["data"]["result"]["result"]
+        alive = [node["resources_total"] for node in nodes if node["state"] == "ALIVE"]
+        if not alive:
+            raise ServeApiError("the run's Ray has no node yet")
+        return float(sum(resources.get("GPU", 0.0) for resources in alive))
 
     def address(self) -> str:
         """Of the dashboard, as Ray's commands want it.
@@ -71,8 +86,10 @@ class ServeApi:
                 continue
         raise ServeApiError("the run has no dashboard")
 
-    def _ask(self, method: str, within_s: float, document: Mapping[str, Any] | None = None) -> httpx.Response:
-        url = f"{self.address()}/api/serve/applications/"
+    def _ask(
+        self, method: str, path: str, within_s: float, document: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
+        url = f"{self.address()}{path}"
         headers = {"Authorization": f"Bearer {token}"} if (token := _token(self._environment)) else {}
         try:
             response = httpx.request(method, url, json=document, headers=headers, timeout=within_s, trust_env=False)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.endpoint import Endpoint, StartError, read_endpoint, read_env
+from deployments.endpoint import Endpoint, StartError, asks_for_gpu, read_endpoint, read_env
 from deployments.launcher import launch
 from tests.service import ROOT
 
@@ -28,6 +28,24 @@ def test_env_file_with_another_line_is_refused(tmp_path: Path, line: str) -> Non
     file.write_text(f"RAY_B=1\n{line}\n")
     with pytest.raises(StartError, match="line 2"):
         read_env(file)
+
+
+@pytest.mark.parametrize(
+    ("args", "asks"),
+    [
+        ("{pipeline: {device: cuda}}", True),
+        ("{pipeline: {device: auto}}", False),
+        ("{pipeline: {}}", False),
+        ("{pipeline: }", False),
+        ("", False),
+    ],
+)
+def test_a_configuration_for_a_gpu_alone_is_known(args: str, asks: bool, tmp_path: Path) -> None:
+    """Of Darkroom's own applications: what another one is told may mean something else."""
+    config = tmp_path / "a.yaml"
+    for import_path, expected in (("deployments.app:build_app", asks), ("other:app", False)):
+        config.write_text(f"applications: [{{import_path: '{import_path}', args: {args}}}]\n")
+        assert asks_for_gpu(config) is expected
 
 
 def test_endpoint_is_what_the_configuration_says(tmp_path: Path) -> None:

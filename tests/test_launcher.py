@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from benchmarks.ports import apart, free_port
 from deployments import launcher
 from deployments.endpoint import Endpoint, StartError
 from deployments.machine import leftovers, name_run, start_ticks
+from deployments.serve_api import ServeApi, ServeApiError
 from tests.service import ROOT, START_TIMEOUT_S
 from tests.waiting import until
 
@@ -210,6 +212,34 @@ def test_a_service_that_does_not_get_ready_is_given_up(monkeypatch: pytest.Monke
                 )
         finally:
             server.kill()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU: asking for it is no fault")
+def test_a_gpu_that_this_machine_has_not_is_named_within_seconds(tiny: TinyService) -> None:
+    """A replica would wait for a node with one, which this Ray never gets; nothing would be said for ten minutes."""
+    document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    document["http_options"]["port"] = tiny.port
+    document["applications"][0]["args"]["pipeline"]["device"] = "cuda"
+    (tiny.folder / "serve_config.yaml").write_text(yaml.safe_dump(document))
+    with tiny.launch() as launched:
+        assert launched.process.wait(START_TIMEOUT_S) == 1
+        assert "device: cuda needs a GPU, and Ray finds none on this machine" in launched.output
+        assert leftovers(launched.run) == []
+
+
+@pytest.mark.parametrize(("gpus", "missing"), [(0.0, True), (1.0, False), (None, False)])
+def test_a_gpu_is_missing_only_where_ray_says_so(
+    gpus: float | None, missing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not while it cannot be asked yet."""
+
+    def found(_: ServeApi) -> float:
+        if gpus is None:
+            raise ServeApiError("the run has no dashboard")
+        return gpus
+
+    monkeypatch.setattr(ServeApi, "gpus", found)
+    assert (launcher.gpu_missing(ServeApi("1-0", {})) is not None) is missing
 
 
 def test_application_that_fails_ends_the_launcher(tiny: TinyService) -> None:

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import httpx
 import pytest
+import torch
 
 from deployments.machine import run_of
 from deployments.serve_api import ServeApi, ServeApiError
@@ -20,6 +22,35 @@ def _of(service: Service, **environment: str) -> ServeApi:
 def test_a_run_that_has_ended_has_none() -> None:
     with pytest.raises(ServeApiError, match="the run has no dashboard"):
         ServeApi("1-0", {}).applications()
+
+
+def test_the_gpus_of_a_run_are_those_that_ray_has_found(service: Service) -> None:
+    assert service.api().gpus() == torch.cuda.device_count()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus"),
+    [
+        ([("ALIVE", {"CPU": 8.0}), ("ALIVE", {"CPU": 16.0, "GPU": 2.0}), ("ALIVE", {"GPU": 1.0})], 3.0),
+        ([("DEAD", {"GPU": 4.0}), ("ALIVE", {"CPU": 8.0})], 0.0),
+        ([("DEAD", {"GPU": 4.0})], None),
+        ([], None),
+    ],
+    ids=str,
+)
+def test_gpus_are_those_of_living_nodes(
+    nodes: list[tuple[str, dict[str, float]]], gpus: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a node, nothing is known yet: that is no machine without a GPU."""
+    listed = [{"state": state, "resources_total": resources} for state, resources in nodes]
+    answer = httpx.Response(200, json={"data": {"result": {"result": listed}}})
+    api = ServeApi("1-0", {})
+    monkeypatch.setattr(api, "_ask", lambda *_: answer)
+    if gpus is None:
+        with pytest.raises(ServeApiError, match="no node yet"):
+            api.gpus()
+    else:
+        assert api.gpus() == gpus
 
 
 def test_what_is_not_accepted_is_told_and_changes_nothing(service: Service) -> None:
