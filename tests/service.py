@@ -32,9 +32,9 @@ AS_LAUNCHED = {
 Document = dict[str, Any]
 
 
-def shipped_config() -> Document:
-    """serve_config.yaml, parsed."""
-    document: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+def shipped_config(name: str = "serve_config.yaml") -> Document:
+    """One of the configurations in the repository's root, parsed."""
+    document: Document = yaml.safe_load((ROOT / name).read_text())
     return document
 
 

@@ -36,6 +36,13 @@ def test_the_shipped_configuration_is_sound() -> None:
     assert ["decode_timeout_s", "10", "s", "same", "an"] in [line[:5] for line in lines]
 
 
+def test_the_configuration_for_a_gpu_is_sound() -> None:
+    """Here too, where there may be none."""
+    said = typed("check", ROOT / "serve_config.gpu.yaml")
+    assert (said.exit_code, said.stderr) == (0, "")
+    assert ["replicas_per_gpu", "4", "replicas", "1"] in [line.split()[:4] for line in said.stdout.splitlines()]
+
+
 def test_it_loads_no_torch_and_starts_no_ray() -> None:
     """A check takes a second or two, on a machine that serves too."""
     program = (

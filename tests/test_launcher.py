@@ -20,7 +20,7 @@ from deployments import launcher
 from deployments.endpoint import Endpoint, StartError
 from deployments.machine import leftovers, name_run, start_ticks
 from deployments.serve_api import ServeApi, ServeApiError
-from tests.service import ROOT, START_TIMEOUT_S
+from tests.service import ROOT, START_TIMEOUT_S, shipped_config
 from tests.waiting import until
 
 STOP_TIMEOUT_S = 30.0  # far above what a stop takes, for machines that are busy with something else
@@ -217,9 +217,8 @@ def test_a_service_that_does_not_get_ready_is_given_up(monkeypatch: pytest.Monke
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU: asking for it is no fault")
 def test_a_gpu_that_this_machine_has_not_is_named_within_seconds(tiny: TinyService) -> None:
     """A replica would wait for a node with one, which this Ray never gets; nothing would be said for ten minutes."""
-    document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    document = shipped_config("serve_config.gpu.yaml")
     document["http_options"]["port"] = tiny.port
-    document["applications"][0]["args"]["pipeline"]["device"] = "cuda"
     (tiny.folder / "serve_config.yaml").write_text(yaml.safe_dump(document))
     with tiny.launch() as launched:
         assert launched.process.wait(START_TIMEOUT_S) == 1
