@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from deployments.config import LiveConfig, ServiceConfig
+from deployments.endpoint import StartError
 from deployments.node import Node
 from tuning.launched import Document
 
@@ -38,9 +39,18 @@ class Subject:
 
 
 def subject_of(document: Mapping[str, Any], application: Mapping[str, Any], environment: Mapping[str, str]) -> Subject:
-    """What one application of a sound configuration is on this machine."""
+    """What one application of a sound configuration is on this machine.
+
+    Raises:
+        StartError: it is for a GPU, and this machine has none.
+    """
     node = Node(cpus=float(len(os.sched_getaffinity(0))), gpus=float(torch.cuda.device_count()))
     config = ServiceConfig.model_validate(application.get("args") or {}).fitted([node])
+    if config.pipeline.device == "cuda" and not node.gpus:
+        raise StartError(
+            "device: cuda needs a GPU, and torch finds none on this machine; tune on a machine like those that will "
+            "serve, or write device: auto"
+        )
     (deployment,) = application.get("deployments") or [{}]
     live = LiveConfig.model_validate(deployment.get("user_config") or {})
     return Subject(

@@ -3,7 +3,9 @@
 import os
 
 import pytest
+import torch
 
+from deployments.endpoint import StartError
 from tests.service import Document, shipped_config
 from tuning.document import first_application
 from tuning.subject import Subject, pin, subject_of
@@ -49,6 +51,27 @@ def test_the_device_is_settled(device: str) -> None:
     assert subject.config.pipeline.device in ("cpu", "cuda")
     assert subject.on_cpu == (subject.config.pipeline.device == "cpu")
     assert subject.cores >= 1
+
+
+@pytest.mark.parametrize(("replicas_per_gpu", "sizes"), [(1, (15, 1, 16)), (4, (3, 1, 4))])
+def test_on_a_gpu_a_replica_is_as_large_as_it_would_be(
+    replicas_per_gpu: int, sizes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers, threads and cores: those of its share of the GPU, though it is tuned alone."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    document = shipped_config("serve_config.gpu.yaml")
+    document["applications"][0]["args"]["replicas_per_gpu"] = replicas_per_gpu
+    subject = _subject(document)
+    assert (subject.config.pipeline.workers, subject.config.pipeline.threads, subject.cores) == sizes
+    assert not subject.on_cpu
+
+
+def test_what_is_for_a_gpu_is_not_tuned_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one sentence, before anything is measured."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(StartError, match="device: cuda needs a GPU, and torch finds none on this machine"):
+        _subject(shipped_config("serve_config.gpu.yaml"))
 
 
 def test_a_replica_has_no_more_cores_than_it_would_have() -> None:
