@@ -42,7 +42,7 @@ def seen() -> Document:
     environment = {**os.environ, "SPT_NOENV": AS_LAUNCHED["SPT_NOENV"], "DARKROOM_TEST": mark}
     command = [sys.executable, "-m", "tests.placing"]
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr
     finally:
         left = marked(mark)
