@@ -21,19 +21,19 @@ def sized(config: ServiceConfig, classifier: type[Classifier]) -> Application:
     for such a node, maybe for ever. (`num_gpus: 0` on the other hand hides no GPU from it, so the device travels in its
     configuration.) With `device: cuda` it waits.
 
-    A rolling update starts each new replica before it stops an old one where some node has room for it now. Where none
-    has, Serve would wait for room, maybe for ever; so the old one goes first.
+    A rolling update starts each new replica before it stops an old one, unless room has to be made for it
+    (`ServiceConfig.needs_room_made`): then Serve would wait for room, maybe for ever, so the old one goes first.
     """
     nodes = cluster.nodes()
     fitted = config.fitted(nodes)
     warnings = fitted.warnings(nodes, asked=config.pipeline.device)
     adopt_loggers()
     log_warnings(warnings)
-    room = fitted.fits(cluster.free_on_nodes())
+    old_first = fitted.needs_room_made(nodes, cluster.free_on_nodes())
     deployment: Deployment = serve.deployment(
         name=DEPLOYMENT,
         max_ongoing_requests=fitted.max_ongoing_requests,
         ray_actor_options={"num_cpus": fitted.num_cpus, "num_gpus": fitted.num_gpus},
-        max_surge_percent=1 if room else 0,  # rounded up: one replica at a time
+        max_surge_percent=0 if old_first else 1,  # rounded up: one replica at a time
     )(classifier)
     return deployment.bind(fitted, warnings)

@@ -188,6 +188,18 @@ class ServiceConfig(Frozen):
         """
         return any(node.holds(self.num_cpus or 0.0, self.num_gpus) for node in free)
 
+    def needs_room_made(self, nodes: Sequence[Node], free: Sequence[Node]) -> bool:
+        """Whether one more replica fits only where another has gone.
+
+        Where no node is large enough even when it is empty, as where nodes with a GPU are still to come, nothing is
+        gained by stopping what serves meanwhile.
+
+        Args:
+            nodes: all that each node has.
+            free: what is free on each node.
+        """
+        return self.fits(nodes) and not self.fits(free)
+
     def warnings(self, nodes: Sequence[Node], asked: str) -> tuple[str, ...]:
         """What an operator should know of how this configuration was `fitted`, a sentence each.
 

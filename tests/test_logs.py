@@ -121,6 +121,21 @@ def test_each_bad_image_among_many_has_a_line(service: Service) -> None:
     assert not any(name in json.dumps(line) for line in service.log_lines())
 
 
+def test_a_gpu_that_was_not_found_is_pointed_out_wherever_one_looks(service: Service) -> None:
+    """On the console by the builder, in the replica's log, and as long as it serves in GET /info."""
+    info = service.info()
+    if info["device"] == "cuda":
+        pytest.skip("the service has found a GPU")
+    (warning,) = info["warnings"]
+    assert "device: auto found no GPU on any node of the cluster (1 alive)" in warning
+    assert _line(service, cause=warning)["levelname"] == "WARNING"
+    assert "build_serve_application" in until(lambda: _printed(service, warning))
+
+
+def _printed(service: Service, text: str) -> str:
+    return next((line for line in service.output.read_text().splitlines() if text in line), "")
+
+
 def test_what_is_not_served_is_logged(service: Service) -> None:
     refused = service.client.get("/nowhere").json()
     line = _line(service, request_id=refused["request_id"])

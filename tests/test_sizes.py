@@ -228,6 +228,22 @@ def test_a_share_of_a_gpu_fits_where_as_much_is_free(free: list[Node], fits: boo
     assert fitted([HEAD, Node(16, gpus=1)], replicas_per_gpu=4).fits(free) is fits
 
 
+@pytest.mark.parametrize(
+    ("nodes", "free", "made"),
+    [
+        ([HEAD, Node(16, gpus=2)], [HEAD, Node(8, gpus=1)], False),
+        ([HEAD, Node(16, gpus=2)], [HEAD, Node(0)], True),
+        ([HEAD, Node(16, gpus=2)], [HEAD, Node(8)], True),
+        ([HEAD], [HEAD], False),
+        ([HEAD], [Node(0)], False),
+    ],
+    ids=str,
+)
+def test_room_is_made_only_where_that_helps(nodes: list[Node], free: list[Node], made: bool) -> None:
+    """Where no node has a GPU yet, the replicas that serve on the CPU stay until one comes."""
+    assert fitted(nodes, {"device": "cuda"}).needs_room_made(nodes, free) is made
+
+
 @pytest.mark.parametrize(("free", "fits"), [([Node(2)], True), ([Node(1), Node(1)], False), ([], False)], ids=str)
 def test_on_the_cpu_cores_of_two_nodes_are_no_room(free: list[Node], fits: bool) -> None:
     assert fitted([Node(16)]).fits(free) is fits
