@@ -181,6 +181,7 @@ class Classifier:
                 "labels": engine.labels,
                 "device": engine.device,
                 "dtype": engine.dtype,
+                "computed_as": engine.computed_as,
                 "workers": engine.workers,
                 "threads": engine.threads,
                 "num_cpus": self._config.num_cpus,

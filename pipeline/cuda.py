@@ -25,7 +25,7 @@ from pipeline.errors import DeviceFailure, first_line
 from pipeline.folding import folded
 from pipeline.frozen import Compute, traced
 from pipeline.host_batch import HostBatch
-from pipeline.launched import Answers, Launched, Spent, collect
+from pipeline.launched import MODULES, Answers, Launched, Spent, collect
 from pipeline.model import Classifier
 from pipeline.pace import warm_seconds
 
@@ -59,7 +59,10 @@ class CudaDevice:
         side_px: of the images, which are square.
 
     Attributes:
-        way: how the model is computed, for people; as modules until the warm-up has found a quicker way.
+        computed_as: how the model is computed, for people; as modules until the warm-up has found a quicker way.
+
+    Raises:
+        DeviceFailure: this process sees no such device.
     """
 
     lanes = 1
@@ -67,6 +70,8 @@ class CudaDevice:
     pads = True
 
     def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int) -> None:
+        if not torch.cuda.is_available():
+            raise DeviceFailure("device: cuda was asked for, but this process sees no CUDA device; write auto or cpu")
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # float32 is what it says; `dtype` has quicker ones
         self._classifier, self._batch_sizes, self._side_px = classifier.eval().cuda(), batch_sizes, side_px
@@ -114,7 +119,7 @@ class CudaDevice:
                 continue
             if worst <= TOLERANCE[self._classifier.dtype]:
                 logger.info("the model is computed as %s; its scores differ by up to %.2g", way, worst)
-                self.way = way
+                self.computed_as = way
                 break
             logger.warning("the model is not computed as %s: its scores differ by up to %.2g", way, worst)
         else:
@@ -139,7 +144,7 @@ class CudaDevice:
                     buffer.compute[size] = recorded(compute, pixels, stream=self._kernels, pool=pool)
 
     def _compute_by(self, compute: Compute) -> None:
-        self.way = "modules, kernel by kernel"
+        self.computed_as = MODULES
         for buffer in self._buffers:
             buffer.compute = {size: partial(compute, buffer.pixels[:size]) for size in self._batch_sizes}
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from pipeline.cuda import CudaDevice
-from pipeline.errors import DeviceFailure
 from pipeline.frozen import Compute, frozen
 from pipeline.host_batch import HostBatch
-from pipeline.launched import Answers, Launched, Spent, collect
+from pipeline.launched import MODULES, Answers, Launched, Spent, collect
 from pipeline.model import Classifier
 from pipeline.pace import warm_seconds
 
@@ -29,6 +28,7 @@ class Device(Protocol):
     lanes: int  # batches that it computes at a time
     ahead: int  # batches that may wait in a lane behind the one in work
     pads: bool  # whether a batch is filled up to the next of its sizes
+    computed_as: str  # how it computes the model, for people; settled by the warm-up
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:
         """Lets the device read `pixels` (host memory) directly; returns what undoes it."""
@@ -60,8 +60,6 @@ def open_device(kind: str, classifier: Classifier, *, batch_sizes: Sequence[int]
     """
     if kind == "cpu":
         return CpuDevice(classifier, batch_sizes, side_px, threads)
-    if not torch.cuda.is_available():
-        raise DeviceFailure("device: cuda was asked for, but this process sees no CUDA device; write auto or cpu")
     return CudaDevice(classifier, batch_sizes, side_px)
 
 
@@ -85,6 +83,7 @@ class CpuDevice:
     def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int, threads: int) -> None:
         self._classifier, self._compute = classifier, cast(Compute, classifier)
         self._batch_sizes, self._side_px, self.lanes = batch_sizes, side_px, threads
+        self.computed_as = MODULES
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
         """Nothing to do."""
@@ -94,6 +93,7 @@ class CpuDevice:
         """Also makes the model a graph, and has torch use no threads of its own, here and in lanes that begin later."""
         torch.set_num_threads(1)
         self._compute = frozen(self._classifier, self._side_px)
+        self.computed_as = MODULES if self._compute is self._classifier else "a TorchScript graph"
         pixels = torch.zeros(self._batch_sizes[-1], self._side_px, self._side_px, 3, dtype=torch.uint8)
         seconds, best = dict[int, float](), math.inf
         for size in self._batch_sizes:

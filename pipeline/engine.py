@@ -178,6 +178,11 @@ class Engine:
         return self._feeder.batch_size
 
     @property
+    def computed_as(self) -> str:
+        """How the model is computed, for people, e.g. "CUDA graphs with batch norm folded"."""
+        return self._feeder.computed_as
+
+    @property
     def usage(self) -> Usage:
         """What it has done since its start, and what it holds now."""
         return Usage(

@@ -126,6 +126,11 @@ class Feeder:
         return min(self.max_batch_size, self._pace.paying_batch)
 
     @property
+    def computed_as(self) -> str:
+        """How the device computes the model, for people."""
+        return self._device.computed_as
+
+    @property
     def lanes(self) -> int:
         """Batches that the device computes at a time."""
         return len(self._lanes)

@@ -2,8 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from torch import Tensor
+
+MODULES: Final = "modules, kernel by kernel"
+"""How a model is computed that no quicker way works for."""
 
 
 @dataclass(frozen=True, slots=True)

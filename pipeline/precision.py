@@ -64,7 +64,7 @@ def quickest(classifier: Classifier, kind: str, side_px: int, largest_batch: int
     """
     pixels = scenes(min(IMAGES, largest_batch), side_px)
     expected = _scores(classifier, pixels)
-    attempt = _OnCuda(pixels.pin_memory(), largest_batch) if kind == "cuda" else _OnCpu(pixels, classifier)
+    attempt = _OnCuda(pixels, largest_batch) if kind == "cuda" else _OnCpu(pixels, classifier)
     trial = _tried(attempt, classifier)
     best, best_s = classifier, trial.seconds if trial else math.inf
     for dtype in SMALLER:
@@ -97,7 +97,7 @@ class _OnCuda:
     def __call__(self, classifier: Classifier) -> Trial:
         device = CudaDevice(classifier, (self.largest_batch,), self.pixels.shape[1])
         seconds = device.warm_up()[self.largest_batch]
-        answers = collect(device.launch([HostBatch(0, self.pixels)]))
+        answers = collect(device.launch([HostBatch(0, self.pixels.pin_memory())]))
         return Trial(seconds, torch.tensor(answers.scores), torch.tensor(answers.classes))
 
 

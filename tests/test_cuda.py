@@ -122,7 +122,7 @@ def test_a_model_that_cannot_be_recorded_computes_all_the_same(
     device = CudaDevice(model(kind()), SIZES, SIDE)
     with caplog.at_level(logging.INFO):
         assert tuple(device.warm_up()) == SIZES
-    assert device.way == way
+    assert device.computed_as == way
     assert f"computed as {way}" in caplog.text or way.startswith("modules")
     assert "and more" not in caplog.text
     slots = Slots(8, SIDE)
@@ -158,7 +158,7 @@ class Forgetful(Branching):
 def test_a_graph_that_answers_otherwise_than_the_model_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     device = CudaDevice(model(Forgetful()), SIZES, SIDE)
     device.warm_up()
-    assert device.way == "a TorchScript graph"
+    assert device.computed_as == "a TorchScript graph"
     assert "not computed as CUDA graphs: its scores differ by up to" in caplog.text
 
 

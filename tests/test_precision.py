@@ -130,7 +130,7 @@ def test_on_cuda_the_largest_batch_is_measured_as_it_is_served(monkeypatch: pyte
     def noted(device: CudaDevice, batches: Sequence[HostBatch]) -> Launched:
         (batch,) = batches
         flags = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        seen.append((len(batch), batch.pixels.is_pinned(), device.way, *flags))
+        seen.append((len(batch), batch.pixels.is_pinned(), device.computed_as, *flags))
         return launch(device, batches)
 
     monkeypatch.setattr(CudaDevice, "launch", noted)

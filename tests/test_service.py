@@ -102,7 +102,7 @@ def test_info_says_what_is_served(service: Service) -> None:
     info = service.info()
     assert len(info["labels"]) == 1000
     assert info["device"] in ("cpu", "cuda")
-    assert info["dtype"] == "float32"
+    assert (info["dtype"], info["computed_as"]) == ("float32", "a TorchScript graph")
     assert info["user_config"] == service.config["applications"][0]["deployments"][0]["user_config"]
     assert info["refused_user_config"] is None
     assert info["transform"]["crop_px"] == 224

@@ -72,7 +72,13 @@ def test_an_engine_closed_before_its_start_stays_closed(small: Engine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "error"), [({"weights": "V0"}, InvalidModel), ({"device": "cuda"}, DeviceFailure)], ids=str
+    ("settings", "error"),
+    [
+        ({"weights": "V0"}, InvalidModel),
+        ({"device": "cuda"}, DeviceFailure),
+        ({"device": "cuda", "dtype": "auto"}, DeviceFailure),
+    ],
+    ids=str,
 )
 def test_a_start_that_fails_leaves_nothing_running(settings: dict[str, str], error: type[Exception]) -> None:
     if torch.cuda.is_available() and error is DeviceFailure:

@@ -23,6 +23,7 @@ class Nothing:
     lanes = 1
     ahead = 0
     pads = False
+    computed_as = "nothing"
 
     def __init__(self, largest_batch: int) -> None:
         self._largest_batch = largest_batch
