@@ -25,17 +25,31 @@ CAT = jpeg(photograph("cat"))
 
 
 class Bench:
-    """A loader before a device that answers each image with the brightness of its pixels."""
+    """A loader before a device that answers each image with the brightness of its pixels.
+
+    Args:
+        workers: how many.
+        kind: "cuda" has batches pass DataLoader's pin-memory thread.
+        slots: of the shared memory.
+        transform: what the workers do with an image.
+        decode_timeout_s: of one image.
+    """
 
     def __init__(
-        self, workers: int, *, slots: int = 64, transform: Transform = TRANSFORM, decode_timeout_s: float = PATIENCE_S
+        self,
+        workers: int,
+        *,
+        kind: str = "cpu",
+        slots: int = 64,
+        transform: Transform = TRANSFORM,
+        decode_timeout_s: float = PATIENCE_S,
     ) -> None:
         self.slots = Slots(slots, 224)
         self.loader = Loader(
             workers,
             self.slots,
             transform,
-            pin_memory=False,
+            pin_memory=kind == "cuda",
             chunk_bytes=1 << 20,
             decode_timeout_s=decode_timeout_s,
             limits=Limits(),

@@ -1,4 +1,7 @@
-"""The life and death of decoder processes. All of them are real."""
+"""The life and death of decoder processes. All of them are real.
+
+On CUDA a thread of DataLoader's stands between a worker and who attends to it, which must not hide its death.
+"""
 
 import os
 import signal
@@ -15,7 +18,7 @@ from pipeline.errors import EngineClosed, FatalImage, SlowImage, WorkerFailure
 from pipeline.records import Transform
 from tests.bench import CAT, Bench, errors, outcomes, started
 from tests.files import slow_png
-from tests.test_slots import SHM
+from tests.test_slots import semaphores
 from tests.waiting import until
 
 # ---- death ----------------------------------------------------------------------------------------------------------
@@ -31,9 +34,9 @@ def test_workers_give_way_to_the_replica() -> None:
         assert psutil.Process(pid).nice() == min(19, psutil.Process().nice() + NICENESS)
 
 
-def test_a_killed_worker_costs_nobody_an_answer() -> None:
+def test_a_killed_worker_costs_nobody_an_answer(kind: str) -> None:
     """Its finished images are kept, the others are decoded by another; then the pool is whole again."""
-    with started(1) as bench:
+    with started(1, kind=kind) as bench:
         request = bench.submit([CAT, CAT, slow_png(), CAT, CAT, CAT])
         until(lambda: bench.decoding(slow_png()))
         handed_out = [task.handed_out_at for task in request.tasks]
@@ -73,9 +76,9 @@ def test_an_image_that_killed_its_worker_travels_alone() -> None:
         until(lambda: len(set(bench.loader.pids) - set(pids)) == 2)
 
 
-def test_an_image_that_hangs_its_worker_is_rejected() -> None:
+def test_an_image_that_hangs_its_worker_is_rejected(kind: str) -> None:
     """By the time limit, at once and without a second try; neighbours in both chunks get their predictions."""
-    with started(1, decode_timeout_s=1.0) as bench:
+    with started(1, kind=kind, decode_timeout_s=1.0) as bench:
         request = bench.submit([CAT, CAT, CAT, slow_png(), CAT, CAT])
         (pid,) = until(lambda: bench.decoding(slow_png()))
         os.kill(pid, signal.SIGSTOP)
@@ -106,9 +109,9 @@ def test_a_worker_with_much_in_hand_is_not_ended() -> None:
         assert bench.loader.pids == pids
 
 
-def test_an_idle_worker_that_dies_is_replaced() -> None:
+def test_an_idle_worker_that_dies_is_replaced(kind: str) -> None:
     """Whatever ended it, and as often as it happens: only deaths before the first word count as failed starts."""
-    with started(1) as bench:
+    with started(1, kind=kind) as bench:
         for end in [signal.SIGTERM, signal.SIGKILL] * (MAX_FAILED_STARTS // 2 + 1):
             (pid,) = until(lambda: bench.loader.pids)
             os.kill(pid, end)
@@ -116,19 +119,16 @@ def test_an_idle_worker_that_dies_is_replaced() -> None:
             assert errors(bench.submit([CAT])) == [None]
 
 
-def test_a_dead_worker_leaves_no_semaphore() -> None:
+def test_a_dead_worker_leaves_no_semaphore(kind: str) -> None:
     """Its DataLoader is dropped with it, however often it happens."""
-
-    def semaphores() -> int:
-        return len([*SHM.glob(f"sem.darkroom-{os.getpid()}-*")])
-
-    with started(1) as bench:
-        of_one = semaphores()
+    before = semaphores(os.getpid())  # those of workers that died in other tests may still go
+    with started(1, kind=kind) as bench:
+        of_one = len(semaphores(os.getpid()) - before)
         for _ in range(3):
             (pid,) = until(lambda: bench.loader.pids)
             os.kill(pid, signal.SIGKILL)
             until(lambda: bench.loader.pids not in ([], [pid]))  # noqa: B023 - called in this turn
-        until(lambda: semaphores() == of_one)
+        until(lambda: len(semaphores(os.getpid()) - before) == of_one)
 
 
 def test_the_end_of_the_watch_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,9 +178,9 @@ def test_workers_that_start_too_slowly_are_reported(monkeypatch: pytest.MonkeyPa
 # ---- the end --------------------------------------------------------------------------------------------------------
 
 
-def test_close_fails_what_is_not_decoded() -> None:
+def test_close_fails_what_is_not_decoded(kind: str) -> None:
     """What waits, and what the worker has in its hands: nobody waits for ever."""
-    with started(1) as bench:
+    with started(1, kind=kind) as bench:
         requests = [bench.submit([slow_png()]) for _ in range(4)]
         until(lambda: bench.decoding(slow_png()))
         (pid,) = bench.loader.pids
@@ -195,10 +195,10 @@ def test_close_fails_what_is_not_decoded() -> None:
         bench.slots.release(0, bench.slots.count)  # nobody is left to do it
 
 
-def test_close_ends_the_workers() -> None:
+def test_close_ends_the_workers(kind: str) -> None:
     """And the threads that attend to them: left to the end of the interpreter, one inside torch would abort it."""
     before = threading.enumerate()
-    with started(2) as bench:
+    with started(2, kind=kind) as bench:
         pids = bench.loader.pids
         assert len(set(pids)) == 2
         assert [thread.name for thread in threading.enumerate() if thread not in before].count("loader-worker") == 2
