@@ -13,7 +13,7 @@ from PIL import Image
 from torchvision import models
 
 from benchmarks.photographs import NAMES, jpeg, original, phone_jpeg, photograph
-from pipeline.config import Limits
+from pipeline.config import Limits, PipelineConfig
 from pipeline.device import Launched
 from pipeline.engine import Engine
 from pipeline.errors import (
@@ -28,13 +28,19 @@ from pipeline.worker import DecodedChunk
 from tests.answers import CAT_LABELS
 from tests.conftest import PIPELINE, SMALL
 from tests.files import BAD, ODD_BUT_GOOD, png
-from tests.kinds import KINDS, device_of
+from tests.kinds import GPU, KINDS, device_of
 from tests.waiting import PATIENCE_S, until
 
 CAT = jpeg(photograph("cat"))
 
-_SIZES = {"batch_sizes": (1, 8, 32)}
-"""Few, as each is recorded for three staging buffers."""
+ONCE = pytest.mark.parametrize("kind", ["cpu"], indirect=True)
+"""Marks what does not depend on the device."""
+
+
+def _config(kind: str) -> PipelineConfig:
+    """That of an engine on such a device; of a posing one few sizes, as each is recorded for three staging buffers."""
+    posing = kind == "cuda" and not GPU
+    return PIPELINE.model_copy(update={"device": kind, **({"batch_sizes": (1, 8)} if posing else {})})
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -47,14 +53,14 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def engine(kind: str) -> Iterator[Engine]:
     """An engine in `fast` mode."""
-    with Engine(PIPELINE.model_copy(update={"device": kind, **_SIZES})) as engine:
+    with Engine(_config(kind)) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
 def exact(kind: str) -> Iterator[Engine]:
     """An engine in `exact` mode."""
-    with Engine(PIPELINE.model_copy(update={"device": kind, "decode": "exact", **_SIZES})) as engine:
+    with Engine(_config(kind).model_copy(update={"decode": "exact"})) as engine:
         yield engine
 
 
@@ -217,6 +223,7 @@ def stuck(engine: Engine) -> str:
     return ""
 
 
+@ONCE
 def test_no_images_have_no_outcomes(engine: Engine) -> None:
     assert engine.infer([]) == []
 
@@ -229,6 +236,7 @@ def test_many_requests_are_submitted_at_once(engine: Engine) -> None:
     assert [len(future.result(PATIENCE_S)) for future in futures[:3]] == [3, 0, 1]
 
 
+@ONCE
 def test_many_threads_may_ask(engine: Engine) -> None:
     files = [jpeg(photograph(name)) for name in NAMES]
     expected, got = engine.infer(files), dict[int, list[Outcome]]()
@@ -258,6 +266,7 @@ def limited(exact: Engine) -> Iterator[Engine]:
     exact.limits = Limits()
 
 
+@ONCE
 def test_limits_change_while_it_runs(limited: Engine) -> None:
     """Each is exact: as much as the limit passes, one more does not."""
     pixels = photograph("cat").width * photograph("cat").height
@@ -268,6 +277,7 @@ def test_limits_change_while_it_runs(limited: Engine) -> None:
     assert kinds(limited.infer([CAT, CAT + b"\0"])) == [TooManyPixels] * 2
 
 
+@ONCE
 def test_a_rejection_by_size_names_value_and_limit(limited: Engine) -> None:
     limited.limits = Limits(max_image_bytes=100)
     (outcome,) = limited.infer([b"x" * 101])
@@ -275,6 +285,7 @@ def test_a_rejection_by_size_names_value_and_limit(limited: Engine) -> None:
     assert str(outcome.error) == "the image has 101 bytes; the limit is 100"
 
 
+@ONCE
 def test_limits_that_are_refused_change_nothing(limited: Engine) -> None:
     with pytest.raises(ValueError, match=r"max_batch_size: 33 is above the largest"):
         limited.limits = Limits(max_batch_size=33, max_image_bytes=1)

@@ -128,7 +128,8 @@ def test_a_gpu_that_was_not_found_is_pointed_out_wherever_one_looks(service: Ser
         pytest.skip("the service has found a GPU")
     (warning,) = info["warnings"]
     assert "device: auto found no GPU on any node of the cluster (1 alive)" in warning
-    assert _line(service, cause=warning)["levelname"] == "WARNING"
+    for line in until(lambda: _lines(service, cause=warning)):  # one of each replica that the service has had
+        assert line["levelname"] == "WARNING"
     assert "build_serve_application" in until(lambda: _printed(service, warning))
 
 
