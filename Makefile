@@ -23,7 +23,7 @@ ODD_FILES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/darkroom/pillow-13.0.0.tar.g
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak faults latency tuning scaling decoders bench bench-full clean
+.PHONY: help serve deploy test slow coverage soak faults latency tuning scaling decoders bench bench-full gpu clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ bench: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEI
 
 bench-full: $(TESTING) $(PEERS)/bentoml/.installed $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## The same with every peer, one technique a row, and mixed sizes
 	@exec $(BIN)/python -m benchmarks.bench --full
+
+gpu: $(TESTING) | $(WEIGHTS) ## On a machine with a GPU: test and measure all of it within 8 minutes; DRY=1 tries every line on the CPU
+	@exec $(BIN)/python -m benchmarks.gpu $(if $(DRY),--dry) $(GPU)
 
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
 	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -48,14 +48,13 @@ def circumstances(module: str, arguments: Sequence[str]) -> Facts:
 
 
 def _commit() -> str:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],  # noqa: S607  the user's git
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return f"{version_of('darkroom')} {described.stdout.strip()}".strip()
+    """Version and commit; the version alone in a copy without history, or where there is no git."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        described = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        described = ""
+    return f"{version_of('darkroom')} {described}".strip()
 
 
 def _peer_version(name: str) -> str | None:

@@ -1,0 +1,165 @@
+"""Runs all steps on a machine with a GPU, and ends with a table: `python -m benchmarks.gpu`, or `make gpu`.
+
+Every step has a limit of its own; one that fails or is cut off leaves the others alone. Figures are written as they
+come, so that a run that is cut off keeps what it has.
+"""
+
+import argparse
+import datetime
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import table
+from benchmarks.command import RESULTS, circumstances, run, say
+from benchmarks.gpu import plan, report
+from benchmarks.gpu.monitor import monitored
+from benchmarks.gpu.results import Results
+from benchmarks.gpu.step import GRACE_S, Ended, run_step
+
+NO_GPU: Final = 2
+"""Exit status on a machine without a GPU."""
+
+_ENVIRONMENT: Final = {
+    "PYTHONUNBUFFERED": "1",
+    "SPT_NOENV": "1",  # Ray's process titles would hide the mark by which processes of a step are found
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "HF_HUB_OFFLINE": "1",
+}
+_DRY_ENVIRONMENT: Final = {
+    "CUDA_VISIBLE_DEVICES": "",  # the CPU is to be tried, wherever it is
+    "OMP_NUM_THREADS": "1",  # torch's threads wait for each other: on a busy machine one is quicker than two
+}
+_TAIL: Final = 15
+"""Lines of a failed step's log that are shown."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    options = parsed(arguments)
+    gpu = gpu_name()
+    if gpu is None and not options.dry:
+        say("torch finds no GPU here (torch.cuda.is_available() is false); make gpu DRY=1 tries everything on the CPU.")
+        return NO_GPU
+    about = {**circumstances("benchmarks.gpu", arguments), "gpu": gpu or "none: dry run on a CPU that poses as one"}
+    if options.commit:
+        about["darkroom"] = options.commit
+    out = (options.out or default_folder(gpu, dry=options.dry)).absolute()
+    results = Results(out, time.time())
+    results.add("run", {"about": about})
+    say(f"{about['gpu']}; figures and logs: {out}")
+    failed = run_steps(options, results)
+    records = results.read()
+    rows = report.rows(records)
+    page = report.page(about, records)
+    (out / "gpu.md").write_text(page)
+    if gpu and not (options.dry or options.only or options.case):  # a part of a run hides no whole one
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / "gpu.md").write_text(page)
+    sys.stdout.write(table.text(report.HEADER, rows))
+    say(f"{len(rows)} figures in {out}" + (f"; not whole: {', '.join(failed)}" if failed else ""))
+    return 1 if failed else 0
+
+
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    shown = "\n".join(f"  {step.name:<12}{step.limit_s:>4.0f} s  {step.shows}" for step in plan.STEPS)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu",
+        description=(__doc__ or "").splitlines()[0],
+        epilog=f"steps, with the most that each takes:\n{shown}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", nargs="+", choices=plan.NAMES, default=[], metavar="STEP", help="only these steps")
+    parser.add_argument("--case", action="append", default=[], help="of the service only cases with this in their name")
+    parser.add_argument("--budget-s", type=float, help=f"seconds for all of it ({plan.BUDGET_S:.0f})")
+    parser.add_argument("--out", type=Path, help="folder for figures and logs (benchmarks/results/gpu/DATE-GPU)")
+    parser.add_argument("--commit", help="what the figures belong to, where git cannot tell: a copy without history")
+    parser.add_argument("--dry", action="store_true", help="a trial of every line, small, on a CPU that poses as a GPU")
+    options = parser.parse_args(arguments)
+    options.budget_s = options.budget_s or (plan.DRY_BUDGET_S if options.dry else plan.BUDGET_S)
+    return options
+
+
+def gpu_name() -> str | None:
+    """What torch calls its CUDA device; None where it sees none."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
+def default_folder(gpu: str | None, *, dry: bool) -> Path:
+    """benchmarks/results/gpu/DATE-GPU; of a dry run a temporary folder."""
+    if dry or gpu is None:
+        return Path(tempfile.mkdtemp(prefix="darkroom-gpu-dry-"))
+    at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d-%H%M")
+    return RESULTS / "gpu" / f"{at}-{re.sub(r'[^A-Za-z0-9]+', '-', gpu).strip('-')}"
+
+
+def run_steps(options: argparse.Namespace, results: Results) -> list[str]:
+    """Runs the chosen steps within the budget; returns the names of those that did not come to their end."""
+    began_at, failed = time.monotonic(), list[str]()
+    environment = {**_ENVIRONMENT, **(_DRY_ENVIRONMENT if options.dry else {})}
+    with monitored(results.folder / "smi.csv"):
+        for step in plan.chosen(options.only):
+            left_s = options.budget_s - (time.monotonic() - began_at) - GRACE_S
+            limit_s = min(step.limit_s, left_s)
+            if limit_s < plan.LEAST_S:
+                say(f"{step.name}: left out, {max(0.0, left_s):.0f} s are left")
+                results.add(step.name, {"left_out": True})
+                failed.append(step.name)
+                continue
+            log = results.folder / f"{step.name}.log"
+            ended = run_step(command_of(step, limit_s, results, options), limit_s, log, environment)
+            results.add(step.name, ended_record(ended))
+            say(told(step, ended, log))
+            if ended.failed:
+                failed.append(step.name)
+    return failed
+
+
+def command_of(step: plan.Step, limit_s: float, results: Results, options: argparse.Namespace) -> list[str]:
+    """What runs a step."""
+    cases = [part for case in options.case for part in ("--case", case)]
+    return [
+        *(sys.executable, "-m", "benchmarks.gpu.part", step.name, *step.parts, "--limit-s", str(limit_s)),
+        *(
+            "--out",
+            str(results.folder),
+            "--began-at",
+            str(results.began_at),
+            *cases,
+            *(["--dry"] if options.dry else []),
+        ),
+    ]
+
+
+def ended_record(ended: Ended) -> dict[str, Any]:
+    """What the results keep of a step's end."""
+    return {
+        "status": ended.status,
+        "seconds": round(ended.seconds, 1),
+        "cut_off": ended.cut_off,
+        "killed": ended.killed,
+    }
+
+
+def told(step: plan.Step, ended: Ended, log: Path) -> str:
+    """A line about a step; of one that failed also the end of its log."""
+    said = f"{step.name}: {ended.seconds:.0f} s"
+    if ended.cut_off:
+        said += ", cut off"
+    if ended.killed:
+        said += f", {ended.killed} processes ended by force"
+    if not ended.failed:
+        return said
+    tail = [line[:300] for line in log.read_text(errors="replace").splitlines()[-_TAIL:]]
+    return "\n    ".join([f"{said}, status {ended.status}; the end of {log}:", *tail])
+
+
+if __name__ == "__main__":
+    run(main)

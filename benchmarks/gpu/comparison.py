@@ -1,0 +1,177 @@
+"""The comparison that Darkroom began with: 32 photographs by a loop, by a DataLoader per batch, and by the engine.
+
+The same photographs, the same model (mobilenet_v2 with its weights) on the same GPU; timed until the classes of all are
+in host memory.
+"""
+
+import io
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Final, Literal, NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
+
+from benchmarks.gpu.decoding import ceiling_of, size_of, works
+from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.setting import Setting
+from benchmarks.work import SMALL
+from pipeline.config import Limits, PipelineConfig
+from pipeline.engine import Engine
+from pipeline.records import Prediction
+
+TOGETHER: Final = 32
+DRY_TOGETHER: Final = 4
+WEIGHTS: Final = MobileNet_V2_Weights.IMAGENET1K_V1
+
+Classes = list[int | None]
+Classify = Callable[[Sequence[bytes]], Classes]
+
+
+class Way(NamedTuple):
+    """One of those compared: opened once, then given the same images several times."""
+
+    name: str
+    opened: Callable[[], AbstractContextManager[Classify]]
+    dtype: str = "float32"
+
+
+class Timed(NamedTuple):
+    """Median seconds of a way, and the classes that it found."""
+
+    seconds: float
+    classes: Classes
+
+
+def rates(setting: Setting) -> Iterator[Figure | Missing]:
+    """All ways, for both sizes."""
+    model = mobilenet_v2(weights=WEIGHTS).eval().cuda()
+    together = DRY_TOGETHER if setting.dry else TOGETHER
+    for work in works(setting):
+        images = [work.images[n % len(work.images)] for n in range(together)]
+        runs = 2 if setting.dry else 5 if work is SMALL else 2
+        first: Timed | None = None
+        for way in ways(model, together, setting):
+            what = f"{together} images of {size_of(work)}, {way.name}"
+            of = (ceiling_of(work), f"model mobilenet_v2 {way.dtype}")
+            if setting.left_s < (2.0 if setting.dry else 8.0):
+                yield Missing(what, "left out: no time left")
+                continue
+            timed = time_of(way, images, runs)
+            first = first or timed
+            yield figure(what, of, timed, first)
+
+
+def ways(model: nn.Module, together: int, setting: Setting) -> list[Way]:
+    """A loop, DataLoaders of few and of many workers, and the engine in three settings."""
+    cores = len(os.sched_getaffinity(0))
+    settings: list[tuple[Literal["float32", "float16"], Literal["exact", "fast"]]]
+    settings = [("float32", "exact"), ("float32", "fast"), ("float16", "fast")]
+    few_and_many = sorted({min(4, cores), max(1, cores - 1)}, reverse=True)
+    return [
+        Way("one after another", partial(loop, model)),
+        *(Way(f"a DataLoader of {n} workers per batch", partial(loader, model, n)) for n in few_and_many),
+        *(
+            Way(
+                f"Darkroom's engine, {dtype}, {decode}",
+                partial(engine, dtype, decode, max(1, cores - 1), together),
+                dtype,
+            )
+            for dtype, decode in settings[: 1 if setting.dry else None]
+        ),
+    ]
+
+
+def time_of(way: Way, images: Sequence[bytes], runs: int) -> Timed:
+    """The median of several runs, after one that does not count."""
+    with way.opened() as classify:
+        classes, taken_s = classify(images), list[float]()
+        for _ in range(runs):
+            began_at = time.perf_counter()
+            classify(images)
+            taken_s.append(time.perf_counter() - began_at)
+    return Timed(statistics.median(taken_s), classes)
+
+
+def figure(what: str, of: tuple[str, ...], timed: Timed, first: Timed) -> Figure:
+    """One way beside the first."""
+    images, times = len(timed.classes), first.seconds / timed.seconds
+    same = sum(one == other for one, other in zip(timed.classes, first.classes, strict=True))
+    return Figure(
+        what,
+        images / timed.seconds,
+        "images/s",
+        of=of,
+        note=f"{timed.seconds:.4g} s; {times:.3g} times the first; {same} of {images} classes the same",
+        details={"seconds": timed.seconds, "times": times, "same": same, "images": images},
+    )
+
+
+# ---- the ways -------------------------------------------------------------------------------------------------------
+
+
+class Photographs(Dataset[Tensor]):
+    """Decoded and transformed as they are asked for: in the workers of a DataLoader."""
+
+    def __init__(self, images: Sequence[bytes]) -> None:
+        self._images, self._transform = images, WEIGHTS.transforms()
+
+    def __len__(self) -> int:
+        """Number of photographs."""
+        return len(self._images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """float32 [3, 224, 224]."""
+        image: Tensor = self._transform(Image.open(io.BytesIO(self._images[index])).convert("RGB"))
+        return image
+
+
+@contextmanager
+def loop(model: nn.Module) -> Iterator[Classify]:
+    """One image after another is transformed, then all are computed: what one writes first."""
+
+    def classify(images: Sequence[bytes]) -> Classes:
+        photographs = Photographs(images)
+        return _classes_of(model, torch.stack([photographs[n] for n in range(len(photographs))]))
+
+    yield classify
+
+
+@contextmanager
+def loader(model: nn.Module, workers: int) -> Iterator[Classify]:
+    """A DataLoader transforms the images of a batch; it is made anew for every batch."""
+
+    def classify(images: Sequence[bytes]) -> Classes:
+        batches = DataLoader(Photographs(images), batch_size=len(images), num_workers=workers, pin_memory=True)
+        return [index for batch in batches for index in _classes_of(model, batch)]
+
+    yield classify
+
+
+@contextmanager
+def engine(
+    dtype: Literal["float32", "float16"], decode: Literal["exact", "fast"], workers: int, together: int
+) -> Iterator[Classify]:
+    """Darkroom's engine, started once."""
+    sizes = (1, max(2, together // 4), together)
+    config = PipelineConfig(device="cuda", dtype=dtype, decode=decode, batch_sizes=sizes, workers=workers)
+    with Engine(config, Limits(max_batch_size=together)) as started:
+
+        def classify(images: Sequence[bytes]) -> Classes:
+            outcomes = started.infer(images)
+            return [outcome.indices[0] if isinstance(outcome, Prediction) else None for outcome in outcomes]
+
+        yield classify
+
+
+def _classes_of(model: nn.Module, batch: Tensor) -> Classes:
+    with torch.inference_mode():
+        classes: Classes = model(batch.to("cuda", non_blocking=True)).argmax(1).cpu().tolist()
+    return classes

@@ -1,0 +1,90 @@
+"""Facts of the machine: what its own programs say, in `facts.txt`, and what torch and Ray make of it."""
+
+import logging
+import os
+import resource
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.setting import Setting
+
+_COMMANDS: Final = (
+    "date -u; uname -a; nproc; free -g; df -h / /tmp /dev/shm",
+    "lscpu | grep -E 'Model name|Thread|Core|Socket|NUMA|L2|L3|MHz|Hypervisor'",
+    "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/memory.max",
+    "cat /proc/sys/vm/overcommit_memory /proc/sys/vm/max_map_count /sys/kernel/mm/transparent_hugepage/*enabled",
+    "nvidia-smi",
+    "nvidia-smi -q -d PCIE,CLOCK,PERFORMANCE | grep -vE 'N/A|^$' | head -70",
+    "nvidia-smi topo -m | head -5",
+    "ldconfig -p | grep -E 'nvidia-ml|libcuda\\.|nvjpeg|nvcuvid'",
+    "command -v nvidia-cuda-mps-control nvcc gcc g++ nsys ncu",
+)
+_COMMAND_S: Final = 8.0
+_PACKAGES: Final = ("torch", "torchvision", "numpy", "pillow", "ray", "simplejpeg", "starlette", "pydantic", "triton")
+
+
+def facts(setting: Setting) -> Iterator[Figure | Missing]:
+    """Writes facts.txt, and gives the counts that other figures depend on."""
+    told = [f"$ {command}\n{output_of(command)}" for command in _COMMANDS]
+    told.append(str({name: version_of(name) for name in _PACKAGES}))
+    told.append(
+        f"files {resource.getrlimit(resource.RLIMIT_NOFILE)}, locked {resource.getrlimit(resource.RLIMIT_MEMLOCK)}"
+    )
+    (setting.out / "facts.txt").write_text("\n".join(told) + "\n")
+    yield Figure("cores that this process may use", len(os.sched_getaffinity(0)), "cores", note=_processor())
+    yield from setting.each(["what torch says of the GPU"], lambda _: device())
+    yield from setting.each(["what Ray finds"], lambda _: ray_resources(), needs_s=10.0)
+
+
+def output_of(command: str) -> str:
+    """What a shell command prints, errors included."""
+    try:
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=_COMMAND_S, check=False)  # noqa: S607
+    except (subprocess.TimeoutExpired, OSError) as error:
+        return f"{type(error).__name__}: {error}\n"
+    return done.stdout + done.stderr
+
+
+def version_of(package: str) -> str | None:
+    """Version of an installed package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def device() -> Figure:
+    """The GPU, by torch."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RuntimeError("torch.cuda.is_available() is false")
+    seen: Any = torch.cuda.get_device_properties(0)
+    note = f"{seen.name}, compute capability {seen.major}.{seen.minor}, {seen.multi_processor_count} multiprocessors"
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return Figure("memory of the GPU", seen.total_memory / 2**30, "GiB", note=f"{note}, cuDNN {cudnn}")
+
+
+def ray_resources() -> Iterator[Figure]:
+    """CPUs and GPUs that a Ray of its own finds here: what replicas can be given."""
+    import ray
+
+    ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+    try:
+        found = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    finally:
+        ray.shutdown()
+    kept = {name: value for name, value in found.items() if not name.startswith("node:")}
+    yield Figure(
+        "CPUs that Ray finds", found.get("CPU", 0.0), "CPUs", note=str(kept)[:160], details={"resources": kept}
+    )
+    yield Figure("GPUs that Ray finds", found.get("GPU", 0.0), "GPUs")

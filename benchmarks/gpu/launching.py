@@ -1,0 +1,107 @@
+"""What launching a model costs its thread, alone and beside a thread that keeps the interpreter busy."""
+
+import statistics
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.graph import graphed
+from benchmarks.gpu.network import compute_in, network, pixels_of
+from benchmarks.gpu.setting import Setting
+from pipeline.model import Classifier
+
+_SWITCH_INTERVAL_S: Final = 0.0005
+"""That of a replica."""
+
+_TURN_S: Final = 0.01
+_BUSY: Final = (0.0, 0.5, 0.9)
+"""Shares of the interpreter that the other thread takes: an event loop at rest, at work, and at its end."""
+
+_CEILING: Final = "the quickest launch"
+
+
+def costs(setting: Setting) -> Iterator[Figure | Missing]:
+    """Every way of launching, beside ever more."""
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    name, form, images = ("mobilenet_v2", "float32", 1) if setting.dry else ("resnet50", "float16", 32)
+    compute_in(form)
+    model, pixels = network(name, form), pixels_of(images)
+    ways = ways_of(model, pixels)
+    for share in _BUSY:
+        with busy(share):
+            yield from setting.each(
+                ways, partial(cost, ways, f"{name}, {form}, {images} images", share, setting), needs_s=2.0
+            )
+
+
+def ways_of(model: Classifier, pixels: Tensor) -> dict[str, Callable[[], Any]]:
+    """Kernel by kernel, as a TorchScript graph, as a CUDA graph."""
+    return {
+        "kernel by kernel": partial(model, pixels),
+        "traced and frozen": partial(traced(model, pixels), pixels),
+        "as a CUDA graph": graphed(model, pixels),
+    }
+
+
+def traced(model: Classifier, pixels: Tensor) -> Callable[[Tensor], Any]:
+    """The model as TorchScript, run until its optimiser has settled."""
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        script: Callable[[Tensor], Any] = torch.jit.freeze(torch.jit.trace(model, pixels, check_trace=False))  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        for _ in range(4):
+            script(pixels)
+    return script
+
+
+def cost(ways: Mapping[str, Callable[[], Any]], what: str, share: float, setting: Setting, way: str) -> Figure:
+    """Time from the call until the answers are there, and until the call returns."""
+    work, host_ms, whole_ms = ways[way], list[float](), list[float]()
+    with torch.inference_mode():
+        work()
+        torch.cuda.synchronize()
+        for _ in range(3 if setting.dry else 10):
+            began_at = time.perf_counter()
+            work()
+            host_ms.append(1e3 * (time.perf_counter() - began_at))
+            torch.cuda.synchronize()
+            whole_ms.append(1e3 * (time.perf_counter() - began_at))
+    host = statistics.median(host_ms)
+    return Figure(
+        f"{what}, {way}, interpreter {share:.0%} busy",
+        statistics.median(whole_ms),
+        "ms",
+        sets=_CEILING if not share else "",
+        of=(_CEILING,),
+        note=f"the call returns after {host:.3g} ms",
+        details={"busy": share, "host_ms": host},
+    )
+
+
+@contextmanager
+def busy(share: float) -> Iterator[None]:
+    """While the block runs, another thread computes in Python for that share of the time."""
+    over = threading.Event()
+
+    def work() -> None:
+        while share and not over.wait(_TURN_S * (1 - share)):
+            until = time.perf_counter() + _TURN_S * share
+            while time.perf_counter() < until:
+                sum(range(50))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,55 @@
+"""Clients of a service in processes of their own: one process of Python would be the limit of eight replicas."""
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from tuning.target import Form, Target
+from tuning.wire import Load, closed_loop
+
+
+class Clients:
+    """Several processes of clients; a context manager.
+
+    Args:
+        processes: that share the clients of a load.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.processes = processes
+        self._pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def closed_loop(
+        self, target: Target, forms: Sequence[Form], *, clients: int, warm_up_s: float, for_s: float
+    ) -> Load:
+        """As `tuning.wire.closed_loop`, by all processes together."""
+        shares = [count for n in range(self.processes) if (count := (clients + n) // self.processes)]
+        asked = [self._pool.submit(_asked, target, forms, share, warm_up_s, for_s) for share in shares]
+        return together([future.result() for future in asked])
+
+
+def together(loads: Sequence[Load]) -> Load:
+    """What became of the requests of all of them."""
+    return Load(
+        loads[0].for_s,
+        sent=sum(load.sent for load in loads),
+        took_s=[took_s for load in loads for took_s in load.took_s],
+        others=sum((load.others for load in loads), Counter[str]()),
+        late_s=max(load.late_s for load in loads),
+        clients_cores=sum(load.clients_cores for load in loads),
+    )
+
+
+def _asked(target: Target, forms: Sequence[Form], clients: int, warm_up_s: float, for_s: float) -> Load:
+    return closed_loop(target, forms, clients=clients, warm_up_s=warm_up_s, for_s=for_s)

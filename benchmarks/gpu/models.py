@@ -1,0 +1,117 @@
+"""What the GPU computes: images a second by model, number format, batch size, and as kernels or as one graph."""
+
+import time
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Final, NamedTuple
+
+import torch
+
+from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.graph import graphed
+from benchmarks.gpu.network import compute_in, network, pixels_of
+from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.timing import median_ms
+from pipeline.model import Classifier
+
+
+class Case(NamedTuple):
+    """A model in a number format, by batches of some sizes."""
+
+    model: str
+    form: str
+    batches: tuple[int, ...]
+
+    def __str__(self) -> str:
+        """E.g. "resnet50, float16"."""
+        return f"{self.model}, {self.form}"
+
+
+class Way(NamedTuple):
+    """One way of computing a batch."""
+
+    name: str  # of it all, for the table
+    classifier: Classifier
+    images: int
+    as_graph: bool
+
+    def __str__(self) -> str:
+        """The name."""
+        return self.name
+
+
+MAIN: Final = (
+    Case("resnet50", "float16", (32, 128, 256)),
+    Case("mobilenet_v2", "float32", (32,)),
+    Case("resnet50", "float32", (32,)),
+    Case("mobilenet_v2", "float16", (32,)),
+)
+"""What the service is held against."""
+
+ALL: Final = (
+    Case("resnet50", "float16", (1, 8, 32, 128, 256, 512)),
+    Case("resnet50", "bfloat16", (32, 256)),
+    Case("resnet50", "tf32", (32, 256)),
+    Case("resnet50", "float32", (32, 256)),
+    Case("mobilenet_v2", "float16", (1, 32, 128, 512)),
+    Case("mobilenet_v2", "bfloat16", (32, 128)),
+    Case("mobilenet_v2", "float32", (1, 32, 256)),
+)
+DRY_MAIN: Final = (Case("mobilenet_v2", "float32", (2,)),)
+DRY_ALL: Final = (Case("mobilenet_v2", "tf32", (1,)), Case("mobilenet_v2", "bfloat16", (1,)))
+
+
+def main_rates(setting: Setting) -> Iterator[Figure | Missing]:
+    """Those that the service is held against."""
+    return _rates(setting, DRY_MAIN if setting.dry else MAIN)
+
+
+def rates(setting: Setting) -> Iterator[Figure | Missing]:
+    """All of them."""
+    return _rates(setting, DRY_ALL if setting.dry else ALL)
+
+
+def _rates(setting: Setting, cases: Iterable[Case]) -> Iterator[Figure | Missing]:
+    return setting.each(cases, partial(rates_of, setting=setting))
+
+
+def rates_of(case: Case, setting: Setting) -> Iterator[Figure | Missing]:
+    """Images a second of a model, for each batch size and way of computing."""
+    compute_in(case.form)
+    return setting.each(ways_of(case), partial(rate, case), needs_s=2.0)
+
+
+def ways_of(case: Case) -> Iterator[Way]:
+    """For each batch size: kernel by kernel, as one graph, and as one graph with batch norm folded."""
+    plain, folded = network(case.model, case.form), network(case.model, case.form, folded=True)
+    for images in case.batches:
+        name = f"{case}, {images} images"
+        yield Way(f"{name}, kernel by kernel", plain, images, as_graph=False)
+        yield Way(f"{name}, as a graph", plain, images, as_graph=True)
+        yield Way(f"{name}, folded, as a graph", folded, images, as_graph=True)
+
+
+def rate(case: Case, way: Way) -> Figure:
+    """Images a second of one way."""
+    pixels, began_at = pixels_of(way.images), time.perf_counter()
+    with torch.inference_mode():
+        work = graphed(way.classifier, pixels) if way.as_graph else partial(way.classifier, pixels)
+        work()
+        torch.cuda.synchronize()
+        first_s = time.perf_counter() - began_at  # cuDNN's search included
+        ms = median_ms(work, runs=9, inner=1 if way.images >= 128 else 5)
+    return of_model(way.name, case.model, case.form, way.images, ms, first_s)
+
+
+def of_model(what: str, model: str, form: str, images: int, ms: float, first_s: float) -> Figure:
+    """The figure of a model that took `ms` for a batch."""
+    ceiling = f"model {model} {form}"
+    return Figure(
+        what,
+        1e3 * images / ms,
+        "images/s",
+        sets=ceiling,
+        of=(ceiling,),
+        note=f"{ms:.3g} ms a batch",
+        details={"model": model, "form": form, "images": images, "ms": ms, "first_s": round(first_s, 2)},
+    )

@@ -1,0 +1,27 @@
+"""What the GPU does all the while: a line every half second from nvidia-smi."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+_ASKED: Final = "timestamp,utilization.gpu,utilization.memory,memory.used,clocks.sm,power.draw,temperature.gpu"
+
+
+@contextmanager
+def monitored(path: Path) -> Iterator[None]:
+    """While the block runs, `path` gets the lines; nothing where there is no nvidia-smi."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        yield
+        return
+    with path.open("wb") as sink:
+        command = [program, f"--query-gpu={_ASKED}", "--format=csv", "--loop-ms=500"]
+        watcher = subprocess.Popen(command, stdout=sink, stderr=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            watcher.kill()
+            watcher.wait()

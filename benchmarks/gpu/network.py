@@ -1,0 +1,50 @@
+"""The models that are measured: uint8 pixels on the GPU -> best classes, as the service computes them."""
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.model import Classifier
+
+FORMS: Final = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+"""Number formats; tf32 is float32 in memory, and is multiplied with ten bits of fraction."""
+
+_MEAN: Final = (0.485, 0.456, 0.406)
+_STD: Final = (0.229, 0.224, 0.225)
+_TOP_K: Final = 10
+
+
+def network(name: str, form: str, *, folded: bool = False) -> Classifier:
+    """A classification model of torchvision's with random weights, on which its speed does not depend.
+
+    Args:
+        name: torchvision's.
+        form: one of `FORMS`.
+        folded: batch norm becomes part of the convolutions.
+    """
+    import torchvision
+
+    torch.manual_seed(0)
+    backbone: nn.Module = torchvision.models.get_model(name, weights=None).eval()
+    if folded:
+        from torch.fx.experimental.optimization import fuse
+
+        backbone = fuse(backbone)
+    return Classifier(backbone, _MEAN, _STD, FORMS[form], _TOP_K).cuda().eval()
+
+
+def compute_in(form: str) -> None:
+    """Sets torch's switches for a number format, in this process."""
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = form == "tf32"
+
+
+def pixels_of(images: int, side_px: int = 224) -> Tensor:
+    """uint8 [images, side_px, side_px, 3] on the GPU, noise."""
+    return torch.randint(0, 256, (images, side_px, side_px, 3), dtype=torch.uint8, device="cuda")

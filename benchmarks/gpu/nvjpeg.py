@@ -1,0 +1,72 @@
+"""JPEGs decoded by the GPU (nvJPEG, by torchvision): images a second, and how far their pixels are off."""
+
+import statistics
+import time
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.decoding import ceiling_of, size_of, works
+from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.setting import Setting
+from benchmarks.work import Work
+
+_RUNS: Final = 5
+
+
+class Case(NamedTuple):
+    """Photographs of one size, so many at a time."""
+
+    work: Work
+    images: int
+
+    def __str__(self) -> str:
+        """The name in the table."""
+        return f"nvJPEG, {size_of(self.work)}, {self.images} images at a time"
+
+
+def rates(setting: Setting) -> Iterator[Figure | Missing]:
+    """All cases."""
+    small, large = works(setting)
+    cases = (
+        [Case(small, 2)] if setting.dry else [Case(small, n) for n in (1, 32, 128)] + [Case(large, n) for n in (1, 32)]
+    )
+    yield from setting.each(cases, partial(rate, setting=setting))
+
+
+def rate(case: Case, setting: Setting) -> Figure:
+    """Images a second of one of them: decoded to their full size, not yet resized."""
+    device = "cpu" if setting.dry else "cuda"  # what poses as a GPU has no nvJPEG
+    files = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in case.work.images]
+    together = [files[n % len(files)] for n in range(case.images)]
+    expected = decoded([files[0]], "cpu")[0].float()
+    decoded(together, device)
+    taken_s = []
+    for _ in range(_RUNS):
+        began_at = time.perf_counter()
+        images = decoded(together, device)
+        torch.cuda.synchronize()
+        taken_s.append(time.perf_counter() - began_at)
+    off = float((images[0].float().cpu() - expected).abs().mean())
+    return Figure(
+        str(case),
+        case.images / statistics.median(taken_s),
+        "images/s",
+        of=(ceiling_of(case.work),),
+        note=f"pixels are off by {off:.2g} levels on average; full size, without the resize",
+        details={"images": case.images, "mean_off": off},
+    )
+
+
+def decoded(files: list[Tensor], device: str) -> list[Tensor]:
+    """uint8 [3, height, width] each."""
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated since 0.29; TorchCodec's decoder takes its place
+        images: list[Tensor] = decode_jpeg(files, mode=ImageReadMode.RGB, device=device)
+    return images

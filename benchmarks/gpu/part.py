@@ -1,0 +1,89 @@
+"""Parts of one step, in a process of their own: `python -m benchmarks.gpu.part STEP PART ... --out DIR --limit-s S`."""
+
+import argparse
+import importlib
+import os
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Final
+
+from benchmarks.command import run
+from benchmarks.fake_cuda import pretend
+from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.results import Results
+from benchmarks.gpu.setting import Setting, told
+
+Measure = Callable[[Setting], Iterator[Figure | Missing]]
+
+PARTS: Final = {
+    "facts": "facts:facts",
+    "tests": "cuda_tests:passed",
+    "decoding": "decoding:rates",
+    "main_models": "models:main_rates",
+    "models": "models:rates",
+    "service": "service:rates",
+    "comparison": "comparison:rates",
+    "copies": "copies:rates",
+    "waiting": "waiting:costs",
+    "launching": "launching:costs",
+    "sharing": "sharing:rates",
+    "nvjpeg": "nvjpeg:rates",
+    "compiling": "compiling:rates",
+}
+"""Modules of this package, and the function in each that gives the figures."""
+
+WITHOUT_FAKE: Final = frozenset({"facts", "tests", "service"})
+"""Parts that need no fake in a dry run: the tests bring their own, and replicas compute on the CPU."""
+
+_TO_WRITE_S: Final = 4.0
+"""Seconds before the limit at which a part should be done, so that nothing has to be ended by force."""
+
+
+def measure_of(part: str) -> Measure:
+    """The function of a part; its module is loaded only now, as they are large and one alone may be broken."""
+    module, _, function = PARTS[part].partition(":")
+    found: Measure = getattr(importlib.import_module(f"benchmarks.gpu.{module}"), function)
+    return found
+
+
+def measured(step: str, part: str, setting: Setting, results: Results) -> bool:
+    """Writes the figures of a part as they come; returns whether it came to its end."""
+    try:
+        for record in measure_of(part)(setting):
+            results.add(step, record)
+            print(record, flush=True)
+    except Exception as error:  # noqa: BLE001 - the parts behind it run whatever it raises
+        traceback.print_exc(file=sys.stderr)
+        results.add(step, Missing(part, told(error)))
+        return False
+    return True
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.part", description=__doc__)
+    parser.add_argument("step", help="as its records call it")
+    parser.add_argument("parts", nargs="+", choices=PARTS, help="one after another")
+    parser.add_argument("--out", type=Path, required=True, help="folder for figures and logs")
+    parser.add_argument("--limit-s", type=float, required=True, help="when the runner ends this process")
+    parser.add_argument("--began-at", type=float, default=time.time(), help="seconds since 1970 when the run began")
+    parser.add_argument("--case", action="append", default=[], help="only cases with this in their names")
+    parser.add_argument("--dry", action="store_true", help="small, on a CPU that poses as a GPU")
+    options = parser.parse_args(arguments)
+    ends_at = time.monotonic() + options.limit_s - _TO_WRITE_S
+    warnings.simplefilter("ignore")
+    os.environ.pop("PYTHONWARNINGS", None)
+    setting = Setting(options.out, ends_at, options.dry, tuple(options.case))
+    results = Results(options.out, options.began_at)
+    with pretend() if options.dry and not set(options.parts) <= WITHOUT_FAKE else nullcontext():
+        ended = [measured(options.step, part, setting, results) for part in options.parts]
+    return 0 if all(ended) else 1
+
+
+if __name__ == "__main__":
+    run(main)

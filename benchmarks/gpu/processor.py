@@ -1,0 +1,66 @@
+"""Processor that the processes of a service use, by what they do."""
+
+import os
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from deployments.machine import leftovers
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """Seconds of a core that were used until a moment.
+
+    Args:
+        by_role: of replicas, decoding workers, HAProxy, and the rest, Ray's own.
+        by_thread: of each thread of the replicas, by process and thread.
+    """
+
+    by_role: Counter[str]
+    by_thread: Counter[tuple[int, int]]
+
+    @classmethod
+    def by_run(cls, run: str) -> Self:
+        """What the processes of a run of Darkroom have used so far."""
+        used = cls(Counter(), Counter())
+        for process in leftovers(run):
+            with suppress(psutil.Error, OSError):
+                role, times = role_of(process), process.cpu_times()
+                used.by_role[role] += times.user + times.system  # type: ignore[assignment]  # seconds are no integers
+                if role == "replicas":
+                    used.by_thread.update(_threads_of(process.pid))
+        return used
+
+    def cores_since(self, before: "Used", wall_s: float) -> dict[str, float]:
+        """Cores in use since an earlier moment, by role."""
+        return {role: round((seconds - before.by_role[role]) / wall_s, 2) for role, seconds in self.by_role.items()}
+
+    def busiest_since(self, before: "Used", wall_s: float) -> list[float]:
+        """Shares of a core that the busiest threads of the replicas took: one near 1 is the limit of its replica."""
+        shares = [(seconds - before.by_thread[thread]) / wall_s for thread, seconds in self.by_thread.items()]
+        return [round(share, 2) for share in sorted(shares, reverse=True)[:8]]
+
+
+def role_of(process: psutil.Process) -> str:
+    """What a process of a service does."""
+    name, parent = process.name(), process.parent()
+    if "ServeReplica" in name:
+        return "replicas"
+    if parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline()):
+        return "workers"
+    return "haproxy" if "haproxy" in name else "rest"
+
+
+def _threads_of(pid: int) -> dict[tuple[int, int], float]:
+    """Seconds of each thread; Python gives its threads no names before 3.14."""
+    used, ticks_per_s = dict[tuple[int, int], float](), os.sysconf("SC_CLK_TCK")
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):
+            fields = (task / "stat").read_text().rpartition(")")[2].split()
+            used[pid, int(task.name)] = (int(fields[11]) + int(fields[12])) / ticks_per_s
+    return used

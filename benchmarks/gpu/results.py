@@ -1,0 +1,52 @@
+"""Records of a run in a file: one JSON line each, written at once, so that a run that is cut off keeps what it has."""
+
+import dataclasses
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.gpu.figure import Figure, Missing
+
+Record = dict[str, Any]
+
+_SIGNIFICANT: Final = 4
+"""Digits that a figure keeps."""
+
+
+class Results:
+    """The file `results.jsonl` of an output folder, which many processes of a run add to, one after another.
+
+    Args:
+        folder: made where it is missing.
+        began_at: when the run began, by `time.time`; records say how many seconds later they were made.
+    """
+
+    def __init__(self, folder: Path, began_at: float) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.began_at = folder, began_at
+        self._path = folder / "results.jsonl"
+
+    def add(self, step: str, record: Figure | Missing | Record) -> None:
+        """Writes one record."""
+        fields = record if isinstance(record, dict) else dataclasses.asdict(record)
+        fields = {name: value for name, value in fields.items() if value not in ("", (), {})}
+        if "value" in fields:
+            fields["value"] = rounded(fields["value"])
+        line = {"step": step, "at_s": round(time.time() - self.began_at, 1), **fields}
+        with self._path.open("a") as file:
+            file.write(json.dumps(line, default=str) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> list[Record]:
+        """All records so far, in the order in which they were written."""
+        if not self._path.exists():
+            return []
+        return [json.loads(line) for line in self._path.read_text().splitlines() if line.endswith("}")]
+
+
+def rounded(value: float) -> float:
+    """The value with four significant digits."""
+    return float(f"{value:.{_SIGNIFICANT}g}")

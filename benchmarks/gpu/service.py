@@ -1,0 +1,196 @@
+"""The service on this machine, in each of its cases: started by its own launcher, asked by clients beside it."""
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psutil
+
+from benchmarks.gpu.cases import CASES, CORES, DRY_CASES, Case, Load, chosen
+from benchmarks.gpu.decoding import ceiling_of, size_of, works
+from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.load import Clients
+from benchmarks.gpu.processor import Used
+from benchmarks.gpu.setting import Setting
+from benchmarks.kinds import DARKROOM
+from benchmarks.ports import apart, free_port
+from benchmarks.work import Work
+from deployments.machine import leftovers
+from deployments.serve_api import ServeApi, ServeApiError
+from tuning.launched import Launched, ServiceFailed
+from tuning.target import Form, Target
+from tuning.wire import Load as Answered
+
+_READY_S: Final = 90.0
+_ASKED_EVERY_S: Final = 0.3
+_LOG_BYTES: Final = 200_000
+_TOLD: Final = ("verdict", "stages_ms", "device", "event_loop", "cores", "workers", "free_slots")
+"""What is kept of GET /stats."""
+
+
+def rates(setting: Setting) -> Iterator[Figure | Missing]:
+    """All cases, each by a service of its own."""
+    cases = chosen(DRY_CASES if setting.dry else CASES, setting.cases)
+    with tempfile.TemporaryDirectory(prefix="darkroom-gpu-", dir="/tmp") as folder, Clients(_processes()) as clients:
+        weights = Path(folder, "resnet50.pth")
+        if not setting.dry:
+            random_resnet(weights)
+        measure = partial(rates_of, setting=setting, folder=Path(folder), weights=weights, clients=clients)
+        yield from setting.each(cases, measure, needs_s=20.0 if setting.dry else 45.0)
+
+
+def _processes() -> int:
+    """Processes of clients: one cannot ask eight replicas for all that they can do."""
+    return max(1, min(4, CORES // 4))
+
+
+def random_resnet(path: Path) -> None:
+    """Writes a state dict of ResNet-50 by chance; its speed does not depend on it."""
+    import torch
+    from torchvision.models import resnet50
+
+    torch.manual_seed(0)
+    torch.save(resnet50().state_dict(), path)
+
+
+def rates_of(case: Case, setting: Setting, folder: Path, weights: Path, clients: Clients) -> Iterator[Figure | Missing]:
+    """Starts the service of a case, and measures its loads."""
+    document, began_at = case.document(weights), time.monotonic()
+    document["http_options"]["port"] = free_port()
+    with running(case, document, setting, folder) as service:
+        took_s, info = time.monotonic() - began_at, service.info()
+        told = {name: info.get(name) for name in ("device", "dtype", "workers", "threads", "batch_size")}
+        yield Figure(f"{case.name}: start until all replicas run", took_s, "s", note=_joined(told), details=told)
+        measure = partial(rate, case, service, str(info["dtype"]), setting, clients)
+        yield from setting.each(case.loads, measure, needs_s=4.0 if setting.dry else 12.0)
+
+
+# ---- a running service ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def running(case: Case, document: dict[str, Any], setting: Setting, folder: Path) -> Iterator[Launched]:
+    """A service all of whose replicas run; after the block nothing of it is left, and its logs are kept."""
+    environment = apart()
+    service = Launched(folder, document, environment)
+    try:
+        _wait_for_replicas(service, document, environment, min(_READY_S, setting.left_s))
+        yield service
+    finally:
+        name = re.sub(r"[^a-z0-9]+", "-", case.name.lower())
+        keep_logs(service, setting.out / f"service-{name}")
+        for line in service.stop():
+            print("not in order:", line, flush=True)
+
+
+def _wait_for_replicas(
+    service: Launched, document: dict[str, Any], environment: dict[str, str], within_s: float
+) -> None:
+    """Waits until as many replicas run as are asked for; the launcher waits for the first of them alone."""
+    (deployment,) = document["applications"][0]["deployments"]
+    wanted, deadline, said = deployment.get("num_replicas", 1), time.monotonic() + within_s, "Serve says nothing"
+    api = ServeApi(service.run, {**os.environ, **environment})
+    while time.monotonic() < deadline:
+        try:
+            (application,) = api.applications().values()
+            (state,) = application["deployments"].values()
+        except (ServeApiError, ValueError, KeyError):
+            continue
+        finally:
+            time.sleep(_ASKED_EVERY_S)
+        said = f"{application['status']}: {state.get('message', '')} {application.get('message', '')}"
+        if application["status"] == "DEPLOY_FAILED":
+            break
+        if sum(replica.get("state") == "RUNNING" for replica in state.get("replicas", [])) >= wanted:
+            return
+    raise ServiceFailed(f"not all of {wanted} replicas run after {within_s:.0f} s: {said}")
+
+
+def keep_logs(service: Launched, folder: Path) -> None:
+    """Copies the end of what the launcher printed, and of the logs of the replicas."""
+    logs = [service.output]
+    for process in leftovers(service.run):
+        try:
+            options = process.cmdline() if process.name() == "raylet" else []
+        except psutil.Error:
+            continue
+        logs += [path for option in options if option.startswith("--log_dir=") for path in _of_replicas(option)]
+    folder.mkdir(exist_ok=True)
+    for path in logs:
+        (folder / path.name).write_bytes(path.read_bytes()[-_LOG_BYTES:])
+
+
+def _of_replicas(option: str) -> list[Path]:
+    return sorted(Path(option.partition("=")[2], "serve").glob("replica_*.log"))
+
+
+# ---- a load ---------------------------------------------------------------------------------------------------------
+
+
+def rate(case: Case, service: Launched, dtype: str, setting: Setting, clients: Clients, load: Load) -> Figure:
+    """Images a second that a closed loop of clients is answered."""
+    work = works(setting)[load.size == "large"]
+    target = Target(service.endpoint.host, service.endpoint.port, DARKROOM.path, DARKROOM.wrap)
+    forms, for_s = forms_of(work, load.together), 1.0 if setting.dry else 4.0
+    clients.closed_loop(target, forms, clients=load.clients, warm_up_s=for_s / 8, for_s=for_s / 4)
+    before, began_at = Used.by_run(service.run), time.monotonic()
+    answered = clients.closed_loop(target, forms, clients=load.clients, warm_up_s=0.3, for_s=for_s)
+    wall_s, after = time.monotonic() - began_at, Used.by_run(service.run)
+    stats = stats_of(service, for_s)
+    return Figure(
+        f"{case.name}: {size_of(work)}, {load.together} a request, {load.clients} clients",
+        answered.per_s * load.together,
+        "images/s",
+        of=(ceiling_of(work), f"model {case.model} {dtype}"),
+        note=_noted(answered, clients, stats),
+        details={
+            "requests_per_s": round(answered.per_s, 1),
+            "quantiles_ms": _quantiles_ms(answered),
+            "others": dict(answered.others),
+            "clients_cores": round(answered.clients_cores, 2),
+            "cores": after.cores_since(before, wall_s),
+            "busiest_threads": after.busiest_since(before, wall_s),
+            "stats": stats,
+        },
+    )
+
+
+def _noted(answered: Answered, clients: Clients, stats: Mapping[str, Any]) -> str:
+    """A few words for the table."""
+    median_ms, last_ms = _quantiles_ms(answered)
+    said = f"p50 {median_ms} ms, p99 {last_ms} ms; clients' cores {answered.clients_cores:.2f} of {clients.processes}"
+    others = f"; others: {_joined(answered.others)}" if answered.others else ""
+    return f"{said}{others}; {stats.get('verdict') or ''}"
+
+
+def _quantiles_ms(answered: Answered) -> list[float]:
+    return [round(1e3 * answered.quantile_s(share), 1) for share in (0.5, 0.99)]
+
+
+def forms_of(work: Work, together: int) -> Sequence[Form]:
+    """Requests with that many images each."""
+    images, many = list(work.images), DARKROOM.many
+    if together == 1 or many is None:
+        return [DARKROOM.wrap(image) for image in images]
+    return [many([images[(at + n) % len(images)] for n in range(together)]) for at in range(0, len(images), 8)]
+
+
+def stats_of(service: Launched, for_s: float) -> dict[str, Any]:
+    """What a replica says of the last seconds."""
+    url = f"{service.endpoint.url}/stats?seconds={max(1, round(for_s))}"
+    try:
+        stats = httpx.get(url, timeout=10, trust_env=False, headers={"Connection": "close"}).raise_for_status().json()
+    except (httpx.HTTPError, ValueError) as error:
+        return {"error": str(error)}
+    return {name: stats.get(name) for name in _TOLD}
+
+
+def _joined(pairs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in pairs.items())

@@ -1,0 +1,53 @@
+"""What waiting for the GPU costs the thread that waits: by an event that spins, and by one that blocks."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import torch
+
+from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.setting import Setting
+
+_CYCLES_PER_MS: Final = 1_700_000
+_WAITS_MS: Final = (5, 20)
+
+
+class Wait(NamedTuple):
+    """One wait: share of it that the thread computed, and how much later than the GPU it went on."""
+
+    cpu_share: float
+    late_us: float
+
+
+def costs(setting: Setting) -> Iterator[Figure | Missing]:
+    """Both kinds of events."""
+    for blocking in (False, True):
+        turns = 2 if setting.dry else 6
+        waits = [wait(ms, blocking=blocking) for ms in _WAITS_MS for _ in range(turns)]
+        share = statistics.median(each.cpu_share for each in waits)
+        late_us = statistics.median(each.late_us for each in waits)
+        kind = "blocks" if blocking else "spins"
+        yield Figure(
+            f"waiting by an event that {kind}",
+            share,
+            "of a core",
+            note=f"goes on {late_us:.3g} us after the GPU is done",
+            details={"blocking": blocking, "late_us": late_us},
+        )
+
+
+def wait(ms: int, *, blocking: bool) -> Wait:
+    """Keeps the GPU busy for about `ms`, and waits for it."""
+    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True, blocking=blocking)
+    torch.cuda.synchronize()
+    began_at = time.perf_counter()
+    begin.record()
+    torch.cuda._sleep(ms * _CYCLES_PER_MS)
+    end.record()
+    cpu_s = time.thread_time()
+    end.synchronize()
+    cpu_s = time.thread_time() - cpu_s
+    took_s = time.perf_counter() - began_at
+    return Wait(cpu_s / took_s, 1e6 * took_s - 1e3 * begin.elapsed_time(end))
