@@ -13,6 +13,7 @@ from benchmarks.gpu.models import of_model
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.timing import median_ms
+from pipeline.folding import folded
 
 
 class Case(NamedTuple):
@@ -45,7 +46,7 @@ def rates_of(case: Case, setting: Setting) -> Iterator[Figure | Missing]:
     pixels = pixels_of(case.images)
     if setting.dry:  # the compiler would look for the GPU's driver, and take a minute
         torch.compiler.set_stance("force_eager")
-    compiled = torch.compile(network(model, form, folded=True), mode=case.mode)
+    compiled = torch.compile(folded(network(model, form)), mode=case.mode)
     began_at = time.perf_counter()
     with torch.inference_mode():
         compiled(pixels)

@@ -4,7 +4,6 @@ import statistics
 import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -17,6 +16,8 @@ from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.setting import Setting
+from pipeline.cuda_graph import settle
+from pipeline.frozen import Compute, traced
 from pipeline.model import Classifier
 
 _SWITCH_INTERVAL_S: Final = 0.0005
@@ -47,20 +48,16 @@ def ways_of(model: Classifier, pixels: Tensor) -> dict[str, Callable[[], Any]]:
     """Kernel by kernel, as a TorchScript graph, as a CUDA graph."""
     return {
         "kernel by kernel": partial(model, pixels),
-        "traced and frozen": partial(traced(model, pixels), pixels),
+        "traced and frozen": partial(settled(traced(model, pixels.shape[1]), pixels), pixels),
         "as a CUDA graph": graphed(model, pixels),
     }
 
 
-def traced(model: Classifier, pixels: Tensor) -> Callable[[Tensor], Any]:
-    """The model as TorchScript, run until its optimiser has settled."""
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        script: Callable[[Tensor], Any] = torch.jit.freeze(torch.jit.trace(model, pixels, check_trace=False))  # type: ignore[no-untyped-call]
+def settled(compute: Compute, pixels: Tensor) -> Compute:
+    """The same once TorchScript has done its work on it, in its first calls."""
     with torch.inference_mode():
-        for _ in range(4):
-            script(pixels)
-    return script
+        settle(compute, pixels)
+    return compute
 
 
 def cost(ways: Mapping[str, Callable[[], Any]], what: str, share: float, setting: Setting, way: str) -> Figure:

@@ -20,22 +20,17 @@ _STD: Final = (0.229, 0.224, 0.225)
 _TOP_K: Final = 10
 
 
-def network(name: str, form: str, *, folded: bool = False) -> Classifier:
+def network(name: str, form: str) -> Classifier:
     """A classification model of torchvision's with random weights, on which its speed does not depend.
 
     Args:
         name: torchvision's.
         form: one of `FORMS`.
-        folded: batch norm becomes part of the convolutions.
     """
     import torchvision
 
     torch.manual_seed(0)
     backbone: nn.Module = torchvision.models.get_model(name, weights=None).eval()
-    if folded:
-        from torch.fx.experimental.optimization import fuse
-
-        backbone = fuse(backbone)
     return Classifier(backbone, _MEAN, _STD, FORMS[form], _TOP_K).cuda().eval()
 
 

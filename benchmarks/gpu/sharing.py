@@ -17,6 +17,7 @@ from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.setting import Setting, told
+from pipeline.folding import folded
 
 _CEILING: Final = "one process on the GPU"
 _START_S: Final = 60.0
@@ -110,7 +111,7 @@ def _share(case: Case, dry: bool, begin: Any) -> Share:
     name, form, for_s = ("mobilenet_v2", "float32", 0.5) if dry else ("resnet50", "float16", 2.5)
     torch.set_num_threads(1)
     compute_in(form)
-    model, pixels = network(name, form, folded=True), pixels_of(case.images)
+    model, pixels = folded(network(name, form)), pixels_of(case.images)
     replay = graphed(model, pixels)
     replay()
     torch.cuda.synchronize()
