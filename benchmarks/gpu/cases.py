@@ -1,9 +1,9 @@
 """The settings in which the service is measured: as it is shipped, and with ResNet-50 and several replicas a GPU."""
 
 import copy
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +11,6 @@ import yaml
 
 from benchmarks.servers import ROOT
 
-CORES: Final = len(os.sched_getaffinity(0))
 ONGOING: Final = 2048
 """Requests that a replica takes: a closed loop then shows what it can do, and not what it refuses."""
 
@@ -39,7 +38,7 @@ class Case:
 
     Args:
         name: in the table.
-        document: weights of ResNet-50 -> a configuration as in serve_config.yaml.
+        document: file with weights of ResNet-50 -> a configuration of Serve's.
         model: that it serves.
         loads: one after another.
     """
@@ -54,22 +53,14 @@ class Case:
         return self.name
 
 
-def shipped() -> Document:
-    """serve_config.yaml, parsed."""
-    document: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+def shipped(name: str) -> Document:
+    """A configuration of the project, parsed."""
+    document: Document = yaml.safe_load((ROOT / name).read_text())
     return document
 
 
-def resnet(weights: Path, dtype: str, batch: int, *, replicas: int = 1) -> Document:
-    """ResNet-50 in a number format, in batches of up to `batch`, by that many replicas on one GPU."""
-    sizes = [1 << power for power in range(batch.bit_length())]
-    pipeline = {"model": "resnet50", "weights": str(weights), "dtype": dtype, "batch_sizes": sizes}
-    document = patient(shipped(), {**pipeline, "slots": max(256, 8 * batch)}, batch)
-    return sharing_a_gpu(document, replicas) if replicas > 1 else document
-
-
-def patient(document: Document, pipeline: Document, batch: int) -> Document:
-    """The same with other settings of the pipeline, one replica, and nobody refused."""
+def patient(document: Document, pipeline: Document, batch: int, replicas: int = 1) -> Document:
+    """The same with other settings of the pipeline and a fixed number of replicas, and nobody is refused."""
     changed = copy.deepcopy(document)
     (application,) = changed["applications"]
     (deployment,) = application["deployments"]
@@ -77,60 +68,51 @@ def patient(document: Document, pipeline: Document, batch: int) -> Document:
     application["args"]["pipeline"].update(pipeline)
     deployment["user_config"].update({"max_wait_s": 60.0, "max_batch_size": batch})
     deployment.pop("autoscaling_config", None)
-    deployment["num_replicas"] = 1
+    deployment["num_replicas"] = replicas
     return changed
 
 
-def sharing_a_gpu(document: Document, replicas: int) -> Document:
-    """The same with that many replicas on one GPU. Each has its part of the cores, and decodes on all but one."""
-    (application,) = document["applications"]
-    (deployment,) = application["deployments"]
-    cpus = max(1, CORES // replicas)
-    deployment["num_replicas"] = replicas
-    deployment["ray_actor_options"] = {"num_cpus": cpus, "num_gpus": round(1 / replicas, 3)}
-    application["args"]["pipeline"]["workers"] = max(1, cpus - 1)
-    return document
+def on_gpu(pipeline: Document, batch: int, replicas: int) -> Document:
+    """serve_config.gpu.yaml with that many replicas on one GPU, and batches of up to `batch`."""
+    document = shipped("serve_config.gpu.yaml")
+    args = document["applications"][0]["args"]
+    args["replicas_per_gpu"] = replicas
+    sizes = [size for size in args["pipeline"]["batch_sizes"] if size <= batch]
+    return patient(document, {**pipeline, "batch_sizes": sizes}, batch, replicas)
+
+
+def resnet(weights: Path, dtype: str, batch: int, replicas: int) -> Document:
+    """The same with ResNet-50."""
+    return on_gpu({"model": "resnet50", "weights": str(weights), "dtype": dtype}, batch, replicas)
 
 
 def on_two_cores() -> Document:
     """The shipped model on the CPU, small, in two replicas: what a dry run starts."""
     pipeline = {"device": "cpu", "batch_sizes": [1, 2], "slots": 64, "workers": 1, "threads": 1}
-    document = patient(shipped(), pipeline, 2)
-    (deployment,) = document["applications"][0]["deployments"]
-    deployment["num_replicas"] = 2
-    deployment["ray_actor_options"] = {"num_cpus": 0.5}
+    document = patient(shipped("serve_config.yaml"), pipeline, 2, replicas=2)
+    document["applications"][0]["args"]["num_cpus"] = 0.5
     return document
 
 
-_ONE, _MANY, _LARGE = Load("small", 1, 256), Load("small", 32, 48), Load("large", 1, 32)
+_ONE: Final = Load("small", 1, 256)
+_MANY: Final = Load("small", 32, 48)
+_LARGE: Final = Load("large", 1, 32)
+_SHIPPED: Final = (Load("small", 1, 1), Load("small", 1, 64), Load("small", 32, 8), Load("large", 1, 16))
+
+
+def _resnet(replicas: int, batch: int, *loads: Load, dtype: str = "float16") -> Case:
+    name = f"ResNet-50, {dtype}, {replicas} replica{'s' if replicas > 1 else ''} a GPU"
+    return Case(name, partial(resnet, dtype=dtype, batch=batch, replicas=replicas), "resnet50", loads)
+
 
 CASES: Final = (
-    Case(
-        "as shipped",
-        lambda _: shipped(),
-        "mobilenet_v2",
-        (Load("small", 1, 1), Load("small", 1, 64), Load("small", 32, 8), Load("large", 1, 16)),
-    ),
-    Case("ResNet-50, float16, 1 replica", lambda path: resnet(path, "float16", 128), "resnet50", (_ONE, _MANY, _LARGE)),
-    Case(
-        "ResNet-50, float16, 4 replicas a GPU",
-        lambda path: resnet(path, "float16", 64, replicas=4),
-        "resnet50",
-        (_ONE, _MANY, _LARGE),
-    ),
-    Case(
-        "ResNet-50, float16, 8 replicas a GPU",
-        lambda path: resnet(path, "float16", 32, replicas=8),
-        "resnet50",
-        (Load("small", 1, 384), Load("small", 32, 64)),
-    ),
-    Case(
-        "ResNet-50, float16, 2 replicas a GPU",
-        lambda path: resnet(path, "float16", 64, replicas=2),
-        "resnet50",
-        (_ONE, _MANY),
-    ),
-    Case("ResNet-50, auto, 1 replica", lambda path: resnet(path, "auto", 32), "resnet50", (_MANY,)),
+    Case("serve_config.yaml", lambda _: shipped("serve_config.yaml"), "mobilenet_v2", _SHIPPED),
+    _resnet(1, 128, _ONE, _MANY, _LARGE),
+    _resnet(4, 64, _ONE, _MANY, _LARGE),
+    Case("serve_config.gpu.yaml, 4 replicas", lambda _: on_gpu({}, 128, 4), "mobilenet_v2", (_ONE, _MANY, _LARGE)),
+    _resnet(8, 32, Load("small", 1, 384), Load("small", 32, 64)),
+    _resnet(2, 64, _ONE, _MANY),
+    _resnet(1, 32, _MANY, dtype="auto"),
 )
 """The most valuable first: time may end before the last."""
 

@@ -13,6 +13,10 @@ from benchmarks.gpu.setting import Setting
 CHOSEN: Final = "cuda and not slow"
 """The tests that are run, by their marks."""
 
+FOLDER: Final = "tests"
+DRY_FILES: Final = ("tests/test_cuda.py", "tests/test_device.py")
+"""Enough of them for a trial: `make test` runs all of them on the CPU anyway."""
+
 _SHOWN: Final = 30
 """Failures that are told one by one."""
 
@@ -46,7 +50,7 @@ def passed(setting: Setting) -> Iterator[Figure | Missing]:
         os.environ["FAIL_WITHOUT_CUDA"] = "1"
     outcomes = Outcomes()
     options = ["-q", "-p", "no:cacheprovider", "--durations=8", "--continue-on-collection-errors", "-m", CHOSEN]
-    status = pytest.main([*options, "tests"], plugins=[outcomes])
+    status = pytest.main([*options, *(DRY_FILES if setting.dry else [FOLDER])], plugins=[outcomes])
     counts = {outcome: len(tests) for outcome, tests in sorted(outcomes.ended.items())}
     others = {outcome: tests for outcome, tests in outcomes.ended.items() if outcome != "passed"}
     note = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())

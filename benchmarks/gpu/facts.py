@@ -5,12 +5,12 @@ import os
 import resource
 import subprocess
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.setting import Setting
+from deployments.version import version_of
 
 _COMMANDS: Final = (
     "date -u; uname -a; nproc; free -g; df -h / /tmp /dev/shm",
@@ -47,14 +47,6 @@ def output_of(command: str) -> str:
     except (subprocess.TimeoutExpired, OSError) as error:
         return f"{type(error).__name__}: {error}\n"
     return done.stdout + done.stderr
-
-
-def version_of(package: str) -> str | None:
-    """Version of an installed package; None where it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

@@ -33,7 +33,7 @@ class Step:
 
 STEPS: Final = (
     Step("facts", 40, ("facts",), "GPU, processor, memory, versions, and what Ray makes of them"),
-    Step("tests", 120, ("tests",), "the tests of the code for CUDA, none of them skipped"),
+    Step("tests", 140, ("tests",), "the tests of the code for CUDA, none of them skipped"),
     Step("ceilings", 75, ("decoding", "main_models"), "images a second that the cores decode and the GPU computes"),
     Step("service", 200, ("service",), "the service: shipped, ResNet-50, replicas a GPU, images a request, sizes"),
     Step("comparison", 60, ("comparison",), "32 images by a loop, a DataLoader per batch, and the engine"),

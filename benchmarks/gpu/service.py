@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from benchmarks.gpu.cases import CASES, CORES, DRY_CASES, Case, Load, chosen
+from benchmarks.gpu.cases import CASES, DRY_CASES, Case, Load, chosen
 from benchmarks.gpu.decoding import ceiling_of, size_of, works
 from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.load import Clients
@@ -48,7 +48,7 @@ def rates(setting: Setting) -> Iterator[Figure | Missing]:
 
 def _processes() -> int:
     """Processes of clients: one cannot ask eight replicas for all that they can do."""
-    return max(1, min(4, CORES // 4))
+    return max(1, min(4, len(os.sched_getaffinity(0)) // 4))
 
 
 def random_resnet(path: Path) -> None:
@@ -66,7 +66,10 @@ def rates_of(case: Case, setting: Setting, folder: Path, weights: Path, clients:
     document["http_options"]["port"] = free_port()
     with running(case, document, setting, folder) as service:
         took_s, info = time.monotonic() - began_at, service.info()
-        told = {name: info.get(name) for name in ("device", "dtype", "workers", "threads", "batch_size")}
+        told = {
+            name: info.get(name)
+            for name in ("device", "dtype", "computed_as", "workers", "num_cpus", "num_gpus", "batch_size")
+        }
         yield Figure(f"{case.name}: start until all replicas run", took_s, "s", note=_joined(told), details=told)
         measure = partial(rate, case, service, str(info["dtype"]), setting, clients)
         yield from setting.each(case.loads, measure, needs_s=4.0 if setting.dry else 12.0)

@@ -10,11 +10,13 @@ import torch
 from torch import nn
 
 from benchmarks.fake_cuda import pretend
-from benchmarks.gpu.cases import CASES, DRY_CASES, chosen
+from benchmarks.gpu.cases import CASES, DRY_CASES, Case, chosen
 from benchmarks.gpu.figure import Figure
 from benchmarks.gpu.load import together
 from benchmarks.gpu.part import measure_of
 from benchmarks.gpu.setting import Setting
+from deployments.config import ServiceConfig
+from deployments.node import Node
 from deployments.strict import all_faults
 from tuning.wire import Load
 
@@ -54,16 +56,18 @@ def test_a_part_gives_all_its_figures(part: str, figures: int, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("case", [*CASES, *DRY_CASES], ids=str)
-def test_the_configuration_of_a_case_has_no_fault(case: Any, tmp_path: Path) -> None:
+def test_the_configuration_of_a_case_has_no_fault(case: Case, tmp_path: Path) -> None:
     assert all_faults(case.document(tmp_path / "resnet50.pth"), {}) == []
 
 
-def test_replicas_share_one_gpu_among_them() -> None:
-    """Their parts of it add up to no more than all of it."""
-    for case in CASES:
-        (deployment,) = case.document(Path("resnet50.pth"))["applications"][0]["deployments"]
-        options = deployment.get("ray_actor_options", {})
-        assert deployment.get("num_replicas", 1) * options.get("num_gpus", 1) <= 1
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_all_replicas_of_a_case_find_room_on_one_gpu(case: Case, tmp_path: Path) -> None:
+    (application,) = case.document(tmp_path / "resnet50.pth")["applications"]
+    (deployment,) = application["deployments"]
+    fitted = ServiceConfig.model_validate(application["args"]).fitted([Node(16, gpus=1)])
+    replicas = deployment.get("num_replicas", 1)
+    assert replicas * fitted.num_gpus <= 1
+    assert replicas * (fitted.num_cpus or 0) <= 16
 
 
 def test_cases_are_chosen_by_a_part_of_their_names() -> None:
