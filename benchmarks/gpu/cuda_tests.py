@@ -35,7 +35,7 @@ class Outcomes:
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Called by pytest for each file. One that needs a package that is not here is left out, and told."""
         if report.failed:
-            reason = _reason(report)
+            reason = _reason(report).rpartition("\n")[2]
             outcome = "files left out" if "ModuleNotFoundError" in reason else "failed"
             self.ended[outcome].append((report.nodeid, reason))
 
@@ -46,6 +46,7 @@ def passed(setting: Setting) -> Iterator[Figure | Missing]:
     Raises:
         RuntimeError: not all that were found have passed, or none was found.
     """
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed here is none of theirs
     if not setting.dry:
         os.environ["FAIL_WITHOUT_CUDA"] = "1"
     outcomes = Outcomes()

@@ -37,7 +37,7 @@ STEPS: Final = (
     Step("ceilings", 75, ("decoding", "main_models"), "images a second that the cores decode and the GPU computes"),
     Step("service", 200, ("service",), "the service: shipped, ResNet-50, replicas a GPU, images a request, sizes"),
     Step("comparison", 60, ("comparison",), "32 images by a loop, a DataLoader per batch, and the engine"),
-    Step("copies", 40, ("copies", "waiting"), "what copies to the GPU and waiting for it cost"),
+    Step("copies", 40, ("waiting", "copies"), "what waiting for the GPU and copies to it cost"),
     Step("launch", 30, ("launching",), "what launching a model costs beside a busy interpreter"),
     Step("models", 110, ("models",), "images a second by model, number format, batch size and way of computing"),
     Step("sharing", 80, ("sharing",), "several processes on one GPU"),
