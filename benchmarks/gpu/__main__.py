@@ -7,6 +7,7 @@ come, so that a run that is cut off keeps what it has.
 import argparse
 import datetime
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import table
-from benchmarks.command import RESULTS, circumstances, run, say
+from benchmarks.command import RESULTS, Facts, circumstances, run, say
 from benchmarks.gpu import plan, report
 from benchmarks.gpu.monitor import monitored
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.step import GRACE_S, Ended, run_step
 
+PAGE: Final = "gpu.md"
 NO_GPU: Final = 2
 """Exit status on a machine without a GPU."""
 
@@ -52,14 +54,11 @@ def main(arguments: Sequence[str]) -> int:
     results = Results(out, time.time())
     results.add("run", {"about": about})
     say(f"{about['gpu']}; figures and logs: {out}")
-    failed = run_steps(options, results)
-    records = results.read()
-    rows = report.rows(records)
-    page = report.page(about, records)
-    (out / "gpu.md").write_text(page)
+    failed = run_steps(options, about, results)
+    rows = report.rows(results.read())
     if gpu and not (options.dry or options.only or options.case):  # a part of a run hides no whole one
         RESULTS.mkdir(parents=True, exist_ok=True)
-        (RESULTS / "gpu.md").write_text(page)
+        shutil.copy(out / PAGE, RESULTS / PAGE)
     sys.stdout.write(table.text(report.HEADER, rows))
     say(f"{len(rows)} figures in {out}" + (f"; not whole: {', '.join(failed)}" if failed else ""))
     return 1 if failed else 0
@@ -100,8 +99,11 @@ def default_folder(gpu: str | None, *, dry: bool) -> Path:
     return RESULTS / "gpu" / f"{at}-{re.sub(r'[^A-Za-z0-9]+', '-', gpu).strip('-')}"
 
 
-def run_steps(options: argparse.Namespace, results: Results) -> list[str]:
-    """Runs the chosen steps within the budget; returns the names of those that did not come to their end."""
+def run_steps(options: argparse.Namespace, about: Facts, results: Results) -> list[str]:
+    """Runs the chosen steps within the budget; returns the names of those that did not come to their end.
+
+    The page is written anew after each of them: the machine may be taken away in the next one.
+    """
     began_at, failed = time.monotonic(), list[str]()
     environment = {**_ENVIRONMENT, **(_DRY_ENVIRONMENT if options.dry else {})}
     with monitored(results.folder / "smi.csv"):
@@ -112,30 +114,22 @@ def run_steps(options: argparse.Namespace, results: Results) -> list[str]:
                 say(f"{step.name}: left out, {max(0.0, left_s):.0f} s are left")
                 results.add(step.name, {"left_out": True})
                 failed.append(step.name)
-                continue
-            log = results.folder / f"{step.name}.log"
-            ended = run_step(command_of(step, limit_s, results, options), limit_s, log, environment)
-            results.add(step.name, ended_record(ended))
-            say(told(step, ended, log))
-            if ended.failed:
-                failed.append(step.name)
+            else:
+                log = results.folder / f"{step.name}.log"
+                ended = run_step(command_of(step, limit_s, results, options), limit_s, log, environment)
+                results.add(step.name, ended_record(ended))
+                say(told(step, ended, log))
+                failed += [step.name] if ended.failed else []
+            (results.folder / PAGE).write_text(report.page(about, results.read()))
     return failed
 
 
 def command_of(step: plan.Step, limit_s: float, results: Results, options: argparse.Namespace) -> list[str]:
     """What runs a step."""
-    cases = [part for case in options.case for part in ("--case", case)]
-    return [
-        *(sys.executable, "-m", "benchmarks.gpu.part", step.name, *step.parts, "--limit-s", str(limit_s)),
-        *(
-            "--out",
-            str(results.folder),
-            "--began-at",
-            str(results.began_at),
-            *cases,
-            *(["--dry"] if options.dry else []),
-        ),
-    ]
+    command = [sys.executable, "-m", "benchmarks.gpu.part", step.name, *step.parts]
+    command += ["--out", str(results.folder), "--limit-s", str(limit_s), "--began-at", str(results.began_at)]
+    command += [part for case in options.case for part in ("--case", case)]
+    return [*command, "--dry"] if options.dry else command
 
 
 def ended_record(ended: Ended) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def pieces(pixels: Tensor, device: Tensor, setting: Setting) -> Iterator[Figure]
         def in_one_call(sources: list[Tensor] = sources, targets: list[Tensor] = targets) -> None:
             torch._foreach_copy_(targets, sources, non_blocking=True)
 
-        yield copied(f"{together} images in {count} pieces, a copy each", one_by_one, count == 1)
+        yield copied(f"{together} images in {count} pieces, a copy each", one_by_one, is_ceiling=count == 1)
         yield copied(f"{together} images in {count} pieces, in one call", in_one_call)
 
 
@@ -128,7 +128,7 @@ def gathers(pixels: Tensor, device: Tensor, setting: Setting) -> Iterator[Figure
     yield Figure("gathered out of the slots, images that are right", together * same, f"of {together}")
 
 
-def copied(what: str, work: Callable[[], Any], is_ceiling: bool = False) -> Figure:
+def copied(what: str, work: Callable[[], Any], *, is_ceiling: bool = False) -> Figure:
     """Time until a batch is on the GPU, and how long the calling thread is at it."""
     device_ms, host_ms = median_ms(work), []
     for _ in range(20):

@@ -135,6 +135,15 @@ def test_a_real_run_leaves_its_page_among_the_results(results: Path, monkeypatch
         assert said in page
 
 
+@pytest.mark.usefixtures("results")
+def test_the_page_is_there_before_the_last_step_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine may be taken away."""
+    works, looks = f"echo '{_FIGURE % 'works'}' >> $1", 'cp "$(dirname $1)/gpu.md" "$(dirname $1)/seen.md"'
+    steps_are(monkeypatch, {"works": works, "looks": looks})
+    assert command.main(["--dry", "--out", str(tmp_path / "out")]) == 0
+    assert "2.5 images/s" in (tmp_path / "out" / "seen.md").read_text()
+
+
 def test_a_part_of_a_run_does_not_replace_the_page_of_a_whole_one(
     tmp_path: Path, results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
