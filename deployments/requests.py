@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
-from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from deployments.admission import Hold
 from deployments.config import LiveConfig
 from deployments.minute import SECONDS
+from deployments.multipart import read_files
+from deployments.pieces import add_piece
 from pipeline.errors import (
     EmptyRequest,
     ImageTooLarge,
@@ -25,7 +25,7 @@ from pipeline.errors import (
     TooManyImages,
     UnsupportedContentType,
 )
-from pipeline.records import EncodedImage, Rejection
+from pipeline.records import Bytes, EncodedImage, Rejection
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 
@@ -121,54 +121,20 @@ def _top_k(request: Request, live: LiveConfig, max_top_k: int) -> int:
 
 
 async def _raw(request: Request, live: LiveConfig, hold: Hold) -> EncodedImage:
-    body = await _body(request, hold, _Limit(live.max_image_bytes, "max_image_bytes", "image", ImageTooLarge))
-    if not body:
+    limit = _Limit(live.max_image_bytes, "max_image_bytes", "image", ImageTooLarge)
+    image = EncodedImage(*await _pieces(request, hold, limit))
+    if not image.size:
         raise EmptyRequest(f"the body is empty: {_HOW_TO_SEND}")
-    return EncodedImage(body)
+    return image
 
 
 async def _multipart(request: Request, live: LiveConfig, hold: Hold) -> list[EncodedImage]:
-    limit = live.max_images_per_request
-    stream = _bounded(request, hold, _of_request(live))
-    parser = _InMemoryParser(request.headers, stream, max_files=limit, max_fields=0)
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        if "files" in error.message:
-            raise TooManyImages(
-                f"the body holds more than {limit} images, the limit (max_images_per_request)"
-            ) from None
-        if "fields" in error.message:
-            raise MalformedRequest("every part must be a file: curl -F image=@photo.jpg (mind the @)") from None
-        raise MalformedRequest(f"the multipart body cannot be read: {error.message}") from None
-    except UnicodeError as error:  # a name that is none in the charset that the client has chosen
-        raise MalformedRequest(f"the multipart body cannot be read: {error}") from None
-    try:
-        return [EncodedImage(await part.read()) for _, part in form.multi_items() if isinstance(part, UploadFile)]
-    finally:
-        await form.close()
-
-
-class _InMemoryParser(MultiPartParser):
-    """Starlette's parser, which writes parts above 1 MiB to disk and takes a body that was cut off for a whole one."""
-
-    spool_max_size = 1 << 62  # the body's limit bounds the memory already
-    _complete = False
-
-    def on_end(self) -> None:
-        """The closing boundary was read."""
-        self._complete = True
-
-    async def parse(self) -> FormData:
-        """The parts of a whole body."""
-        form = await super().parse()
-        if not self._complete:
-            raise MultiPartException("it ends before its closing boundary")
-        return form
+    body = _bounded(request, hold, _of_request(live))
+    return await read_files(body, request.headers["content-type"], live.max_images_per_request)
 
 
 async def _json(request: Request, live: LiveConfig, hold: Hold) -> Sequence[EncodedImage | Rejection]:
-    body = await _body(request, hold, _of_request(live))
+    body = b"".join(await _pieces(request, hold, _of_request(live)))
     # Some milliseconds a megabyte: not on the event loop.
     return await asyncio.to_thread(_images_in_json, body, live.max_images_per_request)
 
@@ -209,8 +175,11 @@ def _of_request(live: LiveConfig) -> _Limit:
     return _Limit(live.max_request_bytes, "max_request_bytes", "body", RequestTooLarge)
 
 
-async def _body(request: Request, hold: Hold, limit: _Limit) -> bytes:
-    return b"".join([piece async for piece in _bounded(request, hold, limit)])
+async def _pieces(request: Request, hold: Hold, limit: _Limit) -> list[Bytes]:
+    pieces: list[Bytes] = []
+    async for piece in _bounded(request, hold, limit):
+        add_piece(pieces, piece)
+    return pieces
 
 
 async def _bounded(request: Request, hold: Hold, limit: _Limit) -> AsyncGenerator[bytes, None]:

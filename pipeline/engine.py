@@ -154,7 +154,7 @@ class Engine:
         return [request.future for request in accepted]
 
     def _admits(self, task: Task) -> bool:
-        size, limit = len(task.image.data), self._limits.max_image_bytes
+        size, limit = task.image.size, self._limits.max_image_bytes
         if not size:
             task.reject(EmptyImage("the image has no bytes"))
         elif size > limit:

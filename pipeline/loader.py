@@ -170,9 +170,9 @@ class Loader:
             if task.request.abandoned:
                 self.dropped += 1
                 continue
-            self._slots.write_encoded(first + len(tasks), task.image.data)
+            self._slots.write_encoded(first + len(tasks), *task.image.pieces)
             tasks.append(task)
-            size += len(task.image.data)
+            size += task.image.size
         self._slots.release(first + len(tasks), room - len(tasks))
         return Chunk(first, tasks, self.limits.max_image_pixels) if tasks else None
 
@@ -228,7 +228,7 @@ class Loader:
         for position in positions:
             self._note_decoded(chunk, position)
         for slot, task in enumerate(chunk.tasks, chunk.first):
-            self._slots.trim_encoded(slot, len(task.image.data))
+            self._slots.trim_encoded(slot, task.image.size)
         self._slots.release(chunk.first + len(batch), len(chunk.tasks) - len(batch))
         if positions:
             self._device.put(batch, [chunk.tasks[position] for position in positions])

@@ -4,12 +4,24 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import ImageError
 
+Bytes = bytes | bytearray | memoryview
 
-@dataclass(frozen=True, slots=True)
+
 class EncodedImage:
-    """One image as the client sent it."""
+    """One image as the client sent it: a JPEG, PNG, ... file, in one piece or in several that follow each other.
 
-    data: bytes  # a JPEG, PNG, ... file
+    A body arrives in pieces. They are not joined here, since `Slots.write_encoded` copies them anyway.
+
+    Attributes:
+        pieces: the file.
+        size: its bytes.
+    """
+
+    __slots__ = ("pieces", "size")
+
+    def __init__(self, *pieces: Bytes) -> None:
+        self.pieces = pieces
+        self.size = sum(map(len, pieces))
 
 
 @dataclass(frozen=True, slots=True)

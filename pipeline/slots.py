@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pipeline.config import ENCODED_ROOM_BYTES
 from pipeline.errors import ImageError
 from pipeline.host_batch import HostBatch
+from pipeline.records import Bytes
 
 KEPT_BYTES = 256 << 20
 """Memory that all slots together keep for the next encoded images; what one takes beyond it goes back to the system."""
@@ -98,10 +99,12 @@ class Slots:
         """How many slots are free."""
         return self._free.count(1)
 
-    def write_encoded(self, slot: int, data: bytes) -> None:
-        """Copies one encoded image in."""
+    def write_encoded(self, slot: int, *pieces: Bytes) -> None:
+        """Copies one encoded image in, piece by piece."""
         start = self._encoded_from + slot * ENCODED_ROOM_BYTES
-        self._map[start : start + len(data)] = data
+        for piece in pieces:
+            self._map[start : start + len(piece)] = piece
+            start += len(piece)
 
     def read_encoded(self, slot: int, size: int) -> memoryview:
         """One encoded image of `size` bytes, without a copy."""

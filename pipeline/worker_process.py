@@ -39,7 +39,7 @@ class Chunk:
     @property
     def job(self) -> Job:
         """What the worker is sent: the bytes themselves lie in the slots."""
-        return Job(self.first, tuple(len(task.image.data) for task in self.tasks), self.max_pixels)
+        return Job(self.first, tuple(task.image.size for task in self.tasks), self.max_pixels)
 
 
 class WorkerProcess:
@@ -70,7 +70,7 @@ class WorkerProcess:
     @property
     def bytes_in_hand(self) -> int:
         """Encoded bytes handed out to it and not yet decoded."""
-        return sum(len(task.image.data) for chunk in self.chunks for task in chunk.tasks)
+        return sum(task.image.size for chunk in self.chunks for task in chunk.tasks)
 
     def records(self) -> Iterator[WorkerReady | HostBatch]:
         """Starts the process and yields what comes from it, until it is asked to end.

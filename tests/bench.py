@@ -96,7 +96,7 @@ class Bench:
                 (worker.pid, worker.chunks[0].first + position)
                 for worker in ready
                 for position, task in enumerate(worker.chunks[0].tasks)
-                if task.image.data == image
+                if b"".join(task.image.pieces) == image
             ]
         return [pid for pid, slot in slots if self.slots.claims[slot] == Claim.STARTED]
 

@@ -101,6 +101,13 @@ def test_slots_do_not_overlap() -> None:
         assert bytes(slots.read_encoded(slot, 5000)) == bytes([200 + slot]) * 5000
 
 
+def test_an_image_is_written_piece_by_piece() -> None:
+    """As it came: bytes, and views of them."""
+    slots = Slots(2, 5)
+    slots.write_encoded(1, b"one", memoryview(b"and two")[3:], bytearray(b" and three"))
+    assert bytes(slots.read_encoded(1, 17)) == b"one two and three"
+
+
 def test_the_largest_image_has_room_in_the_last_slot() -> None:
     slots = Slots(2, 4)
     slots.write_encoded(1, b"\1" * ENCODED_ROOM_BYTES)
