@@ -5,51 +5,75 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from typing import Final
 
 from pipeline.errors import ImageError, ServerError
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, StageTimings
 
 
+class OutcomesFuture(Future[list[Outcome]]):
+    """The outcomes of a request.
+
+    Attributes:
+        abandoned: as `done()`, but without its lock: each new request asks it of all that wait.
+    """
+
+    abandoned = False
+
+    def cancel(self) -> bool:
+        """Gives the request up; False where it has ended already."""
+        cancelled = super().cancel()
+        self.abandoned |= cancelled
+        return cancelled
+
+
 class Request:
     """Images that are answered together: `future` gets one outcome an image, in order.
 
-    Attributes:
-        abandoned: whether nobody waits for the rest: cancelled, or failed through another of its images.
+    An answered request leaves no reference cycle: its images are freed at once, not by the garbage collector.
     """
 
     def __init__(self, images: Sequence[EncodedImage]) -> None:
-        self.future: Future[list[Outcome]] = Future()
-        self.abandoned = False  # as `future.done()`, which takes a lock: whoever comes asks it of all who wait
-        self.future.add_done_callback(self._note_end)
+        self.future = OutcomesFuture()
         self.submitted_at = time.perf_counter()
         self.tasks = [Task(self, position, image) for position, image in enumerate(images)]
         self._outcomes: dict[int, Outcome] = {}
         self._lock = threading.Lock()  # its images may end in several threads
         if not images:
-            self.future.set_result([])
+            self._settle([])
 
-    def _note_end(self, _: Future[list[Outcome]]) -> None:
-        self.abandoned = True
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for the rest: cancelled, or failed through another of its images."""
+        return self.future.abandoned
 
     def answer(self, position: int, outcome: Outcome) -> None:
         """Takes the outcome of one image; the last one settles the request."""
+        if self.abandoned:
+            return
         with self._lock:
             self._outcomes[position] = outcome
             complete = len(self._outcomes) == len(self.tasks)
         if complete:
-            with suppress(InvalidStateError):  # cancelled in the meantime
-                self.future.set_result([self._outcomes[position] for position in range(len(self.tasks))])
+            self._settle([self._outcomes[position] for position in range(len(self.tasks))])
+
+    def _settle(self, outcomes: list[Outcome]) -> None:
+        with suppress(InvalidStateError):  # cancelled in the meantime
+            self.future.set_result(outcomes)
+        self.future.abandoned = True
 
     def fail(self, error: ServerError) -> None:
         """Ends the whole request with a fault that is not its own."""
         with suppress(InvalidStateError):  # cancelled, or failed through another of its images
             self.future.set_exception(error)
+        self.future.abandoned = True
 
 
 class Task:
     """One image, and what it took where (seconds; 0 where it has not been).
 
     Attributes:
+        request: that waits for it; `ENDED` once the image has its outcome.
         attempts: decodings that ended their worker.
         handed_out_at: when a worker was last given it, by `time.perf_counter`.
         decoded_at: when its pixels were there, likewise.
@@ -74,11 +98,15 @@ class Task:
 
     def predict(self, labels: tuple[str, ...], indices: tuple[int, ...], scores: tuple[float, ...]) -> None:
         """Ends well: the best classes, best first."""
-        self.request.answer(self.position, Prediction(labels, indices, scores, self._timings()))
+        self._end(Prediction(labels, indices, scores, self._timings()))
 
     def reject(self, error: ImageError) -> None:
         """Ends with what is wrong with the image."""
-        self.request.answer(self.position, Rejection(error, self._timings()))
+        self._end(Rejection(error, self._timings()))
+
+    def _end(self, outcome: Outcome) -> None:
+        request, self.request = self.request, ENDED  # the request refers to its tasks
+        request.answer(self.position, outcome)
 
     def _timings(self) -> StageTimings:
         """What is neither decoding nor the device's work was waiting for it."""
@@ -92,3 +120,7 @@ class Task:
             model_s=self.model_s,
             ended_at=now,
         )
+
+
+ENDED: Final = Request([])
+"""Stands in for the request of an image that has its outcome: nobody waits for another one."""

@@ -65,7 +65,7 @@ class Turns:
 
         What nobody waits for any more costs nothing when its turn comes.
         """
-        wanted = [len(tasks) for tasks in self._requests if not tasks[0].request.abandoned]
+        wanted = [len(tasks) for tasks in self._requests if not tasks[0].request.future.abandoned]
         return len(self._again) + (len(wanted) if images == 1 else sum(min(waiting, images) for waiting in wanted))
 
     def clear(self) -> None:

@@ -92,7 +92,7 @@ def test_nothing_is_decoded_that_the_device_cannot_use_yet() -> None:
         assert errors(large) == [None] * 40
         assert errors(single) == [None]
         most_ahead = bench.wanted + CHUNKS_PER_WORKER * bench.batch_size
-        order = [task.request is single for tasks in bench.delivered for task in tasks]
+        order = [task in single.tasks for tasks in bench.delivered for task in tasks]
         assert order.index(True) <= most_ahead + 1
 
 

@@ -1,5 +1,8 @@
 """One image on its way, and the request that waits for it."""
 
+import gc
+import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import permutations
 
@@ -72,6 +75,21 @@ def test_a_cancelled_request_is_abandoned() -> None:
     for task in whole.tasks:
         predict(task)
     assert whole.future.cancelled()
+
+
+@pytest.mark.parametrize("end", [predict, lambda task: task.reject(UndecodableImage())], ids=["predict", "reject"])
+def test_nothing_of_an_answered_request_is_left(end: Callable[[Task], None]) -> None:
+    """Its images are freed at once, not when the garbage collector next runs."""
+    whole = request(2)
+    gone = weakref.ref(whole)
+    gc.disable()
+    try:
+        for task in whole.tasks:
+            end(task)
+        del whole, task
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_images_may_end_in_many_threads() -> None:
