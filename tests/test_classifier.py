@@ -28,16 +28,22 @@ class _Unserved(Classifier):
 @pytest.fixture(scope="module")
 def classifier() -> Iterator[Classifier]:
     """One that has started and has not been given a `user_config` yet."""
-    classifier = _Unserved.__new__(_Unserved)
+    classifier, threshold = _Unserved.__new__(_Unserved), gc.get_threshold()
     asyncio.run(classifier.__init__(ServiceConfig(pipeline=PIPELINE)))  # type: ignore[misc]  # Serve awaits it too
     yield classifier
     classifier._engine.close()
     gc.unfreeze()  # this process has more to do
+    gc.set_threshold(*threshold)
 
 
 def test_no_collection_looks_at_what_stays(classifier: Classifier) -> None:  # noqa: ARG001
     """All the modules and the model: nothing would be answered while one did."""
     assert gc.get_freeze_count() > 10 * len(gc.get_objects())
+
+
+def test_collections_are_rare(classifier: Classifier) -> None:  # noqa: ARG001
+    """The objects of the requests in work are ever so many, and none of them is garbage."""
+    assert gc.get_threshold()[0] >= 10_000
 
 
 def test_a_start_with_a_bad_user_config_fails(classifier: Classifier) -> None:
