@@ -134,14 +134,14 @@ async def _multipart(request: Request, live: LiveConfig, hold: Hold) -> list[Enc
 
 
 async def _json(request: Request, live: LiveConfig, hold: Hold) -> Sequence[EncodedImage | Rejection]:
-    body = b"".join(await _pieces(request, hold, _of_request(live)))
+    pieces = await _pieces(request, hold, _of_request(live))
     # Some milliseconds a megabyte: not on the event loop.
-    return await asyncio.to_thread(_images_in_json, body, live.max_images_per_request)
+    return await asyncio.to_thread(_images_in_json, pieces, live.max_images_per_request)
 
 
-def _images_in_json(body: bytes, limit: int) -> list[EncodedImage | Rejection]:
+def _images_in_json(pieces: Sequence[Bytes], limit: int) -> list[EncodedImage | Rejection]:
     try:
-        document: Any = orjson.loads(body)
+        document: Any = orjson.loads(b"".join(pieces))
     except orjson.JSONDecodeError as error:
         raise MalformedRequest(f"the body is not JSON: {error}") from None
     images = document.get("images") if isinstance(document, dict) and document.keys() == {"images"} else None
