@@ -8,10 +8,8 @@ import argparse
 import copy
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import table
+from benchmarks.busy import busy
 from benchmarks.command import RESULTS, Facts, circumstances, run, say, write
 from benchmarks.work import SMALL
 from pipeline.config import Limits, PipelineConfig
@@ -76,26 +75,6 @@ def ways_of(loaded: LoadedModel) -> list[Way]:
     return found
 
 
-@contextmanager
-def busy() -> Iterator[None]:
-    """While the block runs, another thread computes in Python for a quarter of the time."""
-    over = threading.Event()
-
-    def work() -> None:
-        while not over.wait(0.01 * (1 - BUSY)):
-            until = time.perf_counter() + 0.01 * BUSY
-            while time.perf_counter() < until:
-                pass
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def ms_an_image(compute: Compute, pixels: Tensor) -> float:
     """The median of three, after one that does not count."""
     taken_s = []
@@ -119,7 +98,7 @@ def compared(model: str, loaded: LoadedModel) -> Iterator[Facts]:
         for _ in range(TURNS):
             for way in tried:
                 way.quiet_ms.append(ms_an_image(way.compute, pixels))
-                with busy():
+                with busy(BUSY):
                     way.beside_ms.append(ms_an_image(way.compute, pixels))
         first_ms = statistics.median(tried[0].quiet_ms)
         for way in tried:

@@ -2,16 +2,15 @@
 
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from benchmarks.busy import busy
 from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
@@ -23,7 +22,6 @@ from pipeline.model import Classifier
 _SWITCH_INTERVAL_S: Final = 0.0005
 """That of a replica."""
 
-_TURN_S: Final = 0.01
 _BUSY: Final = (0.0, 0.5, 0.9)
 """Shares of the interpreter that the other thread takes: an event loop at rest, at work, and at its end."""
 
@@ -82,23 +80,3 @@ def cost(ways: Mapping[str, Callable[[], Any]], what: str, share: float, setting
         note=f"the call returns after {host:.3g} ms",
         details={"busy": share, "host_ms": host},
     )
-
-
-@contextmanager
-def busy(share: float) -> Iterator[None]:
-    """While the block runs, another thread computes in Python for that share of the time."""
-    over = threading.Event()
-
-    def work() -> None:
-        while share and not over.wait(_TURN_S * (1 - share)):
-            until = time.perf_counter() + _TURN_S * share
-            while time.perf_counter() < until:
-                sum(range(50))
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
