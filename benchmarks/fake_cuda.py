@@ -38,7 +38,7 @@ ALREADY_REGISTERED: Final = 712
 NOT_REGISTERED: Final = 713
 
 Clock = dict[int, int]
-"""How many operations of each stream, by its number, have happened before something."""
+"""A vector clock: for each stream, by its number, the operations that come before an event."""
 
 
 def _merge(clock: Clock, other: Clock) -> None:
@@ -74,7 +74,7 @@ class FakeCuda:
             stream.synchronize()
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
-        """Whether all of it lies in page-locked memory."""
+        """Tell whether the tensor lies in page-locked memory."""
         begin = tensor.data_ptr()
         return any(address <= begin < address + size for address, size in self.ranges.items())
 
@@ -131,11 +131,11 @@ class FakeStream:
         self.clock[self.number] = self.clock.get(self.number, 0) + 1
 
     def wait_event(self, event: "FakeEvent") -> None:
-        """What comes next on this stream comes after the event."""
+        """Put later operations of this stream behind the event."""
         _merge(self.clock, event.clock)
 
     def wait_stream(self, other: "FakeStream") -> None:
-        """What comes next on this stream comes after all that is on the other now."""
+        """Put later operations of this stream behind all that the other stream has been given so far."""
         _merge(self.clock, other.clock)
 
     def record_event(self, event: "FakeEvent | None" = None) -> "FakeEvent":
@@ -161,7 +161,7 @@ class FakeEvent:
         self.clock, self.at_s = dict((stream or self.cuda.stream).clock), time.perf_counter()
 
     def wait(self, stream: FakeStream | None = None) -> None:
-        """What comes next on the stream comes after it."""
+        """Put later operations of the stream behind this event."""
         (stream or self.cuda.stream).wait_event(self)
 
     def synchronize(self) -> None:
@@ -169,7 +169,7 @@ class FakeEvent:
         _merge(self.cuda.host, self.clock)
 
     def query(self) -> bool:
-        """Whether it has happened: here, always."""
+        """Tell whether the event has happened: always, as the CPU computes at once."""
         return True
 
     def elapsed_time(self, later: "FakeEvent") -> float:
@@ -181,7 +181,7 @@ class FakeEvent:
 
 @dataclass(slots=True)
 class Accesses:
-    """Who has used a piece of the device's memory last: by stream, the number of its operation and its name."""
+    """Last uses of a piece of the device's memory: for each stream the number and the name of the operation."""
 
     reads: dict[int, tuple[int, str]] = field(default_factory=dict)
     writes: dict[int, tuple[int, str]] = field(default_factory=dict)

@@ -39,5 +39,5 @@ def _alive() -> list[Mapping[str, Any]]:
 
 
 def _node(resources: Mapping[str, float]) -> Node:
-    """What is used up is missing among a node's resources."""
+    """Make a Node of Ray's resources, among which those that are used up are missing."""
     return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0))

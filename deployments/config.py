@@ -201,7 +201,7 @@ class ServiceConfig(Frozen):
         return self.fits(nodes) and not self.fits(free)
 
     def warnings(self, nodes: Sequence[Node], asked: str) -> tuple[str, ...]:
-        """What an operator should know of how this configuration was `fitted`, a sentence each.
+        """Warnings for the operator about how this configuration was `fitted`, a sentence each.
 
         Args:
             nodes: those that it was fitted to.

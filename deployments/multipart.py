@@ -59,7 +59,7 @@ async def read_files(body: AsyncIterable[bytes], content_type: str, max_files: i
 
 
 class _Files:
-    """What the parser has found so far. It calls the methods, for each part in this order.
+    """Files that the parser has found so far. It calls the methods, for each part in this order.
 
     Args:
         charset: of the names of parts and files.

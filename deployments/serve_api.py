@@ -1,4 +1,4 @@
-"""What Serve has deployed in a run on this machine, what it is to deploy, and on what: by Ray's dashboard's REST API.
+"""Asks Serve on this machine for its applications and its nodes, and deploys others: by the dashboard's REST API.
 
 `serve status` and `serve deploy` ask the same of it, but load Ray first: 2 to 3 s of one core.
 https://docs.ray.io/en/latest/serve/api/index.html#serve-rest-api

@@ -1,4 +1,4 @@
-"""Whether another way to compute a classifier gives the classifier's own answers."""
+"""Compares the answers of two ways to compute a classifier."""
 
 from typing import Final
 

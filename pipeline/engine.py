@@ -179,7 +179,7 @@ class Engine:
 
     @property
     def computed_as(self) -> str:
-        """How the model is computed, for people, e.g. "CUDA graphs with batch norm folded"."""
+        """Description of the way in which the model is computed, e.g. "CUDA graphs with batch norm folded"."""
         return self._feeder.computed_as
 
     @property

@@ -127,7 +127,7 @@ class Feeder:
 
     @property
     def computed_as(self) -> str:
-        """How the device computes the model, for people."""
+        """Description of the way in which the device computes the model."""
         return self._device.computed_as
 
     @property

@@ -7,12 +7,12 @@ from typing import Final
 from torch import Tensor
 
 MODULES: Final = "modules, kernel by kernel"
-"""How a model is computed that no quicker way works for."""
+"""Description of the slowest way to compute a model, for which nothing has to be prepared."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What the device took for a batch, without what the batch waited for."""
+    """Seconds that the device spent on a batch, without the time that the batch waited."""
 
     copy_s: float  # pixels -> one piece of the device's memory
     model_s: float
@@ -20,7 +20,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Of one batch; both lists have an entry an image, best class first."""
+    """Best classes of the images of a batch; both lists have an entry an image, best class first."""
 
     scores: list[list[float]]
     classes: list[list[int]]

@@ -24,7 +24,7 @@ from pipeline.model import Classifier
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
 SMALLER: Final = (torch.float16, torch.bfloat16)
-"""What is tried beside float32, the more exact one first: float16 has 10 bits behind the point, bfloat16 has 7."""
+"""Number formats tried beside float32, the more exact first: float16 has 10 bits behind the point, bfloat16 has 7."""
 
 TOLERANCE: Final = 0.02
 """The most by which a score, a probability, may differ from float32's. Only classes that near may change places."""
@@ -42,7 +42,7 @@ _HOPELESS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """How a format computes, in the way in which it would be served."""
+    """Speed and scores of a number format, computed as it would be served."""
 
     seconds: float  # of a batch
     scores: Tensor  # float32 [n, k] of `scenes`, in host memory, best class first
@@ -79,7 +79,7 @@ def quickest(classifier: Classifier, kind: str, side_px: int, largest_batch: int
 
 
 def _tried(attempt: Callable[[Classifier], Trial | None], classifier: Classifier) -> Trial | None:
-    """What has come of it; None where it is hopeless, or torch has no such kernel or no memory for it."""
+    """Measure a format; None where it is hopeless, or torch has no such kernel or no memory for it."""
     try:
         return attempt(classifier)
     except RuntimeError as error:

@@ -13,7 +13,7 @@ GPU = torch.cuda.is_available()
 STRICT = os.environ.get("FAIL_WITHOUT_CUDA") == "1"
 
 KINDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
-"""What a fixture or a test is parametrised by; `pytest -m cuda` runs those on CUDA alone."""
+"""Parameters of fixtures and tests; `pytest -m cuda` runs those on CUDA alone."""
 
 
 def needs_gpu(why: str) -> pytest.MarkDecorator:

@@ -96,7 +96,7 @@ def landed(name: str) -> dict[str, Any]:
 
 
 def scenario(cluster: Cluster) -> dict[str, Any]:
-    """What is seen before and after a node with a GPU joins a head of 4 CPUs without one."""
+    """Placement before and after a node with a GPU joins a head of 4 CPUs without one."""
     deploy("auto-before", pipeline={"device": "auto"}, num_cpus=1)
     deploy("waiting", pipeline={"device": "cuda"}, replicas_per_gpu=2)
     before, waits = landed("auto-before"), not is_running("waiting")

@@ -19,7 +19,7 @@ def _entry(node_id: str, *, alive: bool = True, **resources: float) -> Document:
 
 
 def test_only_nodes_that_are_alive_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is used up is missing among a node's free resources."""
+    """Resources that are used up are missing among those that Ray lists as free."""
     entries = [_entry("a", CPU=8.0), _entry("b", CPU=16.0, GPU=1.0), _entry("c", alive=False, CPU=4.0, GPU=4.0)]
     monkeypatch.setattr(ray, "nodes", lambda: entries)
     monkeypatch.setattr(cluster, "available_resources_per_node", lambda: {"b": {"CPU": 2.0}, "c": {"GPU": 4.0}})
@@ -37,7 +37,7 @@ def test_a_node_that_ray_does_not_list_sizes_nothing(monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def seen() -> Document:
-    """What `tests/placing.py` sees; nothing of it is left running."""
+    """Findings of `tests/placing.py`; none of its processes is left running."""
     mark = f"placing-{os.getpid()}"
     environment = {**os.environ, "SPT_NOENV": AS_LAUNCHED["SPT_NOENV"], "DARKROOM_TEST": mark}
     command = [sys.executable, "-m", "tests.placing"]

@@ -41,7 +41,7 @@ def test_env_file_with_another_line_is_refused(tmp_path: Path, line: str) -> Non
     ],
 )
 def test_a_configuration_for_a_gpu_alone_is_known(args: str, asks: bool, tmp_path: Path) -> None:
-    """Of Darkroom's own applications: what another one is told may mean something else."""
+    """Only Darkroom's own applications count: the same key may mean something else in another."""
     config = tmp_path / "a.yaml"
     for import_path, expected in (("deployments.app:build_app", asks), ("other:app", False)):
         config.write_text(f"applications: [{{import_path: '{import_path}', args: {args}}}]\n")

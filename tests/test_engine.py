@@ -38,7 +38,7 @@ ONCE = pytest.mark.parametrize("kind", ["cpu"], indirect=True)
 
 
 def _config(kind: str) -> PipelineConfig:
-    """That of an engine on such a device; of a posing one few sizes, as each is recorded for three staging buffers."""
+    """Configuration of an engine; with few sizes for a posing device, as each is recorded for three staging buffers."""
     posing = kind == "cuda" and not GPU
     return PIPELINE.model_copy(update={"device": kind, **({"batch_sizes": (1, 8)} if posing else {})})
 

@@ -1,4 +1,4 @@
-"""How HAProxy is started: what deployments/haproxy.sh changes in the configuration that Serve writes."""
+"""Tests of deployments/haproxy.sh, which changes the HAProxy configuration that Serve writes."""
 
 import os
 import subprocess

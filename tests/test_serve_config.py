@@ -19,10 +19,10 @@ from tests.service import ROOT, Document, shipped_config
 
 FILES = ["serve_config.yaml", "serve_config.gpu.yaml"]
 GPU_NODE = Node(cpus=16, gpus=1)
-"""What serve_config.gpu.yaml is written for."""
+"""Node that serve_config.gpu.yaml is written for."""
 
 IMAGE_BYTES: Final = 63_000
-"""Of a photograph of 500 x 375 as a JPEG."""
+"""Bytes of a photograph of 500 x 375 as a JPEG."""
 
 
 @pytest.fixture(params=FILES)

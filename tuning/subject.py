@@ -39,7 +39,7 @@ class Subject:
 
 
 def subject_of(document: Mapping[str, Any], application: Mapping[str, Any], environment: Mapping[str, str]) -> Subject:
-    """What one application of a sound configuration is on this machine.
+    """Describe one application of a sound configuration on this machine.
 
     Raises:
         StartError: it is for a GPU, and this machine has none.

@@ -85,7 +85,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def gpu_name() -> str | None:
-    """What torch calls its CUDA device; None where it sees none."""
+    """Name of the CUDA device that torch sees; None where it sees none."""
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
@@ -125,7 +125,7 @@ def run_steps(options: argparse.Namespace, about: Facts, results: Results) -> li
 
 
 def command_of(step: plan.Step, limit_s: float, results: Results, options: argparse.Namespace) -> list[str]:
-    """What runs a step."""
+    """Process that runs a step."""
     command = [sys.executable, "-m", "benchmarks.gpu.part", step.name, *step.parts]
     command += ["--out", str(results.folder), "--limit-s", str(limit_s), "--began-at", str(results.began_at)]
     command += [part for case in options.case for part in ("--case", case)]
@@ -133,7 +133,7 @@ def command_of(step: plan.Step, limit_s: float, results: Results, options: argpa
 
 
 def ended_record(ended: Ended) -> dict[str, Any]:
-    """What the results keep of a step's end."""
+    """Line of the results about how a step ended."""
     return {
         "status": ended.status,
         "seconds": round(ended.seconds, 1),

@@ -19,7 +19,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What clients send: images of one size, so many a request.
+    """Load of the clients: images of one size, so many a request.
 
     Args:
         size: "small" or "large", of `decoding.works`.

@@ -1,4 +1,4 @@
-"""What copies from the slots to the GPU cost: page-locked or not, in pieces, and by slot numbers."""
+"""Measures copies from the slots to the GPU: page-locked or not, in pieces, and by slot numbers."""
 
 import os
 import statistics

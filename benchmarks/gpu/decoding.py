@@ -1,4 +1,4 @@
-"""What the cores decode: images a second of Darkroom's own transform in a process a core, and nothing else."""
+"""Measures decoding on the cores: images a second of Darkroom's own transform in a process a core, and nothing else."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ def size_of(work: Work) -> str:
 
 
 def ceiling_of(work: Work) -> str:
-    """What other figures call the rate of all cores."""
+    """Name under which other figures refer to the rate of all cores."""
     return f"decode {size_of(work)}"
 
 

@@ -41,7 +41,7 @@ def facts(setting: Setting) -> Iterator[Figure | Missing]:
 
 
 def output_of(command: str) -> str:
-    """What a shell command prints, errors included."""
+    """Run a shell command and return its output, errors included."""
     try:
         done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=_COMMAND_S, check=False)  # noqa: S607
     except (subprocess.TimeoutExpired, OSError) as error:

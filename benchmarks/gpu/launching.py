@@ -1,4 +1,4 @@
-"""What launching a model costs its thread, alone and beside a thread that keeps the interpreter busy."""
+"""Measures the time a thread needs to launch a model, alone and beside a thread that keeps the interpreter busy."""
 
 import statistics
 import sys
@@ -20,7 +20,7 @@ from pipeline.frozen import Compute, traced
 from pipeline.model import Classifier
 
 _SWITCH_INTERVAL_S: Final = 0.0005
-"""That of a replica."""
+"""Seconds after which the interpreter changes to another thread, as in a replica."""
 
 _BUSY: Final = (0.0, 0.5, 0.9)
 """Shares of the interpreter that the other thread takes: an event loop at rest, at work, and at its end."""

@@ -40,7 +40,7 @@ class Clients:
 
 
 def together(loads: Sequence[Load]) -> Load:
-    """What became of the requests of all of them."""
+    """Sum of the loads of all client processes."""
     return Load(
         loads[0].for_s,
         sent=sum(load.sent for load in loads),

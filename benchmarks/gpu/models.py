@@ -1,4 +1,4 @@
-"""What the GPU computes: images a second by model, number format, batch size, and as kernels or as one graph."""
+"""Measures models on the GPU: images a second by model, number format, batch size, and as kernels or as one graph."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -48,7 +48,7 @@ MAIN: Final = (
     Case("resnet50", "float16", (32, 256)),
     Case("resnet50", "float32", (32,)),
 )
-"""What the service is held against; one figure of each first."""
+"""Cases that the service is compared with; one figure of each first."""
 
 ALL: Final = (
     Case("resnet50", "float16", (1, 8, 32, 128, 256, 512)),

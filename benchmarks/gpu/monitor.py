@@ -1,4 +1,4 @@
-"""What the GPU does all the while: a line every half second from nvidia-smi."""
+"""Records the state of the GPU during a run: a line every half second from nvidia-smi."""
 
 import shutil
 import subprocess

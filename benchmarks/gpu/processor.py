@@ -26,7 +26,7 @@ class Used:
 
     @classmethod
     def by_run(cls, run: str) -> Self:
-        """What the processes of a run of Darkroom have used so far."""
+        """Processor time that the processes of a run of Darkroom have used so far."""
         used = cls(Counter(), Counter())
         for process in leftovers(run):
             with suppress(psutil.Error, OSError):
@@ -47,7 +47,7 @@ class Used:
 
 
 def role_of(process: psutil.Process) -> str:
-    """What a process of a service does."""
+    """Role of a process of a service."""
     name, parent = process.name(), process.parent()
     if "ServeReplica" in name:
         return "replicas"

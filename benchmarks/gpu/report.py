@@ -24,7 +24,7 @@ _ABOUT: Final = (
     "torchvision",
     "ray",
 )
-"""What stands above the table."""
+"""Lines above the table."""
 
 
 def ceilings(records: Sequence[Record]) -> dict[str, float]:
@@ -38,7 +38,7 @@ def ceilings(records: Sequence[Record]) -> dict[str, float]:
 
 
 def share(record: Record, known: Mapping[str, float]) -> tuple[float, str] | None:
-    """What a figure reaches of its ceiling, and that ceiling's name; None where none was measured.
+    """Share of its ceiling that a figure reaches, and the name of that ceiling; None where none was measured.
 
     Of several ceilings the lowest counts: that of rates. A time is compared with the shortest one.
     """

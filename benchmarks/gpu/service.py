@@ -32,7 +32,7 @@ _READY_S: Final = 90.0
 _ASKED_EVERY_S: Final = 0.3
 _LOG_BYTES: Final = 200_000
 _TOLD: Final = ("verdict", "stages_ms", "device", "event_loop", "cores", "workers", "free_slots")
-"""What is kept of GET /stats."""
+"""Keys of GET /stats that are kept."""
 
 
 def rates(setting: Setting) -> Iterator[Figure | Missing]:
@@ -186,7 +186,7 @@ def forms_of(work: Work, together: int) -> Sequence[Form]:
 
 
 def stats_of(service: Launched, for_s: float) -> dict[str, Any]:
-    """What a replica says of the last seconds."""
+    """Statistics of the last seconds, from GET /stats of a replica."""
     url = f"{service.endpoint.url}/stats?seconds={max(1, round(for_s))}"
     try:
         stats = httpx.get(url, timeout=10, trust_env=False, headers={"Connection": "close"}).raise_for_status().json()

@@ -1,4 +1,4 @@
-"""What each part of a run is told: where it writes, how long it has, and whether it runs for real."""
+"""Settings of a part of a run: where it writes, how long it has, and whether it runs for real."""
 
 import sys
 import time

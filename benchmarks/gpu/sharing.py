@@ -41,7 +41,7 @@ DRY_CASES: Final = (Case(1, 1), Case(2, 1))
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one process computed."""
+    """Result of one process."""
 
     per_s: float
     batch_s: float

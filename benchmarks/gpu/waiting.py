@@ -1,4 +1,4 @@
-"""What waiting for the GPU costs the thread that waits: by an event that spins, and by one that blocks."""
+"""Measures the processor time of a thread that waits for the GPU: by an event that spins, and by one that blocks."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""How the run on a GPU tells what became of the tests marked cuda."""
+"""Tests of the report on the tests marked cuda."""
 
 import json
 import subprocess
@@ -24,7 +24,7 @@ with open(out, "w") as file:
 
 
 def told(folder: Path, **files: str) -> list[Any]:
-    """What is told of these files of tests, in a process of its own: pytest does not run inside of pytest."""
+    """Report on these files of tests, made in a process of its own: pytest does not run inside of pytest."""
     (folder / "tests").mkdir()
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  cuda\n  slow\n")
     for name, text in files.items():

@@ -90,7 +90,7 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
 
 
 def test_two_runs_of_one_machine_make_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What one has measured is a ceiling for the other."""
+    """The figure of one part is the ceiling of the other."""
     for name, figure in (
         ("one", Figure("all cores", 400, "images/s", sets="decode")),
         ("two", Figure("service", 100, "images/s", of=("decode",))),

@@ -1,4 +1,4 @@
-"""What a part does with cases that fail, and with those that it has no time for."""
+"""Tests of cases that fail, and of those for which no time is left."""
 
 import time
 from collections.abc import Iterator
