@@ -1,4 +1,4 @@
-"""Measures the gain of torch.compile over a CUDA graph of the model as it is. Needs a C++ compiler, Triton, and time."""
+"""Measures the gain of torch.compile over a CUDA graph of the model as it is. Needs a C++ compiler, Triton and time."""
 
 import time
 from collections.abc import Iterator
