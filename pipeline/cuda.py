@@ -6,7 +6,7 @@ Guards: slots are used again only after `collect`, which waits for an event behi
 buffer has an event behind the last kernel that reads it, recorded also where a launch has raised, and the next copy
 into it waits for that event on the device.
 Tests: `tests/test_device.py::test_nothing_is_read_before_it_has_been_copied`,
-`tests/test_cuda.py::test_a_launch_that_fails_changes_no_answer_of_the_batch_before_it`.
+`tests/test_cuda_faults.py::test_a_launch_that_fails_changes_no_answer_of_the_batch_before_it`.
 """
 
 import logging
