@@ -23,7 +23,7 @@ ODD_FILES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/darkroom/pillow-13.0.0.tar.g
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak faults latency tuning scaling decoders bench bench-full gpu clean
+.PHONY: help serve deploy test slow coverage soak fuzz faults latency tuning scaling decoders bench bench-full gpu clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) $(ODD_FILES) ## Run the tests on
 
 soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while faults are injected; say what was lost or grew
 	@exec $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SOAK)
+
+fuzz: $(TESTING) ## Mutate images for MINUTES (10) and decode them where malloc checks; say what crashed, hung or was slow
+	@exec $(BIN)/python -m benchmarks.fuzz --minutes $(MINUTES) $(FUZZ)
 
 faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Break LitServe, mosec and Darkroom in the same ways; say who loses what
 	@exec $(BIN)/python -m benchmarks.faults
