@@ -1,0 +1,140 @@
+"""The frame header of a JPEG (ITU-T T.81, annex B), found as libjpeg finds it.
+
+A decoder that is handed the file must read the same frame header as this module: marker for marker the walk is that of
+libjpeg-turbo's `jdmarker.c`, and what would stop libjpeg stops it here.
+"""
+
+import re
+import struct
+from dataclasses import dataclass, replace
+from typing import Final
+
+from pipeline.piecewise import Piecewise
+from pipeline.signature import Damaged, NotDecoded
+
+CODINGS: Final = {
+    0xC0: "baseline",
+    0xC1: "extended",
+    0xC2: "progressive",
+    0xC3: "lossless",
+    0xC9: "arithmetic",
+    0xCA: "arithmetic progressive",
+}
+"""Codings that are decoded, by their marker."""
+
+MOST_SEGMENTS: Final = 2000
+"""Segments that may come before a JPEG's pixels. A profile of colours takes 255 at most, and is the largest of them."""
+
+_HIERARCHICAL: Final = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE)
+_JPEG_LS: Final = (0xF7, 0xF8)
+_LOSSLESS: Final = 0xC3
+_LOSSLESS_ARITHMETIC: Final = 0xCB
+_START_OF_SCAN: Final = 0xDA
+_CHANNELS: Final = (1, 3, 4)
+_MISPLACED: Final = {
+    0xD8: "a second start marker stands in its header",
+    0xD9: "it ends before its pixels",
+    0xDA: "its pixels come before their frame header",
+    **dict.fromkeys(CODINGS, "it has two frame headers"),
+}
+_ALONE: Final = (0x01, *range(0xD0, 0xD8))
+"""Markers without a segment: TEM and RST."""
+
+_SKIPPED: Final = (0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE)
+"""Segments that have no part in the size: tables, DNL, restart interval, applications' own and comments."""
+
+_STRAY_BYTES: Final = 4096
+"""Bytes that may lie between two segments; libjpeg skips them."""
+
+_AFTER_STRAY_BYTES: Final = re.compile(rb"[^\xff]*+(?:\xff++\x00[^\xff]*+)*+\xff++([^\xff])", re.DOTALL)
+"""Up to the next marker and with it. Its quantifiers never go back: FF FF FF ... takes no longer than other bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The frame header, and what lies around it."""
+
+    coding: str  # a name in `CODINGS`
+    width: int
+    height: int
+    channels: int
+    bit_depth: int
+    scans: int  # start-of-scan markers in the whole file, where its coding may have many, thumbnails included; else 1
+    segments: int  # before the pixels
+
+
+def read_frame(file: Piecewise) -> Frame:
+    """Reads a JPEG up to its first scan.
+
+    Raises:
+        NotDecoded, Damaged: what the file is, or why it has no frame header.
+    """
+    if file.read(0, 2) != b"\xff\xd8":
+        raise Damaged("its header is damaged")
+    at, frame = 2, None
+    for segments in range(MOST_SEGMENTS):
+        marker, at = _next_marker(file, at)
+        if marker in _ALONE:
+            continue
+        if marker == _START_OF_SCAN and frame:
+            return _up_to_pixels(frame, file, at, segments)
+        if marker in CODINGS and not frame:
+            frame = _frame(marker, file.read(at, 8))
+        elif marker not in _SKIPPED:
+            raise _why_not(marker)
+        length = int.from_bytes(file.read(at, 2), "big")
+        if at + length > file.size or at + 2 > file.size:
+            raise Damaged(f"it is cut off after {file.size} bytes, before its pixels")
+        if length < 2:
+            raise Damaged(f"its header is damaged: a segment of {length} bytes")
+        at += length
+    raise Damaged(f"more than {MOST_SEGMENTS} segments come before its pixels")
+
+
+def _next_marker(file: Piecewise, at: int) -> tuple[int, int]:
+    """The next marker, and where the bytes after it begin."""
+    pair = file.read(at, 2)
+    if len(pair) == 2 and pair[0] == 0xFF and 0 < pair[1] < 0xFF:
+        return pair[1], at + 2
+    found = _AFTER_STRAY_BYTES.match(file.read(at, _STRAY_BYTES))
+    if found:
+        return found[1][0], at + found.end()
+    if at + _STRAY_BYTES >= file.size:
+        raise Damaged(f"it is cut off after {file.size} bytes, before its pixels")
+    raise Damaged("its header is damaged")
+
+
+def _frame(marker: int, segment: bytes) -> Frame:
+    """From the segment's first 8 bytes (T.81, B.2.2)."""
+    try:
+        length, bit_depth, height, width, channels = struct.unpack(">HBHHB", segment)
+    except struct.error as error:
+        raise Damaged("it is cut off in its frame header") from error
+    coding = CODINGS[marker]
+    if bit_depth != 8:
+        raise NotDecoded(f"{bit_depth}-bit {'lossless ' * (marker == _LOSSLESS)}JPEG; only 8 bits are decoded")
+    if not height:
+        raise NotDecoded("JPEG whose height follows its pixels (DNL)")
+    if channels not in _CHANNELS:
+        raise NotDecoded(f"JPEG of {channels} components; only 1, 3 and 4 are decoded")
+    if not width or length != 8 + 3 * channels:
+        raise Damaged("its frame header is damaged")
+    return Frame(coding, width, height, channels, bit_depth, scans=1, segments=0)
+
+
+def _up_to_pixels(frame: Frame, file: Piecewise, at: int, segments: int) -> Frame:
+    """Adds the number of segments and, where the first scan does not hold everything, of scans."""
+    in_first_scan = int.from_bytes(file.read(at + 2, 1))
+    many = "progressive" in frame.coding or in_first_scan < frame.channels
+    return replace(frame, scans=file.count(b"\xff\xda") if many else 1, segments=segments)
+
+
+def _why_not(marker: int) -> Exception:
+    """The error of a marker that libjpeg stops at."""
+    if marker in _HIERARCHICAL:
+        return NotDecoded("hierarchical JPEG")
+    if marker in _JPEG_LS:
+        return NotDecoded("JPEG-LS")
+    if marker == _LOSSLESS_ARITHMETIC:
+        return NotDecoded("lossless JPEG in arithmetic coding")
+    return Damaged(_MISPLACED.get(marker, f"its header is damaged: marker {marker:02X}"))
