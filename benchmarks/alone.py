@@ -33,7 +33,8 @@ def pipeline(workers: int | None = None, *, together: int = 32, requests: int = 
         together: images a request.
         requests: in work at a time.
     """
-    config = PipelineConfig(device="cpu", workers=workers or len(os.sched_getaffinity(0)), threads=1, max_top_k=10)
+    workers = workers or len(os.sched_getaffinity(0))
+    config = PipelineConfig(device="cpu", workers=workers, spare_workers=0, threads=1, max_top_k=10)
     with Engine(config, opener=open_stand_in) as engine, frozen_heap():
         yield lambda images, for_s: throughput(engine, images, for_s, together=together, requests=requests).per_s
 

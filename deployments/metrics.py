@@ -34,12 +34,14 @@ class Metrics:
             "stage_seconds", "what a request spends in each stage; of many images the longest", STAGE_BUCKETS_S, "stage"
         )
         self._batches = _histogram("batch_images", "images of a batch, as the device took it", BATCH_BUCKETS)
-        self._decoding = _counter("decoding_seconds_total", "what workers have spent decoding, all together")
-        self._computing = _counter("computing_seconds_total", "what the device has spent on batches, all its lanes")
+        self._decoding = _counter("decoding_seconds_total", "what workers have spent decoding so far, spare ones too")
+        self._computing = _counter("computing_seconds_total", "what the device has spent on batches so far, all lanes")
         self._dropped = _counter("images_dropped_total", "images given up undecoded: nobody waited for them any more")
         self._replaced = _counter("workers_replaced_total", "decoder processes that died or were ended, and restarted")
-        self._workers = _gauge("workers", "decoder processes that there should be")
-        self._workers_ready = _gauge("workers_ready", "those of them that take images: fewer while one starts anew")
+        self._workers = _gauge("workers", "decoder processes at ordinary images at a time; spares not counted")
+        self._workers_ready = _gauge(
+            "workers_ready", "those of them that take images: fewer where no spare is left for a dead one"
+        )
         self._lanes = _gauge("device_lanes", "batches that the device computes at a time")
         self._workers_busy = _gauge("workers_busy_ratio", "share of their time that workers decode, 0 to 1")
         self._device_busy = _gauge("device_busy_ratio", "share of its time that the device computes, 0 to 1")

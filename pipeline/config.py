@@ -39,6 +39,9 @@ WORKER_START_TIMEOUT_S = 120.0
 CLAIM_TIMEOUT_S = 3.0
 """A worker that has not begun what it was handed by then is stopped or stuck: it is ended, and nothing is blamed."""
 
+HELD_AFTER_S = 0.1
+"""When a worker has been at one image for so long, what waits behind it goes to another."""
+
 PROBE_AFTER_S = 2.0
 """Without an image for so long, `Engine.check` sends one of its own through the whole path."""
 
@@ -94,6 +97,9 @@ class PipelineConfig(Frozen):
     max_top_k: int = Field(100, ge=1, description="classes kept of every image, best first")
 
     workers: int | None = Field(None, ge=1, description="processes that decode and transform images")
+    spare_workers: int = Field(
+        1, ge=0, description="processes that stand ready beside them: while an image takes long or a worker has died"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of the model, a batch each")
     chunk_bytes: int = Field(
         1 << 20, ge=1, description="encoded bytes at which what is handed to a worker at a time is full; about 20 ms"

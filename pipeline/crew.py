@@ -14,17 +14,19 @@ import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from pipeline.config import CHUNKS_PER_WORKER, CLAIM_TIMEOUT_S, MAX_FAILED_STARTS, WORKER_START_TIMEOUT_S
+from pipeline.config import CLAIM_TIMEOUT_S, HELD_AFTER_S, MAX_FAILED_STARTS, WORKER_START_TIMEOUT_S
 from pipeline.errors import ServerError, WorkerFailure
 from pipeline.host_batch import HostBatch
+from pipeline.progress import in_work
 from pipeline.records import Transform
-from pipeline.slots import Claim, Slots
+from pipeline.slots import Slots
+from pipeline.spare import for_ordinary, stands_in_for
 from pipeline.worker import WorkerReady
 from pipeline.worker_process import Chunk, WorkerProcess
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "decode"})
 
-_WATCH_PERIOD_MS: Final = 250
+_WATCH_PERIOD_MS: Final = 50
 _CLOSE_GRACE_S: Final = 2.0
 
 
@@ -37,6 +39,9 @@ class Owner(Protocol):
     def salvage(self, chunk: Chunk, *, overdue: bool) -> None:
         """The worker that had the chunk has ended, or was ended because it made no progress."""
 
+    def withdraw(self, chunks: Sequence[Chunk]) -> None:
+        """The worker that has them is slow, and another is not: what it has not begun of them is for that one."""
+
     def dispatch(self) -> None:
         """A worker may be idle."""
 
@@ -45,10 +50,11 @@ class Owner(Protocol):
 
 
 class Crew:
-    """So many workers, for as long as it is not closed.
+    """So many workers and spare ones, for as long as it is not closed.
 
     Args:
-        count: how many.
+        count: how many decode ordinary images at a time.
+        spares: how many processes stand ready beside them.
         slots: where images lie on both sides of decoding.
         transform: what the workers do with an image.
         pin_memory: whether batches pass DataLoader's pin-memory thread, which hands page-locked views on.
@@ -64,6 +70,7 @@ class Crew:
     def __init__(
         self,
         count: int,
+        spares: int,
         slots: Slots,
         transform: Transform,
         *,
@@ -74,7 +81,8 @@ class Crew:
     ) -> None:
         self.replaced = 0
         self.failure: ServerError | None = None
-        self._count, self._slots, self._transform, self._pin_memory = count, slots, transform, pin_memory
+        self._count, self._spares = count, spares
+        self._slots, self._transform, self._pin_memory = slots, transform, pin_memory
         self._decode_timeout_s, self._owner = decode_timeout_s, owner
         self._changed = changed  # guards everything below, and what is above
         self._workers: list[WorkerProcess] = []
@@ -88,7 +96,7 @@ class Crew:
             WorkerFailure: they do not start; the reason is in the log.
         """
         with self._changed:
-            for _ in range(self._count):
+            for _ in range(self._count + self._spares):
                 self._start_worker()
             self._watch.start()
             self._changed.wait_for(self._settled, timeout=WORKER_START_TIMEOUT_S)
@@ -108,13 +116,12 @@ class Crew:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the workers that are ready."""
+        """Process ids of the workers that are ready, spare ones included."""
         return [worker.pid for worker in self._workers if worker.ready]
 
-    def least_busy(self) -> WorkerProcess | None:
-        """The worker with the fewest bytes in hand of those that can be handed a chunk."""
-        idle = [worker for worker in self._workers if worker.ready and len(worker.chunks) < CHUNKS_PER_WORKER]
-        return min(idle, key=lambda worker: worker.bytes_in_hand, default=None)
+    def for_ordinary(self) -> WorkerProcess | None:
+        """The worker that should take the next ordinary images, if one can."""
+        return for_ordinary(self._workers, self._count)
 
     def close(self, failure: ServerError) -> None:
         """Ends the workers; what they have in hand is not waited for, and fails with `failure`."""
@@ -211,23 +218,16 @@ class Crew:
         with self._changed:
             for worker in ended:
                 self._gone(worker)
-            self._end_slow_workers()
+            self._look_after_slow_workers()
 
-    def _end_slow_workers(self) -> None:
+    def _look_after_slow_workers(self) -> None:
+        """Ends those that make no progress; has others take what waits behind an image that takes long."""
         for worker in [worker for worker in self._workers if worker.chunks]:
-            begun, since_ns = self._progress(worker)
-            limit_s = self._decode_timeout_s if begun else CLAIM_TIMEOUT_S
-            if time.monotonic_ns() - since_ns > limit_s * 1e9:
+            now = in_work(worker, self._slots)
+            if now.for_s > (self._decode_timeout_s if now.task else CLAIM_TIMEOUT_S):
                 worker.overdue = True
                 self._gone(worker)
-
-    def _progress(self, worker: WorkerProcess) -> tuple[bool, int]:
-        """Whether it is decoding an image, and since when it has been at that, or at nothing."""
-        chunk = worker.chunks[0]
-        ours = slice(chunk.first, chunk.first + len(chunk.tasks))
-        claims, started_ns = self._slots.claims[ours].copy(), self._slots.started_ns[ours]
-        if (begun := claims == Claim.STARTED).any():
-            return True, int(started_ns[begun].max())
-        done = claims > Claim.STARTED
-        ended_ns = started_ns[done] + self._slots.decode_ns[ours][done]
-        return False, max(worker.turned_ns, int(ended_ns.max(initial=0)))
+            elif now.for_s > HELD_AFTER_S and stands_in_for(worker, self._workers):
+                worker.held = True
+                self._owner.withdraw(worker.chunks)
+                self._owner.dispatch()

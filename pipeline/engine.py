@@ -101,6 +101,7 @@ class Engine:
             self.workers,
             slots,
             self.transform,
+            spares=self.config.spare_workers,
             pin_memory=self.device == "cuda",
             chunk_bytes=self.config.chunk_bytes,
             decode_timeout_s=self.config.decode_timeout_s,
@@ -192,7 +193,7 @@ class Engine:
             images_dropped=self._loader.dropped,
             workers_replaced=self._loader.replaced,
             workers=self.workers,
-            workers_ready=len(self.worker_pids),
+            workers_ready=min(len(self.worker_pids), self.workers),
             lanes=self._feeder.lanes,
             in_work=self.in_work,
             free_slots=self._loader.free_slots,
@@ -217,7 +218,7 @@ class Engine:
 
     @property
     def worker_pids(self) -> list[int]:
-        """Process ids of the workers that are ready."""
+        """Process ids of the workers that are ready, spare ones included."""
         return self._loader.pids
 
     def check(self) -> None:
@@ -232,9 +233,12 @@ class Engine:
         self._feeder.check()
         idle_s = time.monotonic() - max(self._feeder.answered_at, self._probed_at)
         if not self._probe.done():
-            # What workers and device are at has limits of its own, which follow from what it is.
-            if idle_s > STUCK_AFTER_S and not (self._loader.at_work or self._feeder.at_work):
-                raise Stuck(f"no image has come through for {idle_s:.0f} s, not even one of the engine's own")
+            # What workers and device are at has limits of its own, which follow from what it is. What they have just
+            # ended, be it with a rejection or with a worker's life, is as good a sign as an answer.
+            at_work = self._loader.at_work or self._feeder.at_work  # before `moved_at`, which is its end
+            still_s = min(idle_s, time.monotonic() - self._loader.moved_at)
+            if still_s > STUCK_AFTER_S and not at_work:
+                raise Stuck(f"no image has come through for {still_s:.0f} s, not even one of the engine's own")
         elif idle_s > PROBE_AFTER_S:
             request = Request([self._canary])
             self._probe, self._probed_at = request.future, time.monotonic()

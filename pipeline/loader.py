@@ -10,6 +10,7 @@ from pipeline.crew import Crew
 from pipeline.errors import EngineClosed, FatalImage, ServerError, SlowImage
 from pipeline.host_batch import HostBatch
 from pipeline.pace import DecodePace
+from pipeline.progress import not_begun, spent_s
 from pipeline.records import Transform
 from pipeline.slots import Claim, Slots
 from pipeline.task import Task
@@ -40,7 +41,8 @@ class Loader:
     """The decoder processes, the queue before them and the slots between them and the device.
 
     Args:
-        workers: how many processes.
+        workers: how many processes decode ordinary images at a time.
+        spares: how many stand ready beside them.
         slots: where images lie on both sides of decoding.
         transform: what the workers do with an image.
         pin_memory: whether batches pass DataLoader's pin-memory thread, which hands page-locked views on.
@@ -56,6 +58,7 @@ class Loader:
         slots: Slots,
         transform: Transform,
         *,
+        spares: int,
         pin_memory: bool,
         chunk_bytes: int,
         decode_timeout_s: float,
@@ -64,14 +67,16 @@ class Loader:
     ) -> None:
         self.limits = limits
         self.dropped = 0  # images that nobody waited for any more when their turn came
-        self.decoding_s = 0.0  # of all workers together
         self._count, self._slots, self._chunk_bytes = workers, slots, chunk_bytes
         self._decode_timeout_s, self._device = decode_timeout_s, device
         self._pace = DecodePace()
         self._changed = threading.Condition()  # guards everything below
         self._pending = Turns()
+        self._ended_s = self._decoding_s = 0.0  # of chunks that came back; as it was last told
+        self._moved_at = 0.0  # when a chunk last came back, with or without its worker, by `time.monotonic`
         self._crew = Crew(
             workers,
+            spares,
             slots,
             transform,
             pin_memory=pin_memory,
@@ -115,6 +120,22 @@ class Loader:
             return bool(self._crew.chunks)
 
     @property
+    def moved_at(self) -> float:
+        """When a worker last came back with images, or ended and left them, by `time.monotonic`."""
+        return self._moved_at
+
+    @property
+    def decoding_s(self) -> float:
+        """Seconds that all workers together have decoded, those of images in work included. It never falls.
+
+        (An image that has ended since its claim was read counts a moment less than before.)
+        """
+        with self._changed:
+            in_hand_s = sum(spent_s(chunk, self._slots) for chunk in self._crew.chunks)
+            self._decoding_s = max(self._decoding_s, self._ended_s + in_hand_s)
+            return self._decoding_s
+
+    @property
     def free_slots(self) -> int:
         """Images that there is room for between decoding and the device."""
         with self._changed:
@@ -146,7 +167,7 @@ class Loader:
 
     def dispatch(self) -> None:
         """Hands out what can be: called whenever something has changed that may allow it."""
-        while self._pending and self._is_needed() and (worker := self._crew.least_busy()):
+        while self._pending and self._is_needed() and (worker := self._crew.for_ordinary()):
             chunk = self._next_chunk()
             if chunk is None:  # all slots are taken: `release` comes back here
                 return
@@ -190,10 +211,27 @@ class Loader:
 
     def take(self, chunk: Chunk, batch: HostBatch) -> None:
         """A chunk is done: its bad images are answered here, the others go to the device."""
+        self._note_ended(chunk)
         for position, error in batch.errors.items():
             self._note_decoded(chunk, position)
             chunk.tasks[position].reject(error)
-        self._hand_on(chunk, batch, [n for n in range(len(chunk.tasks)) if n not in batch.errors])
+        claims = self._slots.claims[chunk.first : chunk.first + len(chunk.tasks)].tolist()
+        left_out = {position for position, claim in enumerate(claims) if claim == Claim.SKIPPED} | batch.errors.keys()
+        self._hand_on(chunk, batch, [n for n in range(len(chunk.tasks)) if n not in left_out])
+
+    def withdraw(self, chunks: Iterable[Chunk]) -> None:
+        """A worker is slow: the images that it has not begun are put back, before all others.
+
+        It may begin one at this very moment. Then two workers decode it: whichever is first answers it, and what
+        comes second finds that nobody waits (`Task`). Hence no lock that a worker could take to its grave.
+        """
+        again: list[Task] = []
+        for chunk in chunks:
+            for position in not_begun(chunk, self._slots):
+                self._slots.withdrawn[chunk.first + position] = 1
+                chunk.withdrawn.add(position)
+                again.append(chunk.tasks[position])
+        self._pending.add_again(again)
 
     def salvage(self, chunk: Chunk, *, overdue: bool) -> None:
         """A worker has ended: keeps what it had finished of a chunk and blames what it had begun.
@@ -202,12 +240,15 @@ class Loader:
             chunk: that it had in hand.
             overdue: whether it was ended because it made no progress.
         """
+        self._note_ended(chunk)
         kept: list[int] = []
         again: list[Task] = []
         for position, task in enumerate(chunk.tasks):
             claim = self._slots.claims[chunk.first + position]
             if claim == Claim.DECODED:
                 kept.append(position)
+            elif position in chunk.withdrawn:
+                continue
             elif claim == Claim.STARTED and overdue:
                 task.reject(SlowImage(f"decoding the image takes longer than the limit, {self._decode_timeout_s:g} s"))
             elif claim == Claim.STARTED and task.attempts:
@@ -233,9 +274,12 @@ class Loader:
         if positions:
             self._device.put(batch, [chunk.tasks[position] for position in positions])
 
+    def _note_ended(self, chunk: Chunk) -> None:
+        self._ended_s += spent_s(chunk, self._slots)
+        self._moved_at = time.monotonic()
+
     def _note_decoded(self, chunk: Chunk, position: int) -> None:
         task = chunk.tasks[position]
         task.decode_s = float(self._slots.decode_ns[chunk.first + position]) * 1e-9
         task.decoded_at = time.perf_counter()
-        self.decoding_s += task.decode_s
         self._pace.note(task.decode_s)

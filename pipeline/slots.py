@@ -39,6 +39,7 @@ class Claim(enum.IntEnum):
     STARTED = 1
     DECODED = 2
     REJECTED = 3
+    SKIPPED = 4  # it had been withdrawn
 
 
 class Slots:
@@ -51,7 +52,7 @@ class Slots:
         self.count, self.side_px = count, side_px
         self.name = name or secrets.token_hex(8)
         pixel_bytes = side_px * side_px * 3
-        ledger_bytes = _whole_pages(count * 17)
+        ledger_bytes = _whole_pages(count * 18)
         self._encoded_from = ledger_bytes + _whole_pages(count * pixel_bytes)
         size = self._encoded_from + count * ENCODED_ROOM_BYTES
         self._fd = fd if fd >= 0 else os.memfd_create("darkroom")
@@ -62,6 +63,7 @@ class Slots:
         self.started_ns = np.frombuffer(self._map, np.int64, count)  # int64 [count], by `time.monotonic_ns`
         self.decode_ns = np.frombuffer(self._map, np.int64, count, offset=count * 8)  # int64 [count], how long it took
         self.claims = np.frombuffer(self._map, np.uint8, count, offset=count * 16)  # uint8 [count], of `Claim`
+        self.withdrawn = np.frombuffer(self._map, np.uint8, count, offset=count * 17)  # uint8 [count], 1: leave it out
         flat: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, count * pixel_bytes, offset=ledger_bytes)
         self.pixels = flat.reshape(count, side_px, side_px, 3)  # uint8 [count, side, side, 3]
         self.tensor = torch.from_numpy(self.pixels)  # the same memory: what CUDA page-locks
@@ -86,6 +88,7 @@ class Slots:
             if first >= 0:
                 self._free[first : first + wanted] = bytes(wanted)
                 self.claims[first : first + wanted] = Claim.WAITING
+                self.withdrawn[first : first + wanted] = 0
                 return first, wanted
             wanted //= 2
         return 0, 0

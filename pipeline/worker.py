@@ -86,6 +86,9 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
         decoded, errors = 0, {}
         for position, size in enumerate(job.sizes):
             slot, started_ns = job.first + position, time.monotonic_ns()
+            if self._slots.withdrawn[slot]:  # another worker has it
+                self._slots.claims[slot] = Claim.SKIPPED
+                continue
             self._slots.started_ns[slot] = started_ns
             self._slots.claims[slot] = Claim.STARTED
             try:

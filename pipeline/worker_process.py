@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ class Chunk:
     first: int
     tasks: list[Task]
     max_pixels: int
+    withdrawn: set[int] = field(default_factory=set)  # positions of those that another worker was given
 
     @property
     def job(self) -> Job:
@@ -50,6 +51,7 @@ class WorkerProcess:
         self.turned_ns = 0  # when it could turn to the oldest chunk, by `time.monotonic_ns`
         self.pid, self.pidfd = 0, -1
         self.overdue = False  # it was ended because it made no progress
+        self.held = False  # it is at one image for so long that another takes what is behind it
         self.thread: threading.Thread  # of its owner: the one that takes its records
         self._reader, self._writer = Pipe(duplex=False)
         self._loader: DataLoader[Any] = DataLoader(
@@ -66,6 +68,11 @@ class WorkerProcess:
     def ready(self) -> bool:
         """Whether it has reported for duty."""
         return self.pid > 0
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether ordinary images need not wait long for it."""
+        return self.ready and not self.held
 
     @property
     def bytes_in_hand(self) -> int:
@@ -104,7 +111,7 @@ class WorkerProcess:
 
     def take_back(self) -> Chunk:
         """The oldest chunk, which it has done; now it can turn to the next."""
-        self.turned_ns = time.monotonic_ns()
+        self.turned_ns, self.held = time.monotonic_ns(), False
         return self.chunks.popleft()
 
     def ask_to_end(self) -> None:

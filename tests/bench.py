@@ -29,6 +29,7 @@ class Bench:
 
     Args:
         workers: how many.
+        spares: processes that stand ready beside them.
         kind: "cuda" has batches pass DataLoader's pin-memory thread.
         slots: of the shared memory.
         transform: what the workers do with an image.
@@ -39,6 +40,7 @@ class Bench:
         self,
         workers: int,
         *,
+        spares: int = 0,
         kind: str = "cpu",
         slots: int = 64,
         transform: Transform = TRANSFORM,
@@ -49,6 +51,7 @@ class Bench:
             workers,
             self.slots,
             transform,
+            spares=spares,
             pin_memory=kind == "cuda",
             chunk_bytes=1 << 20,
             decode_timeout_s=decode_timeout_s,

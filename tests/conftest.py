@@ -15,7 +15,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PIPELINE = PipelineConfig(device="cpu", workers=2, threads=2, max_top_k=1000)
 
-SMALL = PipelineConfig(device="cpu", workers=1, threads=1, batch_sizes=(1, 2), slots=8)
+SMALL = PipelineConfig(device="cpu", workers=1, spare_workers=0, threads=1, batch_sizes=(1, 2), slots=8)
 SMALL_LIMITS = Limits(max_batch_size=2)
 
 

@@ -15,6 +15,8 @@ TOP_TO_BOTTOM = (
     "engine",
     "loader",
     "crew",
+    "spare",
+    "progress",
     "worker_process",
     "pipe_queue",
     "forkserver",

@@ -104,7 +104,7 @@ class Decoders:
         self.cost.handing.append(statistics.median(waits))
 
     def _engine(self, workers: int, chunk_bytes: int = _CHUNK_BYTES) -> Engine:
-        config = self._config.model_copy(update={"workers": workers, "chunk_bytes": chunk_bytes})
+        config = self._config.model_copy(update={"workers": workers, "spare_workers": 0, "chunk_bytes": chunk_bytes})
         return Engine(config, self._limits, opener=open_nothing)
 
 

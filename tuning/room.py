@@ -8,7 +8,7 @@ from typing import Final
 import psutil
 
 from deployments.config import LiveConfig
-from pipeline.config import decode_memory_bytes
+from pipeline.config import PipelineConfig, decode_memory_bytes
 from pipeline.slots import KEPT_BYTES
 from tuning.settings import Settings
 
@@ -48,7 +48,8 @@ class Room:
 
     def needed_bytes(self, settings: Settings) -> int:
         """The most that a replica takes with these settings."""
-        workers = settings.workers * (self.worker_bytes + decode_memory_bytes(self.live.max_image_pixels))
+        processes = settings.workers + PipelineConfig().spare_workers
+        workers = processes * (self.worker_bytes + decode_memory_bytes(self.live.max_image_pixels))
         slots = settings.slots * self.crop_px * self.crop_px * 3 + KEPT_BYTES
         return self.replica_bytes + workers + slots + settings.max_bytes_in_flight
 

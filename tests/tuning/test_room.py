@@ -38,13 +38,15 @@ def test_without_a_limit_the_machine_is_what_there_is(tmp_path: Path, limit: str
 
 
 def test_each_worker_may_need_what_the_largest_image_takes() -> None:
+    """The spare one too."""
     room = Room(8 << 30, 1 << 30, 30 << 20, 224, LiveConfig(max_image_pixels=10_000_000))
 
     def needed(workers: int) -> int:
         return room.needed_bytes(replace(SETTINGS, workers=workers))
 
-    assert needed(3) - needed(2) == (30 << 20) + decode_memory_bytes(10_000_000)
-    assert needed(1) > (1 << 30) + SETTINGS.max_bytes_in_flight
+    each = (30 << 20) + decode_memory_bytes(10_000_000)
+    assert needed(3) - needed(2) == each
+    assert needed(1) > (1 << 30) + SETTINGS.max_bytes_in_flight + 2 * each
 
 
 def test_a_tenth_of_the_memory_is_left_for_what_nobody_foresees() -> None:

@@ -1,0 +1,109 @@
+"""The process that stands ready while another is held up by an image, or has died. All of them are real."""
+
+import os
+import signal
+
+import pytest
+
+from pipeline import loader as module
+from pipeline.slots import Slots
+from pipeline.worker_process import Chunk
+from tests.bench import CAT, Bench, errors, started
+from tests.files import slow_png
+from tests.waiting import PATIENCE_S, until
+
+
+def stopped_at_a_slow_image(bench: Bench) -> int:
+    """Stops the worker that decodes `slow_png`; returns its pid."""
+    (pid,) = until(lambda: bench.decoding(slow_png()))
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def times_delivered(bench: Bench) -> list[int]:
+    """How often the device was given each image."""
+    delivered = [task for tasks in bench.delivered for task in tasks]
+    return [delivered.count(task) for task in dict.fromkeys(delivered)]
+
+
+def test_what_waits_behind_a_slow_image_goes_to_the_spare() -> None:
+    """Also what the slow worker has in hand already. It leaves that out when it comes to it, and goes on as before."""
+    with started(1, spares=1) as bench:
+        pids = bench.loader.pids
+        slow = bench.submit([slow_png()])
+        pid = stopped_at_a_slow_image(bench)
+        behind = bench.submit([CAT] * 3)
+        assert errors(behind) == [None] * 3
+        assert not slow.future.done()
+        os.kill(pid, signal.SIGCONT)
+        assert errors(slow) == [None]
+        assert errors(bench.submit([CAT] * 8)) == [None] * 8
+        assert times_delivered(bench) == [1] * 12
+        assert bench.loader.pids == pids
+
+
+def test_an_image_that_was_begun_as_it_was_withdrawn_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers decode it: the first one's result counts, the second one's harms nobody."""
+
+    def everything(chunk: Chunk, _slots: Slots) -> list[int]:
+        return [position for position in range(len(chunk.tasks)) if position not in chunk.withdrawn]
+
+    monkeypatch.setattr(module, "not_begun", everything)
+    with started(1, spares=1) as bench:
+        slow = bench.submit([slow_png()])
+        pid = stopped_at_a_slow_image(bench)
+        assert errors(slow) == [None]
+        monkeypatch.undo()
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: times_delivered(bench) == [2])
+        assert errors(bench.submit([CAT] * 8)) == [None] * 8
+
+
+def test_a_slow_worker_that_dies_is_blamed_for_nothing_that_was_withdrawn() -> None:
+    """What another has taken over is not decoded again."""
+    with started(1, spares=1) as bench:
+        slow = bench.submit([slow_png()])
+        pid = stopped_at_a_slow_image(bench)
+        behind = bench.submit([CAT] * 3)
+        assert errors(behind) == [None] * 3
+        os.kill(pid, signal.SIGKILL)
+        assert errors(slow) == [None]
+        assert [task.attempts for task in [*slow.tasks, *behind.tasks]] == [1, 0, 0, 0]
+        assert times_delivered(bench) == [1] * 4
+
+
+def test_what_a_dead_worker_had_in_hand_goes_to_the_spare() -> None:
+    """At once: nobody waits for the process that is started in its place."""
+    with started(1, spares=1) as bench:
+        pids = bench.loader.pids
+        request = bench.submit([slow_png(), CAT, CAT])
+        killed = bench.kill_while_decoding(slow_png())
+        (spare,) = until(lambda: set(bench.decoding(slow_png())) - {killed})
+        assert {killed, spare} == {*pids}
+        assert errors(request) == [None] * 3
+        until(lambda: len(bench.loader.pids) == 2)
+
+
+def test_a_spare_does_not_decode_beside_workers_that_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many processes are at ordinary images as there are workers: the cores are the model's too."""
+    monkeypatch.setattr("pipeline.crew.HELD_AFTER_S", PATIENCE_S)  # on a busy machine any image may take long
+    with started(2, spares=1) as bench:
+        requests = [bench.submit([CAT] * 40) for _ in range(3)]
+        while not all(request.future.done() for request in requests):
+            with bench.loader._changed:
+                busy = [worker for worker in bench.loader._crew._workers if worker.chunks]
+            assert len(busy) <= 2
+
+
+def test_time_in_work_counts_while_it_runs() -> None:
+    """It does not wait for the end of the image, and is not taken back when the worker ends instead."""
+    with started(1) as bench:
+        bench.submit([slow_png()])
+        pid = stopped_at_a_slow_image(bench)
+        first = bench.loader.decoding_s
+        readings = [first, until(lambda: (now := bench.loader.decoding_s) > first + 0.05 and now)]
+        os.kill(pid, signal.SIGKILL)
+        while bench.slots.free < bench.slots.count:
+            readings.append(bench.loader.decoding_s)
+        assert readings == sorted(readings)
+        assert bench.loader.decoding_s == bench.loader.decoding_s >= readings[-1]
