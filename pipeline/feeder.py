@@ -42,6 +42,7 @@ class Lane:
         self.images = 0  # that it has been given and has not answered
         self.turned_at = 0.0  # when it was last given a batch, or last answered one, by `time.monotonic`
         self.free_at = 0.0  # when it last had a batch behind it, by `time.perf_counter`
+        self.busy_since = 0.0  # when it began the batch that it computes, likewise; 0 while it has none
 
 
 class Feeder:
@@ -57,7 +58,6 @@ class Feeder:
         release: called with every batch whose memory the device has read.
 
     Attributes:
-        computing_s: what batches have taken on the device, of all lanes together.
         batches: images of a batch that it has answered: how many such batches.
     """
 
@@ -66,15 +66,15 @@ class Feeder:
     ) -> None:
         self.max_batch_size = max_batch_size
         self.answered_at = 0.0  # when a batch last came through, by `time.monotonic`
-        self.computing_s = 0.0
         self.batches: Counter[int] = Counter()
         self._lanes = [Lane() for _ in range(device.lanes)]
         self._stuck_after_s = STUCK_AFTER_S
         self._pace = DevicePace({1: 1.0})
         self._device, self._labels, self._release = device, labels, release
-        self._changed = threading.Condition()  # guards the next three
+        self._changed = threading.Condition()  # guards the next four, and when lanes are busy
         self._ready: deque[Decoded] = deque()
         self._waiting = 0  # images in `_ready`
+        self._ended_s = self._computing_s = 0.0  # of batches that have ended; as it was last told
         self._closing = False
         self._failure: DeviceFailure | None = None
         self._warm = threading.Event()
@@ -144,6 +144,15 @@ class Feeder:
     def waiting(self) -> int:
         """Images that are decoded and not yet on the device."""
         return self._waiting
+
+    @property
+    def computing_s(self) -> float:
+        """Seconds that all lanes together have computed, those of batches in work included. It never falls."""
+        with self._changed:
+            now = time.perf_counter()
+            in_work_s = sum(now - lane.busy_since for lane in self._lanes if lane.busy_since)
+            self._computing_s = max(self._computing_s, self._ended_s + in_work_s)
+            return self._computing_s
 
     @property
     def in_work(self) -> int:
@@ -227,10 +236,13 @@ class Feeder:
         lane.images += count(work)
         work.sort(key=lambda decoded: decoded.batch.first)
         now = time.perf_counter()
+        lane.busy_since = lane.busy_since or now
         try:
             lane.in_flight.append(InFlight(work, self._device.launch(joined(work)), now))
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
             self._failed(work, lane)
+            if not lane.in_flight:
+                self._note_end(lane, time.perf_counter())
 
     def _answer(self, batch: InFlight, lane: Lane) -> None:
         """Collects the oldest batch, launches the next in its place, then hands the answers out.
@@ -241,6 +253,7 @@ class Feeder:
             answers = collect(batch.launched)
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
             self._failed(batch.work, lane)
+            self._note_end(lane, time.perf_counter())
             return
         self._note_pace(batch, lane)
         if self._device.ahead and (work := self._take(at_least=self.batch_size if len(lane.in_flight) > 1 else 1)):
@@ -254,8 +267,15 @@ class Feeder:
         self._pace.note(batch.images, took_s)
         lane.free_at = now
         with self._changed:
-            self.computing_s += took_s
             self.batches[batch.images] += 1
+        self._note_end(lane, now)
+
+    def _note_end(self, lane: Lane, now: float) -> None:
+        """A batch has ended, well or not: the one behind it, if there is one, begins."""
+        with self._changed:
+            if lane.busy_since:
+                self._ended_s += now - lane.busy_since
+            lane.busy_since = now if len(lane.in_flight) > 1 else 0.0
 
     def _settle(self, work: Sequence[Decoded], answers: Answers, lane: Lane) -> None:
         tasks = [task for decoded in work for task in decoded.tasks]

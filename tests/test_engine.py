@@ -210,6 +210,9 @@ def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch:
     first, count = small._loader._slots.take(SMALL.slots)
     assert count == SMALL.slots
     until(lambda: "no image has come through for" in stuck(small))
+    small._loader._moved_at = time.monotonic()  # as where a worker has just been ended with its image
+    assert not stuck(small)
+    until(lambda: "no image has come through for" in stuck(small))
     small._loader.release(small._loader._slots.batch(first, count))
     until(lambda: not stuck(small))
 

@@ -349,3 +349,20 @@ def test_a_feeder_that_never_started_can_be_closed() -> None:
     one.feeder.close()
     with pytest.raises(EngineClosed):
         future.result(timeout=0)
+
+
+@pytest.mark.parametrize("fails_on", [None, 3], ids=["well", "failing"])
+def test_time_on_the_device_counts_while_it_runs(fails_on: int | None) -> None:
+    """It does not wait for the end of the batch, stands still between batches, and never falls."""
+    with line(Gate(ahead=1), max_batch_size=1) as one:
+        assert one.feeder.computing_s == 0
+        one.device.fails_late_on = fails_on
+        futures = [one.put(3), one.put(4)]
+        readings = [until(lambda: one.feeder.computing_s)]
+        readings.append(until(lambda: (now := one.feeder.computing_s) > readings[0] and now))
+        one.device.open()
+        while not all(future.done() for future in futures) or one.feeder.in_work:
+            readings.append(one.feeder.computing_s)
+        readings.append(one.feeder.computing_s)
+        assert readings == sorted(readings)
+        assert one.feeder.computing_s == readings[-1]
