@@ -38,10 +38,13 @@ class Header:
     height: int
     coding: str  # JPEG: a name in `jpeg_header.CODINGS`; WebP: "lossy" or "lossless"; PNG: "interlaced" or "plain"
     channels: int  # of the stored pixels
-    scans: int  # start-of-scan markers of a JPEG, thumbnails included; else 1
+    scans: int  # start-of-scan markers of a JPEG, no more than one above `jpeg_scans.MOST_SCANS`; else 1
     chunks: int  # segments of a JPEG before its pixels, chunks of a PNG or WebP; no more than `MOST_CHUNKS` are counted
     bytes: int  # of the file
     bit_depth: int  # of each channel
+    samples: float = 1.0  # JPEG: of all channels for each pixel; 1.5 for a photograph in 4:2:0
+    visited: float = 0.0  # JPEG: samples a pixel that all scans together visit, where there are several
+    refined: float = 0.0  # JPEG: of these, samples whose AC coefficients get another bit
 
 
 def read_header(pieces: Sequence[Bytes], formats: tuple[str, ...]) -> Header:
@@ -106,10 +109,13 @@ def _jpeg(file: Piecewise) -> Header:
         frame.height,
         frame.coding,
         frame.channels,
-        frame.scans,
+        frame.scans.count,
         frame.segments,
         file.size,
         frame.bit_depth,
+        samples=sum(frame.components.values()),
+        visited=frame.scans.visited,
+        refined=frame.scans.refined,
     )
 
 

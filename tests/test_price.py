@@ -1,0 +1,73 @@
+"""The price of an image follows from its header, and is right for ordinary and for costly files."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.costly import COSTLY, progressive_jpeg
+from benchmarks.photographs import encoded, jpeg, photograph
+from pipeline.config import PipelineConfig
+from pipeline.header import Header, read_header
+from pipeline.price import price_s, timeout_s
+from tests.bench import EXACT, TRANSFORM
+
+PHOTOGRAPH = Header("JPEG", 4000, 3000, "baseline", 3, 1, 10, 3_000_000, 8, samples=1.5)
+ALL = (*PipelineConfig().formats, "GIF", "BMP", "AVIF")
+
+
+def price_ms(file: bytes) -> float:
+    return price_s(read_header([file], ALL), TRANSFORM) * 1e3
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_costly_files_have_a_price_that_shows_it(name: str) -> None:
+    """Though most of them are small: 50 ms is what five photographs of 12 megapixels cost."""
+    assert 50 < price_ms(COSTLY[name]()) < 500
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
+def test_every_format_has_a_price_that_grows_with_the_picture(name: str) -> None:
+    small, large = (price_ms(encoded(photograph("cat").resize(size), name)) for size in ((200, 150), (1600, 1200)))
+    assert 0.3 < small < 2
+    assert 2.5 < large < 100
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"coding": "progressive", "visited": 9.0},
+        {"coding": "arithmetic"},
+        {"coding": "lossless"},
+        {"channels": 4, "samples": 4.0},
+        {"bytes": 6_000_000},
+        {"chunks": 1000},
+        {"width": 40_000, "height": 300},  # its shorter side is hardly above the resize
+    ],
+    ids=str,
+)
+def test_what_takes_longer_costs_more(change: dict[str, object]) -> None:
+    changed = replace(PHOTOGRAPH, **change)  # type: ignore[arg-type]
+    assert price_s(changed, TRANSFORM) > 1.03 * price_s(PHOTOGRAPH, TRANSFORM)
+
+
+def test_scans_cost_by_what_they_visit() -> None:
+    """A hundred more of 8 pixels cost nothing; of a megapixel 65 ms, of 49 megapixels 3 s."""
+    for side, ms in ((8, 0.01), (1024, 65), (7040, 3200)):
+        few, many = (price_ms(progressive_jpeg((side, side), 1, scans)) for scans in (10, 110))
+        assert many - few == pytest.approx(ms, rel=0.5, abs=0.01)
+
+
+def test_exact_costs_more_where_fast_reduces_or_crops_first() -> None:
+    assert price_s(PHOTOGRAPH, EXACT) > 1.5 * price_s(PHOTOGRAPH, TRANSFORM)
+    strip = replace(PHOTOGRAPH, format="PNG", coding="plain", width=10, height=1000, bytes=100)
+    assert price_s(strip, EXACT) > 10 * price_s(strip, TRANSFORM)
+
+
+def test_the_price_of_a_photograph_hardly_depends_on_its_metadata() -> None:
+    file = jpeg(photograph("cat"))
+    assert price_ms(file[:2] + b"\xff\xe1\0\x42" + bytes(64) + file[2:]) < 1.01 * price_ms(file)
+
+
+def test_a_timeout_follows_from_the_price() -> None:
+    """Between one second and the limit."""
+    assert [timeout_s(price, 4.0) for price in (0.0, 0.001, 0.2, 0.5)] == [1.0, 1.0, 2.0, 4.0]
