@@ -19,9 +19,9 @@ from pipeline.errors import ServerError, WorkerFailure
 from pipeline.host_batch import HostBatch
 from pipeline.progress import in_work
 from pipeline.records import Transform
-from pipeline.slots import Slots
+from pipeline.results import MalformedRecord, WorkerReady
+from pipeline.slots import Claim, Slots
 from pipeline.spare import for_ordinary, stands_in_for
-from pipeline.worker import WorkerReady
 from pipeline.worker_process import Chunk, WorkerProcess
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "decode"})
@@ -36,8 +36,8 @@ class Owner(Protocol):
     def take(self, chunk: Chunk, batch: HostBatch) -> None:
         """A chunk is done."""
 
-    def salvage(self, chunk: Chunk, *, overdue: bool) -> None:
-        """The worker that had the chunk has ended, or was ended because it made no progress."""
+    def salvage(self, chunk: Chunk, claims: Sequence[int], *, overdue: bool) -> None:
+        """The worker that had the chunk has ended, or was ended because it made no progress; its claims, an image."""
 
     def withdraw(self, chunks: Sequence[Chunk]) -> None:
         """The worker that has them is slow, and another is not: what it has not begun of them is for that one."""
@@ -160,14 +160,23 @@ class Crew:
             with self._changed:
                 self._gone(worker)
 
-    def _take(self, worker: WorkerProcess, record: WorkerReady | HostBatch) -> None:
-        if isinstance(record, HostBatch):
+    def _take(self, worker: WorkerProcess, record: WorkerReady | HostBatch | MalformedRecord) -> None:
+        if isinstance(record, HostBatch) and worker.has_in_hand(record):
             self._owner.take(worker.take_back(), record)
-        else:
-            worker.is_ready(record.pid)
+        elif isinstance(record, WorkerReady) and not worker.ready:
+            worker.is_ready()
             self._failed_starts = 0
             self._changed.notify_all()
+        else:
+            self._distrust(worker, record)
         self._owner.dispatch()
+
+    def _distrust(self, worker: WorkerProcess, record: WorkerReady | HostBatch | MalformedRecord) -> None:
+        """Ends a worker that sends what none sends: an image may have taken it over."""
+        why = record if isinstance(record, MalformedRecord) else "it speaks of images that it was not handed"
+        logger.error("decoder process %s is not believed any more: %s", worker.pid or "(not ready)", why)
+        worker.distrusted = True
+        self._gone(worker)
 
     def _gone(self, worker: WorkerProcess) -> None:
         """Replaces a worker that has ended; its owner gets back what it had in hand."""
@@ -177,7 +186,7 @@ class Crew:
         self._failed_starts += not worker.ready
         worker.end(deadline=time.monotonic())
         for chunk in reversed(worker.chunks):
-            self._owner.salvage(chunk, overdue=worker.overdue)
+            self._owner.salvage(chunk, self._claims(worker, chunk), overdue=worker.overdue)
         if self._failed_starts >= MAX_FAILED_STARTS:
             self._fail(WorkerFailure(f"{self._failed_starts} decoder processes in a row ended before they were ready"))
         else:
@@ -187,6 +196,13 @@ class Crew:
             self._start_worker()
             self._owner.dispatch()
         self._changed.notify_all()
+
+    def _claims(self, worker: WorkerProcess, chunk: Chunk) -> list[int]:
+        """The worker's claims on the images of a chunk; of one that is not believed, the worst for its oldest chunk."""
+        if worker.distrusted:
+            return [Claim.STARTED if chunk is worker.chunks[0] else Claim.WAITING] * len(chunk.tasks)
+        claims: list[int] = self._slots.claims[chunk.first : chunk.first + len(chunk.tasks)].tolist()
+        return claims
 
     def _settled(self) -> bool:
         return self.failure is not None or all(worker.ready for worker in self._workers)

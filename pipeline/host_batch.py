@@ -15,6 +15,7 @@ class HostBatch:
     first: int  # number of the slot of the first image
     pixels: torch.Tensor  # uint8 [n, crop_px, crop_px, 3], a view of shared memory, no copy
     errors: Mapping[int, ImageError] = field(default_factory=dict)  # images left out, by position in their job
+    skipped: frozenset[int] = frozenset()  # likewise, because another worker has them
 
     def __post_init__(self) -> None:
         """Checks the shape once, where it is made."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from pipeline.config import CHUNKS_PER_WORKER, Limits
@@ -215,8 +215,7 @@ class Loader:
         for position, error in batch.errors.items():
             self._note_decoded(chunk, position)
             chunk.tasks[position].reject(error)
-        claims = self._slots.claims[chunk.first : chunk.first + len(chunk.tasks)].tolist()
-        left_out = {position for position, claim in enumerate(claims) if claim == Claim.SKIPPED} | batch.errors.keys()
+        left_out = batch.skipped | batch.errors.keys()
         self._hand_on(chunk, batch, [n for n in range(len(chunk.tasks)) if n not in left_out])
 
     def withdraw(self, chunks: Iterable[Chunk]) -> None:
@@ -233,18 +232,18 @@ class Loader:
                 again.append(chunk.tasks[position])
         self._pending.add_again(again)
 
-    def salvage(self, chunk: Chunk, *, overdue: bool) -> None:
+    def salvage(self, chunk: Chunk, claims: Sequence[int], *, overdue: bool) -> None:
         """A worker has ended: keeps what it had finished of a chunk and blames what it had begun.
 
         Args:
             chunk: that it had in hand.
+            claims: what it had done with each image.
             overdue: whether it was ended because it made no progress.
         """
         self._note_ended(chunk)
         kept: list[int] = []
         again: list[Task] = []
-        for position, task in enumerate(chunk.tasks):
-            claim = self._slots.claims[chunk.first + position]
+        for position, (task, claim) in enumerate(zip(chunk.tasks, claims, strict=True)):
             if claim == Claim.DECODED:
                 kept.append(position)
             elif position in chunk.withdrawn:

@@ -10,11 +10,10 @@ containers give /dev/shm do not bind it. It is sparse: `ENCODED_ROOM_BYTES` a sl
 import enum
 import mmap
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from multiprocessing.reduction import DupFd
 from typing import Any
-from weakref import WeakValueDictionary, finalize
+from weakref import finalize
 
 import numpy as np
 import torch
@@ -29,7 +28,6 @@ KEPT_BYTES = 256 << 20
 """Memory that all slots together keep for the next encoded images; what one takes beyond it goes back to the system."""
 
 _NONE: Mapping[int, ImageError] = {}
-_mapped: WeakValueDictionary[str, "Slots"] = WeakValueDictionary()
 
 
 class Claim(enum.IntEnum):
@@ -48,9 +46,8 @@ class Slots:
     Pickled to a worker, it arrives there over the same memory. Only the process that made it takes and releases.
     """
 
-    def __init__(self, count: int, side_px: int, *, name: str = "", fd: int = -1) -> None:
+    def __init__(self, count: int, side_px: int, *, fd: int = -1) -> None:
         self.count, self.side_px = count, side_px
-        self.name = name or secrets.token_hex(8)
         pixel_bytes = side_px * side_px * 3
         ledger_bytes = _whole_pages(count * 18)
         self._encoded_from = ledger_bytes + _whole_pages(count * pixel_bytes)
@@ -70,16 +67,10 @@ class Slots:
         self._free = bytearray(b"\1" * count)
         self._kept = [0] * count  # bytes of memory that encoded images have left behind, a slot
         self._kept_bytes = 0  # all together
-        _mapped[self.name] = self
 
     def __reduce__(self) -> tuple[Callable[..., "Slots"], tuple[Any, ...]]:
         """Hands the mapping to a process that is being started."""
-        return _attach, (DupFd(self._fd), self.count, self.side_px, self.name)
-
-    @staticmethod
-    def named(name: str) -> "Slots":
-        """This process's `Slots` of that name; KeyError where it has none."""
-        return _mapped[name]
+        return _attach, (DupFd(self._fd), self.count, self.side_px)
 
     def take(self, wanted: int) -> tuple[int, int]:
         """Takes up to `wanted` adjacent slots: the number of the first, and how many (0 where none is free)."""
@@ -125,13 +116,19 @@ class Slots:
             self._kept_bytes -= self._kept[slot]
             self._kept[slot] = 0
 
-    def batch(self, first: int, count: int, errors: Mapping[int, ImageError] = _NONE) -> HostBatch:
+    def batch(
+        self,
+        first: int,
+        count: int,
+        errors: Mapping[int, ImageError] = _NONE,
+        skipped: frozenset[int] = frozenset(),
+    ) -> HostBatch:
         """`count` decoded images from slot `first` on, where they lie."""
-        return HostBatch(first, self.tensor[first : first + count], errors)
+        return HostBatch(first, self.tensor[first : first + count], errors, skipped)
 
 
-def _attach(fd: Any, count: int, side_px: int, name: str) -> Slots:
-    return Slots(count, side_px, name=name, fd=fd.detach())
+def _attach(fd: Any, count: int, side_px: int) -> Slots:
+    return Slots(count, side_px, fd=fd.detach())
 
 
 def _whole_pages(size: int) -> int:

@@ -4,8 +4,8 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 from torch.utils.data import IterableDataset
@@ -13,9 +13,9 @@ from torch.utils.data import IterableDataset
 from pipeline.config import NICENESS
 from pipeline.decode import decode
 from pipeline.errors import ImageError
-from pipeline.host_batch import HostBatch
 from pipeline.memory import MemoryLimit, keep_freed_memory
 from pipeline.records import Transform
+from pipeline.results import DecodedChunk, WorkerReady
 from pipeline.slots import Claim, Slots
 
 
@@ -26,30 +26,6 @@ class Job:
     first: int
     sizes: tuple[int, ...]  # encoded bytes of each
     max_pixels: int
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
-    """The first thing a worker says: it has imported everything and waits for jobs."""
-
-    pid: int
-
-
-@dataclass(frozen=True, slots=True)
-class DecodedChunk:
-    """A job done. The pixels stay where they are, in shared memory: this is all that the result queue carries."""
-
-    slots: str  # name of the `Slots` that hold it
-    first: int
-    decoded: int  # good images; their pixels are the first of the job's slots, in order and without gaps
-    errors: Mapping[int, ImageError] = field(default_factory=dict)  # by position in the job
-
-    def pin_memory(self) -> HostBatch:
-        """The pixels, page-locked as the slots are: DataLoader's hook for custom batches, here without a copy.
-
-        https://docs.pytorch.org/docs/stable/data.html#memory-pinning
-        """
-        return Slots.named(self.slots).batch(self.first, self.decoded, self.errors)
 
 
 class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
@@ -69,7 +45,7 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
         """Yields `WorkerReady` once, then one `DecodedChunk` a job."""
         _prepare_process()
         memory = MemoryLimit()
-        yield WorkerReady(os.getpid())
+        yield WorkerReady()
         while job := self._next_job():
             memory.fit(job.max_pixels)
             yield self._do(job)
@@ -83,11 +59,12 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
         return job
 
     def _do(self, job: Job) -> DecodedChunk:
-        decoded, errors = 0, {}
+        decoded, errors, skipped = 0, {}, set[int]()
         for position, size in enumerate(job.sizes):
             slot, started_ns = job.first + position, time.monotonic_ns()
             if self._slots.withdrawn[slot]:  # another worker has it
                 self._slots.claims[slot] = Claim.SKIPPED
+                skipped.add(position)
                 continue
             self._slots.started_ns[slot] = started_ns
             self._slots.claims[slot] = Claim.STARTED
@@ -101,7 +78,7 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
                 claim = Claim.REJECTED
             self._slots.decode_ns[slot] = time.monotonic_ns() - started_ns
             self._slots.claims[slot] = claim
-        return DecodedChunk(self._slots.name, job.first, decoded, errors)
+        return DecodedChunk(job.first, decoded, errors, frozenset(skipped))
 
 
 def _prepare_process() -> None:

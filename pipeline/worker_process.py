@@ -21,9 +21,10 @@ from pipeline.forkserver import from_forkserver
 from pipeline.host_batch import HostBatch
 from pipeline.pipe_queue import PipeQueues
 from pipeline.records import Transform
+from pipeline.results import DecodedChunk, MalformedRecord, WorkerFault, WorkerReady
 from pipeline.slots import Slots
 from pipeline.task import Task
-from pipeline.worker import DecodedChunk, Job, Jobs, WorkerReady
+from pipeline.worker import Job, Jobs
 
 _SEMAPHORES: Final = "darkroom"
 
@@ -53,13 +54,15 @@ class WorkerProcess:
         self.overdue = False  # it was ended because it made no progress
         self.held = False  # it is at one image for so long that another takes what is behind it
         self.thread: threading.Thread  # of its owner: the one that takes its records
+        self.distrusted = False  # it was ended because of what it sent
         self._reader, self._writer = Pipe(duplex=False)
+        self._queues = PipeQueues(slots)
         self._loader: DataLoader[Any] = DataLoader(
             Jobs(self._reader, slots, transform),
             batch_size=None,
             num_workers=1,
             prefetch_factor=CHUNKS_PER_WORKER + 2,  # more than it can have in hand: it never waits for an index
-            multiprocessing_context=PipeQueues(),
+            multiprocessing_context=self._queues,
             persistent_workers=True,
             pin_memory=pin_memory,
         )
@@ -79,24 +82,27 @@ class WorkerProcess:
         """Encoded bytes handed out to it and not yet decoded."""
         return sum(task.image.size for chunk in self.chunks for task in chunk.tasks)
 
-    def records(self) -> Iterator[WorkerReady | HostBatch]:
+    def records(self) -> Iterator[WorkerReady | HostBatch | MalformedRecord]:
         """Starts the process and yields what comes from it, until it is asked to end.
 
         Raises:
-            RuntimeError: by DataLoader, the process has died; up to 5 s later.
+            RuntimeError: an error in its own code has ended it; or, by DataLoader, it has died, up to 5 s later.
         """
         with from_forkserver(), _named_semaphores():
             iterator = iter(self._loader)
         self._reader.close()  # now the worker alone reads: its death breaks the pipe
         try:
             for record in iterator:
+                if isinstance(record, WorkerFault):
+                    raise RuntimeError(f"error in a decoder process\n{record.text}")
                 yield record.pin_memory() if isinstance(record, DecodedChunk) else record
         finally:
             del iterator, self._loader  # a DataLoader ends its worker, and removes its semaphores, when it is dropped
 
-    def is_ready(self, pid: int) -> None:
+    def is_ready(self) -> None:
         """It has reported for duty."""
-        self.pid, self.pidfd = pid, os.pidfd_open(pid)
+        self.pid = self._queues.process.pid or 0
+        self.pidfd = os.pidfd_open(self.pid)
 
     def hand_out(self, chunk: Chunk) -> None:
         """Sends it a chunk: a few hundred bytes, which never fill the pipe."""
@@ -108,6 +114,21 @@ class WorkerProcess:
             task.handed_out_at = now
         with suppress(OSError):  # it has just died: the watch will find the chunk here
             self._writer.send(chunk.job)
+
+    def has_in_hand(self, batch: HostBatch) -> bool:
+        """Whether a batch is the oldest chunk, done: the slots that were handed out, and no other."""
+        if not self.chunks:
+            return False
+        chunk = self.chunks[0]
+        images = len(chunk.tasks)
+        left_out = batch.skipped | batch.errors.keys()
+        return (
+            batch.first == chunk.first
+            and len(batch) + len(batch.errors) + len(batch.skipped) == images
+            and len(left_out) == len(batch.errors) + len(batch.skipped)
+            and all(position < images for position in batch.errors)
+            and batch.skipped <= chunk.withdrawn
+        )
 
     def take_back(self) -> Chunk:
         """The oldest chunk, which it has done; now it can turn to the next."""

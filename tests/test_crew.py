@@ -134,7 +134,8 @@ def test_a_dead_worker_leaves_no_semaphore(kind: str) -> None:
 def test_the_end_of_the_watch_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would notice a death any more: what is asked fails instead of waiting for ever."""
     with started(1) as bench:
-        monkeypatch.setattr(bench.loader._crew, "_look_after_slow_workers", lambda: bench.slots.named("no such slots"))
+        crew, none = bench.loader._crew, bench.slots.count
+        monkeypatch.setattr(crew, "_look_after_slow_workers", lambda: bench.slots.claims[none])
         until(lambda: bench.loader._crew.failure)
         for ask in (bench.loader.check, lambda: outcomes(bench.submit([CAT]))):
             with pytest.raises(WorkerFailure, match=r"the watch over the decoder processes has ended"):

@@ -24,7 +24,7 @@ from pipeline.errors import (
 )
 from pipeline.host_batch import HostBatch
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
-from pipeline.worker import DecodedChunk
+from pipeline.results import DecodedChunk
 from tests.answers import CAT_LABELS
 from tests.conftest import PIPELINE, SMALL
 from tests.files import BAD, ODD_BUT_GOOD, png

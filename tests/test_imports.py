@@ -41,6 +41,7 @@ TOP_TO_BOTTOM = (
     "price",
     "jpeg",
     "resize",
+    "results",
     "slots",
     "host_batch",
     "header",

@@ -125,17 +125,9 @@ def test_a_batch_is_a_view(slots: Slots) -> None:
     assert batch.pixels.data_ptr() == slots.tensor[2].data_ptr()
 
 
-def test_slots_are_found_by_name(slots: Slots) -> None:
-    """Only while they live, and only their own."""
-    assert Slots.named(slots.name) is slots
-    assert Slots(1, 1).name != slots.name
-    with pytest.raises(KeyError):
-        Slots.named("none")
-
-
 def answer_from_there(slots: Slots, pipe: Connection) -> None:
     """In another process: says what it reads in slot 1, and writes back."""
-    pipe.send((bytes(slots.read_encoded(1, 5)), slots.name == Slots.named(slots.name).name))
+    pipe.send(bytes(slots.read_encoded(1, 5)))
     slots.pixels[1], slots.claims[1], slots.decode_ns[1] = 42, Claim.DECODED, 123
 
 
@@ -147,7 +139,7 @@ def test_another_process_sees_the_same_memory(slots: Slots) -> None:
     process = context.Process(target=answer_from_there, args=(slots, there))
     process.start()
     assert here.poll(PATIENCE_S)
-    assert here.recv() == (b"hello", True)
+    assert here.recv() == b"hello"
     process.join(PATIENCE_S)
     assert process.exitcode == 0
     assert (slots.claims[1], slots.decode_ns[1]) == (Claim.DECODED, 123)

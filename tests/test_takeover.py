@@ -1,0 +1,92 @@
+"""A worker that an image has taken over costs itself and that image, and runs nothing in the replica."""
+
+import os
+import pickle
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from pipeline.errors import FatalImage, UndecodableImage
+from pipeline.records import Transform
+from pipeline.results import DecodedChunk, WorkerReady, to_bytes
+from tests.bench import CAT, Bench, errors, started
+from tests.kinds import device_of
+from tests.takeover import Act, TakenOver, order, replicas_socket
+from tests.waiting import until
+
+
+class Bomb:
+    """A pickle of it creates the folder when it is read."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
+        """What unpickling does."""
+        return os.mkdir, (self._folder,)
+
+
+class _Sends:
+    """An act: sends the replica these bytes."""
+
+    def __init__(self, name: str, record: bytes) -> None:
+        self.__name__, self._record = name, record
+
+    def __call__(self) -> None:
+        replicas_socket().send(self._record)
+
+
+def hang_up() -> None:
+    replicas_socket().shutdown(socket.SHUT_RDWR)
+
+
+RECORDS = {
+    "garbage": b"\xff" * 1000,
+    "half a record": to_bytes(DecodedChunk(0, 2, {1: UndecodableImage("torn")}))[:-1],
+    "other slots": to_bytes(DecodedChunk(40, 3)),
+    "too many images": to_bytes(DecodedChunk(0, 1000)),
+    "other positions": to_bytes(DecodedChunk(0, 2, {9: UndecodableImage("not here")})),
+    "skipped unasked": to_bytes(DecodedChunk(0, 2, {}, frozenset({1}))),
+    "ready again": to_bytes(WorkerReady()),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bomb") / "exploded"
+
+
+@pytest.fixture(scope="module")
+def acts(folder: Path) -> dict[str, Act]:
+    """What the workers do when an image tells them, by name."""
+    records = {**RECORDS, "a pickle": pickle.dumps((0, Bomb(folder)))}
+    return {name: _Sends(name, record) for name, record in records.items()} | {"hang up": hang_up}
+
+
+@pytest.fixture(scope="module")
+def bench(acts: dict[str, Act]) -> Iterator[Bench]:
+    with started(1, transform=cast(Transform, TakenOver(*acts.values()))) as bench:
+        yield bench
+
+
+@pytest.mark.parametrize("name", [*RECORDS, "a pickle", "hang up"])
+def test_a_record_that_no_worker_sends_ends_it(
+    name: str, acts: dict[str, Act], bench: Bench, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At once, and another one takes its place; neighbours get their predictions, its image none."""
+    (pid,) = until(lambda: bench.loader.pids)
+    request = bench.submit([CAT, order(acts[name]), CAT])
+    assert errors(request) == [None, FatalImage, None]
+    assert caplog.text.count("is not believed any more") == 2
+    assert not folder.exists()
+    assert until(lambda: bench.loader.pids) != [pid]
+
+
+@pytest.mark.cuda
+def test_it_is_ended_on_cuda_as_well(acts: dict[str, Act]) -> None:
+    """There a thread of DataLoader's reads first; its own end must not be waited for."""
+    with device_of("cuda"), started(1, kind="cuda", transform=cast(Transform, TakenOver(*acts.values()))) as bench:
+        assert errors(bench.submit([CAT, order(acts["garbage"]), CAT])) == [None, FatalImage, None]
