@@ -36,6 +36,9 @@ class LiveConfig(Limits):
     top_k: int = Field(5, ge=1, description="classes an answer names where the request does not say")
     max_request_bytes: int = Field(128 << 20, ge=1, description="bytes of a request's body")
     max_images_per_request: int = Field(256, ge=1, description="images of one request")
+    max_request_work_s: float = Field(
+        20.0, gt=0, description="seconds of one core that decoding all images of a request may take, foreseen likewise"
+    )
     body_timeout_s: float = Field(60.0, gt=0, description="a body that takes longer to arrive is refused")
     request_timeout_s: float = Field(
         120.0, gt=0, description="a request that is not answered by then is given up; X-Request-Timeout-Ms shortens it"

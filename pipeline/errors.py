@@ -10,6 +10,7 @@
     │   │   ├── EmptyRequest
     │   │   ├── RequestTooLarge
     │   │   ├── TooManyImages
+    │   │   ├── RequestTooCostly    decoding its images would take too much work, by their headers
     │   │   ├── SlowRequest
     │   │   └── UnsupportedContentType
     │   └── ImageError              travels as a value, in a `Rejection`; neighbours never see it
@@ -18,6 +19,7 @@
     │       ├── MalformedEncoding
     │       ├── ImageTooLarge       in bytes
     │       ├── TooManyPixels       by its header, before it is decoded
+    │       ├── ImageTooCostly      decoding it would take too much work, by its header
     │       ├── UnsupportedFormat
     │       ├── UndecodableImage
     │       ├── TooMuchMemory       decoding it takes more than its process may have
@@ -82,6 +84,10 @@ class TooManyImages(RequestError):
     """The body holds more images than one request may."""
 
 
+class RequestTooCostly(RequestError):
+    """Decoding the images of the request would take more work than one request may make."""
+
+
 class SlowRequest(RequestError):
     """The body has not arrived in time."""
 
@@ -112,6 +118,10 @@ class ImageTooLarge(ImageError):
 
 class TooManyPixels(ImageError):
     """The header announces more pixels than are decoded."""
+
+
+class ImageTooCostly(ImageError):
+    """Decoding the image would take more work than one image may make."""
 
 
 class UnsupportedFormat(ImageError):

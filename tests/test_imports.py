@@ -38,6 +38,7 @@ TOP_TO_BOTTOM = (
     "memory",
     "pace",
     "decode",
+    "limits",
     "price",
     "jpeg",
     "resize",
