@@ -2,8 +2,9 @@
 
 Files are mutated, structure-aware and by the bit, and go through `pipeline.decode.decode` in a child process whose
 malloc checks every block it frees (MALLOC_CHECK_=3; glibc from 2.34 needs libc_malloc_debug.so.0 preloaded) and fills
-what it hands out and takes back (MALLOC_PERTURB_). A child that dies or hangs costs one case: the file is made again
-from seed and number, made smaller, and written into the folder `--findings`.
+what it hands out and takes back (MALLOC_PERTURB_); or, with `--guard`, each block ends at a page that nobody may touch,
+so that reading beyond it is noticed too (`guard.c`, compiled by `cc`). A child that dies or hangs costs one case: the
+file is made again from seed and number, made smaller, and written into the folder `--findings`.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import ctypes
 import json
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -33,6 +35,8 @@ from pipeline.records import Transform
 CASES_A_CHILD: Final = 50_000
 HANG_S: Final = 10.0
 _CHECKS: Final = {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165"}
+_CHECKED: Final = "DARKROOM_FUZZ_CHECKED"
+_GUARD_SOURCE: Final = Path(__file__).with_name("guard.c")
 _PACKAGES: Final = ("pillow", "simplejpeg", "torch", "numpy")
 
 
@@ -42,22 +46,40 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--findings", type=Path, default=Path(tempfile.gettempdir(), "darkroom-fuzz"))
+    parser.add_argument("--guard", action="store_true", help="end each block at a guarded page")
     parser.add_argument("--skip", action="append", default=[], help="leave out seeds with this word in their names")
     arguments = parser.parse_args()
-    if any(os.environ.get(name) != value for name, value in _CHECKS.items()):
-        os.execve(sys.executable, [sys.executable, "-m", "benchmarks.fuzz", *sys.argv[1:]], os.environ | _CHECKS)  # noqa: S606 - itself, checked
-    torch.set_num_threads(1)  # a child is a fork, which has no other threads
-    if _status_of(_overflow) == 0:
-        sys.exit("malloc does not notice an overflow here: is libc_malloc_debug.so.0 (Debian: libc6) installed?")
     arguments.findings.mkdir(parents=True, exist_ok=True)
+    if _CHECKED not in os.environ:
+        checks = _guard(arguments.findings) if arguments.guard else _CHECKS
+        again = [sys.executable, "-m", "benchmarks.fuzz", *sys.argv[1:]]
+        os.execve(sys.executable, again, os.environ | checks | {_CHECKED: "1"})  # noqa: S606 - itself, checked
+    torch.set_num_threads(1)  # a child is a fork, which has no other threads
+    if all(_status_of(partial(_overflow, byte)) == 0 for byte in b"AB"):  # one of them may be the byte of the check
+        sys.exit("malloc does not notice an overflow here: is libc_malloc_debug.so.0 (Debian: libc6) installed?")
     report = Fuzzing(arguments.seed, arguments.skip, arguments.findings).run(arguments.minutes * 60)
     print(json.dumps(report))
     sys.exit(1 if report["crashes"] or report["hangs"] or report["other_errors"] else 0)
 
 
-def _overflow() -> None:
+def _guard(folder: Path) -> dict[str, str]:
+    """Compiles the guarding malloc; the environment that preloads it."""
+    library = folder / "guard.so"
+    compiler = ("cc", "-O1", "-shared", "-fPIC", "-o")
+    subprocess.run([*compiler, library, _GUARD_SOURCE], check=True)
+    return {"LD_PRELOAD": str(library)}
+
+
+def _arm() -> None:
+    """Has the guarding malloc begin, in a child; where it is not preloaded there is nothing to begin."""
+    guard_arm = getattr(ctypes.CDLL(None), "guard_arm", None)
+    if guard_arm is not None:
+        guard_arm()
+
+
+def _overflow(byte: int) -> None:
     block = np.empty(100_000, np.uint8)
-    ctypes.memset(block.ctypes.data, 65, len(block) + 1)
+    ctypes.memset(block.ctypes.data, byte, len(block) + 1)
     del block
 
 
@@ -67,6 +89,7 @@ def _status_of(work: Callable[[], object]) -> int:
     child = os.fork()
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        _arm()
         try:
             work()
         finally:
@@ -107,6 +130,7 @@ class Fuzzing:
         child = os.fork()
         if not child:
             os.dup2(self._errors.fileno(), 2)
+            _arm()
             try:
                 run(self._tally, self._lines.fileno(), self._seed, self._seeds, range(first, last))
                 os._exit(0)
@@ -176,6 +200,7 @@ class Fuzzing:
         by_class = dict(zip(CLASSES, self._tally.counts.sum(0).tolist(), strict=True))
         return {
             "seed": self._seed,
+            "check": "guard pages" if "guard" in os.environ["LD_PRELOAD"] else "MALLOC_CHECK_=3, MALLOC_PERTURB_=165",
             "minutes": round(for_s / 60, 1),
             "cases": number,
             "executions": int(self._tally.counts.sum()),

@@ -1,0 +1,101 @@
+"""Prints what is said to each kind of odd file: `python -m tests.odd`.
+
+One row a kind: files, how many got the answer that they must get in both modes, and what became of the others. `--json
+FILE` keeps it, `--before FILE` prints an older one beside it; `--faults` lists the files that got another answer.
+"""
+
+import argparse
+import json
+import warnings
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.conftest import PIPELINE
+from tests.odd.corpus import corpus
+from tests.odd.judge import Reference, ask, fault, kind_of
+from tests.odd.odd_file import ANSWERED
+
+MODES = ("fast", "exact")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What became of the files of one kind."""
+
+    kind: str
+    files: int
+    must: str
+    right: int
+    got: str
+
+
+def main() -> None:
+    """Asks both modes, and prints the table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--faults", action="store_true")
+    arguments = parser.parse_args()
+    rows, faults = _judged()
+    if arguments.faults:
+        _say(*faults)
+    if arguments.json:
+        arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    before = json.loads(arguments.before.read_text()) if arguments.before else []
+    got_before = {row["kind"]: row["got"] for row in before}
+    _say("| kind | files | must be | before | now |" if before else "| kind | files | must be | now |")
+    _say("|---|---|---|---|---|" if before else "|---|---|---|---|")
+    for row in rows:
+        old = [got_before.get(row.kind, "")] if before else []
+        _say(f"| {' | '.join([row.kind, str(row.files), row.must, *old, row.got])} |")
+
+
+def _say(*lines: str) -> None:
+    print(*lines, sep="\n", flush=True)  # noqa: T201 - a command
+
+
+def _judged() -> tuple[list[Row], list[str]]:
+    """The rows, and a line for each wrong answer."""
+    warnings.simplefilter("ignore")
+    reference, files = Reference(), corpus()
+    answers = {mode: ask(PIPELINE.model_copy(update={"decode": mode}), files, among=False).alone for mode in MODES}
+    musts: dict[str, Counter[str]] = {}
+    wrong: dict[str, Counter[str]] = {}
+    faults = []
+    for file in files:
+        musts.setdefault(file.kind, Counter())[" or ".join(map(_word, file.statuses))] += 1
+        wrong.setdefault(file.kind, Counter())
+        said = {mode: fault(file, answers[mode][file], mode, reference) for mode in MODES}
+        faults += [f"{file}, {mode}: {what}" for mode, what in said.items() if what]
+        kinds = [kind_of(answers[mode][file]) for mode in MODES]
+        if any(said.values()) or kinds[0] != kinds[1]:
+            wrong[file.kind][_described(kinds, said)] += 1
+    return [_row(kind, must, wrong[kind]) for kind, must in musts.items()], faults
+
+
+def _row(kind: str, must: Counter[str], wrong: Counter[str]) -> Row:
+    right = must.total() - wrong.total()
+    got = [f"{right} right", *(f"{count} {what}" for what, count in wrong.most_common())]
+    return Row(kind, must.total(), ", ".join(must), right, ", ".join(got))
+
+
+def _word(status: int) -> str:
+    return "answered" if status == ANSWERED else str(status)
+
+
+def _described(kinds: list[str], said: dict[str, str]) -> str:
+    """Outcome in both modes, e.g. "answered wrongly", or in each where they differ."""
+    shown = [
+        "answered wrongly"
+        if kind == "answered" and what
+        else f"{kind} in other words"
+        if "does not say" in what
+        else kind
+        for kind, what in zip(kinds, said.values(), strict=True)
+    ]
+    return shown[0] if shown[0] == shown[1] else f"{shown[0]} in fast, {shown[1]} in exact"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Sound JPEGs in every coding, sampling and size, and a few that only look unsound."""
+
+import io
+import itertools
+import struct
+from collections.abc import Iterator
+
+from PIL import Image, ImageOps
+
+from benchmarks.arithmetic_jpegs import ARITHMETIC
+from benchmarks.jpeg_writer import (
+    DHT,
+    FULL,
+    SOF1,
+    Coded,
+    coded,
+    joined,
+    lossless,
+    progressive,
+    segment,
+    segments,
+    sequential,
+)
+from benchmarks.photographs import encoded, jpeg, photograph
+from tests.files import with_orientation
+from tests.odd.odd_file import UNSUPPORTED, OddFile, answered, by_pillow, refused_or
+from tests.odd.seeds import cat, flower, grey
+
+SAMPLINGS = {
+    "4:4:4": FULL,
+    "4:2:2": ((2, 1), (1, 1), (1, 1)),
+    "4:2:0": ((2, 2), (1, 1), (1, 1)),
+    "4:1:1": ((4, 1), (1, 1), (1, 1)),
+    "4:4:0": ((1, 2), (1, 1), (1, 1)),
+    "4:1:0": ((4, 2), (1, 1), (1, 1)),
+    "3x1": ((3, 1), (1, 1), (1, 1)),
+    "1x4": ((1, 4), (1, 1), (1, 1)),
+    "2x2 with 2x1 and 1x2": ((2, 2), (2, 1), (1, 2)),
+    "more chroma than luma": ((1, 1), (2, 1), (2, 1)),
+    "grey": ((1, 1),),
+    "grey 2x2": ((2, 2),),
+    "CMYK": ((1, 1),) * 4,
+    "CMYK 4:2:0": ((2, 2), (1, 1), (1, 1), (2, 2)),
+}
+
+SIZES = ((1, 1), (1, 9), (9, 1), (7, 7), (8, 8), (17, 15), (16, 64), (200, 3))
+
+_BY_COEFFICIENT = [(n, n) for n in range(1, 64)]
+_PAD_BYTES = 65_350
+"""So much before the scan that Pillow, which reads 64 KiB at a time, comes to its end within it."""
+
+
+def jpegs() -> Iterator[OddFile]:
+    """Each of these must be answered."""
+    for name, factors in SAMPLINGS.items():
+        yield from _codings(name, coded(cat(), factors))
+    for width, height in SIZES:
+        yield from _codings(f"{width} x {height}", coded(cat().resize((width, height))), "JPEG of any size", few=True)
+    yield from _of_pillow()
+    yield from _arithmetic()
+    yield from _lossless()
+    yield from _oriented()
+    yield from _without_what_is_not_needed()
+    yield from _large()
+
+
+def _codings(name: str, picture: Coded, kind: str = "JPEG of any sampling", *, few: bool = False) -> Iterator[OddFile]:
+    reference = by_pillow(sequential(picture))
+    files = {
+        "baseline": sequential(picture),
+        "progressive": progressive(picture, [(1, 5), (6, 63)]),
+        "SOF1 with restarts": sequential(picture, marker=SOF1, restart=2),
+    }
+    for coding, file in list(files.items())[: 2 if few else None]:
+        yield answered(kind, f"{name}, {coding}", file, reference)
+
+
+def _of_pillow() -> Iterator[OddFile]:
+    for quality in (1, 30, 100):
+        for options in ({"optimize": True}, {"progressive": True}, {"keep_rgb": True}, {"restart_marker_blocks": 1}):
+            file = jpeg(cat(), quality=quality, **options)
+            yield answered("JPEG of Pillow's", f"quality {quality}, {next(iter(options))}", file, by_pillow(file))
+    file = encoded(cat(), "MPO", save_all=True, append_images=[flower()], quality=90)
+    yield answered("JPEG of Pillow's", "MPO", file, by_pillow(jpeg(cat())))
+    file = progressive(coded(cat()), _BY_COEFFICIENT)
+    yield answered("JPEG of many scans", "191 scans", file, by_pillow(sequential(coded(cat()))))
+
+
+def _arithmetic() -> Iterator[OddFile]:
+    """Also with so much metadata before it that a reader of 64 KiB at a time has to stop within the scan."""
+    for name, file in ARITHMETIC.items():
+        padded = file[:2] + segment(0xEF, bytes(_PAD_BYTES)) + file[2:]
+        for size, each in (("", file), (", behind 64 kB", padded)):
+            yield refused_or("JPEG, arithmetic", name + size, each, by_pillow(file), UNSUPPORTED)
+
+
+def _lossless() -> Iterator[OddFile]:
+    for image in (cat(), grey(), cat().resize((600, 513)), grey().resize((513, 600))):
+        name = f"{image.mode} {image.width} x {image.height}"
+        yield refused_or("JPEG, lossless", name, lossless(image), image.convert("RGB"), UNSUPPORTED)
+
+
+def _oriented() -> Iterator[OddFile]:
+    temple = photograph("temple").resize((150, 100))
+    for file_format, orientation in itertools.product(("JPEG", "PNG", "WEBP"), range(1, 9)):
+        file = with_orientation(temple, orientation, file_format)
+        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(file))).convert("RGB")
+        yield answered("orientation by Exif", f"{file_format} {orientation}", file, upright)
+
+
+def _without_what_is_not_needed() -> Iterator[OddFile]:
+    kind, file = "JPEG without what is not needed", jpeg(cat())
+    reference = by_pillow(file)
+    bare = [(marker, body) for marker, body in segments(file) if not 0xE0 <= marker <= 0xEF]
+    yield answered(kind, "no APP0", joined(bare), reference)
+    yield answered(kind, "no end marker", file[:-2], reference)
+    yield answered(kind, "half an end marker", file[:-1], reference)
+    yield answered(kind, "progressive, no end marker", jpeg(cat(), progressive=True)[:-2], reference)
+    yield answered(kind, "grey, no end marker", jpeg(grey())[:-2], by_pillow(jpeg(grey())))
+    motion = joined((marker, body) for marker, body in segments(file) if marker != DHT)
+    yield answered(kind, "no Huffman tables, as frames of a Motion JPEG", motion, reference)
+    yield answered(kind, "fill bytes before markers", file[:2] + b"\xff" * 7 + file[2:], reference)
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    comment = jpeg(cat(), exif=exif, comment=b"", dpi=(0, 0))
+    yield answered(kind, "an empty comment", comment, reference)
+    spaced = b"".join(b"\xff\xff" + segment(marker, body)[1:] for marker, body in bare[:-1])
+    yield answered(kind, "a fill byte before each marker", file[:2] + spaced + joined(bare[-1:])[2:], reference)
+    tables = [body for marker, body in bare if marker == DHT]
+    one = joined([*(part for part in bare[:-1] if part[0] != DHT), (DHT, b"".join(tables)), bare[-1]])
+    yield answered(kind, "all Huffman tables in one segment", one, reference)
+
+
+def _large() -> Iterator[OddFile]:
+    """Just above the sizes where a smaller decoding would do."""
+    for width, height in ((512, 520), (1030, 540)):
+        for options in ({}, {"progressive": True, "subsampling": 0}):
+            file = jpeg(photograph("cat").resize((width, height)), **options)
+            yield answered("JPEG of twice the resize", f"{width} x {height} {options}", file, by_pillow(file))
+    for declared in ((0, 0, 0), (1, 300, 300)):
+        file = jpeg(cat())
+        at = file.index(b"JFIF\0") + 7
+        density = file[:at] + struct.pack(">BHH", *declared) + file[at + 5 :]
+        yield answered("JPEG of Pillow's", f"density {declared}", density, by_pillow(file))

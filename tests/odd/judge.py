@@ -1,0 +1,115 @@
+"""Sends the corpus through an engine, and says which files got another answer than they must get."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from PIL import Image
+from torchvision import models
+
+from benchmarks.photographs import jpeg, photograph
+from deployments.responses import STATUS
+from pipeline.config import PipelineConfig
+from pipeline.engine import Engine
+from pipeline.errors import ImageError
+from pipeline.records import EncodedImage, Outcome, Prediction
+from tests.odd.odd_file import ANSWERED, OddFile
+
+GOOD = jpeg(photograph("cat"))
+"""Travels in one request with odd files; its answer must be the one that it gets alone."""
+
+EXACT_TOLERANCE = 2e-3
+"""Of a score, where `decode: exact`: torch adds in another order in another batch."""
+
+_AMONG = 7
+_STRIDE = 389
+"""Neighbours are so many files apart in the corpus, so that kinds meet."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """What an engine said to each file of a corpus."""
+
+    alone: dict[OddFile, Outcome] = field(default_factory=dict)
+    among: dict[OddFile, Outcome] = field(default_factory=dict)
+    neighbours: list[Outcome] = field(default_factory=list)  # to `GOOD`, in each request of many
+    good: Outcome | None = None  # to `GOOD` alone
+    workers_lost: int = 0
+
+
+def ask(config: PipelineConfig, files: Sequence[OddFile], *, among: bool = True) -> Answers:
+    """Each file in a request of its own, then among others."""
+    answers = Answers()
+    with Engine(config) as engine:
+        workers = set(engine.worker_pids)
+        answers.good = engine.infer([GOOD])[0]
+        futures = engine.submit([EncodedImage(file.data)] for file in files)
+        answers.alone = {file: future.result()[0] for file, future in zip(files, futures, strict=True)}
+        if among:
+            mixed = [files[n * _STRIDE % len(files)] for n in range(len(files))]
+            groups = [mixed[n : n + _AMONG] for n in range(0, len(mixed), _AMONG)]
+            futures = engine.submit(
+                [EncodedImage(data) for data in (GOOD, *(f.data for f in group))] for group in groups
+            )
+            for group, future in zip(groups, futures, strict=True):
+                good, *others = future.result()
+                answers.neighbours.append(good)
+                answers.among.update(zip(group, others, strict=True))
+        answers.workers_lost = len(workers - set(engine.worker_pids))
+    return answers
+
+
+def status_of(error: ImageError) -> int:
+    """The status that a client gets."""
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
+class Reference:
+    """The scores of pictures by torchvision alone: its model, its transform."""
+
+    def __init__(self) -> None:
+        weights = models.MobileNet_V2_Weights.IMAGENET1K_V1
+        self._model, self._transform = models.mobilenet_v2(weights=weights).eval(), weights.transforms()
+        self._known: dict[bytes, torch.Tensor] = {}
+
+    def scores(self, picture: Image.Image) -> torch.Tensor:
+        """float32 [1000]."""
+        rgb = picture.convert("RGB")
+        key = repr(rgb.size).encode() + rgb.tobytes()
+        if key not in self._known:
+            with torch.inference_mode():
+                self._known[key] = self._model(self._transform(rgb)[None]).softmax(1)[0]
+        return self._known[key]
+
+
+def scores(prediction: Prediction) -> torch.Tensor:
+    """float32 [1000], in the order of the classes."""
+    return torch.empty(1000).scatter_(0, torch.tensor(prediction.indices), torch.tensor(prediction.scores))
+
+
+def fault(file: OddFile, outcome: Outcome, mode: str, reference: Reference) -> str:
+    """What is wrong with the answer; empty where nothing is."""
+    if not isinstance(outcome, Prediction):
+        status, message = status_of(outcome.error), str(outcome.error)
+        if status not in file.statuses:
+            return f"{status} {type(outcome.error).__name__} instead of {_listed(file)}: {message}"
+        if not re.search(file.says, message, re.IGNORECASE):
+            return f"does not say {file.says!r}: {message}"
+        return ""
+    if ANSWERED not in file.statuses:
+        return f"answered instead of {_listed(file)}"
+    if file.picture is None:
+        return ""
+    off = float((scores(outcome) - reference.scores(file.picture)).abs().max())
+    tolerance = EXACT_TOLERANCE if mode == "exact" else file.tolerance
+    return f"a score is off by {off:.3f}; allowed are {tolerance}" if off > tolerance else ""
+
+
+def _listed(file: OddFile) -> str:
+    return " or ".join(map(str, file.statuses))
+
+
+def kind_of(outcome: Outcome) -> str:
+    """The class of the error, or the word for a prediction."""
+    return "answered" if isinstance(outcome, Prediction) else type(outcome.error).__name__

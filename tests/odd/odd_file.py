@@ -1,0 +1,57 @@
+"""One odd file and the answer that it must get."""
+
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+
+ANSWERED = 200
+TOO_MUCH = 413
+UNSUPPORTED = 415
+DAMAGED = 422
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OddFile:
+    """A file, and what a service must say to it."""
+
+    kind: str  # those of one kind make one row of the table
+    name: str
+    data: bytes
+    statuses: tuple[int, ...]  # of HTTP, of which it must be one, and the same in both modes
+    picture: Image.Image | None = None  # whose answer it must get
+    says: str = ""  # a regular expression that the message must contain, whatever the case of its letters
+    tolerance: float = 0.03  # of a score, where `decode: fast`
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.name}"
+
+
+def answered(kind: str, name: str, data: bytes, picture: Image.Image, *, tolerance: float = 0.03) -> OddFile:
+    """A file that must get the answer of the picture."""
+    return OddFile(kind, name, data, (ANSWERED,), picture, tolerance=tolerance)
+
+
+def unsupported(kind: str, name: str, data: bytes, says: str = "") -> OddFile:
+    """A file of a format or coding that is not decoded, and must be told which."""
+    return OddFile(kind, name, data, (UNSUPPORTED,), says=says)
+
+
+def damaged(kind: str, name: str, data: bytes, says: str = "") -> OddFile:
+    """A file of which something is missing or wrong that its pixels need."""
+    return OddFile(kind, name, data, (DAMAGED,), says=says)
+
+
+def refused_or(kind: str, name: str, data: bytes, picture: Image.Image | None, *statuses: int) -> OddFile:
+    """A file that may be answered or refused, with one of these statuses, but alike in both modes."""
+    return OddFile(kind, name, data, (ANSWERED, *statuses), picture)
+
+
+def too_much(kind: str, name: str, data: bytes, says: str = "") -> OddFile:
+    """A file that would cost more than any image may."""
+    return OddFile(kind, name, data, (TOO_MUCH,), says=says)
+
+
+def by_pillow(data: bytes) -> Image.Image:
+    """The reference for a sound file: Pillow's `convert("RGB")`, as torchvision's datasets read it."""
+    return Image.open(io.BytesIO(data)).convert("RGB")

@@ -1,0 +1,55 @@
+"""The pictures that odd files are made of."""
+
+import functools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from benchmarks.photographs import photograph
+
+SIZE = (93, 61)
+"""Odd, and no multiple of a block's 8 pixels."""
+
+
+@functools.cache
+def cat() -> Image.Image:
+    """RGB, 93 x 61."""
+    return photograph("cat").resize(SIZE, Image.Resampling.LANCZOS)
+
+
+@functools.cache
+def flower() -> Image.Image:
+    """RGB, 93 x 61."""
+    return photograph("flower").resize(SIZE, Image.Resampling.LANCZOS)
+
+
+@functools.cache
+def grey() -> Image.Image:
+    """The cat, L."""
+    return cat().convert("L")
+
+
+@functools.cache
+def cut_out() -> Image.Image:
+    """The cat within an ellipse, RGBA; around it the colours of the flower lie hidden, and the edge is soft."""
+    mask = Image.new("L", (4 * SIZE[0], 4 * SIZE[1]))
+    ImageDraw.Draw(mask).ellipse((40, 20, 330, 225), fill=255)
+    hidden = flower().copy()
+    alpha = mask.resize(SIZE, Image.Resampling.BOX)
+    hidden.paste(cat(), mask=alpha.point(lambda value: 255 if value else 0))
+    hidden.putalpha(alpha)
+    return hidden
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """The picture composited on white: what anybody sees of it."""
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+def samples(image: Image.Image) -> NDArray[Any]:
+    """[height, width, channels] of 8 bits."""
+    array = np.asarray(image)
+    return array.reshape(array.shape[0], array.shape[1], -1)
