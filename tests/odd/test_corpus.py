@@ -32,6 +32,7 @@ PENDING: dict[str, str] = {
     "JPEG, a tenth overwritten with ones": "6",
     "JPEG, bits flipped": "6",
     "JPEG, restart markers": "6",
+    "PNG, rows missing": "6",
     "JPEG, parts missing or wrong": "6",
     "PNG, wrong checksum of IDAT": "6",
     "PNG, parts missing or wrong": "6",
