@@ -1,14 +1,16 @@
 """The memory of a worker process: what it keeps from one image to the next, and the most it may take for one."""
 
 import ctypes
+import os
 import resource
 from pathlib import Path
 from typing import Final
 
-from pipeline.config import decode_memory_bytes
+from pipeline.config import KEPT_FREED_BYTES, decode_memory_bytes
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
+_PAGE_BYTES: Final = resource.getpagesize()
 
 
 def keep_freed_memory() -> None:
@@ -21,6 +23,31 @@ def keep_freed_memory() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, 32 << 20)
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+
+
+class FreedMemory:
+    """Gives back to the kernel what a large image has left, where that is more than the next images may want.
+
+    Of the blocks below its threshold malloc gives back only those at the end of its heap: a worker kept 1,066 MB. To
+    give back everything takes 0.3 ms where there is nothing, and 1.2 microseconds for each page, so it is not done
+    after every image. In musl, which has no `malloc_trim`, it is not done at all.
+    """
+
+    def __init__(self) -> None:
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._pages = open("/proc/self/statm", "rb", buffering=0)  # noqa: SIM115 - for the life of the process
+        self._most_bytes = self._own_bytes() + KEPT_FREED_BYTES
+
+    def give_back(self) -> None:
+        """Looks at how much this process has, and acts where that is much. Takes some microseconds where it is not."""
+        if self._trim is not None and self._own_bytes() > self._most_bytes:
+            self._trim(0)
+            self._most_bytes = max(self._most_bytes, self._own_bytes() + KEPT_FREED_BYTES)  # it needs what is left
+
+    def _own_bytes(self) -> int:
+        """Resident memory that is no file's and not shared (proc_pid_statm(5))."""
+        _, resident, shared, *_ = os.pread(self._pages.fileno(), 128, 0).split()
+        return (int(resident) - int(shared)) * _PAGE_BYTES
 
 
 class MemoryLimit:

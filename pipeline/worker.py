@@ -13,7 +13,7 @@ from torch.utils.data import IterableDataset
 from pipeline.config import NICENESS
 from pipeline.decode import decode
 from pipeline.errors import ImageError
-from pipeline.memory import MemoryLimit, keep_freed_memory
+from pipeline.memory import FreedMemory, MemoryLimit, keep_freed_memory
 from pipeline.records import Transform
 from pipeline.results import DecodedChunk, WorkerReady
 from pipeline.slots import Claim, Slots
@@ -44,11 +44,11 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
     def __iter__(self) -> Iterator[WorkerReady | DecodedChunk]:
         """Yields `WorkerReady` once, then one `DecodedChunk` a job."""
         _prepare_process()
-        memory = MemoryLimit()
+        memory, freed = MemoryLimit(), FreedMemory()
         yield WorkerReady()
         while job := self._next_job():
             memory.fit(job.max_pixels)
-            yield self._do(job)
+            yield self._do(job, freed)
 
     def _next_job(self) -> Job | None:
         try:
@@ -58,7 +58,7 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
             os._exit(0)
         return job
 
-    def _do(self, job: Job) -> DecodedChunk:
+    def _do(self, job: Job, freed: FreedMemory) -> DecodedChunk:
         decoded, errors, skipped = 0, {}, set[int]()
         for position, size in enumerate(job.sizes):
             slot, started_ns = job.first + position, time.monotonic_ns()
@@ -78,6 +78,7 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
                 claim = Claim.REJECTED
             self._slots.decode_ns[slot] = time.monotonic_ns() - started_ns
             self._slots.claims[slot] = claim
+            freed.give_back()
         return DecodedChunk(job.first, decoded, errors, frozenset(skipped))
 
 

@@ -8,8 +8,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from benchmarks.photographs import encoded, jpeg, phone_jpeg, photograph
-from pipeline.config import Limits, decode_memory_bytes
+from benchmarks.costly import COSTLY
+from benchmarks.photographs import jpeg, phone_jpeg, photograph
+from pipeline.config import KEPT_FREED_BYTES, Limits, decode_memory_bytes
 from pipeline.errors import TooMuchMemory
 from pipeline.records import Transform
 from tests.bench import EXACT, TRANSFORM, Bench, errors, started
@@ -34,6 +35,26 @@ PROGRAM = dedent(
     print(fits(allowed - (32 << 20)), fits(allowed + (1 << 20)))
     limit.fit(10_000_000)
     print(fits(allowed + (1 << 20)))
+    """
+)
+
+FREED = dedent(
+    """
+    from pipeline.config import KEPT_FREED_BYTES
+    from pipeline.memory import FreedMemory, keep_freed_memory
+
+    keep_freed_memory()
+    freed = FreedMemory()
+    before = freed._own_bytes()
+
+    def left_of(size):
+        blocks = [bytearray(b"x" * (1 << 20)) for _ in range(size >> 20)]
+        end = bytearray(1000)  # behind them in the heap
+        del blocks
+        freed.give_back()
+        return freed._own_bytes() - before >> 20
+
+    print(left_of(KEPT_FREED_BYTES - (32 << 20)), left_of(KEPT_FREED_BYTES + (64 << 20)))
     """
 )
 
@@ -79,11 +100,29 @@ def _status(process: psutil.Process) -> list[str]:
 
 
 @pytest.mark.parametrize("transform", [TRANSFORM, EXACT], ids=["fast", "exact"])
-def test_the_largest_image_allowed_fits(transform: Transform) -> None:
-    """The hungriest kinds, as large as the limit allows: with alpha, and stored on their side."""
+def test_the_largest_images_allowed_fit_and_leave_nothing(transform: Transform) -> None:
+    """The hungriest kinds, with alpha and stored on their side too; afterwards their worker is as small as before."""
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture = Image.new("RGBA", (7000, 7000), "teal")
-    files = [png(picture, compress_level=1, exif=exif), encoded(picture, "WEBP", lossless=True, method=0, exif=exif)]
+    picture = Image.new("RGBA", (4900, 4900), "teal")
+    hungry = [make() for name, make in COSTLY.items() if name in ("webp, lossless", "jpeg, progressive, in colour")]
     with started(1, transform=transform) as bench:
-        assert errors(bench.submit(files)) == [None] * len(files)
+        assert errors(bench.submit([CAT, phone_jpeg()])) == [None, None]
+        (worker,) = (psutil.Process(pid) for pid in bench.loader.pids)
+        before = _own_bytes(worker)
+        for file in (*hungry, png(picture, compress_level=1, exif=exif)):
+            assert errors(bench.submit([file])) == [None]
+            assert _own_bytes(worker) < before + KEPT_FREED_BYTES + (8 << 20)
+        assert bench.loader.pids == [worker.pid]
+
+
+def test_freed_memory_is_given_back_where_it_is_much() -> None:
+    """What is little is kept, as it costs time to have it back."""
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    kept, given_back = map(int, done.stdout.split())
+    assert kept > 48
+    assert given_back < 16
+
+
+def _own_bytes(process: psutil.Process) -> int:
+    return int(dict(line.split(":") for line in _status(process))["RssAnon"].split()[0]) << 10
