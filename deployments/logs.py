@@ -21,6 +21,7 @@ from pipeline.errors import (
     ImageTooLarge,
     InvalidModel,
     MalformedEncoding,
+    NonFiniteScores,
     Overloaded,
     RequestError,
     ServerError,
@@ -45,6 +46,7 @@ STAGE: Final[Mapping[type[DarkroomError], str]] = {
     ImageError: "decode",  # bytes -> pixels, in a worker
     WorkerFailure: "decode",
     UnclassifiableImage: "device",  # pixels -> classes
+    NonFiniteScores: "device",
     DeviceFailure: "device",
     InvalidModel: "start",  # before anything is served; what changes later is "configure"
     ClientError: "read",

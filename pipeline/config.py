@@ -1,8 +1,9 @@
 """What an `Engine` is told: fixed at its start in `PipelineConfig`, changeable while it runs in `Limits`."""
 
+import math
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ENCODED_ROOM_BYTES = 64 << 20
 """Address space for one encoded image in shared memory: no limit on an image's bytes can be above it."""
@@ -126,6 +127,15 @@ class PipelineConfig(Frozen):
         None, description="subtracted from red, green and blue in 0..1 before the model sees them"
     )
     std: tuple[float, float, float] | None = Field(None, description="what the differences are divided by")
+
+    @field_validator("mean", "std")
+    @classmethod
+    def _are_finite(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if values and not all(map(math.isfinite, values)):
+            raise ValueError(
+                f"{list(values)} must be three finite numbers, e.g. [0.5, 0.5, 0.5]; every score would be NaN"
+            )
+        return values
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

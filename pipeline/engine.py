@@ -1,7 +1,6 @@
 """The engine: encoded images in, outcomes out, in order. Usable without Ray and HTTP."""
 
 import atexit
-import io
 import os
 import sys
 import threading
@@ -12,20 +11,29 @@ from types import TracebackType
 from typing import Self
 
 import torch
-from PIL import Image
 
 from pipeline.config import PROBE_AFTER_S, STUCK_AFTER_S, Limits, PipelineConfig
 from pipeline.device import OpenDevice, open_device
-from pipeline.errors import EmptyImage, EngineClosed, ImageTooLarge, Stuck, WorkerFailure
+from pipeline.errors import (
+    EmptyImage,
+    EngineClosed,
+    ImageTooLarge,
+    InvalidModel,
+    NonFiniteScores,
+    Stuck,
+    WorkerFailure,
+)
 from pipeline.feeder import Feeder
 from pipeline.host_batch import HostBatch
 from pipeline.loader import Loader
 from pipeline.model import load_model
+from pipeline.nonfinite import causes
 from pipeline.precision import quickest
-from pipeline.records import EncodedImage, Outcome, Prediction, Transform
+from pipeline.records import EncodedImage, Outcome, Rejection
 from pipeline.slots import Slots
 from pipeline.task import Request, Task
 from pipeline.usage import Usage
+from pipeline.warm_up_images import blank, warm_up_images
 from pipeline.worker_process import remove_orphaned_semaphores
 
 
@@ -83,6 +91,7 @@ class Engine:
         classifier = loaded.classifier
         if self.config.dtype == "auto":
             classifier = quickest(classifier, self.device, self.transform.crop_px, self.config.largest_batch)
+        self._classifier = classifier
         self.dtype = str(classifier.dtype).removeprefix("torch.")
         remove_orphaned_semaphores()
         slots = Slots(self.config.slots, self.transform.crop_px)
@@ -115,13 +124,16 @@ class Engine:
         self._loader.release(batch)
 
     def _warm_up(self) -> None:
-        self._canary = EncodedImage(_blank(self.transform))
-        request = Request([self._canary] * self.workers)
+        self._canary = EncodedImage(blank(self.transform))
+        images = [EncodedImage(data) for data in warm_up_images(self.transform)]
+        request = Request([self._canary] * self.workers + images)
         self._loader.submit(request.tasks)  # not held against the limits, which are for clients
         self._probe, self._probed_at = request.future, time.monotonic()
-        for outcome in request.future.result():
-            if not isinstance(outcome, Prediction):
-                raise WorkerFailure(f"the warm-up image came back without a prediction: {outcome.error}")
+        errors = [outcome.error for outcome in request.future.result() if isinstance(outcome, Rejection)]
+        if nan := sum(isinstance(error, NonFiniteScores) for error in errors):
+            raise InvalidModel(f"{causes(self.config, self._classifier)} ({nan} of {len(request.tasks)} test images)")
+        if errors:
+            raise WorkerFailure(f"a warm-up image came back without a prediction: {errors[0]}")
 
     # ---- serve ------------------------------------------------------------------------------------------------------
 
@@ -283,10 +295,3 @@ def _resolved_sizes(config: PipelineConfig, device: str) -> tuple[int, int]:
     if device == "cuda":
         return config.workers or max(1, cores - 1), config.threads or 1
     return config.workers or max(1, cores // 8), config.threads or cores
-
-
-def _blank(transform: Transform) -> bytes:
-    """A grey image in the first format served, as large as the transform's resize."""
-    file = io.BytesIO()
-    Image.new("RGB", (transform.resize_px, transform.resize_px), "grey").save(file, transform.formats[0])
-    return file.getvalue()

@@ -25,7 +25,8 @@
     │       ├── TooMuchMemory       decoding it takes more than its process may have
     │       ├── SlowImage           decoding it took longer than the time limit
     │       ├── FatalImage          it ended the process that decoded it, twice
-    │       └── UnclassifiableImage the model fails on it, and on no other
+    │       ├── UnclassifiableImage the model fails on it, and on no other
+    │       └── NonFiniteScores     the model's scores of it are NaN
     └── ServerError                 Darkroom, its machine or its configuration is at fault
         ├── InvalidModel            weights, labels or model name do not fit together
         ├── WorkerFailure           decoder processes do not start
@@ -146,6 +147,10 @@ class FatalImage(ImageError):
 
 class UnclassifiableImage(ImageError):
     """The model raises on the image, and computes another right after it."""
+
+
+class NonFiniteScores(ImageError):
+    """The model's scores of the image are NaN, and those of other images are not."""
 
 
 class ServerError(DarkroomError):

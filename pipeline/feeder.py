@@ -1,48 +1,24 @@
 """Keeps the device fed: takes whatever is decoded when the device becomes free, and answers the images."""
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from pipeline.config import BATCHES_AHEAD, STUCK_AFTER_S
 from pipeline.decoded import Decoded, count, joined
-from pipeline.device import Answers, Device, Launched, collect
-from pipeline.errors import DeviceFailure, EngineClosed, Stuck, UnclassifiableImage
+from pipeline.device import Answers, Device, collect
+from pipeline.errors import DeviceFailure, EngineClosed, NonFiniteScores, Stuck, UnclassifiableImage
 from pipeline.halving import halved
 from pipeline.host_batch import HostBatch
+from pipeline.lane import InFlight, Lane
 from pipeline.pace import DevicePace
 from pipeline.task import Task
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "device"})
-
-
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """Images on the device."""
-
-    work: list[Decoded]
-    launched: Launched
-    launched_at: float  # by `time.perf_counter`
-
-    @property
-    def images(self) -> int:
-        """How many."""
-        return count(self.work)
-
-
-class Lane:
-    """One of the batches that a device computes at a time, and those that it is given ahead behind it."""
-
-    def __init__(self) -> None:
-        self.in_flight: deque[InFlight] = deque()
-        self.images = 0  # that it has been given and has not answered
-        self.turned_at = 0.0  # when it was last given a batch, or last answered one, by `time.monotonic`
-        self.free_at = 0.0  # when it last had a batch behind it, by `time.perf_counter`
-        self.busy_since = 0.0  # when it began the batch that it computes, likewise; 0 while it has none
 
 
 class Feeder:
@@ -77,6 +53,7 @@ class Feeder:
         self._ended_s = self._computing_s = 0.0  # of batches that have ended; as it was last told
         self._closing = False
         self._failure: DeviceFailure | None = None
+        self._has_scored = False  # any image
         self._warm = threading.Event()
         self._threads = [self._thread(self._warm_up_and_run, self._lanes[0])]
         self._threads += [self._thread(self._run, lane) for lane in self._lanes[1:]]
@@ -280,11 +257,38 @@ class Feeder:
     def _settle(self, work: Sequence[Decoded], answers: Answers, lane: Lane) -> None:
         tasks = [task for decoded in work for task in decoded.tasks]
         self.answered_at = lane.turned_at = time.monotonic()
+        nan = sum(not math.isfinite(best[0]) for best in answers.scores)  # softmax is NaN in all classes or in none
+        if nan and (failure := self._failure_by_nan(nan, work, lane)):
+            self._give_up(work, failure)
+            return
+        self._has_scored |= nan < len(tasks)
         for decoded in work:
             self._release(decoded.batch)
         for task, best, indices in zip(tasks, answers.scores, answers.classes, strict=True):
             task.copy_s, task.model_s = answers.spent.copy_s, answers.spent.model_s
-            task.predict(tuple(self._labels[index] for index in indices), tuple(indices), tuple(best))
+            if nan and not math.isfinite(best[0]):
+                task.reject(NonFiniteScores("the model's scores of the image are not finite numbers (NaN)"))
+            else:
+                task.predict(tuple(self._labels[index] for index in indices), tuple(indices), tuple(best))
+
+    def _failure_by_nan(self, images: int, work: Sequence[Decoded], lane: Lane) -> DeviceFailure | None:
+        """Decides whether so many images without scores are the device's fault: whether a black image has none either.
+
+        At the start no image has had scores yet: there it is the model's fault, and the engine says so.
+        """
+        logger.warning("the model's scores of %d of %d images are NaN", images, count(work))
+        if images < count(work) or not self._has_scored:
+            return None
+        try:
+            black = self._compute(lane, [work[0].singles()[0].blackened()])
+            if math.isfinite(black.scores[0][0]):
+                return None
+            self._failure = DeviceFailure("the device has failed: the scores of a black image are NaN too")
+        except Exception as error:
+            logger.exception("the device fails on a black image")
+            self._failure = DeviceFailure("the device has failed; the log says how")
+            self._failure.__cause__ = error
+        return self._failure
 
     # ---- when the model raises --------------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """The feeder takes whatever is decoded when the device becomes free, and answers the images."""
 
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.device import Launched, Spent
-from pipeline.errors import DeviceFailure, EngineClosed, Stuck, UnclassifiableImage
+from pipeline.errors import DeviceFailure, EngineClosed, NonFiniteScores, Stuck, UnclassifiableImage
 from pipeline.feeder import Feeder
 from pipeline.host_batch import HostBatch
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
@@ -36,6 +38,7 @@ class Gate:
         self.answers = threading.Semaphore(0)
         self.fails_on: int | None = None
         self.fails_late_on: int | None = None
+        self.nan_on: set[int] = set()
         self.most = 1000  # images that it has memory for
         self.swallows = 0  # images that it leaves out
 
@@ -58,7 +61,8 @@ class Gate:
         if self.fails_on in values or len(values) > self.most:
             raise RuntimeError("a kernel failed")
         values = values[self.swallows :]
-        return Launched(len(values), torch.ones(len(values), 1), torch.tensor(values)[:, None], self._wait(values))
+        scores = torch.tensor([[math.nan if value in self.nan_on else 1.0] for value in values])
+        return Launched(len(values), scores, torch.tensor(values)[:, None], self._wait(values))
 
     def _wait(self, values: list[int]) -> Callable[[], Spent]:
         def wait() -> Spent:
@@ -265,6 +269,62 @@ def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead
         assert classes(one.put(16)) == [16]
         one.feeder.check()
     assert sorted(one.released) == [10, 11, 12, 13, 14, 15, 16]
+
+
+@pytest.mark.parametrize("bad", [{12}, {10, 13}, {10, 11, 12, 13}], ids=["one", "two", "all of a batch"])
+@pytest.mark.parametrize(("ahead", "lanes"), [(0, 1), (1, 1), (0, 2)])
+def test_an_image_without_scores_leaves_its_neighbours(
+    bad: set[int], ahead: int, lanes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """NaN is never a prediction; the log says how many, and the device goes on: black images have scores."""
+    device = Gate(ahead, lanes)
+    device.nan_on = bad
+    device.open()
+    with line(device, max_batch_size=4) as one, caplog.at_level(logging.WARNING):
+        assert classes(one.put(1)) == [1]
+        outcomes = one.put(10, 11, 12, 13).result(PATIENCE_S)
+        assert {10 + n for n, outcome in enumerate(outcomes) if isinstance(outcome, Rejection)} == bad
+        assert {type(outcome.error) for outcome in outcomes if isinstance(outcome, Rejection)} == {NonFiniteScores}
+        assert classes(one.put(14, 15)) == [14, 15]
+        one.feeder.check()
+    assert f"scores of {len(bad)} of 4 images are NaN" in caplog.text
+    assert sorted(one.released) == [1, 10, 11, 12, 13, 14, 15]
+
+
+def test_a_device_that_scores_nothing_any_more_ends_the_engine() -> None:
+    """A black image has had scores before: no image is blamed."""
+    device = Gate()
+    device.open()
+    with line(device) as one:
+        assert classes(one.put(1)) == [1]
+        device.nan_on = {0, 2, 3}
+        with pytest.raises(DeviceFailure, match="the scores of a black image are NaN too"):
+            one.put(2, 3).result(PATIENCE_S)
+        with pytest.raises(DeviceFailure):
+            one.feeder.check()
+    assert sorted(one.released) == [1, 2, 3]
+
+
+def test_a_device_that_fails_on_black_after_nan_ends_the_engine() -> None:
+    device = Gate()
+    device.open()
+    with line(device) as one:
+        assert classes(one.put(1)) == [1]
+        device.nan_on, device.fails_on = {2}, 0
+        with pytest.raises(DeviceFailure, match="the device has failed; the log says how"):
+            one.put(2).result(PATIENCE_S)
+
+
+def test_a_model_that_has_never_scored_rejects_every_image() -> None:
+    """In the warm-up: the engine says that the model is at fault, not the device."""
+    device = Gate()
+    device.nan_on = {0, 1}
+    device.open()
+    with line(device) as one:
+        (outcome,) = one.put(1).result(PATIENCE_S)
+        assert isinstance(outcome, Rejection)
+        one.feeder.check()
+    assert device.batches == [[1]]
 
 
 def test_a_batch_too_large_for_the_device_is_answered_in_parts() -> None:

@@ -96,7 +96,7 @@ def test_a_start_that_fails_leaves_nothing_running(settings: dict[str, str], err
 
 def test_a_warm_up_without_an_answer_fails_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole path or no start: here the workers cannot read what they are sent."""
-    monkeypatch.setattr("pipeline.engine._blank", lambda *_: b"not an image")
+    monkeypatch.setattr("pipeline.engine.blank", lambda *_: b"not an image")
     engine = Engine(SMALL, SMALL_LIMITS)
     with pytest.raises(WorkerFailure, match=r"warm-up image came back without a prediction: the image is none of JPEG"):
         engine.start()
@@ -110,6 +110,22 @@ def test_a_model_that_fails_its_warm_up_fails_the_start(tmp_path: Path) -> None:
     settings = {"model": "squeezenet1_1", "weights": str(tmp_path / "weights.pth"), "crop_px": 1, "resize_px": 1}
     engine = Engine(SMALL.model_copy(update=settings), SMALL_LIMITS)
     with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: "):
+        engine.start()
+    assert engine.worker_pids == []
+    with pytest.raises(EngineClosed):
+        engine.check()
+
+
+def test_weights_that_give_no_numbers_fail_the_start(tmp_path: Path) -> None:
+    """The whole path has run when it is seen, and the message names the tensor at fault; nothing is left running."""
+    state = models.squeezenet1_1().state_dict()
+    state["features.3.squeeze.bias"][5] = torch.nan
+    torch.save(state, tmp_path / "diverged.pth")
+    settings = {"model": "squeezenet1_1", "weights": str(tmp_path / "diverged.pth"), "crop_px": 32, "resize_px": 32}
+    engine = Engine(SMALL.model_copy(update=settings), SMALL_LIMITS)
+    with pytest.raises(
+        InvalidModel, match=r"diverged\.pth .* \(NaN\): the tensor features\.3\.squeeze\.bias holds NaN"
+    ):
         engine.start()
     assert engine.worker_pids == []
     with pytest.raises(EngineClosed):
