@@ -89,7 +89,7 @@ class PipelineConfig(Frozen):
 
     model: str = Field("mobilenet_v2", description="name of a torchvision classification model")
     weights: str = Field(
-        "IMAGENET1K_V1", description="torchvision weights name, or path to a .pth or .safetensors file"
+        "IMAGENET1K_V1", description="torchvision weights name, or path to a file, as by torch.save or safetensors"
     )
     labels: str | None = Field(None, description="path to a text file with one class name a line")
     device: Literal["auto", "cpu", "cuda"] = Field(

@@ -1,6 +1,7 @@
 """The engine: encoded images in, outcomes out, in order. Usable without Ray and HTTP."""
 
 import atexit
+import logging
 import os
 import sys
 import threading
@@ -35,6 +36,8 @@ from pipeline.task import Request, Task
 from pipeline.usage import Usage
 from pipeline.warm_up_images import blank, warm_up_images
 from pipeline.worker_process import remove_orphaned_semaphores
+
+logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
 
 class Engine:
@@ -88,6 +91,9 @@ class Engine:
     def _build(self) -> None:
         loaded = load_model(self.config)
         self.labels, self.transform = loaded.labels, loaded.transform
+        self.weights_from, self.transform_from = loaded.weights_from, loaded.preparation.source
+        logger.info("weights: %s", self.weights_from)
+        logger.log(logging.WARNING if loaded.preparation.assumed else logging.INFO, "transform: %s", loaded.preparation)
         classifier = loaded.classifier
         if self.config.dtype == "auto":
             classifier = quickest(classifier, self.device, self.transform.crop_px, self.config.largest_batch)

@@ -11,7 +11,7 @@ from functools import partial
 from pipeline.config import BATCHES_AHEAD, STUCK_AFTER_S
 from pipeline.decoded import Decoded, count, joined
 from pipeline.device import Answers, Device, collect
-from pipeline.errors import DeviceFailure, EngineClosed, NonFiniteScores, Stuck, UnclassifiableImage
+from pipeline.errors import DeviceFailure, EngineClosed, NonFiniteScores, Stuck, UnclassifiableImage, first_line
 from pipeline.halving import halved
 from pipeline.host_batch import HostBatch
 from pipeline.lane import InFlight, Lane
@@ -159,7 +159,7 @@ class Feeder:
             # Every batch size several times: longer than any batch takes.
             self._stuck_after_s = max(STUCK_AFTER_S, time.monotonic() - started_at)
         except Exception as error:  # noqa: BLE001 - whatever the device raises, `start` reports it
-            self._failure = DeviceFailure(f"the warm-up of the model failed: {error}")
+            self._failure = DeviceFailure(f"the warm-up of the model failed: {first_line(error)}")
             self._failure.__cause__ = error
             return
         finally:

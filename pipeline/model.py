@@ -1,20 +1,21 @@
 """The model: name and weights -> one module from uint8 pixels to the best classes, and the transform before it."""
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
-from torchvision.transforms._presets import ImageClassification
 
+from pipeline.checkpoint import find_state, head_of
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
+from pipeline.input_size import check_size
+from pipeline.labels import read_labels
+from pipeline.preset import Preparation, prepared_by
 from pipeline.records import Transform
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -74,41 +75,54 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A model ready to be moved to its device."""
+    """A model ready to be moved to its device.
+
+    Attributes:
+        weights_from: where its weights came from, for people.
+        preparation: of its images.
+    """
 
     classifier: Classifier
     labels: tuple[str, ...]
-    transform: Transform
+    weights_from: str
+    preparation: Preparation
+
+    @property
+    def transform(self) -> Transform:
+        """Done by the workers."""
+        return self.preparation.transform
 
 
 def load_model(config: PipelineConfig) -> LoadedModel:
     """Builds the model that the configuration names.
 
     Raises:
-        InvalidModel: name, weights and labels do not fit together, or are not to be had.
+        InvalidModel: name, weights, labels and sizes do not fit together, or are not to be had.
     """
     if config.model not in models.list_models(module=models):
         raise InvalidModel(f"model: {config.model} is no classification model of torchvision's")
     known = models.get_model_weights(config.model)
-    if Path(config.weights).suffix in (".pth", ".pt", ".safetensors"):
-        state = _read_state(Path(config.weights))
-        preset_from, classes = _default(known), _classes_of(state, config)
-        backbone = _filled(state, classes, config)
+    if own := is_path(config.weights):
+        reference: WeightsEnum | None = getattr(known, "DEFAULT", None)
+        backbone, classes, weights_from = _from_file(config)
     else:
-        preset_from = _named(known, config)
-        backbone, classes = _pretrained(config), len(preset_from.meta["categories"])
-    preset = preset_from.transforms() if preset_from else ImageClassification(crop_size=224)
+        reference = _named(known, config)
+        backbone, classes, weights_from = _pretrained(config), len(reference.meta["categories"]), str(reference)
+    backbone.eval()
+    prepared = prepared_by(config, reference, own=own)
+    check_size(backbone, config.model, prepared.transform.crop_px, reference)
+    dtype = DTYPES.get(config.dtype, torch.float32)  # auto begins with that
     return LoadedModel(
-        Classifier(
-            backbone.eval(),
-            config.mean or tuple(preset.mean),
-            config.std or tuple(preset.std),
-            DTYPES.get(config.dtype, torch.float32),  # auto begins with that
-            config.max_top_k,
-        ),
-        _labels(config, classes, preset_from),
-        _transform(config, preset),
+        Classifier(backbone, prepared.mean, prepared.std, dtype, config.max_top_k),
+        read_labels(config.labels, classes, reference),
+        weights_from,
+        prepared,
     )
+
+
+def is_path(weights: str) -> bool:
+    """Whether weights are a file of one's own: no name of torchvision's has a dot or a slash."""
+    return "." in weights or "/" in weights
 
 
 def _named(known: type[WeightsEnum], config: PipelineConfig) -> WeightsEnum:
@@ -117,8 +131,8 @@ def _named(known: type[WeightsEnum], config: PipelineConfig) -> WeightsEnum:
     except KeyError:
         names = ", ".join(weights.name for weights in known)
         raise InvalidModel(
-            f"weights: {config.weights} are none of {config.model}'s; write {names}, or a path that ends in .pth, .pt "
-            "or .safetensors"
+            f"weights: {config.weights} are none of {config.model}'s; write {names}, or the path of a file, e.g. "
+            "./weights.pth"
         ) from None
 
 
@@ -133,70 +147,41 @@ def _pretrained(config: PipelineConfig) -> nn.Module:
     return backbone
 
 
-def _default(known: type[WeightsEnum]) -> WeightsEnum | None:
-    return getattr(known, "DEFAULT", None)
-
-
-def _read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from a file, also from inside a training checkpoint."""
-    try:
-        state: Any = (
-            safetensors.torch.load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
+def _from_file(config: PipelineConfig) -> tuple[nn.Module, int, str]:
+    """The model with the weights of a file, how many classes it has, and where in the file they were."""
+    path, named = Path(config.weights), f"weights: {config.weights} do not fit model: {config.model}"
+    template = _shapes(config.model)
+    found = find_state(path, template, named=named)
+    classes = len(found.state[f"{head_of(template)}.weight"])
+    if classes == 1:
+        raise InvalidModel(
+            f"weights: {config.weights} have a single output, whose softmax is always 1.0; a classifier needs one for "
+            f"each class. Put a row of zeros before the only one in {head_of(template)}'s weight and bias: the score "
+            "of the second class is then the sigmoid of the old output"
         )
-    except Exception as error:  # a damaged pickle raises anything
-        raise InvalidModel(f"weights: {path.absolute()} cannot be read as a state dict: {error!r}") from error
-    for key in ("state_dict", "model"):
-        state = state.get(key, state) if isinstance(state, Mapping) else state
-    if not _is_state(state):
-        raise InvalidModel(f"weights: {path.absolute()} holds no state dict, but a {type(state).__name__}")
-    return {name.removeprefix("module."): value for name, value in state.items()}
-
-
-def _is_state(content: object) -> bool:
-    return (
-        isinstance(content, Mapping)
-        and len(content) > 0
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
-    )
-
-
-def _classes_of(state: Mapping[str, Tensor], config: PipelineConfig) -> int:
-    """The size of the last layer: torchvision's models define the head last; files may list it anywhere."""
-    head = list(models.get_model(config.model, weights=None).state_dict())[-1]
-    classes = state[head].shape[:1].numel() if head in state else 0
-    if not classes:
-        raise InvalidModel(f"weights: {config.weights} do not fit model: {config.model}: they have no {head}")
-    return classes
-
-
-def _filled(state: Mapping[str, Tensor], classes: int, config: PipelineConfig) -> nn.Module:
-    backbone: nn.Module = models.get_model(config.model, weights=None, num_classes=classes)
+    backbone = _untrained(config.model, classes)
+    defaults = (
+        backbone.state_dict()
+    )  # of what the file may lack; `_metadata` in it says how torchvision names things now
+    defaults.update(found.state)
     try:
-        backbone.load_state_dict(state)
+        backbone.load_state_dict(defaults)
     except RuntimeError as error:
-        raise InvalidModel(f"weights: {config.weights} do not fit model: {config.model}: {error}") from error
-    return backbone
+        raise InvalidModel(f"{named}: {' '.join(str(error).split())}") from error
+    return backbone, classes, f"{config.weights}{found}"
 
 
-def _labels(config: PipelineConfig, classes: int, weights: WeightsEnum | None) -> tuple[str, ...]:
-    if config.labels is None:
-        known = tuple(weights.meta["categories"]) if weights else ()
-        return known if len(known) == classes else tuple(f"class {index}" for index in range(classes))
+def _shapes(model: str) -> dict[str, Tensor]:
+    """The state dict of a model with 1000 classes, by torch's meta device, which makes no random numbers for it."""
     try:
-        labels = tuple(Path(config.labels).read_text("utf-8").splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidModel(f"labels: {config.labels} cannot be read: {error}") from error
-    if len(labels) != classes:
-        raise InvalidModel(f"labels: {config.labels} has {len(labels)} lines; the model has {classes} classes")
-    return labels
+        with torch.device("meta"):
+            return _untrained(model, 1000).state_dict()
+    except NotImplementedError:  # RegNet works out its widths by tensors
+        return _untrained(model, 1000).state_dict()
 
 
-def _transform(config: PipelineConfig, preset: ImageClassification) -> Transform:
-    crop_px = config.crop_px or int(preset.crop_size[0])
-    resize_px = config.resize_px or max(crop_px, int(preset.resize_size[0]))
-    if crop_px > resize_px:
-        raise InvalidModel(f"crop_px: {crop_px} is larger than resize_px: {resize_px}; write crop_px as well")
-    interpolation = config.interpolation or preset.interpolation.value
-    return Transform(resize_px, crop_px, interpolation, config.decode, config.formats)
+def _untrained(model: str, classes: int) -> nn.Module:
+    # Else these two warn, and take seconds for numbers that are overwritten at once.
+    settings = {"init_weights": False} if model in ("googlenet", "inception_v3") else {}
+    module: nn.Module = models.get_model(model, weights=None, num_classes=classes, **settings)
+    return module

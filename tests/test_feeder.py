@@ -378,7 +378,7 @@ def test_a_failed_warm_up_is_reported() -> None:
     device.fails_on = -1
     feeder = Feeder(device, LABELS, max_batch_size=1, release=lambda _: None)
     for step in (feeder.start, feeder.check):
-        with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: no memory left$"):
+        with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: RuntimeError: no memory left$"):
             step()
     feeder.close()
 

@@ -106,6 +106,7 @@ def test_info_says_what_is_served(service: Service) -> None:
     assert info["user_config"] == service.config["applications"][0]["deployments"][0]["user_config"]
     assert info["refused_user_config"] is None
     assert info["transform"]["crop_px"] == 224
+    assert info["weights_from"] == info["transform_from"] == "MobileNet_V2_Weights.IMAGENET1K_V1"
 
 
 def test_answers_have_the_form_that_openapi_promises(service: Service) -> None:

@@ -1,6 +1,7 @@
 """An engine's start and its end: whole or not at all, and nothing is left behind."""
 
 import gc
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from torch import nn
 from torchvision import models
 
 from benchmarks.photographs import jpeg, photograph
 from benchmarks.standin import open_stand_in
 from pipeline.config import PipelineConfig
-from pipeline.device import Device
+from pipeline.device import Device, open_device
 from pipeline.engine import Engine
 from pipeline.errors import DeviceFailure, EngineClosed, InvalidModel, WorkerFailure
 from pipeline.model import Classifier
@@ -104,25 +106,32 @@ def test_a_warm_up_without_an_answer_fails_the_start(monkeypatch: pytest.MonkeyP
     engine.close()
 
 
-def test_a_model_that_fails_its_warm_up_fails_the_start(tmp_path: Path) -> None:
-    """Pictures of 1 x 1, which this model pools away to nothing."""
-    torch.save(models.squeezenet1_1().state_dict(), tmp_path / "weights.pth")
-    settings = {"model": "squeezenet1_1", "weights": str(tmp_path / "weights.pth"), "crop_px": 1, "resize_px": 1}
-    engine = Engine(SMALL.model_copy(update=settings), SMALL_LIMITS)
-    with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: "):
+def test_a_model_that_fails_its_warm_up_fails_the_start() -> None:
+    """As one does that the device has no memory for."""
+
+    def opened(kind: str, classifier: Classifier, **sizes: Any) -> Device:
+        classifier.backbone = nn.Conv2d(4, 1, 1)  # images have three channels
+        return open_device(kind, classifier, **sizes)
+
+    engine = Engine(SMALL, SMALL_LIMITS, opener=opened)
+    with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: RuntimeError: Given groups=1, "):
         engine.start()
     assert engine.worker_pids == []
     with pytest.raises(EngineClosed):
         engine.check()
 
 
-def test_weights_that_give_no_numbers_fail_the_start(tmp_path: Path) -> None:
-    """The whole path has run when it is seen, and the message names the tensor at fault; nothing is left running."""
+def test_weights_that_give_no_numbers_fail_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The whole path has run when it is seen, and the message names the tensor at fault; nothing is left running.
+
+    As they are the user's own, the log has warned that they do not say how they were trained.
+    """
     state = models.squeezenet1_1().state_dict()
     state["features.3.squeeze.bias"][5] = torch.nan
     torch.save(state, tmp_path / "diverged.pth")
     settings = {"model": "squeezenet1_1", "weights": str(tmp_path / "diverged.pth"), "crop_px": 32, "resize_px": 32}
     engine = Engine(SMALL.model_copy(update=settings), SMALL_LIMITS)
+    caplog.set_level(logging.INFO, "pipeline.engine")
     with pytest.raises(
         InvalidModel, match=r"diverged\.pth .* \(NaN\): the tensor features\.3\.squeeze\.bias holds NaN"
     ):
@@ -130,6 +139,12 @@ def test_weights_that_give_no_numbers_fail_the_start(tmp_path: Path) -> None:
     assert engine.worker_pids == []
     with pytest.raises(EngineClosed):
         engine.check()
+    assert [(record.levelname, record.getMessage().partition(":")[0]) for record in caplog.records[:2]] == [
+        ("INFO", "weights"),
+        ("WARNING", "transform"),
+    ]
+    assert "resize_px, crop_px from the configuration, all else from SqueezeNet1_1_Weights.IMAGENET1K_V1" in caplog.text
+    assert "(own weights do not say theirs; resize_px, crop_px, interpolation, mean, std override it)" in caplog.text
 
 
 def test_sizes_that_are_left_open_follow_the_cores() -> None:

@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import torch
@@ -81,7 +81,7 @@ class Model:
         pixels = _pixels(loaded, images[:_PIXELS_OF], max_pixels)
         if config.dtype == "auto":
             classifier = quickest(loaded.classifier, config.device, self.crop_px, config.largest_batch)
-            loaded = LoadedModel(classifier, loaded.labels, loaded.transform)
+            loaded = replace(loaded, classifier=classifier)
         self.dtype = str(loaded.classifier.dtype).removeprefix("torch.")
         self._device, self.sizes = _opened(config, loaded, lanes, bound_s)
         self.lanes = range(1, self._device.lanes + 1)

@@ -1,0 +1,75 @@
+"""How images become what a model was trained with: from the configuration, else from weights of torchvision's."""
+
+from dataclasses import dataclass
+
+from torchvision.models import WeightsEnum
+from torchvision.transforms._presets import ImageClassification
+
+from pipeline.config import PipelineConfig
+from pipeline.errors import InvalidModel
+from pipeline.records import Transform
+
+_KEYS = ("resize_px", "crop_px", "interpolation", "mean", "std")
+"""Settings of the configuration that override those of the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """All that happens to an image before the model.
+
+    Attributes:
+        source: of the sizes and numbers, for people.
+        assumed: whether some of them are those of other weights, as own weights do not say how they were trained.
+    """
+
+    transform: Transform
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    assumed: bool
+
+    def __str__(self) -> str:
+        """One line of all that it does, and its source."""
+        transform = self.transform
+        return (
+            f"resize_px {transform.resize_px}, crop_px {transform.crop_px}, {transform.interpolation}, mean "
+            f"{list(self.mean)}, std {list(self.std)}, from {self.source}"
+        )
+
+
+def prepared_by(config: PipelineConfig, weights: WeightsEnum | None, *, own: bool) -> Preparation:
+    """The preparation that the configuration asks for; where it says nothing, that of weights of torchvision's.
+
+    Args:
+        config: what it sets goes first.
+        weights: of torchvision's: those that are served, or for own weights the default ones of the same model.
+        own: whether the weights are the user's own, which do not say how their images were prepared.
+
+    Raises:
+        InvalidModel: its sizes do not fit together.
+    """
+    preset = weights.transforms() if weights else ImageClassification(crop_size=224)
+    crop_px = config.crop_px or int(preset.crop_size[0])
+    resize_px = config.resize_px or max(crop_px, int(preset.resize_size[0]))
+    if crop_px > resize_px:
+        raise InvalidModel(f"crop_px: {crop_px} is larger than resize_px: {resize_px}; write crop_px as well")
+    set_here = [key for key in _KEYS if getattr(config, key) is not None]
+    assumed = own and len(set_here) < len(_KEYS)
+    return Preparation(
+        Transform(
+            resize_px, crop_px, config.interpolation or preset.interpolation.value, config.decode, config.formats
+        ),
+        config.mean or tuple(preset.mean),
+        config.std or tuple(preset.std),
+        _source(str(weights) if weights else "ImageNet's usual values", set_here, assumed=assumed),
+        assumed,
+    )
+
+
+def _source(weights: str, set_here: list[str], *, assumed: bool) -> str:
+    if len(set_here) == len(_KEYS):
+        return "the configuration"
+    source = f"{', '.join(set_here)} from the configuration, all else from {weights}" if set_here else weights
+    if assumed:
+        source += f" (own weights do not say theirs; {', '.join(_KEYS)} override it)"
+    return source
