@@ -89,8 +89,9 @@ def torchcodec_and_torch(data: bytes) -> Pixels:
 def _pillow(data: bytes) -> tuple[Pixels, Frame]:
     image = Image.open(io.BytesIO(data))
     width, height = image.size
-    image.draft("RGB", resized(width, height, TRANSFORM.resize_px))
-    return np.array(image), _frame(width, height, part_of((width, height), resized(width, height, TRANSFORM.resize_px)))
+    part = part_of(image.size, resized(width, height, TRANSFORM.resize_px))
+    image.draft("RGB", (width // part, height // part))
+    return np.array(image), _frame(width, height, part)
 
 
 def _frame(width: int, height: int, part: int = 1) -> Frame:

@@ -117,7 +117,7 @@ class PipelineConfig(Frozen):
     formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"], ...] = Field(
         ("JPEG", "PNG", "WEBP"), description="formats that are decoded, told by a file's first bytes; no other is"
     )
-    decode: Literal["fast", "exact"] = Field("fast", description="fast lets JPEG decode at 1/2, 1/4 or 1/8 size")
+    decode: Literal["fast", "exact"] = Field("fast", description="fast lets large JPEGs decode at 1/4 or 1/8 size")
     resize_px: int | None = Field(None, ge=1, description="shorter side after the resize")
     crop_px: int | None = Field(None, ge=1, description="side of the centre crop that the model sees")
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = Field(

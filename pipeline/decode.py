@@ -108,7 +108,7 @@ def _decoded(
     pixels = reduced_jpeg(data, image, part)
     if pixels is not None:
         return pixels, (image.width / part, image.height / part)
-    drafted = image.draft("RGB", target)
+    drafted = image.draft("RGB", (image.width // part, image.height // part))
     image.load()
     return np.array(_rgb(image)), drafted[1][2:] if drafted else image.size
 

@@ -27,7 +27,7 @@ from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from pipeline.results import DecodedChunk
 from tests.answers import CAT_LABELS
 from tests.conftest import PIPELINE, SMALL
-from tests.files import BAD, ODD_BUT_GOOD, png
+from tests.files import BAD, ODD_BUT_GOOD, png, with_orientation
 from tests.kinds import GPU, KINDS, device_of
 from tests.waiting import PATIENCE_S, until
 
@@ -145,21 +145,41 @@ def test_the_labels_are_the_weights_own(engine: Engine) -> None:
     assert sum(outcome.scores) == pytest.approx(1, abs=1e-4)
 
 
+SHORT_SIDES_PX = (256, 511, 512, 513, 540, 768, 1023, 1024, 1080, 1536, 2048, 2160, 2969, 2970, 3024)
+"""What `fast` decodes whole and, from 2970 on, at a quarter; among them the commonest sizes."""
+
+
+def _sized(name: str, short_px: int, number: int) -> bytes:
+    """A photograph with such a shorter side; by its number in colour of each sampling, grey, or on its side."""
+    image = photograph(name)
+    times = short_px / min(image.size)
+    image = image.resize((round(image.width * times), round(image.height * times)), Image.Resampling.LANCZOS)
+    if number % 5 == 3:
+        return jpeg(image.convert("L"))
+    return with_orientation(image, 6) if number % 5 == 4 else jpeg(image, subsampling=number % 5)
+
+
+@ONCE
 def test_fast_changes_scores_a_little_and_no_first_class(
     engine: Engine, exact: Engine, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    """On every photograph as it is, at twice its size, and as a telephone takes it. With -s it says the change."""
+    """On every photograph as it is, in several sizes, and as a telephone takes it. With -s it says the change.
+
+    Of classes that are first by less than half a hundredth either is.
+    """
     files = {name: original(name) for name in NAMES}
-    files |= {f"{name}, twice": jpeg(photograph(name).resize((1280, 854))) for name in NAMES}
+    for number, short_px in enumerate(SHORT_SIDES_PX):
+        name = NAMES[number * 5 % len(NAMES)]
+        files[f"{name}, {short_px} pixels"] = _sized(name, short_px, number)
     files |= {f"{name}, 4000 x 3000": phone_jpeg(name) for name in NAMES}
     changes = {}
     for name, one, other in zip(files, engine.infer([*files.values()]), exact.infer([*files.values()]), strict=True):
-        assert scores(one).argmax() == scores(other).argmax(), name
+        assert scores(other)[scores(one).argmax()] > scores(other).max() - 0.005, name
         changes[name] = float((scores(one) - scores(other)).abs().max())
     largest = max(changes, key=lambda name: changes[name])
     record_testsuite_property("largest change of a score, fast against exact", f"{changes[largest]:.4f} ({largest})")
     sys.stdout.write(f"\nlargest change of a score, fast against exact: {changes[largest]:.4f} ({largest})\n")
-    assert changes[largest] < 0.1
+    assert changes[largest] < 0.03
 
 
 def test_timings_say_where_the_time_went(engine: Engine) -> None:

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from benchmarks.photographs import NAMES, jpeg, photograph
-from pipeline.jpeg import part_of, reduced_jpeg
+from pipeline.jpeg import LEAST_RATIO, part_of, reduced_jpeg
+from pipeline.resize import resized
 from tests.files import ODD_BUT_GOOD, png
 
 
@@ -35,14 +36,23 @@ def test_so_does_every_kind(options: dict[str, int]) -> None:
     np.testing.assert_array_equal(found, np.asarray(_header(file)))
 
 
-def test_the_part_is_that_of_pillows_draft() -> None:
-    """The smallest that is no smaller than what is wanted."""
-    for width in range(1, 2300, 13):
-        file = jpeg(Image.new("RGB", (width, 600)))
-        image = _header(file)
-        image.draft("RGB", (256, 256))
-        part = part_of((width, 600), (256, 256))
-        assert image.size == (-(-width // part), -(-600 // part))
+@pytest.mark.parametrize("resize_px", [224, 232, 256, 384, 600])
+def test_a_reduced_image_keeps_a_ratio_to_the_resize(resize_px: int) -> None:
+    """At every size, on its side or not, also where sides do not divide: the least part that still does."""
+    for short in range(1, 8 * 1024, 7):
+        for size in ((short, short), (short, short * 4 // 3 + 1), (short * 16 // 9 + 1, short)):
+            target = resized(*size, resize_px)
+            ratios = {part: short / part / resize_px for part in (1, 4, 8)}
+            allowed = [part for part, ratio in ratios.items() if part == 1 or ratio >= LEAST_RATIO]
+            assert part_of(size, target) == max(allowed), size
+
+
+def test_common_sizes_are_decoded_whole_and_those_of_telephones_at_a_quarter() -> None:
+    for size in ((512, 512), (540, 960), (1024, 1024), (1920, 1080), (2048, 2048), (3840, 2160)):
+        assert part_of(size, resized(*size, 256)) == 1, size
+    for size in ((4032, 3024), (3024, 4032), (4000, 3000), (3968, 2976)):
+        assert part_of(size, resized(*size, 256)) == 4, size
+    assert part_of((8064, 6048), resized(8064, 6048, 256)) == 8
 
 
 @pytest.mark.parametrize(
