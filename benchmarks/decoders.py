@@ -29,7 +29,8 @@ from benchmarks.servers import PEERS
 from benchmarks.work import PHONE, SMALL, Work
 from pipeline.config import Limits, PipelineConfig
 from pipeline.decode import decode
-from pipeline.jpeg import part_of, reduced_jpeg
+from pipeline.header import read_header
+from pipeline.jpeg import decode_jpeg, part_of
 from pipeline.memory import keep_freed_memory
 from pipeline.model import load_model
 from pipeline.resize import Frame, by_pillow, quickly, resized
@@ -70,11 +71,10 @@ def pillow_and_torch(data: bytes) -> Pixels:
 
 def simplejpeg_and_pillow(data: bytes) -> Pixels:
     """By simplejpeg at a reduced size; Pillow resizes what the crop keeps."""
-    header = Image.open(io.BytesIO(data))
-    part = part_of(header.size, resized(*header.size, TRANSFORM.resize_px))
-    pixels = reduced_jpeg(memoryview(data), header, part)
-    if pixels is None:
-        raise RuntimeError("it is not decoded")
+    header = read_header((data,), TRANSFORM.formats)
+    size = (header.width, header.height)
+    part = part_of(size, resized(*size, TRANSFORM.resize_px))
+    pixels = decode_jpeg(memoryview(data), header, part)
     return by_pillow(pixels, _frame(header.width, header.height, part), TRANSFORM)
 
 

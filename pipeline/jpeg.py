@@ -1,6 +1,9 @@
-"""JPEGs in colour, decoded by simplejpeg: the same libjpeg-turbo as in Pillow, and so the same pixels, but in one go.
+"""JPEGs, decoded by simplejpeg: the same libjpeg-turbo as in Pillow, and so the same pixels, but in one go.
 
-Pillow hands the file over in pieces, keeps four bytes a pixel and packs them in the end: `make decoders` compares.
+Pillow hands the file over in pieces, keeps four bytes a pixel, packs them in the end, and hears no warning:
+`make decoders` compares. simplejpeg trusts the size that it is asked for (1.9.0): where libjpeg cannot scale, it
+writes beyond the memory of the smaller picture. Hence two guards: only codings that scale are scaled, told from the
+marker, and the memory is of the size that `jpeg_header` reads, which simplejpeg compares with its own before it writes.
 """
 
 from typing import Final
@@ -10,13 +13,32 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
-_FORMATS: Final = ("JPEG", "MPO")  # the latter: several JPEGs one after another, of which the first counts
+from pipeline.errors import TooManyPixels, UndecodableImage
+from pipeline.header import Header
+from pipeline.jpeg_damage import check_scans, decode_arithmetic, decode_flawed
+from pipeline.jpeg_header import segments
+from pipeline.orientation import Metadata
+from pipeline.piecewise import Piecewise
+
 _PARTS: Final = (8, 4)
 """Halves save too little for how far they move scores; 3/8 and the like take longer than the whole image: no SIMD."""
 
 LEAST_RATIO: Final = 2.9
 """A reduced image is at least so many times as large as the resize makes it. Each of its pixels is the mean of a block,
 which the resize cannot undo: at a ratio of 1 scores move by up to 0.37, from 2.9 on by up to 0.05 (`make decoders`)."""
+
+_SCALED: Final = ("baseline", "extended", "progressive", "arithmetic", "arithmetic progressive")
+"""Codings of which libjpeg can decode a part of the size."""
+
+_MOST_BYTES: Final = (1 << 31) - 1
+"""simplejpeg computes the bytes of a picture in 32 bits."""
+
+_COLOURS: Final = {1: "GRAY", 3: "RGB", 4: "CMYK"}
+_APP1: Final = 0xE1
+_EXIF: Final = b"Exif\0\0"
+_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
+
+Pixels = NDArray[np.uint8]
 
 
 def part_of(size: tuple[int, int], target: tuple[int, int]) -> int:
@@ -30,23 +52,69 @@ def part_of(size: tuple[int, int], target: tuple[int, int]) -> int:
     return next((part for part in _PARTS if part * LEAST_RATIO <= ratio), 1)
 
 
-def reduced_jpeg(data: memoryview, header: Image.Image, part: int) -> NDArray[np.uint8] | None:
+def scales(header: Header) -> bool:
+    """Whether a part of the size can be decoded."""
+    return header.coding in _SCALED
+
+
+def decode_jpeg(data: memoryview, header: Header, part: int) -> Pixels:
     """Decodes at a part of the size, by libjpeg's scaled inverse DCT.
 
     Args:
         data: an encoded image.
-        header: the same, opened and not loaded.
-        part: of its width and height; they are rounded up.
+        header: its own.
+        part: of its width and height; they are rounded up. Above 1 only where the image `scales`.
 
     Returns:
-        uint8 [height, width, 3], RGB; None where the file is no JPEG in colour, or damaged: Pillow knows what to do.
+        uint8 [height, width, 3], RGB.
+
+    Raises:
+        UndecodableImage: a part of the pixels is not there or corrupt; the message says how many rows could be read.
     """
-    if header.format not in _FORMATS or header.mode != "RGB":
-        return None
     try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, min_height=-(-header.height // part), min_width=-(-header.width // part), min_factor=1
-        )
-    except ValueError:
-        return None
+        pixels = _strictly(data, header, part)
+    except ValueError as error:
+        pixels = decode_flawed(data, header, part, str(error), _strictly)
+    check_scans(data, header)
+    return np.array(Image.fromarray(255 - pixels, "CMYK").convert("RGB")) if header.channels == 4 else _three(pixels)
+
+
+def metadata_of_jpeg(data: memoryview) -> Metadata:
+    """Exif, joined where it is in several segments, and XMP."""
+    file = Piecewise((data,))
+    exif, xmp = b"", b""
+    for marker, start, end in segments(file):
+        if marker == _APP1 and file.read(start, len(_EXIF)) == _EXIF:
+            exif += file.read(start + bool(exif) * len(_EXIF), end - start - bool(exif) * len(_EXIF))
+        elif marker == _APP1 and file.read(start, len(_XMP)) == _XMP:
+            xmp = file.read(start, end - start)
+    return Metadata(exif, xmp)
+
+
+def _strictly(data: memoryview | bytes, header: Header, part: int) -> Pixels:
+    """The pixels as libjpeg gives them: RGB, CMYK, or one channel of a lossless one in grey, which it cannot convert.
+
+    Raises:
+        ValueError: libjpeg warns; the message is its first warning.
+    """
+    height, width = -(-header.height // part), -(-header.width // part)
+    channels = header.channels if header.coding == "lossless" else max(3, header.channels)
+    if height * width * channels > _MOST_BYTES:
+        raise TooManyPixels(f"the JPEG would take {height * width * channels} bytes; the limit is {_MOST_BYTES}")
+    pixels = np.empty((height, width, channels), np.uint8)
+    least = {"min_height": height, "min_width": width} if part > 1 else {}
+
+    def decode(file: memoryview | bytes) -> None:
+        found = simplejpeg.decode_jpeg(file, _COLOURS[channels], min_factor=1, buffer=pixels, **least)
+        if found.shape != pixels.shape:
+            raise UndecodableImage("the image cannot be decoded: its header says another size than its pixels have")
+
+    if "arithmetic" in header.coding:
+        decode_arithmetic(data, decode)
+    else:
+        decode(data)
     return pixels
+
+
+def _three(pixels: Pixels) -> Pixels:
+    return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)

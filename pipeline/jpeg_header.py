@@ -6,7 +6,7 @@ libjpeg-turbo's `jdmarker.c`, and what would stop libjpeg stops it here.
 
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -92,6 +92,21 @@ def read_frame(file: Piecewise) -> Frame:
             raise Damaged(f"its header is damaged: a segment of {length} bytes")
         at += length
     raise Damaged(f"more than {MOST_SEGMENTS} segments come before its pixels")
+
+
+def segments(file: Piecewise) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of each segment up to the pixels; the last is the header of the first scan.
+
+    Raises:
+        Damaged: where `read_frame` does.
+    """
+    at, marker = 2, 0
+    while marker != _START_OF_SCAN:
+        marker, at = _next_marker(file, at)
+        if marker not in _ALONE:
+            end = at + int.from_bytes(file.read(at, 2))
+            yield marker, at + 2, end
+            at = end
 
 
 def _next_marker(file: Piecewise, at: int) -> tuple[int, int]:

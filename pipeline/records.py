@@ -66,3 +66,4 @@ class Transform:
     interpolation: str  # a name of PIL.Image.Resampling, in lower case
     decode: str  # "fast" | "exact"
     formats: tuple[str, ...]  # names of Pillow's formats
+    background: str = "white"  # a colour on which transparent pixels are laid, or "drop", which leaves transparency out

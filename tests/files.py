@@ -4,6 +4,10 @@ png(image), webp(image)     the picture as a file, bytes; options go to Pillow's
 with_orientation(image, 6)  a file that says how to hold it, EXIF 1 to 8; upright, it is `image` again
 slow_png()                  49 megapixels in few bytes: its decoding takes so long that one can act meanwhile
 
+segment(0xE2, body), chunk(b"tEXt", body)
+                            a segment of a JPEG, a chunk of a PNG
+lossless_jpeg(size)         a flat grey, of which libjpeg cannot decode a part of the size
+
 ODD_BUT_GOOD                files of the cat that must give a prediction: CMYK, palettes, 16 bits, animations, ...
 BAD                         files that must be rejected, each with the class of its error
 """
@@ -11,6 +15,7 @@ BAD                         files that must be rejected, each with the class of 
 import functools
 import itertools
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,6 +71,28 @@ _GREY = 0  # a colour type of PNG
 
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 """x, y, step in x, step in y of the seven passes of an interlaced PNG."""
+
+
+def segment(marker: int, body: bytes = b"") -> bytes:
+    """A segment of a JPEG."""
+    return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body
+
+
+def chunk(name: bytes, body: bytes = b"") -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def lossless_jpeg(size: tuple[int, int], channels: int = 3) -> bytes:
+    """A lossless JPEG (ITU-T T.81, annex H) of which every sample is 128: every difference is the one-bit code 0."""
+    components = b"".join(bytes((number, 0x11, 0)) for number in range(1, channels + 1))
+    frame = struct.pack(">BHHB", 8, size[1], size[0], channels) + components
+    table = b"\0" + bytes((1, 1, *[0] * 14)) + b"\0\7"
+    scan = bytes((channels,)) + b"".join(bytes((number, 0)) for number in range(1, channels + 1)) + b"\1\0\0"
+    bits = size[0] * size[1] * channels
+    pixels = bytes(bits // 8) + (bytes((0xFF >> bits % 8,)) if bits % 8 else b"")
+    start = b"\xff\xd8" + segment(0xC3, frame) + segment(0xC4, table) + segment(0xDA, scan)
+    return start + pixels + b"\xff\xd9"
 
 
 def _rows(pixels: NDArray[Any]) -> Iterator[bytes]:

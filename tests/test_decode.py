@@ -1,6 +1,7 @@
 """One image: encoded bytes -> uint8 pixels, or an ImageError."""
 
 import io
+import re
 from contextlib import suppress
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from pipeline.errors import ImageError, TooManyPixels, UndecodableImage, Unsuppo
 from pipeline.records import Transform
 from tests.files import BAD, ODD_BUT_GOOD, png, png_16_bit, webp, with_orientation
 
-EXACT = Transform(256, 224, "bilinear", "exact", ("JPEG", "PNG", "WEBP"))
+EXACT = Transform(256, 224, "bilinear", "exact", ("JPEG", "PNG", "WEBP"), "drop")
 FAST = replace(EXACT, decode="fast")
 REDUCED = replace(FAST, resize_px=64, crop_px=56)
 """Of an image with a short side of 743 pixels or more, a JPEG is decoded at 1/4, from 1485 on at 1/8."""
@@ -211,10 +212,16 @@ def test_the_first_picture_of_many_counts(name: str) -> None:
 
 # ---- bad files ------------------------------------------------------------------------------------------------------
 
+GENERAL = (
+    "the image (cannot be decoded: |is damaged: [0-9]+ of [0-9]+ (rows could be read|bytes of its pixels are there))"
+)
 TELLING = {
     "empty": "the image has no bytes",
-    "png bomb": "the image has 50000 x 50000 = 2500000000 pixels; the limit is 50000000",
-    **dict.fromkeys(("text", "html", "tiff", "gif", "avif"), "the image is none of JPEG, PNG, WEBP"),
+    "png bomb": "the image has 50000 x 50000 = 2500000000 pixels; the limit is 50000000 (max_image_pixels)",
+    **{
+        name.lower(): f"unsupported image format ({name}); this service accepts JPEG, PNG and WebP"
+        for name in ("text", "HTML", "TIFF", "GIF", "AVIF")
+    },
 }
 
 
@@ -227,7 +234,7 @@ def test_bad_files_raise_their_class(name: str, transform: Transform) -> None:
         decoded(data, transform)
     message = str(raised.value)
     assert type(raised.value) is expected
-    assert message == TELLING[name] if name in TELLING else message.startswith("the image cannot be decoded: ")
+    assert message == TELLING[name] if name in TELLING else re.match(GENERAL, message)
     assert "\n" not in message
     assert "<" not in message  # no <_io.BytesIO object at 0x7f...>
 
@@ -240,7 +247,8 @@ def test_a_format_is_served_only_where_it_is_allowed() -> None:
         only = replace(EXACT, formats=(allowed,))
         assert decoded(files[allowed], only).shape == (224, 224, 3)
         for name in files.keys() - {allowed}:
-            with pytest.raises(UnsupportedFormat, match=f"^the image is none of {allowed}$"):
+            message = f"unsupported image format ({name}); this service accepts {allowed}"
+            with pytest.raises(UnsupportedFormat, match=f"(?i)^{re.escape(message)}$"):
                 decoded(files[name], only)
 
 
@@ -249,7 +257,7 @@ def test_the_pixel_limit_is_exact(file_format: str) -> None:
     """As many as the limit are decoded, one more is not; what counts is the header, also where `fast` decodes less."""
     file = encoded(photograph("cat").resize((640, 480)), file_format)
     assert decoded(file, FAST, 640 * 480).shape == (224, 224, 3)
-    with pytest.raises(TooManyPixels, match=r"640 x 480 = 307200 pixels; the limit is 307199$"):
+    with pytest.raises(TooManyPixels, match=r"640 x 480 = 307200 pixels; the limit is 307199 \(max_image_pixels\)$"):
         decoded(file, FAST, 640 * 480 - 1)
 
 

@@ -3,7 +3,6 @@
 import io
 import struct
 import time
-import zlib
 
 import pytest
 from PIL import Image
@@ -11,15 +10,11 @@ from PIL import Image
 from benchmarks.photographs import encoded, jpeg, photograph, png_file
 from pipeline.errors import EmptyImage, ImageError, UndecodableImage, UnsupportedFormat
 from pipeline.header import MOST_CHUNKS, Header, read_header
-from tests.files import ODD_BUT_GOOD, png, webp
+from tests.files import ODD_BUT_GOOD, chunk, png, webp
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 ALL = (*FORMATS, "GIF", "BMP", "AVIF", "HEIF")
 SIZES = [(1, 1), (2, 3), (500, 375), (333, 1000)]
-
-
-def chunk(name: bytes, body: bytes = b"") -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)

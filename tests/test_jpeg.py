@@ -1,19 +1,32 @@
-"""JPEGs in colour, at a part of their size: pixel for pixel what Pillow makes of them."""
+"""JPEGs at a part of their size: pixel for pixel what Pillow makes of them, and in no more memory than was meant."""
 
 import io
+import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.photographs import NAMES, jpeg, photograph
-from pipeline.jpeg import LEAST_RATIO, part_of, reduced_jpeg
+from pipeline.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
+from pipeline.header import read_header
+from pipeline.jpeg import LEAST_RATIO, decode_jpeg, metadata_of_jpeg, part_of, scales
 from pipeline.resize import resized
-from tests.files import ODD_BUT_GOOD, png
+from tests.files import ODD_BUT_GOOD, lossless_jpeg, segment, with_orientation
+
+Pixels = NDArray[np.uint8]
 
 
-def _header(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data))
+def decoded(data: bytes, part: int = 1) -> Pixels:
+    return decode_jpeg(memoryview(data), read_header((data,), ("JPEG",)), part)
+
+
+def by_pillow(data: bytes, part: int = 1) -> Pixels:
+    image = Image.open(io.BytesIO(data))
+    image.draft(None, (image.width // part, image.height // part))
+    return np.asarray(image.convert("RGB"))
 
 
 @pytest.mark.parametrize("part", [1, 2, 4, 8])
@@ -21,19 +34,22 @@ def _header(data: bytes) -> Image.Image:
 def test_every_part_equals_pillows(name: str, part: int) -> None:
     """Also where neither side can be divided by it."""
     file = jpeg(photograph(name).resize((1023, 769)))
-    pillows = _header(file)
-    pillows.draft("RGB", (1023 // part, 769 // part))
-    found = reduced_jpeg(memoryview(file), _header(file), part)
-    assert found is not None
-    np.testing.assert_array_equal(found, np.asarray(pillows))
+    np.testing.assert_array_equal(decoded(file, part), by_pillow(file, part))
 
 
 @pytest.mark.parametrize("options", [{"progressive": True}, {"subsampling": 0}, {"quality": 30}, {"keep_rgb": True}])
-def test_so_does_every_kind(options: dict[str, int]) -> None:
-    file = jpeg(photograph("cat"), **options)
-    found = reduced_jpeg(memoryview(file), _header(file), 1)
-    assert found is not None
-    np.testing.assert_array_equal(found, np.asarray(_header(file)))
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("part", [1, 4])
+def test_so_does_every_kind(mode: str, options: dict[str, int], part: int) -> None:
+    """CMYK of half the width in two channels has a sampling without a name, which simplejpeg refuses."""
+    for more in ({}, {"subsampling": 1}):
+        file = jpeg(photograph("cat").convert(mode), **(more if mode == "CMYK" else options))
+        np.testing.assert_array_equal(decoded(file, part), by_pillow(file, part))
+
+
+def test_of_two_pictures_the_first_counts() -> None:
+    file = ODD_BUT_GOOD["jpeg of two pictures"]
+    np.testing.assert_array_equal(decoded(file), by_pillow(file))
 
 
 @pytest.mark.parametrize("resize_px", [224, 232, 256, 384, 600])
@@ -55,25 +71,86 @@ def test_common_sizes_are_decoded_whole_and_those_of_telephones_at_a_quarter() -
     assert part_of((8064, 6048), resized(8064, 6048, 256)) == 8
 
 
+# ---- codings that libjpeg cannot scale ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(512, 512), (640, 601), (1, 1), (40, 700)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_lossless_one_is_decoded_whole(size: tuple[int, int], channels: int) -> None:
+    """At a part of its size simplejpeg would write the whole of it into the memory of that part."""
+    file = lossless_jpeg(size, channels)
+    assert not scales(read_header((file,), ("JPEG",)))
+    np.testing.assert_array_equal(decoded(file), np.full((size[1], size[0], 3), 128))
+    np.testing.assert_array_equal(decoded(file), by_pillow(file))
+
+
+def test_a_lossless_one_whose_colours_would_have_to_be_converted_is_named() -> None:
+    file = lossless_jpeg((60, 40))
+    in_ycbcr = file[:2] + segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0") + file[2:]
+    with pytest.raises(UnsupportedFormat, match=r"\(lossless JPEG in other colours than RGB or grey\)"):
+        decoded(in_ycbcr)
+
+
+@pytest.mark.parametrize(("size", "part"), [((900, 600), 1), ((120, 80), 1), ((120, 80), 8)])
+def test_a_header_of_another_size_is_refused_before_anything_is_written(size: tuple[int, int], part: int) -> None:
+    """Whatever fools the reading of the header, simplejpeg compares with the memory that it is given."""
+    file = jpeg(photograph("cat").resize((300, 200)))
+    other = replace(read_header((file,), ("JPEG",)), width=size[0], height=size[1])
+    with pytest.raises(UndecodableImage):
+        decode_jpeg(memoryview(file), other, part)
+
+
+def test_more_bytes_than_simplejpeg_can_count_are_refused() -> None:
+    """It multiplies in 32 bits, and would take 2^31 for less than nothing."""
+    file = jpeg(photograph("cat").resize((30, 20)))
+    header = replace(read_header((file,), ("JPEG",)), width=40_000, height=40_000)
+    with pytest.raises(TooManyPixels, match="4800000000 bytes; the limit is 2147483647"):
+        decode_jpeg(memoryview(file), header, 1)
+
+
+# ---- metadata -------------------------------------------------------------------------------------------------------
+
+
+def test_exif_and_xmp_are_found_and_exif_is_joined() -> None:
+    file = with_orientation(photograph("cat"), 6)
+    exif = metadata_of_jpeg(memoryview(file)).exif
+    assert exif.startswith(b"Exif\0\0")
+    parts = segment(0xE1, exif[:20]) + segment(0xE1, b"Exif\0\0" + exif[20:])
+    xmp = b"http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation='6'/>"
+    found = metadata_of_jpeg(memoryview(file[:2] + parts + segment(0xE1, xmp) + jpeg(photograph("cat"))[2:]))
+    assert (found.exif, found.xmp) == (exif, xmp)
+
+
 @pytest.mark.parametrize(
-    "file",
-    [png(photograph("cat")), jpeg(photograph("cat").convert("L")), jpeg(photograph("cat").convert("CMYK"))],
-    ids=["no JPEG", "grey", "CMYK"],
+    "odd",
+    [
+        segment(0xE2, b"ICC_PROFILE\0"),
+        segment(0xE2, b"MPF\0garbage"),
+        segment(0xED, b"Photoshop 3.0\0" + bytes(9)),
+        segment(0xEE, b"Adobe"),
+        segment(0xE0, b"JFIF"),
+        segment(0xE0, b"JFIF\0\x07" + bytes(8)),
+        segment(0xE1, b"Exif\0\0garbage"),
+        segment(0xE1, b"Exif\0\0"),
+        segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0"),
+        segment(0xFE, b"\xff\xda\xff\xd9"),
+        segment(0xFE) * 500,
+        b"\0\1\2",
+    ],
+    ids=lambda odd: odd[4:20].decode("ascii", "replace"),
 )
-def test_what_is_no_jpeg_in_colour_is_left_to_pillow(file: bytes) -> None:
-    assert reduced_jpeg(memoryview(file), _header(file), 1) is None
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_no_segment_that_pixels_do_not_need_costs_the_image(odd: bytes, mode: str) -> None:
+    file = jpeg(photograph("cat").convert(mode))
+    first = file[: 4 + struct.unpack_from(">H", file, 4)[0]]  # what the file says of its own colours comes first
+    np.testing.assert_array_equal(decoded(first + odd + file[len(first) :]), by_pillow(file))
 
 
-@pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
-def test_a_damaged_one_is_left_to_pillow(kept: float) -> None:
-    file = jpeg(photograph("cat"))
-    cut = file[: int(kept * len(file))]
-    assert reduced_jpeg(memoryview(cut), _header(cut), 1) is None
-
-
-def test_of_two_pictures_the_first_counts() -> None:
-    file = ODD_BUT_GOOD["jpeg of two pictures"]
-    assert _header(file).format == "MPO"
-    found = reduced_jpeg(memoryview(file), _header(file), 1)
-    assert found is not None
-    np.testing.assert_array_equal(found, np.asarray(_header(file)))
+@pytest.mark.parametrize("mode", ["RGB", "CMYK"])
+def test_an_unknown_colour_transform_is_taken_as_libjpeg_takes_it(mode: str) -> None:
+    """For that of most files: with a warning, which would otherwise cost the image."""
+    file = jpeg(photograph("cat").convert(mode))
+    unknown = segment(0xEE, b"Adobe\0\x64" + bytes(4) + b"\x09")
+    at = 2 if mode == "RGB" else 18  # behind the file's own, which says that there is none
+    odd = file[:at] + unknown + file[at:]
+    np.testing.assert_array_equal(decoded(odd), by_pillow(odd))

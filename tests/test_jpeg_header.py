@@ -11,14 +11,11 @@ from benchmarks.photographs import jpeg, photograph
 from pipeline.jpeg_header import Frame, read_frame
 from pipeline.piecewise import Piecewise
 from pipeline.signature import Damaged, NotDecoded
+from tests.files import segment
 
 SMALL = jpeg(photograph("cat").resize((60, 40)))
 FRAME_AT = SMALL.index(b"\xff\xc0")
 START, END = b"\xff\xd8", b"\xff\xd9"
-
-
-def segment(marker: int, body: bytes = b"") -> bytes:
-    return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body
 
 
 def sof(marker: int, bit_depth: int = 8, height: int = 40, width: int = 60, channels: int = 3) -> bytes:

@@ -62,7 +62,7 @@ def test_a_rejection_brings_its_message_and_its_timings(bench: Bench) -> None:
     (outcome,) = outcomes(bench.submit([BAD["png truncated"][0]]))
     assert isinstance(outcome, Rejection)
     assert isinstance(outcome.error, UndecodableImage)
-    assert "truncated" in str(outcome.error)
+    assert "142 of 300 rows could be read" in str(outcome.error)
     assert outcome.timings.decode_s > 0
     assert outcome.timings.model_s == 0
 

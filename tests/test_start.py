@@ -100,7 +100,7 @@ def test_a_warm_up_without_an_answer_fails_the_start(monkeypatch: pytest.MonkeyP
     """Whole path or no start: here the workers cannot read what they are sent."""
     monkeypatch.setattr("pipeline.engine.blank", lambda *_: b"not an image")
     engine = Engine(SMALL, SMALL_LIMITS)
-    with pytest.raises(WorkerFailure, match=r"warm-up image came back without a prediction: the image is none of JPEG"):
+    with pytest.raises(WorkerFailure, match=r"warm-up image came back without a prediction: unsupported image format"):
         engine.start()
     until(lambda: not engine.worker_pids)
     engine.close()

@@ -1,0 +1,82 @@
+"""Images that Pillow decodes, to RGB: transparency on the background, 16 bits to 8, palettes and CMYK converted."""
+
+import io
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
+
+from pipeline.errors import UndecodableImage
+from pipeline.header import Header
+
+DROP: Final = "drop"
+"""Background that leaves out transparency as torchvision does: what is hidden under it is shown."""
+
+_WITH_ALPHA: Final = ("RGBA", "LA", "PA")
+
+Image.MAX_IMAGE_PIXELS = None  # the header's size is checked in `decode`, against the limit in force and with its name
+
+
+def opened(data: bytes | memoryview, name: str) -> Image.Image:
+    """The image, opened and not loaded.
+
+    Args:
+        data: the file.
+        name: its format, by Pillow's name.
+    """
+    if name == "HEIF":
+        import pillow_heif  # an extra
+
+        pillow_heif.register_heif_opener()
+    return Image.open(io.BytesIO(data), formats=(name,))
+
+
+def rgb(image: Image.Image, header: Header, background: str) -> Image.Image:
+    """A loaded image as RGB.
+
+    Args:
+        image: of any mode.
+        header: its own.
+        background: a colour on which transparent pixels are laid before anything is resized, or `DROP`.
+    """
+    alpha = None if background == DROP else _alpha(image, header.bit_depth)
+    if image.mode.startswith("I;16"):  # Pillow clips 16-bit grey at 255 instead of scaling it
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    whole = image if image.mode == "RGB" else image.convert("RGB")
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return whole
+    canvas = Image.new("RGB", image.size, ImageColor.getrgb(background)[:3])
+    canvas.paste(whole, mask=alpha)
+    return canvas
+
+
+def _alpha(image: Image.Image, bit_depth: int) -> Image.Image | None:
+    """How opaque each pixel is, 0 to 255; None where all are."""
+    if image.mode in _WITH_ALPHA:
+        return image.getchannel("A")
+    if "transparency" not in image.info:
+        return None
+    if image.mode == "P":
+        return image.convert("RGBA").getchannel("A")
+    shown = np.asarray(image) != _transparent(image, bit_depth)
+    return Image.fromarray(np.where(shown.any(-1) if shown.ndim == 3 else shown, np.uint8(255), np.uint8(0)))
+
+
+def _transparent(image: Image.Image, bit_depth: int) -> NDArray[np.int64]:
+    """The colour that a tRNS of a PNG in grey or RGB declares transparent, in the scale of the decoded pixels."""
+    colour: NDArray[np.int64] = np.asarray(image.info["transparency"], np.int64)
+    if image.mode == "1":
+        return np.minimum(colour, 1)
+    if image.mode.startswith("I;16"):
+        return colour
+    return np.right_shift(colour, 8) if bit_depth == 16 else np.multiply(colour, 255 // ((1 << bit_depth) - 1))
+
+
+def check_size(image: Image.Image, header: Header) -> None:
+    """Raises `UndecodableImage` where Pillow sees another size than the header that was checked against the limits."""
+    if image.width * image.height > header.width * header.height:
+        raise UndecodableImage(
+            f"the image cannot be decoded: its header says {header.width} x {header.height} pixels, "
+            f"and its pixels {image.width} x {image.height}"
+        )

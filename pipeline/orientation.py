@@ -1,0 +1,76 @@
+"""The orientation of an image: where its metadata say it, and what brings the stored pixels upright."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from PIL import Image
+from PIL.Image import Transpose
+
+UPRIGHT: Final = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""What brings each EXIF orientation upright (EXIF 2.32, tag 0x0112)."""
+
+_TAG: Final = 0x0112
+_IN_XMP: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+_ON_ITS_SIDE: Final = (5, 6, 7, 8)
+_LEFT_WAS_LAST: Final = (2, 3, 6, 7)
+_TOP_WAS_LAST: Final = (3, 4, 7, 8)
+"""Orientations whose left or upper side, upright, is where the stored rows or columns end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """The parts of a file that may name its orientation, as they stand in it."""
+
+    exif: bytes = b""  # a TIFF directory, perhaps after "Exif" and two zero bytes
+    xmp: bytes = b""  # asked where the former names none, as Pillow does
+
+
+def orientation_of(metadata: Metadata) -> int:
+    """The EXIF orientation, 1 to 8; damaged metadata cost the orientation, not the image."""
+    if not metadata.exif and not metadata.xmp:
+        return 1
+    exif = Image.Exif()
+    try:
+        if metadata.exif:
+            exif.load(metadata.exif)
+        return _known(exif[_TAG] if _TAG in exif else _by_xmp(metadata.xmp))
+    except Exception:  # noqa: BLE001 - parsers of damaged metadata raise anything
+        return 1
+
+
+def orientation_of_opened(image: Image.Image) -> int:
+    """The same for an image that Pillow has opened, metadata included."""
+    try:
+        return _known(image.getexif().get(_TAG, 1))
+    except Exception:  # noqa: BLE001 - likewise
+        return 1
+
+
+def corner(target: tuple[int, int], orientation: int, crop_px: int) -> tuple[int, int]:
+    """Where the centre crop begins in the image as it is stored: its halves are rounded as those of the upright one."""
+    on_its_side = orientation in _ON_ITS_SIDE
+    across, down = target[::-1] if on_its_side else target
+    left, top = round((across - crop_px) / 2), round((down - crop_px) / 2)
+    if orientation in _LEFT_WAS_LAST:
+        left = across - crop_px - left
+    if orientation in _TOP_WAS_LAST:
+        top = down - crop_px - top
+    return (top, left) if on_its_side else (left, top)
+
+
+def _known(orientation: object) -> int:
+    return orientation if isinstance(orientation, int) and orientation in UPRIGHT else 1
+
+
+def _by_xmp(xmp: bytes) -> int:
+    found = _IN_XMP.search(xmp)
+    return int(found[1]) if found else 1
