@@ -18,8 +18,6 @@ TESTING := .venv/.testing
 # The environments of what Darkroom is compared with, one a framework, each with its own stamp.
 PEERS := .cache/peers
 PROMETHEUS := .cache/prometheus/.installed
-# A thousand odd and broken images, which the tests send.
-ODD_FILES := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/darkroom/pillow-13.0.0.tar.gz
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -34,7 +32,7 @@ serve: $(RUNTIME) | $(WEIGHTS) ## Set up what is missing, then serve on this mac
 deploy: ## Apply an edited serve_config.yaml to the service that `make serve` has started
 	@RAY_AUTH_MODE=token exec $(BIN)/serve deploy $(CONFIG)
 
-test: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) $(ODD_FILES) ## Set up what is missing, then format check, lint, types and tests
+test: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Set up what is missing, then format check, lint, types and tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -45,7 +43,7 @@ slow: $(TESTING) | $(WEIGHTS) ## Run the tests that `make test` leaves out: brea
 
 # Every process looks there for the plug-in of coverage, tests/saving.py.
 coverage: export PYTHONPATH := $(CURDIR)
-coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) $(ODD_FILES) ## Run the tests once more, say which lines and branches they reach
+coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Run the tests once more, say which lines and branches they reach
 	rm -rf .coverage && mkdir .coverage
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine -q
@@ -109,14 +107,6 @@ $(PROMETHEUS):
 	    { cd $(@D) && apt-get -qq download prometheus && dpkg-deb -x prometheus*.deb . && rm prometheus*.deb; } || \
 	    echo "prometheus cannot be fetched here; tests of the metrics will be skipped" >&2
 	@touch $@
-
-# Pillow's source distribution, outside the project, so that it is fetched once for all clones.
-$(ODD_FILES): | $(CREATED)
-	@mkdir -p '$(@D)'
-	@temporary=$$(mktemp -d '$(@D)/.fetch.XXXXXX') && trap 'rm -rf "$$temporary"' EXIT && \
-	{ $(BIN)/python -m pip download --no-deps --require-hashes --no-binary :all: -d "$$temporary" \
-	    -r tests/faults/odd_files.txt && mv "$$temporary/$(@F)" '$@'; } || \
-	    echo "Pillow's source distribution cannot be fetched here; the test of odd files will be skipped" >&2
 
 # These compute in the environment of Darkroom.
 $(PEERS)/decoders/.installed: benchmarks/peers/decoders.txt | $(TESTING)

@@ -8,13 +8,16 @@ import argparse
 import json
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipeline.records import Outcome
 from tests.conftest import PIPELINE
 from tests.odd.corpus import corpus
 from tests.odd.judge import Reference, ask, fault, kind_of
-from tests.odd.odd_file import ANSWERED
+from tests.odd.odd_file import ANSWERED, OddFile
+from tests.odd.others import FORMATS, others
 
 MODES = ("fast", "exact")
 
@@ -58,20 +61,24 @@ def _say(*lines: str) -> None:
 def _judged() -> tuple[list[Row], list[str]]:
     """The rows, and a line for each wrong answer."""
     warnings.simplefilter("ignore")
-    reference, files = Reference(), corpus()
-    answers = {mode: ask(PIPELINE.model_copy(update={"decode": mode}), files, among=False).alone for mode in MODES}
+    reference = Reference()
+    answers = {mode: _asked(corpus(), decode=mode) | _asked(others(), decode=mode, formats=FORMATS) for mode in MODES}
     musts: dict[str, Counter[str]] = {}
     wrong: dict[str, Counter[str]] = {}
     faults = []
-    for file in files:
+    for file in answers["fast"]:
         musts.setdefault(file.kind, Counter())[" or ".join(map(_word, file.statuses))] += 1
         wrong.setdefault(file.kind, Counter())
         said = {mode: fault(file, answers[mode][file], mode, reference) for mode in MODES}
         faults += [f"{file}, {mode}: {what}" for mode, what in said.items() if what]
         kinds = [kind_of(answers[mode][file]) for mode in MODES]
         if any(said.values()) or kinds[0] != kinds[1]:
-            wrong[file.kind][_described(kinds, said)] += 1
+            wrong[file.kind][_described(file, kinds, said)] += 1
     return [_row(kind, must, wrong[kind]) for kind, must in musts.items()], faults
+
+
+def _asked(files: Iterable[OddFile], **settings: object) -> dict[OddFile, Outcome]:
+    return ask(PIPELINE.model_copy(update=settings), [*files], among=False).alone
 
 
 def _row(kind: str, must: Counter[str], wrong: Counter[str]) -> Row:
@@ -84,17 +91,16 @@ def _word(status: int) -> str:
     return "answered" if status == ANSWERED else str(status)
 
 
-def _described(kinds: list[str], said: dict[str, str]) -> str:
+def _described(file: OddFile, kinds: list[str], said: dict[str, str]) -> str:
     """Outcome in both modes, e.g. "answered wrongly", or in each where they differ."""
-    shown = [
-        "answered wrongly"
-        if kind == "answered" and what
-        else f"{kind} in other words"
-        if "does not say" in what
-        else kind
-        for kind, what in zip(kinds, said.values(), strict=True)
-    ]
+    shown = [_shown(file, kind, what) for kind, what in zip(kinds, said.values(), strict=True)]
     return shown[0] if shown[0] == shown[1] else f"{shown[0]} in fast, {shown[1]} in exact"
+
+
+def _shown(file: OddFile, kind: str, what: str) -> str:
+    if kind == "answered":
+        return "answered wrongly" if what and ANSWERED in file.statuses else kind
+    return f"{kind} in other words" if "does not say" in what else kind
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from benchmarks.jpeg_writer import SOF0, coded, progressive, sequential
+from benchmarks.jpeg_writer import SOF0, SOF2, coded, progressive, sequential
 from benchmarks.photographs import encoded, png_file
 from benchmarks.png_writer import RGB, chunk, png, with_chunks
 from tests.odd.odd_file import OddFile, too_much
@@ -16,11 +16,12 @@ def costlies() -> Iterator[OddFile]:
     """What a service may not even begin."""
     for width, height in ((50_000, 50_000), (65_500, 65_500), (2**31 - 1, 2**31 - 1), (100_000_000, 1)):
         yield too_much("too many pixels", f"PNG of {width} x {height}", png_file((width, height), ()), "pixels")
-    yield too_much("too many pixels", "JPEG of 65500 x 65500", _announcing(65_500), "pixels")
+    yield too_much("too many pixels", "JPEG of 65500 x 65500", _announcing(sequential(coded(cat())), 65_500), "pixels")
     yield too_much("too many pixels", "WebP of 16000 x 16000", _webp(16_000), "pixels")
     yield too_much("too many pixels", "WebP of 7000 x 7000", _webp(7000), "pixels")
     yield too_much("too many scans", "3000 scans", _many_scans(3000), "scan")
     yield too_much("too many scans", "10000 scans", _many_scans(10_000), "scan")
+    yield too_much("too many scans", "1500 scans of 7040 x 7040", _announcing(_many_scans(1500), 7040), "scan|pixels")
     text = chunk(b"tEXt", b"a\0b")
     yield too_much(
         "too many chunks", "200000 text chunks", with_chunks(png(samples(cat()), RGB), text * 200_000), "chunk"
@@ -35,9 +36,10 @@ def _webp(side: int) -> bytes:
     return small[:at] + struct.pack("<I", bits >> 28 << 28 | side - 1 << 14 | side - 1) + small[at + 4 :]
 
 
-def _announcing(side: int) -> bytes:
-    file = sequential(coded(cat()))
-    at = file.index(bytes([0xFF, SOF0])) + 5
+def _announcing(file: bytes, side: int) -> bytes:
+    """The file with another size in its frame header: what it holds of the pixels is soon read."""
+    at = max(file.find(bytes([0xFF, marker, 0, 11])) for marker in (SOF0, SOF2))
+    at = (at if at > 0 else file.index(bytes([0xFF, SOF0, 0, 17]))) + 5
     return file[:at] + struct.pack(">HH", side, side) + file[at + 4 :]
 
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from benchmarks.arithmetic_jpegs import ARITHMETIC
 from benchmarks.jpeg_writer import (
     DHT,
+    END,
     FULL,
     SOF1,
     Coded,
@@ -95,9 +96,19 @@ def _arithmetic() -> Iterator[OddFile]:
 
 
 def _lossless() -> Iterator[OddFile]:
-    for image in (cat(), grey(), cat().resize((600, 513)), grey().resize((513, 600))):
-        name = f"{image.mode} {image.width} x {image.height}"
-        yield refused_or("JPEG, lossless", name, lossless(image), image.convert("RGB"), UNSUPPORTED)
+    """The large ones are twice the resize: no decoder can make them smaller while it reads them."""
+    kind = "JPEG, lossless"
+    for image in (cat(), grey()):
+        yield refused_or(kind, image.mode, lossless(image), image.convert("RGB"), UNSUPPORTED)
+    for mode, width, height in (("RGB", 512, 512), ("RGB", 600, 513), ("L", 2048, 2100)):
+        flat = Image.new(mode, (8, 8), (128, 128, 128) if mode == "RGB" else 128)
+        small = lossless(flat)
+        at, start = small.index(b"\xff\xc3") + 5, small.index(b"\xff\xda") + 2
+        start += int(struct.unpack_from(">H", small, start)[0])
+        pixels = bytes(width * height * len(flat.getbands()) * 5 // 8 + 1)  # five zeros: as the one on its left
+        file = small[:at] + struct.pack(">HH", height, width) + small[at + 4 : start] + pixels + END
+        picture = flat.resize((width, height)).convert("RGB")
+        yield refused_or(kind, f"{mode} {width} x {height}", file, picture, UNSUPPORTED)
 
 
 def _oriented() -> Iterator[OddFile]:

@@ -50,7 +50,7 @@ def _png_chunks() -> dict[str, bytes]:
     noise = {f"{name.decode()} of noise": chunk(name, _NOISE) for name in names}
     return empty | noise | {
         "zTXt of 2 MB": chunk(b"zTXt", b"workflow\0\0" + _deflated(2_000_000)),
-        "zTXt of 300 MB in 300 kB": chunk(b"zTXt", b"bomb\0\0" + _deflated_zeros(300_000_000)),
+        "zTXt of 60 MB in 60 kB": chunk(b"zTXt", b"bomb\0\0" + _deflated_zeros(60_000_000)),
         "zTXt of another compression": chunk(b"zTXt", b"workflow\0\7" + _deflated(1000)),
         "zTXt cut": chunk(b"zTXt", b"workflow\0\0" + _deflated(100_000)[:50]),
         "iTXt of 2 MB": chunk(b"iTXt", b"prompt\0\1\0en\0\0" + _deflated(2_000_000)),
