@@ -21,6 +21,9 @@ State = Mapping[str, Tensor]
 _DEEPEST: Final = 4
 """Dicts within each other that are looked into."""
 
+_PRIVATE: Final = frozenset({"callbacks"})
+"""Dicts that are not looked into. Lightning keeps an average there whose batch norm has not been updated yet."""
+
 _WRAPPERS: Final = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Parts of names that come from wrapping a module, at any depth; none of torchvision's models has them."""
 
@@ -120,7 +123,7 @@ def _states(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
     if tensors:
         yield place, tensors
     for name, value in content.items():
-        if isinstance(name, str):
+        if isinstance(name, str) and name not in _PRIVATE:
             yield from _states(value, (*place, name))
 
 
@@ -132,7 +135,13 @@ def _candidates(place: tuple[str, ...], state: State, model: State) -> Iterator[
             parts = name.split(".")
             ends = [at for at in range(len(parts)) if _plain(".".join(parts[at:])) == first]
             prefixes.add("".join(f"{part}." for part in parts[: ends[-1]]))
-    return (_candidate(place, prefix, state, model) for prefix in sorted(prefixes, key=len, reverse=True))
+    seen = set[frozenset[int]]()
+    for prefix in sorted(prefixes, key=len, reverse=True):
+        candidate = _candidate(place, prefix, state, model)
+        tensors = frozenset(map(id, candidate.found.state.values()))
+        if tensors not in seen:  # else a wrapper's prefix, by which nothing is left out
+            yield candidate
+        seen.add(tensors)
 
 
 def _plain(name: str) -> str:
