@@ -280,3 +280,25 @@ def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
     finally:
         torch.set_num_threads(before)
     assert seconds == dict(zip(tried, taken_s, strict=False))
+
+
+class Logarithm(nn.Module):
+    """Logits that are NaN where a channel is darker than the mean that is subtracted."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Means of the channels -> logits."""
+        return pixels.mean((2, 3)).log()
+
+
+def test_scores_are_nan_in_all_classes_of_an_image_or_in_none(kind: str) -> None:
+    """The feeder looks at the best alone; neighbours in the batch have theirs, however the model is computed."""
+    model = Classifier(Logarithm(), (0.25,) * 3, (1.0,) * 3, torch.float32, top_k=3)
+    device = open_device(kind, model, batch_sizes=SIZES, side_px=SIDE, threads=1)
+    device.warm_up()
+    pixels = noise(4)
+    pixels[1] = 0
+    pixels[2, :, :, 0] = 0  # one channel alone
+    answers = collect(device.launch([HostBatch(0, pixels)]))
+    assert [[math.isnan(score) for score in scores] for scores in answers.scores] == [
+        [nan] * 3 for nan in (False, True, True, False)
+    ]
