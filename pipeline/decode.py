@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline.config import decode_memory_bytes
 from pipeline.errors import ImageError, TooMuchMemory, UndecodableImage
 from pipeline.header import Header, read_header
-from pipeline.image import check_size, opened, rgb
+from pipeline.image import check_size, load_all, opened, rgb
 from pipeline.jpeg import decode_jpeg, metadata_of_jpeg, part_of, scales
 from pipeline.limits import check_image
 from pipeline.orientation import UPRIGHT, Metadata, corner, orientation_of, orientation_of_opened
@@ -109,16 +109,18 @@ def _by_pillow(data: memoryview, header: Header, background: str) -> _Picture:
     with opened(file, header.format) as image:
         check_size(image, header)
         try:
-            image.load()
+            complete = load_all(image, header)
         except (OSError, SyntaxError, ValueError) as error:
             raise UndecodableImage(_damage(data, header, error)) from error
+        if not complete and rows_of_png(data, header) < header.height:
+            raise UndecodableImage(_damage(data, header))
         pixels = np.array(rgb(image, header, background))
         orientation = orientation_of_opened(image) if metadata is None else orientation_of(metadata)
     return _Picture(pixels, (header.width, header.height), orientation)
 
 
-def _damage(data: memoryview, header: Header, error: Exception) -> str:
-    if header.format != "PNG":
+def _damage(data: memoryview, header: Header, error: Exception | None = None) -> str:
+    if header.format != "PNG" and error:
         return f"the image cannot be decoded: {_in_one_line(error)}"
     return f"the image is damaged: {rows_of_png(data, header)} of {header.height} rows could be read"
 

@@ -45,6 +45,7 @@ class Header:
     samples: float = 1.0  # JPEG: of all channels for each pixel; 1.5 for a photograph in 4:2:0
     visited: float = 0.0  # JPEG: samples a pixel that all scans together visit, where there are several
     refined: float = 0.0  # JPEG: of these, samples whose AC coefficients get another bit
+    complete: bool = True  # JPEG: its scans bring every coefficient of every channel, to its last bit
 
 
 def read_header(pieces: Sequence[Bytes], formats: tuple[str, ...]) -> Header:
@@ -116,6 +117,7 @@ def _jpeg(file: Piecewise) -> Header:
         samples=sum(frame.components.values()),
         visited=frame.scans.visited,
         refined=frame.scans.refined,
+        complete=frame.scans.complete,
     )
 
 

@@ -15,6 +15,17 @@ DROP: Final = "drop"
 
 _WITH_ALPHA: Final = ("RGBA", "LA", "PA")
 
+_UNWRITTEN: Final[dict[str, int | tuple[int, ...]]] = {
+    "1": 1,
+    "L": 165,
+    "P": 165,
+    "I;16": 42_405,
+    "LA": (165, 23),
+    "RGB": (165, 23, 201),
+    "RGBA": (165, 23, 201, 7),
+}
+"""Values of a pixel that few rows consist of, by the modes that Pillow opens a PNG in."""
+
 Image.MAX_IMAGE_PIXELS = None  # the header's size is checked in `decode`, against the limit in force and with its name
 
 
@@ -32,6 +43,26 @@ def opened(data: bytes | memoryview, name: str) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=(name,))
 
 
+def load_all(image: Image.Image, header: Header) -> bool:
+    """Loads an opened image; False where pixels of a PNG may be missing.
+
+    Pillow takes a PNG whose compressed pixels end early for complete, and leaves the rest as its memory was: so that is
+    filled first with a value by which rows are known that were not written.
+    """
+    if header.format != "PNG":
+        image.load()
+        return True
+    value = _UNWRITTEN[image.mode]
+    image.im = Image.new(image.mode, image.size, value).im
+    image.load()
+    row = image.height - 1
+    if header.coding == "interlaced":  # the last pass holds every second row
+        row -= row % 2 == 0
+    return row >= 0 and (
+        image.crop((0, row, image.width, row + 1)).tobytes() != Image.new(image.mode, (image.width, 1), value).tobytes()
+    )
+
+
 def rgb(image: Image.Image, header: Header, background: str) -> Image.Image:
     """A loaded image as RGB.
 
@@ -40,6 +71,8 @@ def rgb(image: Image.Image, header: Header, background: str) -> Image.Image:
         header: its own.
         background: a colour on which transparent pixels are laid before anything is resized, or `DROP`.
     """
+    if image.mode == "P" and "transparency" in image.info and background != DROP:
+        image = image.convert("RGBA")
     alpha = None if background == DROP else _alpha(image, header.bit_depth)
     if image.mode.startswith("I;16"):  # Pillow clips 16-bit grey at 255 instead of scaling it
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -57,8 +90,6 @@ def _alpha(image: Image.Image, bit_depth: int) -> Image.Image | None:
         return image.getchannel("A")
     if "transparency" not in image.info:
         return None
-    if image.mode == "P":
-        return image.convert("RGBA").getchannel("A")
     shown = np.asarray(image) != _transparent(image, bit_depth)
     return Image.fromarray(np.where(shown.any(-1) if shown.ndim == 3 else shown, np.uint8(255), np.uint8(0)))
 

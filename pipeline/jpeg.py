@@ -75,7 +75,7 @@ def decode_jpeg(data: memoryview, header: Header, part: int) -> Pixels:
         pixels = _strictly(data, header, part)
     except ValueError as error:
         pixels = decode_flawed(data, header, part, str(error), _strictly)
-    check_scans(data, header)
+    check_scans(header)
     return np.array(Image.fromarray(255 - pixels, "CMYK").convert("RGB")) if header.channels == 4 else _three(pixels)
 
 

@@ -3,11 +3,10 @@
 libjpeg goes on after damage and gives grey or garbage in place of what is missing. What it says of that (`jerror.h`) is
 all there is to tell it by, and it only says the first thing. These flaws are no damage: the end marker is missing after
 the last row; a few bytes, or a filling of one byte, lie between the last row and the end marker; an application's
-segment makes no sense. Of photographs whose entropy-coded bytes were changed at random, those left over were 9 or more
-in all but one of 30; zeros and the like come from encoders that fill up to a border.
+segment makes no sense. Where random changes of the entropy-coded bytes of a baseline photograph left bytes over at all,
+they left 11 or more; zeros and the like come from encoders that fill up to a border.
 """
 
-import io
 import re
 import struct
 from collections.abc import Callable
@@ -16,11 +15,11 @@ from typing import Final
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipeline.errors import UndecodableImage, UnsupportedFormat
 from pipeline.header import Header
 from pipeline.jpeg_header import segments
+from pipeline.jpeg_sampling import decode_odd_sampling, equal_rows
 from pipeline.piecewise import Piecewise
 
 _END: Final = b"\xff\xd9"
@@ -81,13 +80,11 @@ def decode_flawed(data: memoryview, header: Header, part: int, flaw: str, decode
         if _ODD_SAMPLING in flaw:
             if "arithmetic" in header.coding:
                 raise UnsupportedFormat("unsupported image format (JPEG in arithmetic coding and of an odd sampling)")
-            return _by_pillow(_needed(file, header.channels), header, part)
+            return decode_odd_sampling(_needed(file, header.channels), header, part)
         if _CONVERSION in flaw:
             raise UnsupportedFormat("unsupported image format (lossless JPEG in other colours than RGB or grey)")
         mended = _mended(file, flaw, header.channels)
         if mended is None or mended == file:
-            break
-        if flaw.startswith(_NO_END) and "progressive" in header.coding and _missing(file, header, whole=True):
             break
         file = mended
         try:
@@ -127,9 +124,9 @@ def decode_arithmetic(data: memoryview | bytes, decode: Callable[[bytes], None])
     raise ValueError(_EARLY_END)
 
 
-def check_scans(data: memoryview | bytes, header: Header) -> None:
-    """Raises `UndecodableImage` where a component has no scan at all: libjpeg says nothing and leaves it grey."""
-    if _has_scans(header) and _missing(bytes(data), header, whole=False):
+def check_scans(header: Header) -> None:
+    """Raises `UndecodableImage` where coefficients are in no scan: libjpeg takes them for zero, and says nothing."""
+    if not header.complete:
         raise UndecodableImage(_of_scans(header))
 
 
@@ -168,25 +165,6 @@ def _mended_colours(marker: int, body: bytes, channels: int) -> bytes | None:
     if marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
         return body[:11] + bytes((body[11] if body[11] <= 2 else 2 if channels == 4 else 1,))
     return None if 0xE0 <= marker <= 0xEF or marker == 0xFE else body
-
-
-def _by_pillow(file: bytes, header: Header, part: int) -> Pixels:
-    """By Pillow, and where there is one scan, again with other bytes in place of those that may be missing."""
-    if _has_scans(header):
-        return _pillows(file + _END, header, part)
-    start, filled = _cut(file)
-    pixels, other = (_pillows(end, header, part) for end in (start + _END, filled))
-    if not np.array_equal(pixels, other):
-        raise UndecodableImage(_of_rows(_equal_rows(pixels, other) * part, header))
-    return pixels
-
-
-def _pillows(file: bytes, header: Header, part: int) -> Pixels:
-    with Image.open(io.BytesIO(file), formats=("JPEG",)) as image:
-        if part > 1:
-            image.draft(None, (header.width // part, header.height // part))
-        image.load()
-        return 255 - np.asarray(image) if header.channels == 4 else np.array(image.convert("RGB"))
 
 
 # ---- rows of a damaged file -----------------------------------------------------------------------------------------
@@ -248,12 +226,7 @@ def _rows(file: bytes, header: Header) -> int:
         )
     except ValueError:  # a table is missing: there is no row
         return 0
-    return min(part * _equal_rows(one, other), (header.height - 1) // part * part)  # the last one is not whole
-
-
-def _equal_rows(one: Pixels, other: Pixels) -> int:
-    different = np.flatnonzero((one != other).reshape(len(one), -1).any(1))
-    return int(different[0]) if len(different) else len(one)
+    return min(part * equal_rows(one, other), (header.height - 1) // part * part)  # the last one is not whole
 
 
 def _cut(file: bytes) -> tuple[bytes, bytes]:
@@ -269,28 +242,6 @@ def _pixels_at(file: bytes) -> int:
     return end
 
 
-# ---- scans ----------------------------------------------------------------------------------------------------------
-
-
 def _has_scans(header: Header) -> bool:
     """Whether one scan need not hold everything."""
     return header.visited > 0 or "progressive" in header.coding
-
-
-def _missing(file: bytes, header: Header, *, whole: bool) -> bool:
-    """Whether a component has no scan or, where the `whole` is wanted, not the last bit of all its coefficients."""
-    left: dict[int, set[int]] = {}
-    at = file.rfind(b"\xff\xda", 0, _pixels_at(file))
-    while at >= 0:
-        count = file[at + 4 : at + 5] or b"\0"
-        components = file[at + 5 : at + 5 + 2 * count[0] : 2]
-        tail = at + 5 + 2 * count[0]
-        first, last, bits = (file[tail : tail + 3] + b"\0\0\0")[:3]
-        for component in components:
-            coefficients = left.setdefault(component, set(range(64)) if whole else {0})
-            if bits & 0x0F == 0 or not whole:
-                coefficients -= set(range(first, last + 1))
-        if len(left) == header.channels and not any(left.values()):
-            return False
-        at = file.find(b"\xff\xda", at + 2)
-    return True

@@ -151,7 +151,8 @@ def _up_to_pixels(frame: Frame, file: Piecewise, at: int, segments: int) -> Fram
     """Adds the number of segments and, where the first scan does not hold everything, the scans."""
     in_first_scan = int.from_bytes(file.read(at + 2, 1))
     if "progressive" in frame.coding or in_first_scan < frame.channels:
-        return replace(frame, scans=read_scans(file, at - 2, frame.components), segments=segments)
+        scans = read_scans(file, at - 2, frame.components, lossless=frame.coding == "lossless")
+        return replace(frame, scans=scans, segments=segments)
     return replace(frame, segments=segments)
 
 

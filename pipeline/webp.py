@@ -23,7 +23,8 @@ def pixels_of_webp(data: memoryview) -> tuple[bytes | memoryview, Metadata]:
     needed: list[tuple[bytes, memoryview]] = []
     metadata: dict[bytes, bytes] = {}
     others, complete = False, False
-    for name, body, size in _chunks(data):
+    end = 0
+    for name, body, size, end in _chunks(data):  # noqa: B007 - the last one counts
         if name in _NEEDED and not complete:
             if len(body) < size:
                 raise UndecodableImage(f"the image is damaged: {len(body)} of {size} bytes of its pixels are there")
@@ -34,19 +35,20 @@ def pixels_of_webp(data: memoryview) -> tuple[bytes | memoryview, Metadata]:
             metadata.setdefault(name, bytes(body) if name in (b"EXIF", b"XMP ") else b"")
     if not complete:
         raise UndecodableImage("the image is damaged: no byte of its pixels is there")
-    whole = not others and int.from_bytes(data[4:8], "little") + 8 <= len(data)
+    whole = not others and int.from_bytes(data[4:8], "little") + 8 == end
     return (data if whole else _joined(needed)), Metadata(metadata.get(b"EXIF", b""), metadata.get(b"XMP ", b""))
 
 
-def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview, int]]:
-    """Name, data and announced size of each chunk; the last may be cut off. Even where an odd one is not padded."""
+def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview, int, int]]:
+    """Name, data, size and end of each chunk, also where an odd one is not padded; the last may be cut off."""
     at = _FIRST_CHUNK
     while at + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, at)
-        yield name, data[at + 8 : at + 8 + size], size
+        body = data[at + 8 : at + 8 + size]
         at += 8 + size
         if size & 1 and not (bytes(data[at : at + 4]) in _KNOWN and bytes(data[at + 1 : at + 5]) not in _KNOWN):
             at += 1
+        yield name, body, size, at
 
 
 def _joined(chunks: list[tuple[bytes, memoryview]]) -> bytes:

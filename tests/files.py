@@ -103,7 +103,7 @@ def _rows(pixels: NDArray[Any]) -> Iterator[bytes]:
 def interlaced_png(image: Image.Image) -> bytes:
     """The picture in the seven passes of Adam7."""
     pixels = np.asarray(image)
-    passes = (_rows(pixels[y::down, x::across]) for x, y, across, down in _ADAM7)
+    passes = (_rows(pixels[y::down, x::across]) for x, y, across, down in _ADAM7 if x < image.width)
     return png_file(image.size, itertools.chain(*passes), interlaced=True)
 
 

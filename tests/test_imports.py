@@ -54,6 +54,7 @@ TOP_TO_BOTTOM = (
     "jpeg",
     "orientation",
     "jpeg_damage",
+    "jpeg_sampling",
     "resize",
     "results",
     "slots",
