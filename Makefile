@@ -56,6 +56,9 @@ soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while fault
 fuzz: $(TESTING) ## Mutate images for MINUTES (10) and decode them where malloc checks; say what crashed, hung or was slow
 	@exec $(BIN)/python -m benchmarks.fuzz --minutes $(MINUTES) $(FUZZ)
 
+hostile: $(TESTING) | $(WEIGHTS) ## Send what costs most for its size; say what a good client sees of it meanwhile
+	@exec $(BIN)/python -m benchmarks.hostile $(HOSTILE)
+
 faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Break LitServe, mosec and Darkroom in the same ways; say who loses what
 	@exec $(BIN)/python -m benchmarks.faults
 

@@ -45,6 +45,7 @@ from deployments.watch import Watch
 from pipeline.config import PipelineConfig
 from pipeline.errors import DarkroomError, DeadlineExceeded
 from pipeline.forkserver import start_forkserver
+from pipeline.limits import check_request
 from pipeline.records import EncodedImage, Outcome, Rejection
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ _OPENAPI: Final = Path(__file__).with_name("openapi.yaml")
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long the event loop may keep the interpreter from the device's thread, which needs it anew for every kernel."""
 
+_EXAMINED_AT_ONCE: Final = 16
+"""Images whose headers are read on the event loop; those of more are read beside it."""
 
 _COLLECT_AFTER: Final = 10_000
 """New objects after which Python's collector looks for reference cycles; 700 by default.
@@ -132,12 +135,15 @@ class Classifier:
 
     async def _predict(self, request: Request, limit_s: float) -> Response:
         began_at = time.perf_counter()
-        self._check_wait(1, limit_s)
+        self._check_wait((), limit_s)
         with self._admission.hold() as hold:
             asked = await read_images_request(request, self._live, self._config.pipeline.max_top_k, hold)
             read_at, request.state.stage = time.perf_counter(), "queue"
-            self._check_wait(len(asked.images), limit_s - (read_at - began_at))
-            outcomes = await self._infer(asked.images)
+            images = await self._examined(asked.images)
+            prices_s = (image.price_s or 0.0 for image in images if isinstance(image, EncodedImage))
+            check_request(prices_s, self._live.max_request_work_s)
+            self._check_wait(images, limit_s - (read_at - began_at))
+            outcomes = await self._infer(images)
         if asked.many:  # a single one is logged as it is refused
             for position, outcome in enumerate(outcomes):
                 if isinstance(outcome, Rejection):
@@ -152,7 +158,13 @@ class Classifier:
         record_spans(timeline)
         return response
 
-    def _check_wait(self, images: int, limit_s: float) -> None:
+    async def _examined(self, images: Sequence[EncodedImage | Rejection]) -> Sequence[EncodedImage | Rejection]:
+        """Their prices known, and those rejected that their headers refuse. Tens of microseconds an image."""
+        if len(images) <= _EXAMINED_AT_ONCE:
+            return self._engine.examine(images)
+        return await asyncio.to_thread(self._engine.examine, images)
+
+    def _check_wait(self, images: Sequence[EncodedImage | Rejection], limit_s: float) -> None:
         self._admission.check_wait(self._engine.expected_wait_s(images), min(self._live.max_wait_s, limit_s))
 
     async def _infer(self, images: Sequence[EncodedImage | Rejection]) -> list[Outcome]:

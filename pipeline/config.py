@@ -43,6 +43,15 @@ WORKER_START_TIMEOUT_S = 120.0
 CLAIM_TIMEOUT_S = 3.0
 """A worker that has not begun what it was handed by then is stopped or stuck: it is ended, and nothing is blamed."""
 
+COSTLY_S = 0.06
+"""An image that should take so long waits in a queue of its own: ordinary ones wait behind two of those at most."""
+
+CHUNK_S = 0.04
+"""Price at which what is handed to a worker at a time is full."""
+
+USUAL_PRICE_S = 0.003
+"""Price of an image whose header has not been read: that of a photograph of 0.3 megapixels."""
+
 HELD_AFTER_S = 0.1
 """When a worker has been at one image for so long, what waits behind it goes to another."""
 

@@ -16,12 +16,15 @@ from typing import Final, Protocol
 
 from pipeline.config import CLAIM_TIMEOUT_S, HELD_AFTER_S, MAX_FAILED_STARTS, WORKER_START_TIMEOUT_S
 from pipeline.errors import ServerError, WorkerFailure
+from pipeline.forecast import Forecast
 from pipeline.host_batch import HostBatch
 from pipeline.progress import in_work
 from pipeline.records import Transform
 from pipeline.results import MalformedRecord, WorkerReady
 from pipeline.slots import Claim, Slots
-from pipeline.spare import for_ordinary, stands_in_for
+from pipeline.spare import for_costly, for_ordinary, stands_in_for
+from pipeline.task import Task
+from pipeline.waiting import Ahead
 from pipeline.worker_process import Chunk, WorkerProcess
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "decode"})
@@ -32,6 +35,9 @@ _CLOSE_GRACE_S: Final = 2.0
 
 class Owner(Protocol):
     """Whose crew it is: gets to know what becomes of its chunks, with the crew's lock held."""
+
+    def limit_s(self, task: Task) -> float:
+        """Seconds after which the decoding of an image is ended, with its worker."""
 
     def take(self, chunk: Chunk, batch: HostBatch) -> None:
         """A chunk is done."""
@@ -58,7 +64,6 @@ class Crew:
         slots: where images lie on both sides of decoding.
         transform: what the workers do with an image.
         pin_memory: whether batches pass DataLoader's pin-memory thread, which hands page-locked views on.
-        decode_timeout_s: a worker that decodes one image for longer is ended.
         changed: held during every call but `start`, `check` and `close`.
         owner: it.
 
@@ -75,7 +80,6 @@ class Crew:
         transform: Transform,
         *,
         pin_memory: bool,
-        decode_timeout_s: float,
         changed: threading.Condition,
         owner: Owner,
     ) -> None:
@@ -83,7 +87,7 @@ class Crew:
         self.failure: ServerError | None = None
         self._count, self._spares = count, spares
         self._slots, self._transform, self._pin_memory = slots, transform, pin_memory
-        self._decode_timeout_s, self._owner = decode_timeout_s, owner
+        self._owner = owner
         self._changed = changed  # guards everything below, and what is above
         self._workers: list[WorkerProcess] = []
         self._failed_starts = 0
@@ -122,6 +126,17 @@ class Crew:
     def for_ordinary(self) -> WorkerProcess | None:
         """The worker that should take the next ordinary images, if one can."""
         return for_ordinary(self._workers, self._count)
+
+    def for_costly(self) -> WorkerProcess | None:
+        """The worker that should take the next costly image, if one can."""
+        return for_costly(self._workers)
+
+    def wait_s(self, ahead: Ahead, ratio: float) -> float:
+        """Seconds until workers should turn to images behind so much, where images take `ratio` times their price."""
+        forecast = Forecast(self._workers, ratio, lambda chunk: self._owner.limit_s(chunk.tasks[0]))
+        ordinary_s = 0.0 if ahead.ordinary_s is None else forecast.ordinary_s(ahead.ordinary_s, self._count)
+        costly_s = 0.0 if ahead.costly_s is None else forecast.costly_s(ahead.costly_s)
+        return max(ordinary_s, costly_s)
 
     def close(self, failure: ServerError) -> None:
         """Ends the workers; what they have in hand is not waited for, and fails with `failure`."""
@@ -240,7 +255,7 @@ class Crew:
         """Ends those that make no progress; has others take what waits behind an image that takes long."""
         for worker in [worker for worker in self._workers if worker.chunks]:
             now = in_work(worker, self._slots)
-            if now.for_s > (self._decode_timeout_s if now.task else CLAIM_TIMEOUT_S):
+            if now.for_s > (self._owner.limit_s(now.task) if now.task else CLAIM_TIMEOUT_S):
                 worker.overdue = True
                 self._gone(worker)
             elif now.for_s > HELD_AFTER_S and stands_in_for(worker, self._workers):

@@ -3,7 +3,6 @@
 import atexit
 import logging
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterable, Sequence
@@ -13,17 +12,10 @@ from typing import Self
 
 import torch
 
-from pipeline.config import PROBE_AFTER_S, STUCK_AFTER_S, Limits, PipelineConfig
+from pipeline.config import PROBE_AFTER_S, STUCK_AFTER_S, USUAL_PRICE_S, Limits, PipelineConfig
 from pipeline.device import OpenDevice, open_device
-from pipeline.errors import (
-    EmptyImage,
-    EngineClosed,
-    ImageTooLarge,
-    InvalidModel,
-    NonFiniteScores,
-    Stuck,
-    WorkerFailure,
-)
+from pipeline.errors import EngineClosed, InvalidModel, NonFiniteScores, Stuck, WorkerFailure
+from pipeline.examination import examine
 from pipeline.feeder import Feeder
 from pipeline.host_batch import HostBatch
 from pipeline.loader import Loader
@@ -173,23 +165,34 @@ class Engine:
         return [request.future for request in accepted]
 
     def _admits(self, task: Task) -> bool:
-        size, limit = task.image.size, self._limits.max_image_bytes
-        if not size:
-            task.reject(EmptyImage("the image has no bytes"))
-        elif size > limit:
-            task.reject(ImageTooLarge(f"the image has {size} bytes; the limit is {limit}"))
-        return 0 < size <= limit
+        if task.image.price_s is None:
+            examined = examine(task.image, self._limits, self.transform)
+            if isinstance(examined, Rejection):
+                task.reject(examined.error)
+                return False
+            task.price_s = task.image.price_s or USUAL_PRICE_S
+        return True
 
-    def expected_wait_s(self, images: int) -> float:
-        """Seconds until the engine should turn to the last of so many new images of one request."""
-        ahead, decoding_s = self._loader.ahead_of(images)
+    def examine(self, images: Sequence[EncodedImage | Rejection]) -> list[EncodedImage | Rejection]:
+        """Reads the headers of images and writes their prices on them; where one is refused by that, its rejection."""
+        limits, transform = self._limits, self.transform
+        return [image if isinstance(image, Rejection) else examine(image, limits, transform) for image in images]
+
+    def expected_wait_s(self, images: Sequence[EncodedImage | Rejection] = ()) -> float:
+        """Seconds until the engine should turn to the last of these images of one request, which have been examined.
+
+        Without any, seconds until it should turn to a usual one.
+        """
+        prices_s = [image.price_s or USUAL_PRICE_S for image in images if isinstance(image, EncodedImage)]
+        if images and not prices_s:
+            return 0.0
+        ahead, decoding_s = self._loader.ahead_of(prices_s or [USUAL_PRICE_S])
         return max(decoding_s, self._feeder.seconds_until_done(ahead))
 
     @property
     def in_work(self) -> int:
         """Images that somebody waits for and that have no outcome yet."""
-        ahead, _ = self._loader.ahead_of(sys.maxsize)
-        return ahead + self._feeder.in_work
+        return self._loader.in_work + self._feeder.in_work
 
     @property
     def batch_size(self) -> int:

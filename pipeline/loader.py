@@ -2,20 +2,21 @@
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
-from pipeline.config import CHUNKS_PER_WORKER, Limits
+from pipeline.config import CHUNK_S, CHUNKS_PER_WORKER, Limits
 from pipeline.crew import Crew
 from pipeline.errors import EngineClosed, FatalImage, ServerError, SlowImage
 from pipeline.host_batch import HostBatch
-from pipeline.pace import DecodePace
+from pipeline.price import timeout_s
 from pipeline.progress import not_begun, spent_s
 from pipeline.records import Transform
 from pipeline.slots import Claim, Slots
 from pipeline.task import Task
 from pipeline.turns import Turns
-from pipeline.worker_process import Chunk
+from pipeline.waiting import Waiting
+from pipeline.worker_process import Chunk, WorkerProcess
 
 
 class Device(Protocol):
@@ -47,7 +48,7 @@ class Loader:
         transform: what the workers do with an image.
         pin_memory: whether batches pass DataLoader's pin-memory thread, which hands page-locked views on.
         chunk_bytes: encoded bytes at which what is handed to a worker at a time is full.
-        decode_timeout_s: a worker that decodes one image for longer is ended, and the image rejected.
+        decode_timeout_s: the most that decoding an image may take, whatever its price is.
         limits: the limits at the start; `limits` may be replaced at any time.
         device: where decoded batches go, in a loader's thread. Their slots come back through `release`.
     """
@@ -69,9 +70,8 @@ class Loader:
         self.dropped = 0  # images that nobody waited for any more when their turn came
         self._count, self._slots, self._chunk_bytes = workers, slots, chunk_bytes
         self._decode_timeout_s, self._device = decode_timeout_s, device
-        self._pace = DecodePace()
         self._changed = threading.Condition()  # guards everything below
-        self._pending = Turns()
+        self._waiting = Waiting()
         self._ended_s = self._decoding_s = 0.0  # of chunks that came back; as it was last told
         self._moved_at = 0.0  # when a chunk last came back, with or without its worker, by `time.monotonic`
         self._crew = Crew(
@@ -80,7 +80,6 @@ class Loader:
             slots,
             transform,
             pin_memory=pin_memory,
-            decode_timeout_s=decode_timeout_s,
             changed=self._changed,
             owner=self,
         )
@@ -100,7 +99,7 @@ class Loader:
                 for task in tasks:
                     task.request.fail(failure)
                 return
-            self._pending.add(tasks)
+            self._waiting.add(tasks)
             self.dispatch()
 
     def release(self, batch: HostBatch) -> None:
@@ -146,11 +145,17 @@ class Loader:
         """Workers that ended, or had to be ended."""
         return self._crew.replaced
 
-    def ahead_of(self, images: int) -> tuple[int, float]:
-        """What comes before the last of so many new images of one request: how many, and the seconds to decode them."""
+    def ahead_of(self, prices_s: Sequence[float]) -> tuple[int, float]:
+        """What comes before the last of new images of one request, at these prices: how many images, and seconds."""
         with self._changed:
-            ahead = sum(len(chunk.tasks) for chunk in self._crew.chunks) + self._pending.ahead_of(images)
-        return ahead, ahead * self._pace.seconds_per_image / self._count
+            ahead = self._waiting.ahead_of(prices_s)
+            return self._in_hand + ahead.images, self._crew.wait_s(ahead, self._waiting.pace.ratio)
+
+    @property
+    def in_work(self) -> int:
+        """Images that somebody waits for and that are not decoded."""
+        with self._changed:
+            return self._in_hand + self._waiting.wanted
 
     @property
     def pids(self) -> list[int]:
@@ -167,11 +172,23 @@ class Loader:
 
     def dispatch(self) -> None:
         """Hands out what can be: called whenever something has changed that may allow it."""
-        while self._pending and self._is_needed() and (worker := self._crew.for_ordinary()):
-            chunk = self._next_chunk()
-            if chunk is None:  # all slots are taken: `release` comes back here
-                return
+        while self._hand_out(self._waiting.ordinary, self._crew.for_ordinary) or self._hand_out(
+            self._waiting.costly, self._crew.for_costly
+        ):
+            pass
+
+    def _hand_out(self, turns: Turns, find: Callable[[], WorkerProcess | None]) -> bool:
+        """Hands out the next images of a queue; False where none wait, or nobody takes them now."""
+        if not turns or not self._is_needed() or not (worker := find()):
+            return False
+        chunk = self._next_chunk(turns)
+        if chunk is not None:  # else all slots are taken: `release` comes back here
             worker.hand_out(chunk)
+        return chunk is not None
+
+    @property
+    def _in_hand(self) -> int:
+        return sum(len(chunk.tasks) for chunk in self._crew.chunks)
 
     def _is_needed(self) -> bool:
         """Whether the device has less ready than it wants.
@@ -180,34 +197,39 @@ class Loader:
         """
         return self._device.waiting < self._device.wanted
 
-    def _next_chunk(self) -> Chunk | None:
-        first, room = self._slots.take(self._chunk_size())
+    def _next_chunk(self, turns: Turns) -> Chunk | None:
+        first, room = self._slots.take(self._chunk_size(turns))
         tasks: list[Task] = []
-        size = 0
-        while self._pending and len(tasks) < room and size < self._chunk_bytes:
-            if tasks and self._pending.next.attempts:  # it travels alone
+        size, price_s = 0, 0.0
+        while turns and len(tasks) < room and size < self._chunk_bytes:
+            if tasks and (turns.next.attempts or price_s + turns.next.price_s > CHUNK_S):  # it travels alone, or next
                 break
-            task = self._pending.pop()
+            task = turns.pop()
             if task.request.abandoned:
                 self.dropped += 1
                 continue
             self._slots.write_encoded(first + len(tasks), *task.image.pieces)
             tasks.append(task)
             size += task.image.size
+            price_s += task.price_s
         self._slots.release(first + len(tasks), room - len(tasks))
-        return Chunk(first, tasks, self.limits.max_image_pixels) if tasks else None
+        return Chunk(first, tasks, self.limits.max_image_pixels, price_s) if tasks else None
 
-    def _chunk_size(self) -> int:
+    def _chunk_size(self, turns: Turns) -> int:
         """Guided self-scheduling: a share of what waits, so that all workers end together.
 
         Large chunks while much waits, small ones towards the end (Polychronopoulos and Kuck, 1987).
         """
-        if self._pending.next.attempts:  # it may end its worker again: nothing travels with it
+        if turns.next.costly or turns.next.attempts:  # it may end its worker again: nothing travels with it
             return 1
-        share = -(-len(self._pending) // (CHUNKS_PER_WORKER * self._count))
+        share = -(-len(turns) // (CHUNKS_PER_WORKER * self._count))
         return min(share, self._device.batch_size)
 
     # ---- what comes back --------------------------------------------------------------------------------------------
+
+    def limit_s(self, task: Task) -> float:
+        """Seconds after which the decoding of an image is ended, with its worker."""
+        return timeout_s(self._waiting.pace.ratio * task.price_s, self._decode_timeout_s)
 
     def take(self, chunk: Chunk, batch: HostBatch) -> None:
         """A chunk is done: its bad images are answered here, the others go to the device."""
@@ -230,7 +252,7 @@ class Loader:
                 self._slots.withdrawn[chunk.first + position] = 1
                 chunk.withdrawn.add(position)
                 again.append(chunk.tasks[position])
-        self._pending.add_again(again)
+        self._waiting.add_again(again)
 
     def salvage(self, chunk: Chunk, claims: Sequence[int], *, overdue: bool) -> None:
         """A worker has ended: keeps what it had finished of a chunk and blames what it had begun.
@@ -249,20 +271,22 @@ class Loader:
             elif position in chunk.withdrawn:
                 continue
             elif claim == Claim.STARTED and overdue:
-                task.reject(SlowImage(f"decoding the image takes longer than the limit, {self._decode_timeout_s:g} s"))
+                task.reject(SlowImage(f"decoding the image takes longer than the limit, {self.limit_s(task):.3g} s"))
             elif claim == Claim.STARTED and task.attempts:
                 task.reject(FatalImage("the image ended the process that decoded it, and again when tried alone"))
             else:
-                task.attempts += claim == Claim.STARTED
+                if claim == Claim.STARTED:
+                    task.attempts += 1
+                    task.costly = True  # so that it holds nobody up when it is tried alone
                 again.append(task)
-        self._pending.add_again(again)
+        self._waiting.add_again(again)
         self._hand_on(chunk, self._slots.batch(chunk.first, len(kept)), kept)
 
     def fail(self, failure: ServerError, in_hand: Iterable[Chunk]) -> None:
         """Nothing is handed out any more, and of what is in hand these chunks do not come back."""
-        for task in (*self._pending, *(task for chunk in in_hand for task in chunk.tasks)):
+        for task in (*self._waiting, *(task for chunk in in_hand for task in chunk.tasks)):
             task.request.fail(failure)
-        self._pending.clear()
+        self._waiting.clear()
 
     def _hand_on(self, chunk: Chunk, batch: HostBatch, positions: list[int]) -> None:
         for position in positions:
@@ -281,4 +305,4 @@ class Loader:
         task = chunk.tasks[position]
         task.decode_s = float(self._slots.decode_ns[chunk.first + position]) * 1e-9
         task.decoded_at = time.perf_counter()
-        self._pace.note(task.decode_s)
+        self._waiting.pace.note(task.decode_s, task.price_s)

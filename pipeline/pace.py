@@ -6,9 +6,12 @@ from typing import Final
 
 import numpy as np
 
+from pipeline.config import USUAL_PRICE_S
+
 _WORTH: Final = 0.05
 _WEIGHT: Final = 0.1
 _MEASURED_S: Final = 0.2
+_OUTLIER: Final = 4.0
 
 
 def warm_seconds(compute: Callable[[], object]) -> float:
@@ -57,11 +60,21 @@ class DevicePace:
 
 
 class DecodePace:
-    """What one worker takes for an image, lately."""
+    """Seconds that workers lately took for each second of the price of an image.
+
+    Prices are those of one machine; on another one, or beside others who want its cores, all take longer.
+    """
 
     def __init__(self) -> None:
-        self.seconds_per_image = 0.0
+        self._took_s = self._price_s = USUAL_PRICE_S  # averages, of images at their price to begin with
 
-    def note(self, seconds: float) -> None:
-        """Takes an image into account that has just been decoded; the first one stands for all before it."""
-        self.seconds_per_image += (_WEIGHT if self.seconds_per_image else 1.0) * (seconds - self.seconds_per_image)
+    @property
+    def ratio(self) -> float:
+        """By how much images take longer than their price."""
+        return self._took_s / self._price_s
+
+    def note(self, took_s: float, price_s: float) -> None:
+        """Takes an image into account that has just been decoded; one that is beyond all measure as a slow one."""
+        took_s = min(took_s, _OUTLIER * self.ratio * price_s)
+        self._took_s += _WEIGHT * (took_s - self._took_s)
+        self._price_s += _WEIGHT * (price_s - self._price_s)

@@ -15,13 +15,15 @@ class EncodedImage:
     Attributes:
         pieces: the file.
         size: its bytes.
+        price_s: seconds of one core that decoding it should take; None until `examine` has told it from the header.
     """
 
-    __slots__ = ("pieces", "size")
+    __slots__ = ("pieces", "price_s", "size")
 
     def __init__(self, *pieces: Bytes) -> None:
         self.pieces = pieces
         self.size = sum(map(len, pieces))
+        self.price_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ def for_ordinary(workers: Sequence[WorkerProcess], most: int) -> WorkerProcess |
     able = [worker for worker in at_it if len(worker.chunks) < CHUNKS_PER_WORKER]
     if len(at_it) < most:
         able += [worker for worker in workers if worker.is_quick and not worker.chunks]
-    return min(able, key=lambda worker: worker.bytes_in_hand, default=None)
+    return min(able, key=lambda worker: worker.price_in_hand_s, default=None)
 
 
 def for_costly(workers: Sequence[WorkerProcess]) -> WorkerProcess | None:

@@ -7,6 +7,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Final
 
+from pipeline.config import USUAL_PRICE_S
 from pipeline.errors import ImageError, ServerError
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, StageTimings
 
@@ -74,6 +75,8 @@ class Task:
 
     Attributes:
         request: that waits for it; `ENDED` once the image has its outcome.
+        price_s: seconds of one core that decoding it should take.
+        costly: whether it waits among those that take long.
         attempts: decodings that ended their worker.
         handed_out_at: when a worker was last given it, by `time.perf_counter`.
         decoded_at: when its pixels were there, likewise.
@@ -82,17 +85,21 @@ class Task:
     __slots__ = (
         "attempts",
         "copy_s",
+        "costly",
         "decode_s",
         "decoded_at",
         "handed_out_at",
         "image",
         "model_s",
         "position",
+        "price_s",
         "request",
     )
 
     def __init__(self, request: Request, position: int, image: EncodedImage) -> None:
         self.request, self.position, self.image = request, position, image
+        self.price_s = USUAL_PRICE_S if image.price_s is None else image.price_s
+        self.costly = False
         self.attempts = 0
         self.handed_out_at = self.decoded_at = self.decode_s = self.copy_s = self.model_s = 0.0
 

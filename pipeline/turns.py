@@ -1,20 +1,50 @@
-"""Whose turn it is: the images that wait for a worker, one of each request after the other."""
+"""Whose turn it is: the images that wait for a worker, fair between requests in seconds of work."""
 
+import heapq
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 
 from pipeline.task import Task
 
 
+class _Share:
+    """The images of one request; its place in the heap is where the first of them ends on the clock of `Turns`."""
+
+    __slots__ = ("ends_at_s", "number", "price_s", "tasks")
+
+    def __init__(self, tasks: list[Task], now_s: float, number: int) -> None:
+        self.tasks, self.number = deque(tasks), number
+        self.price_s = sum(task.price_s for task in tasks)
+        self.ends_at_s = now_s + tasks[0].price_s
+
+    def __lt__(self, other: "_Share") -> bool:
+        return (self.ends_at_s, self.number) < (other.ends_at_s, other.number)
+
+    def pop(self) -> Task:
+        task = self.tasks.popleft()
+        self.price_s -= task.price_s
+        if self.tasks:
+            self.ends_at_s += self.tasks[0].price_s
+        return task
+
+
 class Turns:
-    """A queue that is fair between requests: one image waits for no more than one image of each other request.
+    """A queue that is fair between requests: none has had more seconds of work than another that waits as long.
+
+    The clock is that of self-clocked fair queueing: an image ends one price after the one before it of its request, or
+    after the image that was given last where its request is new; the one that ends first goes first. So requests whose
+    images cost the same take turns image by image, and a cheap image waits for no dear one that came with it.
+    (Golestani, A self-clocked fair queueing scheme for broadband applications, 1994.)
 
     What was begun and is to be tried again goes before everything.
     """
 
     def __init__(self) -> None:
         self._again: deque[Task] = deque()
-        self._requests: deque[deque[Task]] = deque()  # none of them empty; the first one's turn
+        self._requests: list[_Share] = []  # a heap; none of them empty
+        self._numbers = itertools.count()
+        self._now_s = 0.0
         self._count = 0
 
     def __len__(self) -> int:
@@ -25,17 +55,14 @@ class Turns:
         """All that wait, in no order that means anything."""
         yield from self._again
         for request in self._requests:
-            yield from request
+            yield from request.tasks
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Appends images, each behind the others of its request."""
-        last = None
-        for task in tasks:
-            if last is None or task.request is not last.request:
-                self._requests.append(deque())
-            self._requests[-1].append(task)
-            self._count += 1
-            last = task
+        for _, group in itertools.groupby(tasks, key=lambda task: task.request):
+            request = _Share(list(group), self._now_s, next(self._numbers))
+            self._count += len(request.tasks)
+            heapq.heappush(self._requests, request)
 
     def add_again(self, tasks: list[Task]) -> None:
         """Puts images back, before all others and in this order."""
@@ -45,31 +72,51 @@ class Turns:
     @property
     def next(self) -> Task:
         """The image that `pop` would give; IndexError where none waits."""
-        return self._again[0] if self._again else self._requests[0][0]
+        return self._again[0] if self._again else self._requests[0].tasks[0]
 
     def pop(self) -> Task:
         """Takes the next image; IndexError where none waits."""
         if self._again:
             task = self._again.popleft()
         else:
-            task = self._requests[0].popleft()
-            if self._requests[0]:
-                self._requests.rotate(-1)
+            request = self._requests[0]
+            self._now_s = request.ends_at_s
+            task = request.pop()
+            if request.tasks:
+                heapq.heapreplace(self._requests, request)
             else:
-                self._requests.popleft()
+                heapq.heappop(self._requests)
         self._count -= 1
         return task
 
-    def ahead_of(self, images: int) -> int:
-        """How many of those that wait would come before the last of so many new ones of one request.
+    def ahead_of(self, price_s: float) -> tuple[int, float]:
+        """What comes before the last of new images of one request that together cost so much: how many, what they cost.
 
         What nobody waits for any more costs nothing when its turn comes.
         """
-        wanted = [len(tasks) for tasks in self._requests if not tasks[0].request.future.abandoned]
-        return len(self._again) + (len(wanted) if images == 1 else sum(min(waiting, images) for waiting in wanted))
+        last_s = self._now_s + price_s
+        images, ahead_s = len(self._again), sum(task.price_s for task in self._again)
+        for request in self._requests:
+            if request.ends_at_s <= last_s + _ROUNDING and not request.tasks[0].request.future.abandoned:
+                begins_at_s = request.ends_at_s - request.tasks[0].price_s
+                part = min(1.0, (last_s - begins_at_s) / request.price_s)
+                images += round(part * len(request.tasks))
+                ahead_s += part * request.price_s
+        return images, ahead_s
+
+    @property
+    def wanted(self) -> int:
+        """How many images wait that somebody waits for."""
+        return len(self._again) + sum(
+            len(request.tasks) for request in self._requests if not request.tasks[0].request.future.abandoned
+        )
 
     def clear(self) -> None:
         """Forgets all of them."""
         self._again.clear()
         self._requests.clear()
         self._count = 0
+
+
+_ROUNDING = 1e-9
+"""By how much sums of the same prices may differ."""

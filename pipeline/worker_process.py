@@ -36,7 +36,13 @@ class Chunk:
     first: int
     tasks: list[Task]
     max_pixels: int
+    price_s: float  # seconds that all of them should take, on the machine of the prices
     withdrawn: set[int] = field(default_factory=set)  # positions of those that another worker was given
+
+    @property
+    def costly(self) -> bool:
+        """Whether it is one image that takes long: those travel alone."""
+        return self.tasks[0].costly
 
     @property
     def job(self) -> Job:
@@ -75,12 +81,17 @@ class WorkerProcess:
     @property
     def is_quick(self) -> bool:
         """Whether ordinary images need not wait long for it."""
-        return self.ready and not self.held
+        return self.ready and not self.held and not self.is_at_costly
 
     @property
-    def bytes_in_hand(self) -> int:
-        """Encoded bytes handed out to it and not yet decoded."""
-        return sum(task.image.size for chunk in self.chunks for task in chunk.tasks)
+    def is_at_costly(self) -> bool:
+        """Whether it has an image in hand that takes long; nothing is put behind it."""
+        return bool(self.chunks) and self.chunks[0].costly
+
+    @property
+    def price_in_hand_s(self) -> float:
+        """Price of what has been handed out to it and has not come back."""
+        return sum(chunk.price_s for chunk in self.chunks)
 
     def records(self) -> Iterator[WorkerReady | HostBatch | MalformedRecord]:
         """Starts the process and yields what comes from it, until it is asked to end.

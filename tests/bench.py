@@ -33,7 +33,7 @@ class Bench:
         kind: "cuda" has batches pass DataLoader's pin-memory thread.
         slots: of the shared memory.
         transform: what the workers do with an image.
-        decode_timeout_s: of one image.
+        decode_timeout_s: of one image, whatever its price is.
     """
 
     def __init__(
@@ -58,6 +58,7 @@ class Bench:
             limits=Limits(),
             device=self,
         )
+        self.loader.limit_s = lambda task: decode_timeout_s  # type: ignore[method-assign]  # noqa: ARG005
         self.batch_size = 32
         self.waiting = 0
         self.may_answer = threading.Event()
@@ -85,9 +86,12 @@ class Bench:
         for task, value in zip(tasks, brightness, strict=True):
             task.predict(("brightness",), (0,), (value,))
 
-    def submit(self, images: Sequence[bytes]) -> Request:
-        """Queues one request."""
-        request = Request([EncodedImage(image) for image in images])
+    def submit(self, files: Sequence[bytes], *, price_s: float | None = None) -> Request:
+        """Queues one request; at the usual price, whatever the images are, or at that one each."""
+        images = [EncodedImage(file) for file in files]
+        for image in images:
+            image.price_s = price_s
+        request = Request(images)
         self.loader.submit(request.tasks)
         return request
 

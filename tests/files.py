@@ -2,7 +2,7 @@
 
 png(image), webp(image)     the picture as a file, bytes; options go to Pillow's `save`
 with_orientation(image, 6)  a file that says how to hold it, EXIF 1 to 8; upright, it is `image` again
-slow_png()                  49 megapixels in few bytes: its decoding takes so long that one can act meanwhile
+slow_png()                  31 megapixels in few bytes: its decoding takes so long that one can act meanwhile
 
 segment(0xE2, body), chunk(b"tEXt", body)
                             a segment of a JPEG, a chunk of a PNG
@@ -61,8 +61,8 @@ def with_orientation(image: Image.Image, orientation: int, file_format: str = "J
 
 @functools.cache
 def slow_png() -> bytes:
-    """7000 x 7000 in 0.7 MB: decoding takes long enough to act meanwhile."""
-    return png(Image.new("RGB", (7000, 7000), "teal"), compress_level=1)
+    """5600 x 5600 in 0.4 MB: decoding takes long enough to act meanwhile, and not so long that it is refused."""
+    return png(Image.new("RGB", (5600, 5600), "teal"), compress_level=1)
 
 
 # ---- files that Pillow does not write -------------------------------------------------------------------------------

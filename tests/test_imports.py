@@ -13,9 +13,11 @@ FOLDER = Path(pipeline.__path__[0])
 
 TOP_TO_BOTTOM = (
     "engine",
+    "examination",
     "loader",
     "crew",
     "spare",
+    "forecast",
     "progress",
     "worker_process",
     "pipe_queue",
@@ -41,6 +43,7 @@ TOP_TO_BOTTOM = (
     "input_size",
     "labels",
     "preset",
+    "waiting",
     "turns",
     "task",
     "memory",

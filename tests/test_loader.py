@@ -8,8 +8,10 @@ import pytest
 from benchmarks.photographs import NAMES, jpeg, photograph
 from pipeline.config import CHUNKS_PER_WORKER, Limits
 from pipeline.errors import TooManyPixels, UndecodableImage
-from pipeline.records import Prediction, Rejection
+from pipeline.loader import Loader
+from pipeline.records import EncodedImage, Prediction, Rejection
 from pipeline.slots import Claim
+from pipeline.task import Request
 from tests.bench import CAT, Bench, brightness, errors, outcomes, started
 from tests.files import BAD, slow_png
 from tests.waiting import until
@@ -127,3 +129,20 @@ def test_large_files_give_their_memory_back(monkeypatch: pytest.MonkeyPatch) -> 
         assert errors(bench.submit([large])) == [None]
         until(lambda: bench.slots.free == 2)
         assert os.fstat(bench.slots._fd).st_blocks * 512 < 4 << 20
+
+
+def test_an_image_may_take_ten_times_its_price_and_a_second_at_least() -> None:
+    """At the pace of now, and no more than is configured."""
+    bench = Bench(1, decode_timeout_s=20.0)
+    request, pace = Request([EncodedImage(CAT)]), bench.loader._waiting.pace
+    (task,) = request.tasks
+
+    def limit_s(price_s: float) -> float:
+        task.price_s = price_s
+        return Loader.limit_s(bench.loader, task)
+
+    assert [limit_s(price_s) for price_s in (0.003, 0.5, 5.0)] == [1.0, 5.0, 20.0]
+    for _ in range(100):
+        pace.note(0.3, 0.1)
+    assert limit_s(0.5) == pytest.approx(15.0, rel=0.01)
+    bench.close()

@@ -44,10 +44,16 @@ def test_a_device_that_has_become_slower_is_believed_after_some_batches() -> Non
 
 
 def test_decoding_takes_what_it_took_lately() -> None:
+    """As a ratio to the prices of the images, whatever these were; at first all take what they should."""
     pace = DecodePace()
-    assert pace.seconds_per_image == 0
-    pace.note(0.002)
-    assert pace.seconds_per_image == 0.002
-    for _ in range(60):
-        pace.note(0.050)
-    assert pace.seconds_per_image == pytest.approx(0.050, rel=0.01)
+    assert pace.ratio == 1
+    for price_s in (0.002, 0.03) * 50:
+        pace.note(3 * price_s, price_s)
+    assert pace.ratio == pytest.approx(3, rel=0.01)
+
+
+def test_an_image_beyond_all_measure_is_noted_as_a_slow_one() -> None:
+    """Else one file that was made to be slow would have all others refused for a while."""
+    pace = DecodePace()
+    pace.note(10.0, 0.002)
+    assert pace.ratio < 1.5

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from pipeline import loader as module
+from pipeline.config import CHUNK_S
 from pipeline.slots import Slots
 from pipeline.worker_process import Chunk
 from tests.bench import CAT, Bench, errors, started
@@ -72,16 +73,62 @@ def test_a_slow_worker_that_dies_is_blamed_for_nothing_that_was_withdrawn() -> N
         assert times_delivered(bench) == [1] * 4
 
 
-def test_what_a_dead_worker_had_in_hand_goes_to_the_spare() -> None:
-    """At once: nobody waits for the process that is started in its place."""
+def test_what_a_dead_worker_had_in_hand_goes_to_the_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: nobody waits for the process that is started in its place, which here never comes."""
     with started(1, spares=1) as bench:
-        pids = bench.loader.pids
+        monkeypatch.setattr(bench.loader._crew, "_start_worker", lambda: None)
         request = bench.submit([slow_png(), CAT, CAT])
         killed = bench.kill_while_decoding(slow_png())
-        (spare,) = until(lambda: set(bench.decoding(slow_png())) - {killed})
-        assert {killed, spare} == {*pids}
         assert errors(request) == [None] * 3
-        until(lambda: len(bench.loader.pids) == 2)
+        assert len({*bench.loader.pids} - {killed}) == 1
+
+
+def test_costly_images_leave_a_worker_to_the_others() -> None:
+    """However many there are: they have all workers but one, each alone, and wait for each other."""
+    with started(2, spares=1) as bench:
+        costly = [bench.submit([slow_png()], price_s=1.0) for _ in range(4)]
+        pids = until(lambda: now if len(now := bench.decoding(slow_png())) == 2 else [])
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        assert errors(bench.submit([CAT] * 8)) == [None] * 8
+        assert not any(request.future.done() for request in costly)
+        assert {*bench.decoding(slow_png())} == {*pids}
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert [errors(request) for request in costly] == [[None]] * 4
+
+
+def test_costly_images_wait_for_each_other_and_nobody_waits_for_them() -> None:
+    """What is foreseen counts the one in hand, and those that wait, for those that come behind them alone."""
+    with started(1, spares=1) as bench:
+        first = bench.submit([slow_png()], price_s=5.0)
+        pid = stopped_at_a_slow_image(bench)
+        ratio = bench.loader._waiting.pace.ratio
+        _, in_hand_s = bench.loader.ahead_of([1.0])
+        assert 4.0 * ratio < in_hand_s < 5.0 * ratio
+        second = bench.submit([slow_png()], price_s=1.0)
+        assert bench.loader.ahead_of([1.0])[1] > in_hand_s + 0.5 * ratio
+        assert bench.loader.ahead_of([0.003])[1] == 0
+        assert bench.loader.ahead_of([0.003, 1.0])[1] > in_hand_s
+        os.kill(pid, signal.SIGCONT)
+        assert [errors(first), errors(second)] == [[None], [None]]
+
+
+def test_an_image_beyond_its_price_counts_as_what_it_may_still_run() -> None:
+    """Else one that runs long would be taken for one that is about to end."""
+    with started(1, spares=1) as bench:
+        request = bench.submit([slow_png()], price_s=0.1)
+        pid = stopped_at_a_slow_image(bench)
+        until(lambda: bench.loader.ahead_of([1.0])[1] > PATIENCE_S / 2)
+        os.kill(pid, signal.SIGCONT)
+        assert errors(request) == [None]
+
+
+def test_what_a_worker_is_handed_at_a_time_is_bounded_by_its_price() -> None:
+    """Few bytes may be much work: others would wait behind all of it."""
+    with started(1) as bench:
+        assert errors(bench.submit([CAT] * 20, price_s=0.75 * CHUNK_S)) == [None] * 20
+        assert [len(tasks) for tasks in bench.delivered] == [1] * 20
 
 
 def test_a_spare_does_not_decode_beside_workers_that_are_well(monkeypatch: pytest.MonkeyPatch) -> None:

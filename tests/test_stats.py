@@ -74,7 +74,7 @@ def test_small_photographs_keep_the_device_busy(service: Service) -> None:
 
 
 def test_large_ones_keep_the_workers_busy(service: Service) -> None:
-    """49 megapixels each, which no decoder can reduce."""
+    """31 megapixels each, which no decoder can reduce."""
     clients = 2 * service.info()["workers"] + 2  # each worker has one in work and one waiting, on a large machine too
     with live_config(service, max_wait_s=PATIENTLY), _clients(service, clients, [slow_png()]):
         stats = _held(service, "decode-bound")

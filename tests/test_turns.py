@@ -1,16 +1,20 @@
 """The queue that is fair between requests."""
 
+import itertools
 import random
 
 import pytest
 
+from pipeline.config import USUAL_PRICE_S
 from pipeline.records import EncodedImage
 from pipeline.task import Request, Task
 from pipeline.turns import Turns
 
 
-def request(images: int) -> list[Task]:
-    return Request([EncodedImage(b"")] * images).tasks
+def request(images: int, price_s: float = USUAL_PRICE_S) -> list[Task]:
+    image = EncodedImage(b"")
+    image.price_s = price_s
+    return Request([image] * images).tasks
 
 
 def drained(turns: Turns) -> list[Task]:
@@ -86,6 +90,34 @@ def test_what_comes_before_a_new_request_is_known() -> None:
     abandoned = request(50)
     turns.add(abandoned)
     abandoned[0].request.future.cancel()
-    assert [turns.ahead_of(images) for images in (1, 2, 10, 1000)] == [3, 5, 13, 103]
+    ahead = [turns.ahead_of(images * USUAL_PRICE_S) for images in (1, 2, 10, 1000)]
+    assert [images for images, _ in ahead] == [3, 5, 13, 103]
+    assert [price_s for _, price_s in ahead] == pytest.approx([n * USUAL_PRICE_S for n in (3, 5, 13, 103)])
+    assert turns.wanted == 103
     turns.add_again(request(4))
-    assert turns.ahead_of(1) == 7
+    assert turns.ahead_of(USUAL_PRICE_S)[0] == 7
+
+
+def test_a_cheap_image_waits_for_none_that_costs_more() -> None:
+    """Eight requests of one costlier image each came before it, and it is next; then it was their turn long ago."""
+    turns, costlier = Turns(), [request(1, price_s=0.05) for _ in range(8)]
+    for tasks in costlier:
+        turns.add(tasks)
+    assert turns.ahead_of(0.002) == (0, 0.0)
+    cheap = request(1, price_s=0.002)
+    turns.add(cheap)
+    assert turns.pop() is cheap[0]
+    for _ in range(23):
+        turns.add(request(1, price_s=0.002))
+        assert turns.pop() not in itertools.chain(*costlier)
+    turns.add(request(1, price_s=0.003))
+    assert drained(turns)[:8] == [*itertools.chain(*costlier)]
+
+
+def test_requests_have_had_as_many_seconds_of_work_each() -> None:
+    """Whatever their images cost: one of ten seconds has one turn where the other has ten."""
+    turns, dear, cheap = Turns(), request(3, price_s=10.0), request(30, price_s=1.0)
+    turns.add(dear)
+    turns.add(cheap)
+    order = [task.request is dear[0].request for task in drained(turns)]
+    assert [order[:n].count(True) for n in (9, 11, 20, 22, 33)] == [0, 1, 1, 2, 3]

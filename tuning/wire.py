@@ -81,9 +81,15 @@ class Reply:
     ended: str = ""
 
 
-def closed_loop(target: Target, forms: Sequence[Form], *, clients: int, warm_up_s: float, for_s: float) -> Load:
-    """Clients that send the next request when they have an answer, or when they were told to come again."""
-    return _run(_closed_loop(target, [_request(target, form) for form in forms], clients, warm_up_s, for_s))
+def closed_loop(
+    target: Target, forms: Sequence[Form], *, clients: int, warm_up_s: float, for_s: float, patient: bool = True
+) -> Load:
+    """Clients that send the next request when they have an answer, or when they were told to come again.
+
+    Those that are not patient send it at once, whatever they were told.
+    """
+    requests = [_request(target, form) for form in forms]
+    return _run(_closed_loop(target, requests, clients, warm_up_s, for_s, patient=patient))
 
 
 def open_loop(
@@ -102,7 +108,9 @@ def _run(main: Coroutine[Any, Any, Load]) -> Load:
         return runner.run(main)
 
 
-async def _closed_loop(target: Target, requests: Sequence[bytes], clients: int, warm_up_s: float, for_s: float) -> Load:
+async def _closed_loop(
+    target: Target, requests: Sequence[bytes], clients: int, warm_up_s: float, for_s: float, *, patient: bool
+) -> Load:
     load, begin_at = Load(for_s), time.perf_counter() + warm_up_s
     end_at = begin_at + for_s
 
@@ -114,7 +122,7 @@ async def _closed_loop(target: Target, requests: Sequence[bytes], clients: int, 
             reply = await connection.ask(request)
             if begin_at <= (now := time.perf_counter()) < end_at:
                 load.note(reply, now - sent_at)
-            if reply.retry_after_s:
+            if patient and reply.retry_after_s:
                 await asyncio.sleep(reply.retry_after_s)
         connection.close()
 

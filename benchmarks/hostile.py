@@ -1,0 +1,137 @@
+"""Sends what costs the most for its size, and says what a good client sees of it meanwhile. `make hostile` runs it.
+
+One kind of file after the other: 8 connections send it again and again, and never wait although they are told to come
+again later. Beside them one client sends an ordinary photograph every 0.3 s. Server, balancer and all clients share
+the cores. The last line is the whole table as JSON.
+"""
+
+import argparse
+import base64
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import httpx
+
+from benchmarks import table
+from benchmarks.command import circumstances, run, say
+from benchmarks.costly import COSTLY, lossless_webp, progressive_jpeg
+from benchmarks.kinds import Document, darkroom
+from benchmarks.servers import running
+from benchmarks.work import SMALL
+from tuning.target import Form, Target
+from tuning.wire import Load, closed_loop, open_loop
+
+CONNECTIONS: Final = 8
+GOOD_EVERY_S: Final = 0.3
+HEADER: Final = ("sent", "kB", "a second", "of these answered", "good p50 ms", "good p99 ms", "good refused or lost")
+
+Facts = dict[str, Any]
+
+
+def _one_replica(application: Document) -> None:
+    """More of them would be started in the middle of a run, on the same cores."""
+    (deployment,) = application["deployments"]
+    deployment["autoscaling_config"].update(max_replicas=1)
+
+
+SERVER: Final = darkroom("Darkroom, one replica", _one_replica)
+
+
+def many_in_json(image: bytes, count: int) -> Form:
+    """One request of many images."""
+    return Form("application/json", json.dumps({"images": [base64.b64encode(image).decode()] * count}).encode())
+
+
+def kinds() -> Mapping[str, Sequence[Form]]:
+    """The requests that are sent, by what they are; none is for the time without a hostile client."""
+    raw = {name: [Form("application/octet-stream", make())] for name, make in COSTLY.items()}
+    return {
+        "nothing": [],
+        **raw,
+        "all of these in turn": [form for forms in raw.values() for form in forms],
+        "photographs": [Form("application/octet-stream", image) for image in SMALL.images],
+        "webp, 256 small ones in a request": [many_in_json(lossless_webp((400, 400)), 256)],
+        "webp, 256 large ones in a request": [many_in_json(lossless_webp((3000, 3000)), 256)],
+        "jpeg, 1,500 scans": [Form("application/octet-stream", progressive_jpeg((7040, 7040), 1, 1_500))],
+        "no image": [Form("application/octet-stream", b"hello")],
+    }
+
+
+def measure(target: Target, forms: Sequence[Form], for_s: float) -> Facts:
+    """A good client's answers while so many connections send these requests, and what became of the requests."""
+    hostile = [Load(for_s)]
+
+    def hammer() -> None:
+        hostile[0] = closed_loop(target, forms, clients=CONNECTIONS, warm_up_s=0.0, for_s=for_s, patient=False)
+
+    thread = threading.Thread(target=hammer)
+    if forms:
+        thread.start()
+    good_forms = [Form("image/jpeg", image) for image in SMALL.images]
+    good = open_loop(target, good_forms, rate=1 / GOOD_EVERY_S, for_s=for_s, chance=None)
+    if forms:
+        thread.join()
+    return {
+        "sent_per_s": hostile[0].sent / for_s,
+        "answered": len(hostile[0].took_s),
+        "otherwise": dict(hostile[0].others),
+        "good": good.sent,
+        "good_p50_ms": 1e3 * good.quantile_s(0.5),
+        "good_p99_ms": 1e3 * good.quantile_s(0.99),
+        "good_lost": dict(good.others),
+    }
+
+
+def _settled(target: Target) -> None:
+    """Waits until nothing is in work any more; what was sent last may take a while."""
+    url = f"http://{target.host}:{target.port}/info"
+    with httpx.Client(trust_env=False, timeout=60) as client:
+        while client.get(url).json()["in_work"]:
+            threading.Event().wait(0.1)
+
+
+def measured(target: Target, names: Sequence[str], for_s: float) -> Iterator[Facts]:
+    """A record for each of these kinds."""
+    for name, forms in kinds().items():
+        if not names or name in names:
+            facts = measure(target, forms, for_s)
+            _settled(target)
+            yield {"kind": name, "kb": sum(len(form.body) for form in forms) / 1e3 / max(1, len(forms)), **facts}
+
+
+def row(facts: Facts) -> list[str]:
+    """Of the table."""
+    lost = sum(facts["good_lost"].values())
+    return [
+        facts["kind"],
+        f"{facts['kb']:.1f}",
+        f"{facts['sent_per_s']:.0f}",
+        str(facts["answered"]),
+        f"{facts['good_p50_ms']:.0f}",
+        f"{facts['good_p99_ms']:.0f}",
+        f"{lost} of {facts['good']}",
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description=__doc__.splitlines()[0])
+    parser.add_argument("--for-s", type=float, default=10.0, help="seconds a kind")
+    parser.add_argument("--only", action="append", default=[], help="a kind, by its name; may be given again")
+    options = parser.parse_args(arguments)
+    about, records = circumstances("benchmarks.hostile", arguments), list[Facts]()
+    with running(SERVER, say) as server:
+        for facts in measured(server.target, options.only, options.for_s):
+            records.append(facts)
+            say("  ".join(row(facts)))
+    sys.stdout.write(table.text(HEADER, [row(facts) for facts in records]))
+    sys.stdout.write(json.dumps({**about, "cores": len(os.sched_getaffinity(0)), "kinds": records}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
