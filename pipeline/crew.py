@@ -18,7 +18,7 @@ from pipeline.config import CLAIM_TIMEOUT_S, HELD_AFTER_S, MAX_FAILED_STARTS, WO
 from pipeline.errors import ServerError, WorkerFailure
 from pipeline.forecast import Forecast
 from pipeline.host_batch import HostBatch
-from pipeline.progress import in_work
+from pipeline.progress import InWork, in_work
 from pipeline.records import Transform
 from pipeline.results import MalformedRecord, WorkerReady
 from pipeline.slots import Claim, Slots
@@ -37,13 +37,13 @@ class Owner(Protocol):
     """Whose crew it is: gets to know what becomes of its chunks, with the crew's lock held."""
 
     def limit_s(self, task: Task) -> float:
-        """Seconds after which the decoding of an image is ended, with its worker."""
+        """Seconds of a processor core after which the decoding of an image is ended, with its worker."""
 
     def take(self, chunk: Chunk, batch: HostBatch) -> None:
         """A chunk is done."""
 
-    def salvage(self, chunk: Chunk, claims: Sequence[int], *, overdue: bool) -> None:
-        """The worker that had the chunk has ended, or was ended because it made no progress; its claims, an image."""
+    def salvage(self, chunk: Chunk, claims: Sequence[int], *, overdue_s: float) -> None:
+        """The worker that had the chunk has ended; or was ended at that time limit; its claims, an image."""
 
     def withdraw(self, chunks: Sequence[Chunk]) -> None:
         """The worker that has them is slow, and another is not: what it has not begun of them is for that one."""
@@ -64,6 +64,7 @@ class Crew:
         slots: where images lie on both sides of decoding.
         transform: what the workers do with an image.
         pin_memory: whether batches pass DataLoader's pin-memory thread, which hands page-locked views on.
+        decode_timeout_s: a worker that is at one image for longer is ended, whatever its work.
         changed: held during every call but `start`, `check` and `close`.
         owner: it.
 
@@ -80,6 +81,7 @@ class Crew:
         transform: Transform,
         *,
         pin_memory: bool,
+        decode_timeout_s: float,
         changed: threading.Condition,
         owner: Owner,
     ) -> None:
@@ -87,7 +89,7 @@ class Crew:
         self.failure: ServerError | None = None
         self._count, self._spares = count, spares
         self._slots, self._transform, self._pin_memory = slots, transform, pin_memory
-        self._owner = owner
+        self._decode_timeout_s, self._owner = decode_timeout_s, owner
         self._changed = changed  # guards everything below, and what is above
         self._workers: list[WorkerProcess] = []
         self._failed_starts = 0
@@ -201,11 +203,11 @@ class Crew:
         self._failed_starts += not worker.ready
         worker.end(deadline=time.monotonic())
         for chunk in reversed(worker.chunks):
-            self._owner.salvage(chunk, self._claims(worker, chunk), overdue=worker.overdue)
+            self._owner.salvage(chunk, self._claims(worker, chunk), overdue_s=worker.overdue_s)
         if self._failed_starts >= MAX_FAILED_STARTS:
             self._fail(WorkerFailure(f"{self._failed_starts} decoder processes in a row ended before they were ready"))
         else:
-            why = "was ended, it made no progress" if worker.overdue else "ended"
+            why = "was ended, it made no progress" if worker.overdue_s else "ended"
             logger.warning("decoder process %s %s; starting another", worker.pid or "(not started)", why)
             self.replaced += 1
             self._start_worker()
@@ -255,10 +257,23 @@ class Crew:
         """Ends those that make no progress; has others take what waits behind an image that takes long."""
         for worker in [worker for worker in self._workers if worker.chunks]:
             now = in_work(worker, self._slots)
-            if now.for_s > (self._owner.limit_s(now.task) if now.task else CLAIM_TIMEOUT_S):
-                worker.overdue = True
+            worker.overdue_s = self._exceeded_s(worker, now)
+            if worker.overdue_s:
                 self._gone(worker)
             elif now.for_s > HELD_AFTER_S and stands_in_for(worker, self._workers):
                 worker.held = True
                 self._owner.withdraw(worker.chunks)
                 self._owner.dispatch()
+
+    def _exceeded_s(self, worker: WorkerProcess, now: InWork) -> float:
+        """The time limit that a worker has exceeded; 0 where it has none.
+
+        Work counts by the processor time that it has had: on a machine with much else to do, or in a container that may
+        use little of it, any image can take long.
+        """
+        if now.task is None:
+            return CLAIM_TIMEOUT_S if now.for_s > CLAIM_TIMEOUT_S else 0.0
+        if now.for_s > self._decode_timeout_s:
+            return self._decode_timeout_s
+        limit_s = self._owner.limit_s(now.task)
+        return limit_s if now.for_s > HELD_AFTER_S and worker.used_s(now.since_ns) > limit_s else 0.0

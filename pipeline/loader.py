@@ -80,6 +80,7 @@ class Loader:
             slots,
             transform,
             pin_memory=pin_memory,
+            decode_timeout_s=decode_timeout_s,
             changed=self._changed,
             owner=self,
         )
@@ -228,7 +229,7 @@ class Loader:
     # ---- what comes back --------------------------------------------------------------------------------------------
 
     def limit_s(self, task: Task) -> float:
-        """Seconds after which the decoding of an image is ended, with its worker."""
+        """Seconds of a processor core after which the decoding of an image is ended, with its worker."""
         return timeout_s(self._waiting.pace.ratio * task.price_s, self._decode_timeout_s)
 
     def take(self, chunk: Chunk, batch: HostBatch) -> None:
@@ -254,13 +255,13 @@ class Loader:
                 again.append(chunk.tasks[position])
         self._waiting.add_again(again)
 
-    def salvage(self, chunk: Chunk, claims: Sequence[int], *, overdue: bool) -> None:
+    def salvage(self, chunk: Chunk, claims: Sequence[int], *, overdue_s: float) -> None:
         """A worker has ended: keeps what it had finished of a chunk and blames what it had begun.
 
         Args:
             chunk: that it had in hand.
             claims: what it had done with each image.
-            overdue: whether it was ended because it made no progress.
+            overdue_s: the time limit at which it was ended; 0 where it ended by itself.
         """
         self._note_ended(chunk)
         kept: list[int] = []
@@ -270,8 +271,8 @@ class Loader:
                 kept.append(position)
             elif position in chunk.withdrawn:
                 continue
-            elif claim == Claim.STARTED and overdue:
-                task.reject(SlowImage(f"decoding the image takes longer than the limit, {self.limit_s(task):.3g} s"))
+            elif claim == Claim.STARTED and overdue_s:
+                task.reject(SlowImage(f"decoding the image takes longer than the limit, {overdue_s:.3g} s"))
             elif claim == Claim.STARTED and task.attempts:
                 task.reject(FatalImage("the image ended the process that decoded it, and again when tried alone"))
             else:

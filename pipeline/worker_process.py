@@ -14,6 +14,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 from torch.utils.data import DataLoader
 
 from pipeline.config import CHUNKS_PER_WORKER
@@ -57,7 +58,8 @@ class WorkerProcess:
         self.chunks: deque[Chunk] = deque()  # the oldest first: the one that it works on
         self.turned_ns = 0  # when it could turn to the oldest chunk, by `time.monotonic_ns`
         self.pid, self.pidfd = 0, -1
-        self.overdue = False  # it was ended because it made no progress
+        self.overdue_s = 0.0  # the time limit at which it was ended; 0 where it was not
+        self._asked_ns, self._had_used_s = 0, 0.0  # see `used_s`
         self.held = False  # it is at one image for so long that another takes what is behind it
         self.thread: threading.Thread  # of its owner: the one that takes its records
         self.distrusted = False  # it was ended because of what it sent
@@ -145,6 +147,15 @@ class WorkerProcess:
         """The oldest chunk, which it has done; now it can turn to the next."""
         self.turned_ns, self.held = time.monotonic_ns(), False
         return self.chunks.popleft()
+
+    def used_s(self, since_ns: int) -> float:
+        """Processor seconds that it has used since this was first asked about the image that it began then."""
+        with suppress(psutil.Error):  # it has just died
+            times = psutil.Process(self.pid).cpu_times()
+            if self._asked_ns != since_ns:
+                self._asked_ns, self._had_used_s = since_ns, times.user + times.system
+            return times.user + times.system - self._had_used_s
+        return 0.0
 
     def ask_to_end(self) -> None:
         """Tells it to end after the chunks it has."""

@@ -33,7 +33,7 @@ class Bench:
         kind: "cuda" has batches pass DataLoader's pin-memory thread.
         slots: of the shared memory.
         transform: what the workers do with an image.
-        decode_timeout_s: of one image, whatever its price is.
+        decode_timeout_s: of one image, whatever its price is: most tests have images without one.
     """
 
     def __init__(

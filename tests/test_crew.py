@@ -89,6 +89,14 @@ def test_an_image_that_hangs_its_worker_is_rejected(kind: str) -> None:
         assert errors(bench.submit([CAT])) == [None]
 
 
+def test_an_image_that_takes_more_work_than_its_price_allows_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long before `decode_timeout_s`; what counts is its own work, not what else the machine has to do."""
+    with started(1) as bench:
+        monkeypatch.setattr(bench.loader, "limit_s", lambda _: 0.1)
+        request = bench.submit([CAT, slow_png(), CAT])
+        assert errors(request) == [None, SlowImage, None]
+
+
 def test_a_worker_that_was_stopped_while_idle_is_replaced() -> None:
     """It never begins what it is handed: nothing is blamed, and all of it is decoded by another."""
     with started(1) as bench:
