@@ -120,7 +120,9 @@ class PipelineConfig(Frozen):
     chunk_bytes: int = Field(
         1 << 20, ge=1, description="encoded bytes at which what is handed to a worker at a time is full; about 20 ms"
     )
-    decode_timeout_s: float = Field(10.0, gt=0, description="an image that takes longer ends its worker")
+    decode_timeout_s: float = Field(
+        10.0, gt=0, description="an image that takes longer by the clock ends its worker, whatever its work"
+    )
     slots: int = Field(256, ge=1, le=8192, description="images in shared memory between decoding and the device")
 
     formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"], ...] = Field(

@@ -1,0 +1,30 @@
+"""What `make hostile` measures: here a little of it, and nothing of how long anything takes."""
+
+from collections import Counter
+
+from benchmarks import hostile
+from tests.service import Service
+from tuning.target import Form, Target
+
+
+def test_a_flood_of_costly_images_is_refused_and_nobody_else(service: Service) -> None:
+    """They wait in a queue of their own: one is in work, and others are told to come again later."""
+    host, _, port = service.url.removeprefix("http://").partition(":")
+    target = Target(host, int(port), "/predict", lambda data: Form("image/*", data))
+    before = Counter(service.info()["counts"]["requests"])
+    facts = hostile.measure(target, hostile.kinds()["png, RGBA, 16 bits, interlaced"], for_s=3.0)
+    ended = Counter(service.info()["counts"]["requests"]) - before
+    assert facts["good_lost"] == {}
+    assert facts["good"] == 10
+    assert facts["answered"] > 0
+    assert ended["Overloaded"] >= facts["otherwise"]["503"] > facts["answered"]
+    assert set(facts["otherwise"]) == {"503"}
+
+
+def test_a_record_is_a_row() -> None:
+    """Whatever became of the good client's requests."""
+    facts = {"sent_per_s": 99.6, "answered": 3, "otherwise": {"503": 900}}
+    good = {"good": 20, "good_p50_ms": 20.4, "good_p99_ms": 70.0, "good_lost": {"503": 1, "closed": 1}}
+    row = hostile.row({"kind": "a png", "kb": 0.12, **facts, **good})
+    assert row == ["a png", "0.1", "100", "3", "20", "70", "2 of 20"]
+    assert len(row) == len(hostile.HEADER)
