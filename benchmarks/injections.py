@@ -1,4 +1,4 @@
-"""The faults of a soak: workers and replicas killed, workers stopped, reconfigurations. One after the other, seeded."""
+"""The faults of a soak: workers and replicas killed, workers stopped, floods, reconfigurations. In turn, seeded."""
 
 import asyncio
 import copy
@@ -14,18 +14,24 @@ import httpx
 import psutil
 
 from benchmarks.census import REPLICA, WORKER, roles_of
+from benchmarks.costly import COSTLY
 from deployments.machine import leftovers
 from tuning.launched import Launched, ServiceFailed
+from tuning.target import Form, Target
+from tuning.wire import closed_loop
 
 KILL_WORKER: Final = "kill a worker"
 STOP_WORKER: Final = "stop a worker"
 KILL_REPLICA: Final = "kill the replica"
+FLOOD: Final = "flood"
 
 PAUSE_S: Final = (6.0, 16.0)
 KILL_REPLICA_EVERY_S: Final = 600.0
 REPLACED_WITHIN_S: Final = 30.0  # a worker, beyond the time limit of an image where it was stopped
 WHOLE_WITHIN_S: Final = 120.0  # a service whose replica was killed
 APPLIED_WITHIN_S: Final = 60.0
+FLOOD_S: Final = 5.0
+FLOOD_CONNECTIONS: Final = 8
 
 RECONFIGURATIONS: Final[tuple[Mapping[str, Any], ...]] = (
     {"top_k": 3},
@@ -34,6 +40,9 @@ RECONFIGURATIONS: Final[tuple[Mapping[str, Any], ...]] = (
     {"batch_wait_s": 0.005},
     {},
 )
+_REFUSALS: Final = ("413", "503")
+"""To an image that would take too much work; and to one that would wait too long."""
+
 BAD_RECONFIGURATION: Final[Mapping[str, Any]] = {"max_batch_size": 4096}
 
 
@@ -77,6 +86,7 @@ class Injections:
         self._actions: dict[str, tuple[float, Callable[[], Awaitable[Event]]]] = {
             KILL_WORKER: (0.5, self._kill_worker),
             "reconfigure": (0.3, self._reconfigure),
+            FLOOD: (0.3, self._flood),
             **({STOP_WORKER: (0.2, self._stop_worker)} if stops else {}),
         }
         self._replica_due_s = min(KILL_REPLICA_EVERY_S, for_s) / 2
@@ -133,6 +143,19 @@ class Injections:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()  # so that the run can go on
         return Event(at_s, self._clock(), kind, detail, "" if is_replaced else f"not within {within_s:.0f} s")
+
+    async def _flood(self) -> Event:
+        """Files of one kind that cost the most for their size, again and again: each is answered or refused."""
+        at_s, name = self._clock(), self._rng.choice(sorted(COSTLY))
+        endpoint = self._service.endpoint
+        target = Target(endpoint.host, endpoint.port, f"{endpoint.route_prefix.rstrip('/')}/predict", _as_it_is)
+        form = await asyncio.to_thread(lambda: _as_it_is(COSTLY[name]()))
+        load = await asyncio.to_thread(
+            closed_loop, target, [form], clients=FLOOD_CONNECTIONS, warm_up_s=0.0, for_s=FLOOD_S, patient=False
+        )
+        odd = {got: count for got, count in load.others.items() if got not in _REFUSALS}
+        detail = f"{name}: {load.sent} sent, {len(load.took_s)} answered, {load.refused} to come again"
+        return Event(at_s, self._clock(), FLOOD, detail, f"others got {odd}" if odd else "")
 
     async def _kill_replica(self) -> Event:
         at_s = self._clock()
@@ -199,6 +222,10 @@ class Injections:
             return await asyncio.to_thread(self._service.info)
         except httpx.HTTPError:
             return None
+
+
+def _as_it_is(image: bytes) -> Form:
+    return Form("application/octet-stream", image)
 
 
 async def _until(happened: Callable[[], Awaitable[bool]], within_s: float) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from benchmarks.census import DARKROOM, Reading
 from benchmarks.growth import TOLERANCE, Growth
-from benchmarks.injections import KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event
+from benchmarks.injections import FLOOD, KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event
 from benchmarks.tally import Tally
 from deployments.version import version_of
 
@@ -136,6 +136,7 @@ def _counts(soaked: Soaked) -> Iterable[str]:
         "workers killed / stopped / restarts": f"{done(KILL_WORKER)} / {done(STOP_WORKER)} / {soaked.worker_restarts}",
         "replicas killed / restarts": f"{done(KILL_REPLICA)} / {soaked.replica_restarts}",
         "reconfigurations": done("reconfigure"),
+        "floods of costly images": done(FLOOD),
         "callers held back": soaked.held_back,
         f"single images outside bursts ({tally.plain}), p50 / p99 ms": f"{tally.p50_ms:.0f} / {tally.p99_ms:.0f}",
     }
