@@ -21,7 +21,7 @@ PROMETHEUS := .cache/prometheus/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak fuzz faults latency tuning scaling decoders bench bench-full gpu clean
+.PHONY: help serve deploy test slow coverage soak fuzz faults latency tuning scaling decoders prices bench bench-full gpu clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ scaling: $(TESTING) | $(WEIGHTS) ## Say what grows with batches, workers and the
 
 decoders: $(TESTING) $(PEERS)/decoders/.installed | $(WEIGHTS) ## Compare what turns JPEGs into pixels: time, pixels, scores
 	@exec $(BIN)/python -m benchmarks.decoders
+
+prices: $(TESTING) ## Hold the prices of images against what decoding them costs, kind by kind
+	@exec $(BIN)/python -m benchmarks.prices $(PRICES)
 
 bench: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Say how near Darkroom and two peers come to what this machine can do
 	@exec $(BIN)/python -m benchmarks.bench

@@ -1,0 +1,159 @@
+"""Prices of images, held against what decoding them costs: photographs, and the costliest file of each kind.
+
+Processor time of one core, the best of some turns, in this process, which does what a worker does. The last column but
+one bounds what a client gets for one request: images of the kind until `max_request_work_s`, `max_request_bytes` or
+`max_images_per_request` refuses more.
+"""
+
+import argparse
+import functools
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import torch
+from PIL import Image
+
+from benchmarks import table
+from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks.costly import COSTLY
+from benchmarks.limit import TRANSFORM
+from benchmarks.photographs import encoded, jpeg, photograph
+from deployments.config import LiveConfig
+from pipeline.decode import decode
+from pipeline.header import read_header
+from pipeline.memory import FreedMemory, keep_freed_memory
+from pipeline.price import price_s
+from pipeline.records import Transform
+
+TURNS: Final = 5
+FOR_S: Final = 1.0
+ALL: Final = replace(TRANSFORM, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"))
+LIVE: Final = LiveConfig()
+
+HEADER: Final = ("file", "decode", "kB", "ms", "price, ms", "price / ms", "s a MB", "s a request", "MiB")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one file costs in one mode.
+
+    Args:
+        file: its kind.
+        mode: "fast" or "exact".
+        size: its bytes.
+        ms: of one core, that decoding and resizing it took.
+        price_ms: that its header says.
+        peak_bytes: memory that decoding it took for a time.
+    """
+
+    file: str
+    mode: str
+    size: int
+    ms: float
+    price_ms: float
+    peak_bytes: int
+
+    @property
+    def ratio(self) -> float:
+        """Price to cost."""
+        return self.price_ms / self.ms
+
+    @property
+    def s_a_megabyte(self) -> float:
+        """Seconds that a client gets for a megabyte."""
+        return self.ms / 1e3 / (self.size / 1e6)
+
+    @property
+    def s_a_request(self) -> float:
+        """Seconds that a client gets for one request, at most."""
+        by_price, by_size = LIVE.max_request_work_s * 1e3 / self.price_ms, LIVE.max_request_bytes / self.size
+        return self.ms / 1e3 * int(min(by_price, by_size, LIVE.max_images_per_request))
+
+
+def photographs() -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Ordinary files, by their kinds."""
+    for title, size in (
+        ("0.2 megapixels", (500, 375)),
+        ("12 megapixels", (4000, 3000)),
+        ("49 megapixels", (8000, 6125)),
+    ):
+        yield f"jpeg, {title}", functools.partial(_photograph, size, "JPEG", quality=90)
+        yield f"jpeg, progressive, {title}", functools.partial(_photograph, size, "JPEG", quality=90, progressive=True)
+    for title, size in (("0.2 megapixels", (500, 375)), ("12 megapixels", (4000, 3000))):
+        yield f"png, {title}", functools.partial(_photograph, size, "PNG")
+        yield f"webp, {title}", functools.partial(_photograph, size, "WEBP", quality=85)
+    yield "webp, lossless, 2 megapixels", functools.partial(_photograph, (1600, 1200), "WEBP", lossless=True, method=0)
+    yield "gif, 12 megapixels", functools.partial(_photograph, (4000, 3000), "GIF")
+    yield "bmp, 3 megapixels", functools.partial(_photograph, (2000, 1500), "BMP")
+    yield "avif, 12 megapixels", functools.partial(_photograph, (4000, 3000), "AVIF", speed=10)
+
+
+def _photograph(size: tuple[int, int], file_format: str, **options: object) -> bytes:
+    picture = photograph("temple").resize(size, Image.Resampling.LANCZOS)
+    return jpeg(picture, **options) if file_format == "JPEG" else encoded(picture, file_format, **options)
+
+
+def measure(name: str, file: bytes, transform: Transform) -> Cost:
+    """Decodes a file again and again; the best turn counts, as the others were disturbed."""
+    freed, data = FreedMemory(), memoryview(file)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory begins anew (proc_pid_clear_refs(5))
+    before = _status_bytes("VmRSS")
+    began_at, taken_ms = time.perf_counter(), list[float]()
+    while len(taken_ms) < TURNS and (not taken_ms or time.perf_counter() - began_at < FOR_S):
+        began_s = time.process_time()
+        decode(data, transform, LIVE.max_image_pixels)
+        taken_ms.append((time.process_time() - began_s) * 1e3)
+    peak = _status_bytes("VmHWM") - before
+    freed.give_back()
+    price_ms = price_s(read_header([file], transform.formats), transform) * 1e3
+    return Cost(name, transform.decode, len(file), min(taken_ms), price_ms, peak)
+
+
+def _status_bytes(name: str) -> int:
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) << 10 if found else 0
+
+
+def row(cost: Cost) -> list[str]:
+    """One of the table's rows."""
+    return [
+        cost.file,
+        cost.mode,
+        f"{cost.size / 1e3:.1f}",
+        f"{cost.ms:.1f}",
+        f"{cost.price_ms:.1f}",
+        f"{cost.ratio:.2f}",
+        f"{cost.s_a_megabyte:.3g}",
+        f"{cost.s_a_request:.1f}",
+        f"{cost.peak_bytes / 2**20:.0f}",
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.prices", description=__doc__.splitlines()[0])
+    parser.add_argument("--kinds", default="", help="a part of the names of files; others are left out")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    costs = []
+    for name, make in (*photographs(), *COSTLY.items()):
+        if options.kinds in name:
+            say(name)
+            file = make()
+            costs += [measure(name, file, replace(ALL, decode=mode)) for mode in ("fast", "exact")]
+    about = circumstances("benchmarks.prices", arguments)
+    rows = [row(cost) for cost in costs]
+    if not options.kinds:
+        write(RESULTS / "prices", [about, *map(asdict, costs)], table.markdown(HEADER, rows))
+    sys.stdout.write(table.markdown(HEADER, rows))
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
