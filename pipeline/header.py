@@ -44,7 +44,7 @@ class Header:
     bit_depth: int  # of each channel
     samples: float = 1.0  # JPEG: of all channels for each pixel; 1.5 for a photograph in 4:2:0
     visited: float = 0.0  # JPEG: samples a pixel that all scans together visit, where there are several
-    refined: float = 0.0  # JPEG: of these, samples whose AC coefficients get another bit
+    refined: float = 0.0  # JPEG: of these, samples whose 63 AC coefficients get another bit
     complete: bool = True  # JPEG: its scans bring every coefficient of every channel, to its last bit
 
 

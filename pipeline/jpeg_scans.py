@@ -20,7 +20,7 @@ class Scans:
 
     count: int
     visited: float  # samples a pixel that all scans together visit
-    refined: float  # of these, samples whose AC coefficients get another bit
+    refined: float  # of these, samples whose 63 AC coefficients get another bit; of fewer coefficients a part
     complete: bool = True  # they bring every coefficient of every component, to its last bit
 
 
@@ -49,7 +49,7 @@ def read_scans(file: Piecewise, start: int, samples: Mapping[int, float], *, los
             left.update((number, left[number] & ~brought) for number in header[1:ends:2] if number in left)
         count, visited = count + 1, visited + selected
         if first and bits >> 4:
-            refined += selected
+            refined += selected * max(0, min(last, 63) - first + 1) / 63
         if count > MOST_SCANS:
             break
     return Scans(count, visited, refined, not any(left.values()))

@@ -27,6 +27,9 @@ _A_CHUNK: Final = 1_500.0
 _A_RESIZED_PIXEL: Final = 4.5
 """In `exact` mode, where the whole image is resized before it is cropped."""
 
+_A_PIXEL_MORE_IN_EXACT: Final = 1.5
+"""Of formats that are decoded whole in both modes."""
+
 _A_DECODED_PIXEL: Final = {"fast": 2.4, "exact": 5.0}
 """From a JPEG's coefficients to the crop; of the pixels that are decoded, which `fast` reduces and `exact` may turn."""
 
@@ -40,17 +43,17 @@ _A_SAMPLE: Final = {
     "baseline": 0.12,
     "extended": 0.12,
     "progressive": 1.0,
-    "arithmetic": 1.7,
-    "arithmetic progressive": 1.7,
+    "arithmetic": 2.0,
+    "arithmetic progressive": 2.0,
     "lossless": 6.0,
 }
 """A sample is the value of one channel: 1.5 a pixel in 4:2:0. Of progressive JPEGs all lie in memory until the end."""
 
-_A_VISITED_SAMPLE: Final = {"progressive": 0.1, "arithmetic progressive": 1.3}
+_A_VISITED_SAMPLE: Final = {"progressive": 0.15, "arithmetic progressive": 1.3}
 _A_SAMPLE_VISITED_BY_OTHERS: Final = 0.3
 """Of several scans: in those codings, and in others. A scan visits all blocks, also where nothing in them is new."""
 
-_A_REFINED_SAMPLE: Final = 0.55
+_A_REFINED_SAMPLE: Final = 0.5
 """On top of that."""
 
 _LEAST_TIMEOUT_S: Final = 1.0
@@ -62,6 +65,7 @@ def price_s(header: Header, transform: Transform) -> float:
     """Seconds of one core that decoding and resizing the image should take."""
     work_ns = _AN_IMAGE + _A_CHUNK * header.chunks + _WORK_NS[header.format](header, transform)
     if transform.decode == "exact":
+        work_ns += 0 if header.format == "JPEG" else _A_PIXEL_MORE_IN_EXACT * header.width * header.height
         across, down = resized(header.width, header.height, transform.resize_px)
         work_ns += _A_RESIZED_PIXEL * across * down
     return work_ns * 1e-9
@@ -105,16 +109,16 @@ def _png(header: Header, transform: Transform) -> float:
     del transform
     pixels = header.width * header.height
     raw_bytes = pixels * header.channels * header.bit_depth / 8
-    a_pixel = 5.5 if header.coding == "interlaced" else 3.0
-    return a_pixel * pixels + 4.0 * raw_bytes + 11.0 * header.bytes
+    a_pixel = 6.0 if header.coding == "interlaced" else 3.2
+    return a_pixel * pixels + 4.0 * raw_bytes + 10.0 * header.bytes
 
 
 def _webp(header: Header, transform: Transform) -> float:
     del transform
     pixels = header.width * header.height
     if header.coding == "lossless":
-        return 14.0 * pixels + 8.0 * header.bytes
-    return (9.0 + (8.0 if header.channels == 4 else 0.0)) * pixels + 30.0 * header.bytes
+        return 15.0 * pixels + 8.0 * header.bytes
+    return (10.0 + (9.0 if header.channels == 4 else 0.0)) * pixels + 30.0 * header.bytes
 
 
 def _rough(a_pixel: float, a_byte: float) -> Callable[[Header, Transform], float]:

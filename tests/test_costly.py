@@ -24,7 +24,8 @@ SIZE = (304, 264)
 SMALL: dict[str, Callable[[], bytes]] = {
     "jpeg, two bits a coefficient": lambda: dense_jpeg(SIZE, 3),
     "jpeg, empty": lambda: empty_jpeg(SIZE, 3),
-    "jpeg, progressive": lambda: progressive_jpeg(SIZE, 3, 10),
+    "jpeg, progressive": lambda: progressive_jpeg(SIZE, 3, 13),
+    "jpeg, progressive, many scans": lambda: progressive_jpeg(SIZE, 1, 5, bands=63),
     "png, RGB": lambda: paeth_png(SIZE),
     "png, RGBA, 16 bits, interlaced": lambda: paeth_png(SIZE, depth=16, colour=6, interlaced=True),
     "png, 1 bit, interlaced": lambda: paeth_png(SIZE, depth=1, colour=0, interlaced=True),

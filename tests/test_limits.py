@@ -40,10 +40,10 @@ def test_a_photograph_of_the_largest_size_is_within_the_limits() -> None:
 @pytest.mark.parametrize(
     ("file", "says"),
     [
-        (progressive_jpeg((7040, 7040), 1, 60), "a JPEG of 7040 x 7040 pixels, 1 channel, progressive, 60 scans"),
-        (progressive_jpeg((7040, 7040), 1, 60), "limit is 0.5 s (max_image_work_s): .* or as a baseline JPEG"),
-        (progressive_jpeg((64, 64), 1, 501), "more than 500 scans, the limit"),
-        (lossless_webp((7000, 7000)), "a WEBP of 7000 x 7000 pixels, 3 channels, lossless would take 0.6"),
+        (progressive_jpeg((7040, 7040), 3, 13), "a JPEG of 7040 x 7040 pixels, 3 channels, progressive, 43 scans"),
+        (progressive_jpeg((7040, 7040), 3, 13), "limit is 0.5 s (max_image_work_s): .* or as a baseline JPEG"),
+        (progressive_jpeg((64, 64), 1, 13, bands=63), "more than 500 scans, the limit"),
+        (lossless_webp((7000, 7000)), "a WEBP of 7000 x 7000 pixels, 3 channels, lossless would take 0.7"),
         (paeth_png((7000, 7000)), "a PNG of 7000 x 7000 pixels, 3 channels would .* fewer pixels, or as a JPEG"),
         (paeth_png((4500, 4500), depth=16, colour=6, interlaced=True), "4 channels of 16 bits, interlaced"),
         (png_of_many_chunks((8, 8), MOST_CHUNKS), "the PNG consists of 10000 chunks or more; the limit is 9999"),
@@ -59,7 +59,7 @@ def test_what_costs_too_much_is_refused_with_its_reason(file: bytes, says: str) 
 def test_the_limit_in_force_holds() -> None:
     """And what has no simpler coding is not told of one."""
     file = dense_jpeg((1200, 1200), 1)
-    with pytest.raises(ImageTooCostly, match=r"0.00 s of a processor core; the limit is 0.001 s .*with fewer pixels$"):
+    with pytest.raises(ImageTooCostly, match=r"the limit is 0.001 s .*with fewer pixels$"):
         check(file, max_work_s=0.001)
     assert check(file, max_work_s=0.1) < 0.01
 
