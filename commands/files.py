@@ -17,6 +17,7 @@ _SUFFIXES: Final = {
     "GIF": (".gif",),
     "BMP": (".bmp", ".dib"),
     "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
 }
 """What the names of files end in, by the formats of `PipelineConfig`."""
 

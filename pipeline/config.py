@@ -1,9 +1,14 @@
 """What an `Engine` is told: fixed at its start in `PipelineConfig`, changeable while it runs in `Limits`."""
 
 import math
+from importlib.util import find_spec
 from typing import Literal, Self
 
+from PIL import ImageColor
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+DROP = "drop"
+"""Background that leaves out transparency as torchvision does: what is hidden under it is shown."""
 
 ENCODED_ROOM_BYTES = 64 << 20
 """Address space for one encoded image in shared memory: no limit on an image's bytes can be above it."""
@@ -125,8 +130,11 @@ class PipelineConfig(Frozen):
     )
     slots: int = Field(256, ge=1, le=8192, description="images in shared memory between decoding and the device")
 
-    formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"], ...] = Field(
+    formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "HEIF"], ...] = Field(
         ("JPEG", "PNG", "WEBP"), description="formats that are decoded, told by a file's first bytes; no other is"
+    )
+    background: str = Field(
+        "white", description="colour that transparent pixels are laid on; drop shows what lies under transparency"
     )
     decode: Literal["fast", "exact"] = Field("fast", description="fast lets large JPEGs decode at 1/4 or 1/8 size")
     resize_px: int | None = Field(None, ge=1, description="shorter side after the resize")
@@ -147,6 +155,23 @@ class PipelineConfig(Frozen):
                 f"{list(values)} must be three finite numbers, e.g. [0.5, 0.5, 0.5]; every score would be NaN"
             )
         return values
+
+    @field_validator("background")
+    @classmethod
+    def _is_a_colour(cls, background: str) -> str:
+        if background != DROP:
+            try:
+                ImageColor.getrgb(background)
+            except ValueError as error:
+                raise ValueError(f"{background} is no colour; write one like white or '#ffffff', or {DROP}") from error
+        return background
+
+    @field_validator("formats")
+    @classmethod
+    def _have_decoders(cls, formats: tuple[str, ...]) -> tuple[str, ...]:
+        if "HEIF" in formats and not find_spec("pillow_heif"):
+            raise ValueError("HEIF needs pillow-heif, which is not installed; type pip install 'darkroom[heif]'")
+        return formats
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

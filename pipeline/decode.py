@@ -30,6 +30,7 @@ class _Picture:
     """A decoded image as it is stored: not upright yet."""
 
     pixels: NDArray[np.uint8]  # [height, width, 3], RGB
+    size: tuple[int, int]  # width and height, as stored
     covered: tuple[float, float]  # width and height of the picture in `pixels`; see `Frame`
     orientation: int
 
@@ -79,8 +80,9 @@ def _decode(data: memoryview, transform: Transform, max_pixels: int) -> NDArray[
 def _quickly(data: memoryview, header: Header, transform: Transform) -> NDArray[np.uint8]:
     """Brings upright last, when there is the least of it."""
     size = (header.width, header.height)
-    target = resized(*size, transform.resize_px)
-    picture = _picture(data, header, part_of(size, target), transform.background)
+    part = part_of(size, resized(*size, transform.resize_px))
+    picture = _picture(data, header, part, transform.background)
+    target = resized(*picture.size, transform.resize_px)
     left, top = corner(target, picture.orientation, transform.crop_px)
     kept = quickly(picture.pixels, Frame(picture.covered, target, left, top), transform)
     if picture.orientation in UPRIGHT:
@@ -94,8 +96,8 @@ def _picture(data: memoryview, header: Header, part: int, background: str) -> _P
         return _by_pillow(data, header, background)
     part = part if scales(header) else 1
     pixels = decode_jpeg(data, header, part)
-    covered = (header.width / part, header.height / part)
-    return _Picture(pixels, covered, orientation_of(metadata_of_jpeg(data)))
+    size, covered = (header.width, header.height), (header.width / part, header.height / part)
+    return _Picture(pixels, size, covered, orientation_of(metadata_of_jpeg(data)))
 
 
 def _by_pillow(data: memoryview, header: Header, background: str) -> _Picture:
@@ -116,7 +118,7 @@ def _by_pillow(data: memoryview, header: Header, background: str) -> _Picture:
             raise UndecodableImage(_damage(data, header))
         pixels = np.array(rgb(image, header, background))
         orientation = orientation_of_opened(image) if metadata is None else orientation_of(metadata)
-    return _Picture(pixels, (header.width, header.height), orientation)
+        return _Picture(pixels, image.size, image.size, orientation)
 
 
 def _damage(data: memoryview, header: Header, error: Exception | None = None) -> str:

@@ -7,11 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from pipeline.config import DROP
 from pipeline.errors import UndecodableImage
 from pipeline.header import Header
-
-DROP: Final = "drop"
-"""Background that leaves out transparency as torchvision does: what is hidden under it is shown."""
 
 _WITH_ALPHA: Final = ("RGBA", "LA", "PA")
 

@@ -57,7 +57,12 @@ def prepared_by(config: PipelineConfig, weights: WeightsEnum | None, *, own: boo
     assumed = own and len(set_here) < len(_KEYS)
     return Preparation(
         Transform(
-            resize_px, crop_px, config.interpolation or preset.interpolation.value, config.decode, config.formats
+            resize_px,
+            crop_px,
+            config.interpolation or preset.interpolation.value,
+            config.decode,
+            config.formats,
+            config.background,
         ),
         config.mean or tuple(preset.mean),
         config.std or tuple(preset.std),

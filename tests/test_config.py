@@ -1,6 +1,7 @@
 """What an engine is told."""
 
 import math
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -48,6 +49,8 @@ def test_settings_at_the_edge_are_accepted(settings: dict[str, Any]) -> None:
         ({"resize_px": 0}, "resize_px"),
         ({"crop_px": 0}, "crop_px"),
         ({"formats": ["TIFF"]}, "formats"),
+        ({"background": "whit"}, "background"),
+        ({"background": "#12345"}, "background"),
         ({"device": "gpu"}, "device"),
         ({"dtype": "int8"}, "dtype"),
         ({"decode": "slow"}, "decode"),
@@ -61,6 +64,17 @@ def test_single_settings_out_of_range_are_refused_by_name(settings: dict[str, An
     """Unknown keys too: a typing error is not a default."""
     with pytest.raises(ValidationError, match=rf"(?m)^{key}\b"):
         PipelineConfig(**settings)
+
+
+def test_a_background_is_a_colour_or_none() -> None:
+    for background in ("white", "#102030", "rgb(1, 2, 3)", "drop"):
+        assert PipelineConfig(background=background).background == background
+
+
+def test_heif_without_its_decoder_fails_the_start_with_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.config.find_spec", lambda name: None if name == "pillow_heif" else find_spec(name))
+    with pytest.raises(ValidationError, match=r"HEIF needs pillow-heif, .* pip install 'darkroom\[heif\]'"):
+        PipelineConfig(formats=("JPEG", "HEIF"))
 
 
 @pytest.mark.parametrize("key", ["max_batch_size", "max_image_bytes", "max_image_pixels"])

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from benchmarks.photographs import encoded, photograph, png_file
+from pipeline.config import DROP
 from pipeline.decode import decode
-from pipeline.image import DROP
 from pipeline.records import Transform
 from tests.bench import TRANSFORM
 from tests.files import chunk, png, webp
