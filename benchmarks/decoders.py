@@ -29,11 +29,12 @@ from benchmarks.servers import PEERS
 from benchmarks.work import PHONE, SMALL, Work
 from pipeline.config import Limits, PipelineConfig
 from pipeline.decode import decode
+from pipeline.geometry import part_of, resized
 from pipeline.header import read_header
-from pipeline.jpeg import decode_jpeg, part_of
+from pipeline.jpeg import decode_jpeg
 from pipeline.memory import keep_freed_memory
 from pipeline.model import load_model
-from pipeline.resize import Frame, by_pillow, quickly, resized
+from pipeline.resize import Frame, by_pillow, quickly
 
 TURNS: Final = 7
 FOR_S: Final = 0.5

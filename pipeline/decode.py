@@ -14,14 +14,15 @@ from PIL import Image
 
 from pipeline.config import decode_memory_bytes
 from pipeline.errors import ImageError, TooMuchMemory, UndecodableImage
+from pipeline.geometry import part_of, resized, scales
 from pipeline.header import Header, read_header
 from pipeline.image import check_size, load_all, opened, rgb
-from pipeline.jpeg import decode_jpeg, metadata_of_jpeg, part_of, scales
+from pipeline.jpeg import decode_jpeg, metadata_of_jpeg
 from pipeline.limits import check_image
 from pipeline.orientation import UPRIGHT, Metadata, corner, orientation_of, orientation_of_opened
 from pipeline.png import pixels_of_png, rows_of_png
 from pipeline.records import Transform
-from pipeline.resize import Frame, exactly, quickly, resized
+from pipeline.resize import Frame, exactly, quickly
 from pipeline.webp import pixels_of_webp
 
 

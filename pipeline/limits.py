@@ -8,11 +8,11 @@ from collections.abc import Iterable
 
 from pipeline.config import RESIZED_PIXELS
 from pipeline.errors import ImageTooCostly, RequestTooCostly, TooManyPixels
+from pipeline.geometry import resized
 from pipeline.header import MOST_CHUNKS, Header
 from pipeline.jpeg_scans import MOST_SCANS
 from pipeline.price import price_s
 from pipeline.records import Transform
-from pipeline.resize import resized
 
 
 def check_image(header: Header, transform: Transform, max_pixels: int, max_work_s: float) -> float:

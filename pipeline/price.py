@@ -12,10 +12,9 @@ below half of what it costs.
 from collections.abc import Callable
 from typing import Final
 
+from pipeline.geometry import part_of, resized, scales
 from pipeline.header import Header
-from pipeline.jpeg import part_of
 from pipeline.records import Transform
-from pipeline.resize import resized
 
 # All in nanoseconds of one core.
 
@@ -99,7 +98,7 @@ def _jpeg(header: Header, transform: Transform) -> float:
 
 
 def _part(header: Header, transform: Transform) -> int:
-    if transform.decode == "exact" or header.coding == "lossless":
+    if transform.decode == "exact" or not scales(header):
         return 1
     size = header.width, header.height
     return part_of(size, resized(*size, transform.resize_px))

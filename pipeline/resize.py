@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import interpolate
 
+from pipeline.geometry import resized
 from pipeline.records import Transform
 
 _BY_TORCH: Final = ("bilinear", "bicubic")
@@ -16,13 +17,6 @@ _SPREAD: Final = 8
 """Images that would have more than so many times the crop's pixels once resized are resized where the crop is alone."""
 
 Pixels = NDArray[np.uint8]
-
-
-def resized(width: int, height: int, shorter_px: int) -> tuple[int, int]:
-    """Width and height once the shorter side has `shorter_px`, rounded as torchvision's Resize does."""
-    if width <= height:
-        return shorter_px, int(shorter_px * height / width)
-    return int(shorter_px * width / height), shorter_px
 
 
 @dataclass(frozen=True, slots=True)

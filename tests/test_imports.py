@@ -62,6 +62,7 @@ TOP_TO_BOTTOM = (
     "results",
     "slots",
     "host_batch",
+    "geometry",
     "header",
     "jpeg_header",
     "jpeg_scans",

@@ -11,9 +11,9 @@ from PIL import Image
 
 from benchmarks.photographs import NAMES, jpeg, photograph
 from pipeline.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
+from pipeline.geometry import LEAST_RATIO, part_of, resized, scales
 from pipeline.header import read_header
-from pipeline.jpeg import LEAST_RATIO, decode_jpeg, metadata_of_jpeg, part_of, scales
-from pipeline.resize import resized
+from pipeline.jpeg import decode_jpeg, metadata_of_jpeg
 from tests.files import ODD_BUT_GOOD, lossless_jpeg, segment, with_orientation
 
 Pixels = NDArray[np.uint8]

@@ -7,8 +7,9 @@ import pytest
 
 from benchmarks.photographs import photograph
 from pipeline import resize
+from pipeline.geometry import resized
 from pipeline.records import Transform
-from pipeline.resize import Frame, by_pillow, exactly, quickly, resized
+from pipeline.resize import Frame, by_pillow, exactly, quickly
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG",))
 
