@@ -22,7 +22,7 @@ from benchmarks import table
 from benchmarks.decoders import scored_by_mobilenet
 from benchmarks.limit import TRANSFORM
 from benchmarks.photographs import NAMES, encoded, photograph
-from pipeline.config import DROP
+from pipeline.config import DROP, Limits
 from pipeline.decode import decode
 
 BACKGROUNDS: Final = ("white", "gray", "black", DROP)
@@ -115,12 +115,12 @@ KINDS: Final[dict[str, Callable[[], list[Picture]]]] = {
 def compare(kind: str, score: Scores) -> list[Result]:
     """All backgrounds, with the pictures of one kind."""
     pictures = KINDS[kind]()
-    expected = score([_decoded(picture.reference, "white") for picture in pictures])
-    wholes = [_decoded(picture.whole, "white") for picture in pictures if picture.whole]
+    expected = score([_decoded(_encoded(picture.reference), "white") for picture in pictures])
+    wholes = [_decoded(_encoded(picture.whole), "white") for picture in pictures if picture.whole]
     first = score(wholes).argmax(1) if wholes else torch.empty(0)
-    results = []
+    files, results = [_encoded(picture.image) for picture in pictures], []
     for background in BACKGROUNDS:
-        found = score([_decoded(picture.image, background) for picture in pictures])
+        found = score([_decoded(file, background) for file in files])
         classes = found.argmax(1)
         results.append(
             Result(
@@ -135,9 +135,12 @@ def compare(kind: str, score: Scores) -> list[Result]:
     return results
 
 
-def _decoded(image: Image.Image, background: str) -> NDArray[np.uint8]:
-    transform = replace(TRANSFORM, background=background)
-    return decode(memoryview(encoded(image, "PNG")), transform, image.width * image.height)
+def _encoded(image: Image.Image) -> bytes:
+    return encoded(image, "PNG", compress_level=1)
+
+
+def _decoded(file: bytes, background: str) -> NDArray[np.uint8]:
+    return decode(memoryview(file), replace(TRANSFORM, background=background), Limits().max_image_pixels)
 
 
 def row(result: Result) -> list[str]:
