@@ -4,15 +4,18 @@ A slot has room for one image twice: as it came (encoded) and as the model wants
 crossed without a pipe: a pipe holds 64 KB, so a photograph would block its sender until the reader reads.
 
 The mapping is a memfd: it has no name, so nothing is left in /dev/shm however its processes end, and the 64 MB that
-containers give /dev/shm do not bind it. It is sparse: `ENCODED_ROOM_BYTES` a slot are address space, not memory.
+containers give /dev/shm do not bind it. It is sparse: `ENCODED_ROOM_BYTES` a slot are address space, not memory. Its
+size is sealed: a worker that shrank it would end the replica by SIGBUS. What lies in it, any worker can change: the
+replica takes whatever it reads there as a claim, and bounds it.
 """
 
 import enum
+import fcntl
 import mmap
 import os
 from collections.abc import Callable, Mapping
 from multiprocessing.reduction import DupFd
-from typing import Any
+from typing import Any, Final
 from weakref import finalize
 
 import numpy as np
@@ -26,6 +29,8 @@ from pipeline.records import Bytes
 
 KEPT_BYTES = 256 << 20
 """Memory that all slots together keep for the next encoded images; what one takes beyond it goes back to the system."""
+
+_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 _NONE: Mapping[int, ImageError] = {}
 
@@ -52,10 +57,8 @@ class Slots:
         ledger_bytes = _whole_pages(count * 18)
         self._encoded_from = ledger_bytes + _whole_pages(count * pixel_bytes)
         size = self._encoded_from + count * ENCODED_ROOM_BYTES
-        self._fd = fd if fd >= 0 else os.memfd_create("darkroom")
+        self._fd = fd if fd >= 0 else _sealed_memory(size)
         finalize(self, os.close, self._fd).atexit = False  # open, it would keep the memory beyond the mapping
-        if fd < 0:
-            os.ftruncate(self._fd, size)
         self._map = mmap.mmap(self._fd, size)
         self.started_ns = np.frombuffer(self._map, np.int64, count)  # int64 [count], by `time.monotonic_ns`
         self.decode_ns = np.frombuffer(self._map, np.int64, count, offset=count * 8)  # int64 [count], how long it took
@@ -129,6 +132,13 @@ class Slots:
 
 def _attach(fd: Any, count: int, side_px: int) -> Slots:
     return Slots(count, side_px, fd=fd.detach())
+
+
+def _sealed_memory(size: int) -> int:
+    fd = os.memfd_create("darkroom", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    return fd
 
 
 def _whole_pages(size: int) -> int:

@@ -125,21 +125,32 @@ def test_a_batch_is_a_view(slots: Slots) -> None:
     assert batch.pixels.data_ptr() == slots.tensor[2].data_ptr()
 
 
+SIZES = (0, 1 << 40)
+
+
+def _truncate(fd: int, size: int) -> str:
+    try:
+        os.ftruncate(fd, size)
+    except OSError as error:
+        return type(error).__name__
+    return "done"
+
+
 def answer_from_there(slots: Slots, pipe: Connection) -> None:
-    """In another process: says what it reads in slot 1, and writes back."""
-    pipe.send(bytes(slots.read_encoded(1, 5)))
+    """In another process: says what it reads in slot 1, tries to change the size, and writes back."""
+    pipe.send((bytes(slots.read_encoded(1, 5)), [_truncate(slots._fd, size) for size in SIZES]))
     slots.pixels[1], slots.claims[1], slots.decode_ns[1] = 42, Claim.DECODED, 123
 
 
 def test_another_process_sees_the_same_memory(slots: Slots) -> None:
-    """Pickled to a process that is being started, both ways."""
+    """Pickled to a process that is being started, both ways; but it cannot shrink it, which would end the replica."""
     slots.write_encoded(1, b"hello")
     context = get_context("forkserver")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=answer_from_there, args=(slots, there))
     process.start()
     assert here.poll(PATIENCE_S)
-    assert here.recv() == b"hello"
+    assert here.recv() == (b"hello", ["PermissionError"] * len(SIZES))
     process.join(PATIENCE_S)
     assert process.exitcode == 0
     assert (slots.claims[1], slots.decode_ns[1]) == (Claim.DECODED, 123)
