@@ -43,6 +43,7 @@ slow: $(TESTING) | $(WEIGHTS) ## Run the tests that `make test` leaves out: brea
 
 # Every process looks there for the plug-in of coverage, tests/saving.py.
 coverage: export PYTHONPATH := $(CURDIR)
+coverage: export DARKROOM_WORKERS_WRITE := $(CURDIR)/.coverage
 coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Run the tests once more, say which lines and branches they reach
 	rm -rf .coverage && mkdir .coverage
 	$(BIN)/coverage run -m pytest

@@ -214,6 +214,7 @@ class Classifier:
                 "dtype": engine.dtype,
                 "computed_as": engine.computed_as,
                 "workers": engine.workers,
+                "worker_sandbox": engine.sandbox,
                 "threads": engine.threads,
                 "num_cpus": self._config.num_cpus,
                 "num_gpus": self._config.num_gpus,

@@ -21,6 +21,7 @@ from pipeline.host_batch import HostBatch
 from pipeline.progress import InWork, in_work
 from pipeline.records import Transform
 from pipeline.results import MalformedRecord, WorkerReady
+from pipeline.sandbox import EVERYTHING, Closed
 from pipeline.slots import Claim, Slots
 from pipeline.spare import for_costly, for_ordinary, stands_in_for
 from pipeline.task import Task
@@ -71,6 +72,7 @@ class Crew:
     Attributes:
         replaced: workers that ended, or had to be ended.
         failure: what has ended the crew, if something has.
+        closed: to the workers, by their sandbox; nothing before they are ready.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Crew:
         changed: threading.Condition,
         owner: Owner,
     ) -> None:
-        self.replaced = 0
+        self.replaced, self.closed = 0, Closed(0)
         self.failure: ServerError | None = None
         self._count, self._spares = count, spares
         self._slots, self._transform, self._pin_memory = slots, transform, pin_memory
@@ -109,6 +111,10 @@ class Crew:
             self.check()
             if not self._settled():
                 raise WorkerFailure(f"decoder processes are not ready after {WORKER_START_TIMEOUT_S:.0f} s")
+        if self.closed != EVERYTHING:
+            logger.warning(
+                "this kernel does not give decoder processes the whole sandbox; closed to them are: %s", self.closed
+            )
 
     def check(self) -> None:
         """Raises the ServerError that has ended the crew, if one has."""
@@ -182,6 +188,7 @@ class Crew:
             self._owner.take(worker.take_back(), record)
         elif isinstance(record, WorkerReady) and not worker.ready:
             worker.is_ready()
+            self.closed = record.closed
             self._failed_starts = 0
             self._changed.notify_all()
         else:

@@ -242,6 +242,11 @@ class Engine:
         """Process ids of the workers that are ready, spare ones included."""
         return self._loader.pids
 
+    @property
+    def sandbox(self) -> str:
+        """In words, what decoder processes cannot reach on this kernel."""
+        return str(self._loader.closed_to_workers)
+
     def check(self) -> None:
         """Raises the ServerError that keeps the engine from answering, if there is one. Does not wait.
 

@@ -12,6 +12,7 @@ from pipeline.host_batch import HostBatch
 from pipeline.price import timeout_s
 from pipeline.progress import not_begun, spent_s
 from pipeline.records import Transform
+from pipeline.sandbox import Closed
 from pipeline.slots import Claim, Slots
 from pipeline.task import Task
 from pipeline.turns import Turns
@@ -163,6 +164,11 @@ class Loader:
         """Process ids of the workers that are ready."""
         with self._changed:
             return self._crew.pids
+
+    @property
+    def closed_to_workers(self) -> Closed:
+        """What their sandbox keeps from the workers."""
+        return self._crew.closed
 
     def close(self) -> None:
         """Ends the workers; what has not been decoded fails with EngineClosed."""

@@ -14,6 +14,7 @@ from torch.utils.data._utils.worker import _IterableDatasetStopIteration
 
 from pipeline.errors import ImageError
 from pipeline.host_batch import HostBatch
+from pipeline.sandbox import EVERYTHING, Closed
 from pipeline.slots import Slots
 
 MAX_RECORD_BYTES: Final = 64 << 10
@@ -30,7 +31,7 @@ _SKIPPED: Final = struct.Struct("<I")  # position in the chunk
 
 _READY, _CHUNK, _STOPPED, _FAULT = range(1, 5)
 
-_BARE: Final = {kind: _HEAD.pack(kind, 0, 0, 0, 0) for kind in (_READY, _STOPPED, _FAULT)}
+_BARE: Final = {kind: _HEAD.pack(kind, 0, 0, 0, 0) for kind in (_STOPPED, _FAULT)}
 """Records without content."""
 
 
@@ -40,7 +41,9 @@ class MalformedRecord(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """The first thing a worker says: it has imported everything and waits for jobs."""
+    """The first thing a worker says: it has imported everything, has entered its sandbox, and waits for jobs."""
+
+    closed: Closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,7 @@ def to_bytes(item: object) -> bytes:
         case DecodedChunk():
             return _chunk_to_bytes(item)
         case WorkerReady():
-            return _BARE[_READY]
+            return _HEAD.pack(_READY, item.closed, 0, 0, 0)
         case _IterableDatasetStopIteration():
             return _BARE[_STOPPED]
         case ExceptionWrapper():
@@ -140,8 +143,8 @@ def from_bytes(data: bytes, slots: Slots) -> Record:
             return WorkerFault("\n".join(map(_printable, lines)))
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise MalformedRecord(f"a decoder process sent {len(data)} bytes that are no record: {error!r}") from error
-    if data == _BARE[_READY]:
-        return WorkerReady()
+    if kind == _READY and first <= EVERYTHING and not (decoded or errors or skipped or body):
+        return WorkerReady(Closed(first))
     if data == _BARE[_STOPPED]:
         return _IterableDatasetStopIteration(0)  # the number of the worker: a DataLoader has but one here
     raise MalformedRecord(f"a decoder process sent a record of {len(data)} bytes and of unknown kind {kind}")

@@ -1,5 +1,6 @@
 """Inside a worker process: pull a job, decode its images into their slots, say so."""
 
+import io
 import os
 import signal
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from PIL import Image
 from torch.utils.data import IterableDataset
 
 from pipeline.config import NICENESS
@@ -16,6 +18,7 @@ from pipeline.errors import ImageError
 from pipeline.memory import FreedMemory, MemoryLimit, keep_freed_memory
 from pipeline.records import Transform
 from pipeline.results import DecodedChunk, WorkerReady
+from pipeline.sandbox import close_inherited, enter_sandbox
 from pipeline.slots import Claim, Slots
 
 
@@ -44,8 +47,9 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
     def __iter__(self) -> Iterator[WorkerReady | DecodedChunk]:
         """Yields `WorkerReady` once, then one `DecodedChunk` a job."""
         _prepare_process()
+        _warm_up(self._transform)
         memory, freed = MemoryLimit(), FreedMemory()
-        yield WorkerReady()
+        yield WorkerReady(enter_sandbox())
         while job := self._next_job():
             memory.fit(job.max_pixels)
             yield self._do(job, freed)
@@ -54,8 +58,7 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
         try:
             job: Job | None = self._jobs.recv()
         except (EOFError, OSError):
-            # The replica is gone, perhaps killed: its forkserver lives as long as this process, so nobody else ends it.
-            os._exit(0)
+            os._exit(0)  # the replica is gone, perhaps killed: nobody else ends this process
         return job
 
     def _do(self, job: Job, freed: FreedMemory) -> DecodedChunk:
@@ -83,7 +86,16 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
 
 
 def _prepare_process() -> None:
+    close_inherited()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the replica, which closes the pipe
     warnings.simplefilter("ignore")  # Pillow warns of odd files, one line an image
     keep_freed_memory()
     os.nice(NICENESS)
+
+
+def _warm_up(transform: Transform) -> None:
+    """Has everything imported, and read from the machine, that decoders and torch look for at their first image."""
+    Image.init()
+    file = io.BytesIO()
+    Image.new("RGB", (2 * transform.resize_px, 2 * transform.resize_px)).save(file, transform.formats[0])
+    decode(file.getbuffer(), transform, (2 * transform.resize_px) ** 2)

@@ -1,5 +1,6 @@
 """A worker that an image has taken over: it does in its process what the image says."""
 
+import os
 import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -25,14 +26,18 @@ class TakenOver:
 
     Args:
         acts: functions of a module's own, each of which `order` tells a worker to call.
+        transform: what is done with other images.
+        arriving: called as the worker starts.
     """
 
-    def __init__(self, *acts: Act) -> None:
-        self._acts = acts
+    def __init__(
+        self, *acts: Act, transform: Transform = TRANSFORM, arriving: Callable[[], object] | None = None
+    ) -> None:
+        self._acts, self._transform, self._arriving = acts, transform, arriving
 
     def __reduce__(self) -> tuple[Callable[..., Transform], tuple[Any, ...]]:
         """Runs as a worker starts."""
-        return _obey, (TRANSFORM, {order(act): act for act in self._acts})
+        return _obey, (self._transform, {order(act): act for act in self._acts}, os.getpid(), self._arriving)
 
 
 def order(act: Act) -> bytes:
@@ -45,10 +50,21 @@ def replicas_socket() -> socket.socket:
     return _ends[0]._end
 
 
+def replica() -> int:
+    """Process id of the replica that has started this worker."""
+    return _replica[0]
+
+
 _ends: list[WorkerEnd] = []
+_replica: list[int] = []
 
 
-def _obey(transform: Transform, acts: Mapping[bytes, Act]) -> Transform:
+def _obey(
+    transform: Transform, acts: Mapping[bytes, Act], replica: int, arriving: Callable[[], object] | None
+) -> Transform:
+    _replica.append(replica)
+    if arriving:
+        arriving()
     decode, put = vars(worker)["decode"], WorkerEnd.put
 
     def obeying(data: memoryview, *rest: Any) -> Any:

@@ -60,6 +60,8 @@ TOP_TO_BOTTOM = (
     "jpeg_sampling",
     "resize",
     "results",
+    "sandbox",
+    "system_calls",
     "slots",
     "host_batch",
     "geometry",

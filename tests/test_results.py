@@ -20,6 +20,7 @@ from pipeline.results import (
     from_bytes,
     to_bytes,
 )
+from pipeline.sandbox import EVERYTHING, Closed
 from pipeline.slots import Slots
 
 IMAGE_ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, ImageError)]
@@ -70,7 +71,7 @@ def test_a_chunk_of_many_errors_fits_into_a_record(slots: Slots) -> None:
 
 
 def test_what_else_dataloader_sends_arrives(slots: Slots) -> None:
-    assert _through(WorkerReady(), slots) == WorkerReady()
+    assert _through(WorkerReady(Closed.FILES), slots) == WorkerReady(Closed.FILES)
     assert isinstance(_through(_IterableDatasetStopIteration(0), slots), _IterableDatasetStopIteration)
     try:
         raise ValueError("a fault\x1b of the worker's own")
@@ -108,6 +109,6 @@ def test_bytes_are_a_record_or_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("tail", [b"\0", b"\0" * 7, GOOD])
 def test_bytes_behind_a_record_are_refused(tail: bytes, slots: Slots) -> None:
-    for record in (GOOD, to_bytes(WorkerReady())):
+    for record in (GOOD, to_bytes(WorkerReady(EVERYTHING))):
         with pytest.raises(MalformedRecord):
             from_bytes(record + tail, slots)

@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import FatalImage, UndecodableImage
 from pipeline.records import Transform
 from pipeline.results import DecodedChunk, WorkerReady, to_bytes
+from pipeline.sandbox import EVERYTHING
 from tests.bench import CAT, Bench, errors, started
 from tests.kinds import device_of
 from tests.takeover import Act, TakenOver, order, replicas_socket
@@ -50,7 +51,7 @@ RECORDS = {
     "too many images": to_bytes(DecodedChunk(0, 1000)),
     "other positions": to_bytes(DecodedChunk(0, 2, {9: UndecodableImage("not here")})),
     "skipped unasked": to_bytes(DecodedChunk(0, 2, {}, frozenset({1}))),
-    "ready again": to_bytes(WorkerReady()),
+    "ready again": to_bytes(WorkerReady(EVERYTHING)),
 }
 
 
