@@ -1,22 +1,29 @@
 """The process that workers are forked from: all of them share its one import of torch and Pillow.
 
-Never from Ray's own: that one has threads, CUDA and gRPC, and a fork of it may hang.
+Never from Ray's own: that one has threads, CUDA and gRPC, and a fork of it may hang. Nor does it get the secrets in
+the environment of the process that starts it: an image that takes a worker over finds none in its memory.
 """
 
+import os
+import re
 import sys
 import threading
 import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
+from typing import Final
 
 _starting = threading.Lock()
+
+_SECRET: Final = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
+"""Names of variables whose values are nobody's business; among them Ray's token and the keys of the service."""
 
 
 def start_forkserver() -> None:
     """Starts it where it does not run, and does not wait for its imports: they take seconds, as the caller's do."""
     with from_forkserver():
-        forkserver.ensure_running()
+        pass
 
 
 @contextmanager
@@ -24,6 +31,8 @@ def from_forkserver() -> Iterator[None]:
     """What multiprocessing starts in this block, with its context `forkserver`, is started as workers should be."""
     with _starting, _without_main():
         forkserver.set_forkserver_preload(["pipeline.worker"])
+        with _without_secrets():
+            forkserver.ensure_running()
         yield
 
 
@@ -40,3 +49,13 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
+
+
+@contextmanager
+def _without_secrets() -> Iterator[None]:
+    """Takes them out of this process's environment, for as long as it takes to start a program."""
+    taken = {name: os.environ.pop(name) for name in [*os.environ] if _SECRET.search(name)}
+    try:
+        yield
+    finally:
+        os.environ.update(taken)
