@@ -267,7 +267,7 @@ COSTLY: Final[dict[str, Callable[[], bytes]]] = {
     "jpeg, progressive, 379 scans": _cached(progressive_jpeg, (3584, 2048), 1, 5, bands=63),
     "png, RGB": _cached(paeth_png, (5300, 5300)),
     "png, RGBA, 16 bits, interlaced": _cached(paeth_png, (3400, 3400), depth=16, colour=_RGBA, interlaced=True),
-    "png, 1 bit, interlaced": _cached(paeth_png, (7000, 7000), depth=1, colour=_GREY, interlaced=True),
+    "png, 1 bit, interlaced": _cached(paeth_png, (6900, 6900), depth=1, colour=_GREY, interlaced=True),
     "png, many chunks": _cached(png_of_many_chunks, (5000, 5000), 8_000),
     "webp, lossless": _cached(lossless_webp, (5300, 5300)),
     "webp, lossy with alpha": _cached(lossy_webp, (4500, 4500)),

@@ -107,7 +107,7 @@ def _part(header: Header, transform: Transform) -> int:
 def _png(header: Header, transform: Transform) -> float:
     del transform
     pixels = header.width * header.height
-    raw_bytes = pixels * header.channels * header.bit_depth / 8
+    raw_bytes = pixels * max(1.0, header.channels * header.bit_depth / 8)  # what has fewer bits becomes bytes
     a_pixel = 6.0 if header.coding == "interlaced" else 3.2
     return a_pixel * pixels + 4.0 * raw_bytes + 10.0 * header.bytes
 
