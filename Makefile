@@ -72,8 +72,9 @@ tuning: $(TESTING) | $(WEIGHTS) ## Say whether what `darkroom tune` chooses is a
 scaling: $(TESTING) | $(WEIGHTS) ## Say what grows with batches, workers and the size of images
 	@exec $(BIN)/python -m benchmarks.scaling
 
-decoders: $(TESTING) $(PEERS)/decoders/.installed | $(WEIGHTS) ## Compare what turns JPEGs into pixels: time, pixels, scores
-	@exec $(BIN)/python -m benchmarks.decoders
+decoders: $(TESTING) $(PEERS)/decoders/.installed $(PEERS)/photographs/.installed | $(WEIGHTS) ## Compare what turns JPEGs into pixels: time, pixels, scores; then how much smaller they may be decoded
+	$(BIN)/python -m benchmarks.decoders
+	$(BIN)/python -m benchmarks.reduction $(REDUCTION)
 
 prices: $(TESTING) ## Hold the prices of images against what decoding them costs, kind by kind
 	@exec $(BIN)/python -m benchmarks.prices $(PRICES)
@@ -113,6 +114,13 @@ $(PROMETHEUS):
 	@command -v prometheus >/dev/null || \
 	    { cd $(@D) && apt-get -qq download prometheus && dpkg-deb -x prometheus*.deb . && rm prometheus*.deb; } || \
 	    echo "prometheus cannot be fetched here; tests of the metrics will be skipped" >&2
+	@touch $@
+
+# Six photographs of a Debian package; without them the curve of reduction has ten.
+$(PEERS)/photographs/.installed:
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@{ cd $(@D) && apt-get -qq download forensics-samples-files && dpkg-deb -x forensics-samples-files*.deb . && \
+	    rm forensics-samples-files*.deb; } || echo "photographs of Debian cannot be fetched here: there are ten" >&2
 	@touch $@
 
 # These compute in the environment of Darkroom.

@@ -1,0 +1,46 @@
+"""Sixteen photographs, ten from the wheels that the tests install and six from Debian, for what must hold on many.
+
+The six are those of the package `forensics-samples-files`, four of them 4000 x 3000 as a telephone made them. `make
+decoders` unpacks it beside the project; where it is missing the album has ten.
+"""
+
+import functools
+from collections.abc import Callable
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Final
+
+from PIL import Image, ImageOps
+
+from benchmarks.photographs import NAMES, photograph
+from benchmarks.servers import PEERS
+
+_SCIKIT_IMAGE: Final = ("motorcycle_left.png", "motorcycle_right.png", "hubble_deep_field.jpg", "retina.jpg")
+_DEBIAN: Final = PEERS / "photographs" / "usr" / "share" / "forensics-samples" / "original-files"
+_DEBIANS: Final = (
+    "pic1/IMG-20191006-WA0002.jpg",
+    "pic1/IMG_1054.JPG",
+    "pic1/IMG_20200827_231612.jpg",
+    "pic2/IMG_20191224_234846.jpg",
+    "pic2/IMG_20200124_231153.jpg",
+    "pic2/IMG_20200608_111614.jpg",
+)
+
+
+def album() -> dict[str, Callable[[], Image.Image]]:
+    """Names, each with what opens the picture: upright, RGB."""
+    folder = Path(str(distribution("scikit-image").locate_file("skimage/data")))
+    pictures: dict[str, Callable[[], Image.Image]] = {name: functools.partial(photograph, name) for name in NAMES}
+    files = [folder / name for name in _SCIKIT_IMAGE] + [_DEBIAN / name for name in _DEBIANS]
+    return pictures | {file.stem: functools.partial(_opened, file) for file in files if file.exists()}
+
+
+def scaled(image: Image.Image, short_px: int) -> Image.Image:
+    """The picture with that many pixels along its shorter side."""
+    times = short_px / min(image.size)
+    size = (round(image.width * times), round(image.height * times))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def _opened(file: Path) -> Image.Image:
+    return ImageOps.exif_transpose(Image.open(file)).convert("RGB")
