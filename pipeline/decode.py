@@ -36,7 +36,7 @@ class _Picture:
     orientation: int
 
 
-def decode(data: memoryview, transform: Transform, max_pixels: int) -> NDArray[np.uint8]:
+def decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float = math.inf) -> NDArray[np.uint8]:
     """Decodes, brings upright, resizes and crops one image.
 
     In `exact` mode the result equals `PIL.Image.convert("RGB")` followed by torchvision's `ImageClassification` preset
@@ -47,6 +47,7 @@ def decode(data: memoryview, transform: Transform, max_pixels: int) -> NDArray[n
         data: an encoded image.
         transform: sizes, interpolation, mode and formats.
         max_pixels: the most that width x height may be, by the header.
+        max_work_s: the highest price, likewise.
 
     Returns:
         uint8 [crop_px, crop_px, 3], RGB.
@@ -56,7 +57,7 @@ def decode(data: memoryview, transform: Transform, max_pixels: int) -> NDArray[n
             with `data`.
     """
     try:
-        return _decode(data, transform, max_pixels)
+        return _decode(data, transform, max_pixels, max_work_s)
     except ImageError:
         raise
     except MemoryError as error:
@@ -67,9 +68,9 @@ def decode(data: memoryview, transform: Transform, max_pixels: int) -> NDArray[n
         raise UndecodableImage(f"the image cannot be decoded: {_in_one_line(error)}") from error
 
 
-def _decode(data: memoryview, transform: Transform, max_pixels: int) -> NDArray[np.uint8]:
+def _decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float) -> NDArray[np.uint8]:
     header = read_header((data,), transform.formats)
-    check_image(header, transform, max_pixels, math.inf)
+    check_image(header, transform, max_pixels, max_work_s)
     if transform.decode == "fast":
         return _quickly(data, header, transform)
     picture = _picture(data, header, 1, transform.background)

@@ -220,7 +220,8 @@ class Loader:
             size += task.image.size
             price_s += task.price_s
         self._slots.release(first + len(tasks), room - len(tasks))
-        return Chunk(first, tasks, self.limits.max_image_pixels, price_s) if tasks else None
+        limits = self.limits
+        return Chunk(first, tasks, limits.max_image_pixels, limits.max_image_work_s, price_s) if tasks else None
 
     def _chunk_size(self, turns: Turns) -> int:
         """Guided self-scheduling: a share of what waits, so that all workers end together.

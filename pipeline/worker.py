@@ -29,6 +29,7 @@ class Job:
     first: int
     sizes: tuple[int, ...]  # encoded bytes of each
     max_pixels: int
+    max_work_s: float
 
 
 class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
@@ -73,7 +74,7 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
             self._slots.claims[slot] = Claim.STARTED
             try:
                 data = self._slots.read_encoded(slot, size)
-                self._slots.pixels[job.first + decoded] = decode(data, self._transform, job.max_pixels)
+                self._slots.pixels[job.first + decoded] = decode(data, self._transform, job.max_pixels, job.max_work_s)
                 decoded += 1
                 claim = Claim.DECODED
             except ImageError as error:

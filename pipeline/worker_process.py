@@ -37,6 +37,7 @@ class Chunk:
     first: int
     tasks: list[Task]
     max_pixels: int
+    max_work_s: float
     price_s: float  # seconds that all of them should take, on the machine of the prices
     withdrawn: set[int] = field(default_factory=set)  # positions of those that another worker was given
 
@@ -48,7 +49,7 @@ class Chunk:
     @property
     def job(self) -> Job:
         """What the worker is sent: the bytes themselves lie in the slots."""
-        return Job(self.first, tuple(task.image.size for task in self.tasks), self.max_pixels)
+        return Job(self.first, tuple(task.image.size for task in self.tasks), self.max_pixels, self.max_work_s)
 
 
 class WorkerProcess:

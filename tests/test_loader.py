@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.photographs import NAMES, jpeg, photograph
 from pipeline.config import CHUNKS_PER_WORKER, Limits
-from pipeline.errors import TooManyPixels, UndecodableImage
+from pipeline.errors import ImageTooCostly, TooManyPixels, UndecodableImage
 from pipeline.loader import Loader
 from pipeline.records import EncodedImage, Prediction, Rejection
 from pipeline.slots import Claim
@@ -69,10 +69,13 @@ def test_a_rejection_brings_its_message_and_its_timings(bench: Bench) -> None:
     assert outcome.timings.model_s == 0
 
 
-def test_the_pixel_limit_holds_from_the_next_image_on(bench: Bench) -> None:
+def test_limits_on_pixels_and_work_hold_from_the_next_image_on(bench: Bench) -> None:
+    """In the worker too, which reads the header again."""
     assert errors(bench.submit([CAT])) == [None]
     bench.loader.limits = Limits(max_image_pixels=photograph("cat").width * photograph("cat").height - 1)
     assert errors(bench.submit([CAT])) == [TooManyPixels]
+    bench.loader.limits = Limits(max_image_work_s=0.0001)
+    assert errors(bench.submit([CAT])) == [ImageTooCostly]
 
 
 def test_no_chunk_is_larger_than_a_batch(bench: Bench) -> None:
