@@ -241,7 +241,7 @@ class Loader:
 
     def take(self, chunk: Chunk, batch: HostBatch) -> None:
         """A chunk is done: its bad images are answered here, the others go to the device."""
-        self._note_ended(chunk)
+        self._moved_at = time.monotonic()
         for position, error in batch.errors.items():
             self._note_decoded(chunk, position)
             chunk.tasks[position].reject(error)
@@ -270,7 +270,8 @@ class Loader:
             claims: what it had done with each image.
             overdue_s: the time limit at which it was ended; 0 where it ended by itself.
         """
-        self._note_ended(chunk)
+        self._moved_at = time.monotonic()
+        self._ended_s += spent_s(chunk, self._slots)
         kept: list[int] = []
         again: list[Task] = []
         for position, (task, claim) in enumerate(zip(chunk.tasks, claims, strict=True)):
@@ -288,6 +289,7 @@ class Loader:
                     task.costly = True  # so that it holds nobody up when it is tried alone
                 again.append(task)
         self._waiting.add_again(again)
+        self._ended_s -= sum(self._decoded_s(chunk, position) for position in kept)  # noted as they are handed on
         self._hand_on(chunk, self._slots.batch(chunk.first, len(kept)), kept)
 
     def fail(self, failure: ServerError, in_hand: Iterable[Chunk]) -> None:
@@ -305,12 +307,12 @@ class Loader:
         if positions:
             self._device.put(batch, [chunk.tasks[position] for position in positions])
 
-    def _note_ended(self, chunk: Chunk) -> None:
-        self._ended_s += spent_s(chunk, self._slots)
-        self._moved_at = time.monotonic()
+    def _decoded_s(self, chunk: Chunk, position: int) -> float:
+        return float(self._slots.decode_ns[chunk.first + position]) * 1e-9
 
     def _note_decoded(self, chunk: Chunk, position: int) -> None:
         task = chunk.tasks[position]
-        task.decode_s = float(self._slots.decode_ns[chunk.first + position]) * 1e-9
+        task.decode_s = self._decoded_s(chunk, position)
+        self._ended_s += task.decode_s
         task.decoded_at = time.perf_counter()
         self._waiting.pace.note(task.decode_s, task.price_s)
