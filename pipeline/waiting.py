@@ -22,7 +22,8 @@ class Waiting:
     """Both queues. A flood of costly images fills its own; whoever sends ordinary ones sees nothing of it.
 
     Attributes:
-        ordinary: those that take less than `COSTLY_S`, by their price and the pace of now.
+        ordinary: those whose price is below `COSTLY_S`. The pace does not count: while costly images take the cores,
+            all take longer, and no photograph should have to wait among the costly for that.
         costly: the others.
         pace: by which prices become seconds on this machine.
     """
@@ -40,7 +41,7 @@ class Waiting:
         """Appends images, each behind the others of its request."""
         ordinary, costly = list[Task](), list[Task]()
         for task in tasks:
-            task.costly = self.is_costly(task.price_s)
+            task.costly = task.price_s >= COSTLY_S
             (costly if task.costly else ordinary).append(task)
         self.ordinary.add(ordinary)
         self.costly.add(costly)
@@ -50,13 +51,9 @@ class Waiting:
         self.ordinary.add_again([task for task in tasks if not task.costly])
         self.costly.add_again([task for task in tasks if task.costly])
 
-    def is_costly(self, price_s: float) -> bool:
-        """Whether an image at that price waits among those that take long."""
-        return self.pace.ratio * price_s >= COSTLY_S
-
     def ahead_of(self, prices_s: Sequence[float]) -> Ahead:
         """What waits and would come before the last of new images of one request, at these prices."""
-        costly = [price_s for price_s in prices_s if self.is_costly(price_s)]
+        costly = [price_s for price_s in prices_s if price_s >= COSTLY_S]
         images, seconds = 0, list[float | None]()
         for turns, count, price_s in (
             (self.ordinary, len(prices_s) - len(costly), sum(prices_s) - sum(costly)),

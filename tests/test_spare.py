@@ -6,8 +6,11 @@ import signal
 import pytest
 
 from pipeline import loader as module
-from pipeline.config import CHUNK_S
+from pipeline.config import CHUNK_S, COSTLY_S
+from pipeline.records import EncodedImage
 from pipeline.slots import Slots
+from pipeline.task import Request
+from pipeline.waiting import Waiting
 from pipeline.worker_process import Chunk
 from tests.bench import CAT, Bench, errors, started
 from tests.files import slow_png
@@ -154,3 +157,14 @@ def test_time_in_work_counts_while_it_runs() -> None:
             readings.append(bench.loader.decoding_s)
         assert readings == sorted(readings)
         assert bench.loader.decoding_s == bench.loader.decoding_s >= readings[-1]
+
+
+@pytest.mark.parametrize(("price_s", "costly"), [(0.99 * COSTLY_S, False), (COSTLY_S, True)], ids=["below", "at"])
+def test_the_price_alone_tells_what_is_costly(price_s: float, *, costly: bool) -> None:
+    """Where all images take longer than they should, nobody is moved among the costly."""
+    waiting, image = Waiting(), EncodedImage(CAT)
+    image.price_s = price_s
+    for _ in range(100):
+        waiting.pace.note(1.0, 0.1)
+    waiting.add(Request([image]).tasks)
+    assert (len(waiting.ordinary), len(waiting.costly)) == (not costly, costly)
