@@ -48,8 +48,9 @@ CLAIM_TIMEOUT_S = 3.0
 """A worker that has not begun what it was handed by then is stopped or stuck: it is ended, and nothing is blamed."""
 
 COSTLY_S = 0.05
-"""An image at that price waits in a queue of its own. Others are in hand two at a time, and whoever comes waits for both:
-0.1 s on a machine like that of the prices.
+"""Price from which on an image waits in a queue of its own.
+
+Of those below, two are in hand at a time, and whoever comes waits for both: 0.1 s on the machine of the prices.
 """
 
 CHUNK_S = 0.04
