@@ -6,6 +6,7 @@ import http.client
 import httpx
 import pytest
 
+from benchmarks.costly import lossless_webp
 from benchmarks.photographs import jpeg, photograph
 from tests.answers import CAT_LABELS, best
 from tests.files import BAD
@@ -36,6 +37,14 @@ def test_a_bad_image_is_refused_alone(service: Service, name: str) -> None:
     statuses = {"TooManyPixels": 413, "UnsupportedFormat": 415, "UndecodableImage": 422}
     kind = {"TooManyPixels": "too-many-pixels", "UnsupportedFormat": "unsupported-format"}.get(error.__name__)
     _is_problem(service.post(data), statuses[error.__name__], kind or "undecodable-image")
+
+
+def test_images_that_cost_too_much_are_refused_by_their_headers(service: Service) -> None:
+    """One alone, and many that are allowed one by one; nothing of them is decoded."""
+    problem = _is_problem(service.post(lossless_webp((7000, 7000))), 413, "image-too-costly")
+    assert "0.5 s (max_image_work_s)" in problem["detail"]
+    problem = _is_problem(service.post_files(*[lossless_webp((5300, 5300))] * 64), 413, "request-too-costly")
+    assert "20 s (max_request_work_s)" in problem["detail"]
 
 
 def test_bad_images_leave_their_neighbours(service: Service) -> None:
