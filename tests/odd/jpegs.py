@@ -21,8 +21,10 @@ from benchmarks.jpeg_writer import (
     segment,
     segments,
     sequential,
+    with_segments,
 )
 from benchmarks.photographs import encoded, jpeg, photograph
+from benchmarks.png_writer import chunk, with_chunks
 from tests.files import with_orientation
 from tests.odd.odd_file import UNSUPPORTED, OddFile, answered, by_pillow, refused_or
 from tests.odd.seeds import cat, flower, grey
@@ -61,6 +63,8 @@ def jpegs() -> Iterator[OddFile]:
     yield from _arithmetic()
     yield from _lossless()
     yield from _oriented()
+    yield from _oriented_by_xmp()
+    yield from _coloured()
     yield from _without_what_is_not_needed()
     yield from _large()
 
@@ -117,6 +121,40 @@ def _oriented() -> Iterator[OddFile]:
         file = with_orientation(temple, orientation, file_format)
         upright = ImageOps.exif_transpose(Image.open(io.BytesIO(file))).convert("RGB")
         yield answered("orientation by Exif", f"{file_format} {orientation}", file, upright)
+
+
+def _oriented_by_xmp() -> Iterator[OddFile]:
+    """Pillow, and so torchvision's users, take it where Exif names no orientation."""
+    temple = photograph("temple").resize((150, 100))
+    forms = ('tiff:Orientation="{}"', "<tiff:Orientation>{}</tiff:Orientation>")
+    for (n, form), orientation in itertools.product(enumerate(forms), (1, 3, 6, 8)):
+        xmp = f"<x:xmpmeta><rdf:Description {form.format(orientation)}/></x:xmpmeta>".encode()
+        text = b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
+        files = {
+            "JPEG": with_segments(jpeg(temple), segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + xmp)),
+            "PNG": with_chunks(encoded(temple, "PNG"), chunk(b"iTXt", text)),
+            "WEBP": encoded(temple, "WEBP", lossless=True, xmp=xmp),
+        }
+        for file_format, file in files.items():
+            upright = ImageOps.exif_transpose(Image.open(io.BytesIO(file))).convert("RGB")
+            yield answered("orientation by XMP", f"{file_format} {orientation}, form {n}", file, upright)
+
+
+def _coloured() -> Iterator[OddFile]:
+    """What Adobe's marker and the components' names say of the colours."""
+    kind = "JPEG of any colours"
+    for count, transforms in ((1, (0,)), (3, (0, 1)), (4, (0, 2))):
+        for transform in transforms:
+            adobe = segment(0xEE, b"Adobe\0\x64\0\0\0\0" + bytes([transform]))
+            file = with_segments(sequential(coded(cat(), ((1, 1),) * count)), adobe)
+            yield answered(kind, f"{count} components, Adobe's transform {transform}", file, by_pillow(file))
+    file = sequential(coded(cat()))
+    at = file.index(b"\xff\xc0") + 10
+    scan = file.index(b"\xff\xda") + 5
+    named = bytearray(file)
+    for n, letter in enumerate(b"RGB"):
+        named[at + 3 * n] = named[scan + 2 * n] = letter
+    yield answered(kind, "components R, G and B", bytes(named), by_pillow(bytes(named)))
 
 
 def _without_what_is_not_needed() -> Iterator[OddFile]:
