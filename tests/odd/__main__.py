@@ -62,7 +62,8 @@ def _judged() -> tuple[list[Row], list[str]]:
     """The rows, and a line for each wrong answer."""
     warnings.simplefilter("ignore")
     reference = Reference()
-    answers = {mode: _asked(corpus(), decode=mode) | _asked(others(), decode=mode, formats=FORMATS) for mode in MODES}
+    more = [*others()]
+    answers = {mode: _asked(corpus(), decode=mode) | _asked(more, decode=mode, formats=FORMATS) for mode in MODES}
     musts: dict[str, Counter[str]] = {}
     wrong: dict[str, Counter[str]] = {}
     faults = []

@@ -74,6 +74,8 @@ def _wrong_height(name: str, file: bytes) -> Iterator[OddFile]:
     for times in (2, 4, 50):
         more = file[: frame + 5] + struct.pack(">H", cat().height * times) + file[frame + 7 :]
         yield damaged("JPEG, height too large", f"{name}, {times} times", more, "" if _scans(file) else _ROWS)
+    fewer = file[: frame + 5] + struct.pack(">H", cat().height // 2) + file[frame + 7 :]
+    yield refused_or("JPEG, height too small", name, fewer, None, DAMAGED)  # its upper half is sound
     none = file[: frame + 5] + bytes(2) + file[frame + 7 :]
     yield OddFile("JPEG, height of 0", name, none, (415, DAMAGED))  # a DNL segment could follow
 

@@ -1,7 +1,7 @@
 """One odd file and the answer that it must get."""
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 
@@ -17,7 +17,7 @@ class OddFile:
 
     kind: str  # those of one kind make one row of the table
     name: str
-    data: bytes
+    data: bytes = field(repr=False)
     statuses: tuple[int, ...]  # of HTTP, of which it must be one, and the same in both modes
     picture: Image.Image | None = None  # whose answer it must get
     says: str = ""  # a regular expression that the message must contain, whatever the case of its letters
