@@ -13,9 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.records import Outcome
-from tests.conftest import PIPELINE
 from tests.odd.corpus import corpus
-from tests.odd.judge import Reference, ask, fault, kind_of
+from tests.odd.judge import CONFIG, Reference, ask, fault, kind_of
 from tests.odd.odd_file import ANSWERED, OddFile
 from tests.odd.others import FORMATS, others
 
@@ -79,7 +78,7 @@ def _judged() -> tuple[list[Row], list[str]]:
 
 
 def _asked(files: Iterable[OddFile], **settings: object) -> dict[OddFile, Outcome]:
-    return ask(PIPELINE.model_copy(update=settings), [*files], among=False).alone
+    return ask(CONFIG.model_copy(update=settings), [*files], among=False).alone
 
 
 def _row(kind: str, must: Counter[str], wrong: Counter[str]) -> Row:

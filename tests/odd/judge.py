@@ -14,10 +14,15 @@ from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import ImageError
 from pipeline.records import EncodedImage, Outcome, Prediction
+from tests.conftest import PIPELINE
 from tests.odd.odd_file import ANSWERED, OddFile
+from tests.odd.seeds import CROP_PX, RESIZE_PX
 
 GOOD = jpeg(photograph("cat"))
 """Travels in one request with odd files; its answer must be the one that it gets alone."""
+
+CONFIG = PIPELINE.model_copy(update={"resize_px": RESIZE_PX, "crop_px": CROP_PX})
+"""Sizes at which the model takes a quarter of its time: the corpus is large, and its pictures are small."""
 
 EXACT_TOLERANCE = 2e-3
 """Of a score, where `decode: exact`: torch adds in another order in another batch."""
@@ -70,7 +75,8 @@ class Reference:
 
     def __init__(self) -> None:
         weights = models.MobileNet_V2_Weights.IMAGENET1K_V1
-        self._model, self._transform = models.mobilenet_v2(weights=weights).eval(), weights.transforms()
+        self._model = models.mobilenet_v2(weights=weights).eval()
+        self._transform = weights.transforms(crop_size=CROP_PX, resize_size=RESIZE_PX)
         self._known: dict[bytes, torch.Tensor] = {}
 
     def scores(self, picture: Image.Image) -> torch.Tensor:

@@ -5,51 +5,17 @@ from collections.abc import Iterator
 import pytest
 
 from pipeline.records import Prediction
-from tests.conftest import PIPELINE
 from tests.odd.corpus import corpus
-from tests.odd.judge import EXACT_TOLERANCE, Answers, Reference, ask, fault, kind_of, scores
+from tests.odd.judge import CONFIG, EXACT_TOLERANCE, Answers, Reference, ask, fault, kind_of, scores
 from tests.odd.odd_file import OddFile
 
 MODES = ("fast", "exact")
-
-PENDING: dict[str, str] = {
-    "JPEG, arithmetic": "8",
-    "JPEG, lossless": "1",
-    "JPEG without what is not needed": "6",
-    "JPEG of twice the resize": "3",
-    "PNG of any depth": "10",
-    "WebP, damaged": "8",
-    "PNG, transparent": "10",
-    "WebP, transparent": "10",
-    "wholly transparent": "10",
-    "PNG with odd metadata": "7",
-    "PNG, wrong checksum of a part nobody needs": "7",
-    "JPEG with odd metadata": "7",
-    "JPEG, cut": "6",
-    "JPEG, cut, with an end marker": "6",
-    "JPEG, height too large": "6",
-    "JPEG, a tenth overwritten with zeros": "6",
-    "JPEG, a tenth overwritten with ones": "6",
-    "JPEG, bits flipped": "6",
-    "JPEG, restart markers": "6",
-    "PNG, rows missing": "6",
-    "JPEG, parts missing or wrong": "6",
-    "PNG, wrong checksum of IDAT": "6",
-    "PNG, parts missing or wrong": "6",
-    "JPEG coding that is not decoded": "8",
-    "another image format": "8",
-    "no image": "8",
-    "too many pixels": "4",
-    "too many scans": "4",
-    "too many chunks": "4",
-}
-"""Kinds that do not hold yet, with the point of issue 22 that mends them."""
 
 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, Answers]:
     """What each mode says."""
-    return {mode: ask(PIPELINE.model_copy(update={"decode": mode}), corpus()) for mode in MODES}
+    return {mode: ask(CONFIG.model_copy(update={"decode": mode}), corpus()) for mode in MODES}
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +36,7 @@ def test_every_file_gets_its_answer(
     for kind in dict.fromkeys(file.kind for file in corpus()):
         with subtests.test(kind):
             wrong = [line for file in corpus() if file.kind == kind for line in _faults(file, answers, reference)]
-            assert not wrong or kind in PENDING, "\n".join(wrong)
+            assert not wrong, "\n".join(wrong)
 
 
 def _faults(file: OddFile, answers: dict[str, Answers], reference: Reference) -> Iterator[str]:
@@ -93,7 +59,6 @@ def test_neighbours_are_answered_as_alone(mode: str, answers: dict[str, Answers]
         assert (scores(outcome) - scores(good)).abs().max() < EXACT_TOLERANCE
 
 
-@pytest.mark.xfail(reason="1 and 4")
 @pytest.mark.parametrize("mode", MODES)
 def test_no_worker_is_lost_over_any_file(mode: str, answers: dict[str, Answers]) -> None:
     assert not answers[mode].workers_lost
