@@ -60,8 +60,8 @@ def _say(*lines: str) -> None:
 def _judged() -> tuple[list[Row], list[str]]:
     """The rows, and a line for each wrong answer."""
     warnings.simplefilter("ignore")
-    reference = Reference()
     more = [*others()]
+    reference = Reference([*corpus(), *more])
     answers = {mode: _asked(corpus(), decode=mode) | _asked(more, decode=mode, formats=FORMATS) for mode in MODES}
     musts: dict[str, Counter[str]] = {}
     wrong: dict[str, Counter[str]] = {}

@@ -1,7 +1,8 @@
 """Sends the corpus through an engine, and says which files got another answer than they must get."""
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +28,7 @@ CONFIG = PIPELINE.model_copy(update={"resize_px": RESIZE_PX, "crop_px": CROP_PX}
 EXACT_TOLERANCE = 2e-3
 """Of a score, where `decode: exact`: torch adds in another order in another batch."""
 
+_REFERENCE_BATCH = 32
 _AMONG = 7
 _STRIDE = 389
 """Neighbours are so many files apart in the corpus, so that kinds meet."""
@@ -71,22 +73,32 @@ def status_of(error: ImageError) -> int:
 
 
 class Reference:
-    """The scores of pictures by torchvision alone: its model, its transform."""
+    """The scores of the files' pictures by torchvision alone: its model, its transform."""
 
-    def __init__(self) -> None:
+    def __init__(self, files: Iterable[OddFile]) -> None:
         weights = models.MobileNet_V2_Weights.IMAGENET1K_V1
-        self._model = models.mobilenet_v2(weights=weights).eval()
-        self._transform = weights.transforms(crop_size=CROP_PX, resize_size=RESIZE_PX)
+        model, transform = models.mobilenet_v2(weights=weights).eval(), _preset(weights)
+        pictures = {_key(file.picture): file.picture.convert("RGB") for file in files if file.picture is not None}
         self._known: dict[bytes, torch.Tensor] = {}
+        known = [*pictures.items()]
+        for group in (known[n : n + _REFERENCE_BATCH] for n in range(0, len(known), _REFERENCE_BATCH)):
+            with torch.inference_mode():
+                batch = model(torch.stack([transform(picture) for _, picture in group])).softmax(1)
+            self._known.update(zip((key for key, _ in group), batch, strict=True))
 
     def scores(self, picture: Image.Image) -> torch.Tensor:
         """float32 [1000]."""
-        rgb = picture.convert("RGB")
-        key = repr(rgb.size).encode() + rgb.tobytes()
-        if key not in self._known:
-            with torch.inference_mode():
-                self._known[key] = self._model(self._transform(rgb)[None]).softmax(1)[0]
-        return self._known[key]
+        return self._known[_key(picture)]
+
+
+def _preset(weights: models.MobileNet_V2_Weights) -> Callable[[Image.Image], torch.Tensor]:
+    preset: Callable[[Image.Image], torch.Tensor] = weights.transforms(crop_size=CROP_PX, resize_size=RESIZE_PX)
+    return preset
+
+
+def _key(picture: Image.Image) -> bytes:
+    rgb = picture.convert("RGB")
+    return repr(rgb.size).encode() + hashlib.sha256(rgb.tobytes()).digest()
 
 
 def scores(prediction: Prediction) -> torch.Tensor:

@@ -21,7 +21,7 @@ def answers() -> dict[str, Answers]:
 @pytest.fixture(scope="module")
 def reference() -> Reference:
     """Scores by torchvision alone."""
-    return Reference()
+    return Reference(corpus())
 
 
 def test_the_corpus_is_large_and_of_different_files() -> None:
