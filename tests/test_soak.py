@@ -1,14 +1,24 @@
 """The verdict of a soak."""
 
+import asyncio
 from collections import Counter
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
 
 from benchmarks.callers import Attempt
 from benchmarks.census import LAUNCHER, WORKER
-from benchmarks.injections import KILL_WORKER, STOP_WORKER, Event
+from benchmarks.injections import FLOOD, KILL_WORKER, STOP_WORKER, Event, Injections
 from benchmarks.judge import Kind, Verdict
+from benchmarks.ports import free_port
 from benchmarks.soak import faults_of, is_rays_own, restarts_in, with_roles
 from benchmarks.tally import tally
+from deployments.endpoint import Endpoint
 from tests.soaking import life, record
+from tuning.launched import Launched
+
+INFO = {"args": {"pipeline": {"decode_timeout_s": 10.0}}}
 
 
 def test_what_the_injections_do_not_explain_is_a_fault() -> None:
@@ -46,3 +56,15 @@ def test_what_ray_did_not_end_in_time_is_no_fault() -> None:
     assert not is_rays_own(ended + "python (5), pt_data_worker (6)", readings)
     assert not is_rays_own(ended + "python (7)", readings)
     assert not is_rays_own("left running: 5 python", readings)
+
+
+def test_a_flood_that_is_neither_answered_nor_refused_is_a_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here nobody listens."""
+    monkeypatch.setattr("benchmarks.injections.FLOOD_S", 0.1)
+    listening = {"endpoint": Endpoint("127.0.0.1", free_port(), "/"), "info": lambda: INFO}
+    service = cast(Launched, SimpleNamespace(**listening))
+    injections = Injections(service, lambda: 1.0, 60.0, seed=1, stops=False, say=lambda _: None)
+    event = asyncio.run(injections._flood())
+    assert event.kind == FLOOD
+    assert "0 answered, 0 to come again" in event.detail
+    assert "ConnectionRefusedError" in event.complaint
