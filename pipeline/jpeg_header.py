@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 from pipeline.jpeg_scans import ONE, Scans, read_scans
@@ -42,7 +43,7 @@ _MISPLACED: Final = {
 _ALONE: Final = (0x01, *range(0xD0, 0xD8))
 """Markers without a segment: TEM and RST."""
 
-_SKIPPED: Final = (0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE)
+_SKIPPED: Final = frozenset((0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
 """Segments that have no part in the size: tables, DNL, restart interval, applications' own and comments."""
 
 _STRAY_BYTES: Final = 4096
@@ -76,16 +77,15 @@ def read_frame(file: Piecewise) -> Frame:
         raise Damaged("its header is damaged")
     at, frame = 2, None
     for segments in range(MOST_SEGMENTS):
-        marker, at = _next_marker(file, at)
-        if marker in _ALONE:
-            continue
-        if marker == _START_OF_SCAN and frame:
-            return _up_to_pixels(frame, file, at, segments)
-        if marker in CODINGS and not frame:
+        marker, length, at = _next_marker(file, at)
+        if marker not in _SKIPPED:
+            if marker in _ALONE:
+                continue
+            if marker == _START_OF_SCAN and frame:
+                return _up_to_pixels(frame, file, at, segments)
+            if marker not in CODINGS or frame:
+                raise _why_not(marker)
             frame = _frame(marker, file.read(at, 20))
-        elif marker not in _SKIPPED:
-            raise _why_not(marker)
-        length = int.from_bytes(file.read(at, 2), "big")
         if at + length > file.size or at + 2 > file.size:
             raise Damaged(f"it is cut off after {file.size} bytes, before its pixels")
         if length < 2:
@@ -102,21 +102,22 @@ def segments(file: Piecewise) -> Iterator[tuple[int, int, int]]:
     """
     at, marker = 2, 0
     while marker != _START_OF_SCAN:
-        marker, at = _next_marker(file, at)
+        marker, length, at = _next_marker(file, at)
         if marker not in _ALONE:
-            end = at + int.from_bytes(file.read(at, 2))
+            end = at + length
             yield marker, at + 2, end
             at = end
 
 
-def _next_marker(file: Piecewise, at: int) -> tuple[int, int]:
-    """The next marker, and where the bytes after it begin."""
-    pair = file.read(at, 2)
-    if len(pair) == 2 and pair[0] == 0xFF and 0 < pair[1] < 0xFF:
-        return pair[1], at + 2
+def _next_marker(file: Piecewise, at: int) -> tuple[int, int, int]:
+    """The next marker, the two bytes after it as a number, which of most are a length, and where they begin."""
+    four = file.read(at, 4)
+    if len(four) == 4 and four[0] == 0xFF and 0 < four[1] < 0xFF:
+        return four[1], four[2] << 8 | four[3], at + 2
     found = _AFTER_STRAY_BYTES.match(file.read(at, _STRAY_BYTES))
     if found:
-        return found[1][0], at + found.end()
+        at += found.end()
+        return found[1][0], int.from_bytes(file.read(at, 2)), at
     if at + _STRAY_BYTES >= file.size:
         raise Damaged(f"it is cut off after {file.size} bytes, before its pixels")
     raise Damaged("its header is damaged")
@@ -140,6 +141,7 @@ def _frame(marker: int, segment: bytes) -> Frame:
     return Frame(coding, width, height, channels, bit_depth, _samples(segment[8 : 8 + 3 * channels]))
 
 
+@lru_cache(64)  # few files have another sampling than those before
 def _samples(components: bytes) -> dict[int, float]:
     """Samples a pixel of each component, from its number and how often it is sampled across and down."""
     times = {number: (both >> 4) * (both & 15) for number, both in zip(components[::3], components[1::3], strict=False)}
