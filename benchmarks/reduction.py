@@ -187,9 +187,13 @@ def report(about: Facts, changes: Sequence[Change], cost: Sequence[Facts]) -> st
     ]
     markdown = table.markdown(HEADER, rows) + "\n" + table.markdown(COST_HEADER, cost_rows)
     stem = RESULTS / "reduction"
-    write(stem, [about, *cost, *map(asdict, changes)], markdown)
+    write(stem, [about, *map(_rounded, [*cost, *map(asdict, changes)])], markdown)
     stem.with_suffix(".svg").write_text(svg(changes, cost))
     return table.text(HEADER, rows) + "\n" + table.text(COST_HEADER, cost_rows)
+
+
+def _rounded(record: Facts) -> Facts:
+    return {name: round(value, 5) if isinstance(value, float) else value for name, value in record.items()}
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -5,7 +5,8 @@ from typing import Final
 from pipeline.header import Header
 
 _PARTS: Final = (8, 4)
-"""Halves save too little for how far they move scores; 3/8 and the like take longer than the whole image: no SIMD."""
+"""Halves save too little for how far they move scores. libjpeg-turbo has no SIMD code for the factors between: 3/8
+takes longer than a half, 5/8 and more longer than the whole."""
 
 LEAST_RATIO: Final = 2.9
 """A reduced image is at least so many times as large as the resize makes it. Each of its pixels is the mean of a block,
