@@ -71,6 +71,12 @@ STUCK_AFTER_S = 8.0
 Likewise a device that has not answered a batch for so long, or for three times what the slowest models need.
 """
 
+MAX_UNBLAMED_DEATHS = 3
+"""Workers that end with an image next in their hands and claim that they had not begun it: then it is blamed.
+
+A worker that an image has taken over may claim so. It would end one worker after the other, and never be rejected.
+"""
+
 MAX_FAILED_STARTS = 3
 """Workers in a row that die before they are ready, after which the loader is declared broken."""
 

@@ -14,7 +14,13 @@ import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from pipeline.config import CLAIM_TIMEOUT_S, HELD_AFTER_S, MAX_FAILED_STARTS, WORKER_START_TIMEOUT_S
+from pipeline.config import (
+    CLAIM_TIMEOUT_S,
+    HELD_AFTER_S,
+    MAX_FAILED_STARTS,
+    MAX_UNBLAMED_DEATHS,
+    WORKER_START_TIMEOUT_S,
+)
 from pipeline.errors import ServerError, WorkerFailure
 from pipeline.forecast import Forecast
 from pipeline.host_batch import HostBatch
@@ -226,6 +232,11 @@ class Crew:
         if worker.distrusted:
             return [Claim.STARTED if chunk is worker.chunks[0] else Claim.WAITING] * len(chunk.tasks)
         claims: list[int] = self._slots.claims[chunk.first : chunk.first + len(chunk.tasks)].tolist()
+        if chunk is worker.chunks[0] and Claim.STARTED not in claims:
+            for position, task in enumerate(chunk.tasks):
+                task.unblamed_deaths += claims[position] != Claim.DECODED
+                if task.unblamed_deaths >= MAX_UNBLAMED_DEATHS:
+                    claims[position] = Claim.STARTED
         return claims
 
     def _settled(self) -> bool:
@@ -278,6 +289,9 @@ class Crew:
         Work counts by the processor time that it has had: on a machine with much else to do, or in a container that may
         use little of it, any image can take long.
         """
+        most_s = len(worker.chunks[0].tasks) * self._decode_timeout_s + CLAIM_TIMEOUT_S
+        if time.monotonic_ns() - worker.turned_ns > most_s * 1e9:  # whatever it writes into its claims
+            return self._decode_timeout_s
         if now.task is None:
             return CLAIM_TIMEOUT_S if now.for_s > CLAIM_TIMEOUT_S else 0.0
         if now.for_s > self._decode_timeout_s:

@@ -10,7 +10,7 @@ from pipeline.crew import Crew
 from pipeline.errors import EngineClosed, FatalImage, ServerError, SlowImage
 from pipeline.host_batch import HostBatch
 from pipeline.price import timeout_s
-from pipeline.progress import not_begun, spent_s
+from pipeline.progress import decoding_s, not_begun, spent_s
 from pipeline.records import Transform
 from pipeline.sandbox import Closed
 from pipeline.slots import Claim, Slots
@@ -308,7 +308,7 @@ class Loader:
             self._device.put(batch, [chunk.tasks[position] for position in positions])
 
     def _decoded_s(self, chunk: Chunk, position: int) -> float:
-        return float(self._slots.decode_ns[chunk.first + position]) * 1e-9
+        return decoding_s(chunk.first + position, self._slots)
 
     def _note_decoded(self, chunk: Chunk, position: int) -> None:
         task = chunk.tasks[position]

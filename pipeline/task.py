@@ -78,6 +78,7 @@ class Task:
         price_s: seconds of one core that decoding it should take.
         costly: whether it waits among those that take long.
         attempts: decodings that ended their worker.
+        unblamed_deaths: ends of a worker that had it first in its hands and claimed not to have begun any.
         handed_out_at: when a worker was last given it, by `time.perf_counter`.
         decoded_at: when its pixels were there, likewise.
     """
@@ -94,13 +95,14 @@ class Task:
         "position",
         "price_s",
         "request",
+        "unblamed_deaths",
     )
 
     def __init__(self, request: Request, position: int, image: EncodedImage) -> None:
         self.request, self.position, self.image = request, position, image
         self.price_s = USUAL_PRICE_S if image.price_s is None else image.price_s
         self.costly = False
-        self.attempts = 0
+        self.attempts = self.unblamed_deaths = 0
         self.handed_out_at = self.decoded_at = self.decode_s = self.copy_s = self.model_s = 0.0
 
     def predict(self, labels: tuple[str, ...], indices: tuple[int, ...], scores: tuple[float, ...]) -> None:

@@ -1,18 +1,25 @@
 """A worker that an image has taken over costs itself and that image, and runs nothing in the replica."""
 
+import gc
 import os
 import pickle
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from pipeline.errors import FatalImage, UndecodableImage
-from pipeline.records import Transform
+from pipeline.config import MAX_UNBLAMED_DEATHS
+from pipeline.errors import FatalImage, SlowImage, UndecodableImage
+from pipeline.progress import decoding_s, spent_s
+from pipeline.records import EncodedImage, Transform
 from pipeline.results import DecodedChunk, WorkerReady, to_bytes
 from pipeline.sandbox import EVERYTHING
+from pipeline.slots import Claim, Slots
+from pipeline.task import Request
+from pipeline.worker_process import Chunk
 from tests.bench import CAT, Bench, errors, started
 from tests.kinds import device_of
 from tests.takeover import Act, TakenOver, order, replicas_socket
@@ -91,3 +98,47 @@ def test_it_is_ended_on_cuda_as_well(acts: dict[str, Act]) -> None:
     """There a thread of DataLoader's reads first; its own end must not be waited for."""
     with device_of("cuda"), started(1, kind="cuda", transform=cast(Transform, TakenOver(*acts.values()))) as bench:
         assert errors(bench.submit([CAT, order(acts["garbage"]), CAT])) == [None, FatalImage, None]
+
+
+def _own_slots() -> Slots:
+    return next(found for found in gc.get_objects() if isinstance(found, Slots))
+
+
+def die_unblamed() -> None:
+    """Ends its worker, which has just claimed that nothing was begun."""
+    _own_slots().claims[:] = Claim.WAITING
+    os._exit(1)
+
+
+def seem_busy() -> None:
+    """Does nothing, and claims all the while to have begun just now."""
+    slots = _own_slots()
+    while True:
+        slots.started_ns[:] = 2**63 - 1
+        time.sleep(0.01)
+
+
+def test_a_worker_that_claims_to_be_innocent_is_not_believed_for_ever() -> None:
+    """Else its image would take over one worker after the other."""
+    with started(1, transform=cast(Transform, TakenOver(cast(Act, die_unblamed)))) as bench:
+        request = bench.submit([CAT, order(cast(Act, die_unblamed)), CAT])
+        assert errors(request) == [None, FatalImage, None]
+        assert request.tasks[1].unblamed_deaths == MAX_UNBLAMED_DEATHS + 1
+
+
+def test_a_worker_that_claims_to_be_busy_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time that all of its images may take together, whatever times it writes."""
+    monkeypatch.setattr("pipeline.crew.CLAIM_TIMEOUT_S", 0.1)
+    with started(1, decode_timeout_s=0.5, transform=cast(Transform, TakenOver(cast(Act, seem_busy)))) as bench:
+        assert errors(bench.submit([order(cast(Act, seem_busy))])) == [SlowImage]
+
+
+def test_times_that_cannot_be_are_bounded() -> None:
+    """A worker writes them: they end up in statistics, and in sums that must not overflow."""
+    slots = Slots(2, 4)
+    for started_ns, decode_ns in [(2**63 - 1, 2**63 - 1), (0, 2**63 - 1), (-(2**63), -(2**63)), (5, -7)]:
+        slots.started_ns[:], slots.decode_ns[:], slots.claims[:] = started_ns, decode_ns, (Claim.DECODED, Claim.STARTED)
+        now_s = time.monotonic()
+        chunk = Chunk(0, Request([EncodedImage(CAT)] * 2).tasks, 1, 1.0)
+        assert 0 <= decoding_s(0, slots) <= now_s + 1
+        assert 0 <= spent_s(chunk, slots) <= 2 * (now_s + 1)
