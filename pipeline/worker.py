@@ -21,6 +21,8 @@ from pipeline.results import DecodedChunk, WorkerReady
 from pipeline.sandbox import close_inherited, enter_sandbox
 from pipeline.slots import Claim, Slots
 
+Image.init()  # once, in the forkserver: else each worker would import Pillow's plugins, as none may later
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -96,7 +98,6 @@ def _prepare_process() -> None:
 
 def _warm_up(transform: Transform) -> None:
     """Has everything imported, and read from the machine, that decoders and torch look for at their first image."""
-    Image.init()
     file = io.BytesIO()
     Image.new("RGB", (2 * transform.resize_px, 2 * transform.resize_px)).save(file, transform.formats[0])
     decode(file.getbuffer(), transform, (2 * transform.resize_px) ** 2)
