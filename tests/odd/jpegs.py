@@ -4,6 +4,7 @@ import io
 import itertools
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 from PIL import Image, ImageOps
 
@@ -49,6 +50,8 @@ SAMPLINGS = {
 SIZES = ((1, 1), (1, 9), (9, 1), (7, 7), (8, 8), (17, 15), (16, 64), (200, 3))
 
 _BY_COEFFICIENT = [(n, n) for n in range(1, 64)]
+_LARGE_CODINGS: dict[str, dict[str, Any]] = {"": {}, ", progressive": {"progressive": True, "subsampling": 0}}
+
 _PAD_BYTES = 65_350
 """So much before the scan that Pillow, which reads 64 KiB at a time, comes to its end within it."""
 
@@ -183,10 +186,11 @@ def _without_what_is_not_needed() -> Iterator[OddFile]:
 
 def _large() -> Iterator[OddFile]:
     """Just above the sizes where a smaller decoding would do."""
-    for width, height in ((2 * RESIZE_PX, 2 * RESIZE_PX + 4), (6 * RESIZE_PX, 3 * RESIZE_PX), (1030, 4 * RESIZE_PX)):
-        for options in ({}, {"progressive": True, "subsampling": 0}):
-            file = jpeg(photograph("cat").resize((width, height)), **options)
-            yield answered("JPEG of twice the resize", f"{width} x {height} {options}", file, by_pillow(file))
+    sizes = ((2 * RESIZE_PX, 2 * RESIZE_PX + 4), (6 * RESIZE_PX, 3 * RESIZE_PX), (1030, 4 * RESIZE_PX))
+    for name, (width, height) in itertools.product(("flower", "rocket"), sizes):
+        for coding, options in _LARGE_CODINGS.items():
+            file = jpeg(photograph(name).resize((width, height)), **options)
+            yield answered("JPEG of twice the resize", f"{name} {width} x {height}{coding}", file, by_pillow(file))
     for declared in ((0, 0, 0), (1, 300, 300)):
         file = jpeg(cat())
         at = file.index(b"JFIF\0") + 7
