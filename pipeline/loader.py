@@ -195,7 +195,7 @@ class Loader:
 
     @property
     def _in_hand(self) -> int:
-        return sum(len(chunk.tasks) for chunk in self._crew.chunks)
+        return sum(len(chunk.tasks) - len(chunk.withdrawn) for chunk in self._crew.chunks)
 
     def _is_needed(self) -> bool:
         """Whether the device has less ready than it wants.
