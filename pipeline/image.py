@@ -27,17 +27,21 @@ _UNWRITTEN: Final[dict[str, int | tuple[int, ...]]] = {
 Image.MAX_IMAGE_PIXELS = None  # the header's size is checked in `decode`, against the limit in force and with its name
 
 
+def import_decoders(formats: tuple[str, ...]) -> None:
+    """Imports what Pillow does not bring along: before a worker enters its sandbox, in which it may open no file."""
+    if "HEIF" in formats:
+        import pillow_heif  # an extra
+
+        pillow_heif.register_heif_opener()
+
+
 def opened(data: bytes | memoryview, name: str) -> Image.Image:
     """The image, opened and not loaded.
 
     Args:
         data: the file.
-        name: its format, by Pillow's name.
+        name: its format, by Pillow's name; its decoder is imported.
     """
-    if name == "HEIF":
-        import pillow_heif  # an extra
-
-        pillow_heif.register_heif_opener()
     return Image.open(io.BytesIO(data), formats=(name,))
 
 

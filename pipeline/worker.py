@@ -15,6 +15,7 @@ from torch.utils.data import IterableDataset
 from pipeline.config import NICENESS
 from pipeline.decode import decode
 from pipeline.errors import ImageError
+from pipeline.image import import_decoders
 from pipeline.memory import FreedMemory, MemoryLimit, keep_freed_memory
 from pipeline.records import Transform
 from pipeline.results import DecodedChunk, WorkerReady
@@ -98,6 +99,7 @@ def _prepare_process() -> None:
 
 def _warm_up(transform: Transform) -> None:
     """Has everything imported, and read from the machine, that decoders and torch look for at their first image."""
+    import_decoders(transform.formats)
     file = io.BytesIO()
     Image.new("RGB", (2 * transform.resize_px, 2 * transform.resize_px)).save(file, transform.formats[0])
     decode(file.getbuffer(), transform, (2 * transform.resize_px) ** 2)

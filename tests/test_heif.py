@@ -11,8 +11,8 @@ from benchmarks.photographs import photograph
 from pipeline.decode import decode
 from pipeline.errors import UndecodableImage, UnsupportedFormat
 from pipeline.header import read_header
-from pipeline.records import Transform
-from tests.bench import EXACT, TRANSFORM
+from pipeline.records import Prediction, Transform
+from tests.bench import EXACT, TRANSFORM, outcomes, started
 from tests.files import png
 
 pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif comes with the extras heif and test")
@@ -64,6 +64,13 @@ def test_transparency_lies_on_the_background() -> None:
 def test_where_it_is_not_switched_on_it_is_named() -> None:
     with pytest.raises(UnsupportedFormat, match=r"\(HEIC\); this service accepts JPEG, PNG and WebP"):
         decode(memoryview(heic(CAT)), EXACT, 1_000_000)
+
+
+@pytest.mark.parametrize("formats", [FORMATS, ("HEIF",)], ids=["among others", "alone"])
+def test_a_worker_decodes_it_in_its_sandbox(formats: tuple[str, ...]) -> None:
+    with started(1, transform=replace(TRANSFORM, formats=formats)) as loader:
+        (outcome,) = outcomes(loader.submit([heic(CAT)]))
+    assert isinstance(outcome, Prediction), outcome
 
 
 @pytest.mark.parametrize("kept", [0.2, 0.5, 0.9])
