@@ -98,10 +98,10 @@ class Turns:
         images, ahead_s = len(self._again), sum(task.price_s for task in self._again)
         for request in self._requests:
             if request.ends_at_s <= last_s + _ROUNDING and not request.tasks[0].request.future.abandoned:
-                begins_at_s = request.ends_at_s - request.tasks[0].price_s
-                part = min(1.0, (last_s - begins_at_s) / request.price_s)
-                images += round(part * len(request.tasks))
-                ahead_s += part * request.price_s
+                mean_s = request.price_s / len(request.tasks)
+                count = min(len(request.tasks), 1 + int((last_s + _ROUNDING - request.ends_at_s) / mean_s))
+                images += count
+                ahead_s += count * mean_s
         return images, ahead_s
 
     @property
