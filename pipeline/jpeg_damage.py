@@ -55,8 +55,13 @@ _BLANK: Final = bytes(64)
 """What lies on a disk where a part of a file was never written."""
 
 _SEARCHED_PIXELS: Final = 30_000_000
+_SEARCHED_BYTES: Final = 8 << 20
 _MOST_STEPS: Final = 7
-"""Of the search for the first corrupt byte: to 1/128 of the file, or less where the image is large."""
+"""Of the search for the first corrupt byte: to 1/128 of the file, or less where the image is large.
+
+Each step decodes the file up to somewhere, so there are only as many as these pixels and bytes allow in all. The rows
+of a file of more bytes are not counted: one that was damaged on purpose would cost five times its price.
+"""
 
 Pixels = NDArray[np.uint8]
 Decode = Callable[[memoryview | bytes, Header, int], Pixels]
@@ -140,11 +145,17 @@ def _mended(file: bytes, flaw: str, channels: int) -> bytes | None:
     left_over = _LEFT_OVER.search(flaw)
     if left_over and left_over[2] == "d9":
         count, end = int(left_over[1]), file.find(_END, _pixels_at(file))
-        harmless = count <= _FEW_BYTES or len(set(file[end - count : end])) == 1
+        harmless = count <= _FEW_BYTES or _is_filling(file, end - count, end)
         return file[: end - count] + file[end:] if harmless else None
     if left_over or any(words in flaw for words in _OF_A_SEGMENT):
         return _needed(file, channels)
     return None
+
+
+def _is_filling(file: bytes, start: int, end: int) -> bool:
+    """Whether these bytes are all the same, and those before them are not: else pixels were overwritten too."""
+    before = file[start - len(_BLANK) : start]
+    return len(set(file[start:end])) == 1 and set(before) != {file[start]}
 
 
 def _needed(file: bytes, channels: int) -> bytes:
@@ -174,10 +185,14 @@ def _in_words(file: bytes, header: Header, flaw: str, decode: Decode) -> str:
     left_over = _LEFT_OVER.search(flaw)
     if _has_scans(header):
         return _of_scans(header)
-    if left_over and left_over[2] == "d9":
-        return f"{_of_rows(header.height, header)}, and {left_over[1]} bytes are left over"
-    sound = file if _ends_early(flaw) and _BLANK not in file else _sound_part(file, header, decode)
-    return _of_rows(_rows(sound, header), header)
+    if _BLANK not in file:
+        if left_over and left_over[2] == "d9":
+            return f"{_of_rows(header.height, header)}, and {left_over[1]} bytes are left over"
+        if _ends_early(flaw):
+            return _of_rows(_rows(file, header), header)
+    if len(file) > _SEARCHED_BYTES:
+        return f"the image is damaged: fewer than {header.height} of {header.height} rows could be read"
+    return _of_rows(_rows(_sound_part(file, header, decode), header), header)
 
 
 def _of_rows(rows: int, header: Header) -> str:
@@ -199,7 +214,7 @@ def _sound_part(file: bytes, header: Header, decode: Decode) -> bytes:
     low = _pixels_at(file)
     blank = file.find(_BLANK, low)
     high = blank if blank >= 0 else len(file)
-    steps = min(_MOST_STEPS, _SEARCHED_PIXELS // (header.width * header.height))
+    steps = min(_MOST_STEPS, _SEARCHED_PIXELS // (header.width * header.height), _SEARCHED_BYTES // len(file))
     middle = high  # first all of it: most are cut off, and nothing else
     for _ in range(steps + 1):
         try:

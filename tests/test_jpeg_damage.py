@@ -143,6 +143,27 @@ def test_telling_the_rows_of_a_large_one_takes_no_long_search() -> None:
     assert height == 2000
 
 
+@pytest.mark.parametrize("name", ["baseline", "grey", "cmyk"])
+def test_a_half_that_was_never_written_is_not_taken_for_rows(name: str) -> None:
+    """Zeros are codes too: libjpeg makes rows of them, and bytes are left over."""
+    data = KINDS[name]
+    half = len(data) // 2
+    read, in_all = rows(data[:half] + bytes(len(data) - half - 2) + END)
+    assert 0 < read < 0.75 * in_all
+
+
+def test_the_rows_of_a_corrupt_file_of_many_bytes_are_not_counted() -> None:
+    """Each step of the search would decode all of it. One that only ends early needs no search."""
+    noise = Image.effect_noise((2600, 2600), 90).convert("RGB")
+    data = bytearray(jpeg(noise, quality=100, subsampling=0))
+    assert len(data) > 8 << 20
+    told = rows(bytes(data[: len(data) // 2]) + END)
+    assert 0 < told[0] < told[1] == 2600
+    data[len(data) // 2 : -2] = bytes(len(data) - len(data) // 2 - 2)
+    with pytest.raises(UndecodableImage, match="fewer than 2600 of 2600 rows"):
+        check(bytes(data))
+
+
 def test_whatever_libjpeg_warns_of_in_the_pixels_is_refused() -> None:
     """Random changes of a few bytes: what it does not notice is answered, since nobody can tell."""
     chance, file = np.random.default_rng(22), KINDS["baseline"]
