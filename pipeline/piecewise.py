@@ -35,6 +35,8 @@ class Piecewise:
         end = start + count
         if end <= len(self._head):
             return self._head[start:end]
+        if len(self._pieces) == 1:
+            return bytes(self._pieces[0][start:end])
         found = []
         for index in range(bisect_right(self._ends, start), len(self._pieces)):
             begin = self._ends[index] - len(self._pieces[index])
