@@ -181,12 +181,13 @@ class Engine:
     def expected_wait_s(self, images: Sequence[EncodedImage | Rejection] = ()) -> float:
         """Seconds until the engine should turn to the last of these images of one request, which have been examined.
 
-        Without any, seconds until it should turn to a usual one.
+        Without any, seconds until it should turn to a small photograph, or to an image as cheap as those of late: the
+        body is read if that is soon enough, and then its images have prices of their own.
         """
         prices_s = [image.price_s or USUAL_PRICE_S for image in images if isinstance(image, EncodedImage)]
         if images and not prices_s:
             return 0.0
-        ahead, decoding_s = self._loader.ahead_of(prices_s or [USUAL_PRICE_S])
+        ahead, decoding_s = self._loader.ahead_of(prices_s or [self._loader.usual_price_s])
         return max(decoding_s, self._feeder.seconds_until_done(ahead))
 
     @property

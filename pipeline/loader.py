@@ -154,6 +154,11 @@ class Loader:
             return self._in_hand + ahead.images, self._crew.wait_s(ahead, self._waiting.pace.ratio)
 
     @property
+    def usual_price_s(self) -> float:
+        """Price of an image whose header has not been read yet."""
+        return self._waiting.pace.usual_price_s
+
+    @property
     def in_work(self) -> int:
         """Images that somebody waits for and that are not decoded."""
         with self._changed:

@@ -73,6 +73,11 @@ class DecodePace:
         """By how much images take longer than their price."""
         return self._took_s / self._price_s
 
+    @property
+    def usual_price_s(self) -> float:
+        """Price of an image of which nothing is known: that of a small photograph, or of those of late."""
+        return min(USUAL_PRICE_S, self._price_s)
+
     def note(self, took_s: float, price_s: float) -> None:
         """Takes an image into account that has just been decoded; one that is beyond all measure as a slow one."""
         took_s = min(took_s, _OUTLIER * self.ratio * price_s)

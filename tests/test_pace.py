@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline.config import USUAL_PRICE_S
 from pipeline.pace import DecodePace, DevicePace
 
 CPU = {1: 0.010, 4: 0.036, 8: 0.100, 32: 0.600}  # 100, 111, 80 and 53 images a second
@@ -57,3 +58,15 @@ def test_an_image_beyond_all_measure_is_noted_as_a_slow_one() -> None:
     pace = DecodePace()
     pace.note(10.0, 0.002)
     assert pace.ratio < 1.5
+
+
+def test_an_unknown_image_costs_as_much_as_a_small_photograph_or_as_those_of_late() -> None:
+    """Refused before its header is read, it should be for what waits, not for a price that it may not have."""
+    pace = DecodePace()
+    assert pace.usual_price_s == USUAL_PRICE_S
+    for _ in range(100):
+        pace.note(0.002, 0.001)
+    assert pace.usual_price_s == pytest.approx(0.001, rel=0.01)
+    for _ in range(100):
+        pace.note(0.2, 0.1)
+    assert pace.usual_price_s == USUAL_PRICE_S
