@@ -144,7 +144,7 @@ class PipelineConfig(Frozen):
     background: str = Field(
         "white", description="colour that transparent pixels are laid on; drop shows what lies under transparency"
     )
-    decode: Literal["fast", "exact"] = Field("fast", description="fast lets large JPEGs decode at 1/4 or 1/8 size")
+    decode: Literal["fast", "exact"] = Field("fast", description="fast lets large JPEGs decode at 1/2 size or less")
     resize_px: int | None = Field(None, ge=1, description="shorter side after the resize")
     crop_px: int | None = Field(None, ge=1, description="side of the centre crop that the model sees")
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = Field(

@@ -4,13 +4,14 @@ from typing import Final
 
 from pipeline.header import Header
 
-_PARTS: Final = (8, 4)
-"""Halves save too little for how far they move scores. libjpeg-turbo has no SIMD code for the factors between: 3/8
-takes longer than a half, 5/8 and more longer than the whole."""
+_PARTS: Final = (8, 4, 2)
+"""libjpeg-turbo has no SIMD code for the factors between: 3/8 takes longer than a half, 5/8 and more longer than the
+whole."""
 
-LEAST_RATIO: Final = 2.9
+LEAST_RATIO: Final = 5.8
 """A reduced image is at least so many times as large as the resize makes it. Each of its pixels is the mean of a block,
-which the resize cannot undo: at a ratio of 1 scores move by up to 0.37, from 2.9 on by up to 0.05 (`make decoders`)."""
+which the resize cannot undo: at a ratio of 1 scores move by up to 0.37, at 2.9 by 0.05, from 5.8 on by 0.03 (`make
+decoders`)."""
 
 _SCALED: Final = ("baseline", "extended", "progressive", "arithmetic", "arithmetic progressive")
 """Codings of which libjpeg can decode a part of the size."""

@@ -20,7 +20,7 @@ from tests.files import BAD, ODD_BUT_GOOD, png, png_16_bit, webp, with_orientati
 EXACT = Transform(256, 224, "bilinear", "exact", ("JPEG", "PNG", "WEBP"), "drop")
 FAST = replace(EXACT, decode="fast")
 REDUCED = replace(FAST, resize_px=64, crop_px=56)
-"""Of an image with a short side of 743 pixels or more, a JPEG is decoded at 1/4, from 1485 on at 1/8."""
+"""Of an image with a short side of 743 pixels or more, a JPEG is decoded at 1/2, from 1485 on at 1/4."""
 LIMIT = 50_000_000
 
 SIZES = [(451, 300), (300, 451), (500, 500), (257, 256), (256, 256), (225, 997), (100, 67), (224, 223), (3, 2), (1, 1)]
@@ -108,7 +108,7 @@ def test_fast_is_exact_but_for_a_few_pixels_where_nothing_is_reduced(name: str) 
 )
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_fast_is_close_to_exact_where_it_is_reduced(size: tuple[int, int], subsampling: int) -> None:
-    """Around the sizes from which 1/4 and 1/8 are decoded; colour and grey."""
+    """Around the sizes from which 1/2 and 1/4 are decoded; colour and grey."""
     image = photograph("temple").resize(size, Image.Resampling.LANCZOS)
     for file in (jpeg(image, subsampling=subsampling), jpeg(image.convert("L"))):
         exact = decoded(file, replace(REDUCED, decode="exact"))
@@ -117,7 +117,7 @@ def test_fast_is_close_to_exact_where_it_is_reduced(size: tuple[int, int], subsa
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_fast_leaves_out_what_scaling_adds(orientation: int) -> None:
-    """1281 rows at 1/4 are decoded to 321, of which the picture covers 320.25: taken for 321, it would be shifted."""
+    """1281 rows at 1/2 are decoded to 641, of which the picture covers 640.5: taken for 641, it would be shifted."""
     image = photograph("temple").resize((1921, 1281))
     file = with_orientation(image, orientation)
     assert difference(decoded(file, REDUCED), by_torchvision(image, REDUCED)) < 1
@@ -158,7 +158,7 @@ def test_fast_decodes_whole_what_would_become_too_small() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("transform", [EXACT, FAST, REDUCED], ids=["exact", "fast", "reduced"])
 def test_every_orientation_of_a_jpeg_gives_the_upright_picture(orientation: int, transform: Transform) -> None:
-    """Landscape, and for small resizes large enough to be decoded at a quarter along the side that counts."""
+    """Landscape, and for small resizes large enough to be decoded at a half along the side that counts."""
     image = photograph("temple").resize((1280, 848))
     file = with_orientation(image, orientation)
     assert difference(decoded(file, transform), by_torchvision(image, transform)) < 1.5

@@ -33,7 +33,7 @@ def test_the_album_begins_with_the_photographs_of_the_tests() -> None:
     assert [*album().values()][-1]().mode == "RGB"
 
 
-@pytest.mark.parametrize(("short_px", "eighths"), [(512, 8), (3024, 2)])
+@pytest.mark.parametrize(("short_px", "eighths"), [(512, 8), (3024, 4)])
 def test_what_the_rule_chooses_is_what_fast_does(short_px: int, eighths: int) -> None:
     image = scaled(photograph("cat"), short_px)
     np.testing.assert_array_equal(decoded(jpeg(image), image.size, eighths), darkroom_fast(jpeg(image)))
@@ -48,7 +48,7 @@ def test_changes_are_measured_in_every_sampling(monkeypatch: pytest.MonkeyPatch)
     assert {change.sampling for change in parts} == {*reduction.SAMPLINGS}
     assert all(0 < change.score < 0.1 and change.levels > 0.2 and change.lead == 0 for change in parts)
     rule = list(changes_of_rule("cat", photograph("cat"), _score, (300, 3000)))  # type: ignore[arg-type]
-    assert [change.eighths for change in rule] == [8, 2, 2, 2]
+    assert [change.eighths for change in rule] == [8, 4, 4, 4]
     assert rule[0].levels < 0.05 < rule[1].levels
 
 
