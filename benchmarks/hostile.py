@@ -104,7 +104,7 @@ def measured(target: Target, names: Sequence[str], for_s: float) -> Iterator[Fac
 
 
 def row(facts: Facts) -> list[str]:
-    """Of the table."""
+    """A row of the table."""
     lost = sum(facts["good_lost"].values())
     return [
         facts["kind"],

@@ -40,7 +40,7 @@ HEADER: Final = ("file", "decode", "kB", "ms", "price, ms", "price / ms", "s a M
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one file costs in one mode.
+    """Price and cost of one file in one mode.
 
     Args:
         file: its kind.

@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one background has come to with pictures of one kind."""
+    """Scores of pictures of one kind on one background, against the reference."""
 
     kind: str
     background: str

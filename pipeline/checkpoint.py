@@ -64,7 +64,7 @@ class Found:
     beside: str = ""
 
     def __str__(self) -> str:
-        """What follows the file's name, for people."""
+        """Describes, after the file's name, which weights were taken."""
         return f"{': ' if self.place else ''}{self.place}{f' ({self.beside})' if self.beside else ''}"
 
 

@@ -7,7 +7,7 @@ from pipeline.worker_process import Chunk, WorkerProcess
 
 
 class Forecast:
-    """Of the workers as they are now.
+    """Forecasts waits from the workers as they are now.
 
     Args:
         workers: all of them.

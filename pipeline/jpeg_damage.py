@@ -52,12 +52,12 @@ It goes on at every restart marker, of which libjpeg waits for a certain one.
 
 _OTHER_MARKER: Final = re.compile(rb"\xff++[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _BLANK: Final = bytes(64)
-"""What lies on a disk where a part of a file was never written."""
+"""Bytes of a part of a file that was never written to its disk."""
 
 _SEARCHED_PIXELS: Final = 30_000_000
 _SEARCHED_BYTES: Final = 8 << 20
 _MOST_STEPS: Final = 7
-"""Of the search for the first corrupt byte: to 1/128 of the file, or less where the image is large.
+"""Steps of the search for the first corrupt byte: to 1/128 of the file, or fewer where the image is large.
 
 Each step decodes the file up to somewhere, so there are only as many as these pixels and bytes allow in all. The rows
 of a file of more bytes are not counted: one that was damaged on purpose would cost five times its price.

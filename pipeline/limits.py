@@ -1,4 +1,4 @@
-"""What an image, and the images of a request together, may cost: checked by header, before anything is decoded.
+"""Limits on the cost of an image, and of all images of a request: checked by header, before anything is decoded.
 
 The replica checks before it admits a request; a worker checks again, as it trusts nothing that it is sent but bytes
 and limits.

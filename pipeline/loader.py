@@ -148,7 +148,7 @@ class Loader:
         return self._crew.replaced
 
     def ahead_of(self, prices_s: Sequence[float]) -> tuple[int, float]:
-        """What comes before the last of new images of one request, at these prices: how many images, and seconds."""
+        """Images, and seconds of work, that come before the last of new images of one request at these prices."""
         with self._changed:
             ahead = self._waiting.ahead_of(prices_s)
             return self._in_hand + ahead.images, self._crew.wait_s(ahead, self._waiting.pace.ratio)
@@ -172,7 +172,7 @@ class Loader:
 
     @property
     def closed_to_workers(self) -> Closed:
-        """What their sandbox keeps from the workers."""
+        """Names what the sandbox keeps from the workers."""
         return self._crew.closed
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ UPRIGHT: Final = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-"""What brings each EXIF orientation upright (EXIF 2.32, tag 0x0112)."""
+"""Turns that bring each EXIF orientation upright (EXIF 2.32, tag 0x0112)."""
 
 _TAG: Final = 0x0112
 _IN_XMP: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')

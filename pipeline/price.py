@@ -27,7 +27,7 @@ _A_RESIZED_PIXEL: Final = 4.5
 """In `exact` mode, where the whole image is resized before it is cropped."""
 
 _A_PIXEL_MORE_IN_EXACT: Final = 1.5
-"""Of formats that are decoded whole in both modes."""
+"""Names of the formats that are decoded whole in both modes."""
 
 _A_DECODED_PIXEL: Final = {"fast": 2.4, "exact": 5.0}
 """From a JPEG's coefficients to the crop; of the pixels that are decoded, which `fast` reduces and `exact` may turn."""
@@ -50,7 +50,7 @@ _A_SAMPLE: Final = {
 
 _A_VISITED_SAMPLE: Final = {"progressive": 0.15, "arithmetic progressive": 1.3}
 _A_SAMPLE_VISITED_BY_OTHERS: Final = 0.3
-"""Of several scans: in those codings, and in others. A scan visits all blocks, also where nothing in them is new."""
+"""Cost of a sample in each scan that visits it. A scan visits all blocks, also where nothing in them is new."""
 
 _A_REFINED_SAMPLE: Final = 0.5
 """On top of that."""

@@ -7,7 +7,7 @@ HEAD_BYTES: Final = 512
 """First bytes of a file that `kind_of` wants to see."""
 
 SHOWN: Final = {"WEBP": "WebP", "HEIF": "HEIC"}
-"""What people call those of Pillow's formats whose names are not what people call them."""
+"""Usual names of formats that Pillow names in another way."""
 
 
 class NotDecoded(Exception):

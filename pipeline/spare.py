@@ -1,4 +1,4 @@
-"""Which process takes what: one more of them stands ready than decode ordinary images at a time.
+"""Chooses the process for an image: one more stands ready than decode ordinary images at a time.
 
 An image that takes long, because of its price or against it, holds its process for as long as it takes. So of all
 processes one is kept from costly images: whoever has an ordinary one finds a process that takes it at once.

@@ -1,4 +1,4 @@
-"""Whose turn it is: the images that wait for a worker, fair between requests in seconds of work."""
+"""The images that wait for a worker, in an order that is fair between requests in seconds of work."""
 
 import heapq
 import itertools
@@ -90,7 +90,7 @@ class Turns:
         return task
 
     def ahead_of(self, price_s: float) -> tuple[int, float]:
-        """What comes before the last of new images of one request that together cost so much: how many, what they cost.
+        """Images, and their price, that come before the last of new images of one request of that price together.
 
         What nobody waits for any more costs nothing when its turn comes.
         """

@@ -52,7 +52,7 @@ class Waiting:
         self.costly.add_again([task for task in tasks if task.costly])
 
     def ahead_of(self, prices_s: Sequence[float]) -> Ahead:
-        """What waits and would come before the last of new images of one request, at these prices."""
+        """Work that waits and would come before the last of new images of one request, at these prices."""
         costly = [price_s for price_s in prices_s if price_s >= COSTLY_S]
         images, seconds = 0, list[float | None]()
         for turns, count, price_s in (

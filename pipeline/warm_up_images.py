@@ -11,7 +11,7 @@ from pipeline.precision import scenes
 from pipeline.records import Transform
 
 _SIDE_PX: Final = 256
-"""Of the test images, at most: what is smaller than the resize is enlarged by it."""
+"""Longest side of a test image; one that is smaller than the resize is enlarged by it."""
 
 _SCENES: Final = 2
 

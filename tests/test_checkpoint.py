@@ -375,7 +375,7 @@ class Trap:
         self.function, self.argument = function, argument
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What a pickle may ask for."""
+        """An object that a pickle may ask for."""
         return self.function, (self.argument,)
 
 

@@ -20,7 +20,7 @@ from tests.files import BAD, ODD_BUT_GOOD, png, png_16_bit, webp, with_orientati
 EXACT = Transform(256, 224, "bilinear", "exact", ("JPEG", "PNG", "WEBP"), "drop")
 FAST = replace(EXACT, decode="fast")
 REDUCED = replace(FAST, resize_px=64, crop_px=56)
-"""Of an image with a short side of 743 pixels or more, a JPEG is decoded at 1/2, from 1485 on at 1/4."""
+"""A transform with which a JPEG is decoded at 1/2 from a short side of 743 pixels on, from 1485 on at 1/4."""
 LIMIT = 50_000_000
 
 SIZES = [(451, 300), (300, 451), (500, 500), (257, 256), (256, 256), (225, 997), (100, 67), (224, 223), (3, 2), (1, 1)]

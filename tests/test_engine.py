@@ -146,7 +146,7 @@ def test_the_labels_are_the_weights_own(engine: Engine) -> None:
 
 
 SHORT_SIDES_PX = (256, 511, 512, 513, 540, 768, 1023, 1024, 1080, 1536, 2048, 2160, 2969, 2970, 3024)
-"""What `fast` decodes whole and, from 2970 on, at a half; among them the commonest sizes."""
+"""Sizes that `fast` decodes whole and, from 2970 on, at a half; among them the commonest."""
 
 
 def _sized(name: str, short_px: int, number: int) -> bytes:

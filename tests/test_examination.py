@@ -1,4 +1,4 @@
-"""What the replica tells of an image before it is admitted: its price, or what is wrong with it."""
+"""An image is examined before it is admitted: it gets a price, or a rejection."""
 
 import pytest
 from PIL import Image

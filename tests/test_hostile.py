@@ -1,4 +1,4 @@
-"""What `make hostile` measures: here a little of it, and nothing of how long anything takes."""
+"""A part of `make hostile`: who is refused, and nothing of how long anything takes."""
 
 from collections import Counter
 

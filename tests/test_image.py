@@ -1,4 +1,4 @@
-"""What Pillow opens becomes RGB: transparency lies on the background, before anything is resized."""
+"""Images that Pillow opens become RGB: transparency lies on the background, before anything is resized."""
 
 import io
 import struct

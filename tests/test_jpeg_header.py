@@ -98,7 +98,7 @@ def _damaged() -> dict[str, tuple[bytes, str]]:
 
 @pytest.mark.parametrize("name", _damaged())
 def test_a_damaged_header_is_told(name: str) -> None:
-    """What this refuses, libjpeg need not; but what libjpeg cannot read, it must refuse."""
+    """A header that libjpeg cannot read is refused; others may be refused too."""
     file, why = _damaged()[name]
     with pytest.raises(Damaged, match=why):
         frame(file)

@@ -117,7 +117,7 @@ def test_the_largest_images_allowed_fit_and_leave_nothing(transform: Transform) 
 
 
 def test_freed_memory_is_given_back_where_it_is_much() -> None:
-    """What is little is kept, as it costs time to have it back."""
+    """Little memory is kept, as it costs time to have it back."""
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
     kept, given_back = map(int, done.stdout.split())
     assert kept > 48

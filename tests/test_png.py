@@ -1,4 +1,4 @@
-"""Of a PNG nothing but what the pixels need can cost the image; what is wrong with that does."""
+"""Only the parts of a PNG that its pixels need can cost the image."""
 
 import io
 import struct

@@ -40,7 +40,7 @@ def test_what_the_rule_chooses_is_what_fast_does(short_px: int, eighths: int) ->
 
 
 def test_changes_are_measured_in_every_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of parts at every ratio that is not too large, by turns; by the rule each where something is reduced."""
+    """Parts take the samplings by turns, at every ratio that is not too large; the rule takes each where it reduces."""
     monkeypatch.setattr(reduction, "EIGHTHS", (4,))
     monkeypatch.setattr(reduction, "RATIOS", (1, 1.25, 1.5, 20))
     parts = list(changes_of_parts("cat", photograph("cat"), _score))  # type: ignore[arg-type]

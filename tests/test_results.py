@@ -1,4 +1,4 @@
-"""What comes from a worker is data: it runs nothing in the replica, whoever wrote it."""
+"""Records from a worker are data: they run nothing in the replica, whoever wrote them."""
 
 from typing import cast
 

@@ -1,4 +1,4 @@
-"""What a worker cannot do any more once it decodes. Every attempt is made in a real one."""
+"""A worker that decodes can do nothing else any more. Every attempt is made in a real one."""
 
 import os
 import re

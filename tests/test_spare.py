@@ -64,7 +64,7 @@ def test_an_image_that_was_begun_as_it_was_withdrawn_is_answered_once(monkeypatc
 
 
 def test_a_slow_worker_that_dies_is_blamed_for_nothing_that_was_withdrawn() -> None:
-    """What another has taken over is not decoded again."""
+    """An image that another worker has taken over is not decoded again."""
     with started(1, spares=1) as bench:
         slow = bench.submit([slow_png()])
         pid = stopped_at_a_slow_image(bench)
@@ -102,7 +102,7 @@ def test_costly_images_leave_a_worker_to_the_others() -> None:
 
 
 def test_costly_images_wait_for_each_other_and_nobody_waits_for_them() -> None:
-    """What is foreseen counts the one in hand, and those that wait, for those that come behind them alone."""
+    """A forecast counts the image in hand, and those that wait, for those that come behind them alone."""
     with started(1, spares=1) as bench:
         first = bench.submit([slow_png()], price_s=5.0)
         pid = stopped_at_a_slow_image(bench)

@@ -42,7 +42,7 @@ def _clients(service: Service, count: int, images: Sequence[bytes]) -> Iterator[
 
 
 def _held(service: Service, state: str, fully: Callable[[Document], bool] = lambda _: True) -> Document:
-    """What is told of two seconds in that state, and so `fully`; it takes a while to come about."""
+    """Figures of two seconds in that state, once they are `fully` so; it takes a while to come about."""
     for _ in range(30):
         time.sleep(1.0)  # what it tells changes once a second, and asking more often would be a load of its own
         stats = _stats(service, 2)

@@ -33,7 +33,7 @@ class Bomb:
         self._folder = folder
 
     def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        """What unpickling does."""
+        """Runs when it is unpickled."""
         return os.mkdir, (self._folder,)
 
 
@@ -69,7 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def acts(folder: Path) -> dict[str, Act]:
-    """What the workers do when an image tells them, by name."""
+    """Attacks that a worker makes when an image tells it to, by name."""
     records = {**RECORDS, "a pickle": pickle.dumps((0, Bomb(folder)))}
     return {name: _Sends(name, record) for name, record in records.items()} | {"hang up": hang_up}
 

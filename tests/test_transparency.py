@@ -1,4 +1,4 @@
-"""What `benchmarks.transparency` compares: white is the reference, and opaque photographs are alike on everything."""
+"""The comparison of backgrounds: white is the reference, and opaque photographs are alike on all of them."""
 
 from collections.abc import Sequence
 

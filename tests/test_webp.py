@@ -1,4 +1,4 @@
-"""Of a WebP nothing but its first picture can cost the image."""
+"""Only its first picture can cost a WebP the image."""
 
 import io
 import struct

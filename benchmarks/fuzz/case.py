@@ -10,7 +10,7 @@ from benchmarks.fuzz.seeds import FAMILIES, Seed
 from pipeline.records import Transform
 
 _SIDES_PX: Final = (7, 8, 16, 32, 60, 200)
-"""Of the resize, so that small pictures are decoded at 1/8 to 1/1."""
+"""Shorter sides after the resize: so small that pictures are decoded at 1/8 to 1/1."""
 _INTERPOLATIONS: Final = ("bilinear", "bilinear", "bicubic", "nearest", "lanczos")
 _IN_BOTH_MODES: Final = 4
 """Every so manieth case is decoded in both modes."""
@@ -18,7 +18,7 @@ _IN_BOTH_MODES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is decoded, and how; in each of `transforms`."""
+    """A file, and the transforms with which it is decoded."""
 
     seed: Seed
     data: bytes

@@ -23,7 +23,7 @@ MODES = ("fast", "exact")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What became of the files of one kind."""
+    """Outcomes of the files of one kind."""
 
     kind: str
     files: int

@@ -13,7 +13,7 @@ from tests.odd.seeds import cat, grey, samples
 
 
 def costlies() -> Iterator[OddFile]:
-    """What a service may not even begin."""
+    """Files that a service may not even begin to decode."""
     for width, height in ((50_000, 50_000), (65_500, 65_500), (2**31 - 1, 2**31 - 1), (100_000_000, 1)):
         yield too_much("too many pixels", f"PNG of {width} x {height}", png_file((width, height), ()), "pixels")
     yield too_much("too many pixels", "JPEG of 65500 x 65500", _announcing(sequential(coded(cat())), 65_500), "pixels")

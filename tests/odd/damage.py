@@ -18,7 +18,7 @@ from tests.odd.seeds import cat, cut_out, grey, samples
 
 _CUTS = (5, 25, 50, 75, 90, 97)
 _ROWS = r"\d.*rows|rows.*\d"
-"""What a message says of rows that were not read."""
+"""Words of a message about rows that were not read."""
 
 
 def damages() -> Iterator[OddFile]:
@@ -58,7 +58,7 @@ def _scans(file: bytes) -> bool:
 
 
 def _cut_jpeg(name: str, file: bytes) -> Iterator[OddFile]:
-    """Of a progressive one every row is there after the first scan, and still something is missing."""
+    """In a progressive JPEG every row is there after the first scan, and still something is missing."""
     says = "" if _scans(file) else _ROWS
     start, end = _start(file), len(file) - 2
     for percent in _CUTS:

@@ -145,7 +145,7 @@ def _oriented_by_xmp() -> Iterator[OddFile]:
 
 
 def _coloured() -> Iterator[OddFile]:
-    """What Adobe's marker and the components' names say of the colours."""
+    """Colours as Adobe's marker and the components' names tell them."""
     kind = "JPEG of any colours"
     for count, transforms in ((1, (0,)), (3, (0, 1)), (4, (0, 2))):
         for transform in transforms:

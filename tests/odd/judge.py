@@ -26,7 +26,7 @@ CONFIG = PIPELINE.model_copy(update={"resize_px": RESIZE_PX, "crop_px": CROP_PX}
 """Sizes at which the model takes a quarter of its time: the corpus is large, and its pictures are small."""
 
 EXACT_TOLERANCE = 2e-3
-"""Of a score, where `decode: exact`: torch adds in another order in another batch."""
+"""Tolerance of a score in `decode: exact`: torch adds in another order in another batch."""
 
 _REFERENCE_BATCH = 32
 _AMONG = 7
@@ -36,7 +36,7 @@ _STRIDE = 389
 
 @dataclass(slots=True)
 class Answers:
-    """What an engine said to each file of a corpus."""
+    """Outcomes that an engine gave to each file of a corpus."""
 
     alone: dict[OddFile, Outcome] = field(default_factory=dict)
     among: dict[OddFile, Outcome] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def scores(prediction: Prediction) -> torch.Tensor:
 
 
 def fault(file: OddFile, outcome: Outcome, mode: str, reference: Reference) -> str:
-    """What is wrong with the answer; empty where nothing is."""
+    """Says how the answer is wrong; empty where it is right."""
     if not isinstance(outcome, Prediction):
         status, message = status_of(outcome.error), str(outcome.error)
         if status not in file.statuses:

@@ -13,7 +13,7 @@ SIZE = (93, 61)
 """Odd, and no multiple of a block's 8 pixels."""
 
 RESIZE_PX, CROP_PX = 128, 112
-"""Of the transform that odd files go through."""
+"""Sizes of the transform that odd files go through."""
 
 
 @functools.cache

@@ -14,7 +14,7 @@ MODES = ("fast", "exact")
 
 @pytest.fixture(scope="module")
 def answers() -> dict[str, Answers]:
-    """What each mode says."""
+    """Outcomes in each mode."""
     return {mode: ask(CONFIG.model_copy(update={"decode": mode}), corpus()) for mode in MODES}
 
 

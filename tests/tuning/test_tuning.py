@@ -59,7 +59,7 @@ def test_settings_that_the_memory_does_not_hold_are_refused() -> None:
 
 
 def test_what_the_memory_does_not_hold_is_no_candidate() -> None:
-    """Of two workers and a spare one, each of which may need a third of it, one has to go; and the report says so."""
+    """Two workers and a spare one, each of which may need a third of it, are too many; and the report says so."""
     pixels = available_bytes() // (3 * DECODE_BYTES_PER_PIXEL)
     findings, _, says = _run({"cat": CAT}, bound_s=0.001, max_image_pixels=pixels)
     assert says.startswith("no settings answer 99 % within 1 ms")
