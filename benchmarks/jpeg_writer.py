@@ -35,6 +35,17 @@ DRI: Final = 0xDD
 FULL: Final = ((1, 1), (1, 1), (1, 1))
 """Samplings of 4:4:4: horizontal and vertical factors, one pair a component."""
 
+COLOUR_SAMPLINGS: Final = {
+    "4:4:4": FULL,
+    "4:2:2": ((2, 1), (1, 1), (1, 1)),
+    "4:2:0": ((2, 2), (1, 1), (1, 1)),
+    "4:1:1": ((4, 1), (1, 1), (1, 1)),
+    "4:4:0": ((1, 2), (1, 1), (1, 1)),
+    "4:1:0": ((4, 2), (1, 1), (1, 1)),
+    "3x1": ((3, 1), (1, 1), (1, 1)),
+}
+"""Samplings that encoders of photographs write, by name; the last has none in TurboJPEG."""
+
 _CMYK: Final = 4
 _MODES: Final = {1: "L", 2: "LA", 3: "YCbCr", _CMYK: "CMYK"}
 

@@ -16,7 +16,7 @@ _COLOURS: Final = {1: "#c2410c", 2: "#2563eb", 4: "#15803d", 8: "#6b7280"}
 
 
 class Change(Protocol):
-    """Those attributes of `benchmarks.reduction.Change` that are drawn."""
+    """Attributes of `benchmarks.reduction.Change` that the figure draws."""
 
     @property
     def what(self) -> str: ...  # noqa: D102

@@ -213,7 +213,7 @@ def _beside(content: Any, fitting: list[_Candidate], candidates: list[_Candidate
 
 
 def _difference(nearest: _Candidate, model: State) -> str:
-    """Where the nearest state dict of a file does not fit, and why that may be."""
+    """Describes how the nearest state dict of a file does not fit the model, and the likely cause."""
     where = f"in {nearest.found.place}, " if nearest.found.place else ""
     return f"{where}{_differs(nearest, model)}; {_likely_cause(nearest, model)}"
 

@@ -36,5 +36,5 @@ def part_of(size: tuple[int, int], target: tuple[int, int]) -> int:
 
 
 def scales(header: Header) -> bool:
-    """Whether a part of the size can be decoded."""
+    """Whether libjpeg can decode the JPEG at a part of its size."""
     return header.coding in _SCALED

@@ -174,7 +174,7 @@ def _webp(file: Piecewise) -> Header:
 
 
 def _webp_pixels(file: Piecewise) -> tuple[int, int]:
-    """Where the chunk of the first frame's pixels begins in an extended WebP; and how many chunks the file has."""
+    """Offset of the chunk with the first frame's pixels in an extended WebP, and the number of chunks in the file."""
     at, pixels, found = 12, 0, 0
     while at + 8 <= file.size and found < MOST_CHUNKS:
         name, size = struct.unpack("<4sI", file.read(at, 8))

@@ -87,7 +87,7 @@ def rgb(image: Image.Image, header: Header, background: str) -> Image.Image:
 
 
 def _alpha(image: Image.Image, bit_depth: int) -> Image.Image | None:
-    """How opaque each pixel is, 0 to 255; None where all are."""
+    """Opacity of each pixel, 0 to 255; None where all pixels are opaque."""
     if image.mode in _WITH_ALPHA:
         return image.getchannel("A")
     if "transparency" not in image.info:

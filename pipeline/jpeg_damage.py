@@ -153,7 +153,7 @@ def _mended(file: bytes, flaw: str, channels: int) -> bytes | None:
 
 
 def _is_filling(file: bytes, start: int, end: int) -> bool:
-    """Whether these bytes are all the same, and those before them are not: else pixels were overwritten too."""
+    """Whether bytes are a filling: all the same, and other bytes before them, or pixels were overwritten too."""
     before = file[start - len(_BLANK) : start]
     return len(set(file[start:end])) == 1 and set(before) != {file[start]}
 

@@ -98,7 +98,7 @@ def _status_of(work: Callable[[], object]) -> int:
 
 
 def _kills(data: bytes, transform: Transform) -> bool:
-    """Whether decoding that ends a process."""
+    """Whether decoding a file of such bytes ends its process."""
     return _status_of(lambda: outcome_of(data, transform)) < 0
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from PIL.Image import Transpose
 
 from benchmarks.arithmetic_jpegs import ARITHMETIC
-from benchmarks.jpeg_writer import FULL, SOF1, coded, lossless, progressive, sequential
+from benchmarks.jpeg_writer import COLOUR_SAMPLINGS, FULL, SOF1, coded, lossless, progressive, sequential
 from benchmarks.photographs import encoded, jpeg, photograph, png_file
 
 JPEG: Final = "JPEG"
@@ -20,13 +20,7 @@ OTHERS: Final = ("GIF", "BMP", "AVIF")
 FAMILIES: Final = (JPEG, PNG, WEBP, *OTHERS)
 
 _SAMPLINGS: Final = {
-    "4:4:4": FULL,
-    "4:2:2": ((2, 1), (1, 1), (1, 1)),
-    "4:2:0": ((2, 2), (1, 1), (1, 1)),
-    "4:1:1": ((4, 1), (1, 1), (1, 1)),
-    "4:4:0": ((1, 2), (1, 1), (1, 1)),
-    "4:1:0": ((4, 2), (1, 1), (1, 1)),
-    "3x1": ((3, 1), (1, 1), (1, 1)),
+    **COLOUR_SAMPLINGS,
     "more chroma": ((1, 1), (2, 1), (1, 2)),
     "grey": ((1, 1),),
     "CMYK": ((2, 1), (1, 1), (1, 2), (2, 2)),

@@ -10,9 +10,9 @@ from PIL import Image, ImageOps
 
 from benchmarks.arithmetic_jpegs import ARITHMETIC
 from benchmarks.jpeg_writer import (
+    COLOUR_SAMPLINGS,
     DHT,
     END,
-    FULL,
     SOF1,
     Coded,
     coded,
@@ -31,13 +31,7 @@ from tests.odd.odd_file import UNSUPPORTED, OddFile, answered, by_pillow, refuse
 from tests.odd.seeds import RESIZE_PX, cat, flower, grey
 
 SAMPLINGS = {
-    "4:4:4": FULL,
-    "4:2:2": ((2, 1), (1, 1), (1, 1)),
-    "4:2:0": ((2, 2), (1, 1), (1, 1)),
-    "4:1:1": ((4, 1), (1, 1), (1, 1)),
-    "4:4:0": ((1, 2), (1, 1), (1, 1)),
-    "4:1:0": ((4, 2), (1, 1), (1, 1)),
-    "3x1": ((3, 1), (1, 1), (1, 1)),
+    **COLOUR_SAMPLINGS,
     "1x4": ((1, 4), (1, 1), (1, 1)),
     "2x2 with 2x1 and 1x2": ((2, 2), (2, 1), (1, 2)),
     "more chroma than luma": ((1, 1), (2, 1), (2, 1)),
