@@ -5,7 +5,7 @@ import copy
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +24,7 @@ KILL_WORKER: Final = "kill a worker"
 STOP_WORKER: Final = "stop a worker"
 KILL_REPLICA: Final = "kill the replica"
 FLOOD: Final = "flood"
+BUSY_WITHIN_S: Final = 0.5
 
 PAUSE_S: Final = (6.0, 16.0)
 KILL_REPLICA_EVERY_S: Final = 600.0
@@ -117,16 +118,23 @@ class Injections:
     # ---- one kind each ----------------------------------------------------------------------------------------------
 
     async def _kill_worker(self) -> Event:
-        return await self._end_worker(KILL_WORKER, signal.SIGKILL, REPLACED_WITHIN_S)
+        return await self._end_worker(KILL_WORKER, signal.SIGKILL, REPLACED_WITHIN_S, self._rng.choice)
 
     async def _stop_worker(self) -> Event:
-        """One that is stopped holds an image, or will; it is ended when that has taken too long."""
-        return await self._end_worker(STOP_WORKER, signal.SIGSTOP, self._decode_timeout_s + REPLACED_WITHIN_S)
+        """One that decodes is ended when an image has taken too long; a spare one only once it is handed an image."""
+        within_s = self._decode_timeout_s + REPLACED_WITHIN_S
+        return await self._end_worker(STOP_WORKER, signal.SIGSTOP, within_s, _busiest)
 
-    async def _end_worker(self, kind: str, number: signal.Signals, within_s: float) -> Event:
+    async def _end_worker(
+        self,
+        kind: str,
+        number: signal.Signals,
+        within_s: float,
+        choose: Callable[[Sequence[psutil.Process]], psutil.Process],
+    ) -> Event:
         at_s = self._clock()
         try:
-            worker = self._rng.choice(await asyncio.to_thread(self._of, WORKER))
+            worker = await asyncio.to_thread(lambda: choose(self._of(WORKER)))
             parent = worker.parent() or worker  # the forkserver of its replica
             count = len(parent.children())
             worker.send_signal(number)
@@ -243,3 +251,11 @@ def _children(parent: psutil.Process) -> list[psutil.Process]:
         return parent.children()
     except psutil.NoSuchProcess:
         return []
+
+
+def _busiest(processes: Sequence[psutil.Process]) -> psutil.Process:
+    """The process that takes the most processor time in a short while; IndexError where there is none."""
+    before_s = [sum(process.cpu_times()[:2]) for process in processes]
+    time.sleep(BUSY_WITHIN_S)
+    took_s = [sum(process.cpu_times()[:2]) - begun_s for process, begun_s in zip(processes, before_s, strict=True)]
+    return processes[max(range(len(processes)), key=took_s.__getitem__, default=0)]

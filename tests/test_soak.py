@@ -1,15 +1,18 @@
 """The verdict of a soak."""
 
 import asyncio
+import subprocess
+import sys
 from collections import Counter
 from types import SimpleNamespace
 from typing import cast
 
+import psutil
 import pytest
 
 from benchmarks.callers import Attempt
 from benchmarks.census import LAUNCHER, WORKER
-from benchmarks.injections import FLOOD, KILL_WORKER, STOP_WORKER, Event, Injections
+from benchmarks.injections import FLOOD, KILL_WORKER, STOP_WORKER, Event, Injections, _busiest
 from benchmarks.judge import Kind, Verdict
 from benchmarks.ports import free_port
 from benchmarks.soak import faults_of, is_rays_own, restarts_in, with_roles
@@ -68,3 +71,17 @@ def test_a_flood_that_is_neither_answered_nor_refused_is_a_complaint(monkeypatch
     assert event.kind == FLOOD
     assert "0 answered, 0 to come again" in event.detail
     assert "ConnectionRefusedError" in event.complaint
+
+
+def test_the_worker_that_is_stopped_is_one_that_works() -> None:
+    """A spare one that is stopped is only noticed once it is handed an image."""
+    idle = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        assert _busiest([psutil.Process(idle.pid), psutil.Process(busy.pid)]).pid == busy.pid
+    finally:
+        for process in (idle, busy):
+            process.kill()
+            process.communicate()
+    with pytest.raises(IndexError):
+        _busiest([])
