@@ -149,7 +149,8 @@ def test_serve_env_names_only_what_serve_reads() -> None:
         assert (
             known_to_serve
             or name.encode() in raylet
-            or name in (USAGE_STATS_ENABLED_ENV_VAR, "MALLOC_ARENA_MAX")  # the latter is glibc's: mallopt(3)
+            # The last two are glibc's (mallopt(3)) and uvicorn's.
+            or name in (USAGE_STATS_ENABLED_ENV_VAR, "MALLOC_ARENA_MAX", "FORWARDED_ALLOW_IPS")
         ), name
 
 
