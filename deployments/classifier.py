@@ -29,6 +29,7 @@ from deployments.lingering import Lingering
 from deployments.logs import (
     adopt_loggers,
     log_gone,
+    log_left_out,
     log_misconfigured,
     log_no_such_page,
     log_refusal,
@@ -324,6 +325,7 @@ class Classifier:
         """Ends the workers; called by Serve after the last request."""
         if hasattr(self, "_watching"):
             self._watching.cancel()
+            log_left_out(after_s=0.0)
         if hasattr(self, "_engine"):
             await asyncio.to_thread(self._engine.close)
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import psutil
 
+from deployments.logs import log_left_out
 from deployments.metrics import Metrics
 from deployments.minute import PREDICTED, Minute, Reading
 from pipeline.records import Outcome, Prediction
@@ -64,6 +65,7 @@ class Watch:
         """Reads once a second, until it is cancelled."""
         while True:
             await asyncio.sleep(_PERIOD_S)
+            log_left_out()
             before, reading = self._minute.last, self._read()
             ended, held_bytes = self._minute.tick(reading), self._held_bytes()
             try:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import ray
 import yaml
 from ray._common.usage.usage_constants import USAGE_STATS_ENABLED_ENV_VAR
 from ray._private import services
@@ -143,12 +144,14 @@ def test_every_value_of_the_gpu_file_has_its_reason() -> None:
 
 def test_serve_env_names_only_what_serve_reads() -> None:
     """A misspelt variable would be ignored in silence."""
+    node = Path(ray._private.node.__file__).read_text()
     raylet = Path(services.RAYLET_EXECUTABLE).read_bytes()  # knows Ray's other settings by their names
     for name in read_env(ROOT / "serve.env"):
         known_to_serve = any(hasattr(constants, n) for n in (name, name.removeprefix("RAY_SERVE_")))
         assert (
             known_to_serve
             or name.encode() in raylet
+            or name in node  # Ray's part in Python
             # The last two are glibc's (mallopt(3)) and uvicorn's.
             or name in (USAGE_STATS_ENABLED_ENV_VAR, "MALLOC_ARENA_MAX", "FORWARDED_ALLOW_IPS")
         ), name

@@ -1,0 +1,82 @@
+"""How often lines of one kind are logged: the first ones in full, and of the rest how many there were.
+
+Whoever sends requests that are refused would otherwise fill the disk, and pay less for a line than the service does.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+BURST: Final = 50
+"""Lines of one kind that are logged in full one after another."""
+
+LINES_PER_S: Final = 1.0
+"""Lines of one kind that are logged in full in the long run."""
+
+REPORT_S: Final = 10.0
+"""How often the lines that were left out are told of."""
+
+
+Kind = TypeVar("Kind", bound=Hashable)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    at_s: float  # when `tokens` was right
+    left_out: int = 0
+    since_s: float = 0.0  # when the first of those was left out
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut(Generic[Kind]):
+    """Lines of one kind that were not logged."""
+
+    kind: Kind
+    count: int
+    span_s: float
+
+
+class LogRate(Generic[Kind]):
+    """A token bucket for each kind of line. It may be used by several threads.
+
+    Args:
+        burst: lines of a kind that come through at once.
+        lines_per_s: lines of a kind that come through in the long run.
+        clock: in seconds.
+    """
+
+    def __init__(
+        self, burst: int = BURST, lines_per_s: float = LINES_PER_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._burst, self._lines_per_s, self._clock = burst, lines_per_s, clock
+        self._buckets: dict[Kind, _Bucket] = {}  # as many as there are places in the code that log
+        self._lock = threading.Lock()
+
+    def admits(self, kind: Kind) -> bool:
+        """Whether a line of this kind is to be logged; counts it where it is not."""
+        now_s = self._clock()
+        with self._lock:
+            if (bucket := self._buckets.get(kind)) is None:
+                bucket = self._buckets[kind] = _Bucket(self._burst, now_s)
+            bucket.tokens = min(self._burst, bucket.tokens + (now_s - bucket.at_s) * self._lines_per_s)
+            bucket.at_s = now_s
+            if bucket.tokens >= 1:
+                bucket.tokens -= 1
+                return True
+            if not bucket.left_out:
+                bucket.since_s = now_s
+            bucket.left_out += 1
+            return False
+
+    def left_out(self, after_s: float = REPORT_S) -> list[LeftOut[Kind]]:
+        """The lines that were left out, a record a kind, once that began so long ago; they count from 0 again."""
+        now_s = self._clock()
+        with self._lock:
+            due = [each for each in self._buckets.items() if each[1].left_out and now_s - each[1].since_s >= after_s]
+            found = [LeftOut(kind, bucket.left_out, now_s - bucket.since_s) for kind, bucket in due]
+            for _, bucket in due:
+                bucket.left_out = 0
+        return found
