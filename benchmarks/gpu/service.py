@@ -28,7 +28,7 @@ from tuning.launched import Launched, ServiceFailed
 from tuning.target import Form, Target
 from tuning.wire import Load as Answered
 
-_READY_S: Final = 90.0
+_READY_S: Final = 150.0
 _ASKED_EVERY_S: Final = 0.3
 _LOG_BYTES: Final = 200_000
 _TOLD: Final = ("verdict", "stages_ms", "device", "event_loop", "cores", "workers", "free_slots")
