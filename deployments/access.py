@@ -4,34 +4,31 @@ Keys come from a file with one a line, which is read again whenever it has chang
 digests are kept, and no message says more of a key than its length.
 """
 
-import hashlib
-import hmac
+import asyncio
 import logging
-import os
-import re
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from deployments.logs import log_misconfigured
+from deployments.keys import Keys, Stamp, digest_of, keys_in, keys_listed, stamp_of
+from deployments.logs import log_misconfigured, log_warnings
 from pipeline.errors import MissingKey, WrongKey
 
 logger = logging.getLogger(__name__)
 
 KEYS_VARIABLE: Final = "DARKROOM_API_KEYS"
-MIN_KEY_CHARACTERS: Final = 16
+RETRY_S: Final = 1.0
+"""How often a file that could not be used is tried again although it looks the same."""
 
-_KEY: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # what RFC 6750 lets stand in the header (b64token)
 _HOW_TO_SEND: Final = "send the header Authorization: Bearer <key> (curl -H 'Authorization: Bearer <key>' ...)"
-
-Stamp = tuple[int, ...]
 
 
 class Access:
-    """Lets everybody in where no keys are configured, else those who show one of them.
+    """Lets everybody in where no keys are configured, else those who show one of them. For one event loop.
 
     Args:
         keys_file: with a key a line; blank lines and lines that begin with # say nothing.
@@ -48,15 +45,26 @@ class Access:
         self._file = None if keys_file is None else Path(keys_file)
         self._stamp: Stamp | None = None
         self._failure: str | None = None
-        self._digests: tuple[bytes, ...] = ()
+        self._failed_at_s = 0.0
+        self._reading = asyncio.Lock()
+        self._keys = Keys(frozenset())
         if self._file is not None:
-            self._stamp = _stamp(self._file)
-            self._digests = _digests_in(self._file)
+            self._stamp = stamp_of(self._file)
+            self._keys = keys_in(self._file)
         elif listed is not None:
-            self._digests = _digests(enumerate(listed.split(","), start=1), f"{KEYS_VARIABLE}, key")
+            self._keys = keys_listed(listed, KEYS_VARIABLE)
 
-    def check(self, authorization: str | None) -> None:
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an operator should know of the keys' file, a sentence each."""
+        return self._keys.warnings
+
+    async def check(self, authorization: str | None) -> None:
         """Raises where a request with this Authorization header may not come in.
+
+        The digest of the key is looked up in a set, which takes the same time however many keys there are. Bytes are
+        compared only where 64 bits of a hash agree, which is keyed anew in each process, and whoever tries keys cannot
+        choose their SHA-256: how long a look-up takes tells nothing of a key that is in force.
 
         Raises:
             MissingKey: it shows none.
@@ -67,27 +75,42 @@ class Access:
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
             raise MissingKey(f"a key is needed: {_HOW_TO_SEND}")
-        self._refresh()
-        shown, known = _digest(key.strip()), False
-        for digest in self._digests:  # all of them: how long it takes says nothing about which one comes near
-            known |= hmac.compare_digest(digest, shown)
-        if not known:
+        await self._refresh()
+        if digest_of(key.strip()) not in self._keys.digests:
             raise WrongKey("the key in the Authorization header is not one of those in force")
 
-    def _refresh(self) -> None:
-        """Reads the file again where it has changed. One that cannot be used lets nobody in until it can."""
-        if self._file is None or (self._failure is None and _stamp(self._file) == self._stamp):
+    async def _refresh(self) -> None:
+        """Reads the file again where it has changed. One that cannot be used lets nobody in until it can.
+
+        Whoever shows a key meanwhile waits: none that was taken away gets in any more.
+        """
+        if self._file is None or self._is_known(stamp_of(self._file)):
             return
-        self._stamp = _stamp(self._file)  # before reading: a change while it is read is a change
-        try:
-            self._digests, self._failure = _digests_in(self._file), None
-        except ValueError as error:
-            self._digests, known_failure = (), self._failure
-            self._failure = str(error)
-            if self._failure != known_failure:  # not a line a request
-                log_misconfigured("every key is refused until this is mended", str(error))
-            return
-        logger.info("api_keys_file was read again; keys in force: %d", len(self._digests))
+        async with self._reading:
+            stamp = stamp_of(self._file)  # before reading: a change while it is read is a change
+            if not self._is_known(stamp):
+                try:
+                    self._take(await asyncio.to_thread(keys_in, self._file))
+                except ValueError as error:
+                    self._fail(str(error))
+                self._stamp = stamp  # not before: this request may be cancelled while it waits
+
+    def _is_known(self, stamp: Stamp | None) -> bool:
+        """Whether the file has been read as it is; one that could not be used is tried again after a while."""
+        if stamp != self._stamp:
+            return False
+        return self._failure is None or time.monotonic() - self._failed_at_s < RETRY_S
+
+    def _take(self, keys: Keys) -> None:
+        if keys.warnings != self._keys.warnings:
+            log_warnings(keys.warnings)
+        self._keys, self._failure = keys, None
+        logger.info("api_keys_file was read again; keys in force: %d", len(keys.digests))
+
+    def _fail(self, why: str) -> None:
+        if why != self._failure:  # not a line a request
+            log_misconfigured("every key is refused until this is mended", why)
+        self._keys, self._failure, self._failed_at_s = Keys(frozenset()), why, time.monotonic()
 
 
 def cors(origins: Sequence[str]) -> list[Middleware]:
@@ -106,48 +129,3 @@ def cors(origins: Sequence[str]) -> list[Middleware]:
             expose_headers=("Server-Timing", "X-Request-ID", "Retry-After", "WWW-Authenticate"),
         )
     ]
-
-
-def _stamp(file: Path) -> Stamp | None:
-    """What differs after every change: by ctime, which a change of mode moves too and which nobody can set back."""
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns
-
-
-def _digests_in(file: Path) -> tuple[bytes, ...]:
-    try:
-        text = file.read_text("utf-8-sig", errors="replace")
-    except OSError as error:
-        raise ValueError(f"api_keys_file: cannot read {file}: {error.strerror}") from None
-    lines = ((number, line) for number, line in enumerate(text.splitlines(), start=1) if not _says_nothing(line))
-    return _digests(lines, f"api_keys_file: {file}, line")
-
-
-def _says_nothing(line: str) -> bool:
-    return not line.strip() or line.lstrip().startswith("#")
-
-
-def _digests(keys: Iterable[tuple[int, str]], place: str) -> tuple[bytes, ...]:
-    """Digests of numbered keys, each of which is checked; `place` and the number say where one stands."""
-    digests = []
-    for number, key in ((number, key.strip()) for number, key in keys):
-        if len(key) < MIN_KEY_CHARACTERS:
-            raise ValueError(
-                f"{place} {number}: a key of {len(key)} characters is too easy to guess; write {MIN_KEY_CHARACTERS} "
-                "or more, e.g. what `openssl rand -hex 32` prints"
-            )
-        if not _KEY.fullmatch(key):
-            raise ValueError(
-                f"{place} {number}: a key may hold A-Z, a-z, 0-9, and any of - . _ ~ + / alone, = at its end"
-            )
-        digests.append(_digest(key))
-    if not digests:
-        raise ValueError(f"{place.rpartition(',')[0]} holds no key; write at least one, or take the setting away")
-    return tuple(digests)
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -84,6 +84,7 @@ class Minute:
         self.now = Ended()
         self._device = device
         earlier = replace(reading, at_s=reading.at_s - 1.0)
+        self._told: dict[int, dict[str, Any]] = {}  # by how many seconds: some milliseconds after 60 busy ones
         self._seconds = deque((Second.of(Ended(), moment) for moment in (earlier, reading)), SECONDS + 1)
 
     @property
@@ -95,10 +96,19 @@ class Minute:
         """A second is over; returns what ended in it."""
         ended, self.now = self.now, Ended()
         self._seconds.append(Second.of(ended, reading))
+        self._told = {}
         return ended
 
     def stats(self, seconds: int) -> dict[str, Any]:
-        """Figures of the last so many whole seconds, and the verdict on them; of fewer where it is not as old."""
+        """Figures of the last so many whole seconds, and the verdict on them; of fewer where it is not as old.
+
+        They are worked out once for whoever asks before the next second is over.
+        """
+        if seconds not in self._told:
+            self._told[seconds] = self._stats(seconds)
+        return self._told[seconds]
+
+    def _stats(self, seconds: int) -> dict[str, Any]:
         before, *rest = list(self._seconds)[-seconds - 1 :]
         first, last = before.reading, rest[-1].reading
         window_s = last.at_s - first.at_s

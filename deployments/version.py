@@ -1,6 +1,7 @@
 """Versions of packages, Darkroom's own also where it runs from a source tree without being installed."""
 
 import tomllib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ _OWN: Final = "darkroom"
 _PYPROJECT: Final = Path(__file__).parent.parent / "pyproject.toml"
 
 
+@cache
 def version_of(package: str, pyproject: Path = _PYPROJECT) -> str:
     """Read a package's version from its metadata; Darkroom's else from the source tree; else `UNKNOWN`.
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 
@@ -14,6 +15,7 @@ from starlette.responses import Response
 from benchmarks.photographs import jpeg, photograph
 from deployments.classifier import Classifier
 from deployments.config import ServiceConfig
+from deployments.version import version_of
 from tests.conftest import PIPELINE
 from tests.service import ROOT
 
@@ -79,9 +81,26 @@ def test_info_is_answered_without_the_metadata_of_the_package(
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr("deployments.version.version", missing)
+    version_of.cache_clear()
     response = asyncio.run(_got(classifier, "/info"))
     assert response.status_code == 200
     assert f'version = "{response.json()["darkroom"]}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_what_needs_no_key_costs_little(classifier: Classifier) -> None:
+    """Whoever asks for it again and again takes little time from the requests of others: a millisecond each."""
+    for path in ("/openapi.json", "/info", "/nowhere"):
+        assert asyncio.run(_seconds_of(classifier, path)) < 0.005, path  # most of it is the client's
+
+
+async def _seconds_of(classifier: Classifier, path: str) -> float:
+    """Processor time of one request."""
+    async with _client(classifier) as client:
+        await client.get(path)
+        began_at = time.thread_time()
+        for _ in range(20):
+            await client.get(path)
+        return (time.thread_time() - began_at) / 20
 
 
 async def _posted(classifier: Classifier, headers: dict[str, str]) -> httpx.Response:

@@ -39,6 +39,15 @@ def test_at_first_it_was_idle() -> None:
     assert (stats["window_s"], stats["state"], stats["requests"]) == (1.0, "idle", {})
 
 
+def test_figures_are_worked_out_once_a_second() -> None:
+    """However often they are asked for: some milliseconds after busy seconds."""
+    minute = Minute(reading(100.0), "cpu")
+    assert minute.stats(10) is minute.stats(10)
+    answer(minute, 1.0)
+    minute.tick(reading(101.0))
+    assert minute.stats(10)["requests"] == {PREDICTED: 1}
+
+
 def test_seconds_are_added_up() -> None:
     """Rates and shares are of the time that has passed, whatever a tick is late."""
     minute = Minute(reading(100.0), "cpu")

@@ -1,5 +1,6 @@
 """Versions of packages, with and without their metadata."""
 
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -12,13 +13,16 @@ from tests.typed import typed
 
 
 @pytest.fixture
-def uninstalled(monkeypatch: pytest.MonkeyPatch) -> None:
+def uninstalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a source tree that was copied and not installed."""
 
     def missing(package: str) -> str:
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr("deployments.version.version", missing)
+    version_of.cache_clear()
+    yield
+    version_of.cache_clear()
 
 
 def test_an_installed_package_has_the_version_of_its_metadata() -> None:

@@ -9,6 +9,7 @@ KEY, OTHER, NEXT = "first-key-0123456789abcdef", "second.key~0123456789/abc+==",
 def keys_file(folder: Path, text: str) -> Path:
     """Writes the file that a service reads."""
     path = folder / "keys"
+    path.touch(0o600)
     path.write_text(text)
     return path
 

@@ -1,6 +1,9 @@
 """Who gets in: keys."""
 
+import asyncio
 import json
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from benchmarks.photographs import jpeg, photograph
 from deployments.access import KEYS_VARIABLE, Access
 from deployments.config import ServiceConfig
 from deployments.endpoint import StartError
+from deployments.keys import _warnings
 from deployments.launcher import launch
 from pipeline.errors import MissingKey, Unauthorized, WrongKey
 from tests.access.keys import KEY, NEXT, OTHER, bearer, keys_file
@@ -23,9 +27,13 @@ CAT = jpeg(photograph("cat"))
 EDGE, SHORT = "sixteen-letters!"[:15] + "z", "fifteen-letters"
 
 
+def _check(access: Access, header: str | None) -> None:
+    asyncio.run(access.check(header))
+
+
 def _is_let_in(access: Access, key: str) -> bool:
     try:
-        access.check(f"Bearer {key}")
+        _check(access, f"Bearer {key}")
     except Unauthorized:
         return False
     return True
@@ -37,7 +45,7 @@ def _is_let_in(access: Access, key: str) -> bool:
 def test_without_keys_everybody_gets_in() -> None:
     """With any header or none."""
     for header in (None, "", "Basic eDp5", "Bearer anything"):
-        Access(None, None).check(header)
+        _check(Access(None, None), header)
 
 
 def test_each_of_several_keys_gets_in(tmp_path: Path) -> None:
@@ -50,7 +58,7 @@ def test_each_of_several_keys_gets_in(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", [None, "", KEY, f"Basic {KEY}", "Bearer", "Bearer ", f"Bearer{KEY}"])
 def test_a_request_that_shows_no_key_is_told_how(header: str | None) -> None:
     with pytest.raises(MissingKey, match="send the header Authorization: Bearer <key>"):
-        Access(None, KEY).check(header)
+        _check(Access(None, KEY), header)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +67,14 @@ def test_a_request_that_shows_no_key_is_told_how(header: str | None) -> None:
 def test_a_key_that_only_resembles_one_is_refused(shown: str) -> None:
     """And the refusal does not repeat it."""
     with pytest.raises(WrongKey) as refused:
-        Access(None, f"{KEY},{OTHER}").check(f"Bearer {shown}")
+        _check(Access(None, f"{KEY},{OTHER}"), f"Bearer {shown}")
     assert shown == "#" or shown not in str(refused.value)
 
 
 @pytest.mark.parametrize("header", [f"bearer {KEY}", f"BEARER   {KEY} "])
 def test_the_scheme_is_written_as_one_likes(header: str) -> None:
     """RFC 9110: it is compared without regard to case."""
-    Access(None, KEY).check(header)
+    _check(Access(None, KEY), header)
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
@@ -89,10 +97,10 @@ def test_a_file_that_has_become_unusable_lets_nobody_in(
     access = Access(str(file), None)
     file.unlink()
     if text is not None:
-        file.write_text(text)
+        keys_file(tmp_path, text)
     with caplog.at_level("INFO", "deployments"):
         assert not any(_is_let_in(access, key) for key in (KEY, SHORT, "", KEY))
-        file.write_text(f"{OTHER}\n")
+        keys_file(tmp_path, f"{OTHER}\n")
         assert _is_let_in(access, OTHER)
     complaint, mended = caplog.messages
     assert complaint.startswith("every key is refused until this is mended: api_keys_file: ")
@@ -103,8 +111,8 @@ def test_a_file_that_has_become_unusable_lets_nobody_in(
 
 def test_a_key_of_sixteen_characters_is_long_enough(tmp_path: Path) -> None:
     assert (len(EDGE), len(SHORT)) == (16, 15)
-    Access(None, EDGE).check(f"Bearer {EDGE}")
-    Access(str(keys_file(tmp_path, EDGE)), None).check(f"Bearer {EDGE}")
+    _check(Access(None, EDGE), f"Bearer {EDGE}")
+    _check(Access(str(keys_file(tmp_path, EDGE)), None), f"Bearer {EDGE}")
 
 
 @pytest.mark.parametrize(
@@ -133,6 +141,95 @@ def test_unusable_keys_end_the_start_without_being_shown(
     with pytest.raises(StartError, match=says) as refused:
         launch(path)
     assert not any(key in str(refused.value) for key in (KEY, OTHER, SHORT))
+
+
+def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither at the start nor later: a pipe would hold up all requests until somebody writes to it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for file, kind in ((pipe, "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
+        with pytest.raises(ValueError, match=rf"{file} is {kind}; write the keys into a regular file"):
+            Access(str(file), None)
+    file = keys_file(tmp_path, f"{KEY}\n")
+    access = Access(str(file), None)
+    pipe.replace(file)
+    assert not _is_let_in(access, KEY)
+    assert "is a pipe" in caplog.text
+
+
+def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
+    file = keys_file(tmp_path, f"{KEY}\n")
+    os.truncate(file, 1 << 40)
+    with pytest.raises(ValueError, match="is larger than 16777216 bytes, the limit"):
+        Access(str(file), None)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "says"),
+    [
+        (0o600, 1000, None),
+        (0o400, 0, None),
+        (0o440, 0, None),  # as Kubernetes mounts it with fsGroup
+        (0o640, 1000, "every user of its group may read"),
+        (0o644, 0, "every user of the machine may read"),
+        (0o604, 1000, "every user of the machine may read"),
+    ],
+)
+def test_a_file_that_others_may_read_is_warned_of(tmp_path: Path, mode: int, owner: int, says: str | None) -> None:
+    """Not refused: Kubernetes mounts secrets with 0644. A link counts as what it leads to."""
+    warnings = _warnings(tmp_path / "keys", mode, owner)
+    assert [says in warning for warning in warnings if says] == [True] * bool(says)
+    assert bool(warnings) is bool(says)
+    file = keys_file(tmp_path, f"{KEY}\n")
+    file.chmod(0o604)
+    link = tmp_path / "link"
+    link.symlink_to(file)
+    (warning,) = Access(str(link), None).warnings
+    assert "(mode 0604); type chmod 600" in warning
+
+
+def test_a_file_that_anybody_may_change_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """He could add a key of his own. Also where it has become so while the service runs."""
+    file = keys_file(tmp_path, f"{KEY}\n")
+    access = Access(str(file), None)
+    file.chmod(0o646)
+    assert not _is_let_in(access, KEY)
+    assert "every user of the machine may write to" in caplog.text
+    with pytest.raises(ValueError, match="chmod 600"):
+        Access(str(file), None)
+    file.chmod(0o644)
+    assert _is_let_in(access, KEY)
+    assert "every user of the machine may read" in caplog.text
+
+
+def test_many_keys_cost_a_request_no_more_than_one(tmp_path: Path) -> None:
+    """The digest is looked up: compared with each of 200,000, it would take 100 ms."""
+    file = keys_file(tmp_path, "\n".join(f"{KEY}{number:06}" for number in range(200_000)))
+    access = Access(str(file), None)
+
+    async def checks() -> float:
+        began_at = time.thread_time()
+        for _ in range(100):
+            await access.check(f"Bearer {KEY}199999")
+        return time.thread_time() - began_at
+
+    assert asyncio.run(checks()) < 0.1
+
+
+def test_a_request_that_goes_while_the_file_is_read_leaves_no_old_key_in_force(tmp_path: Path) -> None:
+    """The next one reads it."""
+    file = keys_file(tmp_path, f"{KEY}\n")
+    access = Access(str(file), None)
+    file.write_text(f"{OTHER}\n")
+
+    async def gone() -> None:
+        checking = asyncio.create_task(access.check(f"Bearer {KEY}"))
+        await asyncio.sleep(0)
+        checking.cancel()
+        await asyncio.gather(checking, return_exceptions=True)
+
+    asyncio.run(gone())
+    assert [_is_let_in(access, key) for key in (KEY, OTHER)] == [False, True]
 
 
 def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
