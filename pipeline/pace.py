@@ -1,5 +1,6 @@
 """How fast the stages work, as measured: which batches pay, and how long what waits will take."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Final
@@ -9,9 +10,14 @@ import numpy as np
 from pipeline.config import USUAL_PRICE_S
 
 _WORTH: Final = 0.05
-_WEIGHT: Final = 0.1
 _MEASURED_S: Final = 0.2
 _OUTLIER: Final = 4.0
+
+_MEMORY_S: Final = 2.0
+"""Seconds after which a measurement counts for 1 / e: long against one batch, short against a load."""
+
+_REMEMBERED_S: Final = 0.1
+"""Seconds of work that are remembered however long ago they were, so that no single image decides."""
 
 
 def warm_seconds(compute: Callable[[], object]) -> float:
@@ -23,6 +29,42 @@ def warm_seconds(compute: Callable[[], object]) -> float:
         compute()
         seconds.append(time.perf_counter() - started_at)
     return min(seconds)
+
+
+class Slowdown:
+    """Seconds that work lately took for each second that it should take.
+
+    It is a ratio of sums, so that long work counts for more, and it forgets by the clock: a burst is foreseen from what
+    came in the last two seconds, or from what came last where that was longer ago.
+
+    Args:
+        expected_s: of each piece of work, until some has been noted.
+    """
+
+    def __init__(self, expected_s: float = _REMEMBERED_S) -> None:
+        self._took_s = self._expected_s = _REMEMBERED_S
+        self._pieces = _REMEMBERED_S / expected_s
+        self._noted_at = time.monotonic()
+
+    @property
+    def ratio(self) -> float:
+        """By how much work takes longer than it should."""
+        return self._took_s / self._expected_s
+
+    @property
+    def mean_expected_s(self) -> float:
+        """Seconds that a piece of it should take."""
+        return self._expected_s / self._pieces
+
+    def note(self, took_s: float, expected_s: float) -> None:
+        """Takes a piece of work into account that has just ended; one that is beyond all measure as a slow one."""
+        now = time.monotonic()
+        kept = min(1.0, max(math.exp((self._noted_at - now) / _MEMORY_S), _REMEMBERED_S / self._took_s))
+        took_s = min(took_s, _OUTLIER * self.ratio * expected_s)
+        self._took_s = kept * self._took_s + took_s
+        self._expected_s = kept * self._expected_s + expected_s
+        self._pieces = kept * self._pieces + 1
+        self._noted_at = now
 
 
 class DevicePace:
@@ -47,16 +89,16 @@ class DevicePace:
             self._warm = [0.0, *(seconds[next(size for size in sizes if size >= count)] for count in images)]
         else:
             self._warm = [0.0, *np.interp(images, sizes, [seconds[size] for size in sizes]).tolist()]
-        self._slowdown = 1.0
+        self._slowdown = Slowdown()
 
     def note(self, images: int, seconds: float) -> None:
         """Takes a batch into account that the device has just computed."""
-        self._slowdown += _WEIGHT * (seconds / self._warm[images] - self._slowdown)
+        self._slowdown.note(seconds, self._warm[images])
 
     def seconds_for(self, images: int, batch: int) -> float:
         """Seconds that so many images take, in batches of `batch` and one of the rest."""
         whole, rest = divmod(images, batch)
-        return self._slowdown * (whole * self._warm[batch] + self._warm[rest])
+        return self._slowdown.ratio * (whole * self._warm[batch] + self._warm[rest])
 
 
 class DecodePace:
@@ -66,20 +108,18 @@ class DecodePace:
     """
 
     def __init__(self) -> None:
-        self._took_s = self._price_s = USUAL_PRICE_S  # averages, of images at their price to begin with
+        self._slowdown = Slowdown(USUAL_PRICE_S)
 
     @property
     def ratio(self) -> float:
         """By how much images take longer than their price."""
-        return self._took_s / self._price_s
+        return self._slowdown.ratio
 
     @property
     def usual_price_s(self) -> float:
         """Price of an image of which nothing is known: that of a small photograph, or of those of late."""
-        return min(USUAL_PRICE_S, self._price_s)
+        return min(USUAL_PRICE_S, self._slowdown.mean_expected_s)
 
     def note(self, took_s: float, price_s: float) -> None:
-        """Takes an image into account that has just been decoded; one that is beyond all measure as a slow one."""
-        took_s = min(took_s, _OUTLIER * self.ratio * price_s)
-        self._took_s += _WEIGHT * (took_s - self._took_s)
-        self._price_s += _WEIGHT * (price_s - self._price_s)
+        """Takes an image into account that has just been decoded."""
+        self._slowdown.note(took_s, price_s)

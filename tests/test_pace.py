@@ -33,40 +33,81 @@ def test_a_batch_that_is_padded_takes_as_long_as_what_it_is_padded_to() -> None:
     assert pace.seconds_for(64, 64) == pytest.approx(0.0157)
 
 
-def test_a_device_that_has_become_slower_is_believed_after_some_batches() -> None:
-    """One batch that was held up changes little; many do."""
+class Clock:
+    """Stands in for `time.monotonic`, and goes as far as work takes."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        """The time."""
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of what is measured."""
+    clock = Clock()
+    monkeypatch.setattr("pipeline.pace.time.monotonic", clock)
+    return clock
+
+
+def _work(clock: Clock, pace: DecodePace, *prices_s: float, slowdown: float, for_s: float) -> None:
+    """Images of these prices, one after the other."""
+    end_s = clock.now_s + for_s
+    while clock.now_s < end_s:
+        for price_s in prices_s:
+            clock.now_s += slowdown * price_s
+            pace.note(slowdown * price_s, price_s)
+
+
+def test_a_device_that_has_become_slower_is_believed_within_seconds(clock: Clock) -> None:
+    """One batch that was held up changes little; many do, on every size of batch."""
     pace = DevicePace(CPU)
     pace.note(4, 3 * 0.036)
-    assert pace.seconds_for(4, 4) < 1.5 * 0.036
-    for _ in range(60):
+    assert pace.seconds_for(4, 4) < 2 * 0.036
+    for _ in range(100):
+        clock.now_s += 3 * 0.036
         pace.note(4, 3 * 0.036)
-    assert pace.seconds_for(4, 4) == pytest.approx(3 * 0.036, rel=0.01)
-    assert pace.seconds_for(8, 8) == pytest.approx(3 * 0.100, rel=0.01)
+    assert pace.seconds_for(4, 4) == pytest.approx(3 * 0.036, rel=0.02)
+    assert pace.seconds_for(8, 8) == pytest.approx(3 * 0.100, rel=0.02)
 
 
-def test_decoding_takes_what_it_took_lately() -> None:
+def test_decoding_takes_what_it_took_lately(clock: Clock) -> None:
     """As a ratio to the prices of the images, whatever these were; at first all take what they should."""
     pace = DecodePace()
     assert pace.ratio == 1
-    for price_s in (0.002, 0.03) * 50:
-        pace.note(3 * price_s, price_s)
-    assert pace.ratio == pytest.approx(3, rel=0.01)
+    _work(clock, pace, 0.002, 0.03, slowdown=3, for_s=12)
+    assert pace.ratio == pytest.approx(3, rel=0.02)
+    _work(clock, pace, 0.002, slowdown=1.2, for_s=4)
+    assert pace.ratio == pytest.approx(1.2, rel=0.3)
 
 
-def test_an_image_beyond_all_measure_is_noted_as_a_slow_one() -> None:
-    """Else one file that was made to be slow would have all others refused for a while."""
+def test_what_was_measured_before_a_rest_counts_for_little_after_it(clock: Clock) -> None:
+    """A burst is foreseen by its own first images, not by the load of a minute ago."""
     pace = DecodePace()
+    _work(clock, pace, 0.01, slowdown=4, for_s=10)
+    clock.now_s += 60
+    assert pace.ratio == pytest.approx(4, rel=0.02)  # nothing better is known
+    _work(clock, pace, 0.01, slowdown=1, for_s=0.3)
+    assert pace.ratio < 1.5
+
+
+@pytest.mark.parametrize("rest_s", [0.0, 60.0])
+def test_an_image_beyond_all_measure_is_noted_as_a_slow_one(rest_s: float, clock: Clock) -> None:
+    """Else one file that was made to be slow would have all others refused for a while; also after a rest."""
+    pace = DecodePace()
+    _work(clock, pace, 0.002, slowdown=1, for_s=5)
+    clock.now_s += rest_s
     pace.note(10.0, 0.002)
     assert pace.ratio < 1.5
 
 
-def test_an_unknown_image_costs_as_much_as_a_small_photograph_or_as_those_of_late() -> None:
+def test_an_unknown_image_costs_as_much_as_a_small_photograph_or_as_those_of_late(clock: Clock) -> None:
     """Refused before its header is read, it should be for what waits, not for a price that it may not have."""
     pace = DecodePace()
-    assert pace.usual_price_s == USUAL_PRICE_S
-    for _ in range(100):
-        pace.note(0.002, 0.001)
-    assert pace.usual_price_s == pytest.approx(0.001, rel=0.01)
-    for _ in range(100):
-        pace.note(0.2, 0.1)
-    assert pace.usual_price_s == USUAL_PRICE_S
+    assert pace.usual_price_s == pytest.approx(USUAL_PRICE_S)
+    _work(clock, pace, 0.001, slowdown=2, for_s=12)
+    assert pace.usual_price_s == pytest.approx(0.001, rel=0.02)
+    _work(clock, pace, 0.1, slowdown=2, for_s=12)
+    assert pace.usual_price_s == pytest.approx(USUAL_PRICE_S)
