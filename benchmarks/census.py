@@ -54,7 +54,6 @@ class Reading:
     threads: int
     shared_bytes: int  # Pss_Shmem: a page that n processes map counts 1/n in each
     private_bytes: int  # anonymous memory, resident or swapped out
-    semaphores: int  # its names in /dev/shm
 
 
 def take_census(run: str, launcher: int, at_s: float, now_s: float) -> list[Reading]:
@@ -121,7 +120,6 @@ def _read(process: psutil.Process, role: str, at_s: float, now_s: float) -> Read
             threads=process.num_threads(),
             shared_bytes=memory["Pss_Shmem"],
             private_bytes=memory["Anonymous"] + memory["Swap"],
-            semaphores=len(semaphores(process.pid)),
         )
     except (OSError, KeyError, psutil.Error):  # it has just ended
         return None
@@ -131,8 +129,3 @@ def _rollup(pid: int) -> dict[str, int]:
     """/proc/PID/smaps_rollup in bytes; empty for a process that is ending."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {name: int(kilobytes.split()[0]) << 10 for name, _, kilobytes in (line.partition(":") for line in lines)}
-
-
-def semaphores(pid: int) -> list[str]:
-    """What a process has in /dev/shm under Darkroom's name for it."""
-    return sorted(path.name for path in Path("/dev/shm").glob(f"sem.darkroom-{pid}-*"))  # noqa: S108

@@ -33,18 +33,18 @@ _SHORTEST_SPAN_S: Final = 20.0
 _FEWEST_PAIRS: Final = 10
 
 TOLERANCE: Final[Mapping[str, Mapping[str, float]]] = {
-    LAUNCHER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB, "semaphores": 0},
-    REPLICA: {"fds": 32, "threads": 4, "private_bytes": 48 * _MIB, "semaphores": 11},
-    FORKSERVER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB, "semaphores": 0},
-    WORKER: {"fds": 2, "threads": 2, "private_bytes": 64 * _MIB, "semaphores": 0},
-    TRACKER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB, "semaphores": 0},
+    LAUNCHER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB},
+    REPLICA: {"fds": 32, "threads": 4, "private_bytes": 48 * _MIB},
+    FORKSERVER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB},
+    WORKER: {"fds": 2, "threads": 2, "private_bytes": 64 * _MIB},
+    TRACKER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB},
 }
 """What a quantity may grow by in the judged part of a run.
 
 Private memory of a replica rises and falls with the bodies in work; a worker's with the largest image it has decoded
-(it keeps what it has freed, see `pipeline/worker.py`). A replica has 11 semaphores a worker, twice that for the moment
-in which one takes another's place. Its fds are the connections that HAProxy keeps, and the pipes of the last one or two
-dead workers' DataLoaders (9 each) until Python collects them: 18 more after 6 deaths as after 24.
+(it keeps what it has freed, see `pipeline/worker.py`). A replica's fds are the connections that HAProxy keeps, and the
+pipes of the last one or two dead workers' DataLoaders (9 each) until Python collects them: 18 more after 6 deaths as
+after 24.
 """
 
 
@@ -76,7 +76,7 @@ def growths(readings: Sequence[Reading], ended_at_s: float) -> list[Growth]:
     by_role: defaultdict[str, list[Reading]] = defaultdict(list)
     for reading in late:
         by_role[reading.role].append(reading)
-    quantities = ("fds", "threads", "private_bytes", "semaphores")
+    quantities = ("fds", "threads", "private_bytes")
 
     def across(role: str, quantity: str) -> float | None:
         return _across(by_role[role], quantity, span_s) if role in FORKED else None

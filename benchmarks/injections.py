@@ -5,7 +5,7 @@ import copy
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,11 +24,10 @@ KILL_WORKER: Final = "kill a worker"
 STOP_WORKER: Final = "stop a worker"
 KILL_REPLICA: Final = "kill the replica"
 FLOOD: Final = "flood"
-BUSY_WITHIN_S: Final = 0.5
 
 PAUSE_S: Final = (6.0, 16.0)
 KILL_REPLICA_EVERY_S: Final = 600.0
-REPLACED_WITHIN_S: Final = 30.0  # a worker, beyond the time limit of an image where it was stopped
+REPLACED_WITHIN_S: Final = 30.0  # a worker
 WHOLE_WITHIN_S: Final = 120.0  # a service whose replica was killed
 APPLIED_WITHIN_S: Final = 60.0
 FLOOD_S: Final = 5.0
@@ -83,7 +82,6 @@ class Injections:
         self.events: list[Event] = []
         self._service, self._clock, self._say = service, clock, say
         self._rng = random.Random(seed)
-        self._decode_timeout_s: float = service.info()["args"]["pipeline"]["decode_timeout_s"]
         self._actions: dict[str, tuple[float, Callable[[], Awaitable[Event]]]] = {
             KILL_WORKER: (0.5, self._kill_worker),
             "reconfigure": (0.3, self._reconfigure),
@@ -118,23 +116,16 @@ class Injections:
     # ---- one kind each ----------------------------------------------------------------------------------------------
 
     async def _kill_worker(self) -> Event:
-        return await self._end_worker(KILL_WORKER, signal.SIGKILL, REPLACED_WITHIN_S, self._rng.choice)
+        return await self._end_worker(KILL_WORKER, signal.SIGKILL)
 
     async def _stop_worker(self) -> Event:
-        """One that decodes is ended when an image has taken too long; a spare one only once it is handed an image."""
-        within_s = self._decode_timeout_s + REPLACED_WITHIN_S
-        return await self._end_worker(STOP_WORKER, signal.SIGSTOP, within_s, _busiest)
+        """Any of them: one that is stopped is ended, whether it decodes or not."""
+        return await self._end_worker(STOP_WORKER, signal.SIGSTOP)
 
-    async def _end_worker(
-        self,
-        kind: str,
-        number: signal.Signals,
-        within_s: float,
-        choose: Callable[[Sequence[psutil.Process]], psutil.Process],
-    ) -> Event:
+    async def _end_worker(self, kind: str, number: signal.Signals) -> Event:
         at_s = self._clock()
         try:
-            worker = await asyncio.to_thread(lambda: choose(self._of(WORKER)))
+            worker = self._rng.choice(await asyncio.to_thread(self._of, WORKER))
             parent = worker.parent() or worker  # the forkserver of its replica
             count = len(parent.children())
             worker.send_signal(number)
@@ -145,12 +136,12 @@ class Injections:
             siblings = _children(parent)
             return worker not in siblings and len(siblings) >= count
 
-        is_replaced = await _until(replaced, within_s)
+        is_replaced = await _until(replaced, REPLACED_WITHIN_S)
         detail = f"{worker.pid}, another after {self._clock() - at_s:.1f} s"
         if not is_replaced:
             with suppress(psutil.NoSuchProcess):
                 worker.kill()  # so that the run can go on
-        return Event(at_s, self._clock(), kind, detail, "" if is_replaced else f"not within {within_s:.0f} s")
+        return Event(at_s, self._clock(), kind, detail, "" if is_replaced else f"not within {REPLACED_WITHIN_S:.0f} s")
 
     async def _flood(self) -> Event:
         """Files of one kind that cost the most for their size, again and again: each is answered or refused."""
@@ -251,11 +242,3 @@ def _children(parent: psutil.Process) -> list[psutil.Process]:
         return parent.children()
     except psutil.NoSuchProcess:
         return []
-
-
-def _busiest(processes: Sequence[psutil.Process]) -> psutil.Process:
-    """The process that takes the most processor time in a short while; IndexError where there is none."""
-    before_s = [sum(process.cpu_times()[:2]) for process in processes]
-    time.sleep(BUSY_WITHIN_S)
-    took_s = [sum(process.cpu_times()[:2]) - begun_s for process, begun_s in zip(processes, before_s, strict=True)]
-    return processes[max(range(len(processes)), key=took_s.__getitem__, default=0)]

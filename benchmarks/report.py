@@ -24,7 +24,6 @@ _COLUMNS: Final = {
     "threads": ("threads", 1),
     "shared_bytes": ("shared MiB", _MIB),
     "private_bytes": ("private MiB", _MIB),
-    "semaphores": ("semaphores", 1),
 }
 
 

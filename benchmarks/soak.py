@@ -24,7 +24,7 @@ from typing import Any, Final
 import httpx
 import yaml
 
-from benchmarks.census import DARKROOM, REPLICA, Reading, semaphores, take_census
+from benchmarks.census import DARKROOM, REPLICA, Reading, take_census
 from benchmarks.corpus import Corpus, build_corpus
 from benchmarks.growth import growths, slots_bound_bytes, unlike_the_start
 from benchmarks.injections import KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event, Injections
@@ -189,12 +189,6 @@ def is_rays_own(line: str, readings: Sequence[Reading]) -> bool:
     return "what did not end by itself" in line and named <= rays
 
 
-def left_in_shared_memory(readings: Sequence[Reading]) -> list[str]:
-    """Names in /dev/shm that processes of the run have left there."""
-    pids = sorted({reading.pid for reading in readings})
-    return [f"left in /dev/shm: {name}" for pid in pids for name in semaphores(pid)]
-
-
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +228,6 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
     found = tally(soak.traffic.records, soak.injections.outages)
     restarts = restarts_in(service.output.read_text(errors="replace"))
     faults = faults_of(found, soak.injections.events, restarts) + growth_faults(soak)
-    left += left_in_shared_memory(soak.readings)
     faults += [with_roles(line, soak.readings) for line in left if not is_rays_own(line, soak.readings)]
     return Soaked(
         command=f"make soak MINUTES={for_s / 60:g}" + ("" if stops else " SOAK=--no-stops"),

@@ -62,6 +62,9 @@ USUAL_PRICE_S = 0.003
 HELD_AFTER_S = 0.1
 """When a worker has been at one image for so long, what waits behind it goes to another."""
 
+STOPPED_AFTER_S = 0.1
+"""A worker that has been stopped (SIGSTOP) for so long is ended: what it has in hand goes to another."""
+
 PROBE_AFTER_S = 2.0
 """Without an image for so long, `Engine.check` sends one of its own through the whole path."""
 

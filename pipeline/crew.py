@@ -8,23 +8,17 @@ seen at once, and is blamed on the image that the worker had begun.
 """
 
 import logging
-import select
 import threading
 import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from pipeline.config import (
-    CLAIM_TIMEOUT_S,
-    HELD_AFTER_S,
-    MAX_FAILED_STARTS,
-    MAX_UNBLAMED_DEATHS,
-    WORKER_START_TIMEOUT_S,
-)
+from pipeline.config import HELD_AFTER_S, MAX_FAILED_STARTS, MAX_UNBLAMED_DEATHS, WORKER_START_TIMEOUT_S
 from pipeline.errors import ServerError, WorkerFailure
 from pipeline.forecast import Forecast
+from pipeline.forkserver import look_after_forkserver
 from pipeline.host_batch import HostBatch
-from pipeline.progress import InWork, in_work
+from pipeline.progress import in_work
 from pipeline.records import Transform
 from pipeline.results import MalformedRecord, WorkerReady
 from pipeline.sandbox import EVERYTHING, Closed
@@ -32,7 +26,8 @@ from pipeline.slots import Claim, Slots
 from pipeline.spare import for_costly, for_ordinary, stands_in_for
 from pipeline.task import Task
 from pipeline.waiting import Ahead
-from pipeline.worker_process import Chunk, WorkerProcess
+from pipeline.worker_health import ended, exceeded_s, late_starters, stopped, why_gone
+from pipeline.worker_process import Chunk, WorkerProcess, WorkerStarted
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "decode"})
 
@@ -164,7 +159,7 @@ class Crew:
             worker.ask_to_end()
         for worker in workers:
             worker.end(deadline)
-            worker.thread.join(_CLOSE_GRACE_S)  # it drops the DataLoader, and with it the semaphores of its queues
+            worker.thread.join(_CLOSE_GRACE_S)  # it drops the DataLoader, and with it its queues
 
     # ---- one worker -------------------------------------------------------------------------------------------------
     # Everything from here on runs with `_changed` held, except the bodies of threads.
@@ -189,11 +184,13 @@ class Crew:
             with self._changed:
                 self._gone(worker)
 
-    def _take(self, worker: WorkerProcess, record: WorkerReady | HostBatch | MalformedRecord) -> None:
-        if isinstance(record, HostBatch) and worker.has_in_hand(record):
+    def _take(self, worker: WorkerProcess, record: WorkerStarted | WorkerReady | HostBatch | MalformedRecord) -> None:
+        if isinstance(record, WorkerStarted):
+            worker.has_started(record.pid)
+        elif isinstance(record, HostBatch) and worker.has_in_hand(record):
             self._owner.take(worker.take_back(), record)
         elif isinstance(record, WorkerReady) and not worker.ready:
-            worker.is_ready()
+            worker.ready = True
             self.closed = record.closed
             self._failed_starts = 0
             self._changed.notify_all()
@@ -213,25 +210,29 @@ class Crew:
         if worker not in self._workers:
             return
         self._workers.remove(worker)
-        self._failed_starts += not worker.ready
+        self._failed_starts += not worker.ready and not worker.stopped
         worker.end(deadline=time.monotonic())
         for chunk in reversed(worker.chunks):
             self._owner.salvage(chunk, self._claims(worker, chunk), overdue_s=worker.overdue_s)
         if self._failed_starts >= MAX_FAILED_STARTS:
             self._fail(WorkerFailure(f"{self._failed_starts} decoder processes in a row ended before they were ready"))
         else:
-            why = "was ended, it made no progress" if worker.overdue_s else "ended"
-            logger.warning("decoder process %s %s; starting another", worker.pid or "(not started)", why)
+            logger.warning("decoder process %s %s; starting another", worker.pid or "(not started)", why_gone(worker))
             self.replaced += 1
             self._start_worker()
             self._owner.dispatch()
         self._changed.notify_all()
 
     def _claims(self, worker: WorkerProcess, chunk: Chunk) -> list[int]:
-        """The worker's claims on the images of a chunk; of one that is not believed, the worst for its oldest chunk."""
+        """The worker's claims on the images of a chunk; of one that is not believed, the worst for its oldest chunk.
+
+        Where somebody has stopped the worker, no image is blamed for having been begun.
+        """
         if worker.distrusted:
             return [Claim.STARTED if chunk is worker.chunks[0] else Claim.WAITING] * len(chunk.tasks)
         claims: list[int] = self._slots.claims[chunk.first : chunk.first + len(chunk.tasks)].tolist()
+        if worker.stopped:
+            claims = [Claim.WAITING if claim == Claim.STARTED else claim for claim in claims]
         if chunk is worker.chunks[0] and Claim.STARTED not in claims:
             for position, task in enumerate(chunk.tasks):
                 task.unblamed_deaths += claims[position] != Claim.DECODED
@@ -259,15 +260,14 @@ class Crew:
                 self._fail(WorkerFailure("the watch over the decoder processes has ended; the log says how"))
 
     def _watch_once(self) -> None:
-        """Sees a worker's end when it happens. DataLoader itself looks every 5 s at best."""
+        """Sees within a moment that a worker has ended or was stopped. DataLoader itself looks every 5 s at best."""
         with self._changed:
-            watched = {worker.pidfd: worker for worker in self._workers if worker.ready}
-        poll = select.poll()
-        for pidfd in watched:
-            poll.register(pidfd, select.POLLIN)
-        ended = [watched[pidfd] for pidfd, _ in poll.poll(_WATCH_PERIOD_MS)]
+            workers = [worker for worker in self._workers if worker.pid]
+        lost = [*ended(workers, _WATCH_PERIOD_MS), *stopped(workers)]
+        if done := look_after_forkserver():
+            logger.warning("%s", done)
         with self._changed:
-            for worker in ended:
+            for worker in [*lost, *late_starters(self._workers)]:
                 self._gone(worker)
             self._look_after_slow_workers()
 
@@ -275,26 +275,10 @@ class Crew:
         """Ends those that make no progress; has others take what waits behind an image that takes long."""
         for worker in [worker for worker in self._workers if worker.chunks]:
             now = in_work(worker, self._slots)
-            worker.overdue_s = self._exceeded_s(worker, now)
+            worker.overdue_s = exceeded_s(worker, now, self._decode_timeout_s, self._owner.limit_s)
             if worker.overdue_s:
                 self._gone(worker)
             elif now.for_s > HELD_AFTER_S and stands_in_for(worker, self._workers):
                 worker.held = True
                 self._owner.withdraw(worker.chunks)
                 self._owner.dispatch()
-
-    def _exceeded_s(self, worker: WorkerProcess, now: InWork) -> float:
-        """The time limit that a worker has exceeded; 0 where it has none.
-
-        Work counts by the processor time that it has had: on a machine with much else to do, or in a container that may
-        use little of it, any image can take long.
-        """
-        most_s = len(worker.chunks[0].tasks) * self._decode_timeout_s + CLAIM_TIMEOUT_S
-        if time.monotonic_ns() - worker.turned_ns > most_s * 1e9:  # whatever it writes into its claims
-            return self._decode_timeout_s
-        if now.task is None:
-            return CLAIM_TIMEOUT_S if now.for_s > CLAIM_TIMEOUT_S else 0.0
-        if now.for_s > self._decode_timeout_s:
-            return self._decode_timeout_s
-        limit_s = self._owner.limit_s(now.task)
-        return limit_s if now.for_s > HELD_AFTER_S and worker.used_s(now.since_ns) > limit_s else 0.0

@@ -27,7 +27,6 @@ from pipeline.slots import Slots
 from pipeline.task import Request, Task
 from pipeline.usage import Usage
 from pipeline.warm_up_images import blank, warm_up_images
-from pipeline.worker_process import remove_orphaned_semaphores
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
@@ -91,7 +90,6 @@ class Engine:
             classifier = quickest(classifier, self.device, self.transform.crop_px, self.config.largest_batch)
         self._classifier = classifier
         self.dtype = str(classifier.dtype).removeprefix("torch.")
-        remove_orphaned_semaphores()
         slots = Slots(self.config.slots, self.transform.crop_px)
         device = self._opener(
             self.device,

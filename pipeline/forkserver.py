@@ -6,15 +6,23 @@ the environment of the process that starts it: an image that takes a worker over
 
 import os
 import re
+import signal
 import sys
 import threading
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
 from typing import Final
 
+from pipeline.config import STOPPED_AFTER_S
+from pipeline.process_state import StoppedProcess, state_of
+
 _starting = threading.Lock()
+_state = StoppedProcess()
+
+_ENDED: Final = ("Z", "")
+"""States of a child that has ended, and of one whose end somebody has waited for."""
 
 _SECRET: Final = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
 """Names of variables whose values are nobody's business; among them Ray's token and the keys of the service."""
@@ -30,10 +38,43 @@ def start_forkserver() -> None:
 def from_forkserver() -> Iterator[None]:
     """What multiprocessing starts in this block, with its context `forkserver`, is started as workers should be."""
     with _starting, _without_main():
-        forkserver.set_forkserver_preload(["pipeline.worker"])
-        with _without_secrets():
-            forkserver.ensure_running()
+        _ensure_running()
         yield
+
+
+def look_after_forkserver() -> str:
+    """Ends it where somebody has stopped it (SIGSTOP), and starts another where it has ended. Does not wait.
+
+    Whoever waits for a worker of one that was stopped gets an error when it ends.
+
+    Returns:
+        What was done, for the log; empty where nothing had to be.
+    """
+    if (pid := forkserver_pid()) is None:
+        return ""
+    if _state.stopped_s(pid) > STOPPED_AFTER_S:
+        os.kill(pid, signal.SIGKILL)
+        return f"the forkserver {pid} was ended, somebody had stopped it (SIGSTOP)"
+    if state_of(pid) not in _ENDED or not _starting.acquire(blocking=False):  # else a worker's start finds it out
+        return ""
+    try:
+        with _without_main(), suppress(OSError):  # the next worker's start says what is wrong
+            _ensure_running()
+    finally:
+        _starting.release()
+    return f"the forkserver {pid} has ended; starting another"
+
+
+def forkserver_pid() -> int | None:
+    """The pid of this process's forkserver, which may have ended; None before the first one."""
+    pid: int | None = vars(vars(forkserver)["_forkserver"])["_forkserver_pid"]
+    return pid
+
+
+def _ensure_running() -> None:
+    forkserver.set_forkserver_preload(["pipeline.worker"])
+    with _without_secrets():
+        forkserver.ensure_running()
 
 
 @contextmanager

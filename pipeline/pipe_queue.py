@@ -19,6 +19,7 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
+from pipeline.pipe_event import PipeEvent
 from pipeline.results import MAX_RECORD_BYTES, MalformedRecord, from_bytes, to_bytes
 from pipeline.slots import Slots
 
@@ -125,7 +126,7 @@ class WorkerEnd:
 
 
 class PipeQueues(ForkServerContext):
-    """The start method "forkserver", with these queues.
+    """The start method "forkserver", with these queues and their event.
 
     Args:
         slots: where the worker decodes to.
@@ -143,6 +144,10 @@ class PipeQueues(ForkServerContext):
     def Queue(self, maxsize: int = 0) -> PipeQueue:  # type: ignore[override]  # noqa: ARG002, N802 - their names
         """One without a bound."""
         return PipeQueue(self._slots)
+
+    def Event(self) -> PipeEvent:  # type: ignore[override]  # noqa: N802 - their name
+        """One without a lock."""
+        return PipeEvent()
 
     def Process(self, *args: Any, **options: Any) -> BaseProcess:  # type: ignore[override]  # noqa: N802 - their name
         """One that is kept in mind."""

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 
 from PIL import Image
 from torch.utils.data import IterableDataset
+from torch.utils.data._utils.worker import ManagerWatchdog
 
 from pipeline.config import NICENESS
 from pipeline.decode import decode
@@ -91,6 +92,8 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
 
 def _prepare_process() -> None:
     close_inherited()
+    # DataLoader ends a worker whose parent has ended. That is the forkserver; the end of the replica breaks the pipes.
+    ManagerWatchdog.is_alive = lambda _: True  # type: ignore[assignment, method-assign]
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the replica, which closes the pipe
     warnings.simplefilter("ignore")  # Pillow warns of odd files, one line an image
     keep_freed_memory()

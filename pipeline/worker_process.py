@@ -1,6 +1,5 @@
 """One worker, seen from the replica: its DataLoader, its pipe, and the chunks in its hands."""
 
-import multiprocessing
 import os
 import select
 import signal
@@ -8,11 +7,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import psutil
 from torch.utils.data import DataLoader
@@ -21,13 +19,12 @@ from pipeline.config import CHUNKS_PER_WORKER
 from pipeline.forkserver import from_forkserver
 from pipeline.host_batch import HostBatch
 from pipeline.pipe_queue import PipeQueues
+from pipeline.process_state import StoppedProcess
 from pipeline.records import Transform
 from pipeline.results import DecodedChunk, MalformedRecord, WorkerFault, WorkerReady
 from pipeline.slots import Slots
 from pipeline.task import Task
 from pipeline.worker import Job, Jobs
-
-_SEMAPHORES: Final = "darkroom"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,13 @@ class Chunk:
         return Job(self.first, tuple(task.image.size for task in self.tasks), self.max_pixels, self.max_work_s)
 
 
+@dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    """A worker's process runs; it has not reported for duty yet. Said by the replica's own side."""
+
+    pid: int
+
+
 class WorkerProcess:
     """A decoder process and the persistent DataLoader that runs it. Its owner guards it by a lock."""
 
@@ -59,6 +63,10 @@ class WorkerProcess:
         self.chunks: deque[Chunk] = deque()  # the oldest first: the one that it works on
         self.turned_ns = 0  # when it could turn to the oldest chunk, by `time.monotonic_ns`
         self.pid, self.pidfd = 0, -1
+        self.ready = False  # it has reported for duty
+        self.started_at = time.monotonic()
+        self.stopped = False  # it was ended because somebody had stopped it (SIGSTOP)
+        self._state = StoppedProcess()
         self.overdue_s = 0.0  # the time limit at which it was ended; 0 where it was not
         self._asked_ns, self._had_used_s = 0, 0.0  # see `used_s`
         self.held = False  # it is at one image for so long that another takes what is behind it
@@ -77,11 +85,6 @@ class WorkerProcess:
         )
 
     @property
-    def ready(self) -> bool:
-        """Whether it has reported for duty."""
-        return self.pid > 0
-
-    @property
     def is_quick(self) -> bool:
         """Whether ordinary images need not wait long for it."""
         return self.ready and not self.held and not self.is_at_costly
@@ -96,14 +99,15 @@ class WorkerProcess:
         """Price of what has been handed out to it and has not come back."""
         return sum(chunk.price_s for chunk in self.chunks)
 
-    def records(self) -> Iterator[WorkerReady | HostBatch | MalformedRecord]:
-        """Starts the process and yields what comes from it, until it is asked to end.
+    def records(self) -> Iterator[WorkerStarted | WorkerReady | HostBatch | MalformedRecord]:
+        """Starts the process, says so, and yields what comes from it, until it is asked to end.
 
         Raises:
             RuntimeError: an error in its own code has ended it; or, by DataLoader, it has died, up to 5 s later.
         """
-        with from_forkserver(), _named_semaphores():
+        with from_forkserver():
             iterator = iter(self._loader)
+        yield WorkerStarted(self._queues.process.pid or 0)
         self._reader.close()  # now the worker alone reads: its death breaks the pipe
         try:
             for record in iterator:
@@ -111,12 +115,17 @@ class WorkerProcess:
                     raise RuntimeError(f"error in a decoder process\n{record.text}")
                 yield record.pin_memory() if isinstance(record, DecodedChunk) else record
         finally:
-            del iterator, self._loader  # a DataLoader ends its worker, and removes its semaphores, when it is dropped
+            del iterator, self._loader  # a DataLoader ends its worker when it is dropped
 
-    def is_ready(self) -> None:
-        """It has reported for duty."""
-        self.pid = self._queues.process.pid or 0
-        self.pidfd = os.pidfd_open(self.pid)
+    def has_started(self, pid: int) -> None:
+        """Keeps hold of its process; one that has ended since then counts as one that never ran."""
+        with suppress(ProcessLookupError):
+            self.pidfd = os.pidfd_open(pid)
+            self.pid = pid
+
+    def stopped_s(self) -> float:
+        """Seconds for which it has been seen stopped (SIGSTOP) by whoever calls this again and again."""
+        return self._state.stopped_s(self.pid) if self.pid else 0.0
 
     def hand_out(self, chunk: Chunk) -> None:
         """Sends it a chunk: a few hundred bytes, which never fill the pipe."""
@@ -166,39 +175,10 @@ class WorkerProcess:
     def end(self, deadline: float) -> None:
         """Waits for its end until `deadline` (of `time.monotonic`), then kills it."""
         self._writer.close()
-        if self.ready:
+        if self.pid:
             poll = select.poll()
             poll.register(self.pidfd, select.POLLIN)
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1e3):
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
             os.close(self.pidfd)
-
-
-def remove_orphaned_semaphores() -> None:
-    """Removes what a killed process has left in /dev/shm: the semaphores of its DataLoaders' queues.
-
-    Python's resource tracker would do it, but Ray kills it together with the replica. Those of another container, which
-    may share /dev/shm, are left alone: its process ids count from another start.
-    """
-    for path in Path("/dev/shm").glob(f"sem.{_SEMAPHORES}-*-{_pid_namespace()}-*"):  # noqa: S108 - glibc's place
-        pid = path.name.split("-")[1]
-        if not Path("/proc", pid).exists():
-            with suppress(OSError):  # another engine was quicker; or it is another user's
-                path.unlink()
-
-
-def _pid_namespace() -> int:
-    return os.stat("/proc/self/ns/pid").st_ino
-
-
-@contextmanager
-def _named_semaphores() -> Iterator[None]:
-    """Has multiprocessing put this process's id, and where it counts, into the names of its semaphores."""
-    settings = vars(multiprocessing.current_process())["_config"]
-    before = settings["semprefix"]
-    settings["semprefix"] = f"/{_SEMAPHORES}-{os.getpid()}-{_pid_namespace()}"
-    try:
-        yield
-    finally:
-        settings["semprefix"] = before

@@ -1,6 +1,8 @@
 """Who asks a service from its first moment on, when it cannot have an answer yet."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -31,23 +33,39 @@ class Early:
         self.cold: list[str] = []
         self.after: list[str] = []
         self.path, self.stop, self._replicas = path, threading.Event(), replicas
+        self._forkservers: set[int] = set()  # of replicas whose decoders were held up
 
     def watch(self) -> None:
         """Holds up, asks, lets go, asks until stopped."""
         until(lambda: self.path.exists() and self.path.read_text())
-        port, held = yaml.safe_load(self.path.read_text())["http_options"]["port"], set[psutil.Process]()
+        port = yaml.safe_load(self.path.read_text())["http_options"]["port"]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=2, trust_env=False) as client:
-            try:
-                while not self.stop.is_set() and (len(held) < self._replicas or len(self.cold) < COLD):
-                    for process in {*filter(is_decoder, marked(str(self.path)))} - held:
-                        process.suspend()
-                        held.add(process)
+            with self._without_decoders():
+                while not self.stop.is_set() and (len(self._forkservers) < self._replicas or len(self.cold) < COLD):
                     self.cold.append(_ask(client))
-            finally:
-                for process in held:
-                    process.resume()
             while not self.stop.is_set():
                 self.after.append(_ask(client))
+
+    @contextmanager
+    def _without_decoders(self) -> Iterator[None]:
+        """While the block runs, each decoder process is stopped before it is ready; then its replica starts another."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._stop_decoders, args=(over,))
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _stop_decoders(self, over: threading.Event) -> None:
+        while not over.wait(0.01):
+            found = {process.pid: process for process in marked(str(self.path)) if is_decoder(process)}
+            for process in found.values():
+                with suppress(psutil.NoSuchProcess):
+                    if (parent := process.ppid()) in found:  # which has the same command line
+                        process.suspend()
+                        self._forkservers.add(parent)
 
 
 def _ask(client: httpx.Client) -> str:

@@ -46,13 +46,9 @@ class Service:
         config: that configuration.
         environment: of its processes.
         output: what it has printed so far.
-
-    Attributes:
-        replica_pids: of all replicas that were ever seen.
     """
 
     def __init__(self, path: Path, config: Document, environment: Mapping[str, str], output: Path) -> None:
-        self.replica_pids: set[int] = set()
         self.path, self.config, self.environment, self.output = path, config, environment, output
         self.url = f"http://127.0.0.1:{config['http_options']['port']}"
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
@@ -75,9 +71,7 @@ class Service:
 
     def replicas(self) -> list[psutil.Process]:
         """The processes of this service's replicas."""
-        replicas = [process for process in self.processes() if "ServeReplica" in name_of(process)]
-        self.replica_pids |= {replica.pid for replica in replicas}
-        return replicas
+        return [process for process in self.processes() if "ServeReplica" in name_of(process)]
 
     def processes(self) -> list[psutil.Process]:
         """Everything that this service has started and that still runs."""

@@ -42,4 +42,4 @@ def life(pid: int, from_s: int, to_s: int, fds: Callable[[int, int], float], rol
     """Readings of one process every ten seconds; its fds by the run's time and its age."""
     for at_s in range(from_s, to_s, 10):
         count = int(fds(at_s, at_s - from_s))
-        yield Reading(at_s, pid, at_s - from_s, role, count, 4, 0, 100 * MIB, 0)
+        yield Reading(at_s, pid, at_s - from_s, role, count, 4, 0, 100 * MIB)

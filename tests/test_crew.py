@@ -18,8 +18,7 @@ from pipeline.errors import EngineClosed, FatalImage, SlowImage, WorkerFailure
 from pipeline.records import Transform
 from tests.bench import CAT, Bench, errors, outcomes, started
 from tests.files import slow_png
-from tests.test_slots import semaphores
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 # ---- death ----------------------------------------------------------------------------------------------------------
 
@@ -76,8 +75,9 @@ def test_an_image_that_killed_its_worker_travels_alone() -> None:
         until(lambda: len(set(bench.loader.pids) - set(pids)) == 2)
 
 
-def test_an_image_that_hangs_its_worker_is_rejected(kind: str) -> None:
+def test_an_image_that_hangs_its_worker_is_rejected(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the time limit, at once and without a second try; neighbours in both chunks get their predictions."""
+    monkeypatch.setattr("pipeline.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # its stop stands for a hang
     with started(1, kind=kind, decode_timeout_s=1.0) as bench:
         request = bench.submit([CAT, CAT, CAT, slow_png(), CAT, CAT])
         (pid,) = until(lambda: bench.decoding(slow_png()))
@@ -97,8 +97,9 @@ def test_an_image_that_takes_more_work_than_its_price_allows_is_rejected(monkeyp
         assert errors(request) == [None, SlowImage, None]
 
 
-def test_a_worker_that_was_stopped_while_idle_is_replaced() -> None:
-    """It never begins what it is handed: nothing is blamed, and all of it is decoded by another."""
+def test_a_worker_that_does_not_begin_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that it was handed is blamed, and all of it is decoded by another."""
+    monkeypatch.setattr("pipeline.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # its stop stands for whatever keeps it
     with started(1) as bench:
         (pid,) = bench.loader.pids
         os.kill(pid, signal.SIGSTOP)
@@ -125,18 +126,6 @@ def test_an_idle_worker_that_dies_is_replaced(kind: str) -> None:
             os.kill(pid, end)
             until(lambda: bench.loader.pids not in ([], [pid]))  # noqa: B023 - called in this turn
             assert errors(bench.submit([CAT])) == [None]
-
-
-def test_a_dead_worker_leaves_no_semaphore(kind: str) -> None:
-    """Its DataLoader is dropped with it, however often it happens."""
-    before = semaphores(os.getpid())  # those of workers that died in other tests may still go
-    with started(1, kind=kind) as bench:
-        of_one = len(semaphores(os.getpid()) - before)
-        for _ in range(3):
-            (pid,) = until(lambda: bench.loader.pids)
-            os.kill(pid, signal.SIGKILL)
-            until(lambda: bench.loader.pids not in ([], [pid]))  # noqa: B023 - called in this turn
-        until(lambda: len(semaphores(os.getpid()) - before) == of_one)
 
 
 def test_the_end_of_the_watch_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,8 +193,9 @@ def test_timings_say_where_the_time_went(engine: Engine) -> None:
     assert sum(getattr(timings, stage) for stage in stages) <= took_s
 
 
-def test_an_engine_with_a_worker_that_was_stopped_is_well_again(small: Engine) -> None:
+def test_an_engine_with_a_worker_that_hangs_is_well_again(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though no client asks for anything: the image of its own finds the worker out, and another one takes it."""
+    monkeypatch.setattr("pipeline.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # its stop stands for a hang
     small.start()
     (pid,) = small.worker_pids
     psutil.Process(pid).suspend()

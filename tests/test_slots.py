@@ -26,11 +26,6 @@ def slots() -> Slots:
     return Slots(8, 16)
 
 
-def semaphores(pid: int) -> set[Path]:
-    """What an engine of that process has in /dev/shm."""
-    return {*SHM.glob(f"sem.darkroom-{pid}-*")}
-
-
 def memfds() -> dict[int, int]:
     """Memory behind this process's slots: bytes taken from the system, by inode."""
     links = [Path("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd")]

@@ -1,18 +1,15 @@
 """The verdict of a soak."""
 
 import asyncio
-import subprocess
-import sys
 from collections import Counter
 from types import SimpleNamespace
 from typing import cast
 
-import psutil
 import pytest
 
 from benchmarks.callers import Attempt
 from benchmarks.census import LAUNCHER, WORKER
-from benchmarks.injections import FLOOD, KILL_WORKER, STOP_WORKER, Event, Injections, _busiest
+from benchmarks.injections import FLOOD, KILL_WORKER, STOP_WORKER, Event, Injections
 from benchmarks.judge import Kind, Verdict
 from benchmarks.ports import free_port
 from benchmarks.soak import faults_of, is_rays_own, restarts_in, with_roles
@@ -20,8 +17,6 @@ from benchmarks.tally import tally
 from deployments.endpoint import Endpoint
 from tests.soaking import life, record
 from tuning.launched import Launched
-
-INFO = {"args": {"pipeline": {"decode_timeout_s": 10.0}}}
 
 
 def test_what_the_injections_do_not_explain_is_a_fault() -> None:
@@ -64,24 +59,10 @@ def test_what_ray_did_not_end_in_time_is_no_fault() -> None:
 def test_a_flood_that_is_neither_answered_nor_refused_is_a_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here nobody listens."""
     monkeypatch.setattr("benchmarks.injections.FLOOD_S", 0.1)
-    listening = {"endpoint": Endpoint("127.0.0.1", free_port(), "/"), "info": lambda: INFO}
+    listening = {"endpoint": Endpoint("127.0.0.1", free_port(), "/")}
     service = cast(Launched, SimpleNamespace(**listening))
     injections = Injections(service, lambda: 1.0, 60.0, seed=1, stops=False, say=lambda _: None)
     event = asyncio.run(injections._flood())
     assert event.kind == FLOOD
     assert "0 answered, 0 to come again" in event.detail
     assert "ConnectionRefusedError" in event.complaint
-
-
-def test_the_worker_that_is_stopped_is_one_that_works() -> None:
-    """A spare one that is stopped is only noticed once it is handed an image."""
-    idle = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        assert _busiest([psutil.Process(idle.pid), psutil.Process(busy.pid)]).pid == busy.pid
-    finally:
-        for process in (idle, busy):
-            process.kill()
-            process.communicate()
-    with pytest.raises(IndexError):
-        _busiest([])

@@ -17,6 +17,12 @@ from tests.files import slow_png
 from tests.waiting import PATIENCE_S, until
 
 
+@pytest.fixture(autouse=True)
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that a test stops are taken for slow ones."""
+    monkeypatch.setattr("pipeline.worker_health.STOPPED_AFTER_S", PATIENCE_S)
+
+
 def stopped_at_a_slow_image(bench: Bench) -> int:
     """Stops the worker that decodes `slow_png`; returns its pid."""
     (pid,) = until(lambda: bench.decoding(slow_png()))

@@ -128,7 +128,7 @@ def test_a_worker_that_claims_to_be_innocent_is_not_believed_for_ever() -> None:
 
 def test_a_worker_that_claims_to_be_busy_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """After the time that all of its images may take together, whatever times it writes."""
-    monkeypatch.setattr("pipeline.crew.CLAIM_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("pipeline.worker_health.CLAIM_TIMEOUT_S", 0.1)
     with started(1, decode_timeout_s=0.5, transform=cast(Transform, TakenOver(cast(Act, seem_busy)))) as bench:
         assert errors(bench.submit([order(cast(Act, seem_busy))])) == [SlowImage]
 

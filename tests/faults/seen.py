@@ -2,14 +2,12 @@
 
 import contextlib
 import csv
-from pathlib import Path
 
 import httpx
 import psutil
 
 from deployments.serve_api import ServeApiError
 from tests.service import Service, is_decoder, name_of
-from tests.test_slots import SHM
 
 
 def _serving(service: Service) -> set[str]:
@@ -29,15 +27,13 @@ def is_whole(service: Service, replicas: int) -> bool:
 
 
 def _remains(service: Service) -> list[str]:
-    """What belongs to no living replica: decoder processes, semaphores, a second HAProxy."""
+    """What belongs to no living replica: decoder processes, a second HAProxy."""
     processes, alive = service.processes(), {replica.pid for replica in service.replicas()}
     families = alive.union(*(_family(replica) for replica in service.replicas()))
     decoders = [process.pid for process in processes if is_decoder(process) and process.pid not in families]
     orphans = [process.pid for process in processes if _parent(process) == 1]
     balancers = [process.pid for process in processes if name_of(process) == "haproxy"]
-    dead = service.replica_pids - alive
-    semaphores = [path.name for path in SHM.glob("sem.darkroom-*") if _owner(path) in dead]
-    return [*map(str, decoders + orphans + balancers[1:]), *semaphores]
+    return [*map(str, decoders + orphans + balancers[1:])]
 
 
 def _family(process: psutil.Process) -> set[int]:
@@ -56,10 +52,6 @@ def _parent(process: psutil.Process) -> int | None:
     with contextlib.suppress(psutil.Error):
         return process.ppid()
     return None
-
-
-def _owner(semaphore: Path) -> int:
-    return int(semaphore.name.split("-")[1])
 
 
 def actor(service: Service, name: str) -> psutil.Process:
