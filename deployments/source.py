@@ -7,11 +7,9 @@ from typing import Final
 
 from starlette.types import Scope
 
-SECRET_VARIABLE: Final = "DARKROOM_PROXY_SECRET"  # noqa: S105  the name of a variable
-"""Environment variable with a word that HAProxy and the replicas share, made anew for each run by the launcher."""
+from deployments.haproxy import SECRET_VARIABLE, SOURCE_HEADER
 
-SOURCE_HEADER: Final = b"x-darkroom-source"
-"""Set by HAProxy on every request, in the place of what a client sends under this name: `ADDRESS SECRET`."""
+_HEADER: Final = SOURCE_HEADER.encode()
 
 UNKNOWN: Final = "unknown"
 """The address of a client on a Unix socket, or of a test's scope without one."""
@@ -35,7 +33,7 @@ def source_of(scope: Scope) -> str:
 def _told_by_haproxy(scope: Scope) -> str | None:
     secret = os.environ.get(SECRET_VARIABLE, "").encode()
     for name, value in scope["headers"]:
-        if name == SOURCE_HEADER and secret:
+        if name == _HEADER and secret:
             address, _, shown = value.partition(b" ")
             if hmac.compare_digest(shown, secret):
                 return str(address, "latin-1")

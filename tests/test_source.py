@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from deployments.source import SECRET_VARIABLE, UNKNOWN, source_of
+from deployments.haproxy import SECRET_VARIABLE
+from deployments.source import UNKNOWN, source_of
 
 PEER = ("127.0.0.1", 50000)
 
