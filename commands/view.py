@@ -70,7 +70,7 @@ def _busy(stats: Stats) -> Table:
             _replaced(workers["replaced"]),
         ),
         (f"device ({device['kind']})", device["busy"], f"{device['images_per_batch']:.1f} images a batch"),
-        ("event loop", stats["event_loop"]["busy"], ""),
+        ("interpreter", stats["interpreter"]["busy"], ""),
         (f"{stats['cores']['count']} cores", stats["cores"]["busy"], "by all processes"),
     ):
         bar = ProgressBar(1.0, share, width=_BAR, complete_style="red" if share >= _FULL else "green")

@@ -219,6 +219,7 @@ class Classifier:
                 "workers": engine.workers,
                 "worker_sandbox": engine.sandbox,
                 "threads": engine.threads,
+                "start_s": {step: round(seconds, 2) for step, seconds in engine.start_s.items()},
                 "num_cpus": self._config.num_cpus,
                 "num_gpus": self._config.num_gpus,
                 "warnings": [*self._warnings, *self._access.warnings],

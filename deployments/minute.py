@@ -32,6 +32,7 @@ class Reading:
     at_s: float  # by `time.monotonic`
     usage: Usage
     loop_s: float  # processor time of the event loop's thread
+    process_s: float  # likewise of all threads of the replica's process
     cores: int  # that this process may use
     cores_busy: float  # share of them in use since the reading before, by whomever, 0 to 1
 
@@ -141,7 +142,8 @@ class Minute:
                 "busy": load.device_busy,
                 "images_per_batch": (last.usage.images - first.usage.images) / max(batches, 1),
             },
-            "event_loop": {"busy": load.loop_busy},
+            "interpreter": {"busy": load.interpreter_busy},
+            "event_loop": {"busy": _share(first.loop_s, last.loop_s, window_s)},
             "cores": {"count": load.cores, "busy": load.cores_busy},
             "in_work": last.usage.in_work,
             "free_slots": last.usage.free_slots,
@@ -157,11 +159,20 @@ class Minute:
             workers_busy=min(1.0, (usage.decoding_s - first.usage.decoding_s) / window_s / usage.workers),
             lanes=usage.lanes,
             device_busy=min(1.0, (usage.computing_s - first.usage.computing_s) / window_s / usage.lanes),
-            loop_busy=min(1.0, (last.loop_s - first.loop_s) / window_s),
+            interpreter_busy=(
+                _share(first.loop_s, last.loop_s, window_s)
+                if self._device == "cpu"
+                else _share(first.process_s, last.process_s, window_s)
+            ),
             cores=last.cores,
             cores_busy=cores_busy,
             on_cpu=self._device == "cpu",
         )
+
+
+def _share(before_s: float, after_s: float, window_s: float) -> float:
+    """Share of a core."""
+    return min(1.0, (after_s - before_s) / window_s)
 
 
 def _percentiles_ms(took_s: NDArray[np.float64]) -> Mapping[str, float] | None:

@@ -3,15 +3,18 @@
 The rule, in this order:
 
 1. *overloaded*: more than 1 % of the requests were refused because too much was waiting.
-2. *network-bound*: the event loop, which reads and writes HTTP, is busy for 85 % of the time or more, and nothing else
-   is busier; or no part is, and half of the time of the requests goes by until their bodies have come.
+2. *interpreter-bound*: the Python of the replica, which reads and writes HTTP and feeds workers and device, keeps a
+   core busy for 85 % of the time or more, and nothing else is busier.
 3. *decode-bound* or *device-bound*: workers or device are busy for 85 % of the time or more, whichever are busier; or
    all cores of the machine are in use, and those are the busier ones.
-4. *idle*: no part is busy for 10 % of the time.
-5. *unsaturated*: none of these.
+4. *network-bound*: none of these, and half of the time of the requests goes by until their bodies have come.
+5. *idle*: no part is busy for 10 % of the time.
+6. *unsaturated*: none of these.
 
 A worker is busy while it decodes, the device while it has a batch, each by the clock: where more wants to compute than
-there are cores, waiting for a core counts.
+there are cores, waiting for a core counts. The interpreter is busy by processor time. It runs one thread at a time, so
+where a GPU computes, all threads of the replica's process share one core; where the cores compute the model too, those
+threads run beside it, and only the event loop's counts.
 """
 
 import math
@@ -30,6 +33,7 @@ class State(StrEnum):
     """What a replica is, over some time."""
 
     OVERLOADED = "overloaded"
+    INTERPRETER_BOUND = "interpreter-bound"
     NETWORK_BOUND = "network-bound"
     DECODE_BOUND = "decode-bound"
     DEVICE_BOUND = "device-bound"
@@ -48,7 +52,7 @@ class Load:
     workers_busy: float
     lanes: int  # batches that the device computes at a time
     device_busy: float
-    loop_busy: float  # the event loop
+    interpreter_busy: float  # the Python of the replica's process
     cores: int  # of the machine, as far as this process may use them
     cores_busy: float  # by all processes
     on_cpu: bool  # whether the device computes on these cores
@@ -82,7 +86,7 @@ def verdict(load: Load) -> Verdict:
     if load.reading > READING:
         words = f"{load.reading:.0%} of the time of requests goes by until their bodies have come; {_shares(load)}"
         return Verdict(State.NETWORK_BOUND, f"{State.NETWORK_BOUND}: {words}")
-    busiest = max(load.workers_busy, load.device_busy, load.loop_busy)
+    busiest = max(load.workers_busy, load.device_busy, load.interpreter_busy)
     if busiest < IDLE:
         return Verdict(State.IDLE, f"{State.IDLE}: {load.requests_per_s:.3g} requests/s; {_shares(load)}")
     words = f"{_shares(load)}; about {min(1 / busiest, 1 / max(load.cores_busy, IDLE)):.1f} times as much could come"
@@ -91,9 +95,9 @@ def verdict(load: Load) -> Verdict:
 
 def _bound(load: Load) -> tuple[State | None, str]:
     busiest = max(load.workers_busy, load.device_busy)
-    if load.loop_busy >= BUSY and load.loop_busy > busiest:
-        words = f"the event loop is {load.loop_busy:.0%} busy with HTTP, {_shares(load)}; another replica would pay"
-        return State.NETWORK_BOUND, words
+    if load.interpreter_busy >= BUSY and load.interpreter_busy > busiest:
+        words = f"the replica's Python is {load.interpreter_busy:.0%} busy, {_shares(load)}; another replica would pay"
+        return State.INTERPRETER_BOUND, words
     in_use = load.cores_busy >= CORES_IN_USE and busiest >= IDLE
     if busiest < BUSY and not in_use:
         return None, ""

@@ -78,4 +78,5 @@ class Watch:
     def _read(self) -> Reading:
         percents = psutil.cpu_percent(percpu=True)
         busy = sum(percents[core] for core in self._cores if core < len(percents)) / len(self._cores) / 100
-        return Reading(time.monotonic(), self._usage(), time.thread_time(), len(self._cores), busy)
+        loop_s, process_s = time.thread_time(), time.process_time()
+        return Reading(time.monotonic(), self._usage(), loop_s, process_s, len(self._cores), busy)

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
@@ -39,6 +39,9 @@ class Engine:
         limits: those in force at the start; the default ones allow the largest batch of `config`.
         opener: makes the device; for one of another kind.
 
+    Attributes:
+        start_s: seconds that each step of the start took.
+
     Raises:
         ValueError: `limits` ask for more than `config` allows.
     """
@@ -52,6 +55,7 @@ class Engine:
         self._limits = limits or Limits(max_batch_size=config.largest_batch)
         config.check_limits(self._limits)
         self._lifecycle = threading.Lock()
+        self.start_s: dict[str, float] = {}
         self._started = self._closed = False
 
     # ---- build, warm ------------------------------------------------------------------------------------------------
@@ -67,17 +71,22 @@ class Engine:
             if self._closed:
                 raise EngineClosed("the engine was closed; make another")
             if not self._started:
-                self._build()
+                self._timed("model", self._build)
                 try:
-                    self._loader.start()
-                    self._feeder.start()
-                    self._warm_up()
+                    self._timed("workers", self._loader.start)
+                    self._timed("device", self._feeder.start)
+                    self._timed("warm_up", self._warm_up)
                     self._loader.limits = self._limits
                 except BaseException:
                     self._end()
                     raise
                 self._started = True
                 atexit.register(self.close)  # else its threads end inside torch, and abort the process
+
+    def _timed(self, step: str, take: Callable[[], None]) -> None:
+        began_at = time.monotonic()
+        take()
+        self.start_s[step] = time.monotonic() - began_at
 
     def _build(self) -> None:
         loaded = load_model(self.config)

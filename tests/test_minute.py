@@ -21,6 +21,7 @@ def reading(at_s: float, **usage: Any) -> Reading:
         at_s,
         Usage(at_s, at_s / 4, workers=2, workers_ready=2, lanes=1, **facts),
         loop_s=at_s / 10,
+        process_s=0.9 * at_s,
         cores=2,
         cores_busy=0.6,
     )
@@ -70,6 +71,15 @@ def test_seconds_are_added_up() -> None:
     assert (stats["event_loop"]["busy"], stats["cores"]["busy"]) == pytest.approx((0.1, 0.6))
     assert stats["in_work"] == 5
     assert (stats["state"], stats["verdict"].split(":")[0]) == ("overloaded", "overloaded")
+
+
+@pytest.mark.parametrize(("device", "busy"), [("cpu", 0.1), ("cuda", 0.9)])
+def test_the_interpreter_is_busy_with_every_thread_that_needs_it(device: str, busy: float) -> None:
+    """All of a replica where a GPU computes; where the cores do, those threads run beside it."""
+    minute = Minute(reading(100.0), device)
+    minute.tick(reading(101.0))
+    assert minute.stats(1)["interpreter"]["busy"] == pytest.approx(busy)
+    assert (minute.stats(1)["state"] == "interpreter-bound") == (device == "cuda")
 
 
 def test_of_more_than_was_asked_for_nothing_is_told() -> None:

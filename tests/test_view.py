@@ -20,12 +20,12 @@ def _stats(replica: str, *answers: float, **usage: Any) -> dict[str, Any]:
         "in_work": 3,
         "free_slots": 8,
     } | usage
-    minute = Minute(Reading(0.0, Usage(0.0, 0.0, {}, 0, 0, 3, 3, 1, 0, 8), 0.0, cores=4, cores_busy=0.0), "cpu")
+    minute = Minute(Reading(0.0, Usage(0.0, 0.0, {}, 0, 0, 3, 3, 1, 0, 8), 0.0, 0.0, cores=4, cores_busy=0.0), "cpu")
     for took_s in answers:
         minute.now.note_answer((took_s / len(STAGES),) * len(STAGES), took_s)
     minute.now.images["predicted"] = len(answers)
     minute.tick(
-        Reading(1.0, Usage(2.7, 0.3, workers=3, workers_ready=3, lanes=1, **facts), 0.1, cores=4, cores_busy=0.5)
+        Reading(1.0, Usage(2.7, 0.3, workers=3, workers_ready=3, lanes=1, **facts), 0.1, 0.2, cores=4, cores_busy=0.5)
     )
     return {"replica": replica, **minute.stats(1)}
 
@@ -47,7 +47,7 @@ def test_a_replica_shows_what_is_busy_and_what_takes_how_long() -> None:
     shares = {line.split("━")[0].strip(): line for line in text.splitlines() if "━" in line}
     assert "90% 2 replaced" in shares["3 workers"]
     assert "30% 4.0 images a batch" in shares["device (cpu)"]
-    assert "10%" in shares["event loop"]
+    assert "10%" in shares["interpreter"]
     assert "50% by all processes" in shares["4 cores"]
     assert "read 10.0  queue 10.0  decode 10.0  wait 10.0  copy 10.0  model 10.0  respond 10.0  ms" in text
 

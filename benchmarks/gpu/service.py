@@ -31,7 +31,7 @@ from tuning.wire import Load as Answered
 _READY_S: Final = 150.0
 _ASKED_EVERY_S: Final = 0.3
 _LOG_BYTES: Final = 200_000
-_TOLD: Final = ("verdict", "stages_ms", "device", "event_loop", "cores", "workers", "free_slots")
+_TOLD: Final = ("verdict", "stages_ms", "device", "interpreter", "event_loop", "cores", "workers", "free_slots")
 """Keys of GET /stats that are kept."""
 
 
