@@ -164,9 +164,10 @@ class ServiceConfig(Frozen):
     def placed(self, node: Node) -> Self:
         """Settle workers and threads, once `fitted`, for the node that the replica runs on; return a copy.
 
-        On a GPU, all cores that come with the replica decode but one, which feeds the device and answers requests.
+        On a GPU, a worker for each core that comes with the replica. Workers give way to its interpreter
+        (`pipeline.config.NICENESS`), which is seldom busy all the time: a core kept free for it stood idle.
         """
-        workers = self.pipeline.workers or max(1, self.cores_on(node) - 1)
+        workers = self.pipeline.workers or self.cores_on(node)
         return self._with_sizes(self.num_cpus, workers=workers, threads=self.pipeline.threads or 1)
 
     @property

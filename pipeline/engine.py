@@ -310,10 +310,10 @@ def _resolved_device(config: PipelineConfig) -> str:
 def _resolved_sizes(config: PipelineConfig, device: str) -> tuple[int, int]:
     """Workers and model threads where the configuration leaves them open.
 
-    On CUDA the cores are for decoding, but for one that feeds the device. On the CPU each computes a batch, and those
-    who decode, which takes about a tenth of the model's time, share them.
+    On CUDA the cores are for decoding; workers give way to what feeds the device. On the CPU each computes a batch, and
+    those who decode, which takes about a tenth of the model's time, share them.
     """
     cores = len(os.sched_getaffinity(0))
     if device == "cuda":
-        return config.workers or max(1, cores - 1), config.threads or 1
+        return config.workers or cores, config.threads or 1
     return config.workers or max(1, cores // 8), config.threads or cores

@@ -60,11 +60,11 @@ def test_auto_takes_the_cpu_where_no_node_has_a_gpu_and_says_so(seen: Document) 
 
 
 def test_cuda_waits_for_a_node_with_a_gpu_and_is_sized_by_it(seen: Document) -> None:
-    """Nobody knew of its 16 cores when half a CPU was reserved; the replica has half of them, but one, for workers."""
+    """Nobody knew of its 16 cores when half a CPU was reserved; the replica has a worker for each of its half."""
     waited = seen["waited"]
     assert seen["waits"]
     assert waited["node_id"] == seen["node"]
-    assert (waited["device"], waited["workers"], waited["num_cpus"], waited["num_gpus"]) == ("cuda", 7, 0.5, 0.5)
+    assert (waited["device"], waited["workers"], waited["num_cpus"], waited["num_gpus"]) == ("cuda", 8, 0.5, 0.5)
     assert "device: cuda found no GPU on any node of the cluster (1 alive)" in waited["warnings"][0]
 
 
@@ -73,6 +73,6 @@ def test_replicas_share_a_gpu_and_its_cores(seen: Document) -> None:
     after = seen["after"]
     assert seen["nodes"] == [[4, 0], [16, 1]]
     assert after["node_id"] == seen["node"]
-    assert (after["device"], after["workers"], after["num_cpus"], after["num_gpus"]) == ("cuda", 7, 8, 0.5)
+    assert (after["device"], after["workers"], after["num_cpus"], after["num_gpus"]) == ("cuda", 8, 8, 0.5)
     assert after["gpus"] == seen["waited"]["gpus"] == "0"
     assert after["warnings"] == []

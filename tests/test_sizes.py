@@ -53,12 +53,12 @@ def test_on_the_cpu_a_replica_is_no_larger_than_a_node(
 @pytest.mark.parametrize(
     ("nodes", "num_cpus", "workers"),
     [
-        pytest.param([Node(16, gpus=1)], 16, [15], id="one GPU node"),
-        pytest.param([HEAD, Node(16, gpus=1)], 16, [15], id="a head without one"),
-        pytest.param([HEAD, Node(16, gpus=1), Node(16, gpus=1)], 16, [15, 15], id="two such nodes"),
-        pytest.param([Node(32, gpus=4)], 8, [7], id="four GPUs on 32 cores"),
-        pytest.param([Node(30, gpus=4)], 7, [6], id="cores that cannot be divided"),
-        pytest.param([HEAD, Node(64, gpus=2), Node(8, gpus=1)], 8, [31, 7], id="a rich and a poor one"),
+        pytest.param([Node(16, gpus=1)], 16, [16], id="one GPU node"),
+        pytest.param([HEAD, Node(16, gpus=1)], 16, [16], id="a head without one"),
+        pytest.param([HEAD, Node(16, gpus=1), Node(16, gpus=1)], 16, [16, 16], id="two such nodes"),
+        pytest.param([Node(32, gpus=4)], 8, [8], id="four GPUs on 32 cores"),
+        pytest.param([Node(30, gpus=4)], 7, [7], id="cores that cannot be divided"),
+        pytest.param([HEAD, Node(64, gpus=2), Node(8, gpus=1)], 8, [32, 8], id="a rich and a poor one"),
         pytest.param([Node(1, gpus=1)], 1, [1], id="one core"),
         pytest.param([Node(2, gpus=4)], 0.5, [1], id="fewer cores than GPUs"),
         pytest.param([Node(1, gpus=3)], 0.3333, [1], id="a third of a core, rounded down"),
@@ -82,15 +82,15 @@ def test_on_a_gpu_a_replica_fits_on_every_node_that_has_one(
 @pytest.mark.parametrize(
     ("replicas_per_gpu", "nodes", "num_cpus", "num_gpus", "workers"),
     [
-        pytest.param(4, [HEAD, Node(16, gpus=1)], 4, 0.25, [3], id="a quarter of 16 cores"),
-        pytest.param(8, [Node(16, gpus=1)], 2, 0.125, [1], id="an eighth"),
-        pytest.param(3, [Node(16, gpus=1)], 5, 0.3333, [4], id="a third, rounded down"),
-        pytest.param(7, [Node(24, gpus=1)], 3, 0.1428, [2], id="a seventh, rounded down"),
-        pytest.param(2, [Node(32, gpus=4)], 4, 0.5, [3], id="four GPUs on 32 cores"),
+        pytest.param(4, [HEAD, Node(16, gpus=1)], 4, 0.25, [4], id="a quarter of 16 cores"),
+        pytest.param(8, [Node(16, gpus=1)], 2, 0.125, [2], id="an eighth"),
+        pytest.param(3, [Node(16, gpus=1)], 5, 0.3333, [5], id="a third, rounded down"),
+        pytest.param(7, [Node(24, gpus=1)], 3, 0.1428, [3], id="a seventh, rounded down"),
+        pytest.param(2, [Node(32, gpus=4)], 4, 0.5, [4], id="four GPUs on 32 cores"),
         pytest.param(2, [Node(4, gpus=4)], 0.5, 0.5, [1], id="fewer cores than replicas"),
         pytest.param(3, [Node(2, gpus=1)], 0.6666, 0.3333, [1], id="two thirds of a core, rounded down"),
-        pytest.param(4, [Node(64, gpus=1), Node(8, gpus=2)], 1, 0.25, [15, 1], id="a rich and a poor one"),
-        pytest.param(2, [HEAD, Node(4, gpus=0.5)], 4, 0.5, [3], id="half of a GPU is all that Ray may give"),
+        pytest.param(4, [Node(64, gpus=1), Node(8, gpus=2)], 1, 0.25, [16, 1], id="a rich and a poor one"),
+        pytest.param(2, [HEAD, Node(4, gpus=0.5)], 4, 0.5, [4], id="half of a GPU is all that Ray may give"),
     ],
 )
 def test_replicas_that_share_a_gpu_share_its_cores(
@@ -142,12 +142,12 @@ def test_a_replica_that_waits_for_a_gpu_takes_its_workers_from_the_node_that_com
     """Nobody knows the cores of that node before: one is reserved meanwhile, by all replicas of a GPU together."""
     config = fitted(nodes, {"device": "cuda"})
     assert (config.num_cpus, config.num_gpus, config.is_placed) == (1, 1, False)
-    assert config.placed(Node(16, gpus=1)).pipeline.workers == 15
-    assert config.placed(Node(32, gpus=4)).pipeline.workers == 7
+    assert config.placed(Node(16, gpus=1)).pipeline.workers == 16
+    assert config.placed(Node(32, gpus=4)).pipeline.workers == 8
     assert config.placed(Node(32, gpus=4)).is_placed
     shared = fitted(nodes, {"device": "cuda"}, replicas_per_gpu=4)
     assert (shared.num_cpus, shared.num_gpus) == (0.25, 0.25)
-    assert shared.placed(Node(16, gpus=1)).pipeline.workers == 3
+    assert shared.placed(Node(16, gpus=1)).pipeline.workers == 4
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_a_replica_that_waits_for_a_gpu_takes_its_workers_from_the_node_that_com
         ({"pipeline": {"workers": 3}}, 4, 3),
         ({"pipeline": {"workers": 3, "threads": 2}}, 5, 3),
         ({"pipeline": {"workers": 40}}, 16, 40),
-        ({"num_cpus": 2}, 2, 15),
-        ({"num_cpus": 0}, 0, 15),
+        ({"num_cpus": 2}, 2, 16),
+        ({"num_cpus": 0}, 0, 16),
     ],
     ids=str,
 )

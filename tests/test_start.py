@@ -146,12 +146,18 @@ def test_weights_that_give_no_numbers_fail_the_start(tmp_path: Path, caplog: pyt
 
 
 def test_sizes_that_are_left_open_follow_the_cores() -> None:
-    """On the CPU all are the model's, shared with a few who decode; on CUDA all but one decode. What is set is kept."""
+    """On the CPU all are the model's, shared with a few who decode; on CUDA all decode. What is set is kept."""
     cores = len(os.sched_getaffinity(0))
     cpu, cuda = Engine(PipelineConfig(device="cpu")), Engine(PipelineConfig(device="cuda"))
     assert (cpu.workers, cpu.threads) == (max(1, cores // 8), cores)
-    assert (cuda.workers, cuda.threads) == (max(1, cores - 1), 1)
+    assert (cuda.workers, cuda.threads) == (cores, 1)
     assert (Engine(PIPELINE).workers, Engine(PIPELINE).threads) == (2, 2)
+
+
+def test_the_steps_of_a_start_are_timed() -> None:
+    with Engine(PIPELINE) as engine:
+        assert list(engine.start_s) == ["model", "workers", "device", "warm_up"]
+        assert min(engine.start_s.values()) > 0
 
 
 def test_the_device_is_found_where_it_is_left_open() -> None:

@@ -53,7 +53,7 @@ def test_the_device_is_settled(device: str) -> None:
     assert subject.cores >= 1
 
 
-@pytest.mark.parametrize(("replicas_per_gpu", "sizes"), [(1, (15, 1, 16)), (4, (3, 1, 4))])
+@pytest.mark.parametrize(("replicas_per_gpu", "sizes"), [(1, (16, 1, 16)), (4, (4, 1, 4))])
 def test_on_a_gpu_a_replica_is_as_large_as_it_would_be(
     replicas_per_gpu: int, sizes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
