@@ -40,7 +40,7 @@ def test_the_configuration_for_a_gpu_is_sound() -> None:
     """Here too, where there may be none."""
     said = typed("check", ROOT / "serve_config.gpu.yaml")
     assert (said.exit_code, said.stderr) == (0, "")
-    assert ["replicas_per_gpu", "4", "replicas", "1"] in [line.split()[:4] for line in said.stdout.splitlines()]
+    assert ["replicas_per_gpu", "8", "replicas", "1"] in [line.split()[:4] for line in said.stdout.splitlines()]
 
 
 def test_it_loads_no_torch_and_starts_no_ray() -> None:

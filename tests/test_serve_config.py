@@ -78,7 +78,7 @@ def test_the_shipped_args_and_user_config_fit_together(application: Document, de
     config.check_live(LiveConfig.model_validate(deployment["user_config"]))
 
 
-@pytest.mark.parametrize(("name", "different"), [(FILES[0], {}), (FILES[1], {"max_batch_size": 128})])
+@pytest.mark.parametrize(("name", "different"), [(FILES[0], {}), (FILES[1], {"max_batch_size": 64})])
 def test_the_shipped_user_config_names_every_live_setting(name: str, different: Document) -> None:
     """The file is where a deployed value stands; none is left to a default that nobody sees."""
     user_config: Document = shipped_config(name)["applications"][0]["deployments"][0]["user_config"]
@@ -113,7 +113,7 @@ def test_replicas_of_the_gpu_file_fill_its_gpu_and_no_more() -> None:
     config, deployment = _of_the_gpu_file()
     scaling = deployment["autoscaling_config"]
     replicas = scaling["max_replicas"]
-    assert (config.num_cpus, config.num_gpus) == (4, 0.25)
+    assert (config.num_cpus, config.num_gpus) == (2, 0.125)
     assert replicas * config.num_gpus == GPU_NODE.gpus
     assert replicas * (config.num_cpus or 0) <= GPU_NODE.cpus
     assert scaling["min_replicas"] <= replicas
@@ -130,7 +130,6 @@ def test_slots_of_the_gpu_file_keep_its_device_and_its_workers_busy() -> None:
     assert pipeline.slots >= 4 * pipeline.largest_batch + at_workers
     assert deployment["user_config"]["max_batch_size"] == pipeline.largest_batch
     assert config.max_ongoing_requests > pipeline.slots
-    assert {24, 48, 96} < set(pipeline.batch_sizes)
 
 
 def test_every_value_of_the_gpu_file_has_its_reason() -> None:

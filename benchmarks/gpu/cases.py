@@ -107,10 +107,10 @@ def _resnet(replicas: int, batch: int, *loads: Load, dtype: str = "float16") -> 
 
 CASES: Final = (
     Case("serve_config.yaml", lambda _: shipped("serve_config.yaml"), "mobilenet_v2", _SHIPPED),
-    _resnet(1, 128, _ONE, _MANY, _LARGE),
+    _resnet(8, 64, Load("small", 1, 384), _MANY, _LARGE),
+    _resnet(1, 64, _ONE, _MANY, _LARGE),
     _resnet(4, 64, _ONE, _MANY, _LARGE),
-    Case("serve_config.gpu.yaml, 4 replicas", lambda _: on_gpu({}, 128, 4), "mobilenet_v2", (_ONE, _MANY, _LARGE)),
-    _resnet(8, 32, Load("small", 1, 384), Load("small", 32, 64)),
+    Case("serve_config.gpu.yaml, 8 replicas", lambda _: on_gpu({}, 64, 8), "mobilenet_v2", (_ONE, _MANY, _LARGE)),
     _resnet(2, 64, _ONE, _MANY),
     _resnet(1, 32, _MANY, dtype="auto"),
 )

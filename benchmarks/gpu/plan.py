@@ -33,10 +33,10 @@ class Step:
 
 STEPS: Final = (
     Step("facts", 40, ("facts",), "GPU, processor, memory, versions, and what Ray makes of them"),
-    Step("tests", 140, ("tests",), "the tests of the code for CUDA, none of them skipped"),
     Step("ceilings", 75, ("decoding", "main_models"), "images a second that the cores decode and the GPU computes"),
-    Step("service", 200, ("service",), "the service: shipped, ResNet-50, replicas a GPU, images a request, sizes"),
-    Step("comparison", 60, ("comparison",), "32 images by a loop, a DataLoader per batch, and the engine"),
+    Step("comparison", 120, ("comparison",), "32 images by a loop, a DataLoader per batch, and the engine"),
+    Step("service", 240, ("service",), "the service: shipped, ResNet-50, replicas a GPU, images a request, sizes"),
+    Step("tests", 300, ("tests",), "the tests of the code for CUDA, none of them skipped"),
     Step("copies", 40, ("waiting", "copies"), "what waiting for the GPU and copies to it cost"),
     Step("launch", 30, ("launching",), "what launching a model costs beside a busy interpreter"),
     Step("models", 110, ("models",), "images a second by model, number format, batch size and way of computing"),
