@@ -74,8 +74,8 @@ class Waiting(Branching):
         return torch.stack([row.flip(0) if float(row[0]) > float(row[1]) else row for row in super().forward(images)])
 
 
-def model(backbone: nn.Module) -> Classifier:
-    return Classifier(backbone.eval(), (0.5,) * 3, (0.1,) * 3, torch.float32, top_k=CLASSES)
+def model(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> Classifier:
+    return Classifier(backbone.eval(), (0.5,) * 3, (0.1,) * 3, dtype, top_k=CLASSES)
 
 
 def by_itself(backbone: nn.Module, pixels: Tensor) -> Tensor:
@@ -119,6 +119,13 @@ def test_a_model_that_cannot_be_recorded_computes_all_the_same(
             torch.testing.assert_close(got, by_itself(kind(), noise(images, seed=turn)), atol=NEAR, rtol=0)
     finally:
         unlock()
+
+
+def test_in_half_precision_batch_norm_stays() -> None:
+    """There folding gains nothing, and rounds more."""
+    device = CudaDevice(model(Backbone(), torch.bfloat16), SIZES, SIDE)
+    device.warm_up()
+    assert device.computed_as == "CUDA graphs"
 
 
 def test_a_recorded_model_asks_nothing_of_python() -> None:
