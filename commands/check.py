@@ -26,13 +26,15 @@ def check(
     line each, and status 1. Where there are none, shows what each of Darkroom's own settings is and means. Starts
     nothing.
     """
-    from deployments.endpoint import StartError, read_document, read_env
-    from deployments.faults import own_applications, own_deployments
+    from deployments.configuration import read_configuration
+    from deployments.env_file import read_env
+    from deployments.faults import own_applications, own_deployments, written_or_empty
+    from deployments.start_error import StartError
     from deployments.strict import all_faults
 
     try:
-        document = read_document(config)
-        faults = all_faults(document, read_env(Path("serve.env")) | os.environ)
+        configuration = read_configuration(config)
+        faults = configuration.faults(read_env(Path("serve.env")) | os.environ, all_faults)
     except StartError as error:
         fail(str(error), REFUSED)
     for fault in faults:
@@ -43,8 +45,8 @@ def check(
     from deployments.config import LiveConfig, ServiceConfig
 
     console = _console()
-    for path, application in own_applications(document):
-        args = ServiceConfig.model_validate(application.get("args") or {})
+    for path, application in own_applications(configuration.document):
+        args = ServiceConfig.model_validate(written_or_empty(application, "args"))
         console.print(_table(f"{path}.args: fixed for the life of a replica", args))
         console.print(_table(f"{path}.args.pipeline: likewise", args.pipeline))
         live = {f"{path}.{inner}": deployment.get("user_config") for inner, deployment in own_deployments(application)}

@@ -5,7 +5,7 @@ from pathlib import Path
 from commands.files import NothingToDo
 from deployments.config import LiveConfig, ServiceConfig
 from deployments.endpoint import StartError, read_document
-from deployments.faults import in_words, own_applications, own_deployments
+from deployments.faults import IMPORT_PATH, in_words, own_applications, own_deployments, written_or_empty
 from pipeline.config import Limits, PipelineConfig
 
 USUAL = Path("serve_config.yaml")
@@ -36,10 +36,10 @@ def offline_settings(config: Path | None, top_k: int) -> tuple[PipelineConfig, L
 
 def _read(path: Path) -> tuple[PipelineConfig, Limits | None]:
     for _, application in own_applications(read_document(path)):
-        pipeline = ServiceConfig.model_validate(application.get("args") or {}).pipeline
+        pipeline = ServiceConfig.model_validate(written_or_empty(application, "args")).pipeline
         for _, deployment in own_deployments(application):
-            limits = LiveConfig.model_validate(deployment.get("user_config") or {})
+            limits = LiveConfig.model_validate(written_or_empty(deployment, "user_config"))
             pipeline.check_limits(limits)
             return pipeline, limits
         return pipeline, None
-    raise ValueError("no application has import_path: deployments.app:build_app")
+    raise ValueError(f"no application has import_path: {IMPORT_PATH}")

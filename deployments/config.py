@@ -60,7 +60,9 @@ class ServiceConfig(Frozen):
         None, description="file with a bearer key a line, read again when it changes; without it, DARKROOM_API_KEYS"
     )
     cors_origins: tuple[str, ...] = Field(
-        (), description="origins whose pages may call this service from a browser, e.g. https://example.org; * for all"
+        (),
+        strict=False,
+        description="origins whose pages may call this service from a browser, e.g. https://example.org; * for all",
     )
 
     @field_validator("cors_origins")
@@ -81,8 +83,10 @@ class ServiceConfig(Frozen):
     @field_validator("api_keys_file")
     @classmethod
     def _is_found_everywhere(cls, path: str | None) -> str | None:
-        if path is not None and not Path(path).is_absolute():
-            raise ValueError(f"{path} is relative, and replicas run in folders of Ray's; write the whole path")
+        if path is not None and not Path(path).is_absolute():  # not repeated: it may be a key instead of a path
+            raise ValueError("it is relative, and replicas run in folders of Ray's; write the whole path of a file")
+        if path is not None and "\0" in path:
+            raise ValueError("there is a zero byte in it; write the whole path of a file")
         return path
 
     @model_validator(mode="after")
@@ -121,6 +125,12 @@ class ServiceConfig(Frozen):
             faults.append(
                 f"max_image_bytes: {live.max_image_bytes} do not fit into max_request_bytes: {live.max_request_bytes}; "
                 f"write max_request_bytes: {live.max_image_bytes} or more"
+            )
+        if live.max_image_work_s > live.max_request_work_s:
+            faults.append(
+                f"max_image_work_s: {live.max_image_work_s:g} is above max_request_work_s: "
+                f"{live.max_request_work_s:g}, so no request could hold such an image; write max_request_work_s: "
+                f"{live.max_image_work_s:g} or more"
             )
         if live.max_request_bytes > live.max_bytes_in_flight:
             faults.append(

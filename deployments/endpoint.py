@@ -1,19 +1,16 @@
-"""What a start reads before anything runs: serve.env, where serve_config.yaml has the service listen, what it says."""
+"""What a start finds out before anything runs: where the service is to listen, and whether it may."""
 
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from deployments.faults import own_applications, own_faults
-
-
-class StartError(Exception):
-    """Darkroom cannot start, or has failed to; the message says why."""
-
+from deployments.address import DEFAULT_HOST, DEFAULT_PORT, other_ports
+from deployments.configuration import check_configuration as check_configuration
+from deployments.configuration import read_document as read_document
+from deployments.env_file import read_env as read_env
+from deployments.faults import own_applications
+from deployments.start_error import StartError as StartError
 
 HAPROXY_FILES = 10_300
 """With the 4,096 connections that Ray lets it have it asks for 10,276: two files each, and some for itself."""
@@ -34,41 +31,6 @@ class Endpoint:
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.route_prefix.rstrip('/')}"
 
 
-def read_env(path: Path) -> dict[str, str]:
-    """Return the NAME=value lines of a file; none where there is no file.
-
-    Raises:
-        StartError: a line is neither blank, nor a comment, nor NAME=value.
-    """
-    settings = {}
-    for number, line in enumerate(path.read_text().splitlines() if path.exists() else [], start=1):
-        if not line.strip() or line.lstrip().startswith("#"):
-            continue
-        name, equals, value = line.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise StartError(f"{path}, line {number}: {line.strip()!r} is not NAME=value")
-        settings[name.strip()] = value.strip()
-    return settings
-
-
-def read_document(config: Path) -> dict[str, Any]:
-    """Read a configuration of Serve's, of which only the outline is looked at.
-
-    Raises:
-        StartError: there is no such file, or it is no configuration of Serve.
-    """
-    try:
-        document = yaml.safe_load(config.read_text())
-    except OSError as error:
-        raise StartError(f"cannot read {config}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise StartError(f"{config} is not YAML: {' '.join(str(error).split())}") from error
-    applications = document.get("applications") if isinstance(document, dict) else None
-    if not isinstance(applications, list) or not applications:
-        raise StartError(f"{config} is not a configuration that `serve run` takes: it lists no applications")
-    return dict(document)
-
-
 def read_endpoint(config: Path) -> Endpoint:
     """Read where the first application listens; what the file leaves out is Serve's default.
 
@@ -78,20 +40,10 @@ def read_endpoint(config: Path) -> Endpoint:
     document = read_document(config)
     try:
         options = document.get("http_options") or {}
-        prefix = document["applications"][0].get("route_prefix", "/")
-        return Endpoint(options.get("host", "0.0.0.0"), int(options.get("port", 8000)), prefix)  # noqa: S104  Serve's
+        prefix = document["applications"][0].get("route_prefix") or "/"
+        return Endpoint(options.get("host", DEFAULT_HOST), int(options.get("port", DEFAULT_PORT)), str(prefix))
     except (AttributeError, TypeError, ValueError) as error:
         raise StartError(f"{config} is not a configuration that `serve run` takes: {error}") from error
-
-
-def check_configuration(config: Path, environment: Mapping[str, str]) -> None:
-    """Check what is Darkroom's own in the file and the environment, in a moment; Serve would need half a minute.
-
-    Raises:
-        StartError: what is wrong, and what to write instead.
-    """
-    if faults := own_faults(read_document(config), environment):
-        raise StartError(f"{config}: {'; '.join(faults)}")
 
 
 def asks_for_gpu(config: Path) -> bool:
@@ -121,9 +73,9 @@ def needed_ports(endpoint: Endpoint, environment: Mapping[str, str]) -> list[tup
     Everything else evades: the dashboard (8265) and the replicas (30000) count upwards, the rest asks the kernel.
     """
     ports = [(endpoint.host, endpoint.port)]
-    if environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
-        ports.append((endpoint.host, int(environment.get("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "8500"))))
-        # HAProxy opens these two on loopback (loopback.py), whatever `http_options` says.
-        ports.append(("127.0.0.1", int(environment.get("RAY_SERVE_HAPROXY_STATS_PORT", "8404"))))
-        ports.append(("127.0.0.1", int(environment.get("RAY_SERVE_HAPROXY_METRICS_PORT", "9101"))))
+    for name, port in other_ports(environment).items():
+        if port is None:
+            raise StartError(f"{name}: it is no port; write a number from 1 to 65535")
+        # HAProxy opens its own two on loopback (loopback.py), whatever `http_options` says.
+        ports.append(("127.0.0.1" if "HAPROXY" in name else endpoint.host, port))
     return ports

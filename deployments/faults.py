@@ -1,14 +1,19 @@
 """What is wrong with a configuration: a line a fault, with the path of its key and what to write instead."""
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from deployments.access import KEYS_VARIABLE, Access
+from deployments.address import address_faults
 from deployments.config import DEPLOYMENT, LiveConfig, ServiceConfig
+from pipeline.catalogue import names_fault
 from pipeline.config import PipelineConfig
 
 _PLACES = {
@@ -18,6 +23,16 @@ _PLACES = {
 }
 """Where each of Darkroom's own keys stands."""
 
+IMPORT_PATH: Final = "deployments.app:build_app"
+
+IMPORT_PATHS: Final = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))
+"""The spellings of it that Ray takes."""
+
+_SECRET: Final = re.compile(r"key|token|secret|passw|credential|env_vars", re.IGNORECASE)
+"""What is not repeated, whatever is wrong with it."""
+
+_SAYS_NO_VALUE: Final = ("missing", "value_error", "assertion_error", "extra_forbidden")
+"""Faults whose message names the value where that helps, or where there is none."""
 
 UNKNOWN = "extra_forbidden"
 """What pydantic calls a key that is none of the model's."""
@@ -42,9 +57,23 @@ def faults_in(error: ValueError, path: str = "") -> list[str]:
 
 def fault_line(fault: ErrorDetails, path: str = "") -> str:
     """One of the faults that pydantic has found."""
-    unknown = fault["type"] == UNKNOWN
-    says = _no_such_key(str(fault["loc"][-1])) if unknown else fault["msg"].removeprefix("Value error, ")
-    return _line(".".join(filter(None, [path, *map(str, fault["loc"])])), says)
+    place = ".".join(filter(None, [path, *map(str, fault["loc"])]))
+    if fault["type"] == UNKNOWN:
+        return _line(place, _no_such_key(str(fault["loc"][-1])))
+    says = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] not in _SAYS_NO_VALUE and not _SECRET.search(place):
+        says = f"{says}, not {in_yaml(fault['input'])}"
+    return _line(place, says)
+
+
+def in_yaml(value: object) -> str:
+    """A value in a message: as it may be written, of bounded length."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, dict):
+        return "a mapping"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def unknown_key(key: str, known: Collection[str]) -> str:
@@ -66,7 +95,7 @@ def _line(path: str, says: str) -> str:
 def own_applications(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """The applications in a document that are Darkroom, each with its path."""
     for number, application in enumerate(document["applications"]):
-        if isinstance(application, dict) and application.get("import_path") == "deployments.app:build_app":
+        if isinstance(application, dict) and application.get("import_path") in IMPORT_PATHS:
             yield f"applications.{number}", application
 
 
@@ -79,15 +108,21 @@ def own_deployments(application: Mapping[str, Any]) -> Iterator[tuple[str, Mappi
 
 
 def own_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """All that is wrong with what is Darkroom's own: args, user_config, both together, and the keys that open it."""
-    faults = []
+    """All that is wrong with what Darkroom reads itself.
+
+    That is where it listens, args, user_config, both together, and the keys that open it.
+    """
+    faults = [f"{path}: {says}" for path, says in address_faults(document, environment)]
+    faults += _import_path_faults(document)
     for path, application in own_applications(document):
         config = None
         try:
-            config = ServiceConfig.model_validate(application.get("args") or {})
+            config = ServiceConfig.model_validate(written_or_empty(application, "args"))
             Access(config.api_keys_file, environment.get(KEYS_VARIABLE))
         except ValueError as error:
             faults += faults_in(error, f"{path}.args")
+        if config and (fault := names_fault(config.pipeline.model, config.pipeline.weights)):
+            faults.append(f"{path}.args.pipeline.{fault[0]}: {fault[1]}")
         names = list[Any]()
         for inner, deployment in own_deployments(application):
             faults += _deployment_faults(deployment, config, f"{path}.{inner}")
@@ -97,17 +132,46 @@ def own_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> l
     return faults
 
 
+def written_or_empty(mapping: Mapping[str, Any], key: str) -> Any:
+    """The value of a key whose absence, or null, means that nothing is set."""
+    value = mapping.get(key)
+    return {} if value is None else value
+
+
+def _import_path_faults(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what looks as if Darkroom were meant: Serve would say after half a minute that it cannot be imported."""
+    for number, application in enumerate(document["applications"]):
+        import_path = application.get("import_path") if isinstance(application, dict) else None
+        if not isinstance(import_path, str) or import_path in IMPORT_PATHS:
+            continue
+        if difflib.SequenceMatcher(None, import_path, IMPORT_PATH).ratio() > 0.8 and not _is_of_others(import_path):
+            yield f"applications.{number}.import_path: there is no {import_path!r}; did you mean {IMPORT_PATH}?"
+
+
+def _is_of_others(import_path: str) -> bool:
+    """Whether a module of that name is there, beside Darkroom's own; nothing is imported."""
+    package, *inner = import_path.replace(":", ".").split(".")[:-1] or [import_path]
+    if package == IMPORT_PATH.partition(".")[0]:
+        return inner != ["app"] and Path(__file__).parent.joinpath(*inner).with_suffix(".py").is_file()
+    try:
+        return find_spec(package) is not None or Path(package).is_dir() or Path(f"{package}.py").is_file()
+    except (ValueError, ImportError):
+        return False
+
+
 def _deployment_faults(deployment: Mapping[str, Any], config: ServiceConfig | None, path: str) -> list[str]:
     faults = []
     if (name := deployment.get("name")) != DEPLOYMENT:
         faults.append(f"{path}.name: Darkroom has no deployment {name!r}; write {DEPLOYMENT}")
     try:
-        live = LiveConfig.model_validate(deployment.get("user_config") or {})
+        live = LiveConfig.model_validate(written_or_empty(deployment, "user_config"))
     except ValidationError as error:
         return faults + faults_in(error, f"{path}.user_config")
     together = config.live_faults(live) if config else []
     faults += [f"{path}.user_config: {fault}" for fault in together]
-    return faults + (_reserved_elsewhere(deployment, config, path) if config else [])
+    if config:
+        faults += _reserved_elsewhere(deployment, config, path) + _set_elsewhere(deployment, config, path)
+    return faults
 
 
 def _reserved_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: str) -> list[str]:
@@ -120,3 +184,21 @@ def _reserved_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, pa
         f"{path}.ray_actor_options.num_gpus: {num_gpus} does not change how many workers a replica has; write "
         "replicas_per_gpu under args instead, or workers under args.pipeline as well"
     ]
+
+
+def _set_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: str) -> list[str]:
+    """What stands where Serve would take it against args, and what can never be reached."""
+    faults, most = [], config.max_ongoing_requests
+    if deployment.get("max_ongoing_requests", most) != most:
+        faults.append(
+            f"{path}.max_ongoing_requests: it stands against max_ongoing_requests: {most} under args, by which batches "
+            "are sized; write it there alone"
+        )
+    scaling = deployment.get("autoscaling_config")
+    target = scaling.get("target_ongoing_requests") if isinstance(scaling, dict) else None
+    if isinstance(target, int | float) and target > most:
+        faults.append(
+            f"{path}.autoscaling_config.target_ongoing_requests: {target:g} are never in a replica with "
+            f"max_ongoing_requests: {most}, so none would be added; write {most // 2} or less"
+        )
+    return faults

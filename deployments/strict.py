@@ -3,15 +3,20 @@
 Loads Ray's models, which takes a second or two; `faults.py` knows Darkroom's own part without them.
 """
 
+import math
+import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from ray.runtime_env import RuntimeEnv
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.faults import UNKNOWN, fault_line, own_faults, unknown_key
+from deployments.faults import UNKNOWN, fault_line, in_yaml, own_faults, unknown_key
 
-_OWN = ("args", "user_config")  # Darkroom's, whose own models are strict
+_OWN: Final = ("args", "user_config")  # an application's, for which Darkroom's models are strict
+
+_NUMBERS: Final = {int, float}
 
 
 def all_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
@@ -21,8 +26,16 @@ def all_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> l
         document: of the file, as `read_document` gives it.
         environment: of the service; it may hold keys.
     """
-    faults = [*_unknown_keys(document, ServeDeploySchema), *_refused(document, ServeDeploySchema)]
-    return [*dict.fromkeys(faults), *own_faults(document, environment)]
+    own = own_faults(document, environment)
+    told = {_path(fault) for fault in own}
+    serves = dict[str, str]()  # by path: the first of each says it best
+    for fault in (*_unknown_keys(document, ServeDeploySchema), *_refused(document, ServeDeploySchema)):
+        serves.setdefault(_path(fault), fault)
+    return [*(fault for path, fault in serves.items() if path not in told), *own]
+
+
+def _path(fault: str) -> str:
+    return fault.partition(": ")[0]
 
 
 def _unknown_keys(document: Mapping[str, Any], model: type[BaseModel], path: str = "") -> Iterator[str]:
@@ -31,6 +44,11 @@ def _unknown_keys(document: Mapping[str, Any], model: type[BaseModel], path: str
         field = model.model_fields.get(key)
         if field is None:
             yield f"{path}{key}: {unknown_key(str(key), model.model_fields)}"
+        elif key == "runtime_env" and isinstance(value, dict):
+            unknown = (inner for inner in value if inner not in RuntimeEnv.known_fields)
+            yield from (f"{path}{key}.{inner}: {unknown_key(str(inner), RuntimeEnv.known_fields)}" for inner in unknown)
+        elif key not in _OWN and (says := _mistyped(value, field.annotation)):
+            yield f"{path}{key}: {says}"
         elif key not in _OWN and (inner := _model_in(field.annotation)):
             for place, item in _items(f"{path}{key}", value):
                 if isinstance(item, dict):
@@ -49,13 +67,43 @@ def _items(path: str, value: Any) -> list[tuple[str, Any]]:
 
 def _refused(document: Mapping[str, Any], model: type[BaseModel], path: str = "") -> list[str]:
     """What Serve refuses by itself, but for unknown keys, of which it knows few."""
-    try:
-        model.model_validate(document)
-    except ValidationError as error:
-        return [fault_line(fault, path) for fault in error.errors() if fault["type"] != UNKNOWN]
-    except AttributeError:  # Serve's own checks stumble over what is no mapping, which has been told
-        return []
-    return []
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            model.model_validate(document)
+        except ValidationError as error:
+            return [fault_line(fault, path) for fault in error.errors() if fault["type"] != UNKNOWN]
+        except (AttributeError, TypeError):  # Serve's own checks stumble over what is no mapping, which has been told
+            return []
+    future = (str(each.message) for each in told if issubclass(each.category, FutureWarning))
+    return [f"{path}: {' '.join(says.split())}" if path else says for says in future]
+
+
+def _mistyped(value: Any, annotation: Any) -> str | None:
+    """What is wrong with the kind of a single value, which pydantic would turn into another kind without a word."""
+    kinds = set(_kinds(annotation))
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is no finite number; write one"
+    if isinstance(value, bool) and kinds & _NUMBERS and bool not in kinds:
+        return f"{in_yaml(value)} is no number (YAML reads yes, no, on and off so as well); write a number"
+    if isinstance(value, str) and kinds & _NUMBERS and not any(issubclass(kind, str) for kind in kinds):
+        return f"{in_yaml(value)} is text; write a number, without quotes"
+    if isinstance(value, int | float) and not isinstance(value, bool) and bool in kinds and not kinds & _NUMBERS:
+        return f"{value} is neither true nor false; write one of them"
+    if isinstance(value, float) and int in kinds and float not in kinds:
+        return f"{value} is no whole number; write one, without a dot"
+    return None
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    """The classes that an annotation names, alone or among others; not those of what a list or mapping holds."""
+    if isinstance(annotation, type):
+        yield annotation
+    elif get_origin(annotation) is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif not isinstance(get_origin(annotation), type) or get_origin(annotation).__name__ == "UnionType":
+        for inner in get_args(annotation):
+            yield from _kinds(inner)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

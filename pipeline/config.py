@@ -1,6 +1,5 @@
 """What an `Engine` is told: fixed at its start in `PipelineConfig`, changeable while it runs in `Limits`."""
 
-import math
 from importlib.util import find_spec
 from typing import Literal, Self
 
@@ -90,9 +89,13 @@ def decode_memory_bytes(max_pixels: int) -> int:
 
 
 class Frozen(BaseModel):
-    """A record that cannot be changed, and whose unknown keys are errors."""
+    """A record that cannot be changed, and whose unknown keys are errors.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Values have the type that is declared: pydantic would take `yes` for 1 and the text "8" for 8. Numbers are finite.
+    Fields that are tuples need `strict=False`, as YAML has lists; what is in them is held to its type all the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Limits(Frozen):
@@ -124,7 +127,9 @@ class PipelineConfig(Frozen):
         "float32", description="what the model computes in; auto takes the quickest that agrees with float32"
     )
     batch_sizes: tuple[int, ...] = Field(
-        (1, 2, 4, 8, 16, 32), description="batch sizes that are warmed; on CUDA every batch is padded to one of them"
+        (1, 2, 4, 8, 16, 32),
+        strict=False,
+        description="batch sizes that are warmed; on CUDA every batch is padded to one of them",
     )
     max_top_k: int = Field(100, ge=1, description="classes kept of every image, best first")
 
@@ -142,7 +147,9 @@ class PipelineConfig(Frozen):
     slots: int = Field(256, ge=1, le=8192, description="images in shared memory between decoding and the device")
 
     formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "HEIF"], ...] = Field(
-        ("JPEG", "PNG", "WEBP"), description="formats that are decoded, told by a file's first bytes; no other is"
+        ("JPEG", "PNG", "WEBP"),
+        strict=False,
+        description="formats that are decoded, told by a file's first bytes; no other is",
     )
     background: str = Field(
         "white", description="colour that transparent pixels are laid on; drop shows what lies under transparency"
@@ -154,18 +161,11 @@ class PipelineConfig(Frozen):
         None, description="how the resize computes a pixel from those around it"
     )
     mean: tuple[float, float, float] | None = Field(
-        None, description="subtracted from red, green and blue in 0..1 before the model sees them"
+        None, strict=False, description="subtracted from red, green and blue in 0..1 before the model sees them"
     )
-    std: tuple[float, float, float] | None = Field(None, description="what the differences are divided by")
-
-    @field_validator("mean", "std")
-    @classmethod
-    def _are_finite(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        if values and not all(map(math.isfinite, values)):
-            raise ValueError(
-                f"{list(values)} must be three finite numbers, e.g. [0.5, 0.5, 0.5]; every score would be NaN"
-            )
-        return values
+    std: tuple[float, float, float] | None = Field(
+        None, strict=False, description="what the differences are divided by"
+    )
 
     @field_validator("background")
     @classmethod

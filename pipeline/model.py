@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models import WeightsEnum
 
+from pipeline.catalogue import is_path, no_such_model, no_such_weights
 from pipeline.checkpoint import find_state, head_of
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
@@ -100,7 +101,7 @@ def load_model(config: PipelineConfig) -> LoadedModel:
         InvalidModel: name, weights, labels and sizes do not fit together, or are not to be had.
     """
     if config.model not in models.list_models(module=models):
-        raise InvalidModel(f"model: {config.model} is no classification model of torchvision's")
+        raise InvalidModel(f"model: {no_such_model(config.model, models.list_models(module=models))}")
     known = models.get_model_weights(config.model)
     if own := is_path(config.weights):
         reference: WeightsEnum | None = getattr(known, "DEFAULT", None)
@@ -120,20 +121,12 @@ def load_model(config: PipelineConfig) -> LoadedModel:
     )
 
 
-def is_path(weights: str) -> bool:
-    """Whether weights are a file of one's own: no name of torchvision's has a dot or a slash."""
-    return "." in weights or "/" in weights
-
-
 def _named(known: type[WeightsEnum], config: PipelineConfig) -> WeightsEnum:
     try:
         return known[config.weights]
     except KeyError:
-        names = ", ".join(weights.name for weights in known)
-        raise InvalidModel(
-            f"weights: {config.weights} are none of {config.model}'s; write {names}, or the path of a file, e.g. "
-            "./weights.pth"
-        ) from None
+        names = list(known.__members__)
+        raise InvalidModel(f"weights: {no_such_weights(config.weights, config.model, names)}") from None
 
 
 def _pretrained(config: PipelineConfig) -> nn.Module:

@@ -70,9 +70,9 @@ def test_all_faults_are_listed(tmp_path: Path) -> None:
     assert f"{inner}.max_queued_request: no such key; did you mean max_queued_requests?" in lines
     assert "applications.0.args.pipeline.decoed: no such key; did you mean decode?" in lines
     assert "applications.0.args.top_k: no such key here; it stands under user_config" in lines
-    assert f"{inner}.user_config.max_wait_s: Input should be greater than 0" in lines
-    assert any(line.startswith("http_options.port: Input should be a valid integer") for line in lines)
-    assert any(line.startswith(f"{inner}.autoscaling_config.max_replicas: Input should") for line in lines)
+    assert f"{inner}.user_config.max_wait_s: Input should be greater than 0, not -1" in lines
+    assert "http_options.port: 'eight' is no port; write a number from 1 to 65535, e.g. 8000" in lines
+    assert f"{inner}.autoscaling_config.max_replicas: 'many' is text; write a number, without quotes" in lines
     assert len(lines) == 6
 
 

@@ -17,8 +17,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"formats": []}, r"formats: \[\] serves nothing; write at least one, e\.g\. \[JPEG\]"),
     ({"slots": 63}, r"slots: 63 do not hold two batches of 32.*write slots: 64 or more, or smaller batch_sizes"),
     ({"resize_px": 223, "crop_px": 224}, r"crop_px: 224 is larger than resize_px: 223; write it smaller"),
-    ({"std": (math.nan, 0.2, 0.2)}, r"\[nan, 0\.2, 0\.2\] must be three finite numbers, e\.g\. \[0\.5"),
-    ({"mean": (0.5, math.inf, 0.5)}, r"\[0\.5, inf, 0\.5\] must be three finite numbers"),
+    ({"std": (math.nan, 0.2, 0.2)}, r"(?s)std\.0.*a finite number"),
+    ({"mean": (0.5, math.inf, 0.5)}, r"(?s)mean\.1.*a finite number"),
     ({"std": (0.2, 0.0, 0.2)}, r"std: \[0\.2, 0\.0, 0\.2\] divides; every number must be above 0"),
 ]
 

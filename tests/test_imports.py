@@ -41,6 +41,7 @@ TOP_TO_BOTTOM = (
     "agreement",
     "launched",
     "model",
+    "catalogue",
     "checkpoint",
     "checkpoint_file",
     "input_size",

@@ -25,7 +25,7 @@ def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
 
     Nothing is said of how long batches take: on a large GPU eight images may take as long as one.
     """
-    model = Model(PipelineConfig(device=kind), 2, IMAGES, MAX_PIXELS, bound_s=1.0)
+    model = Model(PipelineConfig(device="cuda" if kind == "cuda" else "cpu"), 2, IMAGES, MAX_PIXELS, bound_s=1.0)
     assert list(model.lanes) == ([1, 2] if kind == "cpu" else [1])
     assert set(model.sizes) <= set(SIZES)
     for lanes in model.lanes:

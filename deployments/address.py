@@ -1,0 +1,96 @@
+"""Where a configuration lets the service listen, and what is wrong with that: Serve takes any text and any number."""
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+DEFAULT_HOST: Final = "0.0.0.0"  # noqa: S104  Serve's own
+DEFAULT_PORT: Final = 8000
+
+OTHER_PORTS: Final = {
+    "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": (8500, "Serve's fallback proxy"),
+    "RAY_SERVE_HAPROXY_STATS_PORT": (8404, "HAProxy's statistics"),
+    "RAY_SERVE_HAPROXY_METRICS_PORT": (9101, "HAProxy's metrics"),
+}
+"""What listens beside the service behind HAProxy and cannot evade: by its variable, the default and who it is."""
+
+_LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_PREFIX: Final = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
+
+
+def address_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yields what is wrong with host, port and the applications' prefixes: the path of a key, and what is wrong."""
+    options = document.get("http_options")
+    options = options if isinstance(options, dict) else {}
+    host, port = options.get("host", DEFAULT_HOST), options.get("port", DEFAULT_PORT)
+    if says := _host_fault(host):
+        yield "http_options.host", says
+    if type(port) is not int or not 1 <= port <= 65535:
+        yield "http_options.port", f"{_shown(port)} is no port; write a number from 1 to 65535, e.g. {DEFAULT_PORT}"
+    yield from _other_port_faults(port, environment)
+    for number, application in enumerate(document["applications"]):
+        if isinstance(application, dict) and (says := _prefix_fault(application.get("route_prefix", "/"))):
+            yield f"applications.{number}.route_prefix", says
+
+
+def other_ports(environment: Mapping[str, str]) -> dict[str, int | None]:
+    """The ports of what listens beside the service, by their variables; None where the variable holds no port."""
+    if environment.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
+        return {}
+    found = {name: environment.get(name, str(default)) for name, (default, _) in OTHER_PORTS.items()}
+    return {name: _port(text) for name, text in found.items()}
+
+
+def _other_port_faults(port: object, environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    taken = {port: "http_options.port"} if isinstance(port, int) else {}
+    for name, other in other_ports(environment).items():
+        if other is None:
+            yield name, f"{_shown(environment[name])} is no port; write a number from 1 to 65535"
+        elif other in taken:
+            default, who = OTHER_PORTS[name]
+            instead = f"{name}={_free(default, taken)} in serve.env"
+            yield taken[other], f"{other} is the port of {who} as well; write another one, or {instead}"
+        else:
+            taken[other] = name
+
+
+def _free(port: int, taken: Mapping[Any, str]) -> int:
+    return next(other for other in range(port, port + 10) if other not in taken)
+
+
+def _port(text: str) -> int | None:
+    is_number = text.isascii() and text.isdecimal() and len(text) <= 5
+    return int(text) if is_number and 1 <= int(text) <= 65535 else None
+
+
+def _host_fault(host: object) -> str | None:
+    if not isinstance(host, str):
+        return f"{_shown(host)} is no address; write one in quotes, e.g. 127.0.0.1 for this machine alone"
+    try:
+        ipaddress.ip_address(host)
+        return None
+    except ValueError:
+        labels = host.removesuffix(".").split(".")
+    if len(host) < 254 and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdecimal():
+        return None
+    return (
+        f"{_shown(host)} is neither an address nor the name of a machine; write one without http:// and port, e.g. "
+        "127.0.0.1 for this machine alone, 0.0.0.0 or '::' for all that it has"
+    )
+
+
+def _prefix_fault(prefix: object) -> str | None:
+    if isinstance(prefix, str) and _PREFIX.fullmatch(prefix) and not re.search(r"/(-|\.\.?)(/|$)", prefix):
+        return None
+    if prefix is None:
+        return "null leaves the application without an address; write /, or take the key away"
+    return (
+        f"{_shown(prefix)} is no path; write / or e.g. /classify: a slash in front and none at the end, letters, "
+        "digits and . _ ~ - between; /- is Serve's own"
+    )
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."

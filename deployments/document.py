@@ -1,0 +1,129 @@
+"""A configuration as it is written: YAML, with all in it that YAML reads otherwise than people do.
+
+Of a key that stands twice YAML keeps the last one, 010 is eight, and 1:30 is ninety.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+MAX_BYTES: Final = 4 << 20
+"""The largest configuration that is read."""
+
+_OCTAL: Final = re.compile(r"[-+]?0[0-7_]+")
+_PREFIX: Final = "tag:yaml.org,2002:"
+
+
+_CYCLE: Final = "it holds itself, by an anchor and an alias; write it out"
+
+
+class NotADocument(Exception):
+    """A file that cannot be read, or holds no YAML; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something wrong in a document.
+
+    Attributes:
+        path: of the key, from the top on, with dots.
+        says: what is wrong with it, and what to write instead.
+    """
+
+    path: str
+    says: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.says}" if self.path else self.says
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a file holds, and what is wrong with how it is written."""
+
+    value: Any
+    faults: tuple[Fault, ...]
+
+
+def read_yaml(path: Path) -> Written:
+    """Reads a file of YAML.
+
+    Raises:
+        NotADocument: it cannot be read, or is no YAML.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise NotADocument(f"{path} is larger than {MAX_BYTES} bytes, the limit for a configuration")
+        loader = yaml.SafeLoader(data.decode("utf-8-sig"))
+        node = loader.get_single_node()
+        faults = tuple(_faults(node, "", (), set())) if node else ()
+        if any(fault.says == _CYCLE for fault in faults):
+            return Written(None, faults)
+        return Written(loader.construct_document(node) if node else None, faults)
+    except OSError as error:
+        raise NotADocument(f"cannot read {path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise NotADocument(f"{path} is not YAML that can be read: it is nested too deeply") from error
+    except (
+        yaml.YAMLError,
+        ValueError,
+    ) as error:  # among the latter are bytes that are no text, and dates that are none
+        raise NotADocument(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def _faults(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], seen: set[int]) -> Iterator[Fault]:
+    """What is wrong with a value, and with all in it; with one that has aliases once."""
+    if any(node is other for other in above):
+        yield Fault(path, _CYCLE)
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    inside: list[tuple[str, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        yield from _faults_of_keys(node, path)
+        inside = [(_name(key), value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        inside = [(str(number), value) for number, value in enumerate(node.value)]
+    elif (
+        isinstance(node, yaml.ScalarNode)
+        and node.style is None
+        and (says := _misread(node.tag.removeprefix(_PREFIX), node.value))
+    ):
+        yield Fault(path, says)
+    for name, value in inside:
+        yield from _faults(value, _joined(path, name), (*above, node), seen)
+
+
+def _faults_of_keys(mapping: yaml.MappingNode, path: str) -> Iterator[Fault]:
+    lines = dict[tuple[str, str], int]()
+    for key, _ in mapping.value:
+        line, known_as = key.start_mark.line + 1, (key.tag, _name(key))
+        if known_as in lines and key.tag != f"{_PREFIX}merge":
+            where = f"in line {line}" if line == lines[known_as] else f"in lines {lines[known_as]} and {line}"
+            yield Fault(_joined(path, _name(key)), f"it stands twice, {where}, and the last one would count; keep one")
+        lines[known_as] = line
+
+
+def _misread(tag: str, text: str) -> str | None:
+    """What people would not expect of a plain scalar."""
+    if tag == "int" and _OCTAL.fullmatch(text):
+        return f"{text} is read as octal, {int(text.replace('_', ''), 8)}; write it without the 0 in front"
+    if tag in ("int", "float") and ":" in text:
+        return f"{text} is read as a number to the base of 60; write the number, or put a text in quotes"
+    if tag == "null" and not text:
+        return "there is no value; write one, or take the key away (null stands for none)"
+    return None
+
+
+def _name(key: yaml.Node) -> str:
+    return key.value if isinstance(key, yaml.ScalarNode) else "?"
+
+
+def _joined(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
