@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from deployments.access import KEYS_VARIABLE, Access, cors
 from deployments.admission import Admission
+from deployments.byte_budget import ByteBudget
 from deployments.cluster import own_node
 from deployments.config import LiveConfig, ServiceConfig
 from deployments.faults import in_words
@@ -37,8 +38,10 @@ from deployments.logs import (
     log_warnings,
 )
 from deployments.minute import GONE
-from deployments.requests import read_images_request, seconds, timeout_s
+from deployments.parameters import seconds, timeout_s
+from deployments.requests import read_images_request
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
+from deployments.source import source_of
 from deployments.timeline import Timeline, server_timing
 from deployments.tracing import record_spans
 from deployments.version import version_of
@@ -94,12 +97,13 @@ class Classifier:
         # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
         log_warnings(self._access.warnings)
-        self._admission = Admission(self._live.max_bytes_in_flight)
+        self._admission = Admission()
+        self._budget = ByteBudget(self._live.max_bytes_in_flight)
         self._description = await asyncio.to_thread(_description)
         self._configured = False
         self._refused_user_config: str | None = None
         self._engine = await asyncio.to_thread(self._started_engine)
-        self._watch = Watch(lambda: self._engine.usage, lambda: self._admission.held_bytes, self._engine.device)
+        self._watch = Watch(lambda: self._engine.usage, lambda: self._budget.held_bytes, self._engine.device)
         self._watching = asyncio.create_task(self._watch.run())
 
     def __serve_build_asgi_app__(self) -> Starlette:
@@ -112,7 +116,7 @@ class Classifier:
         }
         return Starlette(
             routes=[
-                Route("/predict", self.predict, methods=["POST"]),
+                Route("/predict", self.predict, methods=["POST", "PUT"]),
                 Route("/info", self.info),
                 Route("/stats", self.stats),
                 Route("/openapi.json", self.openapi),
@@ -124,7 +128,7 @@ class Classifier:
     # ---- one request ------------------------------------------------------------------------------------------------
 
     async def predict(self, request: Request) -> Response:
-        """POST /predict."""
+        """POST or PUT /predict."""
         await self._access.check(request.headers.get("authorization"))
         limit_s, request.state.stage = timeout_s(request, self._live), "read"
         try:
@@ -139,7 +143,7 @@ class Classifier:
     async def _predict(self, request: Request, limit_s: float) -> Response:
         began_at = time.perf_counter()
         self._check_wait((), limit_s)
-        with self._admission.hold() as hold:
+        with self._budget.hold(source_of(request.scope)) as hold:
             asked = await read_images_request(request, self._live, self._config.pipeline.max_top_k, hold)
             read_at, request.state.stage = time.perf_counter(), "queue"
             images = await self._examined(asked.images, limit_s - (read_at - began_at))
@@ -230,7 +234,7 @@ class Classifier:
                 "refused_user_config": self._refused_user_config,
                 "batch_size": engine.batch_size,
                 "in_work": usage.in_work,
-                "held_bytes": self._admission.held_bytes,
+                "held_bytes": self._budget.held_bytes,
                 "counts": {
                     "requests": self._watch.requests,
                     "images_dropped": usage.images_dropped,
@@ -301,7 +305,7 @@ class Classifier:
             return
         self._live, self._configured, self._refused_user_config = live, True, None
         self._engine.limits = live
-        self._admission.max_bytes = live.max_bytes_in_flight
+        self._budget.max_bytes = live.max_bytes_in_flight
         self._gather.set_max_batch_size(live.max_batch_size)  # type: ignore[attr-defined]  # serve.batch adds both
         self._gather.set_batch_wait_timeout_s(live.batch_wait_s)  # type: ignore[attr-defined]
 

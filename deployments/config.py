@@ -40,6 +40,9 @@ class LiveConfig(Limits):
         20.0, gt=0, description="seconds of one core that decoding all images of a request may take, foreseen likewise"
     )
     body_timeout_s: float = Field(60.0, gt=0, description="a body that takes longer to arrive is refused")
+    min_body_bytes_per_s: int = Field(
+        1000, ge=1, description="a body that arrives more slowly is refused, after a grace of 5 s"
+    )
     request_timeout_s: float = Field(
         120.0, gt=0, description="a request that is not answered by then is given up; X-Request-Timeout-Ms shortens it"
     )

@@ -1,131 +1,177 @@
-"""Reads a multipart/form-data body (RFC 7578) while it arrives: the pieces of the body -> the files in it.
+"""Reads the images in a multipart/form-data body (RFC 7578) while it arrives.
 
 The parser is python-multipart's, as in Starlette's `request.form()`, which copies each file three times more: it passes
 files on through temporary files.
 """
 
-import codecs
-from collections.abc import AsyncIterable
+import logging
 from typing import Final
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
-from deployments.pieces import add_piece
+from deployments.form_part import FormPart
 from pipeline.errors import MalformedRequest, TooManyImages
-from pipeline.records import Bytes, EncodedImage
+from pipeline.records import EncodedImage, Rejection
 
-_FALLBACK_CHARSET: Final = "latin-1"
+_MAX_PREAMBLE_BYTES: Final = 64 << 10
+_MAX_PADDING_BYTES: Final = 80
+"""Spaces behind a boundary, and the end of its line."""
+
+_MAX_FIELDS: Final = 256
+_NAMED_FIELDS: Final = 5
+
+_HOW_TO_SEND: Final = "curl -F image=@photo.jpg (mind the @)"
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad body is told to its client, not to the log
 
 
-async def read_files(body: AsyncIterable[bytes], content_type: str, max_files: int) -> list[EncodedImage]:
-    """Returns the files of a body, in order, as views of the pieces in which it arrives.
+class MultipartImages:
+    """Reads one body.
 
     Args:
-        body: its pieces.
         content_type: of the request; it names the boundary.
-        max_files: the most files that the body may hold.
+        max_images: the most that the body may hold.
 
     Raises:
-        MalformedRequest: the body is not multipart/form-data or has been cut off, or a part is not a file.
-        TooManyImages: it holds more files than allowed.
-    """
-    _, options = parse_options_header(content_type)
-    if b"boundary" not in options:
-        raise _unreadable("Missing boundary in multipart.")
-    files = _Files(_codec_name(options.get(b"charset", b"utf-8")), max_files)
-    try:
-        parser = MultipartParser(
-            options[b"boundary"],
-            {
-                "on_part_begin": files.begin_part,
-                "on_header_field": files.add_to_header_name,
-                "on_header_value": files.add_to_header_value,
-                "on_header_end": files.end_header,
-                "on_headers_finished": files.check_headers,
-                "on_part_data": files.add_to_file,
-                "on_part_end": files.end_part,
-                "on_end": files.end_body,
-            },
-        )
-        async for piece in body:
-            parser.write(piece)
-    except FormParserError:
-        raise _unreadable("Invalid multipart data.") from None
-    if not files.are_complete:
-        raise _unreadable("it ends before its closing boundary")
-    return files.images
-
-
-class _Files:
-    """Files that the parser has found so far. It calls the methods, for each part in this order.
-
-    Args:
-        charset: of the names of parts and files.
-        max_files: the most files that the body may hold.
+        MalformedRequest: the content type names no boundary.
     """
 
-    def __init__(self, charset: str, max_files: int) -> None:
-        self.images: list[EncodedImage] = []
-        self.are_complete = False
-        self._charset, self._max_files = charset, max_files
-        self._header_name = self._header_value = b""
-        self._disposition: bytes | None = None
-        self._pieces: list[Bytes] = []  # of the file that is arriving
-
-    def begin_part(self) -> None:
-        self._disposition, self._pieces = None, []
-
-    def add_to_header_name(self, piece: bytes, start: int, end: int) -> None:
-        self._header_name += piece[start:end]
-
-    def add_to_header_value(self, piece: bytes, start: int, end: int) -> None:
-        self._header_value += piece[start:end]
-
-    def end_header(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
-        self._header_name = self._header_value = b""
-
-    def check_headers(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        if b"name" not in options:
-            raise _unreadable('The Content-Disposition header field "name" must be provided.')
-        self._check_charset(options[b"name"])
-        if b"filename" not in options:
-            raise MalformedRequest("every part must be a file: curl -F image=@photo.jpg (mind the @)")
-        if len(self.images) == self._max_files:
-            raise TooManyImages(
-                f"the body holds more than {self._max_files} images, the limit (max_images_per_request)"
+    def __init__(self, content_type: str, max_images: int) -> None:
+        _, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary", b"")
+        if not boundary:
+            raise MalformedRequest(
+                "Content-Type: multipart/form-data names no boundary, as where it was set by hand; do not set it: the "
+                "client that makes the form does, and adds its boundary"
             )
-        self._check_charset(options[b"filename"])
-
-    def _check_charset(self, name: bytes) -> None:
-        """Refuses a charset whose codec fails in a way of its own, as idna does; bytes outside of it are no fault."""
+        self._images: list[EncodedImage | Rejection] = []
+        self._max_images = max_images
+        self._fields: list[str] = []  # names of those that are no images
+        self._part = FormPart()
+        self._header_name = self._header_value = b""
+        self._is_complete = False
+        self._delimiter = b"--" + boundary
+        self._preamble: bytes | None = b"\n"  # its end, as long as no part has begun; a line begins with the body
+        self._preamble_bytes = 0
         try:
-            name.decode(self._charset)
-        except (UnicodeDecodeError, LookupError):
-            return
-        except UnicodeError as error:
+            self._parser = MultipartParser(boundary)
+        except FormParserError as error:
             raise _unreadable(str(error)) from None
 
-    def add_to_file(self, piece: bytes, start: int, end: int) -> None:
-        add_piece(self._pieces, memoryview(piece)[start:end])
+    def write(self, piece: bytes) -> None:
+        """Takes the next piece of the body.
 
-    def end_part(self) -> None:
-        self.images.append(EncodedImage(*self._pieces))
+        Raises:
+            MalformedRequest: the body is not multipart/form-data.
+            TooManyImages: it holds more images than allowed.
+        """
+        if self._preamble is not None:
+            piece = self._after_preamble(self._preamble, piece)
+        # The parser calls these. They are given to it for this time only: it would be a reference cycle.
+        self._parser.callbacks = {
+            "on_part_begin": self._begin_part,
+            "on_header_field": self._add_to_header_name,
+            "on_header_value": self._add_to_header_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._check_limit,
+            "on_part_data": self._add_to_part,
+            "on_part_end": self._end_part,
+            "on_end": self._end_body,
+        }
+        try:
+            self._parser.write(piece)
+        except FormParserError:
+            raise _unreadable("a part of it begins or ends in a way that no form does") from None
+        finally:
+            self._parser.callbacks = {}
 
-    def end_body(self) -> None:
-        self.are_complete = True
+    def finish(self) -> list[EncodedImage | Rejection]:
+        """Returns the images, in order.
+
+        Raises:
+            MalformedRequest: the body has been cut off, or is a form without a file.
+        """
+        if self._preamble is not None:
+            raise self._no_boundary()
+        if not self._is_complete:
+            raise _unreadable("it ends before its closing boundary")
+        if self._fields and not self._images:
+            names = ", ".join(self._fields[:_NAMED_FIELDS])
+            raise MalformedRequest(f"the form holds no file, only text ({names}); send {_HOW_TO_SEND}")
+        return self._images
+
+    def discard(self) -> None:
+        """Frees what has arrived."""
+        self._images.clear()
+        self._part.discard()
+
+    def _after_preamble(self, before: bytes, piece: bytes) -> bytes:
+        """What follows the text before the first part (RFC 2046, section 5.1.1); nothing where that goes on."""
+        text, line = before + piece, b"\n" + self._delimiter
+        self._preamble = text[-len(line) :]
+        at = text.find(line)
+        while at >= 0:
+            behind = text[at + len(line) : at + len(line) + _MAX_PADDING_BYTES]
+            padding = len(behind) - len(behind.lstrip(b" \t"))  # which the parser knows behind later ones alone
+            if behind.startswith(b"--") or behind[padding:].startswith(b"\r\n"):
+                self._preamble = None
+                return self._delimiter + text[at + len(line) + padding :]
+            if behind[padding:] in (b"", b"\r", b"-") and len(behind) < _MAX_PADDING_BYTES:
+                self._preamble = text[at:]
+                break
+            at = text.find(line, at + 1)
+        self._preamble_bytes += len(piece)
+        if self._preamble_bytes > _MAX_PREAMBLE_BYTES:
+            raise self._no_boundary()
+        return b""
+
+    def _no_boundary(self) -> MalformedRequest:
+        shown = self._delimiter[:100].decode("utf-8", "replace")
+        return _unreadable(f"no line begins with {shown}, by the boundary that Content-Type names")
+
+    # ---- called by the parser, for each part in this order ----------------------------------------------------------
+
+    def _begin_part(self) -> None:
+        self._part = FormPart()
+
+    def _add_to_header_name(self, piece: bytes, start: int, end: int) -> None:
+        self._header_name += piece[start:end]
+
+    def _add_to_header_value(self, piece: bytes, start: int, end: int) -> None:
+        self._header_value += piece[start:end]
+
+    def _end_header(self) -> None:
+        self._part.add_header(self._header_name, self._header_value)
+        self._header_name = self._header_value = b""
+
+    def _check_limit(self) -> None:
+        self._part.end_headers()
+        if self._part.is_image:
+            self._check_images()
+
+    def _add_to_part(self, piece: bytes, start: int, end: int) -> None:
+        self._part.write(memoryview(piece)[start:end])
+
+    def _end_part(self) -> None:
+        if image := self._part.finish():
+            self._check_images()
+            self._images.append(image)
+        elif not self._part.is_unchosen_file:
+            self._fields.append(self._part.name)
+            if len(self._fields) > _MAX_FIELDS:
+                raise MalformedRequest(f"the form holds more than {_MAX_FIELDS} text fields, the limit; none is needed")
+
+    def _check_images(self) -> None:
+        if len(self._images) == self._max_images:
+            raise TooManyImages(
+                f"the body holds more than {self._max_images} images, the limit (max_images_per_request)"
+            )
+
+    def _end_body(self) -> None:
+        self._is_complete = True
 
 
 def _unreadable(why: str) -> MalformedRequest:
     return MalformedRequest(f"the multipart body cannot be read: {why}")
-
-
-def _codec_name(charset: bytes) -> str:
-    try:
-        return codecs.lookup(charset.decode("latin-1")).name
-    except LookupError:
-        return _FALLBACK_CHARSET

@@ -7,6 +7,7 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
+from deployments.content_coding import ACCEPTED
 from pipeline.errors import (
     ClientError,
     DarkroomError,
@@ -25,6 +26,7 @@ from pipeline.errors import (
     TooManyPixels,
     TooMuchMemory,
     Unauthorized,
+    UnsupportedContentEncoding,
     UnsupportedContentType,
     UnsupportedFormat,
     WrongKey,
@@ -38,6 +40,7 @@ STATUS: Final[Mapping[type[DarkroomError], int]] = {
     RequestTooCostly: 413,
     SlowRequest: 408,
     UnsupportedContentType: 415,
+    UnsupportedContentEncoding: 415,
     RequestError: 400,
     ImageTooLarge: 413,
     TooManyPixels: 413,
@@ -83,6 +86,8 @@ def refusal(error: DarkroomError, request_id: str) -> Response:
         headers["Retry-After"] = str(error.retry_after_s if isinstance(error, Overloaded) else _RETRY_AFTER_S)
     if body["status"] == 401:
         headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if isinstance(error, WrongKey) else "")
+    if isinstance(error, UnsupportedContentEncoding):
+        headers["Accept-Encoding"] = ACCEPTED
     return _json(body, body["status"], headers, "application/problem+json")
 
 

@@ -12,7 +12,8 @@
     │   │   ├── TooManyImages
     │   │   ├── RequestTooCostly    decoding its images would take too much work, by their headers
     │   │   ├── SlowRequest
-    │   │   └── UnsupportedContentType
+    │   │   ├── UnsupportedContentType
+    │   │   └── UnsupportedContentEncoding
     │   └── ImageError              travels as a value, in a `Rejection`; neighbours never see it
     │       ├── UnreadableFile      on its way from a disk
     │       ├── EmptyImage
@@ -95,6 +96,10 @@ class SlowRequest(RequestError):
 
 class UnsupportedContentType(RequestError):
     """The body's content type is none that is read."""
+
+
+class UnsupportedContentEncoding(RequestError):
+    """The body is compressed in a way that is not decoded."""
 
 
 class ImageError(ClientError):

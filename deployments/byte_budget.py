@@ -1,0 +1,193 @@
+"""Bytes of request bodies that a replica has in memory, bounded; where they reach the limit, a body gives way.
+
+Bytes count when they arrive: a body that is only announced takes nothing. When the next bytes do not fit, a body that
+is still arriving is given up and its bytes are free: one of the source (client address) that has most bytes of such
+bodies, as in routers that drop from the longest queue. So one address alone cannot keep others out, and may use all of
+the memory while nobody else wants it. Of that source it is a body that has become slow, else the youngest. The oldest
+therefore always arrives whole, and bodies that are each half there never wait for each other.
+"""
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from pipeline.errors import Overloaded
+
+_SMALL_BYTES: Final = 1 << 20
+_STRIDE_BYTES: Final = 128 << 10
+_STRIDE_S: Final = 2.0
+"""A body that is not small is slow, and gives way first, if it took longer for its latest stride: 64 KiB a second."""
+
+_ANSWERED_WINDOW_S: Final = 10.0
+_MAX_RETRY_AFTER_S: Final = 60
+
+
+class Hold:
+    """Bytes of one body.
+
+    Args:
+        budget: what they count against.
+        source: address of the client.
+
+    Attributes:
+        bytes: those that have arrived and are still in memory.
+        gave_way: whether the body was given up for others.
+        on_give_way: called when it is; ends the reading of the body.
+    """
+
+    def __init__(self, budget: "ByteBudget", source: str) -> None:
+        self.bytes = 0
+        self.source = source
+        self.gave_way = False
+        self.on_give_way: Callable[[], None] = _nothing
+        self._budget = budget
+        self._strode_at, self._strode_bytes = time.monotonic(), 0  # when it last came on by a stride
+
+    def expect(self, size: int) -> None:
+        """Checks an announced length, before anything of the body is read; counts nothing.
+
+        Raises:
+            Overloaded: the body could not stay if it arrived now.
+        """
+        self._budget.check_expected(self.source, size)
+
+    def take(self, size: int) -> None:
+        """Counts bytes that have arrived.
+
+        Raises:
+            Overloaded: there is no room for them, or the body has given way.
+        """
+        if self.gave_way:
+            raise self.refused()
+        self._budget.take(self, size)
+        self.bytes += size
+        if self.bytes - self._strode_bytes >= _STRIDE_BYTES:
+            self._strode_at, self._strode_bytes = time.monotonic(), self.bytes
+
+    def finish(self) -> None:
+        """Notes that the body is whole: from now on it does not give way."""
+        self._budget.finish(self)
+
+    def refused(self) -> Overloaded:
+        """The refusal of a body that has given way."""
+        return self._budget.gave_way()
+
+    def is_slow(self) -> bool:
+        """Whether the body has much in memory and next to nothing more comes."""
+        return self.bytes > _SMALL_BYTES and time.monotonic() - self._strode_at > _STRIDE_S
+
+
+class ByteBudget:
+    """Counts the bytes of bodies from when they arrive until they are answered. For one event loop.
+
+    Args:
+        max_bytes: the most that may be held; may be replaced at any time.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.held_bytes = 0
+        self._arriving = dict[str, dict[Hold, None]]()  # bodies that are not whole yet, by source, the oldest first
+        self._arriving_bytes = Counter[str]()  # of these, by source
+        self._answered: deque[tuple[float, int]] = deque()  # when, and how many bytes, in the last window
+
+    @contextmanager
+    def hold(self, source: str) -> Iterator[Hold]:
+        """Holds the bytes of one body until the block ends."""
+        hold = Hold(self, source)
+        self._arriving.setdefault(source, {})[hold] = None
+        try:
+            yield hold
+        finally:
+            self.finish(hold)
+            self.held_bytes -= hold.bytes
+            self._answered.append((time.monotonic(), hold.bytes))
+            self._forget()
+
+    def check_expected(self, source: str, size: int) -> None:
+        """Raises Overloaded where a body of `size` bytes would have to give way if it arrived now."""
+        too_many = self.held_bytes + size - self.max_bytes
+        own = self._arriving_bytes[source] + size
+        others = (count - own for other, count in self._arriving_bytes.items() if other != source and count > own)
+        if too_many > 0 and too_many > sum(others):
+            raise self.overloaded(size)
+
+    def take(self, hold: Hold, size: int) -> None:
+        """Counts bytes of a body; others may have to give way for them.
+
+        Raises:
+            Overloaded: the body itself is the one that gives way.
+        """
+        while self.held_bytes + size > self.max_bytes:
+            other = self._next_to_give_way(hold, size)
+            if other is hold:
+                raise self.overloaded(size)
+            self._give_up(other)
+        self.held_bytes += size
+        self._arriving_bytes[hold.source] += size
+
+    def finish(self, hold: Hold) -> None:
+        """Takes a body off those that are arriving."""
+        bodies = self._arriving.get(hold.source, {})
+        if hold in bodies:
+            del bodies[hold]
+            self._arriving_bytes[hold.source] -= hold.bytes
+            if not bodies:
+                del self._arriving[hold.source], self._arriving_bytes[hold.source]
+
+    def overloaded(self, size: int) -> Overloaded:
+        """The refusal of a body for which there is no room; names value and limit."""
+        return Overloaded(
+            f"{self.held_bytes} bytes are in work and {size} more would exceed the limit, {self.max_bytes} "
+            "(max_bytes_in_flight); the Retry-After header says when it should have room",
+            retry_after_s=self.retry_after_s(size),
+        )
+
+    def gave_way(self) -> Overloaded:
+        """The refusal of a body that was given up while it arrived."""
+        return Overloaded(
+            f"the body was given up while it arrived, for others: all bodies together may have {self.max_bytes} bytes "
+            "(max_bytes_in_flight); the Retry-After header says when there should be room",
+            retry_after_s=self.retry_after_s(0),
+        )
+
+    def retry_after_s(self, size: int) -> int:
+        """Whole seconds until there should be room for `size` bytes, at the pace of the last ten seconds."""
+        self._forget()
+        too_many = self.held_bytes + size - self.max_bytes
+        if too_many <= 0 or not self._answered:
+            return 1
+        span_s = max(1.0, time.monotonic() - self._answered[0][0])
+        pace = sum(answered for _, answered in self._answered) / span_s
+        return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(too_many / max(pace, 1.0))))
+
+    def _next_to_give_way(self, asking: Hold, size: int) -> Hold:
+        heaviest = asking.source
+        most = self._arriving_bytes[heaviest] + size
+        for source, count in self._arriving_bytes.items():
+            if count > most:
+                heaviest, most = source, count
+        ranks = {
+            body: (body.is_slow(), body is asking or body.bytes >= size)
+            for body in self._arriving[heaviest]
+            if body is asking or body.bytes
+        }
+        return max(reversed(ranks), key=ranks.__getitem__)  # of equals the youngest
+
+    def _give_up(self, body: Hold) -> None:
+        self.finish(body)
+        self.held_bytes -= body.bytes
+        body.bytes, body.gave_way = 0, True
+        body.on_give_way()
+
+    def _forget(self) -> None:
+        oldest = time.monotonic() - _ANSWERED_WINDOW_S
+        while self._answered and self._answered[0][0] < oldest:
+            self._answered.popleft()
+
+
+def _nothing() -> None:
+    pass

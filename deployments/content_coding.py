@@ -1,0 +1,144 @@
+"""Undoes the Content-Encoding of a body (RFC 9110, section 8.4) while it arrives: gzip and deflate.
+
+A body that expands a thousandfold costs its sender nothing. It is decoded in small pieces, each of which counts before
+the next one is made, and no further than any honest body expands.
+"""
+
+import zlib
+from collections.abc import Iterator
+from typing import Final
+
+from pipeline.errors import MalformedRequest, RequestTooLarge, UnsupportedContentEncoding
+
+ACCEPTED: Final = "gzip, deflate, identity"
+"""For the header Accept-Encoding of a refusal (RFC 9110, section 15.5.16)."""
+
+PIECE_BYTES: Final = 64 << 10
+"""The most that comes of a body at a time."""
+
+MOST_EXPANSION: Final = 100
+"""The most that a body may expand; images as base64 in JSON shrink by a quarter, unless one stands there repeatedly."""
+
+_FREE_BYTES: Final = 4 << 20
+"""A body that expands to no more than this may expand as it likes."""
+
+_MOST_MEMBERS: Final = 10_000
+"""Streams in one gzip body; `bgzip` begins one each 64 KiB."""
+
+_STEP_BYTES: Final = 16 << 10
+
+_GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
+_GZIP_BEGINS: Final = b"\x1f"
+_ZLIB_CM: Final = 8  # the compression method "deflate", RFC 1950
+
+
+def decoder_for(content_encoding: str) -> "Decoder | None":
+    """The decoder of a body; None where there is nothing to undo.
+
+    Args:
+        content_encoding: the header's value, of several headers joined by commas; may be empty.
+
+    Raises:
+        UnsupportedContentEncoding: it names another coding, or several.
+    """
+    codings = [coding.strip().lower() for coding in content_encoding.split(",")]
+    codings = [coding for coding in codings if coding not in ("", "identity")]
+    if not codings:
+        return None
+    if len(codings) > 1 or codings[0] not in ("gzip", "x-gzip", "deflate"):
+        raise UnsupportedContentEncoding(
+            f"Content-Encoding: {content_encoding[:100]} is not decoded; send the body as it is, or in one of "
+            f"{ACCEPTED}"
+        )
+    return Decoder(codings[0])
+
+
+class Decoder:
+    """Decodes one body.
+
+    Args:
+        coding: gzip, x-gzip or deflate; the latter in zlib's format, or bare as many clients send it.
+    """
+
+    def __init__(self, coding: str) -> None:
+        self._name = coding
+        self._is_gzip = coding != "deflate"
+        self._stream = zlib.decompressobj(_GZIP_WBITS)
+        self._head: bytes | None = None if self._is_gzip else b""  # of a deflate body, until its format is known
+        self._members = 1
+        self._taken_bytes = self._made_bytes = 0
+        self._is_padding = False  # zeros behind the last stream, as tapes have them
+
+    def decode(self, piece: bytes) -> Iterator[bytes]:
+        """Yields what a piece of the body becomes, in pieces of at most `PIECE_BYTES`.
+
+        Raises:
+            MalformedRequest: the body is not in this coding.
+            RequestTooLarge: it expands more than an honest one.
+        """
+        self._taken_bytes += len(piece)
+        piece = self._with_format_known(piece)
+        for start in range(0, len(piece), _STEP_BYTES):  # what zlib leaves over is copied each time
+            yield from self._decode_step(piece[start : start + _STEP_BYTES])
+
+    def _decode_step(self, rest: bytes) -> Iterator[bytes]:
+        has_more = False  # zlib may keep some of what it has made, though it has taken all of the piece
+        while rest or has_more:
+            if self._is_padding or self._stream.eof:
+                rest, has_more = self._next_member(rest), False
+                continue
+            made = self._decompress(rest)
+            rest, has_more = self._stream.unconsumed_tail or self._stream.unused_data, len(made) == PIECE_BYTES
+            if made:
+                self._check_expansion(len(made))
+                yield made
+
+    def finish(self) -> None:
+        """Checks the end of the body.
+
+        Raises:
+            MalformedRequest: it has been cut off.
+        """
+        if self._taken_bytes and not (self._stream.eof or self._is_padding):
+            raise MalformedRequest(f"the body ends before its {self._name} data do (Content-Encoding: {self._name})")
+
+    def _with_format_known(self, piece: bytes) -> bytes:
+        if self._head is None:
+            return piece
+        self._head += piece
+        if len(self._head) < 2:
+            return b""
+        head, self._head = self._head, None
+        is_zlib = head[0] & 15 == _ZLIB_CM and int.from_bytes(head[:2]) % 31 == 0
+        self._stream = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
+        return head
+
+    def _decompress(self, piece: bytes) -> bytes:
+        try:
+            return self._stream.decompress(piece, PIECE_BYTES)
+        except zlib.error:
+            raise MalformedRequest(
+                f"the body is not {self._name} data, or damaged (Content-Encoding: {self._name}); a body that is not "
+                "compressed is sent without this header"
+            ) from None
+
+    def _next_member(self, rest: bytes) -> bytes:
+        if not rest:
+            return rest
+        if not self._is_gzip or self._is_padding or rest[:1] != _GZIP_BEGINS:
+            if rest.strip(b"\0") or not self._is_gzip:
+                raise MalformedRequest(f"bytes follow the {self._name} data (Content-Encoding: {self._name})")
+            self._is_padding = True
+            return b""
+        self._members += 1
+        if self._members > _MOST_MEMBERS:
+            raise MalformedRequest(f"the gzip body consists of more than {_MOST_MEMBERS} streams, the limit")
+        self._stream = zlib.decompressobj(_GZIP_WBITS)
+        return rest
+
+    def _check_expansion(self, size: int) -> None:
+        self._made_bytes += size
+        if self._made_bytes > _FREE_BYTES and self._made_bytes > MOST_EXPANSION * self._taken_bytes:
+            raise RequestTooLarge(
+                f"the {self._name} body expands more than {MOST_EXPANSION} times, the limit; send it as it is"
+            )

@@ -1,0 +1,39 @@
+"""Bodies handed to what reads them, in whatever pieces."""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from deployments.requests import BodyReader
+from pipeline.errors import ClientError
+from pipeline.records import EncodedImage, Rejection
+
+
+def in_pieces(body: bytes, cuts: Sequence[int]) -> Iterator[bytes]:
+    """The body, cut at these places."""
+    at = [0, *sorted(min(cut, len(body)) for cut in cuts), len(body)]
+    return (body[start:end] for start, end in pairwise(at))
+
+
+def every(size: int, body: bytes) -> Iterator[bytes]:
+    """The body in pieces of one size."""
+    return (body[start : start + size] for start in range(0, len(body), size))
+
+
+def images_in(reader: BodyReader, pieces: Iterator[bytes]) -> list[bytes | str]:
+    """Of each image its bytes, or why it has none."""
+    for piece in pieces:
+        reader.write(piece)
+    return [content_of(image) for image in reader.finish()]
+
+
+def content_of(image: EncodedImage | Rejection) -> bytes | str:
+    """Its bytes, or why it has none."""
+    return b"".join(image.pieces) if isinstance(image, EncodedImage) else str(image.error)
+
+
+def outcome_of(reader: BodyReader, pieces: Iterator[bytes]) -> list[bytes | str] | type[ClientError]:
+    """The images, or how the body is refused; anything else is a fault of the reader."""
+    try:
+        return images_in(reader, pieces)
+    except ClientError as error:
+        return type(error)
