@@ -21,11 +21,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deployments.access import KEYS_VARIABLE, Access, cors
-from deployments.admission import Admission
+from deployments.admission import check_wait
 from deployments.byte_budget import ByteBudget
 from deployments.cluster import own_node
 from deployments.config import LiveConfig, ServiceConfig
+from deployments.early_refusals import EarlyRefusals
 from deployments.faults import in_words
+from deployments.front import ADMITTED, Front
+from deployments.late import Late
 from deployments.lingering import Lingering
 from deployments.logs import (
     adopt_loggers,
@@ -39,6 +42,7 @@ from deployments.logs import (
 )
 from deployments.minute import GONE
 from deployments.parameters import seconds, timeout_s
+from deployments.places import Places
 from deployments.requests import read_images_request
 from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
 from deployments.source import source_of
@@ -47,7 +51,7 @@ from deployments.tracing import record_spans
 from deployments.version import version_of
 from deployments.watch import Watch
 from pipeline.config import PipelineConfig
-from pipeline.errors import DarkroomError, DeadlineExceeded
+from pipeline.errors import DarkroomError, DeadlineExceeded, Overloaded
 from pipeline.forkserver import start_forkserver
 from pipeline.limits import check_request
 from pipeline.records import EncodedImage, Outcome, Rejection
@@ -97,7 +101,6 @@ class Classifier:
         # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
         log_warnings(self._access.warnings)
-        self._admission = Admission()
         self._budget = ByteBudget(self._live.max_bytes_in_flight)
         self._description = await asyncio.to_thread(_description)
         self._configured = False
@@ -105,6 +108,16 @@ class Classifier:
         self._engine = await asyncio.to_thread(self._started_engine)
         self._watch = Watch(lambda: self._engine.usage, lambda: self._budget.held_bytes, self._engine.device)
         self._watching = asyncio.create_task(self._watch.run())
+        self._around = [Middleware(Lingering), *cors(config.cors_origins)]
+        self._late = Late(config.max_ongoing_requests // 4)  # the other places are for requests that are answered
+        Front.guard = EarlyRefusals(
+            lambda body_bytes: self._engine.expected_wait_s(body_bytes=body_bytes),
+            lambda: self._live,
+            self._access,
+            lambda: self._watch.note_end(Overloaded.__name__),
+            Places.of_this_replica,
+            self._around,
+        )
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """The routes; asked for by Serve after the constructor."""
@@ -122,7 +135,7 @@ class Classifier:
                 Route("/openapi.json", self.openapi),
             ],
             exception_handlers=handlers,
-            middleware=[Middleware(Lingering), *cors(self._config.cors_origins)],
+            middleware=self._around,
         )
 
     # ---- one request ------------------------------------------------------------------------------------------------
@@ -142,7 +155,8 @@ class Classifier:
 
     async def _predict(self, request: Request, limit_s: float) -> Response:
         began_at = time.perf_counter()
-        self._check_wait((), limit_s)
+        if ADMITTED not in request.scope:
+            self._check_wait((), limit_s)
         with self._budget.hold(source_of(request.scope)) as hold:
             asked = await read_images_request(request, self._live, self._config.pipeline.max_top_k, hold)
             read_at, request.state.stage = time.perf_counter(), "queue"
@@ -183,7 +197,7 @@ class Classifier:
         return examined
 
     def _check_wait(self, images: Sequence[EncodedImage | Rejection], limit_s: float) -> None:
-        self._admission.check_wait(self._engine.expected_wait_s(images), min(self._live.max_wait_s, limit_s))
+        check_wait(self._engine.expected_wait_s(images), self._live.max_wait_s, limit_s)
 
     async def _infer(self, images: Sequence[EncodedImage | Rejection]) -> list[Outcome]:
         """One outcome an image, in order: what came in as a rejection stays one."""
@@ -257,6 +271,9 @@ class Classifier:
     async def _refuse(self, request: Request, error: DarkroomError) -> Response:
         log_refusal(error)
         self._note_end(request, type(error).__name__)
+        if isinstance(error, Overloaded):
+            error.__traceback__ = None  # its frames would keep the images meanwhile
+            await self._late.hold(error, timeout_s(request, self._live), request.scope, request.receive)
         return refusal(error, _request_id(request))
 
     async def _no_such_page(self, request: Request, error: HTTPException) -> Response:
@@ -332,6 +349,7 @@ class Classifier:
         """Ends the workers; called by Serve after the last request."""
         if hasattr(self, "_watching"):
             self._watching.cancel()
+            Front.guard = None
             log_left_out(after_s=0.0)
         if hasattr(self, "_engine"):
             await asyncio.to_thread(self._engine.close)

@@ -87,10 +87,15 @@ def stage_of(error: DarkroomError) -> str:
     return next(STAGE[kind] for kind in type(error).__mro__ if kind in STAGE)
 
 
-def log_refusal(error: DarkroomError, position: int | None = None) -> None:
+def log_refusal(error: DarkroomError, position: int | None = None, request_id: str = "") -> None:
     """Logs why a request, or the image at a position among many, has no prediction.
 
     A traceback stands in the line of a server error alone: what a client has sent is at fault nowhere in the code.
+
+    Args:
+        error: why.
+        position: of the image among the others of its request.
+        request_id: where Serve does not know it, as the request has not reached it.
     """
     level = logging.INFO if isinstance(error, ClientError | Overloaded | DeadlineExceeded) else logging.ERROR
     what = "refused" if position is None else "image refused"
@@ -98,7 +103,9 @@ def log_refusal(error: DarkroomError, position: int | None = None) -> None:
         return
     if position is not None:
         what = f"image {position} refused"
-    _log(kind, f"{what}: {kind.error}", str(error), error, {} if position is None else {"position": position})
+    known = {"position": position, "request_id": request_id or None}
+    extra = {name: value for name, value in known.items() if value is not None}
+    _log(kind, f"{what}: {kind.error}", str(error), error, extra)
 
 
 def log_no_such_page(error: Exception, status: int, asked: str) -> None:

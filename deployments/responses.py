@@ -1,5 +1,6 @@
 """Outwards: outcomes and errors -> JSON and status. The only place that knows HTTP's status codes."""
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -117,9 +118,15 @@ def predictions(prediction: Prediction, top_k: int) -> list[dict[str, Any]]:
 
 def described(error: DarkroomError) -> dict[str, Any]:
     """What an error is called and what it says, by RFC 9457."""
-    words = re.findall(r"[A-Z][a-z]*", type(error).__name__)
-    title = " ".join(words).capitalize()
-    return {"type": "urn:darkroom:" + "-".join(words).lower(), "title": title, "detail": str(error)}
+    urn, title = _names(type(error).__name__)
+    return {"type": urn, "title": title, "detail": str(error)}
+
+
+@functools.cache
+def _names(kind: str) -> tuple[str, str]:
+    """Type and title of a problem, by the name of its class."""
+    words = re.findall(r"[A-Z][a-z]*", kind)
+    return "urn:darkroom:" + "-".join(words).lower(), " ".join(words).capitalize()
 
 
 def _result(outcome: Outcome, top_k: int) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from pipeline.loader import Loader
 from pipeline.model import load_model
 from pipeline.nonfinite import causes
 from pipeline.precision import quickest
+from pipeline.price import least_price_s
 from pipeline.records import EncodedImage, Outcome, Rejection
 from pipeline.slots import Slots
 from pipeline.task import Request, Task
@@ -185,16 +186,18 @@ class Engine:
         limits, transform = self._limits, self.transform
         return [image if isinstance(image, Rejection) else examine(image, limits, transform) for image in images]
 
-    def expected_wait_s(self, images: Sequence[EncodedImage | Rejection] = ()) -> float:
+    def expected_wait_s(self, images: Sequence[EncodedImage | Rejection] = (), *, body_bytes: int = 0) -> float:
         """Seconds until the engine should turn to the last of these images of one request, which have been examined.
 
-        Without any, seconds until it should turn to a small photograph, or to an image as cheap as those of late: the
-        body is read if that is soon enough, and then its images have prices of their own.
+        Without any, seconds until it should turn to what is in a body of so many bytes: a small photograph, or an image
+        as cheap as those of late, or more where the body is large. It is read if that is soon enough, and then its
+        images have prices of their own.
         """
         prices_s = [image.price_s or USUAL_PRICE_S for image in images if isinstance(image, EncodedImage)]
         if images and not prices_s:
             return 0.0
-        ahead, decoding_s = self._loader.ahead_of(prices_s or [self._loader.usual_price_s])
+        usual_s = max(self._loader.usual_price_s, least_price_s(body_bytes))
+        ahead, decoding_s = self._loader.ahead_of(prices_s or [usual_s])
         return max(decoding_s, self._feeder.seconds_until_done(ahead))
 
     @property

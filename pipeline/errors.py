@@ -187,8 +187,14 @@ class DeadlineExceeded(ServerError):
 
 
 class Overloaded(ServerError):
-    """Too much is in work already; the same request may be sent again."""
+    """Too much is in work already; the same request may be sent again.
 
-    def __init__(self, message: str, *, retry_after_s: int = 1) -> None:
+    Args:
+        message: what is too much, and the limit.
+        retry_after_s: when it may be sent again.
+        at_once: whether only this request has too little time, so that its client should know at once.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: int = 1, at_once: bool = False) -> None:
         super().__init__(message)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s, self.at_once = retry_after_s, at_once

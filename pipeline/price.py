@@ -12,6 +12,7 @@ below half of what it costs.
 from collections.abc import Callable
 from typing import Final
 
+from pipeline.config import COSTLY_S
 from pipeline.geometry import part_of, resized, scales
 from pipeline.header import Header
 from pipeline.records import Transform
@@ -55,6 +56,11 @@ _A_SAMPLE_VISITED_BY_OTHERS: Final = 0.3
 _A_REFINED_SAMPLE: Final = 0.5
 """On top of that."""
 
+_A_BYTE_OF_A_BODY: Final = 6.0
+"""The least that a byte of a body costs, whatever it carries: of WebP in base64."""
+
+_JUST_ORDINARY: Final = 0.99e9 * COSTLY_S
+
 _LEAST_TIMEOUT_S: Final = 1.0
 _TIMES_ITS_PRICE: Final = 10
 """A worker gives way to all else on its machine, so an image may take several times its price."""
@@ -68,6 +74,14 @@ def price_s(header: Header, transform: Transform) -> float:
         across, down = resized(header.width, header.height, transform.resize_px)
         work_ns += _A_RESIZED_PIXEL * across * down
     return work_ns * 1e-9
+
+
+def least_price_s(body_bytes: int) -> float:
+    """Price that the images in a body of so many bytes have together at least.
+
+    It is that of ordinary images, for a body may carry many of them.
+    """
+    return min(_AN_IMAGE + _A_BYTE_OF_A_BODY * body_bytes, _JUST_ORDINARY) * 1e-9
 
 
 def timeout_s(expected_s: float, most_s: float) -> float:

@@ -2,17 +2,26 @@
 
 import pytest
 
-from deployments.admission import Admission
+from deployments.admission import check_wait
 from pipeline.errors import Overloaded
 
 
 def test_what_would_wait_too_long_is_refused() -> None:
     """The message names both times; when to come back follows from how much too long it is."""
-    admission = Admission()
-    admission.check_wait(0.25, limit_s=0.25)
-    with pytest.raises(Overloaded, match=r"would wait for 2\.75 s; the limit is 0\.25 s \(max_wait_s") as refused:
-        admission.check_wait(2.75, limit_s=0.25)
-    assert refused.value.retry_after_s == 3
+    check_wait(0.25, 0.25, own_s=1.0)
+    with pytest.raises(Overloaded, match=r"would wait for 2\.75 s; the limit is 0\.25 s \(max_wait_s\)") as refused:
+        check_wait(2.75, 0.25, own_s=1.0)
+    assert (refused.value.retry_after_s, refused.value.at_once) == (3, False)
     with pytest.raises(Overloaded) as refused:
-        admission.check_wait(1000.0, limit_s=0.25)
+        check_wait(1000.0, 0.25, own_s=1.0)
     assert refused.value.retry_after_s == 60
+
+
+def test_a_request_with_too_little_time_of_its_own_is_told_so_at_once() -> None:
+    """Where others would be taken on; where none is, it is one of them."""
+    with pytest.raises(Overloaded, match=r"the limit is 0\.5 s \(the time that the request has\)") as refused:
+        check_wait(0.75, 5.0, own_s=0.5)
+    assert refused.value.at_once
+    with pytest.raises(Overloaded) as refused:
+        check_wait(5.5, 5.0, own_s=0.5)
+    assert not refused.value.at_once

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from benchmarks.photographs import jpeg, photograph
 from deployments.classifier import Classifier
 from deployments.config import ServiceConfig
+from deployments.front import Front
 from deployments.version import version_of
 from tests.conftest import PIPELINE
 from tests.service import ROOT
@@ -34,6 +35,7 @@ def classifier() -> Iterator[Classifier]:
     asyncio.run(classifier.__init__(ServiceConfig(pipeline=PIPELINE)))  # type: ignore[misc]  # Serve awaits it too
     yield classifier
     classifier._engine.close()
+    Front.guard = None
     gc.unfreeze()  # this process has more to do
     gc.set_threshold(*threshold)
 
@@ -70,6 +72,23 @@ def test_what_nobody_has_foreseen_is_answered_and_logged(
     assert response.headers["content-type"] == "application/problem+json"
     assert "by nothing" not in response.text
     assert "ZeroDivisionError: by nothing" in caplog.text
+
+
+def test_without_its_middleware_the_application_refuses_late_too(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a cluster without serve.env; what is too late for this client alone is refused at once."""
+    wait_s = 100.0
+    monkeypatch.setattr(classifier._engine, "expected_wait_s", lambda *_: wait_s)
+    headers = {"Content-Type": "image/jpeg", "X-Request-Timeout-Ms": "2000"}
+    began_s = time.monotonic()
+    response = asyncio.run(_posted(classifier, headers))
+    assert (response.status_code, response.json()["type"]) == (503, "urn:darkroom:overloaded")
+    assert time.monotonic() - began_s >= 0.05
+    assert classifier._late.waiting == 0
+    wait_s = 3.0
+    monkeypatch.setattr(classifier._late, "delay_s", None)  # it would be called for one that is late
+    assert asyncio.run(_posted(classifier, headers)).status_code == 503
 
 
 def test_info_is_answered_without_the_metadata_of_the_package(
