@@ -48,13 +48,17 @@ def _darkroom_plays(process: psutil.Process, role: Role) -> bool:
 Document = dict[str, Any]
 
 
-def _darkroom_command(port: int, folder: Path, change: Callable[[Document], None] = lambda _: None) -> list[str]:
+def configured(port: int, change: Callable[[Document], None]) -> Document:
     """The shipped configuration on another port, and with what `change` does to its application."""
-    document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    document: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     document["http_options"]["port"] = port
     change(document["applications"][0])
+    return document
+
+
+def _darkroom_command(port: int, folder: Path, change: Callable[[Document], None] = lambda _: None) -> list[str]:
     config = folder / "serve_config.yaml"
-    config.write_text(yaml.safe_dump(document))
+    config.write_text(yaml.safe_dump(configured(port, change)))
     return [sys.executable, "-m", "deployments.launcher", str(config)]
 
 
@@ -141,4 +145,13 @@ LOADER_A_BATCH: Final = replace(
     name="Ray Serve, a DataLoader a batch",
     command=lambda port, _: _in_our_environment("ray_serve", str(port), "loader"),
 )
-KINDS: Final = (LITSERVE, MOSEC, DARKROOM)
+
+
+def _hasty(application: Document) -> None:
+    application["deployments"][0]["user_config"]["max_wait_s"] = 0.25
+
+
+HASTY: Final = darkroom("Darkroom", _hasty)
+"""With a service level, so that seconds of overload show what is refused; the shipped `max_wait_s` is 10 s."""
+
+KINDS: Final = (LITSERVE, MOSEC, HASTY)

@@ -46,7 +46,7 @@ class LiveConfig(Limits):
     request_timeout_s: float = Field(
         120.0, gt=0, description="a request that is not answered by then is given up; X-Request-Timeout-Ms shortens it"
     )
-    max_wait_s: float = Field(0.25, gt=0, description="a request whose images would wait longer is refused at once")
+    max_wait_s: float = Field(10.0, gt=0, description="a request whose images would wait longer is refused")
     max_bytes_in_flight: int = Field(512 << 20, ge=1, description="bytes of all bodies that a replica has in work")
 
 

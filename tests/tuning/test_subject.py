@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 
+from deployments.config import LiveConfig
 from deployments.endpoint import StartError
 from tests.service import Document, shipped_config
 from tuning.document import first_application
@@ -40,7 +41,7 @@ def test_replicas_may_be_a_number() -> None:
 def test_a_configuration_without_deployments_has_the_defaults() -> None:
     document = shipped_config()
     del document["applications"][0]["deployments"]
-    assert _subject(document).live.max_wait_s == 0.25
+    assert _subject(document).live == LiveConfig()
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
