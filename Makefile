@@ -21,7 +21,7 @@ PROMETHEUS := .cache/prometheus/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak fuzz faults latency tuning scaling decoders prices bench bench-full gpu clean
+.PHONY: help serve deploy test slow coverage soak fuzz faults latency overload tuning scaling decoders prices bench bench-full gpu clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WE
 
 latency: $(TESTING) $(PEERS)/k6/.installed | $(WEIGHTS) ## Send from little to twice what it can answer; say how long answers take
 	@exec $(BIN)/python -m benchmarks.latency
+
+overload: $(TESTING) | $(WEIGHTS) ## Say what 8 to 256 clients get by max_wait_s, that overload stays bounded, and what a refusal costs
+	@exec $(BIN)/python -m benchmarks.overload $(OVERLOAD)
 
 tuning: $(TESTING) | $(WEIGHTS) ## Say whether what `darkroom tune` chooses is as good as the best of a grid
 	@exec $(BIN)/python -m benchmarks.tuning $(TUNING)

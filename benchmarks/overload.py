@@ -1,0 +1,294 @@
+"""What clients get of a service that more is asked of than it can answer, by `max_wait_s`. `make overload` runs it.
+
+Clients that wait for their answers (a closed loop, as `wrk` and `hey` have it) come back at once, whatever Retry-After
+says. Others come by chance, twice as many as can be answered, whether or not the earlier ones have been. It is the
+shipped service, one replica, with its model and photographs; `max_wait_s` is changed while it runs. The speed of a
+machine drifts, so each row is held against 16 clients that are measured before it and after it.
+
+Last comes what a refusal costs the replica, beside what Ray Serve alone takes for a request that does nothing.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import httpx
+import psutil
+
+from benchmarks import table
+from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks.kinds import ECHO, Document, configured, darkroom
+from benchmarks.live import Live
+from benchmarks.servers import Kind, Memory, Server, running
+from benchmarks.work import PHONE, SMALL, Work
+from deployments.config import LiveConfig
+from tuning.target import Form
+from tuning.wire import Load, closed_loop, open_loop
+
+DEFAULT_S: Final = LiveConfig().max_wait_s
+BESIDE: Final = 16
+"""Clients that a row is held against: enough to keep the service busy, few enough to be refused nothing."""
+
+HEADER: Final = (
+    "photographs",
+    "load",
+    "max_wait_s",
+    "predictions/s",
+    f"of {BESIDE} clients'",
+    "refused",
+    "refusals/s",
+    "p50 ms",
+    "p99 ms",
+    "otherwise lost",
+    "memory",
+)
+COST_HEADER: Final = ("what", "processor time of a request, ms", "requests/s")
+
+WITHOUT_FRONT: Final = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ""}
+
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is measured.
+
+    Args:
+        waits_s: the settings of `max_wait_s`.
+        clients: of a closed loop, by work.
+        for_s: a row of a closed loop.
+        open_for_s: a row of an open loop, which takes as long as `max_wait_s` to fill the queue.
+        beside_for_s: the clients that a row is held against.
+    """
+
+    waits_s: Sequence[float]
+    clients: Sequence[tuple[Work, Sequence[int]]]
+    for_s: float
+    open_for_s: float
+    beside_for_s: float
+
+
+FULL: Final = Plan(
+    waits_s=(0.25, 1.0, 2.5, 5.0, 10.0),
+    clients=((SMALL, (8, 16, 32, 64, 128, 256)), (PHONE, (16, 64))),
+    for_s=10.0,
+    open_for_s=40.0,
+    beside_for_s=3.0,
+)
+QUICK: Final = replace(
+    FULL, waits_s=(0.25, DEFAULT_S), clients=((SMALL, (64,)), (PHONE, (16,))), for_s=3.0, open_for_s=8.0
+)
+
+
+def _one_replica(application: Document) -> None:
+    """More of them would be started in the middle of a run, on the same cores."""
+    application["deployments"][0]["autoscaling_config"]["max_replicas"] = 1
+
+
+def _patient(application: Document) -> None:
+    _one_replica(application)
+    application["deployments"][0]["user_config"]["max_wait_s"] = 60.0
+
+
+SERVER: Final = darkroom("Darkroom", _one_replica)
+
+
+# ---- the table ------------------------------------------------------------------------------------------------------
+
+
+def measured(server: Server, live: Live, plan: Plan) -> Iterator[Facts]:
+    """A record for each row."""
+    for max_wait_s in plan.waits_s:
+        live.apply(max_wait_s=max_wait_s)
+        for work, counts in plan.clients:
+            forms = [server.kind.wrap(image) for image in work.images]
+            for clients in counts:
+                yield _held_against(server, forms, plan, _Closed(work, clients), max_wait_s)
+            if max_wait_s in (plan.waits_s[0], DEFAULT_S):
+                yield _held_against(server, forms, plan, _Open(work), max_wait_s)
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    work: Work
+    clients: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.clients} clients"
+
+    def load(self, server: Server, forms: Sequence[Form], plan: Plan, capacity_per_s: float) -> Load:
+        warm_up_s = 1.0 + 1.5 * self.clients / max(1.0, capacity_per_s)  # the first of them all come at once
+        return closed_loop(
+            server.target, forms, clients=self.clients, warm_up_s=warm_up_s, for_s=plan.for_s, patient=False
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    work: Work
+    title: str = "twice the capacity, by chance"
+
+    def load(self, server: Server, forms: Sequence[Form], plan: Plan, capacity_per_s: float) -> Load:
+        chance = random.Random(0)
+        return open_loop(server.target, forms, rate=2 * capacity_per_s, for_s=plan.open_for_s, chance=chance)
+
+
+def _held_against(server: Server, forms: Sequence[Form], plan: Plan, row: _Closed | _Open, max_wait_s: float) -> Facts:
+    def beside() -> float:
+        return closed_loop(server.target, forms, clients=BESIDE, warm_up_s=1.0, for_s=plan.beside_for_s).per_s
+
+    before_per_s = beside()
+    with Memory(server) as memory:
+        load = row.load(server, forms, plan, before_per_s)
+    capacity_per_s = statistics.mean((before_per_s, beside()))
+    return {
+        "photographs": row.work.title.partition(",")[0],
+        "load": row.title,
+        "max_wait_s": max_wait_s,
+        "capacity_per_s": capacity_per_s,
+        "grown_bytes": memory.grown_bytes,
+        **of(load, capacity_per_s),
+    }
+
+
+def of(load: Load, capacity_per_s: float) -> Facts:
+    """What one load has shown."""
+    return {
+        "good_per_s": load.per_s,
+        "of_capacity": load.per_s / max(1.0, capacity_per_s),
+        "sent": load.sent,
+        "refused": load.refused,
+        "refused_per_s": load.refused / load.for_s,
+        "lost": sum(load.others.values()) - load.refused,
+        "p50_ms": 1e3 * load.quantile_s(0.5),
+        "p99_ms": 1e3 * load.quantile_s(0.99),
+        "others": dict(load.others),
+    }
+
+
+def row(facts: Facts) -> list[str]:
+    """A row of the table."""
+    return [
+        facts["photographs"],
+        facts["load"],
+        f"{facts['max_wait_s']:g}",
+        f"{facts['good_per_s']:.1f}",
+        f"{facts['of_capacity']:.2f}",
+        f"{facts['refused'] / max(1, facts['sent']):.1%}",
+        f"{facts['refused_per_s']:.0f}",
+        f"{facts['p50_ms']:.0f}",
+        f"{facts['p99_ms']:.0f}",
+        str(facts["lost"]),
+        f"{facts['grown_bytes'] / 1e6:+.0f} MB",
+    ]
+
+
+# ---- the cost of a refusal ------------------------------------------------------------------------------------------
+
+
+def costs(for_s: float) -> Iterator[Facts]:
+    """Serve's own share, and what a refusal takes ahead of Serve and within the application."""
+    forms = [SERVER.wrap(image) for image in SMALL.images]
+    with running(ECHO, say) as server:
+        (replica,) = server.players("model")
+        idle_s = _processor_s(replica, lambda: time.sleep(for_s))
+        load = Load(for_s)
+
+        def ask() -> None:
+            nonlocal load
+            load = closed_loop(server.target, forms, clients=BESIDE, warm_up_s=0.0, for_s=for_s, patient=False)
+
+        used_s = _processor_s(replica, ask) - idle_s
+        yield {"what": "Serve alone, a request that does nothing", "ms": 1e3 * used_s / load.sent, "per_s": load.per_s}
+    yield {"what": "a refusal ahead of Serve", **_refusing(darkroom("Darkroom", _patient), for_s)}
+    within = darkroom("Darkroom, without its middleware", _patient)
+    yield {"what": "a refusal by the application, without serve.env", **_refusing(_with(within, WITHOUT_FRONT), for_s)}
+
+
+def _with(kind: Kind, environment: dict[str, str]) -> Kind:
+    return replace(kind, environment={**kind.environment, **environment})
+
+
+def _processor_s(process: psutil.Process, act: Callable[[], None]) -> float:
+    before = process.cpu_times()
+    act()
+    after = process.cpu_times()
+    return float(after.user + after.system - before.user - before.system)
+
+
+def _refusing(kind: Kind, for_s: float) -> Facts:
+    """Processor time of the event loop for a refusal, while others wait: 32 requests of 24 images.
+
+    The model computes in the same process, so that of the process says nothing. Those who are refused have a tenth of a
+    second for their answer, of which more goes by before it is their turn; they are told at once.
+    """
+    together = [SERVER.many(list(SMALL.images[:24]))] if SERVER.many else []
+    short = [
+        Form(f"{form.content_type}\r\nX-Request-Timeout-Ms: 100", form.body)
+        for form in (kind.wrap(image) for image in SMALL.images)
+    ]
+    with running(kind, say) as server:
+
+        def work() -> None:
+            closed_loop(server.target, together, clients=32, warm_up_s=0.0, for_s=for_s + 2.0)
+
+        others = threading.Thread(target=work)
+        others.start()
+        time.sleep(2.0)
+        idle = _loop(server, 1)
+        load = closed_loop(server.target, short, clients=BESIDE, warm_up_s=0.0, for_s=for_s, patient=False)
+        busy = _loop(server, int(for_s) - 1)
+        others.join()
+    refused = busy["requests"].get("Overloaded", 0)
+    used_s = (busy["event_loop"]["busy"] - idle["event_loop"]["busy"]) * busy["window_s"]
+    return {"ms": 1e3 * used_s / max(1, refused), "per_s": load.refused / for_s, "others": dict(load.others)}
+
+
+def _loop(server: Server, seconds: int) -> Facts:
+    url = f"http://{server.target.host}:{server.target.port}/stats"
+    stats: Facts = httpx.get(url, params={"seconds": seconds}, trust_env=False, timeout=30).raise_for_status().json()
+    return stats
+
+
+def cost_row(facts: Facts) -> list[str]:
+    """A row of the table of costs."""
+    return [facts["what"], f"{facts['ms']:.2f}", f"{facts['per_s']:.0f}"]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a few rows, to see that it works")
+    parser.add_argument("--only", choices=("table", "costs"), help="one of both parts")
+    options = parser.parse_args(arguments)
+    plan = QUICK if options.quick else FULL
+    about, records, cost = circumstances("benchmarks.overload", arguments), list[Facts](), list[Facts]()
+    if options.only != "costs":
+        with running(SERVER, say) as server:
+            live = Live(server, configured(server.target.port, _one_replica))
+            for record in measured(server, live, plan):
+                records.append(record)
+                say("  ".join(row(record)))
+    if options.only != "table":
+        for record in costs(max(4.0, plan.for_s / 2)):
+            cost.append(record)
+            say("  ".join(cost_row(record)))
+    rows, cost_rows = [row(record) for record in records], [cost_row(record) for record in cost]
+    if not options.quick:
+        page = table.markdown(HEADER, rows) + "\n" + table.markdown(COST_HEADER, cost_rows)
+        write(RESULTS / "overload", [about, *records, *cost], page)
+    sys.stdout.write(table.text(HEADER, rows) + table.text(COST_HEADER, cost_rows))
+    sys.stdout.write(json.dumps({**about, "rows": records, "costs": cost}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
