@@ -74,6 +74,8 @@ Requests leave next to no cycles, but those in work are thousands of objects: go
 time.
 """
 
+_SHOWN_OF_PATH: Final = 200
+
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
@@ -277,8 +279,9 @@ class Classifier:
         return refusal(error, _request_id(request))
 
     async def _no_such_page(self, request: Request, error: HTTPException) -> Response:
-        log_no_such_page(error, error.status_code, f"{request.method} {request.url.path}")
-        detail = f"{request.method} {request.url.path}: GET /openapi.json says what is served"
+        page = f"{request.method} {request.scope['path'][:_SHOWN_OF_PATH]}"  # of its URL the query may be no UTF-8
+        log_no_such_page(error, error.status_code, page)
+        detail = f"{page}: GET /openapi.json says what is served"
         return problem(error.status_code, error.detail, detail, _request_id(request), error.headers)
 
     async def _gone(self, _request: Request, _error: ClientDisconnect) -> Response:
