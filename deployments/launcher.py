@@ -33,6 +33,7 @@ from deployments.endpoint import (
 from deployments.loopback import loopback
 from deployments.machine import leftovers, name_run, obstacles
 from deployments.serve_api import ServeApi, ServeApiError
+from deployments.space import check_space
 
 READY_TIMEOUT_S = 600.0
 POLL_INTERVAL_S = 0.2
@@ -82,6 +83,7 @@ def launch(config: Path) -> int:
         StartError: something is in the way, or the application has failed or is not ready in time.
     """
     endpoint, run = read_endpoint(config), name_run()
+    check_space(Path("/tmp"))  # noqa: S108  nothing is opened there by this
     # In /tmp whatever TMPDIR says: the path of a socket may have 107 characters, and Ray adds 80.
     with tempfile.TemporaryDirectory(prefix="darkroom-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         environment = build_environment(run, Path(folder))
