@@ -6,20 +6,25 @@ the environment of the process that starts it: an image that takes a worker over
 
 import os
 import re
+import select
 import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import forkserver
-from typing import Final
+from typing import Final, TypeVar
 
 from pipeline.config import STOPPED_AFTER_S
 from pipeline.process_state import StoppedProcess, state_of
 
+T = TypeVar("T")
+
 _starting = threading.Lock()
 _state = StoppedProcess()
+
+_ENDS_WITHIN_MS: Final = 1000
 
 _ENDED: Final = ("Z", "")
 """States of a child that has ended, and of one whose end somebody has waited for."""
@@ -34,9 +39,25 @@ def start_forkserver() -> None:
         pass
 
 
+def forked(start: Callable[[], T]) -> T:
+    """Has what multiprocessing starts by its context `forkserver` be started as workers should be.
+
+    Where the forkserver ends meanwhile, it is done once more, by another one.
+    """
+    with from_forkserver():
+        pid = forkserver_pid()
+        try:
+            return start()
+        except (EOFError, OSError):
+            if not _has_ended(pid):
+                raise
+            _ensure_running()
+            return start()
+
+
 @contextmanager
 def from_forkserver() -> Iterator[None]:
-    """What multiprocessing starts in this block, with its context `forkserver`, is started as workers should be."""
+    """A forkserver runs in this block, and nobody else uses it."""
     with _starting, _without_main():
         _ensure_running()
         yield
@@ -69,6 +90,22 @@ def forkserver_pid() -> int | None:
     """The pid of this process's forkserver, which may have ended; None before the first one."""
     pid: int | None = vars(vars(forkserver)["_forkserver"])["_forkserver_pid"]
     return pid
+
+
+def _has_ended(pid: int | None) -> bool:
+    """Whether a child ends within a second; it may have been killed just now."""
+    if pid is None:
+        return False
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    try:
+        return bool(poll.poll(_ENDS_WITHIN_MS))
+    finally:
+        os.close(pidfd)
 
 
 def _ensure_running() -> None:

@@ -16,7 +16,7 @@ import psutil
 from torch.utils.data import DataLoader
 
 from pipeline.config import CHUNKS_PER_WORKER
-from pipeline.forkserver import from_forkserver
+from pipeline.forkserver import forked
 from pipeline.host_batch import HostBatch
 from pipeline.pipe_queue import PipeQueues
 from pipeline.process_state import StoppedProcess
@@ -105,8 +105,7 @@ class WorkerProcess:
         Raises:
             RuntimeError: an error in its own code has ended it; or, by DataLoader, it has died, up to 5 s later.
         """
-        with from_forkserver():
-            iterator = iter(self._loader)
+        iterator = forked(lambda: iter(self._loader))
         yield WorkerStarted(self._queues.process.pid or 0)
         self._reader.close()  # now the worker alone reads: its death breaks the pipe
         try:
