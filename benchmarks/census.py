@@ -14,9 +14,10 @@ REPLICA: Final = "replica"
 FORKSERVER: Final = "forkserver"
 WORKER: Final = "decoder worker"
 TRACKER: Final = "resource tracker"
+WATCHDOG: Final = "watchdog"
 LAUNCHER: Final = "launcher"
 
-DARKROOM: Final = (LAUNCHER, REPLICA, FORKSERVER, WORKER, TRACKER)
+DARKROOM: Final = (LAUNCHER, REPLICA, WATCHDOG, FORKSERVER, WORKER, TRACKER)
 """The roles that Darkroom starts itself; the others are Ray's."""
 
 _BY_NAME: Final = {
@@ -39,6 +40,7 @@ _BY_COMMAND: Final = {
     "/monitor.py": "autoscaler",
     "multiprocessing.resource_tracker": TRACKER,
     "multiprocessing.forkserver": FORKSERVER,
+    "deployments.watchdog_process": WATCHDOG,
 }
 
 

@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.census import DARKROOM, FORKSERVER, LAUNCHER, REPLICA, TRACKER, WORKER, Reading
+from benchmarks.census import DARKROOM, FORKSERVER, LAUNCHER, REPLICA, TRACKER, WATCHDOG, WORKER, Reading
 
 _MIB: Final = 1 << 20
 _SETTLED_AFTER_S: Final = 60.0
@@ -37,6 +37,7 @@ TOLERANCE: Final[Mapping[str, Mapping[str, float]]] = {
     REPLICA: {"fds": 32, "threads": 4, "private_bytes": 48 * _MIB},
     FORKSERVER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB},
     WORKER: {"fds": 2, "threads": 2, "private_bytes": 64 * _MIB},
+    WATCHDOG: {"fds": 0, "threads": 0, "private_bytes": 2 * _MIB},
     TRACKER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB},
 }
 """What a quantity may grow by in the judged part of a run.

@@ -50,6 +50,7 @@ from deployments.timeline import Timeline, server_timing
 from deployments.tracing import record_spans
 from deployments.version import version_of
 from deployments.watch import Watch
+from deployments.watchdog import Watchdog
 from pipeline.config import PipelineConfig
 from pipeline.errors import DarkroomError, DeadlineExceeded, Overloaded
 from pipeline.forkserver import start_forkserver
@@ -103,13 +104,14 @@ class Classifier:
         # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
         log_warnings(self._access.warnings)
+        self._watchdog = Watchdog()
         self._budget = ByteBudget(self._live.max_bytes_in_flight)
         self._description = await asyncio.to_thread(_description)
         self._configured = False
         self._refused_user_config: str | None = None
         self._engine = await asyncio.to_thread(self._started_engine)
         self._watch = Watch(lambda: self._engine.usage, lambda: self._budget.held_bytes, self._engine.device)
-        self._watching = asyncio.create_task(self._watch.run())
+        self._running = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._watchdog.run())]
         self._around = [Middleware(Lingering), *cors(config.cors_origins)]
         self._late = Late(config.max_ongoing_requests // 4)  # the other places are for requests that are answered
         Front.guard = EarlyRefusals(
@@ -350,8 +352,10 @@ class Classifier:
 
     async def __del__(self) -> None:
         """Ends the workers; called by Serve after the last request."""
-        if hasattr(self, "_watching"):
-            self._watching.cancel()
+        if hasattr(self, "_running"):
+            for task in self._running:
+                task.cancel()
+            self._watchdog.close()
             Front.guard = None
             log_left_out(after_s=0.0)
         if hasattr(self, "_engine"):

@@ -26,6 +26,7 @@ class _Unserved(Classifier):
 
     def __del__(self) -> None:  # type: ignore[override]
         self._engine.close()
+        self._watchdog.close()
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def classifier() -> Iterator[Classifier]:
     asyncio.run(classifier.__init__(ServiceConfig(pipeline=PIPELINE)))  # type: ignore[misc]  # Serve awaits it too
     yield classifier
     classifier._engine.close()
+    classifier._watchdog.close()
     Front.guard = None
     gc.unfreeze()  # this process has more to do
     gc.set_threshold(*threshold)
