@@ -21,7 +21,7 @@ PROMETHEUS := .cache/prometheus/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak fuzz faults latency overload tuning scaling decoders prices bench bench-full gpu clean
+.PHONY: help serve deploy test slow coverage soak alive fuzz faults latency overload tuning scaling decoders prices bench bench-full gpu clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Run the tests once more, say 
 
 soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while faults are injected; say what was lost or grew
 	@exec $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SOAK)
+
+alive: $(TESTING) | $(WEIGHTS) ## Kill, stop and hang one process after another; say what was lost, slow, and for how long
+	@exec $(BIN)/python -m benchmarks.alive $(ALIVE)
 
 fuzz: $(TESTING) ## Mutate images for MINUTES (10) and decode them where malloc checks; say what crashed, hung or was slow
 	@exec $(BIN)/python -m benchmarks.fuzz --minutes $(MINUTES) $(FUZZ)

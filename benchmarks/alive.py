@@ -1,0 +1,169 @@
+"""Kills, stops and hangs one process of a service after another; says what was lost, slow, and for how long.
+
+The service is started as `make serve` does it, on free ports, and asked 20 times a second, each time on a connection of
+its own. Then the faults happen to it one by one; after each it has to be whole again. Writes
+`benchmarks/results/alive.md` and `.json`. `make alive` runs it.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from benchmarks import strikes, table
+from benchmarks.census import REPLICA, TRACKER, WORKER
+from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks.hanging import DEVICE, EVENT_LOOP, INTERPRETER
+from benchmarks.outage import SLOW_S, Outage, measure
+from benchmarks.ports import apart, free_port
+from benchmarks.servers import ROOT
+from benchmarks.strikes import Strike
+from tuning.launched import Launched
+from tuning.target import Form, Target
+
+KILL, STOP = signal.SIGKILL, signal.SIGSTOP
+HEADER: Final = ("fault", "replicas", "sent", "lost", f"slower than {SLOW_S} s", "slowest s", "whole after s")
+SETTLE_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is done to a service, and what of it clients may see at most.
+
+    Args:
+        name: for people.
+        strike: does it.
+        for_s: how long is watched.
+        lost: requests without a prediction.
+        slow: predictions that took more than `SLOW_S`; None where nobody counts.
+        whole_s: time until nothing is lost or slow any more.
+        replicas: of the service.
+    """
+
+    name: str
+    strike: Strike
+    for_s: float
+    lost: int
+    slow: int | None
+    whole_s: float
+    replicas: int = 1
+
+    def complaints(self, outage: Outage) -> list[str]:
+        """What is beyond that."""
+        found = []
+        if (lost := outage.lost.total()) > self.lost:
+            found.append(f"{lost} lost ({dict(outage.lost)}), at most {self.lost}")
+        if self.slow is not None and outage.slow > self.slow:
+            found.append(f"{outage.slow} slow, the slowest {outage.slowest_s:.1f} s, at most {self.slow}")
+        if outage.whole_after_s > self.whole_s:
+            found.append(f"whole after {outage.whole_after_s:.1f} s, at most {self.whole_s:g} s")
+        return found
+
+
+FAULTS: Final = (
+    Fault("worker killed", strikes.working(KILL), 4, lost=0, slow=0, whole_s=0),
+    Fault("worker stopped", strikes.working(STOP), 4, lost=0, slow=0, whole_s=0),
+    Fault("spare worker stopped", strikes.spare(STOP), 4, lost=0, slow=0, whole_s=0),
+    Fault("all workers stopped", strikes.every(WORKER, STOP), 6, lost=0, slow=20, whole_s=1),
+    Fault("forkserver killed, then a worker", strikes.with_its_worker(KILL), 6, lost=0, slow=0, whole_s=0),
+    Fault("forkserver stopped, then a worker killed", strikes.with_its_worker(STOP), 6, lost=0, slow=0, whole_s=0),
+    Fault("resource tracker killed", strikes.one(TRACKER, KILL), 3, lost=0, slow=0, whole_s=0),
+    Fault("HAProxy killed", strikes.one("haproxy", KILL), 12, lost=140, slow=None, whole_s=7),
+    Fault("HAProxy stopped", strikes.one("haproxy", STOP), 12, lost=140, slow=None, whole_s=7),
+    Fault("HAProxy's manager killed", strikes.one("haproxy manager", KILL), 12, lost=140, slow=None, whole_s=7),
+    Fault("HAProxy's manager stopped", strikes.one("haproxy manager", STOP), 15, lost=140, slow=None, whole_s=12),
+    Fault("fallback proxy killed", strikes.one("fallback proxy", KILL), 6, lost=0, slow=0, whole_s=0),
+    Fault("controller killed", strikes.one("controller", KILL), 8, lost=0, slow=0, whole_s=0),
+    Fault("replica killed", strikes.one(REPLICA, KILL), 18, lost=10, slow=None, whole_s=12),
+    Fault("replica stopped", strikes.one(REPLICA, STOP), 18, lost=40, slow=None, whole_s=12),
+    Fault("replica's event loop hangs", strikes.hang(EVENT_LOOP), 25, lost=160, slow=None, whole_s=16),
+    Fault("replica's interpreter hangs", strikes.hang(INTERPRETER), 25, lost=160, slow=None, whole_s=16),
+    Fault("replica's device hangs", strikes.hang(DEVICE), 40, lost=500, slow=None, whole_s=30),
+    Fault("replica killed", strikes.one(REPLICA, KILL), 12, lost=10, slow=0, whole_s=1, replicas=2),
+    Fault("replica stopped", strikes.one(REPLICA, STOP), 12, lost=30, slow=None, whole_s=3, replicas=2),
+    Fault("replica's event loop hangs", strikes.hang(EVENT_LOOP), 15, lost=80, slow=None, whole_s=8, replicas=2),
+)
+
+
+@contextmanager
+def launched(replicas: int) -> Iterator[Launched]:
+    """A service of so many replicas, each with a core where there are several; nothing of it is left afterwards.
+
+    Raises:
+        RuntimeError: something is.
+    """
+    document: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    document["http_options"]["port"] = free_port()
+    (application,) = document["applications"]
+    application["import_path"] = "benchmarks.hanging:build_app"
+    (deployment,) = application["deployments"]
+    deployment["autoscaling_config"].update(min_replicas=replicas, max_replicas=replicas)
+    if replicas > 1:
+        application["args"]["num_cpus"] = 1
+    with tempfile.TemporaryDirectory(prefix="darkroom-alive-") as folder:
+        service = Launched(Path(folder), document, apart())
+        try:
+            yield service
+        finally:
+            left = service.stop()
+    if left:
+        raise RuntimeError("\n".join(left))
+
+
+def struck(service: Launched, fault: Fault) -> Outage:
+    """Lets a fault happen to a service that has settled after the one before."""
+    time.sleep(SETTLE_S)
+    endpoint = service.endpoint
+    target = Target(endpoint.host, endpoint.port, "/predict", lambda image: Form("image/jpeg", image))
+    return measure(target, lambda: fault.strike(service), fault.for_s)
+
+
+def row(fault: Fault, outage: Outage) -> list[str]:
+    """A row of the table."""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in outage.lost.most_common())
+    return [
+        fault.name,
+        str(fault.replicas),
+        str(outage.sent),
+        f"{outage.lost.total()} ({kinds})" if kinds else "0",
+        str(outage.slow),
+        f"{outage.slowest_s:.2f}",
+        f"{outage.whole_after_s:.1f}",
+    ]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status: 0 where nothing is beyond its bounds."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.alive", description=__doc__.splitlines()[0])
+    parser.add_argument("--only", action="append", default=[], help="a fault, by its name; may be given again")
+    options = parser.parse_args(arguments)
+    about, rows, records, complaints = circumstances("benchmarks.alive", arguments), [], [], []
+    faults = [fault for fault in FAULTS if not options.only or fault.name in options.only]
+    for replicas in sorted({fault.replicas for fault in faults}):
+        with launched(replicas) as service:
+            for fault in (fault for fault in faults if fault.replicas == replicas):
+                outage = struck(service, fault)
+                rows.append(row(fault, outage))
+                records.append(dict(zip(HEADER, rows[-1], strict=True)))
+                say("  ".join(rows[-1]))
+                complaints += [f"{fault.name}, {replicas} replicas: {each}" for each in fault.complaints(outage)]
+    sys.stdout.write(table.text(HEADER, rows))
+    if not options.only:
+        heading = (
+            f"# Faults, one after another\n\n{about['date']}, `make alive` at {about['darkroom']}: {about['cpu']}\n"
+        )
+        write(RESULTS / "alive", [about, *records], f"{heading}\n{table.markdown(HEADER, rows)}")
+    sys.stdout.write("".join(f"beyond its bound: {complaint}\n" for complaint in complaints))
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    run(main)

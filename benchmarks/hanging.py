@@ -1,0 +1,50 @@
+"""The service with a way to have a replica hang: what no signal from outside can bring about."""
+
+import ctypes
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from ray.serve import Application
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from deployments.app import sized
+from deployments.classifier import Classifier
+from deployments.config import ServiceConfig
+
+_FOR_S: Final = 600
+
+EVENT_LOOP, INTERPRETER, DEVICE = "event-loop", "interpreter", "device"
+"""Parts that hang when POST /hang/PART is sent: other threads go on; none does; the device's threads do not."""
+
+
+class HangingClassifier(Classifier):
+    """The replica, whole, with one route more."""
+
+    def __serve_build_asgi_app__(self) -> Starlette:
+        """The routes."""
+        app = super().__serve_build_asgi_app__()
+        app.router.routes.append(Route("/hang/{part}", self._hang, methods=["POST"]))
+        return app
+
+    async def _hang(self, request: Request) -> Response:
+        acts: Mapping[str, Callable[[], object]] = {
+            EVENT_LOOP: lambda: time.sleep(_FOR_S),
+            INTERPRETER: lambda: ctypes.PyDLL(None).sleep(_FOR_S),  # keeps the interpreter's lock
+            DEVICE: lambda: setattr(self._engine._feeder._device, "launch", _hang_for_ever),
+        }
+        acts[request.path_params["part"]]()
+        return Response()
+
+
+def _hang_for_ever(_: object) -> None:
+    threading.Event().wait()
+
+
+def build_app(config: ServiceConfig) -> Application:
+    """What the configuration of a benchmark names instead of `deployments.app:build_app`."""
+    return sized(config, HangingClassifier)

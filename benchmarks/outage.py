@@ -1,0 +1,66 @@
+"""One outage: requests at a constant rate, a fault in the middle of them, and what of it clients saw."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.clients import Answer, open_loop
+from benchmarks.images import photographs
+from tuning.target import Form, Target
+
+RATE: Final = 20.0
+BEFORE_S: Final = 2.0
+SLOW_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """What clients saw of a fault.
+
+    Args:
+        sent: requests before it and after.
+        lost: those without a prediction, by status or by what became of the connection.
+        slow: those answered after more than `SLOW_S`.
+        slowest_s: the longest that one waited for its prediction.
+        whole_after_s: from the fault until the first request from which on none was lost or slow; 0 where none was.
+    """
+
+    sent: int
+    lost: Counter[str]
+    slow: int
+    slowest_s: float
+    whole_after_s: float
+
+
+def measure(target: Target, strike: Callable[[], object], for_s: float) -> Outage:
+    """Has clients ask for so long after `strike` has been called in the middle of them."""
+    return asyncio.run(_measure(target, strike, for_s))
+
+
+async def _measure(target: Target, strike: Callable[[], object], for_s: float) -> Outage:
+    forms = [Form("image/jpeg", image) for image in photographs()]
+    load = asyncio.create_task(open_loop(target, forms, rate=RATE, for_s=BEFORE_S + for_s))
+    await asyncio.sleep(BEFORE_S)
+    struck_at = time.perf_counter()
+    await asyncio.to_thread(strike)
+    return outage_of(await load, struck_at)
+
+
+def outage_of(answers: Sequence[Answer], struck_at: float) -> Outage:
+    """Sums up answers to requests of which some were due after the moment of a fault."""
+    good = [answer for answer in answers if answer.good]
+    lost = Counter(
+        str(answer.status or answer.body.decode().partition(":")[0]) for answer in answers if not answer.good
+    )
+    bad = [at for at, answer in enumerate(answers) if not answer.good or answer.took_s > SLOW_S]
+    whole_at = answers[min(bad[-1] + 1, len(answers) - 1)].due_at if bad else struck_at
+    return Outage(
+        sent=len(answers),
+        lost=lost,
+        slow=sum(answer.took_s > SLOW_S for answer in good),
+        slowest_s=max((answer.took_s for answer in good), default=0.0),
+        whole_after_s=max(0.0, whole_at - struck_at),
+    )

@@ -1,0 +1,74 @@
+"""Kills, stops and hangs of the processes of a service, by their roles."""
+
+import signal
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import httpx
+import psutil
+
+from benchmarks.census import FORKSERVER, WORKER, roles_of
+from deployments.machine import leftovers
+from tuning.launched import Launched
+
+Strike = Callable[[Launched], object]
+"""Harms a service."""
+
+
+def processes(service: Launched, role: str) -> list[psutil.Process]:
+    """The processes of a service that have this role, the oldest first."""
+    found = leftovers(service.run)
+    roles = roles_of(found)
+    return sorted((process for process in found if roles.get(process.pid) == role), key=psutil.Process.create_time)
+
+
+def one(role: str, number: signal.Signals) -> Strike:
+    """Sends a signal to the oldest process of that role."""
+    return lambda service: processes(service, role)[0].send_signal(number)
+
+
+def every(role: str, number: signal.Signals) -> Strike:
+    """Sends a signal to all processes of that role, as good as at once."""
+
+    def strike(service: Launched) -> None:
+        for process in processes(service, role):
+            process.send_signal(number)
+
+    return strike
+
+
+def working(number: signal.Signals) -> Strike:
+    """Sends a signal to the decoder process that has worked the most."""
+    return lambda service: _by_work(service)[-1].send_signal(number)
+
+
+def spare(number: signal.Signals) -> Strike:
+    """Sends a signal to the decoder process that has worked the least."""
+    return lambda service: _by_work(service)[0].send_signal(number)
+
+
+def with_its_worker(number: signal.Signals) -> Strike:
+    """Sends a signal to the process that workers are forked from, then kills the worker that has worked the most."""
+
+    def strike(service: Launched) -> None:
+        one(FORKSERVER, number)(service)
+        time.sleep(0.5)
+        with suppress(psutil.NoSuchProcess):
+            _by_work(service)[-1].kill()
+
+    return strike
+
+
+def hang(part: str) -> Strike:
+    """Has that part of a replica hang; its application has to be that of `benchmarks/hanging.py`."""
+
+    def strike(service: Launched) -> None:
+        with suppress(httpx.TransportError):
+            httpx.post(f"{service.endpoint.url}/hang/{part}", timeout=0.5, trust_env=False).raise_for_status()
+
+    return strike
+
+
+def _by_work(service: Launched) -> Sequence[psutil.Process]:
+    return sorted(processes(service, WORKER), key=lambda process: sum(process.cpu_times()[:2]))
