@@ -6,14 +6,18 @@ from typing import Any
 
 import httpx
 import pytest
+from ray.serve._private.http_util import validate_http_proxy_callback_return
+from ray.serve._private.utils import call_function_from_import_path
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from deployments.access import Access, cors
 from deployments.config import LiveConfig
 from deployments.early_refusals import EarlyRefusals
+from deployments.endpoint import read_env
 from deployments.front import ADMITTED, Front, middlewares
 from deployments.places import Places
+from tests.service import ROOT
 
 KEY = "a-key-of-this-test"
 USUAL: dict[str, Any] = {"method": "POST", "url": "/predict", "content": b"abc"}
@@ -66,6 +70,13 @@ def _ask(*requests: dict[str, Any]) -> list[httpx.Response]:
 
 def _statuses(answers: Sequence[httpx.Response]) -> list[int]:
     return [answer.status_code for answer in answers]
+
+
+def test_serve_env_names_the_middleware() -> None:
+    """As Serve looks it up, and takes it."""
+    path = read_env(ROOT / "serve.env")["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+    (middleware,) = validate_http_proxy_callback_return(call_function_from_import_path(path))
+    assert str(middleware.cls) == str(Front)
 
 
 def test_a_process_without_a_replica_refuses_nothing() -> None:
