@@ -73,6 +73,8 @@ def needed_ports(endpoint: Endpoint, environment: Mapping[str, str]) -> list[tup
     Everything else evades: the dashboard (8265) and the replicas (30000) count upwards, the rest asks the kernel.
     """
     ports = [(endpoint.host, endpoint.port)]
+    if endpoint.host == "::":  # takes both, and whoever holds the other would not be noticed
+        ports.append((DEFAULT_HOST, endpoint.port))
     for name, port in other_ports(environment).items():
         if port is None:
             raise StartError(f"{name}: it is no port; write a number from 1 to 65535")

@@ -107,7 +107,8 @@ def _fitted(text: str, cores: int, files: int) -> str:
 
 
 def _on_loopback(text: str) -> str:
-    """HAProxy's pages of statistics and metrics are not for the network."""
+    """HAProxy's pages of statistics and metrics are not for the network, nor is its socket for other users."""
+    text = _changed(text, r"^( *stats socket .* mode )666 ", r"\g<1>600 ")
     text = _changed(text, r"^(frontend prometheus\n *bind )\*?:", r"\g<1>127.0.0.1:")
     return _changed(text, r"^(listen stats\n *bind )\*?:", r"\g<1>127.0.0.1:")
 

@@ -30,8 +30,11 @@ from deployments.endpoint import (
     read_endpoint,
     read_env,
 )
+from deployments.haproxy import HOST_VARIABLE
 from deployments.loopback import loopback
 from deployments.machine import leftovers, name_run, obstacles
+from deployments.ray_token import provide_token
+from deployments.run_folder import PARENT_VARIABLE, create_run_folder
 from deployments.serve_api import ServeApi, ServeApiError
 from deployments.space import check_space
 
@@ -60,12 +63,11 @@ class StopRequests:
         self.count += 1
 
 
-def build_environment(run: str, folder: Path) -> dict[str, str]:
+def build_environment(run: str) -> dict[str, str]:
     """Return the environment of a run: serve.env, what the caller has set (it wins), and what marks its processes.
 
     Args:
         run: its name.
-        folder: for it and this user alone.
     """
     environment = read_env(Path("serve.env")) | dict(os.environ)
     environment["DARKROOM_RUN"] = run
@@ -73,7 +75,7 @@ def build_environment(run: str, folder: Path) -> dict[str, str]:
     environment["SPT_NOENV"] = "1"
     # What Ray chooses by itself for a cluster of its own; said aloud, so that no other default ever holds.
     environment.setdefault("RAY_AUTH_MODE", "token")
-    return loopback(folder, environment)
+    return environment
 
 
 def launch(config: Path) -> int:
@@ -84,14 +86,20 @@ def launch(config: Path) -> int:
     """
     endpoint, run = read_endpoint(config), name_run()
     check_space(Path("/tmp"))  # noqa: S108  nothing is opened there by this
-    # In /tmp whatever TMPDIR says: the path of a socket may have 107 characters, and Ray adds 80.
-    with tempfile.TemporaryDirectory(prefix="darkroom-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        environment = build_environment(run, Path(folder))
-        check_configuration(config, environment)
-        check_open_files(environment)
-        if found := obstacles(needed_ports(endpoint, environment)):
-            raise StartError(f"nothing was started.\n{found}")
-        return serve(config, endpoint, environment)
+    environment = build_environment(run)
+    check_configuration(config, environment)
+    check_open_files(environment)
+    if found := obstacles(needed_ports(endpoint, environment)):
+        raise StartError(f"nothing was started.\n{found}")
+    folder = create_run_folder(run, environment)
+    environment |= {PARENT_VARIABLE: str(folder.path), HOST_VARIABLE: endpoint.host}
+    environment |= provide_token(environment, folder.path)
+    try:
+        # HAProxy's sockets, in /tmp whatever TMPDIR says: the path of a socket may have 107 bytes, and Ray adds 80.
+        with tempfile.TemporaryDirectory(prefix="darkroom-", dir="/tmp", ignore_cleanup_errors=True) as sockets:
+            return serve(config, endpoint, loopback(Path(sockets), environment))
+    finally:
+        folder.discard_all_but_logs()
 
 
 def serve(config: Path, endpoint: Endpoint, environment: dict[str, str]) -> int:
@@ -103,7 +111,8 @@ def serve(config: Path, endpoint: Endpoint, environment: dict[str, str]) -> int:
     stop = StopRequests()
     # A session of its own: Ctrl-C reaches the launcher alone. `local`: never join a cluster that happens to run here.
     command = [str(Path(sys.executable).with_name("serve")), "run", "--address", "local", str(config)]
-    server = subprocess.Popen(command, env=environment, start_new_session=True)  # noqa: S603  Ray's own command
+    # umask: the token, logs and sockets of the run are for this user alone.
+    server = subprocess.Popen(command, env=environment, start_new_session=True, umask=0o077)  # noqa: S603  Ray's own
     try:
         if wait_until_ready(server, endpoint, environment, stop, needs_gpu=asks_for_gpu(config)):
             announce(endpoint)

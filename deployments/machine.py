@@ -10,8 +10,11 @@ import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import psutil
+
+TAKEN: Final = "taken"
 
 
 def start_ticks(pid: int) -> str:
@@ -55,6 +58,14 @@ def leftovers(run: str | None = None) -> list[psutil.Process]:
     return [process for process, name in found if name and launcher_of(name) is None]
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """Whether it runs; one that has ended and that nobody has asked for its status does not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def obstacles(ports: Iterable[tuple[str, int]]) -> str | None:
     """Return what keeps a run from starting, a line each, and the command that ends it; None where nothing does.
 
@@ -69,7 +80,7 @@ def obstacles(ports: Iterable[tuple[str, int]]) -> str | None:
             continue
         found = holders(port)
         owner = ", ".join(map(describe, found)) or "no process that this user may see"
-        lines.append(f"port {port} on {host or 'all interfaces'}: {reason}: {owner}")
+        lines.append(f"port {port} on {host}: {reason}{f': {owner}' if reason == TAKEN else ''}")
         culprits += found
     orphans = [process for process in leftovers() if process not in culprits]
     lines += map(describe, orphans)
@@ -87,7 +98,7 @@ def refusal(host: str, port: int) -> str | None:
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
-        return "taken" if error.errno == errno.EADDRINUSE else error.strerror
+        return TAKEN if error.errno == errno.EADDRINUSE else error.strerror
     return None
 
 

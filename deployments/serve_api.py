@@ -5,19 +5,20 @@ https://docs.ray.io/en/latest/serve/api/index.html#serve-rest-api
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
 import psutil
 
 from deployments.machine import leftovers
+from deployments.ray_token import read_token
 
 PORTS: Final = range(8265, 8316)
 """The dashboard takes the first of these that is free."""
 
 _APPLICATIONS: Final = "/api/serve/applications/"
 _NODES: Final = "/api/v0/nodes"
+_VERSION: Final = "/api/version"
 
 _TELLS_WITHIN_S: Final = 5.0
 _DEPLOYS_WITHIN_S: Final = 60.0
@@ -70,6 +71,14 @@ class ServeApi:
             raise ServeApiError("the run's Ray has no node yet")
         return float(sum(resources.get("GPU", 0.0) for resources in alive))
 
+    def dashboard_answers(self) -> bool:
+        """Whether the dashboard does, through which Serve is asked."""
+        try:
+            self._ask("GET", _VERSION, _TELLS_WITHIN_S)
+            return True
+        except ServeApiError:
+            return False
+
     def address(self) -> str:
         """Of the dashboard, as Ray's commands want it.
 
@@ -90,7 +99,7 @@ class ServeApi:
         self, method: str, path: str, within_s: float, document: Mapping[str, Any] | None = None
     ) -> httpx.Response:
         url = f"{self.address()}{path}"
-        headers = {"Authorization": f"Bearer {token}"} if (token := _token(self._environment)) else {}
+        headers = {"Authorization": f"Bearer {token}"} if (token := read_token(self._environment)) else {}
         try:
             response = httpx.request(method, url, json=document, headers=headers, timeout=within_s, trust_env=False)
         except httpx.HTTPError as error:
@@ -98,11 +107,3 @@ class ServeApi:
         if response.is_error:
             raise ServeApiError(f"Ray's dashboard answers {response.status_code}: {response.text[-500:]}")
         return response
-
-
-def _token(environment: Mapping[str, str]) -> str:
-    """Ray's, by the rules of https://docs.ray.io/en/latest/ray-security/token-auth.html; empty where there is none."""
-    if token := environment.get("RAY_AUTH_TOKEN"):
-        return token
-    path = Path(environment.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
-    return path.read_text().strip() if path.exists() else ""

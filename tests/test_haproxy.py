@@ -246,9 +246,10 @@ def test_it_asks_for_no_more_files_than_it_may_open(tmp_path: Path, files: int, 
     assert f"    maxconn {connections}\n" in text
 
 
-def test_statistics_are_on_loopback(tmp_path: Path) -> None:
+def test_statistics_are_on_loopback_and_orders_for_this_user_alone(tmp_path: Path) -> None:
     text = rendered(tmp_path, "0.0.0.0", 8000, None)  # noqa: S104  compared, not bound
     changed = [line.strip() for line in edited(text, {}, 1, FILES).splitlines()]
+    assert [" mode 600 " in line for line in changed if line.startswith("stats socket")] == [True]
     assert [line for line in changed if line.startswith("bind ") and "127.0.0.1" not in line] == ["bind *:8000"]
 
 
@@ -256,7 +257,7 @@ def test_another_template_of_serves_is_not_passed_over(tmp_path: Path) -> None:
     """Each line that a change hangs on is missed; HAProxy does not start without the changes."""
     text = rendered(tmp_path, "127.0.0.1", 8000, ("127.0.0.1", 9))
     for line in ("nbthread", "maxconn", "tune.bufsize", "defaults", "frontend prometheus", "frontend http_frontend",
-                 "listen stats", "errorfile", "http-request return status 404"):  # fmt: skip
+                 "listen stats", "stats socket", "errorfile", "http-request return status 404"):  # fmt: skip
         with pytest.raises(UnknownTemplate):
             edited("\n".join(kept for kept in text.splitlines() if line not in kept), {}, 1, FILES)
     path = tmp_path / "haproxy.cfg"
