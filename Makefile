@@ -4,8 +4,9 @@ PYTHON ?= python3
 CONFIG ?= serve_config.yaml
 MINUTES ?= 10
 
-# Where torch.hub looks for weights; exported, so that the service looks where `make` has put them.
-TORCH_HOME ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/torch
+# Where torch.hub looks for weights; exported, so that the service looks where `make` has put them. A user may have no
+# home, as in a container.
+TORCH_HOME ?= $(or $(XDG_CACHE_HOME),$(if $(HOME),$(HOME)/.cache),$(CURDIR)/.cache)/torch
 export TORCH_HOME
 CHECKPOINTS := $(TORCH_HOME)/hub/checkpoints
 WEIGHTS := $(CHECKPOINTS)/mobilenet_v2-b0353104.pth

@@ -37,6 +37,8 @@ def read_endpoint(config: Path) -> Endpoint:
     Raises:
         StartError: there is no such file, or it is no configuration of Serve.
     """
+    if config.is_fifo() or config.is_char_device() or config.is_socket():
+        raise StartError(f"{config} is no regular file, and it is read more than once: write one")
     document = read_document(config)
     try:
         options = document.get("http_options") or {}

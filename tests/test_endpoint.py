@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.endpoint import Endpoint, StartError, asks_for_gpu, read_endpoint, read_env
+from deployments.endpoint import Endpoint, StartError, asks_for_gpu, needed_ports, read_endpoint, read_env
 from deployments.launcher import launch
 from tests.service import ROOT
 
@@ -91,6 +91,14 @@ def test_endpoint_is_what_the_configuration_says(tmp_path: Path) -> None:
     assert read_endpoint(config).url == "http://127.0.0.1:8123/darkroom"
 
 
+def test_a_configuration_that_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
+    """A pipe, as `<(...)` of a shell makes it, would be waited for, and be empty for `serve run`."""
+    os.mkfifo(tmp_path / "a.yaml")
+    for config in (tmp_path / "a.yaml", Path("/dev/null"), Path("/dev/zero")):
+        with pytest.raises(StartError, match=r"is no regular file, and it is read more than once"):
+            read_endpoint(config)
+
+
 @pytest.mark.parametrize("text", ["", "applications: []", "applications: [", "[1]", None])
 def test_configuration_that_serve_would_refuse_is_named(tmp_path: Path, text: str | None) -> None:
     """A file that is missing, broken or without an application ends the start with its name."""
@@ -120,3 +128,14 @@ def test_bad_value_is_named_before_anything_starts(tmp_path: Path, old: str, new
     config.write_text((ROOT / "serve_config.yaml").read_text().replace(old, new))
     with pytest.raises(StartError, match=says):
         launch(config)
+
+
+def test_both_families_are_asked_for_where_the_service_takes_both() -> None:
+    """HAProxy listens on IPv4 too where `host` is ::, so whoever holds the port there is in the way."""
+    assert needed_ports(Endpoint("::", 8000, "/"), {}) == [("::", 8000), ("0.0.0.0", 8000)]  # noqa: S104
+    assert needed_ports(Endpoint("::1", 8000, "/"), {}) == [("::1", 8000)]
+
+
+@pytest.mark.parametrize(("host", "url"), [("::1", "http://[::1]:8000"), ("::", "http://[::1]:8000")])
+def test_an_ipv6_address_stands_in_brackets(host: str, url: str) -> None:
+    assert Endpoint(host, 8000, "/").url == url
