@@ -226,7 +226,7 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
     finally:
         left = service.stop()
     found = tally(soak.traffic.records, soak.injections.outages)
-    restarts = restarts_in(service.output.read_text(errors="replace"))
+    restarts = restarts_in(service.printed())
     faults = faults_of(found, soak.injections.events, restarts) + growth_faults(soak)
     faults += [with_roles(line, soak.readings) for line in left if not is_rays_own(line, soak.readings)]
     return Soaked(

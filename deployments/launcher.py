@@ -1,25 +1,23 @@
-"""Starts Darkroom on this machine, says when it answers, and leaves nothing behind: what `make serve` runs.
+"""Starts Darkroom on this machine, says when it answers, and leaves no process behind: what `make serve` runs.
 
-`serve run` alone starts beside whatever holds its ports, waits for ever for an application that has failed, and ends
-with status 0 after errors of its own. `machine.py` says how the processes of a run are found.
+`serve run` alone starts beside whatever holds its ports, waits for ever for an application that has failed, ends with
+status 0 after errors of its own, and goes on where the rest of Ray has ended. `machine.py` says how the processes of a
+run are found, `health.py` how it is noticed that one of them has ended or hangs.
 """
 
 import argparse
-import contextlib
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 import httpx
-import psutil
 
+from deployments.console import announcement, complain, say
 from deployments.endpoint import (
     Endpoint,
     StartError,
@@ -31,36 +29,39 @@ from deployments.endpoint import (
     read_env,
 )
 from deployments.haproxy import HOST_VARIABLE
+from deployments.health import Health, Service
 from deployments.loopback import loopback
-from deployments.machine import leftovers, name_run, obstacles
+from deployments.machine import name_run, obstacles
 from deployments.ray_token import provide_token
-from deployments.run_folder import PARENT_VARIABLE, create_run_folder
+from deployments.run_folder import PARENT_VARIABLE, RunFolder, create_run_folder
 from deployments.serve_api import ServeApi, ServeApiError
+from deployments.serve_run import POLL_INTERVAL_S, ServeRun
 from deployments.space import check_space
+from deployments.stop_requests import StopRequests
 
 READY_TIMEOUT_S = 600.0
-POLL_INTERVAL_S = 0.2
 STATUS_INTERVAL_S = 2.0
+PATIENCE_S = 60.0
 
-# After Ctrl-C everything is gone within 10 s. `serve run` needs 3 to 6 of them; what it has started, 1 more.
-STOP_TIMEOUT_S = 7.5
-SETTLE_TIMEOUT_S = 2.0
-TERMINATE_TIMEOUT_S = 1.0
+NEW_STARTS: Final = 3
+NEW_STARTS_WITHIN_S: Final = 600.0
+"""A run that has ended by itself more often than that within this time is not started anew: something is wrong."""
 
 
-class StopRequests:
-    """Counts SIGINT, SIGTERM and SIGHUP: the first ends the run, the next one the waiting for its end."""
+class RunEnded(Exception):
+    """Ray or `serve run` has ended or hangs, so the service is no more; the message says which of them.
 
-    def __init__(self) -> None:
-        self.count = 0
-        # A handler, also where a shell has set SIGINT to be ignored: `serve run` would inherit that, and never stop.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._add)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` sets it
-            signal.signal(signal.SIGHUP, self._add)
+    Args:
+        cause: in one sentence.
+        status: for the launcher to end with.
 
-    def _add(self, _number: int, _frame: FrameType | None) -> None:
-        self.count += 1
+    Attributes:
+        has_served: whether it had answered before.
+    """
+
+    def __init__(self, cause: str, status: int) -> None:
+        super().__init__(cause)
+        self.status, self.has_served = status, False
 
 
 def build_environment(run: str) -> dict[str, str]:
@@ -78,15 +79,20 @@ def build_environment(run: str) -> dict[str, str]:
     return environment
 
 
-def launch(config: Path) -> int:
-    """Check what is there, then serve until a signal comes or `serve run` ends; return the exit status.
+def launch(config: Path, new_starts: int = NEW_STARTS) -> int:
+    """Check what is there, then serve until a signal comes; return the exit status.
+
+    Args:
+        config: of Serve's.
+        new_starts: the service is started anew so often within ten minutes where it has ended by itself.
 
     Raises:
         StartError: something is in the way, or the application has failed or is not ready in time.
     """
     endpoint, run = read_endpoint(config), name_run()
-    check_space(Path("/tmp"))  # noqa: S108  nothing is opened there by this
     environment = build_environment(run)
+    for place in {"/tmp", environment.get(PARENT_VARIABLE) or "/tmp"}:  # noqa: S108  nothing is opened there by this
+        check_space(Path(place))
     check_configuration(config, environment)
     check_open_files(environment)
     if found := obstacles(needed_ports(endpoint, environment)):
@@ -94,73 +100,128 @@ def launch(config: Path) -> int:
     folder = create_run_folder(run, environment)
     environment |= {PARENT_VARIABLE: str(folder.path), HOST_VARIABLE: endpoint.host}
     environment |= provide_token(environment, folder.path)
+    say(f"Starting {config}, which takes about half a minute. Ray's own lines go to {folder.printed}")
     try:
-        # HAProxy's sockets, in /tmp whatever TMPDIR says: the path of a socket may have 107 bytes, and Ray adds 80.
-        with tempfile.TemporaryDirectory(prefix="darkroom-", dir="/tmp", ignore_cleanup_errors=True) as sockets:
-            return serve(config, endpoint, loopback(Path(sockets), environment))
+        return keep_serving(config, endpoint, environment, folder, new_starts)
     finally:
         folder.discard_all_but_logs()
+        say(f"The logs of this run stay in {folder.path}")
 
 
-def serve(config: Path, endpoint: Endpoint, environment: dict[str, str]) -> int:
-    """Run `serve run` until a signal comes or it ends by itself; return the exit status.
+def keep_serving(
+    config: Path, endpoint: Endpoint, environment: Mapping[str, str], folder: RunFolder, new_starts: int
+) -> int:
+    """Serve, and start anew where the service has ended by itself, until a signal comes; return the exit status.
 
     Raises:
         StartError: the application has failed or is not ready in time.
     """
-    stop = StopRequests()
-    # A session of its own: Ctrl-C reaches the launcher alone. `local`: never join a cluster that happens to run here.
-    command = [str(Path(sys.executable).with_name("serve")), "run", "--address", "local", str(config)]
-    # umask: the token, logs and sockets of the run are for this user alone.
-    server = subprocess.Popen(command, env=environment, start_new_session=True, umask=0o077)  # noqa: S603  Ray's own
+    stop, ended_at = StopRequests(), list[float]()
+    while True:
+        try:
+            # HAProxy's sockets, in /tmp whatever TMPDIR says: the path of a socket may have 107 bytes, Ray adds 80.
+            with tempfile.TemporaryDirectory(prefix="darkroom-", dir="/tmp", ignore_cleanup_errors=True) as sockets:
+                serve(config, endpoint, loopback(Path(sockets), environment), folder, stop)
+            return 0
+        except RunEnded as end:
+            now = time.monotonic()
+            ended_at = [at for at in ended_at if now - at < NEW_STARTS_WITHIN_S]
+            # A first start that fails would fail again.
+            if len(ended_at) >= new_starts or not (ended_at or end.has_served):
+                complain(f"darkroom: {end}")
+                return end.status
+            ended_at.append(now)
+            complain(f"darkroom: {end}; starting anew ({len(ended_at)} of {new_starts} times)")
+
+
+def serve(
+    config: Path, endpoint: Endpoint, environment: Mapping[str, str], folder: RunFolder, stop: StopRequests
+) -> None:
+    """Run `serve run` until a signal comes.
+
+    Raises:
+        StartError: the application has failed or is not ready in time.
+        RunEnded: it has ended by itself, or Ray has.
+    """
+    server, in_order, ready = ServeRun(config, environment, folder.printed), True, False
+    health = Health(server.run, endpoint, environment)
     try:
-        if wait_until_ready(server, endpoint, environment, stop, needs_gpu=asks_for_gpu(config)):
-            announce(endpoint)
-        while server.poll() is None and not stop.count:
-            time.sleep(POLL_INTERVAL_S)
-        return 0 if stop.count else failure_status(server)
+        with closing(health):
+            health.start()
+            info = wait_until_ready(server, health, endpoint, environment, stop, needs_gpu=asks_for_gpu(config))
+            if not stop.count:
+                ready = True
+                health.service_is_ready()
+                folder.close_to_others()
+                say(announcement(endpoint, info, folder.logs / "serve", folder.printed))
+            while not stop.count:
+                check_running(server, health)
+                time.sleep(POLL_INTERVAL_S)
+    except RunEnded as end:
+        in_order, end.has_served = False, ready
+        raise
     finally:
-        end(server, environment["DARKROOM_RUN"], stop)
+        server.end(stop, in_order=in_order)
+
+
+def check_running(server: ServeRun, health: Health) -> None:
+    """Check that neither `serve run` nor Ray has ended.
+
+    Raises:
+        RunEnded: one of them has.
+    """
+    if server.process.poll() is not None:
+        raise RunEnded(server.failure, server.failure_status)
+    if health.fault is not None:
+        raise RunEnded(health.fault, server.failure_status)
 
 
 def wait_until_ready(
-    server: subprocess.Popen[bytes],
+    server: ServeRun,
+    health: Health,
     endpoint: Endpoint,
-    environment: dict[str, str],
+    environment: Mapping[str, str],
     stop: StopRequests,
     *,
     needs_gpu: bool = False,
-) -> bool:
-    """Wait until the application answers; return whether it does. It does not where the run is ending instead.
+) -> dict[str, Any] | None:
+    """Wait until the application answers; return what it tells of itself, None where it asks for a key.
+
+    Without an answer it returns where a stop is asked for.
 
     Raises:
         StartError: the application has failed, is not ready in time, or waits for a GPU that this machine has not.
+        RunEnded: `serve run` or Ray has ended.
     """
     started = asked = time.monotonic()
-    api = ServeApi(environment["DARKROOM_RUN"], environment)
-    while server.poll() is None and not stop.count:
-        if answers(endpoint):
-            return True
-        if time.monotonic() - asked > STATUS_INTERVAL_S:
+    service, api, said = Service(endpoint), ServeApi(environment["DARKROOM_RUN"], environment), 1
+    while not stop.count:
+        check_running(server, health)
+        if response := service.info():
+            return document_of(response)
+        now = time.monotonic()
+        if now - asked > STATUS_INTERVAL_S:
             if message := application_failure(api) or (gpu_missing(api) if needs_gpu else None):
                 raise StartError(message)
-            asked = time.monotonic()
-        if time.monotonic() - started > READY_TIMEOUT_S:
+            asked = now
+        if now - started > READY_TIMEOUT_S:
             raise StartError(f"{endpoint.url}/info does not answer after {READY_TIMEOUT_S:.0f} s")
+        if now - started > PATIENCE_S * said:
+            say(f"Still starting after {PATIENCE_S * said:.0f} s")
+            said += 1
         time.sleep(POLL_INTERVAL_S)
-    return False
+    return None
 
 
-def answers(endpoint: Endpoint) -> bool:
-    """Whether the application is ready; Serve itself answers 404 or 503 before that.
-
-    An application that asks for a key is ready as well: Serve asks for none.
-    """
+def document_of(response: httpx.Response) -> dict[str, Any] | None:
+    """Return the object that GET /info has answered with, an empty one where it is another application's text."""
+    if response.status_code != httpx.codes.OK:
+        return None
     try:
-        status = httpx.get(f"{endpoint.url}/info", timeout=2, trust_env=False).status_code
-        return status in (httpx.codes.OK, httpx.codes.UNAUTHORIZED)
-    except httpx.TransportError:
-        return False
+        found = response.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def application_failure(api: ServeApi) -> str | None:
@@ -200,59 +261,22 @@ def messages(application: dict[str, Any]) -> list[str]:
     return [str(part["message"]).strip() for part in parts if part.get("message")]
 
 
-def announce(endpoint: Endpoint) -> None:
-    """Say that the service is ready, and how to call it."""
-    sys.stdout.write(
-        f"\nDarkroom answers at {endpoint.url} until Ctrl-C. To try it:\n"
-        f"  curl -F image=@examples/chelsea.jpg {endpoint.url}/predict\n\n"
-    )
-    sys.stdout.flush()
-
-
-def failure_status(server: subprocess.Popen[bytes]) -> int:
-    """Return the exit status for a `serve run` that has ended by itself, which it does with 0 after errors too."""
-    status = server.returncode
-    sys.stderr.write(f"darkroom: `serve run` has ended by itself, with status {status}\n")
-    return 128 - status if status < 0 else status or 1
-
-
-def end(server: subprocess.Popen[bytes], run: str, stop: StopRequests) -> None:
-    """Stop a run in order, then by force; afterwards none of its processes is left."""
-    requests = stop.count
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    if server.poll() is None:
-        server.send_signal(signal.SIGINT)
-    while server.poll() is None and stop.count == requests and time.monotonic() < deadline:
-        time.sleep(POLL_INTERVAL_S)
-    if server.poll() is not None:
-        deadline = min(deadline, time.monotonic() + SETTLE_TIMEOUT_S)
-    while leftovers(run) and stop.count == requests and time.monotonic() < deadline:
-        time.sleep(POLL_INTERVAL_S)
-    for send in (psutil.Process.terminate, psutil.Process.kill):
-        if remaining := leftovers(run):
-            force(remaining, send)
-    server.wait()
-
-
-def force(processes: list[psutil.Process], send: Callable[[psutil.Process], None]) -> None:
-    """Send a signal to processes that have not ended when asked to, say so, and wait a moment for their end."""
-    names = []
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            names.append(f"{process.name()} ({process.pid})")
-            send(process)
-    sys.stderr.write(f"darkroom: {send.__name__} what did not end by itself: {', '.join(names)}\n")
-    psutil.wait_procs(processes, timeout=TERMINATE_TIMEOUT_S)
-
-
 def main() -> int:
     """Run the command line; return the exit status: 0 after a stop on request."""
     parser = argparse.ArgumentParser(prog="python -m deployments.launcher", description=__doc__.splitlines()[0])
     parser.add_argument("config", nargs="?", type=Path, default=Path("serve_config.yaml"))
+    parser.add_argument(
+        "--new-starts",
+        type=int,
+        default=NEW_STARTS,
+        help="how often within ten minutes the service is started anew where Ray has ended; then, or with 0 at once, "
+        "the launcher ends with a status (default: %(default)s)",
+    )
+    options = parser.parse_args()
     try:
-        return launch(parser.parse_args().config)
+        return launch(options.config, options.new_starts)
     except StartError as error:
-        sys.stderr.write(f"darkroom: {error}\n")
+        complain(f"darkroom: {error}")
         return 1
 
 

@@ -2,51 +2,33 @@
 
 import functools
 import os
+import re
 import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 import yaml
 
-from benchmarks.ports import apart, free_port
+from benchmarks.ports import free_port
 from deployments import launcher
 from deployments.endpoint import Endpoint, StartError
+from deployments.health import Health
 from deployments.machine import leftovers, name_run, start_ticks
 from deployments.serve_api import ServeApi, ServeApiError
-from tests.service import ROOT, START_TIMEOUT_S, shipped_config
-from tests.waiting import until
+from deployments.serve_run import ServeRun
+from deployments.stop_requests import StopRequests
+from tests.service import START_TIMEOUT_S, shipped_config
+from tests.tiny import TinyService, tiny_service
 
 STOP_TIMEOUT_S = 30.0  # far above what a stop takes, for machines that are busy with something else
-
-APPLICATION = """
-import subprocess
-from ray import serve
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse
-from starlette.routing import Route
-
-async def info(request):
-    return JSONResponse({"model": "none"})
-
-@serve.deployment(max_constructor_retry_count=1)
-@serve.ingress(Starlette(routes=[Route("/info", info)]))
-class Service:
-    def __init__(self, fails, leaves):
-        if fails:
-            raise RuntimeError("the weights are made of cheese")
-        if leaves:
-            subprocess.Popen(["sh", "-c", "trap '' TERM; sleep 600 & wait; wait"], start_new_session=True)
-
-def build(args):
-    return Service.bind(args["fails"], args["leaves"])
-"""
 
 LISTENER = """
 import signal, socket, sys
@@ -56,67 +38,10 @@ signal.pause()
 """
 
 
-@dataclass
-class Launched:
-    """A launcher that the test has started, and what it has printed."""
-
-    process: subprocess.Popen[bytes]
-    run: str
-    log: Path
-
-    @property
-    def output(self) -> str:
-        """All that the launcher and `serve run` have printed so far."""
-        return self.log.read_text()
-
-    def wait_until_settled(self) -> None:
-        """Wait until the service answers, or the launcher has ended."""
-        until(lambda: "Darkroom answers" in self.output or self.process.poll() is not None, START_TIMEOUT_S)
-
-
-@dataclass
-class TinyService:
-    """A folder with a small application and its configuration, on ports that are free."""
-
-    folder: Path
-    port: int
-    environment: dict[str, str]
-
-    def configure(self, *, fails: bool = False, leaves: bool = False) -> None:
-        """Write the configuration."""
-        application = {"name": "tiny", "route_prefix": "/", "import_path": "tiny:build"}
-        application |= {"args": {"fails": fails, "leaves": leaves}}  # type: ignore[dict-item]
-        options = {"host": "127.0.0.1", "port": self.port}
-        document = yaml.safe_dump({"http_options": options, "applications": [application]})
-        (self.folder / "serve_config.yaml").write_text(document)
-
-    @contextmanager
-    def launch(self) -> Iterator[Launched]:
-        """Start the launcher as `make serve` does; what is left of it afterwards is killed."""
-        log = self.folder / "log"
-        command = [sys.executable, "-m", "deployments.launcher"]
-        with (
-            log.open("wb") as out,
-            subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=out, stderr=out) as process,
-        ):
-            run = f"{process.pid}-{start_ticks(process.pid)}"
-            try:
-                yield Launched(process, run, log)
-            finally:
-                process.kill()
-                for left in leftovers(run):
-                    left.kill()
-
-
 @pytest.fixture
 def tiny(tmp_path: Path) -> TinyService:
-    """An application behind HAProxy; no port of it is one that a Darkroom on this machine would use."""
-    (tmp_path / "tiny.py").write_text(APPLICATION)
-    (tmp_path / "serve.env").write_text((ROOT / "serve.env").read_text())
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **apart()}
-    tiny = TinyService(tmp_path, free_port(), environment)
-    tiny.configure()
-    return tiny
+    """An application behind HAProxy."""
+    return tiny_service(tmp_path)
 
 
 @pytest.fixture
@@ -183,18 +108,17 @@ def test_too_few_open_files_are_named_before_anything_starts(tiny: TinyService) 
 
 
 def test_process_that_outlives_its_run_is_killed(tiny: TinyService) -> None:
-    """When `serve run` is killed, its status is passed on, and what it left is ended, deaf to SIGTERM or not."""
+    """What a replica has started and left to itself is ended too, deaf to SIGTERM or not, and named."""
     tiny.configure(leaves=True)
     with tiny.launch() as launched:
         launched.wait_until_settled()
-        serve_run = min(leftovers(launched.run), key=lambda process: process.create_time())
-        serve_run.kill()
-        assert launched.process.wait(STOP_TIMEOUT_S) == 128 + signal.SIGKILL
+        launched.process.send_signal(signal.SIGINT)
+        assert launched.process.wait(STOP_TIMEOUT_S) == 0
         assert leftovers(launched.run) == []
-        assert "did not end by itself" in launched.output
+        assert re.search(r"kill what did not end by itself: .*sleep \(\d+\)", launched.output)
 
 
-class _NeverStopped(launcher.StopRequests):
+class _NeverStopped(StopRequests):
     """Leaves the signals of this process alone."""
 
     def __init__(self) -> None:
@@ -204,14 +128,16 @@ class _NeverStopped(launcher.StopRequests):
 def test_a_service_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its `serve run` goes on and on, and nothing has failed that Serve would know of."""
     monkeypatch.setattr(launcher, "READY_TIMEOUT_S", 1.0)
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as server:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        server, health = SimpleNamespace(process=process), SimpleNamespace(fault=None)
+        nowhere, environment = Endpoint("127.0.0.1", free_port(), "/"), {"DARKROOM_RUN": "none-0"}
         try:
             with pytest.raises(StartError, match="/info does not answer after 1 s"):
                 launcher.wait_until_ready(
-                    server, Endpoint("127.0.0.1", free_port(), "/"), {"DARKROOM_RUN": "none-0"}, _NeverStopped()
+                    cast(ServeRun, server), cast(Health, health), nowhere, environment, _NeverStopped()
                 )
         finally:
-            server.kill()
+            process.kill()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU: asking for it is no fault")

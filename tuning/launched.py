@@ -1,6 +1,7 @@
 """A service of one's own: started by the launcher as `make serve` does it, changed while it runs, and ended."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -69,6 +70,11 @@ class Launched:
             if self._launcher.poll() is not None or time.monotonic() > deadline:
                 raise ServiceFailed(f"the service did not start:\n{printed}")
             time.sleep(_ASKED_EVERY_S)
+
+    def printed(self) -> str:
+        """All that the service's processes have printed; of that the console, `output`, has warnings and errors."""
+        told = re.search(r"own lines go to (\S+)", self.output.read_text(errors="replace"))
+        return Path(told[1]).read_text(errors="replace") if told else ""
 
     @property
     def user_config(self) -> Document:

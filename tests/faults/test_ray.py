@@ -1,0 +1,116 @@
+"""Ray's own processes are killed or stopped one by one: the service goes on, or is started anew and says so."""
+
+import re
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx
+import psutil
+import pytest
+
+from deployments.machine import leftovers
+from tests.tiny import Launched, tiny_service
+from tests.waiting import until
+
+NOTICED_WITHIN_S = 15.0
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass
+class Run:
+    """A launched service, and how to reach it."""
+
+    launched: Launched
+    url: str
+
+    def answers(self) -> bool:
+        """Whether the service answers now."""
+        try:
+            answer = httpx.get(f"{self.url}/info", timeout=2, trust_env=False, headers={"Connection": "close"})
+            return answer.is_success
+        except httpx.TransportError:
+            return False
+
+    def process(self, part: str) -> psutil.Process:
+        """The oldest process with this in its command line."""
+        found = [process for process in leftovers(self.launched.run) if re.search(part, _command(process))]
+        return min(found, key=lambda process: process.create_time())
+
+    def starts(self) -> int:
+        """How often it has been ready."""
+        return self.launched.output.count("Darkroom answers")
+
+
+def _command(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """One service for all tests of this file; each leaves it answering."""
+    tiny = tiny_service(tmp_path_factory.mktemp("ray"))
+    with tiny.launch("--new-starts", "99") as launched:
+        launched.wait_until_settled()
+        yield Run(launched, f"http://127.0.0.1:{tiny.port}")
+        launched.process.send_signal(signal.SIGINT)
+        assert launched.process.wait(30) == 0
+        assert leftovers(launched.run) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "number", "cause"),
+    [
+        (r"gcs_server/?.* --", signal.SIGKILL, "gcs_server .* has ended"),
+        (r"/raylet --", signal.SIGKILL, "raylet .* has ended"),
+        ("ray::DashboardAgent", signal.SIGKILL, "raylet .* has ended"),
+        ("ray::RuntimeEnvAgent", signal.SIGKILL, "raylet .* has ended"),
+        ("bin/serve run", signal.SIGKILL, "`serve run` has ended by itself, with status -9"),
+        (r"gcs_server/?.* --", signal.SIGSTOP, "gcs_server .* has not answered for"),
+        (r"/raylet --", signal.SIGSTOP, "raylet .* has not answered for"),
+    ],
+)
+def test_what_the_node_hangs_on_is_started_anew(part: str, number: signal.Signals, cause: str, run: Run) -> None:
+    """Said within 15 s, and nothing of the old run is left."""
+    before, said, starts = leftovers(run.launched.run), len(run.launched.output), run.starts()
+    run.process(part).send_signal(number)
+    sent_at = time.monotonic()
+    until(lambda: re.search(f"darkroom: .*{cause}", run.launched.output[said:]))
+    assert time.monotonic() - sent_at < NOTICED_WITHIN_S
+    until(lambda: run.starts() > starts)
+    assert run.answers()
+    assert [process for process in before if process.is_running()] == []
+
+
+def test_the_controller_is_replaced_where_it_hangs(run: Run) -> None:
+    """Requests do not pass it; without one no replica and no HAProxy would be replaced any more."""
+    starts, victim = run.starts(), run.process("ray::ServeController")
+    victim.suspend()
+    until(lambda: not victim.is_running())
+    until(lambda: run.process("ray::ServeController").pid != victim.pid)
+    assert run.answers()
+    assert run.starts() == starts
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("part", "missed"),
+    [
+        ("log_monitor.py", "errors of replicas are not shown here any more"),
+        ("dashboard/dashboard.py", "`serve deploy` and `serve status` get no answer"),
+    ],
+)
+def test_a_helper_is_missed_and_the_service_goes_on(part: str, missed: str, number: signal.Signals, run: Run) -> None:
+    said, starts = len(run.launched.output), run.starts()
+    victim = run.process(part)
+    victim.send_signal(number)
+    until(lambda: missed in run.launched.output[said:], timeout_s=NOTICED_WITHIN_S)
+    assert run.answers()
+    assert run.starts() == starts
+    if number == signal.SIGSTOP:
+        victim.resume()
