@@ -20,6 +20,8 @@ _MAX_PADDING_BYTES: Final = 80
 """Spaces behind a boundary, and the end of its line."""
 
 _MAX_FIELDS: Final = 256
+_MAX_NEAR_BOUNDARIES: Final = 256
+
 _NAMED_FIELDS: Final = 5
 
 _HOW_TO_SEND: Final = "curl -F image=@photo.jpg (mind the @)"
@@ -55,6 +57,7 @@ class MultipartImages:
         self._delimiter = b"--" + boundary
         self._preamble: bytes | None = b"\n"  # its end, as long as no part has begun; a line begins with the body
         self._preamble_bytes = 0
+        self._boundaries = 0  # lines that begin with the boundary so far
         try:
             self._parser = MultipartParser(boundary)
         except FormParserError as error:
@@ -86,6 +89,10 @@ class MultipartImages:
             raise _unreadable("a part of it begins or ends in a way that no form does") from None
         finally:
             self._parser.callbacks = {}
+        # The parser goes through lines that look like a boundary byte by byte: 128 MB of them would take it 15 s.
+        self._boundaries += piece.count(b"\n" + self._delimiter)
+        if self._boundaries > self._max_images + _MAX_FIELDS + _MAX_NEAR_BOUNDARIES:
+            raise _unreadable("too many lines of it begin with its boundary and go on otherwise (RFC 2046)")
 
     def finish(self) -> list[EncodedImage | Rejection]:
         """Returns the images, in order.

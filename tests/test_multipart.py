@@ -139,8 +139,9 @@ def test_text_around_the_parts_is_skipped() -> None:
         (form(part([NAMED], CAT))[:-6], TYPE, "ends before its closing boundary"),
         (form(part([b"a" * 5000], CAT)), TYPE, "begins or ends in a way that no form does"),
         (form(TEXT * 257), TYPE, "more than 256 text fields"),
+        (form(part([NAMED], b"\r\n--xy" * 600)), TYPE, "too many lines of it begin with its boundary"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_a_body_that_is_no_form_is_told_why(body: bytes, content_type: str, says: str) -> None:
     with pytest.raises(MalformedRequest, match=says):
