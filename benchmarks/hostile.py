@@ -1,8 +1,9 @@
 """Sends what costs the most for its size, and says what a good client sees of it meanwhile. `make hostile` runs it.
 
 One kind of file after the other: 8 connections send it again and again, and never wait although they are told to come
-again later. Beside them one client sends an ordinary photograph every 0.3 s. Server, balancer and all clients share
-the cores. The last line is the whole table as JSON.
+again later. Then one crowd of connections after the other, which hold on to what they have opened. Beside them one
+client sends an ordinary photograph every 0.3 s. Server, balancer and all clients share the cores, and an address. The
+last line is the whole table as JSON.
 """
 
 import argparse
@@ -19,15 +20,26 @@ import httpx
 from benchmarks import table
 from benchmarks.command import circumstances, run, say
 from benchmarks.costly import COSTLY, lossless_webp, progressive_jpeg
+from benchmarks.crowds import Crowd, crowds, present
 from benchmarks.kinds import Document, darkroom
-from benchmarks.servers import running
+from benchmarks.servers import Memory, Server, running
 from benchmarks.work import SMALL
 from tuning.target import Form, Target
 from tuning.wire import Load, closed_loop, open_loop
 
 CONNECTIONS: Final = 8
 GOOD_EVERY_S: Final = 0.3
-HEADER: Final = ("sent", "kB", "a second", "of these answered", "good p50 ms", "good p99 ms", "good refused or lost")
+ARRIVED_AFTER_S: Final = 2.0
+HEADER: Final = (
+    "sent",
+    "kB",
+    "a second",
+    "of these answered",
+    "good p50 ms",
+    "good p99 ms",
+    "good refused or lost",
+    "memory + MB",
+)
 
 Facts = dict[str, Any]
 
@@ -61,6 +73,25 @@ def kinds() -> Mapping[str, Sequence[Form]]:
     }
 
 
+def measure_crowd(target: Target, crowd: Crowd, for_s: float) -> Facts:
+    """A good client's answers while a crowd is there; begun when all of it should have arrived."""
+    with present(crowd, target):
+        threading.Event().wait(ARRIVED_AFTER_S)
+        good = _good_client(target, for_s)
+    return {"sent_per_s": crowd.opened / (ARRIVED_AFTER_S + for_s), "answered": 0, "otherwise": {}, **good}
+
+
+def _good_client(target: Target, for_s: float) -> Facts:
+    forms = [Form("image/jpeg", image) for image in SMALL.images]
+    good = open_loop(target, forms, rate=1 / GOOD_EVERY_S, for_s=for_s, chance=None)
+    return {
+        "good": good.sent,
+        "good_p50_ms": 1e3 * good.quantile_s(0.5),
+        "good_p99_ms": 1e3 * good.quantile_s(0.99),
+        "good_lost": dict(good.others),
+    }
+
+
 def measure(target: Target, forms: Sequence[Form], for_s: float) -> Facts:
     """A good client's answers while so many connections send these requests, and what became of the requests."""
     hostile = [Load(for_s)]
@@ -71,18 +102,14 @@ def measure(target: Target, forms: Sequence[Form], for_s: float) -> Facts:
     thread = threading.Thread(target=hammer)
     if forms:
         thread.start()
-    good_forms = [Form("image/jpeg", image) for image in SMALL.images]
-    good = open_loop(target, good_forms, rate=1 / GOOD_EVERY_S, for_s=for_s, chance=None)
+    good = _good_client(target, for_s)
     if forms:
         thread.join()
     return {
         "sent_per_s": hostile[0].sent / for_s,
         "answered": len(hostile[0].took_s),
         "otherwise": dict(hostile[0].others),
-        "good": good.sent,
-        "good_p50_ms": 1e3 * good.quantile_s(0.5),
-        "good_p99_ms": 1e3 * good.quantile_s(0.99),
-        "good_lost": dict(good.others),
+        **good,
     }
 
 
@@ -94,13 +121,22 @@ def _settled(target: Target) -> None:
             threading.Event().wait(0.1)
 
 
-def measured(target: Target, names: Sequence[str], for_s: float) -> Iterator[Facts]:
-    """A record for each of these kinds."""
+def measured(server: Server, names: Sequence[str], for_s: float) -> Iterator[Facts]:
+    """A record for each of these kinds, and for each of these crowds."""
+    target = server.target
     for name, forms in kinds().items():
         if not names or name in names:
-            facts = measure(target, forms, for_s)
+            with Memory(server) as memory:
+                facts = measure(target, forms, for_s)
             _settled(target)
-            yield {"kind": name, "kb": sum(len(form.body) for form in forms) / 1e3 / max(1, len(forms)), **facts}
+            kb = sum(len(form.body) for form in forms) / 1e3 / max(1, len(forms))
+            yield {"kind": name, "kb": kb, "grown_bytes": memory.grown_bytes, **facts}
+    for name, crowd in crowds().items():
+        if not names or name in names:
+            with Memory(server) as memory:
+                facts = measure_crowd(target, crowd, for_s)
+            _settled(target)
+            yield {"kind": name, "kb": 0.0, "grown_bytes": memory.grown_bytes, **facts}
 
 
 def row(facts: Facts) -> list[str]:
@@ -114,6 +150,7 @@ def row(facts: Facts) -> list[str]:
         f"{facts['good_p50_ms']:.0f}",
         f"{facts['good_p99_ms']:.0f}",
         f"{lost} of {facts['good']}",
+        f"{facts['grown_bytes'] / 1e6:.0f}",
     ]
 
 
@@ -125,7 +162,7 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     about, records = circumstances("benchmarks.hostile", arguments), list[Facts]()
     with running(SERVER, say) as server:
-        for facts in measured(server.target, options.only, options.for_s):
+        for facts in measured(server, options.only, options.for_s):
             records.append(facts)
             say("  ".join(row(facts)))
     sys.stdout.write(table.text(HEADER, [row(facts) for facts in records]))

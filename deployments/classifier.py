@@ -29,7 +29,7 @@ from deployments.early_refusals import EarlyRefusals
 from deployments.faults import in_words
 from deployments.front import ADMITTED, Front
 from deployments.late import Late
-from deployments.lingering import Lingering
+from deployments.lingering import Asking
 from deployments.logs import (
     adopt_loggers,
     log_gone,
@@ -41,10 +41,10 @@ from deployments.logs import (
     log_warnings,
 )
 from deployments.minute import GONE
-from deployments.parameters import seconds, timeout_s
+from deployments.parameters import refuse_orders, seconds, timeout_s
 from deployments.places import Places
 from deployments.requests import read_images_request
-from deployments.responses import CLIENT_GONE, UNFORESEEN, answer, document, problem, refusal
+from deployments.responses import CLIENT_GONE, NO_CONTENT, UNFORESEEN, answer, document, problem, refusal
 from deployments.source import source_of
 from deployments.timeline import Timeline, server_timing
 from deployments.tracing import record_spans
@@ -112,7 +112,7 @@ class Classifier:
         self._engine = await asyncio.to_thread(self._started_engine)
         self._watch = Watch(lambda: self._engine.usage, lambda: self._budget.held_bytes, self._engine.device)
         self._running = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._watchdog.run())]
-        self._around = [Middleware(Lingering), *cors(config.cors_origins)]
+        self._around = cors(config.cors_origins)
         self._late = Late(config.max_ongoing_requests // 4)  # the other places are for requests that are answered
         Front.guard = EarlyRefusals(
             lambda body_bytes: self._engine.expected_wait_s(body_bytes=body_bytes),
@@ -131,22 +131,25 @@ class Classifier:
             ClientDisconnect: self._gone,
             Exception: self._unforeseen,
         }
-        return Starlette(
+        app = Starlette(
             routes=[
-                Route("/predict", self.predict, methods=["POST", "PUT"]),
-                Route("/info", self.info),
-                Route("/stats", self.stats),
-                Route("/openapi.json", self.openapi),
+                *_routes("/predict", self.predict, ["POST", "PUT"]),
+                *_routes("/info", self.info),
+                *_routes("/stats", self.stats),
+                *_routes("/openapi.json", self.openapi),
             ],
             exception_handlers=handlers,
-            middleware=self._around,
+            middleware=[Middleware(Asking), *self._around],
         )
+        app.router.redirect_slashes = False
+        return app
 
     # ---- one request ------------------------------------------------------------------------------------------------
 
     async def predict(self, request: Request) -> Response:
         """POST or PUT /predict."""
         await self._access.check(request.headers.get("authorization"))
+        refuse_orders(request)
         limit_s, request.state.stage = timeout_s(request, self._live), "read"
         try:
             async with asyncio.timeout(limit_s):
@@ -281,6 +284,8 @@ class Classifier:
         return refusal(error, _request_id(request))
 
     async def _no_such_page(self, request: Request, error: HTTPException) -> Response:
+        if request.method == "OPTIONS" and error.headers:  # the path is known, and OPTIONS asks what it takes
+            return Response(status_code=NO_CONTENT, headers=error.headers)
         page = f"{request.method} {request.scope['path'][:_SHOWN_OF_PATH]}"  # of its URL the query may be no UTF-8
         log_no_such_page(error, error.status_code, page)
         detail = f"{page}: GET /openapi.json says what is served"
@@ -365,6 +370,11 @@ class Classifier:
 def _placed(config: ServiceConfig) -> ServiceConfig:
     """The configuration with all sizes settled; Ray is asked for the replica's node only where it has to be."""
     return config if config.is_placed else config.placed(own_node())
+
+
+def _routes(path: str, endpoint: Callable[[Request], Any], methods: list[str] | None = None) -> list[Route]:
+    """The path, also with a slash at its end: a redirect would name the wrong scheme behind TLS, or not be followed."""
+    return [Route(path, endpoint, methods=methods), Route(f"{path}/", endpoint, methods=methods)]
 
 
 def _description() -> bytes:

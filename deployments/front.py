@@ -7,8 +7,16 @@ listens for HTTP. Where that variable is not set, the application refuses by its
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from ray import serve
+from ray.serve._private import constants
+from ray.serve.exceptions import RayServeException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deployments.client_headers import ClientHeaders
+from deployments.half_closed import HalfClosed
+from deployments.lingering import Lingering
+from deployments.plain_text import PlainText, refuse_in_json
 
 ADMITTED: Final = "darkroom.admitted"
 """Key in the scope of a request that has passed `Front`, so that nobody asks the same again."""
@@ -42,5 +50,21 @@ class Front:
 
 
 def middlewares() -> list[Middleware]:
-    """The middlewares, as Serve wants them."""
-    return [Middleware(Front)]
+    """Return what Serve puts around itself, the outermost last."""
+    refuse_in_json()
+    return [
+        Middleware(Front),
+        Middleware(PlainText),
+        Middleware(Lingering, on_demand=_application_is_here()),
+        Middleware(ClientHeaders),
+        Middleware(HalfClosed),
+    ]
+
+
+def _application_is_here() -> bool:
+    """Whether the application runs on this event loop, as in replicas that HAProxy sends requests to."""
+    try:
+        serve.get_replica_context()
+    except RayServeException:
+        return False
+    return not constants.RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD

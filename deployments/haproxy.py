@@ -30,8 +30,14 @@ ADDRESS_LIMIT_VARIABLE: Final = "DARKROOM_MAX_CONNECTIONS_PER_ADDRESS"
 ADDRESS_LIMIT: Final = 2_048
 """That limit where nothing is set: half of the connections that HAProxy holds by default."""
 
+HALF_CLOSE_VARIABLE: Final = "DARKROOM_HALF_CLOSE"
+"""Environment variable, 1 where replicas look after clients that have closed their half (half_closed.py)."""
+
 SOURCE_HEADER: Final = "x-darkroom-source"
-"""Set by HAProxy on every request, in the place of what a client sends under this name: `ADDRESS SECRET`."""
+"""Set by HAProxy on every request, in the place of what a client sends under this name.
+
+`ADDRESS PORT OWN_PORT SECRET`: where the client's connection comes from, and HAProxy's port that it comes to.
+"""
 
 CONTROL_HEADERS: Final = "|".join(
     (
@@ -48,6 +54,9 @@ CONTROL_HEADERS: Final = "|".join(
 
 REQUEST_ID: Final = r"[A-Za-z0-9._~:;,/+=@-]{1,128}"
 """An X-Request-ID that a client may choose; any other is replaced by a fresh one."""
+
+CLOSE_HEADER: Final = "x-darkroom-close"
+"""Of an answer to a request whose body has not all been read; HAProxy would leave the client's connection open."""
 
 HEADERS_TIMEOUT_S: Final = 10
 HEADERS_BYTES: Final = 16_384
@@ -89,6 +98,8 @@ def edited(text: str, environment: Mapping[str, str], cores: int, files: int) ->
     text = _fitted(text, cores, files)
     text = _on_loopback(text)
     text = _with_pages(text)
+    if environment.get(HALF_CLOSE_VARIABLE) == "1":
+        text = _changed(text, r"^ *option abortonclose\n", "")
     text = _reached_by_ipv6(text, environment.get(HOST_VARIABLE, ""))
     return _MARK + _with_rules(text, limit)
 
@@ -162,8 +173,10 @@ def _with_rules(text: str, address_limit: int) -> str:
         f"http-request return status 414 {long_url} if {{ url,length gt {URL_BYTES} }}",
         f"http-request return status 431 {large} if {{ req.hdrs,length gt {HEADERS_BYTES} }}",
         f"http-request del-header ^({CONTROL_HEADERS})$ -m reg",
+        f"http-response set-header connection close if {{ res.hdr({CLOSE_HEADER}) -m found }}",
+        f"http-response del-header {CLOSE_HEADER}",
         # HAProxy puts the secret in by itself, so the file does not show it.
-        f'http-request set-header {SOURCE_HEADER} "%[src] ${{{SECRET_VARIABLE}}}"',
+        f'http-request set-header {SOURCE_HEADER} "%[src] %[src_port] %[dst_port] ${{{SECRET_VARIABLE}}}"',
     ]
     return _changed(text, r"^frontend http_frontend\n *bind .*$", "{0}\n" + _indented(rules), literal=True)
 

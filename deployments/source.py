@@ -3,6 +3,7 @@
 import hmac
 import ipaddress
 import os
+from dataclasses import dataclass
 from typing import Final
 
 from starlette.types import Scope
@@ -18,6 +19,15 @@ _IPV6_NETWORK_BITS: Final = 64
 """An IPv6 client has a network of this length to itself, so its addresses count as one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A client's connection to HAProxy."""
+
+    address: str
+    client_port: int
+    port: int  # HAProxy's
+
+
 def source_of(scope: Scope) -> str:
     """Return the client's address, and of an IPv6 address its /64 network.
 
@@ -27,22 +37,20 @@ def source_of(scope: Scope) -> str:
     Args:
         scope: of an HTTP request, as ASGI has it.
     """
-    return _group(_told_by_haproxy(scope) or _peer(scope))
+    connection, client = connection_of(scope), scope.get("client")
+    return _group(connection.address if connection else client[0] if client else UNKNOWN)
 
 
-def _told_by_haproxy(scope: Scope) -> str | None:
+def connection_of(scope: Scope) -> Connection | None:
+    """Return the client's connection as HAProxy has told it; None for a request that has not come by HAProxy."""
     secret = os.environ.get(SECRET_VARIABLE, "").encode()
     for name, value in scope["headers"]:
         if name == _HEADER and secret:
-            address, _, shown = value.partition(b" ")
+            told, _, shown = value.rpartition(b" ")
             if hmac.compare_digest(shown, secret):
-                return str(address, "latin-1")
+                address, client_port, port = told.split()
+                return Connection(address.decode("ascii"), int(client_port), int(port))
     return None
-
-
-def _peer(scope: Scope) -> str:
-    client = scope.get("client")
-    return client[0] if client else UNKNOWN
 
 
 def _group(address: str) -> str:

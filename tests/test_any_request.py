@@ -15,7 +15,6 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Scope
 
 from benchmarks.photographs import jpeg, photograph
@@ -23,7 +22,6 @@ from deployments.access import Access, cors
 from deployments.byte_budget import ByteBudget
 from deployments.classifier import Classifier
 from deployments.config import LiveConfig, ServiceConfig
-from deployments.lingering import Lingering
 from pipeline.examination import examine
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from tests.bench import TRANSFORM
@@ -79,7 +77,7 @@ def app() -> ASGIApp:
     replica = _Alone.__new__(_Alone)
     replica._live, replica._config = LiveConfig(), ServiceConfig(cors_origins=("https://example.org",))
     replica._access = Access(None, None)
-    replica._around = [Middleware(Lingering), *cors(replica._config.cors_origins)]
+    replica._around = cors(replica._config.cors_origins)
     replica._budget = ByteBudget(replica._live.max_bytes_in_flight)
 
     def examined(images: Sequence[EncodedImage | Rejection]) -> list[EncodedImage | Rejection]:

@@ -9,7 +9,7 @@ import pytest
 from ray.serve._private.http_util import validate_http_proxy_callback_return
 from ray.serve._private.utils import call_function_from_import_path
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.access import Access, cors
 from deployments.config import LiveConfig
@@ -57,8 +57,9 @@ async def _served(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _ask(*requests: dict[str, Any]) -> list[httpx.Response]:
     """Sends requests one after the other; each differs in some arguments from an image of 3 bytes."""
-    (middleware,) = middlewares()
-    app = middleware.cls(_served, *middleware.args, **middleware.kwargs)
+    app: ASGIApp = _served
+    for middleware in middlewares():
+        app = middleware.cls(app, *middleware.args, **middleware.kwargs)
 
     async def ask() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app=app)

@@ -24,7 +24,13 @@ def test_a_flood_of_costly_images_is_refused_and_nobody_else(service: Service) -
 def test_a_record_is_a_row() -> None:
     """Whatever became of the good client's requests."""
     facts = {"sent_per_s": 99.6, "answered": 3, "otherwise": {"503": 900}}
-    good = {"good": 20, "good_p50_ms": 20.4, "good_p99_ms": 70.0, "good_lost": {"503": 1, "closed": 1}}
+    good = {
+        "good": 20,
+        "good_p50_ms": 20.4,
+        "good_p99_ms": 70.0,
+        "good_lost": {"503": 1, "closed": 1},
+        "grown_bytes": 3e6,
+    }
     row = hostile.row({"kind": "a png", "kb": 0.12, **facts, **good})
-    assert row == ["a png", "0.1", "100", "3", "20", "70", "2 of 20"]
+    assert row == ["a png", "0.1", "100", "3", "20", "70", "2 of 20", "3"]
     assert len(row) == len(hostile.HEADER)

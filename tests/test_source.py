@@ -24,10 +24,13 @@ def scope(*told: str, client: tuple[str, int] | None = PEER) -> dict[str, Any]:
 
 
 def test_behind_haproxy_it_is_the_address_that_haproxy_saw(secret: str) -> None:
-    assert source_of(scope(f"192.0.2.7 {secret}")) == "192.0.2.7"
+    assert source_of(scope(f"192.0.2.7 40000 8000 {secret}")) == "192.0.2.7"
 
 
-@pytest.mark.parametrize("told", ["192.0.2.7", "192.0.2.7 ", "192.0.2.7 guess", " ", "", "192.0.2.7 caf\xe9"])
+@pytest.mark.parametrize(
+    "told",
+    ["192.0.2.7", "192.0.2.7 40000 8000 ", "192.0.2.7 40000 8000 guess", " ", "", "192.0.2.7 40000 8000 caf\xe9"],
+)
 def test_without_the_secret_it_is_the_address_of_the_connection(told: str) -> None:
     """A client that reaches a replica's own port cannot pass for another."""
     assert source_of(scope(told)) == "127.0.0.1"
@@ -36,7 +39,7 @@ def test_without_the_secret_it_is_the_address_of_the_connection(told: str) -> No
 def test_no_secret_is_shown_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where none is set, as on a cluster of one's own, an empty one does not open it."""
     monkeypatch.delenv(SECRET_VARIABLE)
-    assert source_of(scope("192.0.2.7 ", client=("198.51.100.1", 1))) == "198.51.100.1"
+    assert source_of(scope("192.0.2.7 40000 8000 ", client=("198.51.100.1", 1))) == "198.51.100.1"
 
 
 def test_a_client_without_an_address_is_unknown() -> None:
