@@ -93,8 +93,9 @@ def edited(text: str, environment: Mapping[str, str], cores: int, files: int) ->
 
     Raises:
         UnknownTemplate: a line that a change hangs on is missing.
+        ValueError: the limit of connections is no number.
     """
-    limit = int(environment.get(ADDRESS_LIMIT_VARIABLE) or ADDRESS_LIMIT)
+    limit = _limit(environment.get(ADDRESS_LIMIT_VARIABLE) or str(ADDRESS_LIMIT))
     text = _fitted(text, cores, files)
     text = _on_loopback(text)
     text = _with_pages(text)
@@ -102,6 +103,12 @@ def edited(text: str, environment: Mapping[str, str], cores: int, files: int) ->
         text = _changed(text, r"^ *option abortonclose\n", "")
     text = _reached_by_ipv6(text, environment.get(HOST_VARIABLE, ""))
     return _MARK + _with_rules(text, limit)
+
+
+def _limit(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError(f"{ADDRESS_LIMIT_VARIABLE}={text} is not a whole number of connections; write 0 for no limit")
+    return int(text)
 
 
 def _fitted(text: str, cores: int, files: int) -> str:
@@ -240,6 +247,8 @@ def main(arguments: Sequence[str]) -> None:
         try:
             _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
             text = edited(text, os.environ, len(os.sched_getaffinity(0)), files)
+        except ValueError as error:
+            sys.exit(str(error))
         except UnknownTemplate as error:
             sys.exit(f"{error}; this version of Ray Serve writes another file than deployments/haproxy.py changes")
         with open(path, "w", encoding="utf-8") as file:

@@ -28,8 +28,8 @@ _ASK: Final = "darkroom.ask"
 """Key of the scope under which the application finds what it calls before it receives."""
 
 
-class Body:
-    """What is known of a request's body.
+class Reading:
+    """Reading of one body.
 
     Args:
         scope: of the request.
@@ -84,7 +84,7 @@ class Lingering:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = Body(scope, receive, on_demand=self._on_demand)
+        body = Reading(scope, receive, on_demand=self._on_demand)
         if self._on_demand:
             scope[_ASK] = body.ask
         held: list[Message] = []
@@ -101,7 +101,7 @@ class Lingering:
             if held:
                 await self._send_held(held, body, send)
 
-    async def _send_held(self, held: list[Message], body: Body, send: Send) -> None:
+    async def _send_held(self, held: list[Message], body: Reading, send: Send) -> None:
         if not body.awaits_invitation and self._lingering < MAX_LINGERING:
             self._lingering += 1
             try:
@@ -115,7 +115,7 @@ class Lingering:
             await send(message)
 
 
-async def _drain(body: Body) -> None:
+async def _drain(body: Reading) -> None:
     began_at, size = asyncio.get_running_loop().time(), 0
     with suppress(TimeoutError):
         while not body.has_ended:

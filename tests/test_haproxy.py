@@ -247,6 +247,19 @@ def test_it_asks_for_no_more_files_than_it_may_open(tmp_path: Path, files: int, 
     assert f"    maxconn {connections}\n" in text
 
 
+@pytest.mark.parametrize("limit", ["many", "-1", "1.5", "\u0663"])
+def test_a_limit_of_connections_is_a_number(tmp_path: Path, limit: str) -> None:
+    text = rendered(tmp_path, "127.0.0.1", 1, None)
+    with pytest.raises(ValueError, match="is not a whole number of connections"):
+        edited(text, {ADDRESS_LIMIT_VARIABLE: limit}, 1, FILES)
+
+
+def test_there_may_be_no_limit_of_connections(tmp_path: Path) -> None:
+    """As behind a balancer, where all clients have one address."""
+    text = edited(rendered(tmp_path, "127.0.0.1", 1, None), {ADDRESS_LIMIT_VARIABLE: "0"}, 1, FILES)
+    assert "conn_cur" not in text
+
+
 def test_statistics_are_on_loopback_and_orders_for_this_user_alone(tmp_path: Path) -> None:
     text = rendered(tmp_path, "0.0.0.0", 8000, None)  # noqa: S104  compared, not bound
     changed = [line.strip() for line in edited(text, {}, 1, FILES).splitlines()]
