@@ -76,7 +76,7 @@ def _statuses(answers: Sequence[httpx.Response]) -> list[int]:
 def test_serve_env_names_the_middleware() -> None:
     """As Serve looks it up, and takes it."""
     path = read_env(ROOT / "serve.env")["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
-    (middleware,) = validate_http_proxy_callback_return(call_function_from_import_path(path))
+    middleware, *_ = validate_http_proxy_callback_return(call_function_from_import_path(path))
     assert str(middleware.cls) == str(Front)
 
 
