@@ -28,7 +28,7 @@ def check(
     """
     from deployments.configuration import read_configuration
     from deployments.env_file import read_env
-    from deployments.faults import own_applications, own_deployments, written_or_empty
+    from deployments.faults import IMPORT_PATH, own_applications, own_deployments, written_or_empty
     from deployments.start_error import StartError
     from deployments.strict import all_faults
 
@@ -53,15 +53,17 @@ def check(
         for inner, user_config in (live or {path: None}).items():
             title = f"{inner}.user_config: changes while the service runs"
             console.print(_table(title, LiveConfig.model_validate(user_config or {})))
+    if not any(own_applications(configuration.document)):
+        console.print(f"Serve's part was checked: no application has import_path: {IMPORT_PATH}", style="dim")
     console.print("-  not set: the machine, the weights or the cluster decide", style="dim")
     console.print(f"{config} is sound.", highlight=False, markup=False, soft_wrap=True)
 
 
 def _console() -> "Console":
-    from rich.console import Console
+    from commands.terminal import Terminal
 
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
+    console = Terminal(highlight=False)
+    return console if console.is_terminal else Terminal(highlight=False, width=_WIDTH)
 
 
 def _table(title: str, model: "BaseModel") -> "Table":

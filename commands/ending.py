@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import typer
@@ -19,6 +20,13 @@ INTERRUPTED: Final = 128 + signal.SIGINT
 """Ctrl-C."""
 
 
+_LONGEST: Final = 10_000
+"""Characters of a message: a name that was typed may have a hundred thousand."""
+
+CLOSED: Final = 128 + signal.SIGPIPE
+"""Nobody reads what is printed any more."""
+
+
 def fail(message: str, status: int) -> NoReturn:
     """Says on stderr what is wrong, in one sentence, and ends."""
     say(message)
@@ -26,5 +34,10 @@ def fail(message: str, status: int) -> NoReturn:
 
 
 def say(message: str) -> None:
-    """A line on stderr."""
-    sys.stderr.write(f"darkroom: {message}\n")
+    """A line on stderr; what is no text in it, or would move the cursor, stands as an escape."""
+    if len(message) > _LONGEST:
+        message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
+    text = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in message)
+    with suppress(OSError):  # nobody is there to be told
+        sys.stderr.write(f"darkroom: {text}\n")
+        sys.stderr.flush()

@@ -21,6 +21,14 @@ _SUFFIXES: Final = {
 }
 """What the names of files end in, by the formats of `PipelineConfig`."""
 
+_BOM: Final = b"\xef\xbb\xbf"
+"""What editors of Windows begin a text with."""
+
+_NAMED: Final = 10
+"""Names in a message, each of at most so many characters:"""
+
+_LONGEST: Final = 200
+
 
 class NothingToDo(Exception):
     """What was typed names nothing that could be labelled; the message says why."""
@@ -41,7 +49,7 @@ def listed(paths: Sequence[str], formats: Iterable[str], stdin: BinaryIO) -> lis
         NothingToDo: a path is not there, or there is no file in any.
     """
     if missing := [path for path in paths if path != STDIN and not os.path.lexists(path)]:
-        raise NothingToDo(f"no such file or folder: {', '.join(map(shown, missing))}")
+        raise NothingToDo(f"no such file or folder: {_listing(missing)}")
     suffixes = tuple(suffix for name in formats for suffix in _SUFFIXES[name])
     files: dict[str, str] = {}
     for path in paths:
@@ -86,9 +94,32 @@ def shown(file: str) -> str:
 
 def _files_of(path: str, suffixes: tuple[str, ...], stdin: BinaryIO) -> Iterator[str]:
     if path == STDIN:
-        names = (os.fsdecode(line.removesuffix(b"\n")) for line in stdin)
-        return (name for name in names if name)
+        return _names(stdin)
     return _in_folder(path, suffixes) if os.path.isdir(path) else iter((path,))
+
+
+def _names(stdin: BinaryIO) -> Iterator[str]:
+    """The names on the standard input: a line each, also where the lines end as those of Windows do.
+
+    Raises:
+        NothingToDo: it is closed, or cannot be read.
+    """
+    try:
+        for number, line in enumerate(stdin):
+            name = os.fsdecode(line.removeprefix(_BOM) if number == 0 else line).removesuffix("\n")
+            if name.endswith("\r") and not os.path.lexists(name):
+                name = name.removesuffix("\r")
+            if name:
+                yield name
+    except OSError as error:
+        raise NothingToDo(f"cannot read names from the standard input: {error.strerror}") from error
+
+
+def _listing(paths: Sequence[str]) -> str:
+    names = ", ".join(
+        shown(path) if len(path) <= _LONGEST else f"{shown(path[:_LONGEST])}..." for path in paths[:_NAMED]
+    )
+    return names if len(paths) <= _NAMED else f"{names} and {len(paths) - _NAMED} more"
 
 
 def _in_folder(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
@@ -114,5 +145,5 @@ def _entries(folder: str) -> list[tuple[str, bool]] | None:
 
 def _why_none(paths: Sequence[str], suffixes: tuple[str, ...]) -> str:
     if folders := [path for path in paths if path != STDIN]:
-        return f"no file in {', '.join(map(shown, folders))} ends in {', '.join(suffixes)}"
+        return f"no file in {_listing(folders)} ends in {', '.join(suffixes)}"
     return "there are no names of files on the standard input"

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from commands.check import check
+from commands.guarded import Guarded
 from commands.predict import predict
 from commands.serve import serve
 from commands.top import top
@@ -13,10 +14,11 @@ from deployments.version import version_of
 
 app = typer.Typer(
     name="darkroom",
+    cls=Guarded,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,  # a defect shows Python's own traceback, which does not print what variables hold
+    pretty_exceptions_enable=False,  # they would print what variables hold
 )
 
 
@@ -30,6 +32,9 @@ def _show_version(asked: bool) -> None:
 def darkroom(
     _version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+    _debug: Annotated[
+        bool, typer.Option("--debug", help="Show Python's traceback of whatever ends a command.")
     ] = False,
 ) -> None:
     """Batched image inference: label photographs over HTTP or from a disk."""

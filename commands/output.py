@@ -48,6 +48,11 @@ class FileOutput:
             raise OutputFailed(f"cannot write {self._name}: {error.strerror}") from error
 
 
+def holds_rows(file: BinaryIO) -> bool:
+    """Whether something is in a file that was opened to be written at its end; in a pipe or a device nothing is."""
+    return file.seekable() and file.tell() > 0
+
+
 @contextmanager
 def appended(path: Path) -> Iterator[BinaryIO]:
     """A file that is written at its end, without a buffer that a kill would lose.
@@ -65,7 +70,11 @@ def appended(path: Path) -> Iterator[BinaryIO]:
 
 def refuse_to_overwrite(path: Path) -> None:
     """Raises NothingToDo where a file holds something, which may be the work of hours."""
-    if path.is_file() and path.stat().st_size:
+    try:
+        is_there = path.is_file() and path.stat().st_size > 0
+    except OSError as error:
+        raise NothingToDo(f"cannot write {path}: {error.strerror}") from error
+    if is_there:
         raise NothingToDo(f"{path} has something in it; go on with it by --resume, or remove it first")
 
 
@@ -78,9 +87,11 @@ def resumed(path: Path, rows: ResumableRows) -> set[str]:
     Raises:
         NothingToDo: something else is in it, and stays as it is; or it cannot be read.
     """
-    if not path.exists():
-        return set()
     try:
+        if not path.exists():
+            return set()
+        if not path.is_file() and not path.is_dir():  # a pipe or a device has no beginning
+            raise NotARow("it is no regular file")
         with path.open("rb") as output:
             complete = rows.complete_bytes(output)
             output.seek(0)

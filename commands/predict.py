@@ -71,7 +71,7 @@ def _predict(
     """All that can be wrong with what was typed is found before torch is loaded."""
     from commands.files import key_of, listed
     from commands.offline import offline_settings
-    from commands.output import FileOutput, Output, appended, refuse_to_overwrite
+    from commands.output import FileOutput, Output, appended, holds_rows, refuse_to_overwrite
     from commands.progress import Bar
 
     pipeline, limits = offline_settings(config, top_k)
@@ -92,7 +92,7 @@ def _predict(
     begun = False
     if output:
         file = stack.enter_context(appended(output))
-        destination, begun = FileOutput(file, str(output)), file.tell() > 0
+        destination, begun = FileOutput(file, str(output)), holds_rows(file)
     elif not above:
         stdout = sys.stdout.buffer
         destination = FileOutput(getattr(stdout, "raw", stdout), "standard output")

@@ -4,9 +4,10 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
+
+from commands.terminal import Terminal
 
 REDRAWN_HZ = 4
 """How often: it is drawn on the cores that decode."""
@@ -50,7 +51,7 @@ class Bar:
             BarColumn(),
             MofNCompleteColumn(),
             Pace(),
-            console=Console(stderr=not above),
+            console=Terminal(stderr=not above),
             transient=above,
             refresh_per_second=REDRAWN_HZ,
             disable=not sys.stderr.isatty(),

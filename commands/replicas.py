@@ -6,14 +6,22 @@ from typing import Any, Final
 
 import httpx
 
+from deployments.keys import is_key
+
 Stats = Mapping[str, Any]
 """What `GET /stats` answers."""
+
+_HOW: Final = "write http://, the machine and the port, e.g. http://127.0.0.1:8000"
 
 FORGOTTEN_AFTER_S: Final = 5.0
 """A replica that has not answered for so long is gone, or hangs."""
 
 _ASKED_EXTRA: Final = 2
 """How much oftener than there are replicas one has to ask, so that a new one is found soon."""
+
+
+class NotAnAddress(Exception):
+    """What was typed as the address, or as the key, can be none; the message says why, and repeats no key."""
 
 
 class NoAnswer(Exception):
@@ -27,9 +35,13 @@ class Replicas:
         url: of the service, without a path.
         seconds: of the last minute that the figures should be of, 1 to 60.
         key: one of the service's, where it has any.
+
+    Raises:
+        NotAnAddress: `url` or `key` can be none.
     """
 
     def __init__(self, url: str, seconds: int, key: str | None) -> None:
+        _check(url, key)
         # Connections are not kept: on one of its own, each request may come to another replica.
         headers = {"Connection": "close"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._url = f"{url.rstrip('/')}/stats?seconds={seconds}"
@@ -57,8 +69,8 @@ class Replicas:
         try:
             response = self._client.get(self._url)
             stats = response.json() if response.is_success else None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise NoAnswer(f"no service answers at {self._url}: {error}") from error
+        except httpx.HTTPError as error:
+            raise NoAnswer(f"no service answers at {self._url}: {error or type(error).__name__}") from error
         except ValueError:
             stats = None
         if response.status_code == httpx.codes.UNAUTHORIZED:
@@ -66,3 +78,27 @@ class Replicas:
         if not isinstance(stats, dict) or "verdict" not in stats:
             raise NoAnswer(f"{self._url} answers with status {response.status_code} and without figures of Darkroom's")
         return stats
+
+
+def _check(text: str, key: str | None) -> None:
+    if key is not None and not is_key(key):
+        raise NotAnAddress(
+            "the key (--key, or DARKROOM_API_KEY) can be none: a key has A-Z, a-z, 0-9 and - . _ ~ + / ="
+        )
+    try:
+        url = httpx.URL(text)
+        host = url.raw_host  # by IDNA, which refuses labels that are empty or too long
+        is_port = url.port is None or 0 < url.port < 65536
+    except (httpx.InvalidURL, UnicodeError, ValueError):
+        raise NotAnAddress(f"{_shown(text)} is no address; {_HOW}") from None
+    if url.userinfo:
+        raise NotAnAddress(f"an address has no user and no password; {_HOW}, and a key behind --key")
+    if url.scheme not in ("http", "https") or not host or not is_port or url.query or url.fragment:
+        raise NotAnAddress(f"{_shown(text)} is no address of a service; {_HOW}")
+    if any(not label or len(label) > 63 for label in host.removesuffix(b".").split(b".")):
+        raise NotAnAddress(f"{_shown(text)} names no machine; {_HOW}")
+
+
+def _shown(text: str) -> str:
+    """An address for a message, without what may be a password in it."""
+    return repr(text[:100]) if "@" not in text else "what was typed"

@@ -5,11 +5,11 @@ import time
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from commands.progress import clock
+from commands.terminal import Terminal
 
 
 class _Left(ProgressColumn):
@@ -30,7 +30,7 @@ class StepsBar:
             BarColumn(24),
             _Left(),
             TextColumn("{task.description}"),
-            console=Console(stderr=True, highlight=False),
+            console=Terminal(stderr=True, highlight=False),
             transient=True,
             disable=not sys.stderr.isatty(),
             get_time=time.monotonic,

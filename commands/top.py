@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.ending import REFUSED, fail
+from commands.ending import REFUSED, UNUSABLE, fail
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,15 +27,17 @@ def top(
     Until Ctrl-C. Of several replicas those are shown that have lately answered. Where no terminal is, one view follows
     the other.
     """
-    from rich.console import Console
     from rich.live import Live
 
-    from commands.replicas import NoAnswer, Replicas
-    from commands.view import view
+    from commands.replicas import NoAnswer, NotAnAddress, Replicas
+    from commands.terminal import Terminal
 
-    replicas, console = Replicas(url, seconds, key), Console(highlight=False)
     try:
-        shown = view(url, replicas.read())
+        replicas, console = Replicas(url, seconds, key), Terminal(highlight=False)
+    except NotAnAddress as error:
+        fail(str(error), UNUSABLE)
+    try:
+        shown = _view(url, replicas)
         if once or not console.is_terminal:
             console.print(shown)
         if once:
@@ -60,14 +62,29 @@ def top(
         replicas.close()
 
 
+def _view(url: str, replicas: "Replicas") -> "RenderableType":
+    from commands.replicas import NoAnswer
+    from commands.view import view
+
+    stats = replicas.read()
+    try:
+        return view(url, stats)
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:  # figures of another version, or of a stranger
+        raise NoAnswer(f"{url}/stats answers with figures that this version of Darkroom does not know") from error
+
+
 def _view_or_why_not(url: str, replicas: "Replicas") -> "RenderableType":
     """A service that does not answer may come back."""
     from rich.text import Text
 
     from commands.replicas import NoAnswer
-    from commands.view import view
 
     try:
-        return view(url, replicas.read())
+        return _view(url, replicas)
     except NoAnswer as error:
         return Text(str(error), style="bold red")

@@ -82,6 +82,11 @@ def digest_of(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
+def is_key(text: str) -> bool:
+    """Whether a header can show this as a key."""
+    return _KEY.fullmatch(text) is not None
+
+
 def _content(file: Path) -> tuple[bytes, int, int]:
     """The bytes of a file, its mode and its owner; without waiting for whoever should write to a pipe."""
     try:
@@ -130,7 +135,7 @@ def _digests(keys: Iterable[tuple[int, str]], place: str) -> frozenset[bytes]:
                 f"{place} {number}: a key of {len(key)} characters is too easy to guess; write {MIN_KEY_CHARACTERS} "
                 "or more, e.g. what `openssl rand -hex 32` prints"
             )
-        if not _KEY.fullmatch(key):
+        if not is_key(key):
             raise ValueError(
                 f"{place} {number}: a key may hold A-Z, a-z, 0-9, and any of - . _ ~ + / alone, = at its end"
             )

@@ -13,7 +13,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Final, TypeVar
 
 from pipeline.config import STOPPED_AFTER_S
@@ -110,8 +110,22 @@ def _has_ended(pid: int | None) -> bool:
 
 def _ensure_running() -> None:
     forkserver.set_forkserver_preload(["pipeline.worker"])
-    with _without_secrets():
+    with _without_secrets(), _without_ctrl_c():
         forkserver.ensure_running()
+
+
+@contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """Has what is started not hear it: a terminal sends it to all, but it is for the process that the user has started.
+
+    With its own handler for it the forkserver begins only after its imports.
+    """
+    resource_tracker.ensure_running()  # it lets the signal through again once it has started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The model: name and weights -> one module from uint8 pixels to the best classes, and the transform before it."""
 
 import copy
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -130,8 +132,14 @@ def _named(known: type[WeightsEnum], config: PipelineConfig) -> WeightsEnum:
 
 
 def _pretrained(config: PipelineConfig) -> nn.Module:
+    if torch.hub.get_dir().startswith("~"):
+        raise InvalidModel(
+            f"weights: {config.weights} are looked for in the home directory, and this user has none; set HOME or "
+            "TORCH_HOME to a folder of his"
+        )
     try:
-        backbone: nn.Module = models.get_model(config.model, weights=config.weights)
+        with redirect_stdout(sys.stderr):  # where torch says that it downloads; rows may go to the other
+            backbone: nn.Module = models.get_model(config.model, weights=config.weights)
     except Exception as error:  # no network; or a damaged file, which raises anything
         folder = Path(torch.hub.get_dir(), "checkpoints")
         raise InvalidModel(

@@ -56,6 +56,21 @@ def test_names_come_from_standard_input() -> None:
     assert names("-", "b.jpg", stdin=b"sub/c.jpeg\n\nodd\xff.jpg\nb.jpg") == ["sub/c.jpeg", "odd\udcff.jpg", "b.jpg"]
 
 
+def test_names_may_come_from_windows(folder: Path) -> None:
+    """Without its mark of order and the first half of its ends of lines, unless a name ends so."""
+    (folder / "odd\r").touch()
+    text = b"\xef\xbb\xbfb.jpg\r\n\r\nodd\r\nsub/c.jpeg\r\ngone.jpg\r\n"
+    assert names("-", stdin=text) == ["b.jpg", "odd\r", "sub/c.jpeg", "gone.jpg"]
+
+
+def test_a_standard_input_that_cannot_be_read_is_told() -> None:
+    with (
+        open(os.open("/dev/null", os.O_WRONLY), "rb") as closed,
+        pytest.raises(NothingToDo, match="cannot read names from the standard input: Bad file descriptor"),
+    ):
+        listed(["-"], FORMATS, closed)
+
+
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     ("paths", "says"),

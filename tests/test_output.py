@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from commands.files import NothingToDo
-from commands.output import FileOutput, OutputClosed, OutputFailed, appended, refuse_to_overwrite, resumed
+from commands.output import (
+    FileOutput,
+    OutputClosed,
+    OutputFailed,
+    appended,
+    holds_rows,
+    refuse_to_overwrite,
+    resumed,
+)
 from commands.rows import Csv, JsonLines
 from pipeline.errors import UndecodableImage
 from pipeline.records import Rejection
@@ -76,3 +84,17 @@ def test_what_is_no_output_stays_as_it_is(tmp_path: Path, text: bytes) -> None:
 def test_an_output_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(NothingToDo, match="Is a directory"):
         resumed(tmp_path, ROWS)
+
+
+def test_nothing_is_in_a_pipe(tmp_path: Path) -> None:
+    """Rows go into one from the first on, as for `--output >(gzip >rows.gz)`; into a file where it is empty."""
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name, holds in (("pipe", False), ("empty", False), ("full", True)):
+        if holds:
+            (tmp_path / name).write_bytes(b"row")
+        with appended(tmp_path / name) as file:
+            assert holds_rows(file) is holds
+            FileOutput(file, name).write(b"a row\n")
+    assert os.read(reader, 100) == b"a row\n"
+    os.close(reader)

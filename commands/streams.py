@@ -1,0 +1,43 @@
+"""The standard streams of a program that may have been started without some of them, as by `>&-`."""
+
+import io
+import os
+import sys
+from contextlib import suppress
+from typing import Any, Final
+
+_STREAMS: Final = (("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))
+"""How what stands in for a closed one is opened: reading input and writing output fail, messages are lost.
+
+Unless something stands in for it, the next file that is opened gets its number, and whatever is printed goes into it.
+"""
+
+
+def open_closed_streams() -> None:
+    """Has something stand in for streams that are closed; and names that are no text be printed as escapes."""
+    for descriptor, (name, flags) in enumerate(_STREAMS):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, flags)  # takes the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115 - it stays
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def settle_streams() -> None:
+    """Drops what cannot be written: Python would complain of it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _drop(stream)
+
+
+def _drop(stream: Any) -> None:
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
