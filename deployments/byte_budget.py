@@ -5,6 +5,9 @@ is still arriving is given up and its bytes are free: one of the source (client 
 bodies, as in routers that drop from the longest queue. So one address alone cannot keep others out, and may use all of
 the memory while nobody else wants it. Of that source it is a body that has become slow, else the youngest. The oldest
 therefore always arrives whole, and bodies that are each half there never wait for each other.
+
+Bodies hold places in the replica as well. Where these are nearly all taken, a body that stands still gives way for each
+newcomer.
 """
 
 import math
@@ -20,6 +23,9 @@ _SMALL_BYTES: Final = 1 << 20
 _STRIDE_BYTES: Final = 128 << 10
 _STRIDE_S: Final = 2.0
 """A body that is not small is slow, and gives way first, if it took longer for its latest stride: 64 KiB a second."""
+
+_YOUNG_S: Final = 0.5
+"""A body that has been read for less may only not have been looked at yet."""
 
 _ANSWERED_WINDOW_S: Final = 10.0
 _MAX_RETRY_AFTER_S: Final = 60
@@ -44,7 +50,8 @@ class Hold:
         self.gave_way = False
         self.on_give_way: Callable[[], None] = _nothing
         self._budget = budget
-        self._strode_at, self._strode_bytes = time.monotonic(), 0  # when it last came on by a stride
+        self._began_at = self._strode_at = time.monotonic()
+        self._strode_bytes = 0  # how many it had when it last came on by a stride
 
     def expect(self, size: int) -> None:
         """Checks an announced length, before anything of the body is read; counts nothing.
@@ -66,6 +73,11 @@ class Hold:
         self.bytes += size
         if self.bytes - self._strode_bytes >= _STRIDE_BYTES:
             self._strode_at, self._strode_bytes = time.monotonic(), self.bytes
+
+    def rate(self) -> float:
+        """Bytes a second since its beginning; infinite while it is too young to tell."""
+        age_s = time.monotonic() - self._began_at
+        return self.bytes / age_s if age_s > _YOUNG_S else math.inf
 
     def finish(self) -> None:
         """Notes that the body is whole: from now on it does not give way."""
@@ -129,6 +141,17 @@ class ByteBudget:
         self.held_bytes += size
         self._arriving_bytes[hold.source] += size
 
+    def give_up_slowest(self, least_bytes_per_s: int) -> None:
+        """Gives up a body, for its place: the slowest of the source that has most bodies arriving.
+
+        Args:
+            least_bytes_per_s: a body that comes as fast as this keeps its place.
+        """
+        crowd = max(self._arriving.values(), key=len, default={})
+        slowest = min(crowd, key=Hold.rate, default=None)
+        if slowest is not None and slowest.rate() < least_bytes_per_s:
+            self._give_up(slowest)
+
     def finish(self, hold: Hold) -> None:
         """Takes a body off those that are arriving."""
         bodies = self._arriving.get(hold.source, {})
@@ -149,9 +172,11 @@ class ByteBudget:
     def gave_way(self) -> Overloaded:
         """The refusal of a body that was given up while it arrived."""
         return Overloaded(
-            f"the body was given up while it arrived, for others: all bodies together may have {self.max_bytes} bytes "
-            "(max_bytes_in_flight); the Retry-After header says when there should be room",
+            "the body was given up while it arrived, for others that came faster or have less in memory: all bodies "
+            f"together may have {self.max_bytes} bytes (max_bytes_in_flight); the Retry-After header says when there "
+            "should be room",
             retry_after_s=self.retry_after_s(0),
+            at_once=True,
         )
 
     def retry_after_s(self, size: int) -> int:

@@ -1,11 +1,14 @@
 """How many requests Ray Serve lets into a replica: at work, and behind them waiting."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 from ray import serve
 
 from pipeline.errors import Overloaded
+
+_SCARCE_FROM: Final = 0.75
+"""Share of the places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ class Places:
                 f"{taken} requests are in the replica; the limit is {self.ongoing + self.queued} "
                 "(max_ongoing_requests and max_queued_requests together)"
             )
+
+    def are_scarce(self, taken: int) -> bool:
+        """Whether next to no request more is let in without waiting for a place."""
+        return 0 <= self.ongoing * _SCARCE_FROM <= taken
 
     def rounds(self, taken: int) -> float:
         """By how much longer a request waits than the engine foresees, which knows only of those at work."""

@@ -192,7 +192,7 @@ class Overloaded(ServerError):
     Args:
         message: what is too much, and the limit.
         retry_after_s: when it may be sent again.
-        at_once: whether only this request has too little time, so that its client should know at once.
+        at_once: whether its client should know at once: only this request has too little time, or it was given up.
     """
 
     def __init__(self, message: str, *, retry_after_s: int = 1, at_once: bool = False) -> None:

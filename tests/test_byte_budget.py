@@ -107,7 +107,7 @@ def test_a_body_that_has_given_way_takes_no_more(bodies: ExitStack) -> None:
     old, young = bodies.enter_context(budget.hold("a")), bodies.enter_context(budget.hold("a"))
     young.take(6)
     old.take(6)
-    with pytest.raises(Overloaded, match=r"given up while it arrived, for others: .* 10 bytes \(max_bytes_in_flight\)"):
+    with pytest.raises(Overloaded, match=r"given up while it arrived, for others .* 10 bytes \(max_bytes_in_flight\)"):
         young.take(1)
     assert (budget.held_bytes, young.bytes) == (6, 0)
 
@@ -150,6 +150,24 @@ def test_bodies_that_are_half_there_do_not_wait_for_each_other() -> None:
         assert len(whole) == 51
         assert budget.held_bytes == 510 * MB
     assert budget.held_bytes == 0
+
+
+def test_a_body_that_stands_still_gives_way_for_its_place(bodies: ExitStack, clock: list[float]) -> None:
+    """The slowest of the source that has most: none that has just begun, and none that comes at the least rate."""
+    budget = ByteBudget(MB)
+    elsewhere = bodies.enter_context(budget.hold("b"))
+    silent, dribbling, telephone = (bodies.enter_context(budget.hold("a")) for _ in range(3))
+    budget.give_up_slowest(1000)
+    assert not silent.gave_way
+    clock[0] += 2.0
+    young = bodies.enter_context(budget.hold("a"))
+    dribbling.take(100)
+    telephone.take(10_000)
+    for _ in range(3):
+        budget.give_up_slowest(1000)
+    assert [body.gave_way for body in (silent, dribbling, telephone, young)] == [True, True, False, False]
+    assert not elsewhere.gave_way
+    assert budget.held_bytes == 10_000
 
 
 def test_the_time_to_wait_follows_backlog_and_pace(clock: list[float], bodies: ExitStack) -> None:

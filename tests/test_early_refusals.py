@@ -27,12 +27,12 @@ class Replica:
     """Counts what it is asked and refuses; `wait_s` is foreseen for a small body, thrice that for a large one."""
 
     def __init__(self, wait_s: float, max_wait_s: float = 1.0, key: str | None = None, origin: str = "") -> None:
-        self.wait_s, self.refused, self.asked = wait_s, 0, list[int]()
+        self.wait_s, self.refused, self.asked, self.places_made = wait_s, 0, list[int](), 0
         self.live = LiveConfig(max_wait_s=max_wait_s)
         around = cors((origin,)) if origin else []
         self.places = Places(ongoing=4, queued=4)
         Front.guard = EarlyRefusals(
-            self._expected, lambda: self.live, Access(None, key), self._note, lambda: self.places, around
+            self._expected, lambda: self.live, Access(None, key), self._note, lambda: self.places, self._make, around
         )
 
     def _expected(self, size: int) -> float:
@@ -41,6 +41,9 @@ class Replica:
 
     def _note(self) -> None:
         self.refused += 1
+
+    def _make(self) -> None:
+        self.places_made += 1
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +184,14 @@ def test_who_waits_before_serve_is_counted() -> None:
     assert "8 requests are in the replica; the limit is 8 (max_ongoing_requests and max_que" in refused.json()["detail"]
     replica.places = Places(4, -1)
     assert _statuses(_in_replica(20, {})) == [200]
+
+
+@pytest.mark.parametrize(("taken", "made"), [(2, 0), (3, 1)])
+def test_a_place_is_made_where_next_to_none_are_free(taken: int, made: int) -> None:
+    """Of bodies that stand still, for each request that comes; here from the third of four on."""
+    replica = Replica(wait_s=0.0)
+    assert _statuses(_in_replica(taken, {}, {"url": "/info"})) == [200, 200]
+    assert replica.places_made == made
 
 
 def test_the_queue_is_not_gone_through_for_every_refusal() -> None:
