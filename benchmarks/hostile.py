@@ -18,6 +18,7 @@ from typing import Any, Final
 import httpx
 
 from benchmarks import table
+from benchmarks.body_crowds import body_crowds
 from benchmarks.command import circumstances, run, say
 from benchmarks.costly import COSTLY, lossless_webp, progressive_jpeg
 from benchmarks.crowds import Crowd, crowds, present
@@ -131,7 +132,7 @@ def measured(server: Server, names: Sequence[str], for_s: float) -> Iterator[Fac
             _settled(target)
             kb = sum(len(form.body) for form in forms) / 1e3 / max(1, len(forms))
             yield {"kind": name, "kb": kb, "grown_bytes": memory.grown_bytes, **facts}
-    for name, crowd in crowds().items():
+    for name, crowd in {**crowds(), **body_crowds()}.items():
         if not names or name in names:
             with Memory(server) as memory:
                 facts = measure_crowd(target, crowd, for_s)

@@ -1,0 +1,86 @@
+"""Crowds whose bodies cost more than they should: announced and never sent, without end, expanding, full of objects."""
+
+import asyncio
+import gzip
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from benchmarks.crowds import Crowd
+
+_CONNECTIONS: Final = 8
+_PIECE_BYTES: Final = 64 << 10
+_WHOLE_BYTES: Final = 128 << 20
+_IMAGE_BYTES: Final = 16 << 20
+
+_JSON: Final = b"application/json"
+_FORM: Final = b"multipart/form-data; boundary=x"
+_IMAGES: Final = b'{"images": ['
+_FIELD: Final = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
+
+
+def body_crowds() -> Mapping[str, Crowd]:
+    """Crowds, by what they send."""
+    return {
+        "18 that announce 128 MB": _crowd(_JSON, b"", b"", size=18),
+        "1,100 that announce 16 MB": _crowd(b"image/jpeg", b"", b"", to_bytes=_IMAGE_BYTES, size=1_100),
+        "64 bodies, a byte a second": Crowd(64, partial(_dribble, _head(b"image/jpeg", _IMAGE_BYTES))),
+        "40 of 16 MB, all but the end": _crowd(b"image/jpeg", b"", b"\xff", to_bytes=_IMAGE_BYTES - 1, size=40),
+        "JSON, 120 MB of {}": _crowd(_JSON, _IMAGES, b"{},"),
+        "JSON, 48 MB of []": _crowd(_JSON, _IMAGES, b"[],", to_bytes=48 << 20),
+        "JSON, an image of 128 MB": _crowd(_JSON, _IMAGES + b'"', b"QUJD"),
+        "JSON, an image of 128 MB in escapes": _crowd(_JSON, _IMAGES + b'"', rb"\u0041"),
+        "JSON, 128 MB of spaces": _crowd(_JSON, b"", b" "),
+        "a form of 128 MB of fields": _crowd(_FORM, b"", _FIELD),
+        "a form, 128 MB that look like its boundary": _crowd(_FORM, _FIELD, b"\r\n--xy"),
+        "gzip, an image of zeros": _bomb(b"image/jpeg", b"", b"\0", _IMAGE_BYTES),
+        "gzip, an image of 128 MB in JSON": _bomb(_JSON, _IMAGES + b'"', b"QUJD", _WHOLE_BYTES),
+        "gzip, a form with a file of 128 MB": _bomb(_FORM, _FIELD.replace(b"a", b"f"), b"\0", _WHOLE_BYTES),
+    }
+
+
+def _head(content_type: bytes, length: int, coding: bytes = b"identity") -> bytes:
+    return (
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: %b\r\nContent-Encoding: %b\r\nContent-Length: %d\r\n\r\n"
+        % (content_type, coding, length)
+    )
+
+
+def _crowd(
+    content_type: bytes, start: bytes, repeated: bytes, *, to_bytes: int = _WHOLE_BYTES, size: int = _CONNECTIONS
+) -> Crowd:
+    head = _head(content_type, to_bytes + (to_bytes < _IMAGE_BYTES))
+    return Crowd(size, partial(_stream, head + start, repeated * (_PIECE_BYTES // max(1, len(repeated))), to_bytes))
+
+
+def _bomb(content_type: bytes, start: bytes, repeated: bytes, size: int) -> Crowd:
+    body = gzip.compress(start + repeated * (size // len(repeated)))
+    return Crowd(_CONNECTIONS, partial(_stream, _head(content_type, len(body), b"gzip") + body, b"", 0))
+
+
+async def _stream(
+    start: bytes, piece: bytes, to_bytes: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    """Sends a body until it is answered, or all of it; then waits for the answer."""
+    answer = asyncio.create_task(reader.read(1024))
+    try:
+        writer.write(start)
+        for _ in range(to_bytes // len(piece) if piece else 0):
+            if answer.done():
+                break
+            writer.write(piece)
+            await writer.drain()
+        writer.write(piece[: to_bytes % len(piece)] if piece else b"")
+        await answer
+    finally:
+        answer.cancel()
+
+
+async def _dribble(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Sends a byte a second until it is answered."""
+    answer = asyncio.create_task(reader.read(1024))
+    writer.write(head)
+    while not answer.done():
+        writer.write(b"\xff")
+        await writer.drain()
+        await asyncio.wait([answer], timeout=1.0)
