@@ -22,7 +22,7 @@ PROMETHEUS := .cache/prometheus/.installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak alive fuzz faults latency overload tuning scaling decoders prices bench bench-full gpu clean
+.PHONY: help serve deploy test slow coverage soak alive fuzz hostile described faults latency overload tuning scaling decoders prices bench bench-full gpu clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ fuzz: $(TESTING) ## Mutate images for MINUTES (10) and decode them where malloc 
 
 hostile: $(TESTING) | $(WEIGHTS) ## Send what costs most for its size; say what a good client sees of it meanwhile
 	@exec $(BIN)/python -m benchmarks.hostile $(HOSTILE)
+
+described: $(TESTING) $(PEERS)/schemathesis/.installed | $(WEIGHTS) ## Send requests made from /openapi.json; say which answers are not as described
+	@exec $(BIN)/python -m benchmarks.described $(DESCRIBED)
 
 faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Break LitServe, mosec and Darkroom in the same ways; say who loses what
 	@exec $(BIN)/python -m benchmarks.faults

@@ -1,0 +1,45 @@
+"""Sends requests made from `/openapi.json`, and holds each answer against it. `make described` runs it.
+
+Schemathesis makes them: right ones, and wrong ones of each kind that the description forbids. Every answer has to have
+a status, a content type and a form that are described; no 500.
+"""
+
+import argparse
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from benchmarks.command import run, say
+from benchmarks.hostile import SERVER
+from benchmarks.servers import PEERS, running
+
+BINARY: Final = PEERS / "schemathesis" / "bin" / "schemathesis"
+CHECKS: Final = Path(__file__).with_name("schemathesis.toml")
+
+
+def command(url: str, examples: int, for_s: int) -> list[str]:
+    """What checks a service at this address.
+
+    Args:
+        url: of its description.
+        examples: the most of each operation and phase.
+        for_s: seconds for all of them together.
+    """
+    bounds = ["--max-examples", str(examples), "--max-time", str(for_s), "--seed", "1", "--continue-on-failure"]
+    return [str(BINARY), "--config-file", str(CHECKS), "run", url, *bounds]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command line; returns the exit status, 0 where every answer was as described."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.described", description=__doc__.splitlines()[0])
+    parser.add_argument("--examples", type=int, default=100, help="of each operation")
+    parser.add_argument("--for-s", type=int, default=120, help="seconds for all")
+    options = parser.parse_args(arguments)
+    with running(SERVER, say) as server:
+        url = f"http://{server.target.host}:{server.target.port}/openapi.json"
+        return subprocess.run(command(url, options.examples, options.for_s), check=False).returncode
+
+
+if __name__ == "__main__":
+    run(main)
