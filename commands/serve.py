@@ -10,6 +10,14 @@ from commands.ending import REFUSED, fail
 
 def serve(
     config: Annotated[Path, typer.Argument(help="The configuration to serve.")] = Path("serve_config.yaml"),
+    new_starts: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How often within ten minutes the service is started anew where Ray has ended or hangs; then, or with "
+            "0 at once, the command ends with a status.",
+        ),
+    ] = 3,
 ) -> None:
     """Serve on this machine until Ctrl-C.
 
@@ -20,7 +28,7 @@ def serve(
     from deployments.launcher import launch
 
     try:
-        status = launch(config)
+        status = launch(config, new_starts)
     except StartError as error:
         fail(str(error), REFUSED)
     raise typer.Exit(status)

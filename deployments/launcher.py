@@ -268,6 +268,7 @@ def main() -> int:
     parser.add_argument(
         "--new-starts",
         type=int,
+        metavar="N",
         default=NEW_STARTS,
         help="how often within ten minutes the service is started anew where Ray has ended; then, or with 0 at once, "
         "the launcher ends with a status (default: %(default)s)",

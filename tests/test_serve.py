@@ -38,6 +38,13 @@ def test_a_wrong_configuration_is_refused(folder: Path) -> None:
     )
 
 
+def test_new_starts_are_counted_from_none_on(folder: Path) -> None:
+    assert folder
+    said = typed("serve", "--new-starts", "-1")
+    assert said.exit_code == 2
+    assert "--new-starts" in said.stderr
+
+
 def test_a_taken_port_is_named(folder: Path) -> None:
     port = free_port()
     config = folder / "serve_config.yaml"
