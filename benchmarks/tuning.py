@@ -1,14 +1,14 @@
 """Whether `darkroom tune` chooses well: its choices beside every setting of a grid. `make tuning` runs it.
 
 The command itself runs twice a seed, in full and with `--quick`; the seed decides what images it sees and when requests
-come. Then one service is given every combination of workers, lanes, batch sizes and waits, all else as the first run
-has chosen it, with more coming than fits, and what it answers within the bound is counted.
+come. Then one service is given every combination of workers, lanes and batch sizes, all else as the first run has
+chosen it, and the settings as they were before; clients that wait for their answers send it as much as the bound
+allows, and what it answers within the bound is counted.
 
 Of so many noisy figures the greatest is one that had luck. So the better ones of the grid are measured twice more,
-and the best few of these and all that was chosen anew and in turn, many times over. A choice is judged by these last
-alone: the share of the best one's answers that it reaches. Which one is the best in one half of the rounds is told by
-the other half, for the same reason. Choices that differ in their wait alone stand for each other there, by the one in
-their middle. All figures are put on one speed of the machine, which is measured beside each.
+and the best few of these, all that was chosen and what was there before anew and in turn, many times over. A choice is
+judged by these last alone: the share of the best one's answers that it reaches. Which one is the best in one half of
+the rounds is told by the other half, for the same reason.
 """
 
 import argparse
@@ -36,17 +36,19 @@ from benchmarks.servers import ROOT
 from benchmarks.work import SMALL_ALONE
 from deployments.config import ServiceConfig
 from deployments.node import Node
-from tuning.check import Check, Seen
+from tuning.check import Check
+from tuning.clients import clients_for, usual_bound_s
 from tuning.computing import Model
 from tuning.launched import Document, Launched
 from tuning.settings import Settings, written_into
-from tuning.trials import Trials
+from tuning.subject import subject_of
+from tuning.trials import Trial, Trials
+from tuning.tuning import ROUGHLY_CLIENTS
 
 WORKERS: Final = (1, 2, 3)
 LANES: Final = (1, 2)
 BATCHES: Final = (1, 2, 4, 8)
-WAITS_S: Final = (0.03, 0.045, 0.06)
-BOUND_S: Final = 0.1
+PATIENCE_S: Final = 60.0
 BETTER: Final = 12
 FINALISTS: Final = 4
 CHECK_S: Final = 4.0
@@ -58,10 +60,11 @@ RUNS: Final[Mapping[str, Sequence[str]]] = {"full": (), "quick": ("--quick",)}
 HEADER: Final = (
     "settings",
     *(f"chosen by {kind} runs" for kind in RUNS),
-    "in time/s",
+    "images/s in time",
     "standard error",
     "of the best",
-    "in the grid, in time/s",
+    "of those before",
+    "in the grid, images/s in time",
 )
 
 Facts = dict[str, Any]
@@ -77,106 +80,84 @@ class Choice:
     took_s: float
 
 
-def settings_of(application: Document) -> Settings:
-    """Those that an application of a tuned configuration has."""
-    args, user_config = application["args"], application["deployments"][0]["user_config"]
-    pipeline = args["pipeline"]
-    return Settings(
-        workers=pipeline["workers"],
-        threads=pipeline["threads"],
-        batch=user_config["max_batch_size"],
-        batch_sizes=tuple(pipeline["batch_sizes"]),
-        chunk_bytes=pipeline["chunk_bytes"],
-        slots=pipeline["slots"],
-        batch_wait_s=user_config["batch_wait_s"],
-        max_wait_s=user_config["max_wait_s"],
-        max_ongoing_requests=args["max_ongoing_requests"],
-        max_bytes_in_flight=user_config["max_bytes_in_flight"],
-        target_ongoing_requests=application["deployments"][0]["autoscaling_config"]["target_ongoing_requests"],
-        num_cpus=args["num_cpus"],
-    )
+def settings_of(document: Document) -> Settings:
+    """Those that a configuration comes to, whatever they let wait: nothing is refused while they are compared."""
+    (application,) = document["applications"]
+    subject = subject_of(document, application, {})
+    return replace(subject.present, max_wait_s=PATIENCE_S)
 
 
 def shipped() -> Document:
-    """The configuration, on a free port and with one replica."""
+    """The configuration as it is shipped, on a free port and with one replica."""
     document: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     document["http_options"]["port"] = free_port()
     document["applications"][0]["deployments"][0]["autoscaling_config"]["max_replicas"] = 1
     return document
 
 
-def chosen_by(kind: str, seed: int, folder: Path) -> Choice:
-    """What the command writes into a configuration of its own."""
+def chosen_by(kind: str, seed: int, folder: Path, p99_ms: float | None) -> Choice:
+    """Runs the command on a configuration of its own; returns what that comes to then."""
     config = folder / f"tuned-{kind}-{seed}.yaml"
     config.write_text(yaml.safe_dump(shipped()))
     command = [sys.executable, "-m", "commands.main", "tune", "--images", str(folder / "images"), "--write"]
     named = ["--config", str(config), "--report", str(folder / "report.html"), "--seed", str(seed)]
-    bound = ["--p99-ms", f"{1000 * BOUND_S:g}", *RUNS[kind]]
+    bound = [] if p99_ms is None else ["--p99-ms", f"{p99_ms:g}"]
     began_at = time.monotonic()
-    done = subprocess.run([*command, *named, *bound], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*command, *named, *bound, *RUNS[kind]], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
         raise RuntimeError(f"darkroom tune has ended with status {done.returncode}:\n{done.stderr[-2000:]}")
     took_s = time.monotonic() - began_at
-    return Choice(kind, seed, settings_of(yaml.safe_load(config.read_text())["applications"][0]), took_s)
+    return Choice(kind, seed, settings_of(yaml.safe_load(config.read_text())), took_s)
 
 
 def grid(usual: Settings) -> list[Settings]:
     """All combinations; all else as usual."""
     return [
-        replace(usual, workers=workers, threads=lanes, batch=batch, max_wait_s=wait_s)
-        for workers, lanes, batch, wait_s in itertools.product(WORKERS, LANES, BATCHES, WAITS_S)
+        replace(usual, workers=workers, threads=lanes, batch=batch)
+        for workers, lanes, batch in itertools.product(WORKERS, LANES, BATCHES)
     ]
 
 
-def standing_for(chosen: Sequence[Settings], usual: Settings) -> list[Settings]:
-    """For each choice the one in the middle of those with the same workers, lanes and batches; all else as usual."""
-
-    def like(each: Settings) -> list[Settings]:
-        alike = [other for other in chosen if _cell(other) == _cell(each)]
-        return sorted(alike, key=lambda other: other.max_wait_s)
-
-    return [
-        replace(usual, workers=each.workers, threads=each.threads, batch=each.batch, max_wait_s=middle.max_wait_s)
-        for each in chosen
-        for middle in [like(each)[len(like(each)) // 2]]
-    ]
-
-
-def _cell(settings: Settings) -> tuple[int, int, int]:
-    return settings.workers, settings.threads, settings.batch
+def judged_as(settings: Settings, usual: Settings) -> Settings:
+    """Its workers, lanes and batches, all else as usual; a batch that is never filled is the largest of the grid."""
+    return replace(usual, workers=settings.workers, threads=settings.threads, batch=min(settings.batch, BATCHES[-1]))
 
 
 def in_short(settings: Settings) -> str:
-    """What differs between settings."""
-    return (
-        f"{settings.workers} workers, {settings.threads} lanes, batches of {settings.batch}, "
-        f"waits up to {1000 * settings.max_wait_s:.0f} ms"
-    )
+    """The settings that are compared."""
+    return f"{settings.workers} workers, {settings.threads} lanes, batches of {settings.batch}"
 
 
 def measured(
-    chosen: Sequence[Settings], usual: Settings, folder: Path, images: Sequence[bytes], rounds: int
+    judged: Collection[Settings],
+    usual: Settings,
+    folder: Path,
+    images: Sequence[bytes],
+    rounds: int,
+    asked_s: float | None,
 ) -> tuple[Trials, Trials]:
-    """The whole grid once, and the better ones of it again; then the best and all that was chosen, in turn."""
+    """The whole grid once, and the better ones of it again; then the best and all that is judged, in turn."""
     document = shipped()
     config = ServiceConfig.model_validate(document["applications"][0]["args"]).fitted([Node(cpus=2.0)]).pipeline
-    model = Model(config, 2, images, 50_000_000, BOUND_S)
+    model = Model(config, 2, images, 50_000_000, asked_s)
     for _ in range(3):
         model.measure(2, model.sizes[0], 1.0)  # what speeds are a multiple of
     everything = grid(usual)
-    written_into(document["applications"][0], replace(everything[0], max_wait_s=1.0))
+    written_into(document["applications"][0], usual)
     service = Launched(folder, document, apart())
     try:
-        check = Check(service, images, BOUND_S, seed=100)
+        check = Check(service, images, asked_s or 1.0, seed=100)
+        alone = check.closed(usual, 1, CHECK_S)
+        check.bound_s = asked_s or usual_bound_s(alone.p50_s)
+        clients = clients_for(check.bound_s, check.closed(usual, ROUGHLY_CLIENTS, CHECK_S).answered)
+        say(f"{clients} clients, in {check.bound_s:g} s; an image alone takes {alone.p50_s:.4f} s")
         first, final = (Trials(check, model, speed_s=SPEED_S, check_s=check_s) for check_s in (CHECK_S, FINAL_S))
-        check.apply(replace(everything[0], threads=2, max_wait_s=1.0))
-        first.measure_peak(8)
-        final.peak = first.peak
-        say(f"peak {first.peak:.1f}")
+        for trials in (first, final):
+            trials.clients_within = trials.clients_full = clients
         _in_turn(first, everything, 1)
         _in_turn(first, sorted(everything, key=first.score, reverse=True)[:BETTER], 2)
         best = sorted(everything, key=first.score, reverse=True)[:FINALISTS]
-        _in_turn(final, {*best, *chosen}, rounds)
+        _in_turn(final, {*best, *judged}, rounds)
     finally:
         service.stop()
     return first, final
@@ -187,21 +168,24 @@ def _in_turn(trials: Trials, settings: Collection[Settings], rounds: int) -> Non
     ordered = sorted(settings, key=lambda each: (each.workers, each.threads))
     for turn in range(rounds):
         for each in ordered[:: -1 if turn % 2 else 1]:
-            seen = trials.run(each)
-            say(f"{in_short(each)}: {seen.good / seen.speed:.1f} (speed {seen.speed:.2f})")
+            trial = trials.run(each)
+            say(f"{in_short(each)}: {trial.within.good:.1f} (speed {trial.speed:.2f})")
 
 
-def rows(choices: Sequence[Choice], judged: Sequence[Settings], first: Trials, final: Trials) -> list[list[str]]:
+def rows(
+    choices: Sequence[Choice], judged: Sequence[Settings], before: Settings, first: Trials, final: Trials
+) -> list[list[str]]:
     """The table's rows, the best first; `judged` stand for the choices."""
     finalists = sorted(_finalists(final), key=final.score, reverse=True)
     counts = Counter((choice.kind, settings) for choice, settings in zip(choices, judged, strict=True))
     return [
         [
-            in_short(settings),
+            f"{in_short(settings)}{' (as it was before)' if settings == before else ''}",
             *(str(counts[kind, settings]) for kind in RUNS),
             f"{final.score(settings):.1f}",
             f"{_error(final, settings):.1f}",
             f"{of_best(final, settings):.2f}",
+            f"{final.score(settings) / final.score(before):.2f}",
             f"{score:.1f}" if (score := first.score(settings)) else "",
         ]
         for settings in finalists
@@ -220,15 +204,15 @@ def of_best(final: Trials, settings: Settings) -> float:
 
 
 def _finalists(final: Trials) -> set[Settings]:
-    return {seen.settings for seen in final.seen}
+    return {trial.settings for trial in final.seen}
 
 
-def _score(rounds: Sequence[Sequence[Seen]], settings: Settings) -> float:
-    return statistics.fmean(seen.good / seen.speed for one in rounds for seen in one if seen.settings == settings)
+def _score(rounds: Sequence[Sequence[Trial]], settings: Settings) -> float:
+    return statistics.fmean(trial.within.good for one in rounds for trial in one if trial.settings == settings)
 
 
 def _error(trials: Trials, settings: Settings) -> float:
-    scores = [seen.good / seen.speed for seen in trials.seen if seen.settings == settings]
+    scores = trials.scores(settings)
     return statistics.stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else math.inf
 
 
@@ -247,7 +231,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=12, help="of the final, at least 2 (12)")
+    parser.add_argument("--p99-ms", type=float, help="the bound that the command is given (none)")
     options = parser.parse_args(arguments)
+    asked_s = None if options.p99_ms is None else options.p99_ms / 1000
     about, images = circumstances("benchmarks.tuning", arguments), replace(SMALL_ALONE, variants=16).images
     with tempfile.TemporaryDirectory(prefix="tuning-") as scratch:
         folder = Path(scratch)
@@ -256,23 +242,30 @@ def main(arguments: Sequence[str]) -> int:
             (folder / "images" / f"{number}.jpg").write_bytes(image)
         choices = []
         for seed, kind in itertools.product(range(options.seeds), RUNS):
-            choice = chosen_by(kind, seed, folder)
+            choice = chosen_by(kind, seed, folder, options.p99_ms)
             choices.append(choice)
             say(f"{kind} run, seed {seed}, {choice.took_s:.0f} s: {in_short(choice.settings)}")
-        usual = replace(choices[0].settings, batch_sizes=BATCHES, slots=128)
-        judged = standing_for([choice.settings for choice in choices], usual)
-        first, final = measured(judged, usual, folder, images, options.rounds)
+        usual = replace(settings_of(shipped()), batch_sizes=BATCHES, batch=BATCHES[-1])
+        judged, before = [judged_as(choice.settings, usual) for choice in choices], judged_as(usual, usual)
+        first, final = measured({*judged, before}, usual, folder, images, options.rounds, asked_s)
     shares = {choice: of_best(final, settings) for choice, settings in zip(choices, judged, strict=True)}
     kinds = {kind: [choice for choice in choices if choice.kind == kind] for kind in RUNS}
     result = {kind: _summary(alike, [shares[choice] for choice in alike]) for kind, alike in kinds.items()}
     seeds = [{**asdict(choice), "of_best": share} for choice, share in shares.items()]
     trials = [
-        {"part": part, "settings": in_short(seen.settings), "good": seen.good, "speed": seen.speed, "p99_s": seen.p99_s}
+        {
+            "part": part,
+            "settings": in_short(trial.settings),
+            "good": trial.within.good,
+            "speed": trial.speed,
+            "p99_s": trial.within.p99_s,
+        }
         for part, run_of in (("grid", first), ("final", final))
-        for seen in run_of.seen
+        for trial in run_of.seen
     ]
-    found = rows(choices, judged, first, final)
-    write(RESULTS / "tuning", [about, result, *seeds, *trials], table.markdown(HEADER, found))
+    found = rows(choices, judged, before, first, final)
+    name = "tuning" if asked_s is None else f"tuning-{options.p99_ms:g}ms"
+    write(RESULTS / name, [about, result, *seeds, *trials], table.markdown(HEADER, found))
     sys.stdout.write(table.text(HEADER, found))
     sys.stdout.write(json.dumps(result) + "\n")
     return 0

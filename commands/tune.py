@@ -11,36 +11,59 @@ from commands.ending import INTERRUPTED, REFUSED, UNUSABLE, fail
 
 
 def tune(
-    images: Annotated[Path, typer.Option(help="A folder with photographs like those that clients will send.")],
+    images: Annotated[
+        str,
+        typer.Option(
+            help="Photographs like those that clients will send: a folder, a file, or - for names from stdin."
+        ),
+    ],
     config: Annotated[Path, typer.Option(help="The configuration to tune.")] = Path("serve_config.yaml"),
-    p99_ms: Annotated[float, typer.Option(min=1.0, help="99 % of the answers should take no longer.")] = 100.0,
+    p99_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=1.0,
+            max=600_000.0,
+            show_default="none: the most images a second",
+            help="The time within which 99 % of the answers should come.",
+        ),
+    ] = None,
+    images_per_request: Annotated[int, typer.Option(min=1, help="Images that clients send in one request.")] = 1,
     write: Annotated[bool, typer.Option("--write", help="Write the settings into the configuration.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Measure less, and no neighbouring settings.")] = False,
-    report: Annotated[Path, typer.Option(help="Write the report here; its picture beside it, as a PNG.")] = Path(
-        "darkroom-tune.html"
-    ),
-    seed: Annotated[int, typer.Option(help="Of the choice of images, and of when requests come.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Measure less, and try only the settings predicted to be the best.")
+    ] = False,
+    report: Annotated[
+        str, typer.Option(help="Write the report to this file; its picture goes beside it, as a PNG.")
+    ] = "darkroom-tune.html",
+    seed: Annotated[int, typer.Option(help="Decides which images are taken, and when requests come at random.")] = 0,
 ) -> None:
     """Find the best settings for this machine, these images and this model.
 
-    Measures what decoding costs with more and more workers, and the model with larger and larger batches; foresees
-    from that what would be best; starts the service on its port to see whether it is, beside neighbouring settings too.
-    Shows what it would change in the configuration, leaves a report, and changes nothing without --write.
+    Measures decoding with more and more workers, and the model with larger and larger batches; predicts from that what
+    would be best; starts the service on its port and compares that, and the settings beside it, with the present ones.
+    Recommends other settings only where they were better by more than chance. Shows what would change in the
+    configuration and leaves a report; changes nothing without --write.
 
-    Nothing else should compute on the machine meanwhile. Some minutes; with --quick less than one.
+    Nothing else should compute on the machine meanwhile. It takes about 5 minutes, with --quick about 1 and a half.
 
-    Status 0: there are settings; 1: there are none, or configuration or port forbid it; 2: there are no images; 3:
-    Darkroom has failed; 130: Ctrl-C.
+    Status 0: settings are recommended; 1: there are none, as where a bound cannot be met, or configuration, port or
+    report forbid it; 2: there are no images; 3: Darkroom has failed; 130: Ctrl-C.
     """
     from commands.files import NothingToDo
     from deployments.endpoint import StartError
 
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        if not images:
+            raise NothingToDo("--images is empty; give a folder with photographs like those that clients will send")
+        from commands.report_path import report_path
+
+        path = report_path(report)
         document = _sound(config)
         from commands.tuned import Wanted, tuned
 
-        wanted = Wanted(config, images, p99_ms / 1000, report, seed, write=write, quick=quick)
+        bound_s = None if p99_ms is None else p99_ms / 1000
+        wanted = Wanted(config, images, bound_s, images_per_request, path, seed, write=write, quick=quick)
         status = tuned(wanted, document)
     except NothingToDo as error:
         fail(str(error), UNUSABLE)
@@ -56,7 +79,7 @@ def _interrupt(number: int, _: object) -> None:
 
 
 def _sound(config: Path) -> dict[str, Any]:
-    """The configuration, where nothing is wrong with it and its ports are free.
+    """Read a configuration, where nothing is wrong with it and its ports are free.
 
     Raises:
         StartError: what is wrong, or in the way.
@@ -76,5 +99,5 @@ def _sound(config: Path) -> dict[str, Any]:
     if not any(own_applications(document)):
         raise StartError(f"{config}: no application has import_path: deployments.app:build_app")
     if found := obstacles(needed_ports(read_endpoint(config), environment)):
-        raise StartError(f"nothing was measured, for a service of its own could not be started.\n{found}")
+        raise StartError(f"nothing was measured, since the service cannot be started here.\n{found}")
     return document

@@ -1,4 +1,4 @@
-"""One run of `darkroom tune`: which images, what is shown while it runs, and what is left at its end."""
+"""One run of `darkroom tune`: its images, the progress that is shown, the result and the report."""
 
 import datetime
 import os
@@ -7,10 +7,10 @@ import random
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import psutil
 
@@ -18,21 +18,27 @@ from commands.ending import FAILED, INTERRUPTED, REFUSED, say
 from commands.files import NothingToDo, listed, read, shown
 from commands.steps import StepsBar
 from deployments.access import KEYS_VARIABLE
+from deployments.config import LiveConfig
 from deployments.endpoint import StartError
 from deployments.version import version_of
 from pipeline.errors import ImageError, ServerError
+from tuning.busy import busy_with_others
 from tuning.document import diff, first_application, with_settings
 from tuning.findings import Findings
 from tuning.plan import FULL, QUICK
 
+_LOOKED_S: Final = 0.5
+"""Seconds in which other programs are watched before anything is measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What was typed."""
+    """The options that were typed."""
 
     config: Path
-    images: Path
-    bound_s: float
+    images: str
+    bound_s: float | None
+    together: int  # images a request
     report: Path
     seed: int
     write: bool
@@ -40,58 +46,75 @@ class Wanted:
 
 
 def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
-    """Runs it, says what has come of it, and returns the exit status.
+    """Runs it, prints the result, and returns the exit status.
 
     Args:
-        wanted: what was typed.
+        wanted: the options.
         document: the configuration, in which nothing is wrong.
 
     Raises:
         NothingToDo: there are no images.
-        StartError: the configuration or the report cannot be written.
+        StartError: the configuration cannot be written, or does not allow so many images a request.
     """
     from tuning.forecast import Refused
     from tuning.launched import ServiceFailed
     from tuning.subject import pin, subject_of
     from tuning.tuning import Tuning
 
-    _check_writable(wanted.report, *([wanted.config] if wanted.write else []))
+    if wanted.write:
+        _check_writable(wanted.config)
     text, plan = wanted.config.read_text(), QUICK if wanted.quick else FULL
     os.environ.pop(KEYS_VARIABLE, None)  # the service that is checked is open, on loopback
     subject = subject_of(document, first_application(document), {})
     images, unread = _sample(wanted, subject.config.pipeline.formats, subject.live.max_image_bytes, plan.images)
-    pin(subject.cores)
+    _check_together(wanted.together, images, subject.live)
     findings = _blank(wanted, subject.config.pipeline.model, [*_machine(subject.cores, subject.config.pipeline.device)])
-    findings.unreadable = unread
-    bar = StepsBar()
+    findings.unreadable, findings.busy_before = unread, busy_with_others(_LOOKED_S)
+    others, bar = pin(subject.cores), StepsBar()
     try:
-        with bar, Tuning(subject, images, plan, findings) as tuning:
+        with bar, Tuning(subject, images, plan, findings, others) as tuning:
             tuning.run(bar.tell)
-            assert findings.chosen is not None  # noqa: S101 - the run has come to its end
-            after = with_settings(text, findings.chosen)
+            assert findings.written is not None  # noqa: S101 - the run has come to its end
+            after = with_settings(text, findings.written, subject.present)
             findings.diff = diff(wanted.config, text, after)
-            _leave(wanted, findings)  # while the service stops
+            left = _leave(wanted, findings)  # while the service stops
     except KeyboardInterrupt:
-        findings.stopped = f"it was stopped at: {bar.title}"
-        return _ended(wanted, findings)
+        findings.stopped = f"Not finished: it was stopped at: {bar.title}"
+        say(f"stopped; nothing was changed. {_leave(wanted, findings)}")
+        return INTERRUPTED
     except Refused as error:
-        say(str(error))
+        findings.stopped = f"{error}."
+        say(f"{error}. {_leave(wanted, findings)}" if findings.costs else str(error))
         return REFUSED
     except (ServerError, ServiceFailed) as error:
         say(str(error))
         return FAILED
-    return _finished(wanted, findings, text, after)
+    return _finished(wanted, findings, text, after, left)
 
 
-def _check_writable(*paths: Path) -> None:
-    for path in paths:
-        if not os.access(path if path.exists() else path.parent, os.W_OK):
-            raise StartError(f"cannot write {path}; nothing was measured")
+def _check_writable(config: Path) -> None:
+    if not os.access(config, os.W_OK) or not os.access(config.resolve().parent, os.W_OK):
+        raise StartError(f"cannot write {config} or its folder, as --write is to do; nothing was measured")
+
+
+def _check_together(together: int, images: Mapping[str, bytes], live: LiveConfig) -> None:
+    """Raises StartError where the configuration refuses such requests."""
+    if together > live.max_images_per_request:
+        raise StartError(
+            f"--images-per-request {together} is above max_images_per_request: {live.max_images_per_request}; write "
+            "a larger one into the configuration, or give fewer"
+        )
+    request_bytes = together * sum(map(len, images.values())) // len(images)
+    if request_bytes > live.max_request_bytes:
+        raise StartError(
+            f"--images-per-request {together} makes requests of {request_bytes} bytes with these images, above "
+            f"max_request_bytes: {live.max_request_bytes}; write a larger one into the configuration, or give fewer"
+        )
 
 
 def _sample(wanted: Wanted, formats: tuple[str, ...], max_bytes: int, count: int) -> tuple[dict[str, bytes], list[str]]:
     """Some of the images, by their names; and the files among them that cannot be read, with the reason."""
-    files = listed([str(wanted.images)], formats, sys.stdin.buffer)
+    files = listed([wanted.images], formats, sys.stdin.buffer)
     images, unread = dict[str, bytes](), list[str]()
     for file in random.Random(wanted.seed).sample(files, min(len(files), count)):  # noqa: S311 - not for secrets
         try:
@@ -99,7 +122,10 @@ def _sample(wanted: Wanted, formats: tuple[str, ...], max_bytes: int, count: int
         except ImageError as error:
             unread.append(f"{shown(file)}: {error}")
     if not images:
-        raise NothingToDo(f"no image can be read: {unread[0]}")
+        what = (
+            "the image cannot be read" if len(unread) == 1 else f"none of {len(unread)} images can be read; the first"
+        )
+        raise NothingToDo(f"{what}: {unread[0]}")
     return images, unread
 
 
@@ -107,8 +133,9 @@ def _blank(wanted: Wanted, model: str, machine: list[str]) -> Findings:
     return Findings(
         command=shlex.join(["darkroom", *sys.argv[1:]]),
         date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
-        bound_s=wanted.bound_s,
+        asked_s=wanted.bound_s,
         seed=wanted.seed,
+        together=wanted.together,
         machine=machine,
         model=model,
     )
@@ -123,37 +150,36 @@ def _machine(cores: int, device: str) -> Iterator[str]:
     )
 
 
-def _ended(wanted: Wanted, findings: Findings) -> int:
-    _leave(wanted, findings)
-    say(f"stopped; nothing is changed, and what was found so far is in {wanted.report}")
-    return INTERRUPTED
-
-
-def _finished(wanted: Wanted, findings: Findings, before: str, after: str) -> int:
-    from tuning.report import summary
+def _finished(wanted: Wanted, findings: Findings, before: str, after: str, left: str) -> int:
+    from tuning.screen import screen
 
     if wanted.write and findings.diff:
         _replace(wanted.config, before, after)
-    sys.stdout.write("".join(f"{sentence}\n" for sentence in summary(findings)) + f"\n{findings.diff}")
+    sys.stdout.write(f"{screen(findings)}\n{findings.diff}")
     sys.stdout.flush()
     if not findings.diff:
-        done = f"{wanted.config} has these settings already"
+        done = f"nothing has to be changed in {wanted.config}"
     elif wanted.write:
-        done = f"{wanted.config} has been changed"
+        done = f"{wanted.config} has been changed; a service that runs takes it by `serve deploy {wanted.config}`"
     else:
-        done = f"nothing is changed; --write writes this into {wanted.config}"
-    say(f"{done}; the report is {wanted.report}")
+        done = f"nothing was changed; the same command with --write makes the changes above in {wanted.config}"
+    say(f"{done}. {left}")
     return 0
 
 
-def _leave(wanted: Wanted, findings: Findings) -> None:
+def _leave(wanted: Wanted, findings: Findings) -> str:
+    """Writes the report, and says where it is, or why it is not."""
     from tuning.report import write_report
 
-    write_report(wanted.report, findings)
+    try:
+        write_report(wanted.report, findings)
+    except OSError as error:
+        return f"The report could not be written to {shown(str(wanted.report))}: {error.strerror}"
+    return f"The report is {shown(str(wanted.report))}"
 
 
 def _replace(config: Path, before: str, after: str) -> None:
-    """At once, and only where nobody else has changed it meanwhile."""
+    """Writes the configuration in one step, and only where nobody else has changed it meanwhile."""
     if config.read_text() != before:
         raise StartError(f"{config} was changed while this ran; it is left as it is")
     with tempfile.NamedTemporaryFile("w", dir=config.parent, prefix=".tune-", delete=False) as file:

@@ -1,4 +1,4 @@
-"""What holds the chosen settings back, and what would change it: a sentence each."""
+"""Says what the bottleneck is, and what would change it: a sentence each."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -6,11 +6,20 @@ from typing import Final
 
 from pipeline.config import PipelineConfig
 from tuning.capacity import Cell, Costs, cell
+from tuning.step import number
 
-_REST: Final = "HTTP and what they cost each other"
-"""Beside the model and the workers all is slower than by itself, and they are too."""
+_REST: Final = "HTTP and Ray, and waiting for each other,"
+"""Beside the model and the workers everything is slower than by itself, and so are they."""
 
-_NAMES: Final = {"decoding": "decoding", "device": "the device", "cores": "the cores"}
+_NEXT_TO_NOTHING: Final = 0.01
+"""Share of an image's time below which a part is not named."""
+
+_NAMES: Final = {
+    "decoding": "decoding",
+    "device": "the model's device",
+    "cores": "the cores",
+    "HTTP": "the event loop that reads and writes HTTP",
+}
 
 
 def advice(chosen: Cell, costs: Costs, config: PipelineConfig) -> list[str]:
@@ -21,7 +30,7 @@ def advice(chosen: Cell, costs: Costs, config: PipelineConfig) -> list[str]:
         costs: what was measured.
         config: of the pipeline that was measured.
     """
-    return [_bottleneck(chosen, costs), *_remedies(chosen, costs, config)]
+    return [f"Bottleneck: {_bottleneck(chosen, costs)}", *_remedies(chosen, costs, config)]
 
 
 def parts_s(chosen: Cell, costs: Costs) -> dict[str, float]:
@@ -34,29 +43,45 @@ def parts_s(chosen: Cell, costs: Costs) -> dict[str, float]:
 
 def _bottleneck(chosen: Cell, costs: Costs) -> str:
     if chosen.bound_by == "decoding":
-        words = f"{chosen.workers} worker{'s' if chosen.workers > 1 else ''} decode {chosen.peak:.3g} images/s"
-        return f"decode-bound: {words}, and the device could take {chosen.limits['device']:.3g}"
+        return (
+            f"decoding. {number(chosen.workers, 'worker')} can decode {chosen.peak:.3g} images/s; the model's device "
+            f"could take {chosen.limits['device']:.3g}"
+        )
     if chosen.bound_by == "device":
-        words = f"it computes {chosen.peak:.3g} images/s, and the workers could decode {chosen.limits['decoding']:.3g}"
-        return f"device-bound: {words}"
+        return (
+            f"the model. Its device can compute {chosen.peak:.3g} images/s; the workers could decode "
+            f"{chosen.limits['decoding']:.3g}"
+        )
+    if chosen.bound_by == "HTTP":
+        return (
+            f"the event loop of the replica, which reads and writes HTTP. It can take {chosen.peak:.3g} images/s; the "
+            f"workers could decode {chosen.limits['decoding']:.3g} and the model's device compute "
+            f"{chosen.limits['device']:.3g}"
+        )
     parts = sorted(parts_s(chosen, costs).items(), key=lambda part: -part[1])
-    spent = ", ".join(f"{1000 * seconds:.3g} ms for {part}" for part, seconds in parts)
-    return f"bound by the {costs.cores} cores: an image takes {spent}"
+    total_s = sum(seconds for _, seconds in parts)
+    spent = [f"{part} {seconds / total_s:.0%}" for part, seconds in parts if seconds > _NEXT_TO_NOTHING * total_s]
+    cores = "the only core" if costs.cores == 1 else f"the {costs.cores} cores"
+    return f"{cores}. Of an image's time on them: {', '.join(spent)}"
 
 
 def _remedies(chosen: Cell, costs: Costs, config: PipelineConfig) -> Iterator[str]:
-    if chosen.bound_by == "cores" or costs.on_cpu:
+    if costs.on_cpu:
+        yield "More cores would hold more replicas of this size (max_replicas), each with about this peak"
+    elif chosen.bound_by == "cores":
         twice = cell(replace(costs, cores=2 * costs.cores), chosen.workers, chosen.lanes, chosen.batch, 1.0)
         part = min(twice.limits, key=lambda part: twice.limits[part])
-        until = "" if part == "cores" else f", where {_NAMES[part]} would be the limit of these workers and lanes"
-        yield f"twice the cores would do {twice.peak / chosen.peak:.3g} times as much{until}"
+        until = "" if part == "cores" else f"; then {_NAMES[part]} would be the bottleneck"
+        yield f"Twice the cores would give about {twice.peak / chosen.peak:.3g} times the images/s{until}"
     parts = parts_s(chosen, costs)
     if chosen.bound_by == "device" or parts.get("the model", 0.0) >= max(parts.values()):
         if config.dtype == "float32":
-            yield "the model computes in float32: `dtype: auto` takes a quicker one where the scores agree"
+            yield "The model computes in float32; `dtype: auto` takes a quicker type where the scores agree"
         if costs.on_cpu:
-            yield "a GPU would take the model off the cores, or a smaller model would cost less of them"
+            yield "A GPU would take the model off the cores; a smaller model would need less of them"
     if (chosen.bound_by == "decoding" or parts["decoding"] >= max(parts.values())) and config.decode == "exact":
-        yield "`decode: fast` decodes JPEGs at a reduced size where that is large enough"
-    if parts[_REST] >= max(parts.values()):
-        yield "what comes with HTTP takes the most: several images a request share what a request costs"
+        yield "`decode: fast` would decode large JPEGs at a reduced size, which is quicker"
+    if chosen.bound_by == "HTTP":
+        yield "Several images in one request, or another replica on the same machine, would raise that limit"
+    elif parts[_REST] >= max(parts.values()) and costs.together == 1:
+        yield "HTTP takes the largest part; several images in one request would share its cost"

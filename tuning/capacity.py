@@ -1,13 +1,13 @@
 """What a replica should get through with given settings, and how much of it within a latency bound.
 
-- The *peak* is the least of its limits: what its workers decode, what its device computes, and what its cores bear,
-  each image costing its decoding, its share of HTTP and, on a CPU, of the model.
-- The *capacity* is what may come by chance so that 99 % is answered within the bound. Of the bound, an image's own way
-  through worker and device is taken first. In heavy traffic the wait before it is exponential with mean
-  utilisation / (2 * (1 - utilisation) * peak) where every image costs the same (Kingman, The single server queue in
-  heavy traffic, 1961), so 99 % wait no longer than ln(100) times that. They do not cost the same on cores that HTTP and
-  the clients share: how many times as long the wait is, is seen in the service. Until then it is taken for twice as
-  long, which it is where costs are exponential.
+- The *peak* is the least of its limits: what its workers decode, what its device computes, what one event loop reads
+  and writes, and what its cores bear, each image costing its decoding, its share of HTTP and, on a CPU, of the model.
+- The *capacity* is the number of images a second that may arrive by chance (Poisson) so that 99 % of the answers come
+  within the bound. Of the bound, a request's own way through worker and device is taken first. In heavy traffic the
+  wait before it is exponential with mean utilisation / (2 * (1 - utilisation) * rate of service) where every request
+  costs the same (Kingman, The single server queue in heavy traffic, 1961), so 99 % wait no longer than ln(100) times
+  that. Requests do not cost the same on cores that HTTP and the clients share: the wait is taken for twice as long,
+  which it is where costs are exponential.
 """
 
 import math
@@ -19,10 +19,9 @@ from tuning.computing import ComputeCost
 from tuning.decoding import DecodeCost
 
 LATE: Final = 0.01
-"""Of all answers, that may be."""
+"""Share of the answers that may come later than the bound."""
 
 _LATEST: Final = -math.log(LATE)
-_FULL: Final = 0.95
 
 WORTH: Final = 0.02
 """A setting with more processes or larger batches has to be so much better."""
@@ -39,8 +38,10 @@ class Costs:
     compute: ComputeCost
     cores: int  # that a replica has
     on_cpu: bool  # whether the model computes on these
-    serving_s: float = 0.0  # of a core, for all that shows only in the service, HTTP above all
-    spread: float = 2.0  # times the wait that there would be if every image cost the same
+    together: int = 1  # images a request
+    serving_s: float = 0.0  # of a core, for an image: all that shows only in the service, HTTP above all
+    loop_s: float = 0.0  # of the event loop, for an image; 0 while the service has not been measured
+    spread: float = 2.0  # times the wait that there would be if every request cost the same
 
     @property
     def most_workers(self) -> int:
@@ -56,9 +57,10 @@ class Cell:
     lanes: int
     batch: int
     limits: Mapping[str, float]  # images a second that each part allows
-    own_s: float  # from worker to answer without waiting, when all are at work
+    own_s: float  # of an image from worker to answer without waiting, when all are at work
+    together: int  # images a request
     spread: float  # as in `Costs`
-    capacity: float  # images a second that may come by chance
+    capacity: float  # images a second that may arrive by chance
 
     @property
     def key(self) -> tuple[int, int, int]:
@@ -75,30 +77,34 @@ class Cell:
         """The part that allows the least."""
         return min(self.limits, key=lambda part: self.limits[part])
 
-    def p99_s(self, rate: float) -> float:
-        """Within which 99 % are answered when so many images a second come by chance; infinite where too many do."""
-        used = rate / self.peak
-        return self.own_s + self.spread * _LATEST * used / (2 * (1 - used) * self.peak) if used < 1 else math.inf
+    @property
+    def request_s(self) -> float:
+        """Seconds of a request that does not wait: its last image is answered after the others."""
+        return self.own_s + (self.together - 1) / self.peak
 
-    def spread_seen(self, rate: float, p99_s: float) -> float:
-        """The spread by which so many images a second have so long a 99th percentile; at least 1."""
-        used = min(rate / self.peak, _FULL)
-        return max(1.0, (p99_s - self.own_s) * 2 * (1 - used) * self.peak / (_LATEST * used))
+    def p99_s(self, rate: float) -> float:
+        """Time within which 99 % are answered when so many images a second arrive by chance; infinite if too many."""
+        used = rate / self.peak
+        if used >= 1:
+            return math.inf
+        return self.request_s + self.spread * _LATEST * used * self.together / (2 * (1 - used) * self.peak)
 
 
 def cell(costs: Costs, workers: int, lanes: int, batch: int, bound_s: float) -> Cell:
-    """What to expect of so many workers and lanes, and batches of so many images."""
+    """Predict what so many workers and lanes do, with batches of so many images."""
     decoded = costs.decode.rate(workers)
     batch_s = costs.compute.seconds(lanes, batch)
     of_core_s = costs.decode.alone_s + costs.serving_s + (batch_s / batch if costs.on_cpu else 0.0)
     limits = {"decoding": decoded, "device": lanes * batch / batch_s, "cores": costs.cores / of_core_s}
+    if costs.loop_s:
+        limits["HTTP"] = 1 / costs.loop_s
     peak = min(limits.values())
     at_work = peak * (costs.decode.alone_s + costs.serving_s) + (lanes if costs.on_cpu else 0)
     crowding = max(1.0, at_work / costs.cores)
     own_s = costs.serving_s + crowding * (costs.decode.alone_s + batch_s)
-    room_s = bound_s - own_s
-    capacity = peak / (1 + costs.spread * _LATEST / (2 * peak * room_s)) if room_s > 0 else 0.0
-    return Cell(workers, lanes, batch, limits, own_s, costs.spread, capacity)
+    room_s = bound_s - own_s - (costs.together - 1) / peak
+    capacity = peak / (1 + costs.spread * _LATEST * costs.together / (2 * peak * room_s)) if room_s > 0 else 0.0
+    return Cell(workers, lanes, batch, limits, own_s, costs.together, costs.spread, capacity)
 
 
 def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:

@@ -1,17 +1,19 @@
-"""Holds settings against a running service: what comes back, and when, of what clients send it."""
+"""Sends requests to a running service whose settings can be changed, and counts what comes back and when."""
 
 import copy
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx
 
+from tuning.bodies import bodies
 from tuning.launched import Launched, ServiceFailed
 from tuning.settings import Settings, written_into
+from tuning.subject import beside
 from tuning.target import Form, Target
 from tuning.wire import Load, closed_loop, open_loop
 
@@ -19,6 +21,7 @@ APPLIED_WITHIN_S: Final = 120.0
 """A replica is replaced where `args` change, and has its model to load."""
 
 _WARM_UP_S: Final = 0.5
+_LONGEST_ROUND_S: Final = 15.0
 _SETTLING_CLIENTS: Final = 8
 _SETTLES_AFTER_S: Final = 1.0
 """HAProxy is loaded anew after a deployment, and then closes connections that it had; late answers for a second."""
@@ -28,36 +31,69 @@ _ASKED_EVERY_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a service made of requests that came whether or not the earlier ones had been answered."""
+    """Answers of a service to one kind of load. Rates are images a second."""
 
     settings: Settings
-    offered: float  # requests a second
-    answered: float  # predictions a second
+    clients: int  # that each wait for their answer before they send the next request; 0 where requests come by chance
+    offered: float  # images that were sent
+    answered: float  # images that were answered
     good: float  # those of them within the bound
-    p50_s: float  # of the answers
+    p50_s: float  # of a request
     p99_s: float
-    refused: float  # of all requests
-    lost: int  # neither answered nor refused
-    late_s: float  # the most that the clients sent one late
+    longest_s: float
+    requests: int  # that were sent
+    refused: int  # requests
+    lost: int  # requests, neither answered nor refused
+    late_s: float = 0.0  # the most that the clients sent one late
+    clients_cores: float = 0.0  # processor time that the clients took, in cores
     speed: float = 1.0  # of the machine then, as a multiple of what it was when costs were measured
+
+    @property
+    def in_time(self) -> float:
+        """Share of what was sent that was answered within the bound; 0 where nothing was sent."""
+        return self.good / self.offered if self.offered else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Shares of the time, 0 to 1, that parts of the service were busy."""
+
+    event_loop: float = 0.0
+    cores: float = 1.0
 
 
 class Check:
-    """A service whose settings are changed and that is asked.
+    """A service whose settings are changed and that is sent requests.
 
     Args:
         service: that runs.
-        images: encoded, one a request, in turn.
-        bound_s: within which an answer counts.
+        images: encoded, sent in turn.
+        bound_s: within which an answer counts; may be set at any time.
         seed: of the times at which requests come; the same for all settings.
+        together: images a request.
+        others: cores that the service does not use, for the clients; they share its cores where there are none.
+
+    Attributes:
+        expected: images a second that the service answers, about; 0 while nothing is known.
+        last_others: statuses of the last load that were no predictions, and how often each came.
     """
 
-    def __init__(self, service: Launched, images: Sequence[bytes], bound_s: float, seed: int) -> None:
-        self._service, self._bound_s, self._seed = service, bound_s, seed
+    def __init__(
+        self,
+        service: Launched,
+        images: Sequence[bytes],
+        bound_s: float,
+        seed: int,
+        *,
+        together: int = 1,
+        others: Collection[int] = (),
+    ) -> None:
+        self._service, self._seed, self._together, self._others = service, seed, together, others
+        self.bound_s, self.expected, self.last_others = bound_s, 0.0, ""
         self._document = copy.deepcopy(service.document)
         path = f"{service.endpoint.route_prefix.rstrip('/')}/predict"
         self._target = Target(service.endpoint.host, service.endpoint.port, path, _as_it_is)
-        self._forms = [_as_it_is(image) for image in images]
+        self._forms = bodies(images, together)
 
     def apply(self, settings: Settings) -> None:
         """Deploys settings and waits until they are in force.
@@ -75,33 +111,64 @@ class Check:
             if time.monotonic() > deadline:
                 raise ServiceFailed(f"settings are not in force after {APPLIED_WITHIN_S:.0f} s")
             time.sleep(_ASKED_EVERY_S)
-        self.peak(_SETTLING_CLIENTS, _SETTLES_AFTER_S)
+        self.closed(settings, _SETTLING_CLIENTS, _SETTLES_AFTER_S)
 
-    def peak(self, clients: int, for_s: float) -> float:
-        """Answers a second to clients that wait for each, or are told to come again."""
-        return closed_loop(self._target, self._forms, clients=clients, warm_up_s=_WARM_UP_S, for_s=for_s).per_s
+    def round_s(self, clients: int) -> float:
+        """Seconds until each of so many clients has an answer, about."""
+        return min(_LONGEST_ROUND_S, clients * self._together / self.expected) if self.expected else 0.0
 
-    def seen(self, settings: Settings, rate: float, for_s: float) -> Seen:
-        """What it makes of so many requests a second, by chance."""
-        load = open_loop(self._target, self._forms, rate=rate, for_s=for_s, chance=random.Random(self._seed))  # noqa: S311
+    def closed(self, settings: Settings, clients: int, for_s: float) -> Seen:
+        """Sends requests from so many clients that wait for each answer, or until they are told to come again.
+
+        Nothing counts before each of them has had an answer: they all begin at once.
+        """
+        round_s = self.round_s(clients)
+        warm_up_s, for_s = max(_WARM_UP_S, 1.5 * round_s), max(for_s, 1.5 * round_s)
+        with beside(self._others):
+            load = closed_loop(self._target, self._forms, clients=clients, warm_up_s=warm_up_s, for_s=for_s)
+        return self._seen(settings, load, clients)
+
+    def by_chance(self, settings: Settings, rate: float, for_s: float) -> Seen:
+        """Sends so many images a second at random times (Poisson), whether or not earlier ones are answered."""
+        chance = random.Random(self._seed)  # noqa: S311 - not for secrets
+        with beside(self._others):
+            load = open_loop(self._target, self._forms, rate=rate / self._together, for_s=for_s, chance=chance)
+        return self._seen(settings, load, 0)
+
+    def _seen(self, settings: Settings, load: Load, clients: int) -> Seen:
+        together = self._together
+        self.last_others = ", ".join(f"{count} times {what}" for what, count in load.others.most_common(3))
         return Seen(
             settings=settings,
-            offered=load.sent / for_s,
-            answered=load.per_s,
-            good=load.within_per_s(self._bound_s),
+            clients=clients,
+            offered=together * load.sent / load.for_s,
+            answered=together * load.per_s,
+            good=together * load.within_per_s(self.bound_s),
             p50_s=load.quantile_s(0.5),
             p99_s=load.quantile_s(0.99),
-            refused=load.refused / max(1, load.sent),
-            lost=_lost(load),
+            longest_s=load.quantile_s(1.0),
+            requests=load.sent,
+            refused=load.refused,
+            lost=sum(load.others.values()) - load.refused,
             late_s=load.late_s,
+            clients_cores=load.clients_cores,
         )
 
     def verdict(self, seconds: int) -> str:
-        """What the service says has held it back in the last seconds."""
+        """The service's own sentence on its bottleneck in the last seconds; empty where it gives none."""
+        return str(self._stats(seconds).get("verdict", ""))
+
+    def busy(self, seconds: int) -> Busy:
+        """How busy the service says that it was in the last seconds."""
+        stats = self._stats(seconds)
+        return Busy(stats["event_loop"]["busy"], stats["cores"]["busy"]) if stats else Busy()
+
+    def _stats(self, seconds: int) -> dict[str, Any]:
         with suppress(httpx.HTTPError):
-            url = f"{self._service.endpoint.url}/stats?seconds={seconds}"
-            return str(httpx.get(url, timeout=10, trust_env=False).json()["verdict"])
-        return ""
+            url = f"{self._service.endpoint.url}/stats?seconds={max(1, min(60, seconds))}"
+            stats: dict[str, Any] = httpx.get(url, timeout=10, trust_env=False).raise_for_status().json()
+            return stats
+        return {}
 
     def _in_force(self, settings: Settings) -> bool:
         with suppress(httpx.HTTPError):
@@ -114,10 +181,6 @@ def _holds(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, dict):
         return all(key in found and _holds(found[key], value) for key, value in wanted.items())
     return bool(found == wanted)
-
-
-def _lost(load: Load) -> int:
-    return sum(load.others.values()) - load.refused
 
 
 def _as_it_is(image: bytes) -> Form:

@@ -5,28 +5,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from deployments.config import LiveConfig
 from pipeline.config import BATCHES_AHEAD, CHUNKS_PER_WORKER
 from tuning import capacity
 from tuning.capacity import Cell, Costs
 from tuning.settings import Settings
 
 HANDING: Final = 0.02
-"""Of a worker's time, what it may cost to hand it its chunks."""
+"""Share of a worker's time that handing it its chunks may cost."""
 
 CHUNK_OF_BOUND: Final = 0.1
-"""Of the latency bound, what a worker may take for a chunk: its first image waits for its last."""
+"""Share of the latency bound that a worker may take for a chunk: its first image waits for its last."""
 
 ROOM: Final = 0.7
-"""Of the time that an image may wait by the latency bound, what admission allows it.
+"""Share of the latency bound, less the image's own way, that is kept for waiting.
 
-Where more comes than fits, all that is taken on waits about so long, and decoding and the model take now less and now
-longer after it. With more, answers are late and no more of them are given; with less, bursts are refused that there is
-time for, and what follows them finds idle cores.
+A batch is only made larger where that much is left: decoding and the model take now less and now longer.
 """
-
-BUSY: Final = 0.8
-"""Of its capacity, what a replica should have to do before there is another one."""
 
 _KIB: Final = 1 << 10
 _MIB: Final = 1 << 20
@@ -46,21 +40,22 @@ class Sizes:
         return cls(sum(sizes) / len(sizes), sizes[math.ceil(0.95 * len(sizes)) - 1])
 
 
-def settings_for(cell: Cell, costs: Costs, sizes: Sizes, live: LiveConfig, bound_s: float) -> Settings:
-    """What goes with these workers, lanes and batches.
+def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, bound_s: float) -> Settings:
+    """All settings of a replica with these workers, lanes and batches.
 
     Args:
         cell: the combination.
         costs: what was measured.
         sizes: of the images.
-        live: the limits that stay as they are.
+        present: what the configuration says now; limits that do not follow from the combination stay as they are.
         bound_s: within which 99 % should be answered.
     """
     chunk = _chunk_images(costs, bound_s)
     in_flight = cell.workers * CHUNKS_PER_WORKER * chunk + cell.lanes * cell.batch * (2 + BATCHES_AHEAD)
     smaller = [size for size in costs.compute.sizes if size <= cell.batch]
     batch_sizes = tuple(costs.compute.sizes[: len(smaller) + 1])  # the next one too: so the batch can grow live
-    ongoing = min(4096, max(64, 2 * cell.batch, _power_of_two(4 * _peak_without_http(cell, costs, bound_s) * bound_s)))
+    requests_s = _peak_without_http(cell, costs, bound_s) / costs.together
+    ongoing = min(4096, max(64, 2 * batch_sizes[-1], _power_of_two(4 * requests_s * bound_s)))
     return Settings(
         workers=cell.workers,
         threads=cell.lanes,
@@ -69,36 +64,38 @@ def settings_for(cell: Cell, costs: Costs, sizes: Sizes, live: LiveConfig, bound
         chunk_bytes=min(64 * _MIB, max(64 * _KIB, _power_of_two(chunk * sizes.mean))),
         slots=min(8192, max(64, 2 * batch_sizes[-1], _power_of_two(in_flight))),
         batch_wait_s=0.0,
-        max_wait_s=round(max(0.001, _may_wait_s(cell, costs, bound_s)), 3),
-        max_ongoing_requests=ongoing,
-        max_bytes_in_flight=max(live.max_request_bytes, _power_of_two(2 * ongoing * sizes.large)),
-        target_ongoing_requests=max(1, round(_in_system(cell))),
-        num_cpus=costs.cores if costs.on_cpu else cell.workers + 1,
+        max_wait_s=present.max_wait_s,
+        max_ongoing_requests=max(present.max_ongoing_requests, ongoing),
+        max_bytes_in_flight=present.max_bytes_in_flight,
+        target_ongoing_requests=present.target_ongoing_requests,
+        num_cpus=_num_cpus(cell, costs, present),
     )
 
 
-def _may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
-    """Batches are of what waits, so most are small; but there is to be time for a full one too."""
+def _num_cpus(cell: Cell, costs: Costs, present: Settings) -> float:
+    if (cell.workers, cell.lanes) == (present.workers, present.threads):
+        return present.num_cpus
+    return costs.cores if costs.on_cpu else min(costs.cores, cell.workers + 1)
+
+
+def may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
+    """Seconds that the bound leaves for waiting.
+
+    Batches are of what waits, so most are small; but there is to be time for a full one too.
+    """
     smallest = capacity.cell(costs, cell.workers, cell.lanes, costs.compute.sizes[0], bound_s)
     return min(ROOM * (bound_s - smallest.own_s), bound_s - cell.own_s)
 
 
 def _peak_without_http(cell: Cell, costs: Costs, bound_s: float) -> float:
-    """What a replica is started with follows from what is known then: for what the service shows, none is replaced."""
-    return capacity.cell(replace(costs, serving_s=0.0), *cell.key, bound_s).peak
+    """Images a second by what is known before the service runs: what it shows then replaces no replica."""
+    return capacity.cell(replace(costs, serving_s=0.0, loop_s=0.0), *cell.key, bound_s).peak
 
 
 def _chunk_images(costs: Costs, bound_s: float) -> int:
-    """Images that a worker should be handed at a time: enough to be worth it, and no more than can wait."""
+    """Images that a worker should be handed at a time: enough to be worth it, and no more than may wait."""
     worth = costs.decode.handing_s / (HANDING * costs.decode.alone_s)
     return max(1, math.ceil(min(worth, CHUNK_OF_BOUND * bound_s / costs.decode.alone_s)))
-
-
-def _in_system(cell: Cell) -> float:
-    """Images that wait or are in work on average where `BUSY` of the capacity comes, by Little's law."""
-    rate = BUSY * cell.capacity
-    used = rate / cell.peak
-    return rate * (cell.own_s + cell.spread * used / (2 * (1 - used) * cell.peak))
 
 
 def _power_of_two(least: float) -> int:

@@ -1,4 +1,4 @@
-"""What the model costs: seconds of a batch by its size and by how many are computed side by side."""
+"""Costs of the model: seconds of a batch by its size and by how many are computed side by side."""
 
 import collections
 import itertools
@@ -17,6 +17,7 @@ from pipeline.device import Device, collect, open_device
 from pipeline.host_batch import HostBatch
 from pipeline.model import LoadedModel, load_model
 from pipeline.precision import quickest
+from tuning.clients import usual_bound_s
 from tuning.fits import BatchCost, fit_batches
 
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -66,14 +67,14 @@ class Model:
         lanes: the most batches side by side; a device that computes one at a time has one lane whatever stands here.
         images: encoded, that can be decoded.
         max_pixels: the most that one of them may have.
-        bound_s: within which batches have to be.
+        bound_s: within which batches have to be; where None, as for a service without a bound.
 
     Raises:
         InvalidModel, DeviceFailure: it cannot be loaded.
     """
 
     def __init__(
-        self, config: PipelineConfig, lanes: int, images: Sequence[bytes], max_pixels: int, bound_s: float
+        self, config: PipelineConfig, lanes: int, images: Sequence[bytes], max_pixels: int, bound_s: float | None
     ) -> None:
         loaded = load_model(config)
         self.cost = ComputeCost()
@@ -140,7 +141,7 @@ def _pixels(loaded: LoadedModel, images: Sequence[bytes], max_pixels: int) -> to
     return torch.stack([torch.from_numpy(array.copy()) for array in arrays])
 
 
-def _opened(config: PipelineConfig, loaded: LoadedModel, lanes: int, bound_s: float) -> tuple[Device, list[int]]:
+def _opened(config: PipelineConfig, loaded: LoadedModel, lanes: int, bound_s: float | None) -> tuple[Device, list[int]]:
     """The device, and the batch sizes that fit into its memory and the bound and are not much slower an image."""
 
     def opened(sizes: Sequence[int]) -> tuple[Device, dict[int, float]]:
@@ -151,6 +152,7 @@ def _opened(config: PipelineConfig, loaded: LoadedModel, lanes: int, bound_s: fl
     sizes = list(SIZES)
     if config.device == "cpu":
         _, seconds = opened(SIZES[:1])
+        bound_s = bound_s or usual_bound_s(seconds[1])
         sizes = [size for size in SIZES if size * seconds[1] <= QUICKER * bound_s] or [SIZES[0]]
     while True:
         try:

@@ -3,7 +3,7 @@
 import difflib
 import io
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
@@ -15,14 +15,30 @@ from tuning.settings import Settings, written_into
 _NO_WRAPPING = 1 << 16
 
 
-def with_settings(text: str, settings: Settings) -> str:
-    """The text of a configuration whose first application of Darkroom's has these settings."""
+MEANINGS: Final = {
+    "workers": "processes that decode images",
+    "threads": "batches that the model computes at a time, a core each",
+    "chunk_bytes": "bytes of images that a worker is handed at a time",
+    "num_cpus": "cores that Ray reserves for a replica",
+    "target_ongoing_requests": "requests in work from which on another replica is started",
+}
+"""Comments for keys that are new to a configuration; what is there keeps its own."""
+
+
+def with_settings(text: str, settings: Settings, present: Settings | None = None) -> str:
+    """The text of a configuration whose first application of Darkroom's has these settings.
+
+    Args:
+        text: of the configuration.
+        settings: to be written.
+        present: what the configuration comes to as it is; values that are the same are not written. All are where None.
+    """
     _, indent, offset = load_yaml_guess_indent(text)
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, _NO_WRAPPING
     yaml.indent(mapping=2, sequence=indent or 2, offset=offset or 0)
     document = yaml.load(text)
-    written_into(first_application(document), settings, _put)
+    written_into(first_application(document), settings, _put, present)
     written = io.StringIO()
     yaml.dump(document, written)
     return written.getvalue()
@@ -43,11 +59,11 @@ def _put(mapping: Any, key: str, value: Any) -> None:
     if key in mapping or not isinstance(mapping, CommentedMap):
         mapping[key] = value
     else:
-        mapping.insert(max(0, len(mapping) - 1), key, value)
+        mapping.insert(max(0, len(mapping) - 1), key, value, MEANINGS.get(key))
 
 
 def diff(path: Path, before: str, after: str) -> str:
-    """What changes, as `diff -u` shows it; empty where nothing does."""
+    """The changes as `diff -u` shows them; empty where there are none."""
     lines = difflib.unified_diff(
         before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), f"{path} (tuned)"
     )

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import matplotlib as mpl
@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tuning.capacity import Cell, cell
-from tuning.choice import BUSY
 from tuning.findings import Findings
-from tuning.settings import Settings
 
 _CHOSEN: Final = "#c2410c"
+_BUSY: Final = 0.8
+"""Share of the capacity at which expected times are shown."""
+
 _SMALL: Final = 8
 _STYLE: Final = {"font.size": 9, "axes.titlesize": 10, "svg.fonttype": "none", "svg.hashsalt": "darkroom"}
 
@@ -24,12 +25,12 @@ def drawn(findings: Findings) -> Figure:
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]  # its stubs list every key
         figure = Figure(figsize=(13, 7.6), layout="constrained")
         axes = figure.subplots(2, 3)
-        _grid(axes[0][0], findings, "images/s that may come", lambda cell, _: cell.capacity, "{:.0f}")
+        _grid(axes[0][0], findings, "images/s at random times", lambda cell, _: cell.capacity, "{:.0f}")
         _grid(axes[0][1], findings, _p99_title(findings), _p99_ms, "{:.0f}", backwards=True)
         _limits(axes[0][2], findings)
         _decoding(axes[1][0], findings)
         _batches(axes[1][1], findings)
-        _ladder(axes[1][2], findings)
+        _loads(axes[1][2], findings)
     return figure
 
 
@@ -49,25 +50,23 @@ def svg(figure: Figure) -> str:
     return text[text.index("<svg") :]
 
 
-def _shown(findings: Findings) -> Settings | None:
-    return findings.chosen or findings.predicted
+def _shown(findings: Findings) -> Cell | None:
+    """The combination that the settings come down to: batches and lanes beyond what was measured are never filled."""
+    settings = findings.chosen or findings.predicted
+    if not settings:
+        return None
+    fitting = [cell for cell in findings.cells if cell.lanes <= settings.threads and cell.batch <= settings.batch]
+    alike = [cell for cell in fitting if cell.workers == min(settings.workers, _most_workers(findings))]
+    return max(alike, key=lambda cell: (cell.lanes, cell.batch), default=None)
 
 
-def _cells(findings: Findings) -> Sequence[Cell]:
-    """Those with the lanes of the settings that are shown."""
-    shown = _shown(findings)
-    return [cell for cell in findings.cells if shown and cell.lanes == shown.threads]
-
-
-def _cell_of(findings: Findings, settings: Settings) -> Cell:
-    """That of the settings."""
-    key = settings.workers, settings.threads, settings.batch
-    return next(cell for cell in findings.cells if cell.key == key)
+def _most_workers(findings: Findings) -> int:
+    return max((cell.workers for cell in findings.cells), default=0)
 
 
 def _rate(findings: Findings) -> float:
     shown = _shown(findings)
-    return BUSY * _cell_of(findings, shown).capacity if shown and findings.cells else math.nan
+    return _BUSY * shown.capacity if shown else math.nan
 
 
 def _p99_title(findings: Findings) -> str:
@@ -88,12 +87,13 @@ def _grid(
     backwards: bool = False,
 ) -> None:
     """Workers across, batch sizes upwards."""
-    cells, shown = _cells(findings), _shown(findings)
-    if not cells or not shown:
+    shown = _shown(findings)
+    if not shown:
         return _nothing(axes, title)
+    cells = [cell for cell in findings.cells if cell.lanes == shown.lanes]
     workers, batches = sorted({cell.workers for cell in cells}), sorted({cell.batch for cell in cells})
     values = {cell.key: value(cell, findings) for cell in cells}
-    table = [[values[number, shown.threads, batch] for number in workers] for batch in batches]
+    table = [[values[number, shown.lanes, batch] for number in workers] for batch in batches]
     finite = [[entry if math.isfinite(entry) else math.nan for entry in row] for row in table]
     axes.imshow(finite, origin="lower", aspect="auto", cmap="viridis_r" if backwards else "viridis", alpha=0.55)
     for up, row in enumerate(table):
@@ -117,17 +117,17 @@ def _limits(axes: Axes, findings: Findings) -> None:
     if not shown or not costs:
         return _nothing(axes, title)
     workers = range(1, costs.most_workers + 1)
-    row = [cell(costs, number, shown.threads, shown.batch, findings.bound_s) for number in workers]
-    for part, style in (("decoding", "--"), ("device", ":"), ("cores", "-.")):
-        axes.plot(workers, [each.limits[part] for each in row], style, label=f"limit: {part}", linewidth=1.2)
+    row = [cell(costs, number, shown.lanes, shown.batch, findings.bound_s) for number in workers]
+    for part, style in (("decoding", "--"), ("device", ":"), ("cores", "-."), ("HTTP", (0, (1, 3)))):
+        if part in row[0].limits:
+            axes.plot(
+                workers, [each.limits[part] for each in row], linestyle=style, label=f"limit: {part}", linewidth=1.2
+            )
     axes.plot(workers, [each.peak for each in row], color="black", linewidth=2, label="expected peak")
-    if findings.peak:
-        at = findings.predicted.workers if findings.predicted else shown.workers
-        axes.plot(at, findings.peak, "s", color="black", label="peak of the service")
-    good = [(seen.settings.workers, seen.good) for seen in findings.seen if seen.settings.batch == shown.batch]
-    if good:
-        axes.plot(*zip(*good, strict=True), "o", color="#2563eb", alpha=0.6, label="answered in time, overloaded")
-    axes.plot(shown.workers, _cell_of(findings, shown).peak, "D", color=_CHOSEN, label="chosen", markersize=7)
+    tried = [(trial.settings.workers, trial.full.answered) for trial in findings.trials]
+    if tried:
+        axes.plot(*zip(*tried, strict=True), "o", color="#2563eb", alpha=0.6, label="the service, all settings tried")
+    axes.plot(shown.workers, shown.peak, "D", color=_CHOSEN, label="chosen", markersize=7)
     axes.set(title=f"{title}, batches of {shown.batch}", xlabel="workers", ylabel="images/s")
     axes.set_ylim(0, 2.6 * max(each.peak for each in row))
     axes.set_xticks(list(workers))
@@ -170,19 +170,24 @@ def _batches(axes: Axes, findings: Findings) -> None:
     return None
 
 
-def _ladder(axes: Axes, findings: Findings) -> None:
+def _loads(axes: Axes, findings: Findings) -> None:
+    """Times over rates, for both kinds of load."""
     title = "The service, chosen settings"
-    if not findings.ladder:
+    kinds = (
+        ("clients that wait", findings.closed, _CHOSEN, "answered"),
+        ("random times", findings.by_chance, "#2563eb", "offered"),
+    )
+    if not findings.chosen or not any(seen for _, seen, _, _ in kinds):
         return _nothing(axes, title)
-    shown = findings.chosen
-    rungs = [*findings.ladder, *(seen for seen in findings.seen if seen.settings == shown)]
-    rungs.sort(key=lambda seen: seen.offered)
-    offered = [seen.offered for seen in rungs]
-    axes.plot(offered, [1000 * seen.p99_s for seen in rungs], "o-", color=_CHOSEN, label="p99")
-    axes.plot(offered, [1000 * seen.p50_s for seen in rungs], "o-", color="#2563eb", label="p50")
+    for name, loads, colour, rate in kinds:
+        ordered = sorted((seen for seen in loads if seen.answered), key=lambda seen: seen.p99_s)
+        for share, style in (("p99_s", "o-"), ("p50_s", ".:")):
+            rates, times = ([getattr(seen, of) for seen in ordered] for of in (rate, share))
+            label = f"{share[:3]}, {name}"
+            axes.plot(rates, [1000 * each for each in times], style, color=colour, label=label, alpha=0.8)
     axes.axhline(1000 * findings.bound_s, color="black", linestyle="--", linewidth=1, label="the bound")
-    axes.set(title=title, xlabel="images/s that came", ylabel="ms")
-    axes.set_ylim(bottom=0)
+    axes.set(title=title, xlabel="images/s", ylabel="ms")
+    axes.set_ylim(0, 2.5 * 1000 * findings.bound_s)
     axes.legend(fontsize=7)
     return None
 

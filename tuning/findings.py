@@ -1,13 +1,17 @@
-"""All that a run has found, as far as it has come: what its report is made of."""
+"""All that a run has found so far: its report is made of this."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 from tuning.capacity import Cell, Costs
 from tuning.check import Seen
 from tuning.choice import Sizes
+from tuning.duel import Outcome
 from tuning.fits import BatchCost, Scaling
 from tuning.settings import Settings
+from tuning.trials import Trial
 
 
 @dataclass(slots=True)
@@ -16,8 +20,10 @@ class Findings:
 
     command: str
     date: str
-    bound_s: float
+    asked_s: float | None  # the bound on 99 % of the answers that the user has asked for
     seed: int
+    together: int = 1  # images a request
+    bound_s: float = math.nan  # the one asked for, or else the one that follows from the machine
     machine: Sequence[str] = ()  # a line each
     model: str = ""
     images: int = 0  # of the sample
@@ -26,15 +32,25 @@ class Findings:
     costs: Costs | None = None
     cells: Sequence[Cell] = ()
     too_large: Sequence[str] = ()  # settings that the machine's memory does not hold
+    present: Settings | None = None  # those of the configuration
     predicted: Settings | None = None
-    peak: float = 0.0  # answers a second of the running service, as predicted
-    seen: list[Seen] = field(default_factory=list)  # the prediction and its neighbours, when more came than fits
+    alone: Seen | None = None  # one client, the configuration's settings
+    trials: Sequence[Trial] = ()  # of all settings that were tried on the running service
+    outcome: Outcome | None = None  # the configuration's settings against the best of the others
+    challenger: Settings | None = None  # these
     chosen: Settings | None = None
-    ladder: list[Seen] = field(default_factory=list)  # the chosen settings, as more and more came
+    closed: Sequence[Seen] = ()  # the chosen settings, with more and fewer clients
+    by_chance: Sequence[Seen] = ()  # likewise, as more and fewer requests came by chance
+    borne: Seen | None = None  # the most by chance that kept the bound
+    too_many: Seen | None = None  # the least that did not
+    written: Settings | None = None  # the chosen settings with their limits
+    proof: Seen | None = None  # these, with the clients that the bound allows
     verdict: str = ""  # the service's own
     advice: Sequence[str] = ()  # what is the bottleneck, and what would change it
+    others_cores: int = 0  # cores for the clients alone
+    busy_before: float = 0.0  # share of the cores that other programs used before the run
     diff: str = ""  # of the configuration
-    stopped: str = ""  # why it has ended early
+    stopped: str = ""  # why it has ended early, or why nothing is recommended: a sentence
 
     @property
     def scaling(self) -> Scaling | None:
@@ -43,5 +59,21 @@ class Findings:
 
     @property
     def batch_costs(self) -> dict[int, BatchCost]:
-        """What batches cost, by lanes."""
+        """Costs of batches, by lanes."""
         return self.costs.compute.fits() if self.costs and self.costs.compute.batches else {}
+
+    def of(self, settings: Settings | None) -> list[Trial]:
+        """The trials of some settings, whatever they let wait."""
+        return [trial for trial in self.trials if settings and trial.settings.key == settings.key]
+
+    @property
+    def peak(self) -> Seen | None:
+        """The chosen settings at full load, or those of the configuration before there is a choice.
+
+        Images a second are the mean of the runs; times are those of the slowest.
+        """
+        runs = [trial.full for trial in self.of(self.chosen or self.present)]
+        if not runs:
+            return None
+        slowest = max(runs, key=lambda seen: seen.p99_s)
+        return replace(slowest, answered=fmean(seen.answered for seen in runs))

@@ -1,19 +1,19 @@
-"""What is expected of every combination of settings, from what is known of the costs so far."""
+"""Predicts what every combination of settings does, from what is known of the costs so far."""
 
+import math
 from typing import Final
 
-from deployments.config import LiveConfig
-from tuning.capacity import Cell, Costs, best, cells
-from tuning.choice import Sizes, settings_for
+from tuning.capacity import Cell, Costs, best, cell, cells
+from tuning.choice import Sizes, may_wait_s, settings_for
 from tuning.room import Room
 from tuning.settings import Settings
 
 AS_MUCH: Final = 0.95
-"""Of the peak, what a larger batch has to reach; that it is handed over less often is not in it."""
+"""Share of the peak that a larger batch has to reach; that it is handed over less often is not in it."""
 
 
 class Refused(Exception):
-    """There are no settings to be had; the message says why, and what to do."""
+    """No settings can be recommended; the message says why, and what to do."""
 
 
 class Forecast:
@@ -22,27 +22,30 @@ class Forecast:
     Args:
         costs: as measured.
         sizes: of the images.
-        live: the limits that stay as they are.
+        present: what the configuration says now.
         bound_s: within which 99 % should be answered.
         room: the memory.
     """
 
-    def __init__(self, costs: Costs, sizes: Sizes, live: LiveConfig, bound_s: float, room: Room) -> None:
-        self.costs, self._sizes, self._live, self._bound_s, self._room = costs, sizes, live, bound_s, room
+    def __init__(self, costs: Costs, sizes: Sizes, present: Settings, bound_s: float, room: Room) -> None:
+        self.costs, self._sizes, self._present, self._bound_s, self._room = costs, sizes, present, bound_s, room
         self.cells = list(cells(costs, bound_s))
         self.candidates = [cell for cell in self.cells if room.holds(self.settings(cell))]
 
     def revised(self, costs: Costs) -> "Forecast":
         """What to expect now that the costs are better known."""
-        return Forecast(costs, self._sizes, self._live, self._bound_s, self._room)
+        return Forecast(costs, self._sizes, self._present, self._bound_s, self._room)
 
     def settings(self, cell: Cell) -> Settings:
         """All that goes with a combination."""
-        return settings_for(cell, self.costs, self._sizes, self._live, self._bound_s)
+        return settings_for(cell, self.costs, self._sizes, self._present, self._bound_s)
 
-    def like(self, workers: int, lanes: int, batch: int) -> Cell:
-        """One of the combinations."""
-        return next(cell for cell in self.cells if cell.key == (workers, lanes, batch))
+    def nearest(self, settings: Settings) -> Cell:
+        """The combination that settings come down to: batches and lanes beyond what was measured are never filled."""
+        compute = self.costs.compute
+        lanes = max((lanes for lanes in compute.lanes if lanes <= settings.threads), default=compute.lanes[0])
+        batch = max((size for size in compute.sizes if size <= settings.batch), default=compute.sizes[0])
+        return cell(self.costs, settings.workers, lanes, batch, self._bound_s)
 
     def best(self) -> Cell:
         """The combination that should do the most, with as large a batch as does no harm.
@@ -56,32 +59,41 @@ class Forecast:
             raise Refused(self._too_little_memory())
         found = best(self.candidates)
         if not found.capacity:
-            least_s = min(cell.own_s for cell in self.candidates)
+            least_s = min(cell.request_s for cell in self.candidates)
+            what = "an image takes" if self.costs.together == 1 else f"{self.costs.together} images take"
             raise Refused(
-                f"no settings answer 99 % within {1000 * self._bound_s:g} ms here: an image takes "
-                f"{1000 * least_s:.3g} ms through decoding and the model without any waiting; write a larger --p99-ms"
+                f"--p99-ms {1000 * self._bound_s:g} cannot be met on this machine: {what} at least "
+                f"{1000 * least_s:.3g} ms to decode and compute, even when nothing else is in work. Nothing was "
+                f"changed. Give a larger --p99-ms, {_rounded_up(4000 * least_s)} or more, or none"
             )
-        may_wait_s = self.settings(found).max_wait_s
+        wait_s = may_wait_s(found, self.costs, self._bound_s)
         return max(
             (
                 cell
                 for cell in self.candidates
                 if (cell.workers, cell.lanes) == (found.workers, found.lanes)
                 and cell.peak >= AS_MUCH * found.peak
-                and self.settings(cell).max_wait_s >= may_wait_s
+                and may_wait_s(cell, self.costs, self._bound_s) >= wait_s
             ),
             key=lambda cell: cell.batch,
         )
 
     def left_out(self) -> list[str]:
-        """What the memory does not hold, in words."""
+        """Says how many combinations the memory does not hold, where there are such."""
         too_large = len(self.cells) - len(self.candidates)
-        return [f"{too_large} of {len(self.cells)} combinations need more memory than there is"] if too_large else []
+        words = "combinations of workers, lanes and batch size were left out: they need more memory than there is"
+        return [f"{too_large} of {len(self.cells)} {words}"] if too_large else []
 
     def _too_little_memory(self) -> str:
         least = min(self._room.needed_bytes(self.settings(cell)) for cell in self.cells)
         return (
-            f"too little memory: {self._room.available_bytes >> 20} MiB can be had, and a replica with one worker may "
-            f"take {least >> 20} MiB where an image may have {self._live.max_image_pixels} pixels; write a smaller "
-            "max_image_pixels or max_request_bytes"
+            f"too little memory: {self._room.available_bytes >> 20} MiB are free, and a replica with one worker may "
+            f"take {least >> 20} MiB where an image may have {self._room.live.max_image_pixels} pixels; write a "
+            "smaller max_image_pixels or max_bytes_in_flight"
         )
+
+
+def _rounded_up(milliseconds: float) -> int:
+    """A whole number with two significant digits."""
+    step = max(1, 10 ** (math.floor(math.log10(max(1.0, milliseconds))) - 1))
+    return int(math.ceil(milliseconds / step) * step)

@@ -1,12 +1,10 @@
-"""How much is measured, and for how long."""
+"""The extent of a run: how much is measured, and for how long."""
 
 from dataclasses import dataclass
 from typing import Final
 
-from tuning.duel import RUNS
-
 START_S: Final = 25.0
-"""What a start of the service takes on two cores, and below what a change does; for the time that is left."""
+"""Seconds of a start of the service on two cores, and below of a change; for the time that is left."""
 
 REPLACE_S: Final = 15.0
 LIVE_S: Final = 2.5
@@ -25,7 +23,7 @@ class Plan:
     batch_s: float  # for each batch size, number of lanes and turn
     check_s: float  # for each load on the service
     neighbours: bool  # whether neighbouring settings are tried on the service
-    rungs: tuple[float, ...]  # loads on the chosen settings, as shares of their capacity
+    runs: int  # of the configuration's settings and of the best others, when one of both is chosen
 
     @property
     def decoding_s(self) -> float:
@@ -43,22 +41,23 @@ class Plan:
 
     @property
     def duel_s(self) -> float:
-        """Most full runs end in one."""
-        return 2 * RUNS * self.trial_s(LIVE_S)
+        """The configuration's settings and the best others, in turn."""
+        return 2 * self.runs * self.trial_s(0.0) + 2 * REPLACE_S
 
     @property
-    def neighbours_s(self) -> float:
-        """All of them, and the duel."""
-        return 5 * self.trial_s(LIVE_S) + 3 * self.trial_s(REPLACE_S) + self.duel_s
+    def comparing_s(self) -> float:
+        """All settings that are tried."""
+        neighbours_s = 3 * self.trial_s(LIVE_S) + 4 * self.trial_s(REPLACE_S) if self.neighbours else 0.0
+        return neighbours_s + self.duel_s
 
     @property
-    def climb_s(self) -> float:
-        """The chosen settings on the service."""
-        return LIVE_S + len(self.rungs) * self.check_s
+    def holding_s(self) -> float:
+        """Loads of both kinds, to see which keep the bound."""
+        return 7 * self.check_s
 
 
-FULL: Final = Plan(128, 3, 0.6, 1, 0.25, 4.0, True, (0.5, 0.8, 1.0))
-QUICK: Final = Plan(48, 1, 0.4, 2, 0.1, 2.5, False, (0.5,))
+FULL: Final = Plan(128, 3, 0.6, 1, 0.25, 4.0, True, 3)
+QUICK: Final = Plan(48, 1, 0.4, 2, 0.1, 2.5, False, 2)
 
 
 def worker_counts(cores: int, *, on_cpu: bool, quick: bool) -> list[int]:
@@ -66,10 +65,9 @@ def worker_counts(cores: int, *, on_cpu: bool, quick: bool) -> list[int]:
 
     Args:
         cores: of a replica.
-        on_cpu: whether the model computes on these too; else one of them is for feeding the device.
+        on_cpu: whether the model computes on these too; then workers wait for it, and one more may help.
         quick: whether one more than there are cores is left out.
     """
-    most = cores if on_cpu else max(1, cores - 1)
-    if most > 4:
-        return sorted({1, most, *(1 << power for power in range(1, most.bit_length()) if 1 << power <= most)})
-    return list(range(1, most + (1 if quick else 2)))
+    if cores > 4:
+        return sorted({1, cores, *(1 << power for power in range(1, cores.bit_length()) if 1 << power <= cores)})
+    return list(range(1, cores + (2 if on_cpu and not quick else 1)))

@@ -1,14 +1,18 @@
 """The report of a run: one page of HTML that needs nothing else, and its picture as a PNG."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from html import escape
 from pathlib import Path
 from typing import Final
 
+from tuning.check import Seen
 from tuning.figure import drawn, png, svg
 from tuning.findings import Findings
+from tuning.sentences import milliseconds, said
 from tuning.settings import Settings
+from tuning.step import number
+from tuning.tried import rows
 
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a }
@@ -16,12 +20,10 @@ h1 { font-size: 1.5rem; margin-bottom: 0 } h2 { font-size: 1.1rem; margin-top: 2
 table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .8rem .15rem 0; text-align: right }
 td:first-child, th:first-child { text-align: left } th { border-bottom: 1px solid #999; font-weight: 600 }
 pre { background: #f4f4f4; padding: .8rem; overflow-x: auto } svg { max-width: 100%; height: auto }
-.words td { text-align: left }
-.sub { color: #555; margin-top: 0 } .stopped { color: #b00020; font-weight: 600 } .best { font-size: 1.05rem }
+.words td { text-align: left } table.tried td:first-child { white-space: nowrap }
+li { margin: .3rem 0 }
+.sub { color: #555; margin-top: 0 } .stopped { color: #b00020; font-weight: 600 }
 """
-
-_HELD: Final = 0.98
-"""Of what came, what has to be answered in time; in a few seconds 99 % cannot be told from that."""
 
 Rows = Iterable[Sequence[object]]
 
@@ -40,7 +42,7 @@ def page(findings: Findings, picture: str) -> str:
     body = [
         "<h1>darkroom tune</h1>",
         f"<p class=sub>{escape(findings.date)}: <code>{escape(findings.command)}</code></p>",
-        *([f"<p class=stopped>Not finished: {escape(findings.stopped)}</p>"] if findings.stopped else []),
+        *([f"<p class=stopped>{escape(findings.stopped)}</p>"] if findings.stopped else []),
         *_result(findings),
         picture,
         *_subject(findings),
@@ -53,112 +55,112 @@ def page(findings: Findings, picture: str) -> str:
     return f"<!doctype html>\n<html lang=en><head>{head}</head><body>\n" + "\n".join(body) + "\n</body></html>\n"
 
 
-def summary(findings: Findings) -> Iterator[str]:
-    """What came of it, a sentence each; for the page and for the terminal."""
-    chosen = findings.chosen
-    if chosen and findings.ladder:
-        held = [seen for seen in findings.ladder if seen.good >= _HELD * seen.offered]
-        most = max(held, key=lambda seen: seen.good, default=findings.ladder[0])
-        yield (
-            f"{chosen.workers} worker{'s' if chosen.workers > 1 else ''}, "
-            f"{chosen.threads} batch{'es' if chosen.threads > 1 else ''} at a time of up to {chosen.batch} "
-            f"image{'s' if chosen.batch > 1 else ''}: {most.good:.3g} images/s answered in time where "
-            f"{most.offered:.3g} came by chance, p50 {1000 * most.p50_s:.3g} ms, p99 {1000 * most.p99_s:.3g} ms "
-            f"(bound {1000 * findings.bound_s:g}), {most.refused:.1%} refused"
-        )
-    yield from findings.advice
-    if findings.verdict:
-        yield f"the service itself says, where {findings.ladder[-1].offered:.3g} images/s came: {findings.verdict}"
-
-
 def _result(findings: Findings) -> Iterator[str]:
-    for number, sentence in enumerate(summary(findings)):
-        yield f"<p{' class=best' if not number else ''}>{escape(sentence[0].upper() + sentence[1:])}.</p>"
-    shown = findings.chosen or findings.predicted
-    if shown:
-        yield f"<h2>Settings, {'chosen' if findings.chosen else 'predicted'}</h2>"
-        yield _table(("setting", "value"), _settings(shown))
-
-
-def _settings(settings: Settings) -> Rows:
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        name = "max_batch_size" if field.name == "batch" else field.name
+    for heading, lines in said(findings):
+        yield f"<h2>{heading}</h2><ul>{''.join(f'<li>{escape(line)}.</li>' for line in lines)}</ul>"
+    if findings.trials:
+        header, tried = rows(findings.trials, findings.present, findings.bound_s)
+        yield "<h2>Settings that were tried on the running service</h2>"
         yield (
-            name,
-            f"[{', '.join(map(str, value))}]"
-            if isinstance(value, tuple)
-            else f"{value:g}"
-            if isinstance(value, float)
-            else value,
+            "<p>Clients each wait for their answer before they send the next request. Rates are means of the runs; the "
+            "last column is the slowest run's.</p>"
         )
+        yield _table(header, tried).replace("<table>", "<table class=tried>")
+    shown = findings.written or findings.chosen or findings.predicted
+    if shown:
+        if findings.present and not findings.written:  # limits come last
+            shown = replace(shown, max_wait_s=findings.present.max_wait_s)
+        kind = "recommended" if findings.written else "chosen" if findings.chosen else "predicted, not tried yet"
+        yield f"<h2>Settings, now and as {kind}</h2>"
+        yield _table(("setting", "now", kind.partition(",")[0]), _settings(shown, findings.present))
+
+
+def _settings(settings: Settings, present: Settings | None) -> Rows:
+    for field in fields(settings):
+        name = "max_batch_size" if field.name == "batch" else field.name
+        yield name, _value(getattr(present, field.name)) if present else "", _value(getattr(settings, field.name))
+
+
+def _value(value: object) -> object:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(str, value))}]"
+    return f"{value:g}" if isinstance(value, float) else value
 
 
 def _subject(findings: Findings) -> Iterator[str]:
-    yield "<h2>What was measured</h2>"
+    yield "<h2>Model, machine and images</h2>"
     sizes = findings.sizes
-    rows: list[Sequence[object]] = [("model", findings.model), ("bound on 99 % of the answers", _ms(findings.bound_s))]
-    rows += [("machine", line) for line in findings.machine]
+    facts: list[Sequence[object]] = [("model", findings.model)]
+    facts += [("machine", line) for line in findings.machine]
     if sizes:
-        rows += [("images", findings.images), ("bytes of an image, on average", f"{sizes.mean:.0f}")]
-    yield _table(("", ""), rows).replace("<table>", "<table class=words>")
+        facts += [("images", findings.images), ("bytes of an image, on average", f"{sizes.mean:.0f}")]
+        facts += [("images a request", findings.together), ("seed of the choice of images", findings.seed)]
+    yield _table(("", ""), facts).replace("<table>", "<table class=words>")
     if findings.unreadable:
-        yield f"<p>Left out, as they cannot be decoded: {len(findings.unreadable)} files.</p>"
+        yield f"<p>Files that were left out: {len(findings.unreadable)}.</p>"
         yield f"<pre>{escape(chr(10).join(findings.unreadable[:20]))}</pre>"
-    for line in findings.too_large:
-        yield f"<p>{escape(line)}</p>"
 
 
 def _costs(findings: Findings) -> Iterator[str]:
     costs, scaling = findings.costs, findings.scaling
     if not costs or not scaling:
         return
-    yield "<h2>Decoding</h2>"
+    yield "<h2>Decoding, without the service</h2>"
     yield (
-        f"<p>One worker alone: {_ms(costs.decode.alone_s)} an image; of a worker's time {scaling.waiting:.1%} does not "
-        f"scale, and each pair costs {scaling.crosstalk:.2%}; off by {scaling.error:.0%} at most.</p>"
+        f"<p>One worker takes {milliseconds(costs.decode.alone_s)} an image. With more workers, "
+        f"{scaling.waiting:.1%} of the work cannot be done side by side, and each pair costs {scaling.crosstalk:.2%} "
+        f"(fitted; off by {scaling.error:.0%} at most).</p>"
     )
     rates = costs.decode.rates.items()
     yield _table(("workers", "images/s", "fitted"), ((w, f"{x:.1f}", f"{scaling.rate(w):.1f}") for w, x in rates))
     for lanes, fit in findings.batch_costs.items():
-        yield f"<h2>The model, {lanes} at a time ({escape(findings.model)})</h2>"
+        yield f"<h2>The model, without the service, {number(lanes, 'batch')} at a time</h2>"
         beyond = f" + {1000 * fit.beyond_s:.2g} ms · n²" if fit.beyond_s else ""
         yield (
-            f"<p>A batch of n: {_ms(fit.fixed_s)} + {_ms(fit.each_s)} · n{beyond}; off by {fit.error:.0%} at most.</p>"
+            f"<p>A batch of n images takes {milliseconds(fit.fixed_s)} + {milliseconds(fit.each_s)} · n{beyond} "
+            f"(fitted; off by {fit.error:.0%} at most).</p>"
         )
-        rows = (
-            (size, _ms(seconds := costs.compute.seconds(lanes, size)), _ms(seconds / size), _ms(fit.seconds(size)))
+        batches = (
+            (
+                *(size, milliseconds(seconds := costs.compute.seconds(lanes, size))),
+                *(milliseconds(seconds / size), milliseconds(fit.seconds(size))),
+            )
             for size in costs.compute.sizes
         )
-        yield _table(("images", "a batch", "an image", "a batch, fitted"), rows)
+        yield _table(("images", "a batch", "an image", "a batch, fitted"), batches)
     if costs.serving_s:
-        yield f"<p>HTTP, Ray, the clients, and what all cost each other: {_ms(costs.serving_s)} of a core an image.</p>"
+        yield (
+            f"<p>In the service an image takes {milliseconds(costs.serving_s)} of a core beside that: HTTP, Ray, the "
+            "clients where they share the cores, and waiting for each other.</p>"
+        )
 
 
 def _service(findings: Findings) -> Iterator[str]:
-    if findings.peak:
-        yield f"<h2>The running service</h2><p>Peak, with clients that wait: {findings.peak:.1f} images/s.</p>"
-    header = ("workers", "at a time", "images a batch", "came/s", "in time/s", "p50", "p99", "refused", "lost")
-    for title, seen in (("More than fits, neighbours too", findings.seen), ("As chosen", findings.ladder)):
-        if seen:
-            rows = (
-                (
-                    *(each.settings.workers, each.settings.threads, each.settings.batch),
-                    *(f"{each.offered:.1f}", f"{each.good:.1f}", _ms(each.p50_s), _ms(each.p99_s)),
-                    *(f"{each.refused:.1%}", each.lost),
-                )
-                for each in seen
-            )
-            yield f"<h2>{title}</h2>{_table(header, rows)}"
+    if findings.closed:
+        loads = ((seen.clients, *_load(seen)) for seen in sorted(findings.closed, key=lambda seen: seen.clients))
+        yield "<h2>The chosen settings, with clients that each wait for the answer</h2>"
+        yield _table(("clients", *_LOAD), loads)
+    if findings.by_chance:
+        loads = ((f"{seen.offered:.1f}", *_load(seen)) for seen in sorted(findings.by_chance, key=_offered))
+        yield "<h2>The chosen settings, with requests at random times (Poisson)</h2>"
+        yield _table(("images/s sent", *_LOAD), loads)
+
+
+_LOAD: Final = ("images/s answered", "in time", "50 % within", "99 % within", "refused", "lost")
+
+
+def _load(seen: Seen) -> tuple[object, ...]:
+    times = milliseconds(seen.p50_s), milliseconds(seen.p99_s)
+    return (f"{seen.answered:.1f}", f"{seen.in_time:.1%}", *times, seen.refused, seen.lost)
+
+
+def _offered(seen: Seen) -> float:
+    return seen.offered
 
 
 def _change(findings: Findings) -> Iterator[str]:
     if findings.diff:
-        yield f"<h2>The configuration</h2><pre>{escape(findings.diff)}</pre>"
-
-
-def _ms(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms"
+        yield f"<h2>Changes to the configuration</h2><pre>{escape(findings.diff)}</pre>"
 
 
 def _table(header: Sequence[str], rows: Rows) -> str:

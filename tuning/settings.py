@@ -1,9 +1,9 @@
-"""What is chosen for a replica, and where each value stands in serve_config.yaml."""
+"""The settings that are chosen for a replica, and where each stands in serve_config.yaml."""
 
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from deployments.config import DEPLOYMENT
 
@@ -17,13 +17,21 @@ class Settings:
     batch: int  # images that the model takes at once, at most
     batch_sizes: tuple[int, ...]  # that are warmed; the last one is at least `batch`
     chunk_bytes: int
-    slots: int  # images
+    slots: int  # images in shared memory
     batch_wait_s: float
     max_wait_s: float
     max_ongoing_requests: int
     max_bytes_in_flight: int
     target_ongoing_requests: int  # from which on another replica is started
     num_cpus: float
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """The settings by which one is quicker than another: all but the limits."""
+        return (
+            *(self.workers, self.threads, self.batch, self.batch_sizes),
+            *(self.chunk_bytes, self.slots, self.batch_wait_s),
+        )
 
     @property
     def args(self) -> Mapping[str, Any]:
@@ -59,16 +67,52 @@ class Settings:
 Put = Callable[[dict[str, Any], str, Any], None]
 """Sets a value in a mapping."""
 
+_SIZED_BY: Final = ("workers", "threads")
+"""Where these are written, what Ray reserves for a replica follows from them unless it is written too."""
 
-def written_into(application: dict[str, Any], settings: Settings, put: Put = operator.setitem) -> None:
-    """Sets the values in an application of a configuration, in place, and leaves everything else as it is."""
-    if not application.get("deployments"):
+
+def written_into(
+    application: dict[str, Any], settings: Settings, put: Put = operator.setitem, present: Settings | None = None
+) -> None:
+    """Sets the values in an application of a configuration, in place, and leaves everything else as it is.
+
+    Args:
+        application: of a configuration.
+        settings: to be written.
+        put: sets one value.
+        present: what the application comes to as it is; values that are the same are not written. All are where None.
+    """
+    values = [settings.args, settings.user_config, settings.autoscaling_config]
+    if present:
+        values = [
+            _different(new, old)
+            for new, old in zip(values, (present.args, present.user_config, present.autoscaling_config), strict=True)
+        ]
+        if any(key in values[0].get("pipeline", {}) for key in _SIZED_BY):
+            values[0] = {**values[0], "num_cpus": settings.num_cpus}
+    args, user_config, scaling = values
+    if user_config and not application.get("deployments"):
         application["deployments"] = [{"name": DEPLOYMENT}]
-    deployment = application["deployments"][0]
-    _merge(application, {"args": settings.args}, put)
-    _merge(deployment, {"user_config": settings.user_config}, put)
-    if isinstance(deployment.get("autoscaling_config"), dict):
-        _merge(deployment, {"autoscaling_config": settings.autoscaling_config}, put)
+    deployment = (application.get("deployments") or [{}])[0]
+    if args:
+        _merge(application, {"args": args}, put)
+    if user_config:
+        _merge(deployment, {"user_config": user_config}, put)
+    if scaling and isinstance(deployment.get("autoscaling_config"), dict):
+        _merge(deployment, {"autoscaling_config": scaling}, put)
+
+
+def _different(new: Mapping[str, Any], old: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values of `new` that are not those of `old`, mappings inside compared likewise."""
+    found = {}
+    for key, value in new.items():
+        if isinstance(value, dict):
+            value = _different(value, old[key])
+        elif value == old[key]:
+            continue
+        if value != {}:
+            found[key] = value
+    return found
 
 
 def _merge(target: dict[str, Any], values: Mapping[str, Any], put: Put) -> None:

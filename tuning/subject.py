@@ -1,8 +1,9 @@
-"""What is tuned: a configuration, on this machine."""
+"""The configuration that is tuned, on this machine."""
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ from deployments.config import LiveConfig, ServiceConfig
 from deployments.endpoint import StartError
 from deployments.node import Node
 from tuning.launched import Document
+from tuning.present import present_settings
+from tuning.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class Subject:
         config: of the replica, fitted to this machine.
         live: what the configuration says under `user_config`.
         cores: that a replica has.
+        present: the settings that the configuration comes to on this machine.
         environment: of the service, beside that of this process.
     """
 
@@ -30,6 +34,7 @@ class Subject:
     config: ServiceConfig
     live: LiveConfig
     cores: int
+    present: Settings
     environment: Mapping[str, str]
 
     @property
@@ -53,18 +58,33 @@ def subject_of(document: Mapping[str, Any], application: Mapping[str, Any], envi
         )
     (deployment,) = application.get("deployments") or [{}]
     live = LiveConfig.model_validate(deployment.get("user_config") or {})
+    placed = config.placed(node)
     return Subject(
         document=_alone(document, application),
-        config=config.placed(node),
+        config=placed,
         live=live,
         cores=config.cores_on(node),
+        present=present_settings(application, placed, live),
         environment=environment,
     )
 
 
-def pin(cores: int) -> None:
-    """Keeps this process, and all that it starts from now on, on as many cores as a replica has."""
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+def pin(cores: int) -> frozenset[int]:
+    """Keeps this process, and all that it starts from now on, on as many cores as a replica has; returns the others."""
+    usable = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, usable[:cores])
+    return frozenset(usable[cores:])
+
+
+@contextmanager
+def beside(others: Collection[int]) -> Iterator[None]:
+    """Runs the block on other cores than the service has, where there are such: clients are to cost it nothing."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, others or own)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 def _alone(document: Mapping[str, Any], application: Mapping[str, Any]) -> Document:

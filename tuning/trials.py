@@ -1,62 +1,92 @@
-"""Settings against each other, on one service, while the machine is now faster and now slower."""
+"""Compares settings on one service, while the machine is now faster and now slower."""
 
 import statistics
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Final, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 from tuning.check import Check, Seen
 from tuning.computing import Model
 from tuning.settings import Settings
 
-MORE_THAN_FITS: Final = 1.2
-"""Times the peak: what comes while settings are compared by what they answer in time."""
+LEAST_REQUESTS: Final = 60
+"""A load lasts until about so many are answered, and no longer than `LONGEST_S`."""
 
-Measured = TypeVar("Measured")
+LONGEST_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One measurement of settings, with each load."""
+
+    settings: Settings
+    within: Seen  # with as many clients as the bound allows
+    full: Seen  # with as many as keep the service busy; the same measurement where the bound allows that many
+
+    @property
+    def speed(self) -> float:
+        """Of the machine, as a multiple of what it was when costs were measured."""
+        return (self.within.speed + self.full.speed) / 2
 
 
 class Trials:
-    """Offers each setting more than fits, and counts what is answered in time.
+    """Sends each of the settings the same load from clients that wait for their answers, and counts the answers.
 
-    How fast the machine is just then, is measured before and after by the model alone; all figures are put on the speed
-    at which costs were measured, and what is offered follows it too.
+    How fast the machine is just then is measured before and after each load by the model alone. Figures are not put on
+    one speed by that: where other programs come and go within seconds it would make them worse. It says how sure they
+    are.
 
     Args:
         check: a service that runs.
         model: by which the speed is measured.
         speed_s: for how long, each time.
-        check_s: for how long requests come.
+        check_s: for how long each load is sent.
+        together: images a request.
     """
 
-    def __init__(self, check: Check, model: Model, *, speed_s: float, check_s: float) -> None:
-        self.check, self.peak = check, 0.0
-        self.seen: list[Seen] = []
-        self._model, self._speed_s, self._check_s = model, speed_s, check_s
+    def __init__(self, check: Check, model: Model, *, speed_s: float, check_s: float, together: int = 1) -> None:
+        self.check, self.check_s = check, check_s
+        self.clients_within = self.clients_full = 1
+        self.seen: list[Trial] = []
+        self._model, self._speed_s, self._together = model, speed_s, together
 
-    def measure_peak(self, clients: int) -> None:
-        """Answers a second to so many clients that wait for each."""
-        peak, speed = self._beside_speed(lambda _: self.check.peak(clients, self._check_s))
-        self.peak = peak / speed
+    def load(self, settings: Settings, clients: int) -> Seen:
+        """Sends the load of so many clients to a service with these settings."""
+        before = self._model.speed(self._speed_s)
+        seen = self.check.closed(settings, clients, self.check_s)
+        return replace(seen, speed=(before + self._model.speed(self._speed_s)) / 2)
 
-    def run(self, settings: Settings) -> Seen:
+    def last(self, requests_per_s: float) -> None:
+        """Has loads last longer where so few requests are answered a second that they would tell little."""
+        self.check_s = max(self.check_s, min(LONGEST_S, LEAST_REQUESTS / max(requests_per_s, 1e-3)))
+
+    def run(self, settings: Settings) -> Trial:
         """Applies settings, and notes what comes back."""
         self.check.apply(settings)
-        seen, speed = self._beside_speed(
-            lambda before: self.check.seen(settings, MORE_THAN_FITS * self.peak * before, self._check_s)
-        )
-        self.seen.append(replace(seen, speed=speed))
+        within = self.load(settings, self.clients_within)
+        full = within if self.clients_full == self.clients_within else self.load(settings, self.clients_full)
+        self.seen.append(Trial(settings, within, full))
         return self.seen[-1]
 
+    def scores(self, settings: Settings, last: int | None = None) -> list[float]:
+        """Images a second answered within the bound, in each run of settings, or in so many last ones."""
+        scores = [each.within.good for each in self.seen if each.settings == settings]
+        return scores[-(last or len(scores)) :]
+
+    def peaks(self, settings: Settings, last: int | None = None) -> list[float]:
+        """Images a second answered at full load, likewise."""
+        peaks = [each.full.answered for each in self.seen if each.settings == settings]
+        return peaks[-(last or len(peaks)) :]
+
+    def speeds(self, settings: Settings, last: int | None = None) -> list[float]:
+        """Speeds of the machine, likewise."""
+        speeds = [each.speed for each in self.seen if each.settings == settings]
+        return speeds[-(last or len(speeds)) :]
+
     def score(self, settings: Settings, last: int | None = None) -> float:
-        """Answers in time a second, of all its runs on average, or of so many last ones; 0 where there were none."""
-        scores = [seen.good / seen.speed for seen in self.seen if seen.settings == settings]
-        return statistics.fmean(scores[-(last or len(scores)) :]) if scores else 0.0
+        """The mean of `scores`; 0 where there are none."""
+        return statistics.fmean(self.scores(settings, last) or [0.0])
 
-    def best(self) -> Settings:
-        """Those with the most answers in time, of those that were run."""
-        return max((seen.settings for seen in self.seen), key=self.score)
-
-    def _beside_speed(self, measure: Callable[[float], Measured]) -> tuple[Measured, float]:
-        before = self._model.speed(self._speed_s)
-        measured = measure(before)
-        return measured, (before + self._model.speed(self._speed_s)) / 2
+    def best(self, among: Sequence[Settings]) -> Settings:
+        """Those of the settings with the highest score; of equal ones the first."""
+        return max(among, key=self.score)

@@ -1,10 +1,10 @@
-"""One run, step by step: measure, predict, check, choose."""
+"""One run, step by step: measure the parts, predict settings, try them on a running service, choose, and prove."""
 
-import itertools
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -13,67 +13,74 @@ import psutil
 
 from tuning import neighbours
 from tuning.advice import advice
-from tuning.capacity import Cell, Costs
+from tuning.capacity import Cell
 from tuning.check import Check
-from tuning.choice import Sizes
-from tuning.computing import Model
-from tuning.decoding import Decoders
-from tuning.duel import Duel
+from tuning.clients import MOST_CLIENTS, clients_for, usual_bound_s
+from tuning.duel import Duel, outcome
 from tuning.findings import Findings
 from tuning.forecast import Forecast, Refused
 from tuning.launched import Launched, ServiceFailed
-from tuning.plan import LIVE_S, REPLACE_S, START_S, STOP_S, Plan, worker_counts
+from tuning.measuring import Measuring
+from tuning.plan import LIVE_S, REPLACE_S, START_S, STOP_S, Plan
+from tuning.proving import Proving
 from tuning.room import Room, available_bytes
+from tuning.sentences import in_words
 from tuning.settings import Settings, written_into
+from tuning.step import Step, number
 from tuning.subject import Subject
-from tuning.throughput import frozen_heap
 from tuning.trials import Trials
 
-WAITS: Final = (0.7, 1.4)
-"""Times the predicted `max_wait_s` that are tried too."""
+PATIENCE_S: Final = 60.0
+"""`max_wait_s` while settings are compared: nothing is to be refused then."""
 
-PATIENCE_S: Final = 1.0
-"""What requests may wait while the peak is measured."""
+ALONE_LONGER: Final = (1, 4, 12)
+ALONE_LEAST: Final = 3
+"""One client is measured until it has had so many answers, if need be for so many times as long."""
 
-HALVINGS: Final = 3
-"""Of the load, at most, until the answers are in time."""
+ROUGHLY_CLIENTS: Final = 16
+"""Images in work at a time while the peak is estimated, by which the number of clients is chosen."""
 
-IN_TIME: Final = 0.9
-"""Of the requests at the lightest load; with fewer the bound cannot be met. In a few seconds 99 % cannot be told."""
+OF_A_START: Final = 0.6
+"""Share of the service's start that replacing its replica takes."""
 
+REPLACING_S: Final = 120.0
+"""Seconds for replacing replicas while neighbours are tried; where one takes long to start, fewer are."""
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A part of the run."""
-
-    title: str
-    seconds: float  # about
-    act: Callable[[], None]
+CORES_FULL: Final = 0.9
+"""Share of the time from which on cores count as used up."""
 
 
 class Tuning:
     """A context manager: its end waits until nothing that it has started is left.
 
     Args:
-        subject: what is tuned.
+        subject: the configuration that is tuned.
         images: encoded, by their names.
         plan: how much is measured.
         findings: filled as it goes on.
+        others: cores that are not the service's, for clients.
     """
 
-    def __init__(self, subject: Subject, images: Mapping[str, bytes], plan: Plan, findings: Findings) -> None:
-        self._subject, self._named, self._plan, self.findings = subject, images, plan, findings
-        self._images: Sequence[bytes] = ()
-        self._decoders = Decoders(subject.config.pipeline, subject.live)
+    def __init__(
+        self,
+        subject: Subject,
+        images: Mapping[str, bytes],
+        plan: Plan,
+        findings: Findings,
+        others: frozenset[int] = frozenset(),
+    ) -> None:
+        self._subject, self._plan, self.findings, self._others = subject, plan, findings, others
         self._stack = ExitStack()
-        self._model: Model
+        self._measuring = Measuring(subject, images, plan, findings, self._stack, self._before_all)
         self._service: Launched
         self._trials: Trials
         self._forecast: Forecast
         self._cell: Cell
-        self._base: Settings
-        self._duel: Duel | None = None
-        self._steps = self._measuring()
+        self._proof: Proving | None = None
+        self._replace_s = REPLACE_S
+        self._steps = self._all()
+        self._present = replace(subject.present, max_wait_s=PATIENCE_S)
+        findings.present, findings.others_cores = subject.present, len(others)
 
     def __enter__(self) -> "Tuning":
         return self
@@ -82,13 +89,13 @@ class Tuning:
         self._stack.close()
 
     def run(self, tell: Callable[[str, float], None]) -> None:
-        """Everything; the service has then been told to stop.
+        """Does everything; the service has then been told to stop.
 
         Args:
             tell: called before each step with its title and the seconds that are left, about.
 
         Raises:
-            Refused: there are no settings to be had.
+            Refused: no settings can be recommended.
             ServerError, ServiceFailed: Darkroom has failed.
         """
         while self._steps:
@@ -97,75 +104,27 @@ class Tuning:
             self._steps.pop(0)
             step.act()
 
-    # ---- measure ----------------------------------------------------------------------------------------------------
-
-    def _measuring(self) -> list[Step]:
-        """What comes later is known in full only when this is done; until then it takes about so long."""
+    def _all(self) -> list[Step]:
+        """All steps; some are known in full only later, and until then take about so long."""
         plan = self._plan
         steps = [
-            Step("looking at the images", 3.0, self._read),
-            Step("loading the model", 3.0, self._load_model),
-            Step("measuring", plan.measuring_s, self._plan_passes),
-            Step("predicting", 0.5, self._predict),
-            Step("starting the service", START_S, self._start),
-            Step("the service's peak", 1.0 + plan.check_s, self._measure_peak),
+            *self._measuring.steps,
+            Step("predicting the best settings", 0.5, self._predict),
+            Step("starting the service with the present settings", START_S, self._start),
+            Step("one client alone", plan.check_s, self._measure_alone),
+            Step("the present settings at full load", 1.0 + plan.check_s, self._measure_full),
+            Step("comparing settings", plan.comparing_s, self._plan_trials),
         ]
-        if plan.neighbours:
-            steps.append(Step("neighbouring settings", plan.neighbours_s, self._plan_neighbours))
+        if self.findings.asked_s is not None:
+            steps.append(Step("the bound", plan.holding_s, self._hold))
         return [
             *steps,
-            Step("choosing", 0.1, self._choose),
-            Step("the chosen settings", plan.climb_s, self._climb),
+            Step("running the settings as they will be written", LIVE_S + plan.check_s, self._prove),
             Step("stopping the service, and the report", STOP_S, self._begin_to_stop),
         ]
 
-    def _read(self) -> None:
-        found = self._decoders.readable(self._named)
-        self._images, self.findings.unreadable = found.images, [*self.findings.unreadable, *found.faults]
-        if not found.images:
-            raise Refused(f"no image can be decoded: {found.faults[0]}")
-        self.findings.images, self.findings.sizes = len(found.images), Sizes.of(found.images)
-
-    def _load_model(self) -> None:
-        subject = self._subject
-        lanes = subject.cores if subject.on_cpu else 1
-        max_pixels, bound_s = subject.live.max_image_pixels, self.findings.bound_s
-        self._model = Model(subject.config.pipeline, lanes, self._images, max_pixels, bound_s)
-        self._stack.callback(self._model.close)
-        self._stack.enter_context(frozen_heap())
-        self.findings.model = f"{subject.config.pipeline.model}, {self._model.dtype}"
-        self.findings.costs = Costs(self._decoders.cost, self._model.cost, subject.cores, subject.on_cpu)
-
-    def _plan_passes(self) -> None:
-        """All in turn, again and again: the machine drifts, and so all are measured in all of its moods."""
-        plan, model = self._plan, self._model
-        counts = worker_counts(self._subject.cores, on_cpu=self._subject.on_cpu, quick=plan.passes == 1)
-        self._steps[:0] = [
-            step
-            for _ in range(plan.passes)
-            for step in (
-                *(self._decoding(workers) for workers in counts),
-                Step("decoding, handed over one by one", plan.decoding_s, self._measure_one_by_one),
-                *(
-                    self._computing(lanes, images)
-                    for _ in range(plan.turns)
-                    for images in model.sizes
-                    for lanes in model.lanes  # these are compared: one right after the other
-                ),
-            )
-        ]
-
-    def _decoding(self, workers: int) -> Step:
-        act = partial(self._decoders.measure, workers, self._images, self._plan.decode_s)
-        return Step(f"decoding, {_number(workers, 'worker')}", self._plan.decoding_s, act)
-
-    def _measure_one_by_one(self) -> None:
-        self._decoders.measure_one_by_one(self._images, self._plan.decode_s)
-
-    def _computing(self, lanes: int, images: int) -> Step:
-        act = partial(self._model.measure, lanes, images, self._plan.batch_s)
-        beside = f", {lanes} side by side" if lanes > 1 else ""
-        return Step(f"the model, batches of {_number(images, 'image')}{beside}", self._plan.batch_s, act)
+    def _before_all(self, steps: Sequence[Step]) -> None:
+        self._steps[:0] = steps
 
     # ---- predict ----------------------------------------------------------------------------------------------------
 
@@ -177,124 +136,180 @@ class Tuning:
             available_bytes=available_bytes(),
             replica_bytes=psutil.Process().memory_full_info().uss,
             worker_bytes=costs.decode.worker_bytes,
-            crop_px=self._model.crop_px,
+            crop_px=self._measuring.model.crop_px,
             live=subject.live,
         )
-        self._expect(Forecast(costs, sizes, subject.live, findings.bound_s, room))
+        alone_s = costs.decode.alone_s + costs.compute.seconds(1, costs.compute.sizes[0])
+        findings.bound_s = findings.asked_s or usual_bound_s(findings.together * alone_s)
+        self._expect(Forecast(costs, sizes, self._present, findings.bound_s, room))
         findings.too_large = self._forecast.left_out()
-        self._cell = self._forecast.best()
-        findings.predicted = self._forecast.settings(self._cell)
+        self._choose_cell()
 
     def _expect(self, forecast: Forecast) -> None:
         self._forecast, self.findings.costs, self.findings.cells = forecast, forecast.costs, forecast.cells
 
-    # ---- check ------------------------------------------------------------------------------------------------------
+    def _choose_cell(self) -> None:
+        self._cell = self._forecast.best()
+        self.findings.predicted = self._forecast.settings(self._cell)
+
+    # ---- try on the service -----------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """With more patience than it will have: clients that wait for their answers are not to be refused."""
+        """With the settings of the configuration: whatever else is recommended has to be better than these."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="darkroom-tune-")))
-        document = self._subject.document
+        document, plan, findings = self._subject.document, self._plan, self.findings
         (application,) = document["applications"]
-        written_into(application, replace(self._forecast.settings(self._cell), max_wait_s=PATIENCE_S))
-        application["args"]["pipeline"]["dtype"] = self._model.dtype  # found out once; each replica would do it again
+        written_into(application, self._present)
+        # Found out once, not by each replica.
+        application["args"].setdefault("pipeline", {})["dtype"] = self._measuring.model.dtype
+        began_at = time.monotonic()
         self._service = Launched(folder, document, self._subject.environment)
+        self._replace_s = max(REPLACE_S, OF_A_START * (time.monotonic() - began_at))
         self._stack.callback(self._service.stop)
-        check = Check(self._service, self._images, self.findings.bound_s, self.findings.seed)
-        plan = self._plan
-        self._trials = Trials(check, self._model, speed_s=plan.batch_s, check_s=plan.check_s)
-        self.findings.seen = self._trials.seen
-
-    def _measure_peak(self) -> None:
-        """What HTTP costs shows only in the service: it is what the cores are short of, by its peak."""
-        predicted, costs = self._cell, self._forecast.costs
-        self._trials.measure_peak(min(256, max(8, 2 * (predicted.lanes * predicted.batch + predicted.workers))))
-        self.findings.peak = peak = self._trials.peak
-        if not peak:
-            raise ServiceFailed("the service that was started answers nothing")
-        if peak < predicted.peak:
-            model_s = costs.compute.seconds(predicted.lanes, predicted.batch) / predicted.batch if costs.on_cpu else 0.0
-            serving_s = max(0.0, costs.cores / peak - costs.decode.alone_s - model_s)
-            self._expect_anew(replace(costs, serving_s=serving_s))
-        self._base = self._forecast.settings(self._cell)
-
-    def _expect_anew(self, costs: Costs) -> None:
-        self._expect(self._forecast.revised(costs))
-        self._cell = self._forecast.like(*self._cell.key)
-
-    def _plan_neighbours(self) -> None:
-        """Live changes first; those for which a replica is replaced later."""
-        base, candidates = self._base, self._forecast.candidates
-        live, restarted = (beside(self._cell, candidates) for beside in (neighbours.live, neighbours.restarted))
-        batches = [replace(base, batch=neighbour.batch) for neighbour in live]
-        waits = [replace(base, max_wait_s=round(base.max_wait_s * factor, 3)) for factor in WAITS]
-        replaced = [self._forecast.settings(neighbour) for neighbour in restarted]
-        self._steps[:0] = [
-            *(self._trial(settings, LIVE_S) for settings in (base, *batches, *waits)),
-            *(self._trial(settings, REPLACE_S) for settings in replaced),
-            Step("the best of them once more", self._plan.duel_s, self._plan_duel),
-        ]
-
-    def _plan_duel(self) -> None:
-        base, challenger = self._base, self._trials.best()
-        if challenger == base:
-            return
-        self._duel = Duel(base, challenger)
-        apply_s = LIVE_S if challenger.args == base.args else REPLACE_S
-        turns = self._duel.turns
-        changes = [before != after for before, after in itertools.pairwise([None, *turns])]
-        self._steps[:0] = [
-            self._trial(each, apply_s if change else 0.0) for each, change in zip(turns, changes, strict=True)
-        ]
-
-    def _trial(self, settings: Settings, apply_s: float) -> Step:
-        title = (
-            f"{_number(settings.workers, 'worker')}, {_number(settings.threads, 'lane')}, batches of {settings.batch}, "
-            f"waits up to {1000 * settings.max_wait_s:.0f} ms"
+        check = Check(
+            self._service,
+            self._measuring.images,
+            findings.bound_s,
+            findings.seed,
+            together=findings.together,
+            others=self._others,
         )
-        return Step(title, self._plan.trial_s(apply_s), partial(self._try, settings))
+        self._trials = Trials(check, self._measuring.model, speed_s=plan.batch_s, check_s=plan.check_s)
+        findings.trials = self._trials.seen
+
+    def _measure_alone(self) -> None:
+        """Sets the bound, where none was asked for."""
+        findings, trials = self.findings, self._trials
+        for times in ALONE_LONGER:
+            findings.alone = alone = trials.check.closed(self._present, 1, times * self._plan.check_s)
+            if alone.requests >= ALONE_LEAST:
+                break
+        if not alone.answered:
+            raise ServiceFailed(
+                f"the service that was started gave no prediction to {number(alone.requests, 'request')} in "
+                f"{ALONE_LONGER[-1] * self._plan.check_s:g} s ({trials.check.last_others or 'no answer'})"
+            )
+        if findings.asked_s is None:
+            trials.check.bound_s = findings.bound_s = usual_bound_s(alone.p50_s)
+        trials.last(1 / alone.p50_s)
+
+    def _measure_full(self) -> None:
+        """Estimates the peak and so how many clients reach it; measures what the service costs beside its parts."""
+        findings, trials, together = self.findings, self._trials, self.findings.together
+        roughly = trials.check.closed(self._present, max(2, ROUGHLY_CLIENTS // together), trials.check_s / 2)
+        requests_s = max(roughly.answered, findings.alone.answered if findings.alone else 0.0) / together
+        trials.check.expected = requests_s * together
+        # With more clients than that all wait longer, and no more are answered.
+        full_s = usual_bound_s(findings.alone.p50_s if findings.alone else 0.0)
+        trials.clients_full = clients_for(full_s, requests_s, self._most_clients)
+        trials.clients_within = min(trials.clients_full, clients_for(findings.bound_s, requests_s, self._most_clients))
+        trials.last(requests_s)
+        full = trials.run(self._present).full
+        self._note_serving_costs(full.answered)
+
+    @property
+    def _most_clients(self) -> int:
+        """As many as the bodies of which a replica takes on at a time."""
+        assert self.findings.sizes is not None  # noqa: S101 - likewise
+        request_bytes = self.findings.together * self.findings.sizes.mean
+        return max(1, min(MOST_CLIENTS, int(self._present.max_bytes_in_flight / (2 * request_bytes))))
+
+    def _note_serving_costs(self, peak: float) -> None:
+        """HTTP's share shows only in the service: what an image takes there of the cores, beside its known parts."""
+        busy, costs, cell = self._trials.check.busy(int(self._trials.check_s)), self._forecast.costs, self._cell
+        if not peak:
+            return
+        here = self._forecast.nearest(self._present)
+        model_s = costs.compute.seconds(here.lanes, here.batch) / here.batch if costs.on_cpu else 0.0
+        used = costs.cores * (1.0 if busy.cores >= CORES_FULL else busy.cores)
+        serving_s = max(0.0, used / peak - costs.decode.alone_s - model_s)
+        self._expect(
+            self._forecast.revised(replace(costs, serving_s=serving_s, loop_s=max(0.0, busy.event_loop / peak)))
+        )
+        try:
+            self._choose_cell()
+        except Refused:  # by what is expected; the service itself shows it below
+            self._cell = self._forecast.nearest(self._forecast.settings(cell))
+
+    def _plan_trials(self) -> None:
+        """Live changes first; those for which a replica is replaced later; then the best against the present ones."""
+        predicted, plan = self._forecast.settings(self._cell), self._plan
+        if not plan.neighbours:
+            more = [self._present] * (plan.runs - 1) + ([predicted] * plan.runs if self._differ(predicted) else [])
+            self._before_all([*self._in_turn(more), Step("choosing", 0.1, self._choose)])
+            return
+        candidates = self._forecast.candidates
+        live, restarted = (beside(self._cell, candidates) for beside in (neighbours.live, neighbours.restarted))
+        tried = [
+            predicted,
+            *(replace(predicted, batch=each.batch) for each in live if each.batch <= predicted.batch_sizes[-1]),
+        ]
+        tried += [self._forecast.settings(each) for each in restarted[: int(REPLACING_S / self._replace_s)]]
+        tried = [each for each in tried if self._differ(each)]
+        self._before_all(
+            [
+                *self._in_turn(tried),
+                Step("the best of them against the present settings", plan.duel_s, partial(self._plan_duel, tried)),
+            ]
+        )
+
+    def _differ(self, settings: Settings) -> bool:
+        """Whether they do anything else than the present ones, whose batches never get larger than what pays."""
+        here = self._forecast.nearest(self._present)
+        return self._forecast.nearest(settings).key != here.key or settings.args != self._present.args
+
+    def _plan_duel(self, tried: Sequence[Settings]) -> None:
+        turns = Duel(self._present, self._trials.best(tried), self._plan.runs).turns if tried else []
+        self._before_all([*self._in_turn(turns), Step("choosing", 0.1, self._choose)])
+
+    def _in_turn(self, turns: Sequence[Settings]) -> list[Step]:
+        """A step for each; a replica is replaced where `args` change."""
+        steps, before = [], self._trials.seen[-1].settings
+        for each in turns:
+            apply_s = 0.0 if each == before else LIVE_S if each.args == before.args else self._replace_s
+            loads = 2 if self._trials.clients_full != self._trials.clients_within else 1
+            seconds = apply_s + loads * (self._plan.trial_s(0.0) - self._plan.check_s + self._trials.check_s)
+            steps.append(Step(f"trying {in_words(each)}", seconds, partial(self._try, each)))
+            before = each
+        return steps
 
     def _try(self, settings: Settings) -> None:
         self._trials.run(settings)
 
-    def _choose(self) -> None:
-        self.findings.chosen = chosen = self._duel.winner(self._trials.score) if self._duel else self._base
-        self._cell = self._forecast.like(chosen.workers, chosen.threads, chosen.batch)
+    # ---- choose, and prove ------------------------------------------------------------------------------------------
 
-    def _climb(self) -> None:
-        """The chosen settings, from little to as much as they should bear."""
-        chosen, plan, findings, check = self.findings.chosen, self._plan, self.findings, self._trials.check
-        assert chosen is not None  # noqa: S101 - likewise
-        check.apply(chosen)
-        for share in plan.rungs:
-            self._offer(share * self._cell.capacity)
-        for _ in range(HALVINGS):
-            if self._lightest_in_time():
-                break
-            self._offer(findings.ladder[-1].offered / 2)
-        findings.verdict = check.verdict(max(1, int(plan.check_s)))
-        if not self._lightest_in_time():
-            lightest = min(findings.ladder, key=lambda seen: seen.offered)
-            raise Refused(
-                f"the best settings found answer only {lightest.good / max(lightest.answered, 1e-9):.0%} within "
-                f"{1000 * findings.bound_s:g} ms even where {lightest.offered:.3g} images/s come, and 99 % within "
-                f"{1000 * lightest.p99_s:.3g} ms; write a larger --p99-ms"
+    def _choose(self) -> None:
+        """By the last runs of the present settings and of the best others."""
+        findings, trials, runs = self.findings, self._trials, self._plan.runs
+        findings.chosen = self._present
+        tried = [trial.settings for trial in trials.seen if trial.settings != self._present]
+        if tried:
+            findings.challenger = challenger = tried[-1]
+            findings.outcome = outcome(
+                trials.scores(self._present, runs),
+                trials.scores(challenger, runs),
+                (trials.peaks(self._present, runs), trials.peaks(challenger, runs)),
+                (trials.speeds(self._present, runs), trials.speeds(challenger, runs)),
             )
+            if findings.outcome.is_won:
+                findings.chosen = challenger
+        self._cell = self._forecast.nearest(findings.chosen)
         findings.advice = advice(self._cell, self._forecast.costs, self._subject.config.pipeline)
 
-    def _offer(self, rate: float) -> None:
-        """So many images a second to the chosen settings; what is expected of them follows from what is seen."""
-        assert self.findings.chosen is not None  # noqa: S101 - likewise
-        seen = self._trials.check.seen(self.findings.chosen, rate, self._plan.check_s)
-        self.findings.ladder.append(seen)
-        self._expect_anew(replace(self._forecast.costs, spread=self._cell.spread_seen(seen.offered, seen.p99_s)))
+    def _hold(self) -> None:
+        """Sees how much the chosen settings answer within the bound."""
+        self._before_all(self._proving().holding())
 
-    def _lightest_in_time(self) -> bool:
-        lightest = min(self.findings.ladder, key=lambda seen: seen.offered)
-        return 0 < IN_TIME * lightest.answered <= lightest.good
+    def _prove(self) -> None:
+        """Runs the settings as they will be written."""
+        filling = 2 * self._cell.lanes * self._cell.batch + self._cell.workers
+        self._proving().prove(self._subject.present, -(-filling // self.findings.together))
+
+    def _proving(self) -> Proving:
+        if self._proof is None:
+            trials = self._trials
+            self._proof = Proving(trials.check, self.findings, trials.check_s, self._most_clients, self._before_all)
+        return self._proof
 
     def _begin_to_stop(self) -> None:
         self._service.interrupt()
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count > 1 else ''}"

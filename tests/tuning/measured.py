@@ -1,10 +1,28 @@
 """Costs as they might have been measured, and what follows from them."""
 
 from tuning.capacity import Cell, Costs, best, cells
+from tuning.check import Seen
 from tuning.computing import ComputeCost
 from tuning.decoding import DecodeCost
+from tuning.settings import Settings
 
 BOUND_S = 0.1
+
+PRESENT = Settings(
+    workers=1,
+    threads=2,
+    batch=32,
+    batch_sizes=(1, 2, 4, 8, 16, 32),
+    chunk_bytes=1 << 20,
+    slots=256,
+    batch_wait_s=0.0,
+    max_wait_s=5.0,
+    max_ongoing_requests=512,
+    max_bytes_in_flight=512 << 20,
+    target_ongoing_requests=8,
+    num_cpus=2.0,
+)
+"""Settings of a configuration before it is tuned."""
 
 
 def costs(
@@ -36,5 +54,36 @@ def costs(
 
 
 def best_of(given: Costs, bound_s: float = BOUND_S) -> Cell:
-    """What is predicted."""
+    """The combination that is predicted to be the best."""
     return best(list(cells(given, bound_s)))
+
+
+def cells_of(given: Costs, bound_s: float = BOUND_S) -> list[Cell]:
+    """All combinations."""
+    return list(cells(given, bound_s))
+
+
+def seen(
+    settings: Settings = PRESENT,
+    *,
+    clients: int = 0,
+    offered: float = 60.0,
+    good: float | None = None,
+    p99_s: float = 0.08,
+    refused: int = 0,
+    lost: int = 0,
+) -> Seen:
+    """Answers to a load, all of them in time unless `good` says otherwise."""
+    return Seen(
+        settings=settings,
+        clients=clients,
+        offered=offered,
+        answered=offered,
+        good=offered if good is None else good,
+        p50_s=p99_s / 2,
+        p99_s=p99_s,
+        longest_s=1.1 * p99_s,
+        requests=round(4 * offered),
+        refused=refused,
+        lost=lost,
+    )

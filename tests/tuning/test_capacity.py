@@ -37,12 +37,30 @@ def test_more_comes_within_a_longer_bound() -> None:
     assert 0.95 < capacities[-1] / cell(costs(), 1, 2, 1, 3.0).peak < 1
 
 
-def test_what_may_come_is_late_in_one_of_a_hundred() -> None:
+@pytest.mark.parametrize("together", [1, 4])
+def test_of_as_many_as_may_come_one_in_a_hundred_is_late(together: int) -> None:
     """The two formulas are one, read from both ends."""
-    expected = cell(replace(costs(), spread=2.5), 1, 2, 2, BOUND_S)
+    expected = cell(replace(costs(), spread=2.5, together=together), 1, 2, 2, BOUND_S)
     assert expected.p99_s(expected.capacity) == pytest.approx(BOUND_S)
-    assert expected.spread_seen(expected.capacity, BOUND_S) == pytest.approx(2.5)
     assert expected.p99_s(1.01 * expected.peak) == math.inf
+
+
+def test_requests_of_many_images_leave_less_room_in_a_bound() -> None:
+    """The last image of a request is answered after the others, and those of one request come at the same moment."""
+    capacities = [cell(replace(costs(), together=together), 1, 2, 2, 0.2).capacity for together in (1, 2, 4, 32)]
+    assert capacities == sorted(capacities, reverse=True)
+    assert capacities[-1] == 0
+    peaks = {cell(replace(costs(), together=together), 1, 2, 2, 0.2).peak for together in (1, 32)}
+    assert len(peaks) == 1
+
+
+def test_one_event_loop_is_a_limit_of_its_own() -> None:
+    """With a GPU and many cores, HTTP may allow less than anything else."""
+    given = costs(decode_s=0.001, model_s=0.0001, cores=16, on_cpu=False, most_workers=16)
+    expected = cell(replace(given, loop_s=0.001), 15, 1, 16, BOUND_S)
+    assert expected.bound_by == "HTTP"
+    assert expected.peak == pytest.approx(1000)
+    assert cell(given, 15, 1, 16, BOUND_S).bound_by != "HTTP"
 
 
 def test_a_batch_that_takes_longer_than_the_bound_is_none() -> None:

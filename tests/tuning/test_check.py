@@ -10,19 +10,18 @@ import httpx
 import pytest
 
 from benchmarks.photographs import jpeg, photograph
-from deployments.config import LiveConfig
 from deployments.endpoint import read_endpoint
 from deployments.verdict import State
 from pipeline.config import PipelineConfig
 from tests.service import Service
-from tests.tuning.measured import BOUND_S, best_of, costs
+from tests.tuning.measured import BOUND_S, PRESENT
 from tests.waiting import until
-from tuning.check import Check
-from tuning.choice import Sizes, settings_for
+from tuning.check import Busy, Check
 from tuning.computing import Model
 from tuning.launched import Launched
 from tuning.settings import Settings
 from tuning.trials import Trials
+from tuning.written import proved, with_limits
 
 CAT = jpeg(photograph("cat"))
 
@@ -31,9 +30,8 @@ def _live(service: Service, **user_config: Any) -> Settings:
     """What the service has, so that no replica is replaced, but for what changes live."""
     args = service.info()["args"]
     pipeline = args["pipeline"]
-    chosen = settings_for(best_of(costs()), costs(), Sizes(60_000, 60_000), LiveConfig(), BOUND_S)
     return replace(
-        chosen,
+        PRESENT,
         **{name: pipeline[name] for name in ("workers", "threads", "chunk_bytes", "slots")},
         batch_sizes=tuple(pipeline["batch_sizes"]),
         max_ongoing_requests=args["max_ongoing_requests"],
@@ -78,35 +76,65 @@ def check(service: Service) -> Iterator[Check]:
 
 
 def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Check) -> None:
-    """They are in force before anything is offered; what is then answered, refused or late is counted as such."""
-    check.apply(patient := _live(service, batch=4, max_wait_s=5.0))
+    """They are in force before anything is sent; what is then answered, refused or late is counted as such."""
+    check.apply(patient := _live(service, batch=4, max_wait_s=60.0))
     assert service.info()["user_config"]["max_batch_size"] == 4
-    seen = check.seen(patient, 10.0, 1.0)
-    assert (seen.settings, seen.lost, seen.refused) == (patient, 0, 0.0)
-    assert seen.p50_s <= seen.p99_s
-    assert 0 < seen.good <= seen.answered <= seen.offered
+    seen = check.by_chance(patient, 10.0, 1.0)
+    assert (seen.settings, seen.clients, seen.lost, seen.refused) == (patient, 0, 0, 0)
+    assert seen.p50_s <= seen.p99_s <= seen.longest_s
+    assert 0 < seen.answered <= seen.offered
 
     model = Model(PipelineConfig(device="cpu"), 2, [CAT], 50_000_000, BOUND_S)
     model.measure(2, 1, 0.3)
     trials = Trials(check, model, speed_s=0.1, check_s=1.0)
-    trials.measure_peak(4)
-    assert trials.peak > 1
-    trials.peak *= 4  # so much more that most of it is refused
-    seen = trials.run(hasty := replace(patient, max_wait_s=0.001))
-    assert seen.refused > 0.3
-    assert seen.lost == 0
-    assert seen.speed != 1.0
-    assert trials.score(hasty) == pytest.approx(seen.good / seen.speed)
-    assert trials.score(patient) == 0.0
-    assert trials.best() == hasty
+    trials.clients_within, trials.clients_full = 1, 4
+    trial = trials.run(patient)
+    assert (trial.within.clients, trial.full.clients) == (1, 4)
+    assert trial.full.refused == trial.full.lost == 0
+    assert 0 < trial.within.good <= trial.within.answered
+    assert 0 < trial.speed != 1.0
+    assert trials.scores(patient) == [trial.within.good]
+    assert trials.peaks(patient) == [trial.full.answered]
+    hasty = replace(patient, max_wait_s=0.001)
+    assert trials.scores(hasty) == []
+    assert trials.best([hasty, patient]) == patient
+
+    check.apply(hasty)
+    assert check.by_chance(hasty, 8 * trial.full.answered, 1.0).refused > 0
+    assert "503" in check.last_others
     assert check.verdict(5).split(":")[0] in list(State)
+    assert 0 < check.busy(5).event_loop <= 1
+
+
+def test_what_a_closed_loop_waits_is_let_in(service: Service, check: Check) -> None:
+    """The settings that are written refuse none of the clients that were measured, however little they let wait now."""
+    patient = _live(service, max_wait_s=60.0)
+    check.apply(patient)
+    seen = check.closed(patient, 12, 1.0)
+    written = with_limits(patient, replace(patient, max_wait_s=0.001), seen, together=1, asked_s=0.001, filling=4)
+    settings, proof = proved(check, replace(written, max_ongoing_requests=patient.max_ongoing_requests), 12, 1.0)
+    assert (proof.refused, proof.lost) == (0, 0)
+    assert proof.answered > 0
+    assert service.info()["user_config"]["max_wait_s"] == settings.max_wait_s < 60
 
 
 def test_a_service_that_does_not_answer_has_no_verdict(service: Service) -> None:
+    """And nothing is known of how busy it is."""
     nowhere = SimpleNamespace(
         document=service.config, endpoint=replace(read_endpoint(service.path), port=1), info=lambda: _fail()
     )
-    assert Check(cast(Launched, nowhere), [CAT], BOUND_S, seed=1).verdict(1) == ""
+    check = Check(cast(Launched, nowhere), [CAT], BOUND_S, seed=1)
+    assert check.verdict(1) == ""
+    assert check.busy(1) == Busy()
+
+
+def test_requests_may_have_several_images(service: Service) -> None:
+    """Rates are those of images; one that is no image among them is a prediction all the same."""
+    running = cast(Launched, _Running(service))
+    check = Check(running, [CAT], BOUND_S, seed=1, together=3)
+    seen = check.closed(PRESENT, 1, 1.0)
+    assert (seen.refused, seen.lost) == (0, 0)
+    assert seen.answered == pytest.approx(3 * seen.requests, rel=0.01)
 
 
 def _fail() -> None:

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.config import LiveConfig, ServiceConfig
-from tests.tuning.measured import BOUND_S, costs
-from tuning.capacity import cells
-from tuning.choice import Sizes, settings_for
+from tests.tuning.measured import BOUND_S, PRESENT, costs
+from tuning.capacity import cell, cells
+from tuning.choice import Sizes, may_wait_s, settings_for
 
 SIZES = Sizes(60_000, 120_000)
 
@@ -26,8 +26,8 @@ def test_whatever_is_measured_the_settings_are_sound(
 ) -> None:
     """The configuration's own checks take them, each for itself and all together."""
     measured = costs(decode_s=decode_s, model_s=model_s, cores=kind[0], on_cpu=kind[1], most_workers=kind[0])
-    for cell in cells(measured, bound_s):
-        settings = settings_for(cell, measured, Sizes(size, size), LiveConfig(), bound_s)
+    for each in cells(measured, bound_s):
+        settings = settings_for(each, measured, Sizes(size, size), PRESENT, bound_s)
         config = ServiceConfig.model_validate(settings.args)
         config.check_live(LiveConfig.model_validate(settings.user_config))
         assert settings.target_ongoing_requests >= 1
@@ -36,8 +36,7 @@ def test_whatever_is_measured_the_settings_are_sound(
 def test_a_batch_may_grow_without_a_restart() -> None:
     """The next size is warm too, where there is one."""
     warmed = {
-        cell.batch: settings_for(cell, costs(), SIZES, LiveConfig(), BOUND_S).batch_sizes
-        for cell in cells(costs(), BOUND_S)
+        each.batch: settings_for(each, costs(), SIZES, PRESENT, BOUND_S).batch_sizes for each in cells(costs(), BOUND_S)
     }
     assert warmed == {1: (1, 2), 2: (1, 2, 4), 4: (1, 2, 4, 8), 8: (1, 2, 4, 8, 16), 16: (1, 2, 4, 8, 16)}
 
@@ -49,37 +48,48 @@ def test_no_replica_is_replaced_for_what_the_service_shows() -> None:
     for expected, seen in zip(cells(before, BOUND_S), cells(after, BOUND_S), strict=True):
         assert seen.peak < expected.peak / 2
         first, second = (
-            settings_for(cell, given, SIZES, LiveConfig(), BOUND_S)
-            for cell, given in ((expected, before), (seen, after))
+            settings_for(each, given, SIZES, PRESENT, BOUND_S) for each, given in ((expected, before), (seen, after))
         )
         assert first.args == second.args
-        assert first.user_config != second.user_config
+
+
+def test_limits_stay_as_wide_as_they_are() -> None:
+    """Those that do not follow from workers, lanes and batches; none is made narrower by a combination."""
+    settings = settings_for(next(cells(costs(), BOUND_S)), costs(), SIZES, PRESENT, BOUND_S)
+    for name in ("max_wait_s", "max_bytes_in_flight", "target_ongoing_requests", "max_ongoing_requests"):
+        assert getattr(settings, name) == getattr(PRESENT, name)
+
+
+@pytest.mark.parametrize(("on_cpu", "workers", "cores"), [(True, 1, 2.0), (True, 3, 2), (False, 1, 1.5), (False, 3, 4)])
+def test_what_ray_reserves_follows_from_the_size_of_a_replica(on_cpu: bool, workers: int, cores: float) -> None:
+    """And stays as it is where the size does."""
+    given = costs(cores=2 if on_cpu else 16, on_cpu=on_cpu)
+    lanes = 2 if on_cpu else 1
+    present = replace(PRESENT, threads=lanes, num_cpus=2.0 if on_cpu else 1.5)
+    combination = cell(given, workers, lanes, 4, BOUND_S)
+    assert settings_for(combination, given, SIZES, present, BOUND_S).num_cpus == cores
 
 
 def test_what_may_wait_is_what_the_bound_leaves() -> None:
     first = next(cells(costs(), BOUND_S))
-    waits = [settings_for(first, costs(), SIZES, LiveConfig(), bound_s).max_wait_s for bound_s in (0.05, 0.1, 1.0)]
+    waits = [may_wait_s(first, costs(), bound_s) for bound_s in (0.05, 0.1, 1.0)]
     assert waits == sorted(waits)
-    assert waits[1] == pytest.approx(0.7 * (0.1 - first.own_s), abs=0.001)
+    assert waits[1] == pytest.approx(0.7 * (0.1 - first.own_s))
 
 
 def test_larger_batches_may_wait_as_long_as_there_is_time_for_a_full_one() -> None:
     """They are of what waits: most are small."""
-    of_size = {
-        each.batch: (each, settings_for(each, costs(), SIZES, LiveConfig(), BOUND_S).max_wait_s)
-        for each in cells(costs(), BOUND_S)
-        if each.key[:2] == (2, 2)
-    }
-    waits = [wait_s for _, wait_s in of_size.values()]
+    alike = [each for each in cells(costs(), BOUND_S) if each.key[:2] == (2, 2)]
+    waits = [may_wait_s(each, costs(), BOUND_S) for each in alike]
     assert waits[0] == waits[1]
-    for large, wait_s in of_size.values():
-        assert wait_s == pytest.approx(max(0.001, min(waits[0], BOUND_S - large.own_s)), abs=0.001)
+    for large, wait_s in zip(alike, waits, strict=True):
+        assert wait_s == pytest.approx(min(waits[0], BOUND_S - large.own_s))
 
 
 def test_images_that_are_quick_to_decode_come_in_larger_chunks() -> None:
     """Handing over 0.2 ms of work at the cost of 0.2 ms would be half of it for nothing."""
     quick, slow = (
-        settings_for(next(cells(given, 1.0)), given, SIZES, LiveConfig(), 1.0).chunk_bytes
+        settings_for(next(cells(given, 1.0)), given, SIZES, PRESENT, 1.0).chunk_bytes
         for given in (costs(decode_s=0.0002), costs(decode_s=0.050))
     )
     assert quick > 8 * slow

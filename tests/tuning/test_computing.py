@@ -89,6 +89,7 @@ def test_batches_that_cannot_be_within_the_bound_are_not_tried() -> None:
     """On a CPU the largest would take seconds, with a large model minutes; the smallest is always there."""
     config = PipelineConfig(device="cpu")
     loaded = load_model(config)
-    sizes = [_opened(config, loaded, 1, bound_s)[1] for bound_s in (1e-6, 0.02)]
+    sizes = [_opened(config, loaded, 1, bound_s)[1] for bound_s in (1e-6, 0.02, None)]
     assert sizes[0] == [1]
     assert max(sizes[1]) < SIZES[-1]
+    assert max(sizes[2]) >= 4  # without a bound it follows from what one image takes

@@ -1,17 +1,19 @@
 """Settings are written into a configuration, and nothing else is."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import yaml
 
-from deployments.config import LiveConfig
 from deployments.strict import all_faults
 from tests.service import ROOT
-from tests.tuning.measured import BOUND_S, best_of, costs
+from tests.tuning.measured import BOUND_S, PRESENT, best_of, costs
 from tuning.choice import Sizes, settings_for
 from tuning.document import diff, with_settings
+from tuning.settings import Settings
 
-SETTINGS = settings_for(best_of(costs()), costs(), Sizes(60_000, 120_000), LiveConfig(), BOUND_S)
+SETTINGS = settings_for(best_of(costs()), costs(), Sizes(60_000, 120_000), PRESENT, BOUND_S)
 SHIPPED = (ROOT / "serve_config.yaml").read_text()
 BARE = """\
 # one line
@@ -53,6 +55,36 @@ def test_written_twice_it_stays_as_it_is() -> None:
     once = with_settings(SHIPPED, SETTINGS)
     assert with_settings(once, SETTINGS) == once
     assert diff(Path("c.yaml"), once, once) == ""
+
+
+def test_only_what_changes_is_written() -> None:
+    """A configuration that leaves a value to the machine goes on to do so where the tuned value is the same."""
+    assert with_settings(SHIPPED, PRESENT, PRESENT) == SHIPPED
+    wider = with_settings(SHIPPED, replace(PRESENT, max_wait_s=7.0), PRESENT)
+    (changed,) = [line for line in wider.splitlines() if line not in SHIPPED.splitlines()]
+    assert changed.strip().startswith("max_wait_s: 7.0 ")
+
+
+@pytest.mark.parametrize(
+    ("settings", "written"),
+    [(replace(PRESENT, workers=3), (3, None)), (replace(PRESENT, threads=3), (None, 3))],
+    ids=["workers", "threads"],
+)
+def test_the_size_of_a_replica_is_written_beside_what_it_would_follow_from(
+    settings: Settings, written: tuple[int | None, int | None]
+) -> None:
+    """With two workers and two lanes written, a replica would reserve four cores where there are so many."""
+    args = yaml.safe_load(with_settings(SHIPPED, settings, PRESENT))["applications"][0]["args"]
+    assert args["num_cpus"] == PRESENT.num_cpus
+    assert (args["pipeline"].get("workers"), args["pipeline"].get("threads")) == written
+
+
+def test_a_new_key_says_what_it_is() -> None:
+    """Those that are there keep the comment that they have."""
+    lines = with_settings(SHIPPED, SETTINGS).splitlines()
+    (line,) = [line for line in lines if line.strip().startswith("workers:")]
+    assert line.endswith(" # processes that decode images")
+    assert all(all_faults(yaml.safe_load(text), {}) == [] for text in ("\n".join(lines), SHIPPED))
 
 
 def test_what_the_file_leaves_out_is_added_to_the_right_application() -> None:

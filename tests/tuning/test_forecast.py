@@ -1,19 +1,21 @@
 """Which combination is predicted, of all that the memory holds."""
 
+from dataclasses import replace
+
 import pytest
 
 from deployments.config import LiveConfig
-from tests.tuning.measured import BOUND_S, costs
+from tests.tuning.measured import BOUND_S, PRESENT, costs
 from tuning.capacity import Costs, best
-from tuning.choice import Sizes
-from tuning.forecast import Forecast
+from tuning.choice import Sizes, may_wait_s
+from tuning.forecast import Forecast, Refused
 from tuning.room import Room
 
 PLENTY = Room(1 << 40, 1 << 30, 1 << 27, 224, LiveConfig())
 
 
 def _forecast(given: Costs, bound_s: float = BOUND_S) -> Forecast:
-    return Forecast(given, Sizes(60_000, 120_000), LiveConfig(), bound_s, PLENTY)
+    return Forecast(given, Sizes(60_000, 120_000), PRESENT, bound_s, PLENTY)
 
 
 @pytest.mark.parametrize(("bound_s", "batch"), [(0.03, 1), (0.1, 2), (0.2, 4), (0.4, 8), (1.0, 16)])
@@ -23,7 +25,7 @@ def test_a_batch_is_as_large_as_there_is_time_for(bound_s: float, batch: int) ->
     found, most = forecast.best(), best(forecast.candidates)
     assert found.batch == batch
     assert (found.workers, found.lanes) == (most.workers, most.lanes)
-    assert forecast.settings(found).max_wait_s == forecast.settings(most).max_wait_s
+    assert may_wait_s(found, forecast.costs, bound_s) == may_wait_s(most, forecast.costs, bound_s)
 
 
 def test_a_batch_is_no_larger_than_pays() -> None:
@@ -33,3 +35,18 @@ def test_a_batch_is_no_larger_than_pays() -> None:
         for batch in (4, 8, 16):
             given.compute.batches[lanes, batch] = [0.012 * batch]
     assert _forecast(given, 1.0).best().batch == 2
+
+
+def test_settings_come_down_to_a_combination_that_was_measured() -> None:
+    """Batches and lanes beyond what was measured are never filled; workers are what they are."""
+    forecast = _forecast(costs())
+    assert forecast.nearest(PRESENT).key == (1, 2, 16)
+    assert forecast.nearest(replace(PRESENT, threads=8, batch=3, workers=7)).key == (7, 2, 2)
+
+
+def test_a_bound_that_cannot_be_met_names_one_that_may_be() -> None:
+    """Rounded, and well above what a request takes without any waiting."""
+    with pytest.raises(Refused, match=r"an image takes at least 1\d\.?\d* ms .* Give a larger --p99-ms, \d\d or more"):
+        _forecast(costs(), 0.001).best()
+    with pytest.raises(Refused, match=r"8 images take at least"):
+        _forecast(replace(costs(), together=8), 0.02).best()

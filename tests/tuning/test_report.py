@@ -2,42 +2,26 @@
 
 import html.parser
 import io
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from deployments.config import LiveConfig
-from tests.tuning.measured import BOUND_S, best_of, costs
-from tuning.capacity import cells
-from tuning.check import Seen
-from tuning.choice import Sizes, settings_for
+from tests.tuning.measured import BOUND_S
+from tests.tuning.test_sentences import finished
 from tuning.findings import Findings
-from tuning.report import summary, write_report
-
-SIZES = Sizes(60_000, 120_000)
-CHOSEN = settings_for(best_of(costs()), costs(), SIZES, LiveConfig(), BOUND_S)
-SEEN = Seen(CHOSEN, 40.0, 39.5, 39.0, 0.030, 0.090, 0.01, 0, 0.002)
-
-
-def _begun() -> Findings:
-    return Findings("darkroom tune --images <b>", "2026-01-01", BOUND_S, 0, machine=["2 cores"], model="mobilenet_v2")
+from tuning.report import write_report
 
 
 def _finished() -> Findings:
-    findings = _begun()
-    findings.images, findings.sizes, findings.unreadable = 48, SIZES, ["torn.jpg: it is <torn>"]
-    findings.costs = replace(costs(), serving_s=0.004)
-    findings.cells = list(cells(findings.costs, BOUND_S))
-    findings.predicted = findings.chosen = CHOSEN
-    findings.peak, findings.seen, findings.ladder = 80.0, [SEEN], [SEEN, replace(SEEN, offered=60.0, p99_s=0.2)]
-    findings.verdict, findings.advice, findings.diff = "idle: 0 requests/s", ["bound by the 2 cores"], "-a\n+b\n"
+    findings = finished(BOUND_S)
+    findings.unreadable = ["torn.jpg: it is <torn>"]
     return findings
 
 
 class _Page(html.parser.HTMLParser):
-    """What a page asks others for, and what it says."""
+    """The text of a page, and all that it asks others for."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -54,21 +38,18 @@ class _Page(html.parser.HTMLParser):
 
 
 def _stages() -> list[Findings]:
-    """As they are after each part of a run."""
-    whole, stages = _finished(), [_begun()]
-    for names in (
-        ("images", "sizes"),
-        ("costs",),
-        ("cells", "predicted"),
-        ("peak",),
-        ("seen",),
-        ("chosen",),
-        ("ladder",),
-    ):
+    """As they are after each part of a run: filled from top to bottom."""
+    whole = _finished()
+    begun = Findings(whole.command, whole.date, whole.asked_s, whole.seed, machine=whole.machine, model=whole.model)
+    stages, names = [begun], [field.name for field in fields(Findings)]
+    for name in names[names.index("images") :]:
         last = replace(stages[-1])
-        for name in names:
-            setattr(last, name, getattr(whole, name))
-        stages.append(last)
+        setattr(last, name, getattr(whole, name))
+        if name in ("costs", "predicted", "trials", "chosen"):  # where pictures begin to show more
+            last.bound_s = whole.bound_s
+            stages.append(last)
+        else:
+            stages[-1] = last
     return stages
 
 
@@ -76,7 +57,7 @@ def _stages() -> list[Findings]:
 def test_a_run_that_was_stopped_has_a_report(tmp_path: Path, stage: int) -> None:
     """Whatever is there is shown, and it says where it was stopped."""
     findings = _stages()[stage]
-    findings.stopped = "it was stopped at: the model"
+    findings.stopped = "Not finished: it was stopped at: the model"
     picture = write_report(tmp_path / "report.html", findings)
     page = _Page((tmp_path / "report.html").read_text())
     assert "Not finished: it was stopped at: the model" in page.said
@@ -85,31 +66,29 @@ def test_a_run_that_was_stopped_has_a_report(tmp_path: Path, stage: int) -> None
 
 
 def test_a_whole_report_tells_all(tmp_path: Path) -> None:
-    """What was typed, found, chosen and changed; no part of it is taken for HTML, and no outside link is in it."""
+    """The command, what was found, chosen and changed; nothing is taken for HTML, and no outside link is in it."""
     picture = write_report(tmp_path / "report.html", _finished())
     text = (tmp_path / "report.html").read_text()
     page = _Page(text)
     for part in (
         "darkroom tune --images <b>",
         "torn.jpg: it is <torn>",
-        "Bound by the 2 cores.",
-        "39 images/s answered in time",
-        "p99 90 ms (bound 100)",
+        "Bottleneck: the 2 cores.",
+        "Recommended: 2 decoding workers",
+        "99 % of the answers within 100 ms",
+        "Settings that were tried on the running service",
+        "The chosen settings, with requests at random times (Poisson)",
+        "The chosen settings, with clients that each wait for the answer",
+        "Settings, now and as recommended",
         "max_batch_size",
         "-a\n+b\n",
-        "HTTP, Ray, the clients, and what all cost each other: 4 ms of a core an image",
-        "Expected: images/s that may come",
+        "In the service an image takes 4 ms of a core beside that: HTTP, Ray,",
+        "Expected: images/s at random times",
         "Decoding alone",
         "The model alone",
+        "The service, chosen settings",
     ):
         assert part in page.said
     assert page.asks_for == []
     assert "<script" not in text
     assert picture.name == "report.png"
-
-
-def test_the_summary_names_the_most_that_was_held() -> None:
-    """A load whose slowest answers were late is none that the settings bear."""
-    first = next(summary(_finished()))
-    assert "39 images/s answered in time where 40 came by chance" in first
-    assert list(summary(_begun())) == []

@@ -8,11 +8,11 @@ import pytest
 
 from deployments.config import LiveConfig
 from pipeline.config import decode_memory_bytes
-from tests.tuning.measured import BOUND_S, best_of, costs
+from tests.tuning.measured import BOUND_S, PRESENT, best_of, costs
 from tuning.choice import Sizes, settings_for
 from tuning.room import Room, available_bytes
 
-SETTINGS = settings_for(best_of(costs()), costs(), Sizes(60_000, 120_000), LiveConfig(), BOUND_S)
+SETTINGS = settings_for(best_of(costs()), costs(), Sizes(60_000, 120_000), PRESENT, BOUND_S)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from deployments.config import LiveConfig
 from deployments.endpoint import StartError
 from tests.service import Document, shipped_config
 from tuning.document import first_application
-from tuning.subject import Subject, pin, subject_of
+from tuning.settings import written_into
+from tuning.subject import Subject, beside, pin, subject_of
 
 
 def _subject(document: Document) -> Subject:
@@ -23,7 +24,7 @@ def test_it_is_one_replica_on_loopback_that_asks_for_no_key() -> None:
     document["applications"].append({"name": "other", "import_path": "other:app", "route_prefix": "/other"})
     document["applications"][0]["args"]["api_keys_file"] = "/etc/keys"
     subject = _subject(document)
-    assert subject.document["http_options"] == {"host": "127.0.0.1", "port": 8000}
+    assert subject.document["http_options"] == {**document["http_options"], "host": "127.0.0.1"}
     (application,) = subject.document["applications"]
     assert "api_keys_file" not in application["args"]
     assert application["deployments"][0]["autoscaling_config"]["max_replicas"] == 1
@@ -41,7 +42,20 @@ def test_replicas_may_be_a_number() -> None:
 def test_a_configuration_without_deployments_has_the_defaults() -> None:
     document = shipped_config()
     del document["applications"][0]["deployments"]
-    assert _subject(document).live == LiveConfig()
+    subject = _subject(document)
+    assert subject.live == LiveConfig()
+    assert subject.present.max_wait_s == LiveConfig().max_wait_s
+
+
+def test_the_present_settings_are_those_that_the_machine_decides_on() -> None:
+    """Where the configuration leaves them open; written back, they change nothing but to say so."""
+    document = shipped_config()
+    subject = _subject(document)
+    present = subject.present
+    assert (present.workers, present.threads) == (subject.config.pipeline.workers, subject.config.pipeline.threads)
+    assert present.target_ongoing_requests == 8
+    written_into(document["applications"][0], present)
+    assert _subject(document).present == present
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
@@ -79,7 +93,12 @@ def test_a_replica_has_no_more_cores_than_it_would_have() -> None:
     """All that is started from here on runs on these."""
     before = os.sched_getaffinity(0)
     try:
-        pin(1)
-        assert len(os.sched_getaffinity(0)) == 1
+        others = pin(1)
+        own = os.sched_getaffinity(0)
+        assert len(own) == 1
+        assert own | others == before
+        with beside(others):  # for clients, where there are others
+            assert os.sched_getaffinity(0) == (others or own)
+        assert os.sched_getaffinity(0) == own
     finally:
         os.sched_setaffinity(0, before)

@@ -1,0 +1,55 @@
+"""The file of a report, which has to be writable before minutes are spent on what it will say."""
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from commands.files import shown
+from deployments.endpoint import StartError
+
+_SUFFIXES: Final = (".html", ".htm")
+
+
+def report_path(written: str) -> Path:
+    """The path that was typed, if a report can be written there, and its picture beside it.
+
+    Raises:
+        StartError: why it cannot, and what to type instead.
+    """
+    if not written:
+        raise StartError("--report is empty; give a file, e.g. --report darkroom-tune.html")
+    path, name = Path(written), f"cannot write the report to {shown(written)}"
+    try:
+        if path.is_dir():
+            example = shown(str(path / "darkroom-tune.html"))
+            raise StartError(f"{name}: it is a folder; give a file, e.g. --report {example}")
+        if path.suffix.lower() not in _SUFFIXES:
+            raise StartError(f"{name}: it is a page of HTML; give a name that ends in .html")
+        for file in (path, path.with_suffix(".png")):
+            _try_to_open(file, name)
+    except OSError as error:
+        raise StartError(f"{name}: {error.strerror or error}; give another name") from error
+    return path
+
+
+def _try_to_open(path: Path, name: str) -> None:
+    """Opens the file for writing, and leaves it as it is; where there is none, makes one of another name beside it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        folder = path.resolve().parent  # a link may lead elsewhere
+        if not folder.is_dir():
+            what = f"there is no folder {shown(str(folder))}; make it, or give another name"
+            raise StartError(f"{name}: {what}") from None
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    if not stat.S_ISREG(kind):
+        what = "its picture" if path.suffix == ".png" else "it"
+        raise StartError(f"{name}: {what} would go into {shown(str(path))}, no regular file; give another name")
+    os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))

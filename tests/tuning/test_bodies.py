@@ -1,0 +1,38 @@
+"""Bodies of requests."""
+
+from email import message_from_bytes
+from email.message import Message
+
+import pytest
+
+from tuning import bodies as module
+from tuning.bodies import bodies
+from tuning.target import Form
+
+IMAGES = [b"one", b"two\r\n--", b"three"]
+
+
+def _parts(form: Form) -> list[bytes]:
+    """As any reader of MIME has them."""
+    whole = message_from_bytes(f"Content-Type: {form.content_type}\r\n\r\n".encode() + form.body)
+    parts: list[Message] = whole.get_payload()  # type: ignore[assignment]  # a list, as it is multipart
+    return [part.get_payload(decode=True) for part in parts]  # type: ignore[misc]  # bytes, as these are not
+
+
+def test_one_image_is_the_body() -> None:
+    assert [form.body for form in bodies(IMAGES, 1)] == IMAGES
+
+
+@pytest.mark.parametrize("together", [2, 3, 7])
+def test_several_are_parts_of_a_form(together: int) -> None:
+    """Each image comes about as often as any other."""
+    forms = bodies(IMAGES, together)
+    parts = [part for form in forms for part in _parts(form)]
+    assert all(len(_parts(form)) == together for form in forms)
+    assert {parts.count(image) for image in IMAGES} == {together}
+
+
+def test_bodies_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many large images a request there are fewer bodies than images."""
+    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    assert len(bodies([bytes(60)] * 9, 2)) == 1

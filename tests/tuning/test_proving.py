@@ -1,0 +1,96 @@
+"""What is written is proved before."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import pytest
+
+from tests.tuning.measured import PRESENT, seen
+from tests.tuning.test_sentences import finished
+from tuning.check import Check, Seen
+from tuning.findings import Findings
+from tuning.forecast import Refused
+from tuning.proving import Proving
+from tuning.settings import Settings
+from tuning.step import Step
+
+
+class _Service:
+    """Answers 60 images/s; is so many times as slow once its settings are those that will be written."""
+
+    def __init__(self, bound_s: float, slower: float, *, refuses: bool = False) -> None:
+        self.bound_s, self._slower, self._refuses = bound_s, slower, refuses
+        self._times, self.last_others = 1.0, "9 times 503"
+
+    def apply(self, settings: Settings) -> None:
+        self._times = 1.0 if settings.max_wait_s == 60.0 else self._slower
+
+    def closed(self, settings: Settings, clients: int, for_s: float) -> Seen:  # noqa: ARG002
+        refused = 9 if self._refuses and self._times > 1 else 0
+        return seen(settings, clients=clients, p99_s=self._times * clients / 60, refused=refused)
+
+    def by_chance(self, settings: Settings, rate: float, for_s: float) -> Seen:  # noqa: ARG002
+        return seen(settings, offered=rate, p99_s=2.3 / (60 - rate))
+
+    def verdict(self, seconds: int) -> str:  # noqa: ARG002
+        return "idle"
+
+
+def _proved(asked_s: float | None, slower: float = 1.0, **service: bool) -> Findings:
+    findings, steps = finished(asked_s), list[Step]()
+    findings.chosen = replace(PRESENT, max_wait_s=60.0)
+    check = cast(Check, _Service(asked_s or 0.5, slower, **service))
+
+    def before_all(new: Sequence[Step]) -> None:
+        steps[:0] = new
+
+    proving = Proving(check, findings, 1.0, 256, before_all)
+    if asked_s is not None:
+        before_all(proving.holding())
+        while steps:
+            steps.pop(0).act()
+    proving.prove(PRESENT, 4)
+    return findings
+
+
+def test_within_a_bound_the_clients_that_it_bears_are_run_again() -> None:
+    """With the settings that will be written; both kinds of load have been measured before."""
+    findings = _proved(0.1)
+    assert findings.proof is not None
+    assert findings.written is not None
+    assert findings.proof.clients == 6
+    assert findings.proof.settings == findings.written
+    assert {seen.clients for seen in findings.closed} >= {6, 8}
+    assert findings.borne is not None
+    assert findings.borne.offered == pytest.approx(0.6 * 60)
+    assert findings.verdict == "idle"
+
+
+def test_without_a_bound_it_is_the_clients_of_the_peak() -> None:
+    findings = _proved(None)
+    assert findings.proof is not None
+    assert findings.proof.clients == 18
+    assert findings.written == PRESENT
+
+
+def test_a_bound_that_is_not_kept_again_is_proved_with_fewer_clients() -> None:
+    findings = _proved(0.1, slower=1.2)
+    assert findings.proof is not None
+    assert findings.proof.clients == 4
+    assert findings.proof.p99_s <= 0.1
+
+
+def test_a_bound_that_is_never_kept_again_is_refused() -> None:
+    with pytest.raises(Refused, match=r"--p99-ms 100 cannot be met on this machine with any certainty: 3 clients had"):
+        _proved(0.1, slower=9.0)
+
+
+def test_what_is_refused_is_not_written() -> None:
+    with pytest.raises(Refused, match=r"9 of 240 requests of 18 clients were refused or lost .* \(9 times 503\)"):
+        _proved(None, slower=2.0, refuses=True)
+
+
+def test_a_bound_that_one_client_does_not_meet_is_refused() -> None:
+    with pytest.raises(Refused, match=r"even one client alone has 99 % of its answers only within 16.7 ms"):
+        _proved(0.005)

@@ -1,0 +1,103 @@
+"""Limits that let in the load that was measured."""
+
+import math
+from dataclasses import replace
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.tuning.measured import PRESENT, seen
+from tuning.check import Check, Seen
+from tuning.settings import Settings
+from tuning.written import DOUBLINGS, needed_wait_s, proved, with_limits
+
+OTHER = replace(PRESENT, workers=2, batch=4)
+
+
+@given(
+    clients=st.integers(1, 256),
+    rate=st.floats(0.5, 5000),
+    p99_s=st.floats(0.002, 60),
+    together=st.sampled_from([1, 8, 32]),
+    asked_s=st.none() | st.floats(0.001, 600),
+    present_s=st.floats(0.001, 60),
+    filling=st.integers(1, 500),
+)
+def test_a_closed_loop_is_let_in_by_arithmetic(
+    clients: int, rate: float, p99_s: float, together: int, asked_s: float | None, present_s: float, filling: int
+) -> None:
+    """Twice what its last client waits for; as many requests as clients; and replicas come before refusals."""
+    load = seen(clients=clients, offered=rate, p99_s=p99_s)
+    present = replace(PRESENT, max_wait_s=present_s, max_ongoing_requests=8)
+    written = with_limits(
+        replace(OTHER, max_ongoing_requests=8), present, load, together=together, asked_s=asked_s, filling=filling
+    )
+    assert written.max_wait_s >= 2 * clients * together / rate * (1 - 1e-9)
+    assert written.max_wait_s >= 2 * load.longest_s * (1 - 1e-9)
+    assert written.max_ongoing_requests >= max(2 * clients, 2 * written.target_ongoing_requests)
+    if asked_s is None:
+        assert written.max_wait_s >= present_s
+    else:
+        assert 1 <= written.target_ongoing_requests <= clients
+
+
+def test_without_a_bound_what_is_there_stays() -> None:
+    """Limits that are wide enough, and when another replica is started, where nothing else changes."""
+    load = seen(clients=18, p99_s=0.35)
+    kept = with_limits(replace(PRESENT, max_wait_s=60.0), PRESENT, load, together=1, asked_s=None, filling=40)
+    assert kept == PRESENT
+    narrow = replace(PRESENT, max_wait_s=0.25)
+    assert with_limits(narrow, narrow, load, together=1, asked_s=None, filling=40).max_wait_s == 0.77
+
+
+def test_a_larger_replica_is_filled_before_another_is_started() -> None:
+    wide = with_limits(OTHER, PRESENT, seen(clients=256), together=1, asked_s=None, filling=143)
+    assert wide.target_ongoing_requests == 143
+
+
+def test_a_bound_shortens_the_wait_to_what_can_be_in_time() -> None:
+    """But to no less than what its own closed loop waits; and one that is longer than what is there changes nothing."""
+    load = seen(clients=4, p99_s=0.09)
+
+    def wait_s(asked_s: float) -> float:
+        return with_limits(PRESENT, PRESENT, load, together=1, asked_s=asked_s, filling=4).max_wait_s
+
+    assert wait_s(1.0) == 1.0
+    assert wait_s(0.1) == needed_wait_s(load, 1) == 0.2
+    assert wait_s(60.0) == PRESENT.max_wait_s
+
+
+def test_what_was_never_answered_needs_no_wait() -> None:
+    assert needed_wait_s(replace(seen(clients=4, offered=0.0), longest_s=math.inf), 1) == 0.001
+
+
+class _Refusing:
+    """Refuses some requests while `max_wait_s` is below a limit."""
+
+    def __init__(self, until_s: float) -> None:
+        self._until_s, self._wait_s, self.loads = until_s, 0.0, 0
+
+    def apply(self, settings: Settings) -> None:
+        self._wait_s = settings.max_wait_s
+
+    def closed(self, settings: Settings, clients: int, for_s: float) -> Seen:  # noqa: ARG002
+        self.loads += 1
+        return seen(settings, clients=clients, refused=int(self._wait_s < self._until_s))
+
+
+@pytest.mark.parametrize(("until_s", "wait_s", "loads"), [(0.0, 0.1, 1), (0.15, 0.2, 2), (0.7, 0.8, 4)])
+def test_settings_that_refuse_are_not_what_is_written(until_s: float, wait_s: float, loads: int) -> None:
+    """The closed loop is run against them, and again with a longer wait until nothing is refused."""
+    check = _Refusing(until_s)
+    settings, proof = proved(cast(Check, check), replace(PRESENT, max_wait_s=0.1), 4, 1.0)
+    assert (settings.max_wait_s, check.loads, proof.refused) == (wait_s, loads, 0)
+    assert proof.settings == settings
+
+
+def test_what_is_refused_all_the_same_is_told() -> None:
+    """Whatever else refuses it; the caller writes nothing then."""
+    check = _Refusing(math.inf)
+    _, proof = proved(cast(Check, check), PRESENT, 4, 1.0)
+    assert (proof.refused, check.loads) == (1, DOUBLINGS)

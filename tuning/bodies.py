@@ -1,0 +1,46 @@
+"""Request bodies of a sample of images: one image each, or some together in a form."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from tuning.target import Form
+
+MOST_BYTES: Final = 256 << 20
+"""Bytes of all bodies together; with many images a request there are fewer bodies than images."""
+
+_BOUNDARY: Final = "darkroom-tune-7MA4YWxkTrZu0gW"
+
+
+def bodies(images: Sequence[bytes], together: int) -> list[Form]:
+    """Requests in which each image is sent about as often as any other.
+
+    Args:
+        images: encoded, at least one.
+        together: images a request.
+    """
+    if together == 1:
+        return [Form("application/octet-stream", image) for image in images]
+    turn, forms, size = itertools.cycle(images), list[Form](), 0
+    for _ in images:
+        body = _multipart([next(turn) for _ in range(together)])
+        forms.append(Form(f"multipart/form-data; boundary={_BOUNDARY}", body))
+        size += len(body)
+        if size > MOST_BYTES:
+            break
+    return forms
+
+
+def _multipart(images: Sequence[bytes]) -> bytes:
+    return b"".join([*itertools.chain.from_iterable(map(_part, itertools.count(), images)), _closing()])
+
+
+def _part(number: int, image: bytes) -> Iterator[bytes]:
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="images"; filename="{number}"\r\n'
+    yield f"{head}Content-Type: application/octet-stream\r\n\r\n".encode()
+    yield image
+    yield b"\r\n"
+
+
+def _closing() -> bytes:
+    return f"--{_BOUNDARY}--\r\n".encode()

@@ -1,0 +1,98 @@
+"""Finds how much settings bear within a latency bound, on the running service.
+
+Two kinds of load, since they differ widely: clients in a closed loop, each of which sends its next request when it has
+its answer, so that never more is in work than there are clients; and requests that arrive by chance (Poisson), as from
+many users who know nothing of each other, of which several may come at the same moment.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from tuning.check import Check, Seen
+from tuning.clients import COUNTS, FULL, clients_for
+from tuning.ladder import Ladder
+from tuning.settings import Settings
+from tuning.step import Step, number
+
+SHARES: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""Shares of the peak that are sent by chance."""
+
+CHANCE: Final = 1.5
+"""Times as long as clients that wait, requests come by chance: queues take a while to show how long they get."""
+
+LONGER: Final = 3.0
+"""Times as long as others, one client is measured before a bound is said to be out of reach."""
+
+TRIES: Final = 4
+"""Loads of each kind that are measured."""
+
+
+def is_borne(seen: Seen, bound_s: float) -> bool:
+    """Whether 99 % of the answers came within the bound, and nothing was refused or lost."""
+    return seen.answered > 0 and seen.p99_s <= bound_s and not seen.refused and not seen.lost
+
+
+class Holding:
+    """Measures step by step.
+
+    Args:
+        check: the service, with the settings applied.
+        settings: these.
+        peak: images a second that the service does at full load.
+        together: images a request.
+        for_s: how long each load is sent.
+        most_clients: the most that are tried.
+    """
+
+    def __init__(
+        self, check: Check, settings: Settings, peak: float, together: int, for_s: float, most_clients: int
+    ) -> None:
+        self._check, self._settings, self._peak, self._for_s = check, settings, peak, for_s
+        counts = [count for count in COUNTS if count <= most_clients]
+        expected = clients_for(check.bound_s, peak / together, most_clients)
+        self.clients = Ladder(counts, expected, TRIES)
+        self.shares = Ladder(SHARES, FULL, TRIES)
+        self.closed: dict[int, Seen] = {}
+        self.by_chance: dict[float, Seen] = {}
+
+    def next(self) -> Step | None:
+        """The next measurement; None where enough is known."""
+        if (clients := self.clients.next()) is not None:
+            act: Callable[[], None] = partial(self._try_clients, clients)
+            return Step(f"the bound: {number(clients, 'client')} in a closed loop", self._for_s, act)
+        if (share := self.shares.next()) is not None:
+            title = f"the bound: {share * self._peak:.3g} images/s by chance"
+            return Step(title, CHANCE * self._for_s, partial(self._try_share, share))
+        return None
+
+    def bears_one(self) -> bool:
+        """Whether one client is answered in time; measured once more, and for longer, before it is denied."""
+        if self.clients.heaviest is not None or is_borne(self.closed[1], self._check.bound_s):
+            return True
+        self.closed[1] = self._check.closed(self._settings, 1, LONGER * self._for_s)
+        return is_borne(self.closed[1], self._check.bound_s)
+
+    @property
+    def most_clients(self) -> Seen:
+        """The closed loop with the most clients that was borne; with one, where `bears_one`."""
+        return self.closed[self.clients.heaviest or 1]
+
+    @property
+    def most_by_chance(self) -> Seen | None:
+        """The most that was borne by chance."""
+        return self.by_chance[share] if (share := self.shares.heaviest) is not None else None
+
+    @property
+    def too_many_by_chance(self) -> Seen | None:
+        """The least that was not."""
+        return self.by_chance[share] if (share := self.shares.too_much) is not None else None
+
+    def _try_clients(self, clients: int) -> None:
+        self.closed[clients] = seen = self._check.closed(self._settings, clients, self._for_s)
+        self.clients.note(borne=is_borne(seen, self._check.bound_s))
+
+    def _try_share(self, share: float) -> None:
+        for_s = CHANCE * self._for_s
+        self.by_chance[share] = seen = self._check.by_chance(self._settings, share * self._peak, for_s)
+        self.shares.note(borne=is_borne(seen, self._check.bound_s))

@@ -1,0 +1,53 @@
+"""Finds the heaviest load that a service bears, in few measurements."""
+
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+Rung = TypeVar("Rung", int, float)
+
+
+class Ladder(Generic[Rung]):
+    """Loads that get heavier, of which some are tried.
+
+    From where it starts it goes up while the load is borne and down while it is not, two rungs at a time, then between.
+
+    Args:
+        rungs: the loads, the lightest first.
+        start: where to begin.
+        tries: the most to be measured; more only until one is borne, or even the lightest is not.
+    """
+
+    def __init__(self, rungs: Sequence[Rung], start: Rung, tries: int) -> None:
+        self._rungs: Sequence[Rung] = rungs
+        self._tries, self._borne, self._not = tries, -1, len(rungs)
+        self._at = max((at for at, rung in enumerate(rungs) if rung <= start), default=0)
+
+    def next(self) -> Rung | None:
+        """The load to be tried; None where enough is known."""
+        if self._borne + 1 >= self._not or (self._tries <= 0 and self._borne >= 0):
+            return None
+        return self._rungs[self._at]
+
+    def note(self, *, borne: bool) -> None:
+        """Takes down whether the load that `next` gave was borne."""
+        self._tries -= 1
+        if borne:
+            self._borne = self._at
+        else:
+            self._not = self._at
+        if self._borne < 0:
+            self._at = max(0, self._at - 2)
+        elif self._not == len(self._rungs):
+            self._at = min(self._at + 2, len(self._rungs) - 1)
+        else:
+            self._at = (self._borne + self._not) // 2
+
+    @property
+    def heaviest(self) -> Rung | None:
+        """The heaviest load that was borne; None where none was."""
+        return self._rungs[self._borne] if self._borne >= 0 else None
+
+    @property
+    def too_much(self) -> Rung | None:
+        """The lightest load that was not borne; None where all were."""
+        return self._rungs[self._not] if self._not < len(self._rungs) else None

@@ -1,0 +1,111 @@
+"""The costs of the parts, without the service: decoding with more and more workers, the model with larger batches."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+
+from tuning.capacity import Costs
+from tuning.choice import Sizes
+from tuning.computing import Model
+from tuning.decoding import Decoders
+from tuning.findings import Findings
+from tuning.forecast import Refused
+from tuning.plan import Plan, worker_counts
+from tuning.step import Step, number
+from tuning.subject import Subject
+from tuning.throughput import frozen_heap
+
+
+class Measuring:
+    """The steps that measure them.
+
+    Args:
+        subject: the configuration that is tuned.
+        named: images, encoded, by their names.
+        plan: how much is measured.
+        findings: filled as it goes on.
+        stack: closes at the end of the run.
+        before_all: puts steps before those that are left.
+
+    Attributes:
+        images: those that can be decoded, once they have been read.
+        model: once it has been loaded.
+    """
+
+    model: Model
+
+    def __init__(
+        self,
+        subject: Subject,
+        named: Mapping[str, bytes],
+        plan: Plan,
+        findings: Findings,
+        stack: ExitStack,
+        before_all: Callable[[Sequence[Step]], None],
+    ) -> None:
+        self._subject, self._named, self._plan, self._findings = subject, named, plan, findings
+        self._stack, self._before_all = stack, before_all
+        self._decoders = Decoders(subject.config.pipeline, subject.live)
+        self.images: Sequence[bytes] = ()
+
+    @property
+    def steps(self) -> list[Step]:
+        """All of them; the last is known in full only when the model is loaded."""
+        return [
+            Step("reading the images", 3.0, self._read),
+            Step("loading the model", 3.0, self._load_model),
+            Step("measuring decoding and the model", self._plan.measuring_s, self._plan_passes),
+        ]
+
+    def _read(self) -> None:
+        found = self._decoders.readable(self._named)
+        self.images, self._findings.unreadable = found.images, [*self._findings.unreadable, *found.faults]
+        if not found.images:
+            several = len(self._named) > 1
+            what = f"none of the {len(self._named)} images can be decoded; the first" if several else "it is no image"
+            raise Refused(f"{what}: {found.faults[0]}")
+        self._findings.images, self._findings.sizes = len(found.images), Sizes.of(found.images)
+
+    def _load_model(self) -> None:
+        subject, findings = self._subject, self._findings
+        lanes = subject.cores if subject.on_cpu else 1
+        self.model = Model(subject.config.pipeline, lanes, self.images, subject.live.max_image_pixels, findings.asked_s)
+        self._stack.callback(self.model.close)
+        self._stack.enter_context(frozen_heap())
+        findings.model = f"{subject.config.pipeline.model}, {self.model.dtype}"
+        findings.costs = Costs(
+            self._decoders.cost, self.model.cost, subject.cores, subject.on_cpu, together=findings.together
+        )
+
+    def _plan_passes(self) -> None:
+        """All in turn, again and again: the machine drifts, and so all are measured in all of its moods."""
+        plan, model = self._plan, self.model
+        counts = worker_counts(self._subject.cores, on_cpu=self._subject.on_cpu, quick=plan.passes == 1)
+        self._before_all(
+            [
+                step
+                for _ in range(plan.passes)
+                for step in (
+                    *(self._decoding(workers) for workers in counts),
+                    Step("decoding, images handed over one by one", plan.decoding_s, self._measure_one_by_one),
+                    *(
+                        self._computing(lanes, images)
+                        for _ in range(plan.turns)
+                        for images in model.sizes
+                        for lanes in model.lanes  # these are compared: one right after the other
+                    ),
+                )
+            ]
+        )
+
+    def _decoding(self, workers: int) -> Step:
+        act = partial(self._decoders.measure, workers, self.images, self._plan.decode_s)
+        return Step(f"decoding with {number(workers, 'worker')}", self._plan.decoding_s, act)
+
+    def _measure_one_by_one(self) -> None:
+        self._decoders.measure_one_by_one(self.images, self._plan.decode_s)
+
+    def _computing(self, lanes: int, images: int) -> Step:
+        act = partial(self.model.measure, lanes, images, self._plan.batch_s)
+        at_a_time = f", {lanes} at a time" if lanes > 1 else ""
+        return Step(f"the model with batches of {number(images, 'image')}{at_a_time}", self._plan.batch_s, act)

@@ -1,0 +1,41 @@
+"""The settings that a configuration has now, with all that the machine decides where it says nothing."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from deployments.config import LiveConfig, ServiceConfig
+from tuning.settings import Settings
+
+_SERVES_TARGET: Final = 2
+"""Serve's own default of `target_ongoing_requests`."""
+
+
+def present_settings(application: Mapping[str, Any], config: ServiceConfig, live: LiveConfig) -> Settings:
+    """The settings in force when this machine serves the configuration as it is.
+
+    Args:
+        application: of the configuration.
+        config: its `args`, fitted to this machine and placed on it.
+        live: its `user_config`.
+    """
+    pipeline = config.pipeline
+    assert pipeline.workers is not None  # noqa: S101 - it has been placed
+    assert pipeline.threads is not None  # noqa: S101 - likewise
+    (deployment,) = application.get("deployments") or [{}]
+    scaling = deployment.get("autoscaling_config")
+    return Settings(
+        workers=pipeline.workers,
+        threads=pipeline.threads,
+        batch=live.max_batch_size,
+        batch_sizes=pipeline.batch_sizes,
+        chunk_bytes=pipeline.chunk_bytes,
+        slots=pipeline.slots,
+        batch_wait_s=live.batch_wait_s,
+        max_wait_s=live.max_wait_s,
+        max_ongoing_requests=config.max_ongoing_requests,
+        max_bytes_in_flight=live.max_bytes_in_flight,
+        target_ongoing_requests=(
+            scaling.get("target_ongoing_requests", _SERVES_TARGET) if isinstance(scaling, dict) else _SERVES_TARGET
+        ),
+        num_cpus=config.num_cpus or 0.0,
+    )

@@ -1,0 +1,126 @@
+"""What the chosen settings answer within the bound, and the proof that what is written refuses none of it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from tuning.check import Check, Seen
+from tuning.clients import COUNTS
+from tuning.findings import Findings
+from tuning.forecast import Refused
+from tuning.holding import Holding
+from tuning.settings import Settings
+from tuning.step import Step, number
+from tuning.written import proved, with_limits
+
+LONGEST_ROUND_S: Final = 10.0
+"""Seconds that a client may wait for its answer in the longest closed loop that is tried."""
+
+PROOFS: Final = 3
+"""Numbers of clients, fewer each time, that are run until 99 % of the answers come within the bound once more."""
+
+
+class Proving:
+    """Measures the chosen settings, in steps.
+
+    Args:
+        check: the service.
+        findings: filled as it goes on; settings have been chosen.
+        for_s: how long each load is sent.
+        most_clients: the most that are tried.
+        before_all: puts steps before those that are left.
+    """
+
+    def __init__(
+        self,
+        check: Check,
+        findings: Findings,
+        for_s: float,
+        most_clients: int,
+        before_all: Callable[[Sequence[Step]], None],
+    ) -> None:
+        assert findings.chosen is not None  # noqa: S101 - the steps before have seen to it
+        assert findings.peak is not None  # noqa: S101 - likewise
+        self._check, self._findings, self._for_s, self._before_all = check, findings, for_s, before_all
+        self._chosen, self._full, peak = findings.chosen, findings.peak, findings.peak.answered
+        most = max(1, min(most_clients, int(LONGEST_ROUND_S * peak / findings.together)))
+        self._holding = Holding(check, findings.chosen, peak, findings.together, for_s, most)
+
+    def holding(self) -> list[Step]:
+        """The steps that see how many clients, and how many images a second by chance, are answered in time."""
+        self._check.apply(self._chosen)
+        return self._next()
+
+    def _next(self) -> list[Step]:
+        if (step := self._holding.next()) is None:
+            return []
+        return [step, Step("the bound", 0.0, self._note)]
+
+    def _note(self) -> None:
+        """Notes what is known, and goes on until it is enough.
+
+        Raises:
+            Refused: not even one client is answered within the bound.
+        """
+        holding, findings = self._holding, self._findings
+        findings.closed, findings.by_chance = tuple(holding.closed.values()), tuple(holding.by_chance.values())
+        findings.borne, findings.too_many = holding.most_by_chance, holding.too_many_by_chance
+        if holding.clients.next() is None and not holding.bears_one():
+            raise Refused(
+                f"{_cannot_be_met(findings)}: even one client alone has 99 % of its answers only within "
+                f"{1000 * holding.closed[1].p99_s:.3g} ms with the best settings found. Nothing was changed. Give a "
+                "larger --p99-ms, or none"
+            )
+        self._before_all(self._next())
+
+    def prove(self, present: Settings, filling: int) -> None:
+        """Makes limits that let in the closed loop that is reported, and runs it against them.
+
+        Args:
+            present: the settings of the configuration.
+            filling: requests in work that keep a replica busy.
+
+        Raises:
+            Refused: it is refused all the same, or the bound is not kept again.
+        """
+        findings = self._findings
+        for load in self._loads():
+            settings = with_limits(
+                self._chosen,
+                present,
+                load,
+                together=findings.together,
+                asked_s=findings.asked_s,
+                filling=filling,
+            )
+            findings.written, findings.proof = proved(self._check, settings, load.clients, self._for_s)
+            self._check_not_refused(findings.proof)
+            if findings.asked_s is None or findings.proof.p99_s <= findings.bound_s:
+                findings.verdict = self._check.verdict(int(self._for_s))
+                return
+        clients, p99_ms = number(load.clients, "client"), 1000 * findings.proof.p99_s if findings.proof else 0.0
+        raise Refused(
+            f"{_cannot_be_met(findings)} with any certainty: {clients} had 99 % of the answers in time once, and then "
+            f"within {p99_ms:.3g} ms. Nothing was changed. Run it again when nothing else computes, or give a larger "
+            "--p99-ms"
+        )
+
+    def _loads(self) -> list[Seen]:
+        """The closed loops that are proved, the one with the most clients first."""
+        if self._findings.asked_s is None:
+            return [self._full]
+        most = self._holding.most_clients
+        counts = [count for count in reversed(COUNTS) if count <= most.clients][:PROOFS]
+        return [replace(most, clients=count) for count in counts]
+
+    def _check_not_refused(self, proof: Seen) -> None:
+        if proof.refused or proof.lost:
+            raise Refused(
+                f"{proof.refused + proof.lost} of {proof.requests} requests of {number(proof.clients, 'client')} were "
+                f"refused or lost with the settings found ({self._check.last_others}). Nothing was changed; the report "
+                "shows the measurements"
+            )
+
+
+def _cannot_be_met(findings: Findings) -> str:
+    return f"--p99-ms {1000 * findings.bound_s:g} cannot be met on this machine"

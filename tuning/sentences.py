@@ -1,0 +1,220 @@
+"""The result of a run in plain English, for the screen and for the report."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from tuning.check import Seen
+from tuning.duel import Outcome
+from tuning.findings import Findings
+from tuning.settings import Settings
+from tuning.step import number
+
+FEW_IMAGES: Final = 10
+"""With fewer images, the sentence says that only images like them were measured."""
+
+UNSTEADY: Final = 0.25
+"""Share by which the machine's speed may vary before the sentence warns of it."""
+
+TOO_UNSTEADY: Final = 0.25
+"""Noise above which a comparison tells nothing."""
+
+BUSY: Final = 0.3
+"""Share of the cores that other programs may use before a run."""
+
+MUCH: Final = 0.05
+"""Share of the cores that the clients may take before it is said."""
+
+
+def in_words(settings: Settings) -> str:
+    """The three settings that matter most."""
+    at_a_time = f"{number(settings.threads, 'batch')} at a time of up to {number(settings.batch, 'image')}"
+    return f"{number(settings.workers, 'decoding worker')}, {at_a_time}"
+
+
+def milliseconds(seconds: float) -> str:
+    """A time for people."""
+    if not math.isfinite(seconds):
+        return "never"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+def rate(images_per_s: float, together: int) -> str:
+    """A rate for people; with several images a request, that of requests too."""
+    words = f"{images_per_s:.3g} images/s"
+    return words if together == 1 else f"{words} ({images_per_s / together:.3g} requests/s)"
+
+
+def measured(findings: Findings) -> Iterator[str]:
+    """What was measured, and with what."""
+    together = "one a request" if findings.together == 1 else f"{findings.together} a request"
+    if findings.sizes:
+        images = f"{number(findings.images, 'image')} of {findings.sizes.mean / 1000:.3g} kB on average"
+        yield f"Measured on this machine with {images}, {together}, and {findings.model}"
+    if findings.alone:
+        what = "An image" if findings.together == 1 else f"A request of {findings.together} images"
+        yield f"{what} alone, with nothing else in work, is answered in {milliseconds(findings.alone.p50_s)}"
+    if findings.asked_s is None and math.isfinite(findings.bound_s):
+        yield (
+            f"No --p99-ms was given, so the goal is the most images a second, with 99 % of the answers within "
+            f"{milliseconds(findings.bound_s)}: ten times a request alone, and at least 0.5 s"
+        )
+    elif math.isfinite(findings.bound_s):
+        bound = milliseconds(findings.bound_s)
+        yield f"The goal is the most images a second with 99 % of the answers within {bound} (--p99-ms)"
+
+
+def found(findings: Findings) -> Iterator[str]:
+    """How much the chosen settings do: the peak, and what holds within the bound."""
+    peak, together = findings.peak, findings.together
+    if not findings.chosen or not peak:
+        return
+    yield (
+        f"Peak: {rate(peak.answered, together)}, with {number(peak.clients, 'client')} that each wait for the answer "
+        f"before they send the next request; 99 % of the answers came within {milliseconds(peak.p99_s)}"
+    )
+    if findings.asked_s is None or not findings.proof:
+        return
+    bound, proof = f"99 % of the answers within {milliseconds(findings.bound_s)}", findings.proof
+    more = next((seen for seen in sorted(findings.closed, key=_clients) if seen.clients > proof.clients), None)
+    beyond = _beyond(more, number(more.clients, "client") if more else "")
+    yield (
+        f"{bound}, with clients that each wait for the answer: {rate(proof.answered, together)} with "
+        f"{number(proof.clients, 'client')}{beyond}"
+    )
+    borne, many = findings.borne, findings.too_many
+    by_chance = f"{bound}, with requests at random times, as many independent users send them"
+    if borne:
+        beyond = _beyond(many, rate(many.offered, together) if many else "")
+        yield f"{by_chance}: {rate(borne.offered, together)}{beyond}"
+    elif many:
+        yield (
+            f"{by_chance}: less than {rate(many.offered, together)}; requests that come at the same moment wait for "
+            "each other"
+        )
+
+
+def _clients(seen: Seen) -> int:
+    return seen.clients
+
+
+def _beyond(seen: Seen | None, load: str) -> str:
+    if seen is None:
+        return " (more was not tried)"
+    return f" (with {load}: {milliseconds(seen.p99_s)})"
+
+
+def recommended(findings: Findings) -> Iterator[str]:
+    """What to do with the settings, and how sure that is."""
+    chosen, result, challenger = findings.chosen, findings.outcome, findings.challenger
+    if not chosen or not findings.present:
+        return
+    now = in_words(findings.present)
+    if not result or not challenger:
+        yield f"Recommended: keep the present settings ({now}); no others were expected to do more"
+        return
+    runs = min(len(findings.of(findings.present)), len(findings.of(challenger)))
+    figures = f"{result.challenger:.3g} against {result.present:.3g} images/s within {milliseconds(findings.bound_s)}"
+    sure = f"each was measured {number(runs, 'time')}; differences below {result.noise:.0%} may be chance"
+    if result.noise > TOO_UNSTEADY:
+        sure += ": this machine was too unsteady to tell settings apart"
+    if result.is_won:
+        yield (
+            f"Recommended: {in_words(challenger)}. They answer {result.gain:.0%} more than the present settings "
+            f"({now}): {figures}; {sure}"
+        )
+        return
+    yield (
+        f"Recommended: keep the present settings ({now}). The best of the others ({in_words(challenger)}) "
+        f"{_against(result)}: {figures}; {sure}"
+    )
+
+
+def _against(result: Outcome) -> str:
+    if result.gain > result.noise:
+        return f"answered {result.gain:.0%} more, but did less at full load"
+    if abs(result.gain) < 0.005:
+        return "answered as much"
+    return f"answered {abs(result.gain):.0%} {'more, which is too little to be sure' if result.gain > 0 else 'less'}"
+
+
+def limits(findings: Findings) -> Iterator[str]:
+    """What the limits that are written mean, and that they refuse none of the clients that were measured."""
+    written, proof, present = findings.written, findings.proof, findings.present
+    if not written or not proof or not present:
+        return
+    kept = "stays" if written.max_wait_s == present.max_wait_s else f"was {present.max_wait_s:g} and becomes"
+    yield (
+        f"max_wait_s {kept} {written.max_wait_s:g}: a request that would wait longer is refused (503, "
+        f"Retry-After). With it, {number(proof.clients, 'client')} sent {number(proof.requests, 'request')}; "
+        f"{'none was' if not proof.refused else f'{proof.refused} were'} refused"
+    )
+    if written.max_wait_s < present.max_wait_s:
+        most = int(written.max_wait_s * proof.answered / findings.together)
+        if most > proof.clients:
+            yield (
+                f"With more than about {number(most, 'client')} at a time, some requests are refused rather than "
+                "answered too late. Without --p99-ms, they wait instead"
+            )
+    if written.target_ongoing_requests != present.target_ongoing_requests:
+        yield (
+            f"target_ongoing_requests becomes {written.target_ongoing_requests}: with more requests in work for each "
+            "replica, Serve starts another one"
+        )
+
+
+def cautions(findings: Findings) -> Iterator[str]:
+    """What makes the figures less sure, or less general."""
+    if findings.unreadable:
+        were = "file was" if len(findings.unreadable) == 1 else "files were"
+        yield (
+            f"{len(findings.unreadable)} {were} left out, since a client would get an error for them; the first: "
+            f"{findings.unreadable[0]}"
+        )
+    if findings.images < FEW_IMAGES and findings.images:
+        yield (
+            f"Only {number(findings.images, 'image')} {'was' if findings.images == 1 else 'were'} measured: the result "
+            "holds for images of this kind and size, and no others"
+        )
+    speeds = [trial.speed for trial in findings.trials]
+    if findings.busy_before > BUSY:
+        yield (
+            f"Before the run, other programs used {findings.busy_before:.0%} of the cores, so the figures are those of "
+            "a busy machine; run it again when nothing else computes"
+        )
+    elif speeds and max(speeds) > (1 + UNSTEADY) * min(speeds):
+        yield (
+            f"The machine was up to {max(speeds) / min(speeds) - 1:.0%} faster at one time than at another, as the "
+            "model alone showed; run it again when nothing else computes"
+        )
+    yield from _of_the_clients(findings)
+    yield from findings.too_large
+
+
+def _of_the_clients(findings: Findings) -> Iterator[str]:
+    peak, cores = findings.peak, findings.costs.cores if findings.costs else 0
+    if not peak or not cores:
+        return
+    if peak.clients_cores > 0.9:
+        yield "The clients of this measurement were as busy as one process can be; the service may do more"
+    elif not findings.others_cores and peak.clients_cores > MUCH * cores:
+        yield (
+            f"The clients of this measurement ran on the service's own cores and took {peak.clients_cores / cores:.0%} "
+            "of them; with clients on other machines, the service does about that much more"
+        )
+
+
+def said(findings: Findings) -> Iterator[tuple[str, Sequence[str]]]:
+    """Everything, under headings; without those that have nothing to say."""
+    sections = (
+        ("What was measured", [*measured(findings)]),
+        ("What was found", [*found(findings), *findings.advice, *_verdict(findings)]),
+        ("What to do", [*recommended(findings), *limits(findings)]),
+        ("How sure this is", [*cautions(findings)]),
+    )
+    return ((heading, lines) for heading, lines in sections if lines)
+
+
+def _verdict(findings: Findings) -> Iterator[str]:
+    if findings.verdict:
+        yield f"The service itself said, during the last load: {findings.verdict}"

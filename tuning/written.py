@@ -1,0 +1,79 @@
+"""The settings that are written: limits that do not refuse the load that was measured, and a proof of that."""
+
+import math
+from dataclasses import replace
+from typing import Final
+
+from tuning.check import Check, Seen
+from tuning.settings import Settings
+
+MARGIN: Final = 2.0
+"""Times the longest answer that was seen, so that the same load on a slower day is not refused."""
+
+DOUBLINGS: Final = 4
+"""Of `max_wait_s`, at most, where the load is refused all the same."""
+
+
+def needed_wait_s(seen: Seen, together: int) -> float:
+    """The least `max_wait_s` that lets in a closed loop.
+
+    A request waits for those of all other clients at most, which the service answers in clients / rate.
+
+    Args:
+        seen: of the closed loop.
+        together: images a request.
+    """
+    behind_all_s = seen.clients * together / seen.answered if seen.answered else 0.0
+    longest_s = seen.longest_s if math.isfinite(seen.longest_s) else 0.0
+    return _rounded_up(MARGIN * max(behind_all_s, longest_s))
+
+
+def with_limits(
+    chosen: Settings, present: Settings, seen: Seen, *, together: int, asked_s: float | None, filling: int
+) -> Settings:
+    """The chosen settings with limits that let in the closed loop that was measured.
+
+    Args:
+        chosen: settings; their limits do not count.
+        present: the configuration's own settings, whose limits stay where they are wide enough.
+        seen: the closed loop.
+        together: images a request.
+        asked_s: the bound, where the user has asked for one: who would wait longer is refused then.
+        filling: requests in work that keep a replica busy.
+    """
+    needed_s = needed_wait_s(seen, together)
+    wait_s, target = max(present.max_wait_s, needed_s), present.target_ongoing_requests
+    if chosen.key != present.key:
+        target = max(target, min(filling, seen.clients))
+    if asked_s is not None:
+        wait_s = max(min(present.max_wait_s, asked_s), needed_s)
+        target = min(target, seen.clients)
+    return replace(
+        chosen,
+        max_wait_s=wait_s,
+        target_ongoing_requests=max(1, target),
+        max_ongoing_requests=max(chosen.max_ongoing_requests, 2 * seen.clients, 2 * target),
+    )
+
+
+def proved(check: Check, settings: Settings, clients: int, for_s: float) -> tuple[Settings, Seen]:
+    """Runs the closed loop against the settings; where it is refused, again with a longer `max_wait_s`.
+
+    Returns:
+        The settings that refused nothing, or the last that were tried, and what came back.
+    """
+    for _ in range(DOUBLINGS):
+        check.apply(settings)
+        seen = check.closed(settings, clients, for_s)
+        if not seen.refused:
+            break
+        settings = replace(settings, max_wait_s=_rounded_up(2 * settings.max_wait_s))
+    return settings, replace(seen, settings=settings)
+
+
+def _rounded_up(seconds: float) -> float:
+    """Two significant digits."""
+    if seconds <= 0:
+        return 0.001
+    step = 10.0 ** (math.floor(math.log10(seconds)) - 1)
+    return max(0.001, round(math.ceil(seconds / step - 1e-9) * step, 6))
