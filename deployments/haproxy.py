@@ -59,6 +59,7 @@ CLOSE_HEADER: Final = "x-darkroom-close"
 """Of an answer to a request whose body has not all been read; HAProxy would leave the client's connection open."""
 
 HEADERS_TIMEOUT_S: Final = 10
+CONNECT_TIMEOUT_MS: Final = 200
 HEADERS_BYTES: Final = 16_384
 URL_BYTES: Final = 8_192
 
@@ -101,6 +102,7 @@ def edited(text: str, environment: Mapping[str, str], cores: int, files: int) ->
     text = _with_pages(text)
     if environment.get(HALF_CLOSE_VARIABLE) == "1":
         text = _changed(text, r"^ *option abortonclose\n", "")
+    text = _with_quick_retries(text)
     text = _reached_by_ipv6(text, environment.get(HOST_VARIABLE, ""))
     return _MARK + _with_rules(text, limit)
 
@@ -150,6 +152,18 @@ def _with_pages(text: str) -> str:
     status, page = (404, absent) if re.search(r"^ *use_backend ", text, re.MULTILINE) else (503, _UNAVAILABLE)
     text = _changed(text, _in_plain_text(404), f"http-request return status {status} {page}", literal=True)
     return re.sub(_in_plain_text(503), lambda _: f"http-request return status 503 {_UNAVAILABLE}", text)
+
+
+def _with_quick_retries(text: str) -> str:
+    """Ask another replica soon after one that refuses connections, as a killed one does.
+
+    HAProxy waits for `timeout connect` first, 1 s at most. A replica on this machine takes a connection at once; where
+    one is on another node, Serve's 5 s stay.
+    """
+    hosts = set(re.findall(r"^ *server \S+ (\S+):\d+ ", text, re.MULTILINE))
+    if not hosts <= {"127.0.0.1", "[::1]", "localhost"}:
+        return text
+    return _changed(text, r"^( *)timeout connect .*$", rf"\g<1>timeout connect {CONNECT_TIMEOUT_MS}ms")
 
 
 def _in_plain_text(status: int) -> str:

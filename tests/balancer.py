@@ -38,8 +38,8 @@ class Reply:
         return document
 
 
-def rendered(folder: Path, host: str, port: int, replica: tuple[str, int] | None) -> str:
-    """HAProxy's configuration as this version of Ray Serve writes it, with one replica, or before there is one."""
+def rendered(folder: Path, host: str, port: int, *replicas: tuple[str, int] | None) -> str:
+    """HAProxy's configuration as this version of Ray Serve writes it, with these replicas; or with None before them."""
     folder.mkdir(exist_ok=True)
     config = HAProxyConfig(
         socket_path=str(folder / "admin.sock"),
@@ -48,14 +48,13 @@ def rendered(folder: Path, host: str, port: int, replica: tuple[str, int] | None
         http_options=HTTPOptions(host=host, port=port, keep_alive_timeout_s=620),
         stats_port=free_port(),
         metrics_port=free_port(),
-        has_received_routes=replica is not None,
-        has_received_servers=replica is not None,
+        has_received_routes=None not in replicas,
+        has_received_servers=None not in replicas,
         is_head=True,
         metrics_enabled=False,
     )
     backends = {}
-    if replica:
-        servers = [ServerConfig("replica", *replica)]
+    if servers := [ServerConfig(f"replica{n}", *replica) for n, replica in enumerate(replicas) if replica]:
         backends["app"] = BackendConfig("app", "/", app_name="app", servers=servers, protocol=RequestProtocol.HTTP)
     api = HAProxyApi(config, backends, str(folder / "haproxy.cfg"))
     api._generate_config_file_internal()

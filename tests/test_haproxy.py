@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -53,6 +54,12 @@ class Echo(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Nothing is logged."""
+
+
+class Brief(Echo):
+    """Keeps no connection."""
+
+    protocol_version = "HTTP/1.0"
 
 
 @pytest.fixture(scope="module")
@@ -258,6 +265,28 @@ def test_there_may_be_no_limit_of_connections(tmp_path: Path) -> None:
     """As behind a balancer, where all clients have one address."""
     text = edited(rendered(tmp_path, "127.0.0.1", 1, None), {ADDRESS_LIMIT_VARIABLE: "0"}, 1, FILES)
     assert "conn_cur" not in text
+
+
+def test_another_replica_is_asked_soon_after_a_dead_one(tmp_path: Path, replica: tuple[str, int]) -> None:
+    """HAProxy finds out which one is dead by a request; that one is late by less than anybody would notice."""
+    port, dying = free_port(), ThreadingHTTPServer(("127.0.0.1", 0), Brief)
+    threading.Thread(target=dying.serve_forever, args=(0.01,), daemon=True).start()
+    text = edited(rendered(tmp_path, "127.0.0.1", port, ("127.0.0.1", dying.server_port), replica), {}, 1, FILES)
+    with balancing(tmp_path, text, port, **{SECRET_VARIABLE: "secret-of-the-run"}):
+        sent(port, GET + b"\r\n")
+        dying.shutdown()
+        dying.server_close()
+        for _ in range(4):
+            asked_at = time.perf_counter()
+            reply = sent(port, GET + b"Connection: close\r\n\r\n")
+            assert reply is not None
+            assert reply.status == 200
+            assert time.perf_counter() - asked_at < 0.9
+
+
+def test_replicas_on_other_nodes_have_longer(tmp_path: Path) -> None:
+    text = edited(rendered(tmp_path, "127.0.0.1", free_port(), ("10.0.0.7", 30_000)), {}, 1, FILES)
+    assert re.findall(r"timeout connect (\S+)", text) == ["5s"]
 
 
 def test_statistics_are_on_loopback_and_orders_for_this_user_alone(tmp_path: Path) -> None:

@@ -94,6 +94,16 @@ class Launched:
         except ServeApiError as error:
             raise ServiceFailed(f"the service does not take other settings: {error}") from error
 
+    def running_replicas(self) -> int:
+        """Replicas that Serve counts as ready; 0 while it cannot be asked."""
+        try:
+            applications = self._api.applications()
+        except ServeApiError:
+            return 0
+        deployments = [each for application in applications.values() for each in application["deployments"].values()]
+        replicas = [replica for deployment in deployments for replica in deployment["replicas"]]
+        return sum(replica["state"] == "RUNNING" for replica in replicas)
+
     def info(self) -> Document:
         """GET /info."""
         response = httpx.get(f"{self.endpoint.url}/info", timeout=30, trust_env=False, headers={"Connection": "close"})
