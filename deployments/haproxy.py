@@ -267,8 +267,19 @@ def main(arguments: Sequence[str]) -> None:
             sys.exit(f"{error}; this version of Ray Serve writes another file than deployments/haproxy.py changes")
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
+    _start_watchdog()
     binary = os.environ[BINARY_VARIABLE]
     os.execv(binary, [binary, *arguments])  # noqa: S606  HAProxy itself
+
+
+def _start_watchdog() -> None:
+    """Start what ends HAProxy, which this process becomes, where somebody has stopped it (SIGSTOP)."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    program = (
+        "import sys; sys.path.append(sys.argv[1]); from deployments.watchdog_process import main; main(*sys.argv[2:])"
+    )
+    command = [sys.executable, "-I", "-S", "-c", program, root, "HAProxy", str(os.getpid())]
+    os.posix_spawn(sys.executable, command, os.environ)
 
 
 if __name__ == "__main__":

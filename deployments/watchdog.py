@@ -20,7 +20,7 @@ _BEAT_S: Final = 0.5
 _ROOT: Final = Path(__file__).parent.parent
 
 _PROGRAM: Final = (
-    "import sys; sys.path.append(sys.argv[1]); from deployments.watchdog_process import main; main(float(sys.argv[2]))"
+    "import sys; sys.path.append(sys.argv[1]); from deployments.watchdog_process import main; main(*sys.argv[2:])"
 )
 """Without what `site` and the environment add to the path: nothing else has to be looked through."""
 
@@ -64,7 +64,17 @@ class Watchdog:
         self._process.wait()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), str(self._hung_after_s)]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            "-c",
+            _PROGRAM,
+            str(_ROOT),
+            "replica",
+            str(os.getpid()),
+            str(self._hung_after_s),
+        ]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)  # noqa: S603  the project's own
         os.set_blocking(_input_of(process), False)
         return process

@@ -71,7 +71,7 @@ def balancing(folder: Path, text: str, port: int, host: str = "127.0.0.1", **var
         [get_haproxy_binary(), "-db", "-f", str(path)], env=environment, stderr=subprocess.DEVNULL
     )
     try:
-        until(lambda: _answers(host, port), TIMEOUT_S)
+        until(lambda: answers(host, port), TIMEOUT_S)
         yield
     finally:
         process.kill()
@@ -98,7 +98,8 @@ def read_reply(file: Any) -> Reply | None:
     return Reply(int(line.split()[1]), headers, file.read(int(headers.get("content-length", 0))))
 
 
-def _answers(host: str, port: int) -> bool:
+def answers(host: str, port: int) -> bool:
+    """Whether a HAProxy does."""
     try:
         return sent(port, b"GET /-/healthz HTTP/1.1\r\nHost: x\r\n\r\n", host) is not None
     except OSError:

