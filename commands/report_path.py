@@ -18,8 +18,6 @@ def report_path(written: str) -> Path:
     Raises:
         StartError: why it cannot, and what to type instead.
     """
-    if not written:
-        raise StartError("--report is empty; give a file, e.g. --report darkroom-tune.html")
     path, name = Path(written), f"cannot write the report to {shown(written)}"
     try:
         if path.is_dir():

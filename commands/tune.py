@@ -54,8 +54,6 @@ def tune(
 
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        if not images:
-            raise NothingToDo("--images is empty; give a folder with photographs like those that clients will send")
         from commands.report_path import report_path
 
         path = report_path(report)

@@ -55,7 +55,7 @@ def _of_this_run(mark: str) -> list[psutil.Process]:
     [
         (["--images", "empty"], 2, "no file in empty ends in .jpg"),
         (["--images", "nowhere"], 2, "no such file or folder: nowhere"),
-        (["--images="], 2, "--images is empty; give a folder with photographs"),
+        (["--images", ""], 2, "an argument is empty"),
         (["--images", "-"], 2, "there are no names of files on the standard input"),
         (["--images", "pipe.html"], 2, "the image cannot be read: pipe.html: it is no regular file"),
         (["--images", "photographs", "--config", "nowhere.yaml"], 1, "cannot read nowhere.yaml"),
@@ -72,7 +72,7 @@ def _of_this_run(mark: str) -> list[psutil.Process]:
         (["--images", "large", "--images-per-request", "256"], 1, "above max_request_bytes: 134217728; write a larger"),
         (["--images", "photographs", "--report", "nowhere/r.html"], 1, "there is no folder"),
         (["--images", "photographs", "--report", "empty"], 1, "it is a folder; give a file, e.g. --report empty/dark"),
-        (["--images", "photographs", "--report="], 1, "--report is empty"),
+        (["--images", "photographs", "--report="], 2, "an argument is empty"),
         (["--images", "photographs", "--report", "pipe.html"], 1, "no regular file"),
         (["--images", "photographs", "--report", "taken.html"], 1, "its picture would go into taken.png, no regular"),
         (
