@@ -36,7 +36,7 @@ from deployments.ray_token import provide_token
 from deployments.run_folder import PARENT_VARIABLE, RunFolder, create_run_folder
 from deployments.serve_api import ServeApi, ServeApiError
 from deployments.serve_run import POLL_INTERVAL_S, ServeRun
-from deployments.space import check_space
+from deployments.space import check_space, shared_memory_note
 from deployments.stop_requests import StopRequests
 
 READY_TIMEOUT_S = 600.0
@@ -93,6 +93,8 @@ def launch(config: Path, new_starts: int = NEW_STARTS) -> int:
     environment = build_environment(run)
     for place in {"/tmp", environment.get(PARENT_VARIABLE) or "/tmp"}:  # noqa: S108  nothing is opened there by this
         check_space(Path(place))
+    if note := shared_memory_note():
+        say(note)
     check_configuration(config, environment)
     check_open_files(environment)
     if found := obstacles(needed_ports(endpoint, environment)):

@@ -30,3 +30,11 @@ def test_too_little_room_is_told_with_the_way_out(tmp_path: Path, monkeypatch: p
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"/none: No such file or directory$"):
         space.check_space(tmp_path / "none")
+
+
+def test_full_shared_memory_is_told_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray evades; what it means and the way out are said all the same. Where there is room nothing is."""
+    assert space.shared_memory_note(tmp_path) == ""
+    monkeypatch.setattr(space, "SHARED_MEMORY_BYTES", 1 << 60)
+    assert "MiB free: Ray keeps its objects in files instead" in space.shared_memory_note(tmp_path)
+    assert space.shared_memory_note(tmp_path / "none").startswith(f"{tmp_path}/none: No such file")
