@@ -72,7 +72,7 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What one run of the command has chosen, and how long it took."""
+    """The choice of one run of the command, and how long that took."""
 
     kind: str
     seed: int

@@ -1,4 +1,4 @@
-"""How much of the machine other programs use."""
+"""The share of the machine that other programs use."""
 
 import time
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""What a replica should get through with given settings, and how much of it within a latency bound.
+"""Predicts the throughput of a replica with given settings, and the part of it that comes within a latency bound.
 
 - The *peak* is the least of its limits: what its workers decode, what its device computes, what one event loop reads
   and writes, and what its cores bear, each image costing its decoding, its share of HTTP and, on a CPU, of the model.
@@ -32,7 +32,7 @@ SPARE: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """All that was measured of a machine, a model and some images."""
+    """Costs that were measured of a machine, a model and some images."""
 
     decode: DecodeCost
     compute: ComputeCost

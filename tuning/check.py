@@ -159,7 +159,7 @@ class Check:
         return str(self._stats(seconds).get("verdict", ""))
 
     def busy(self, seconds: int) -> Busy:
-        """How busy the service says that it was in the last seconds."""
+        """The service's own figures of how busy it was in the last seconds."""
         stats = self._stats(seconds)
         return Busy(stats["event_loop"]["busy"], stats["cores"]["busy"]) if stats else Busy()
 

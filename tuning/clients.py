@@ -1,4 +1,4 @@
-"""How many clients a closed loop has."""
+"""The number of clients of a closed loop."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ FULL: Final = 0.6
 
 LEAST_BOUND_S: Final = 0.5
 TIMES_ALONE: Final = 10
-"""Where no bound was asked for, it is ten times what a request takes alone, and at least 0.5 s."""
+"""The bound where none was asked for is so many times what a request takes alone, and at least 0.5 s."""
 
 COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MOST_CLIENTS)
 """Numbers of clients that are tried when it is asked how many a bound allows."""

@@ -37,12 +37,12 @@ class ComputeCost:
     batches: dict[tuple[int, int], list[float]] = field(default_factory=dict)  # seconds of each, by lanes and images
 
     def seconds(self, lanes: int, images: int) -> float:
-        """Of a batch of so many, with so many computed side by side: the median."""
+        """Seconds of a batch of so many images, with so many batches computed at a time: the median."""
         return statistics.median(self.batches[lanes, images])
 
     @property
     def lanes(self) -> list[int]:
-        """How many were measured side by side."""
+        """Numbers of batches at a time that were measured."""
         return sorted({lanes for lanes, _ in self.batches})
 
     @property
@@ -51,7 +51,7 @@ class ComputeCost:
         return sorted({images for _, images in self.batches})
 
     def fits(self) -> dict[int, BatchCost]:
-        """What follows from that, by lanes."""
+        """Fitted costs of a batch, by lanes."""
         return {lanes: fit_batches({size: self.seconds(lanes, size) for size in self.sizes}) for lanes in self.lanes}
 
     def rate(self, lanes: int, images: int) -> float:
@@ -106,7 +106,7 @@ class Model:
         return list(itertools.chain(*batches))
 
     def speed(self, for_s: float) -> float:
-        """How fast the machine is now, as a multiple of what it was when costs were measured.
+        """Measure the speed of the machine now, as a multiple of what it was when costs were measured.
 
         By the smallest batches, in all lanes.
         """

@@ -1,4 +1,4 @@
-"""What decoding costs: images a second by the number of workers, measured with the pipeline that serves."""
+"""The cost of decoding: images a second by the number of workers, measured with the pipeline that serves."""
 
 import itertools
 import os
@@ -44,7 +44,7 @@ class DecodeCost:
 
     @property
     def scaling(self) -> Scaling:
-        """What follows from that."""
+        """The law that these rates follow."""
         return fit_scaling(self.rates)
 
     def rate(self, workers: int) -> float:
@@ -97,7 +97,7 @@ class Decoders:
             self.cost.worker_bytes = max(self.cost.worker_bytes, *used)
 
     def measure_one_by_one(self, images: Sequence[bytes], for_s: float) -> None:
-        """What it costs to hand a worker one image by itself: the time between two in which it does not decode."""
+        """Measure the cost of handing over one image by itself: the time between two in which the worker is idle."""
         with self._engine(1, chunk_bytes=1) as engine:
             timings = _throughput(engine, images, for_s).timings
         waits = (later.ended_at - image.ended_at - later.decode_s for image, later in itertools.pairwise(timings))

@@ -51,7 +51,7 @@ class Duel:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a duel has shown; figures are images a second."""
+    """The result of a duel; figures are images a second."""
 
     present: float
     challenger: float

@@ -21,7 +21,7 @@ _STYLE: Final = {"font.size": 9, "axes.titlesize": 10, "svg.fonttype": "none", "
 
 
 def drawn(findings: Findings) -> Figure:
-    """All that there is to draw; parts that a run did not reach are left empty."""
+    """Draw what there is; parts that a run did not reach are left empty."""
     with mpl.rc_context(_STYLE):  # type: ignore[arg-type]  # its stubs list every key
         figure = Figure(figsize=(13, 7.6), layout="constrained")
         axes = figure.subplots(2, 3)
@@ -111,7 +111,7 @@ def _grid(
 
 
 def _limits(axes: Axes, findings: Findings) -> None:
-    """What each part allows, against the number of workers, at the shown batch size."""
+    """Draw what each part allows, against the number of workers, at the shown batch size."""
     shown, costs = _shown(findings), findings.costs
     title = "Limits"
     if not shown or not costs:

@@ -1,4 +1,4 @@
-"""All that a run has found so far: its report is made of this."""
+"""The results of a run so far: its report is made of them."""
 
 import math
 from collections.abc import Sequence

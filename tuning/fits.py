@@ -1,4 +1,4 @@
-"""What measured costs follow, so that what was not measured can be foreseen."""
+"""The laws that measured costs follow, by which costs that were not measured are predicted."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class BatchCost:
     error: float  # the greatest difference to a measurement, as a share of it
 
     def seconds(self, images: int) -> float:
-        """Of a batch of so many."""
+        """Seconds of a batch of so many images."""
         return self.fixed_s + self.each_s * images + self.beyond_s * images * images
 
 

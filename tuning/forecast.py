@@ -33,11 +33,11 @@ class Forecast:
         self.candidates = [cell for cell in self.cells if room.holds(self.settings(cell))]
 
     def revised(self, costs: Costs) -> "Forecast":
-        """What to expect now that the costs are better known."""
+        """The prediction by costs that are better known."""
         return Forecast(costs, self._sizes, self._present, self._bound_s, self._room)
 
     def settings(self, cell: Cell) -> Settings:
-        """All that goes with a combination."""
+        """The settings that go with a combination."""
         return settings_for(cell, self.costs, self._sizes, self._present, self._bound_s)
 
     def nearest(self, settings: Settings) -> Cell:

@@ -27,7 +27,7 @@ class Plan:
 
     @property
     def decoding_s(self) -> float:
-        """What one number of workers takes, about, and below other parts of a run; for the time that is left."""
+        """Seconds of one number of workers, about, and below of other parts of a run; for the time that is left."""
         return ENGINE_S + self.decode_s
 
     @property

@@ -1,4 +1,4 @@
-"""What the chosen settings answer within the bound, and the proof that what is written refuses none of it."""
+"""Measures the chosen settings within the bound, and proves that the written ones refuse none of that load."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""How much memory there is, and what a replica may take of it."""
+"""The memory of the machine, and the part of it that a replica may take."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from pipeline.slots import KEPT_BYTES
 from tuning.settings import Settings
 
 USED: Final = 0.9
-"""Of the memory that is there, what a replica may take; the rest is for what nobody foresees."""
+"""Share of the free memory that a replica may take; the rest is for what nobody foresees."""
 
 _CGROUPS: Final = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 """Limit and use, in the two versions of the kernel's interface."""

@@ -46,7 +46,7 @@ def rate(images_per_s: float, together: int) -> str:
 
 
 def measured(findings: Findings) -> Iterator[str]:
-    """What was measured, and with what."""
+    """Say what was measured, and with what."""
     together = "one a request" if findings.together == 1 else f"{findings.together} a request"
     if findings.sizes:
         images = f"{number(findings.images, 'image')} of {findings.sizes.mean / 1000:.3g} kB on average"
@@ -65,7 +65,7 @@ def measured(findings: Findings) -> Iterator[str]:
 
 
 def found(findings: Findings) -> Iterator[str]:
-    """How much the chosen settings do: the peak, and what holds within the bound."""
+    """Say how much the chosen settings do: the peak, and what holds within the bound."""
     peak, together = findings.peak, findings.together
     if not findings.chosen or not peak:
         return
@@ -105,7 +105,7 @@ def _beyond(seen: Seen | None, load: str) -> str:
 
 
 def recommended(findings: Findings) -> Iterator[str]:
-    """What to do with the settings, and how sure that is."""
+    """Say what to do with the settings, and how sure that is."""
     chosen, result, challenger = findings.chosen, findings.outcome, findings.challenger
     if not chosen or not findings.present:
         return
@@ -139,7 +139,7 @@ def _against(result: Outcome) -> str:
 
 
 def limits(findings: Findings) -> Iterator[str]:
-    """What the limits that are written mean, and that they refuse none of the clients that were measured."""
+    """Say what the written limits mean, and that they refuse none of the clients that were measured."""
     written, proof, present = findings.written, findings.proof, findings.present
     if not written or not proof or not present:
         return
@@ -164,7 +164,7 @@ def limits(findings: Findings) -> Iterator[str]:
 
 
 def cautions(findings: Findings) -> Iterator[str]:
-    """What makes the figures less sure, or less general."""
+    """Say what makes the figures less sure, or less general."""
     if findings.unreadable:
         were = "file was" if len(findings.unreadable) == 1 else "files were"
         yield (

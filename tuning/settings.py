@@ -60,7 +60,7 @@ class Settings:
 
     @property
     def autoscaling_config(self) -> Mapping[str, Any]:
-        """Of Serve's own, where the deployment has such."""
+        """Serve's own, for deployments that have such."""
         return {"target_ongoing_requests": self.target_ongoing_requests}
 
 
@@ -68,7 +68,7 @@ Put = Callable[[dict[str, Any], str, Any], None]
 """Sets a value in a mapping."""
 
 _SIZED_BY: Final = ("workers", "threads")
-"""Where these are written, what Ray reserves for a replica follows from them unless it is written too."""
+"""Ray reserves cores for a replica by these where they are written, unless num_cpus is written too."""
 
 
 def written_into(

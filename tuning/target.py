@@ -1,4 +1,4 @@
-"""Where images go over HTTP, and in what."""
+"""The address that images are sent to, and the bodies that carry them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where images go, and how they are wrapped there."""
+    """The address of a service, and the form of the bodies that it takes."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""How many images an engine gets through, when there is always something to do."""
+"""Measures how many images an engine gets through when there is always something to do."""
 
 import collections
 import gc
@@ -16,7 +16,7 @@ from pipeline.records import EncodedImage, Outcome, Prediction, StageTimings
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """What came out of an engine in some seconds."""
+    """Images that came out of an engine in some seconds."""
 
     images: int
     seconds: float
@@ -36,7 +36,7 @@ class Throughput:
 def throughput(
     engine: Engine, images: Sequence[bytes], for_s: float, *, together: int = 32, requests: int = 8
 ) -> Throughput:
-    """What an engine gets through.
+    """Measure how many images an engine gets through.
 
     Images are counted as they leave the device. Requests in work at a time are decoded in turn and so end at nearly the
     same time: how many of them end within some seconds is a matter of luck.

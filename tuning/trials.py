@@ -25,7 +25,7 @@ class Trial:
 
     @property
     def speed(self) -> float:
-        """Of the machine, as a multiple of what it was when costs were measured."""
+        """Speed of the machine, as a multiple of what it was when costs were measured."""
         return (self.within.speed + self.full.speed) / 2
 
 

@@ -26,7 +26,7 @@ _PATIENCE_S: Final = 60.0
 
 @dataclass(slots=True)
 class Load:
-    """What became of the requests of one run.
+    """Outcomes of the requests of one run.
 
     Args:
         for_s: how long it was measured.
@@ -74,7 +74,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one request got; status 0 where the connection ended, and how."""
+    """The answer to one request; status 0 where the connection ended, and how."""
 
     status: int
     retry_after_s: float = 0.0

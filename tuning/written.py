@@ -11,7 +11,7 @@ MARGIN: Final = 2.0
 """Times the longest answer that was seen, so that the same load on a slower day is not refused."""
 
 DOUBLINGS: Final = 4
-"""Of `max_wait_s`, at most, where the load is refused all the same."""
+"""Times that `max_wait_s` is doubled at most, where the load is refused all the same."""
 
 
 def needed_wait_s(seen: Seen, together: int) -> float:

@@ -1,1 +1,1 @@
-"""What `darkroom tune` is made of."""
+"""The parts of `darkroom tune`."""

@@ -1,4 +1,4 @@
-"""What holds the chosen settings back, in words."""
+"""The bottleneck, in words."""
 
 from dataclasses import replace
 

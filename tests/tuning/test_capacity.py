@@ -1,4 +1,4 @@
-"""What is expected of a combination, and which one is the best."""
+"""Predictions for combinations, and the best of them."""
 
 import math
 from dataclasses import replace

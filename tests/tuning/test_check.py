@@ -27,7 +27,7 @@ CAT = jpeg(photograph("cat"))
 
 
 def _live(service: Service, **user_config: Any) -> Settings:
-    """What the service has, so that no replica is replaced, but for what changes live."""
+    """The service's own settings, so that no replica is replaced, but for what changes live."""
     args = service.info()["args"]
     pipeline = args["pipeline"]
     return replace(

@@ -7,7 +7,7 @@ from tuning.clients import MOST_CLIENTS, clients_for, usual_bound_s
 
 @pytest.mark.parametrize(("alone_s", "bound_s"), [(0.001, 0.5), (0.02, 0.5), (0.05, 0.5), (0.06, 0.6), (2.0, 20.0)])
 def test_the_bound_follows_from_the_machine(alone_s: float, bound_s: float) -> None:
-    """Where none is asked for: ten times what a request takes alone, and at least half a second."""
+    """Ten times what a request takes alone, and at least half a second, where none is asked for."""
     assert usual_bound_s(alone_s) == pytest.approx(bound_s)
 
 

@@ -52,7 +52,7 @@ def test_a_machine_that_was_faster_for_one_of_both_proves_nothing() -> None:
 
 @pytest.mark.parametrize(("peak", "is_won"), [(80.0 * AS_MUCH, True), (79.0 * AS_MUCH, False)])
 def test_who_is_better_in_a_bound_has_to_reach_the_peak_too(peak: float, is_won: bool) -> None:
-    """What is recommended is worse in nothing that was measured."""
+    """A recommendation is worse in nothing that was measured."""
     assert outcome([40.0], [50.0], ([80.0], [peak]), (STEADY, STEADY)).is_won is is_won
 
 

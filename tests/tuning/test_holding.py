@@ -1,4 +1,4 @@
-"""How much settings bear within a bound."""
+"""The load that settings bear within a bound."""
 
 from dataclasses import replace
 from typing import cast

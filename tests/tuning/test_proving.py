@@ -1,4 +1,4 @@
-"""What is written is proved before."""
+"""Settings are proved before they are written."""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""What of a configuration is tuned, and the service that it is checked in."""
+"""The part of a configuration that is tuned, and the service that it is checked in."""
 
 import os
 
@@ -48,7 +48,7 @@ def test_a_configuration_without_deployments_has_the_defaults() -> None:
 
 
 def test_the_present_settings_are_those_that_the_machine_decides_on() -> None:
-    """Where the configuration leaves them open; written back, they change nothing but to say so."""
+    """A configuration may leave them open; written back, they change nothing but to say so."""
     document = shipped_config()
     subject = _subject(document)
     present = subject.present
@@ -90,7 +90,7 @@ def test_what_is_for_a_gpu_is_not_tuned_without_one(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_replica_has_no_more_cores_than_it_would_have() -> None:
-    """All that is started from here on runs on these."""
+    """Whatever is started from here on runs on its cores."""
     before = os.sched_getaffinity(0)
     try:
         others = pin(1)
