@@ -31,12 +31,10 @@ class FormPart:
     """Takes one part: its headers, then its bytes.
 
     Attributes:
-        name: of the field, for messages.
         is_image: whether it is one; None as long as its bytes have to tell.
     """
 
     def __init__(self) -> None:
-        self.name = ""
         self.is_image: bool | None = None
         self._disposition = self._type = self._encoding = b""
         self._file_name: bytes | None = None
@@ -56,8 +54,6 @@ class FormPart:
 
     def end_headers(self) -> None:
         """Notes that bytes follow."""
-        _, options = parse_options_header(self._disposition)
-        self.name = options.get(b"name", b"without a name")[:40].decode("utf-8", "replace")
         # python-multipart drops filename*, which is all that some clients send for a name outside ASCII.
         if found := _FILE_NAME.search(_QUOTED.sub(_without_content, self._disposition)):
             self._file_name = found[1].strip().strip(b'"')
@@ -91,6 +87,12 @@ class FormPart:
         return Rejection(
             MalformedEncoding(f"Content-Transfer-Encoding: {encoding} is not read; send the image's bytes as they are")
         )
+
+    @property
+    def name(self) -> str:
+        """Name of the field, for messages."""
+        _, options = parse_options_header(self._disposition)
+        return options.get(b"name", b"without a name")[:40].decode("utf-8", "replace")
 
     @property
     def is_unchosen_file(self) -> bool:

@@ -21,6 +21,8 @@ _MAX_PADDING_BYTES: Final = 80
 
 _MAX_FIELDS: Final = 256
 _MAX_NEAR_BOUNDARIES: Final = 256
+_UNCOUNTED_BYTES: Final = 1 << 20
+"""Bytes in which such lines are not looked for: most bodies have no more, and no more than 0.2 s can be lost there."""
 
 _NAMED_FIELDS: Final = 5
 
@@ -56,7 +58,7 @@ class MultipartImages:
         self._is_complete = False
         self._delimiter = b"--" + boundary
         self._preamble: bytes | None = b"\n"  # its end, as long as no part has begun; a line begins with the body
-        self._preamble_bytes = 0
+        self._preamble_bytes = self._read_bytes = 0
         self._boundaries = 0  # lines that begin with the boundary so far
         try:
             self._parser = MultipartParser(boundary)
@@ -90,7 +92,9 @@ class MultipartImages:
         finally:
             self._parser.callbacks = {}
         # The parser goes through lines that look like a boundary byte by byte: 128 MB of them would take it 15 s.
-        self._boundaries += piece.count(b"\n" + self._delimiter)
+        self._read_bytes += len(piece)
+        if self._read_bytes > _UNCOUNTED_BYTES:
+            self._boundaries += piece.count(b"\n" + self._delimiter)
         if self._boundaries > self._max_images + _MAX_FIELDS + _MAX_NEAR_BOUNDARIES:
             raise _unreadable("too many lines of it begin with its boundary and go on otherwise (RFC 2046)")
 
@@ -116,6 +120,9 @@ class MultipartImages:
 
     def _after_preamble(self, before: bytes, piece: bytes) -> bytes:
         """What follows the text before the first part (RFC 2046, section 5.1.1); nothing where that goes on."""
+        if before == b"\n" and piece.startswith(self._delimiter + b"\r\n"):  # as nearly all begin: nothing is copied
+            self._preamble = None
+            return piece
         text, line = before + piece, b"\n" + self._delimiter
         self._preamble = text[-len(line) :]
         at = text.find(line)
