@@ -6,15 +6,16 @@ bodies, as in routers that drop from the longest queue. So one address alone can
 the memory while nobody else wants it. Of that source it is a body that has become slow, else the youngest. The oldest
 therefore always arrives whole, and bodies that are each half there never wait for each other.
 
-Bodies hold places in the replica as well. Where these are nearly all taken, a body that stands still gives way for each
-newcomer.
+Bodies hold places in the replica as well. Where these are nearly all taken, bodies that stand still give way.
 """
 
+import heapq
 import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Final
 
 from pipeline.errors import Overloaded
@@ -141,16 +142,17 @@ class ByteBudget:
         self.held_bytes += size
         self._arriving_bytes[hold.source] += size
 
-    def give_up_slowest(self, least_bytes_per_s: int) -> None:
-        """Gives up a body, for its place: the slowest of the source that has most bodies arriving.
+    def give_up_slowest(self, count: int, least_bytes_per_s: int) -> None:
+        """Gives up bodies, for their places: the slowest of the source that has most bodies arriving.
 
         Args:
+            count: how many, at most.
             least_bytes_per_s: a body that comes as fast as this keeps its place.
         """
         crowd = max(self._arriving.values(), key=len, default={})
-        slowest = min(crowd, key=Hold.rate, default=None)
-        if slowest is not None and slowest.rate() < least_bytes_per_s:
-            self._give_up(slowest)
+        slow = [(rate, body) for body in crowd if (rate := body.rate()) < least_bytes_per_s]
+        for _, body in heapq.nsmallest(count, slow, key=itemgetter(0)):
+            self._give_up(body)
 
     def finish(self, hold: Hold) -> None:
         """Takes a body off those that are arriving."""

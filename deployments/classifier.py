@@ -120,7 +120,7 @@ class Classifier:
             self._access,
             lambda: self._watch.note_end(Overloaded.__name__),
             Places.of_this_replica,
-            lambda: self._budget.give_up_slowest(self._live.min_body_bytes_per_s),
+            lambda count: self._budget.give_up_slowest(count, self._live.min_body_bytes_per_s),
             self._around,
         )
 

@@ -43,7 +43,7 @@ class EarlyRefusals:
         access: a client without a key is told that, by the application.
         note: called for each refusal.
         places: how many requests Serve lets into the replica now.
-        make_place: called for each request while next to none are free.
+        make_places: called with how many more should be free, for each request while next to none are.
         around: middlewares of the application that an answer needs, the outermost first.
     """
 
@@ -54,11 +54,11 @@ class EarlyRefusals:
         access: Access,
         note: Callable[[], None],
         places: Callable[[], Places],
-        make_place: Callable[[], None],
+        make_places: Callable[[int], None],
         around: Sequence[Middleware] = (),
     ) -> None:
         self._expected_wait_s, self._live, self._access, self._note = expected_wait_s, live, access, note
-        self._places, self._make_place, self._taken = places, make_place, 0
+        self._places, self._make_places, self._taken = places, make_places, 0
         self._late = Late(MOST_HELD)
         self._foreseen_at_s, self._foreseen_bytes, self._foreseen_s = 0.0, 0, 0.0
         self._answer: ASGIApp = self._refuse
@@ -84,8 +84,8 @@ class EarlyRefusals:
         try:
             limit_s = timeout_s(request, self._live())
             places = self._places()
-            if places.are_scarce(self._taken):
-                self._make_place()
+            if lacking := places.lacking(self._taken):
+                self._make_places(lacking)
             places.check(self._taken)
             check_wait(self._foreseen(request) * places.rounds(self._taken), self._live().max_wait_s, limit_s)
             return False

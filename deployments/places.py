@@ -1,5 +1,6 @@
 """How many requests Ray Serve lets into a replica: at work, and behind them waiting."""
 
+import math
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -32,9 +33,9 @@ class Places:
                 "(max_ongoing_requests and max_queued_requests together)"
             )
 
-    def are_scarce(self, taken: int) -> bool:
-        """Whether next to no request more is let in without waiting for a place."""
-        return 0 <= self.ongoing * _SCARCE_FROM <= taken
+    def lacking(self, taken: int) -> int:
+        """How many more should be free, so that a request that comes next does not wait for one."""
+        return max(0, taken + 1 - math.ceil(self.ongoing * _SCARCE_FROM)) if self.ongoing >= 0 else 0
 
     def rounds(self, taken: int) -> float:
         """By how much longer a request waits than the engine foresees, which knows only of those at work."""

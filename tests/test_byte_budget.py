@@ -157,14 +157,15 @@ def test_a_body_that_stands_still_gives_way_for_its_place(bodies: ExitStack, clo
     budget = ByteBudget(MB)
     elsewhere = bodies.enter_context(budget.hold("b"))
     silent, dribbling, telephone = (bodies.enter_context(budget.hold("a")) for _ in range(3))
-    budget.give_up_slowest(1000)
+    budget.give_up_slowest(9, 1000)
     assert not silent.gave_way
     clock[0] += 2.0
     young = bodies.enter_context(budget.hold("a"))
     dribbling.take(100)
     telephone.take(10_000)
-    for _ in range(3):
-        budget.give_up_slowest(1000)
+    budget.give_up_slowest(1, 1000)
+    assert [body.gave_way for body in (silent, dribbling)] == [True, False]
+    budget.give_up_slowest(9, 1000)
     assert [body.gave_way for body in (silent, dribbling, telephone, young)] == [True, True, False, False]
     assert not elsewhere.gave_way
     assert budget.held_bytes == 10_000

@@ -42,8 +42,8 @@ class Replica:
     def _note(self) -> None:
         self.refused += 1
 
-    def _make(self) -> None:
-        self.places_made += 1
+    def _make(self, count: int) -> None:
+        self.places_made += count
 
 
 @pytest.fixture(autouse=True)
@@ -186,9 +186,9 @@ def test_who_waits_before_serve_is_counted() -> None:
     assert _statuses(_in_replica(20, {})) == [200]
 
 
-@pytest.mark.parametrize(("taken", "made"), [(2, 0), (3, 1)])
-def test_a_place_is_made_where_next_to_none_are_free(taken: int, made: int) -> None:
-    """Of bodies that stand still, for each request that comes; here from the third of four on."""
+@pytest.mark.parametrize(("taken", "made"), [(2, 0), (3, 1), (4, 1 + 2)])
+def test_places_are_made_where_next_to_none_are_free(taken: int, made: int) -> None:
+    """From bodies that stand still, at each request that comes; here three of four may be taken."""
     replica = Replica(wait_s=0.0)
     assert _statuses(_in_replica(taken, {}, {"url": "/info"})) == [200, 200]
     assert replica.places_made == made
