@@ -26,8 +26,8 @@ _state = StoppedProcess()
 
 _ENDS_WITHIN_MS: Final = 1000
 
-_ENDED: Final = ("Z", "")
-"""States of a child that has ended, and of one whose end somebody has waited for."""
+_ENDED: Final = "Z"
+"""State of a child that has ended and for whose end nobody has waited yet."""
 
 _SECRET: Final = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
 """Names of variables whose values are nobody's business; among them Ray's token and the keys of the service."""
@@ -76,7 +76,7 @@ def look_after_forkserver() -> str:
     if _state.stopped_s(pid) > STOPPED_AFTER_S:
         os.kill(pid, signal.SIGKILL)
         return f"the forkserver {pid} was ended, somebody had stopped it (SIGSTOP)"
-    if state_of(pid) not in _ENDED or not _starting.acquire(blocking=False):  # else a worker's start finds it out
+    if state_of(pid) != _ENDED or not _starting.acquire(blocking=False):  # else a worker's start finds it out
         return ""
     try:
         with _without_main(), suppress(OSError):  # the next worker's start says what is wrong
