@@ -112,7 +112,7 @@ class Classifier:
         self._engine = await asyncio.to_thread(self._started_engine)
         self._watch = Watch(lambda: self._engine.usage, lambda: self._budget.held_bytes, self._engine.device)
         self._running = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._watchdog.run())]
-        self._around = cors(config.cors_origins)
+        self._around = [Middleware(Asking), *cors(config.cors_origins)]
         self._late = Late(config.max_ongoing_requests // 4)  # the other places are for requests that are answered
         Front.guard = EarlyRefusals(
             lambda body_bytes: self._engine.expected_wait_s(body_bytes=body_bytes),
@@ -140,7 +140,7 @@ class Classifier:
                 *_routes("/openapi.json", self.openapi),
             ],
             exception_handlers=handlers,
-            middleware=[Middleware(Asking), *self._around],
+            middleware=self._around,
         )
         app.router.redirect_slashes = False
         return app

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deployments.access import Access
 from deployments.admission import check_wait
 from deployments.config import LiveConfig
-from deployments.late import Late
+from deployments.late import Late, body_bytes
 from deployments.logs import log_refusal
 from deployments.parameters import timeout_s
 from deployments.places import Places
@@ -25,8 +25,6 @@ MOST_HELD: Final = 2048
 
 _REFUSAL: Final = "darkroom.refusal"
 """Key in the scope of a request that is refused: why, and the seconds that it has."""
-
-_MOST_DIGITS: Final = 16
 
 _STALE_AFTER_S: Final = 0.01
 """While more waits than may, the wait is foreseen anew after this long: going through the queue takes time as well."""
@@ -101,8 +99,7 @@ class EarlyRefusals:
 
     def _foreseen(self, request: Request) -> float:
         """Seconds that the request would wait in the engine."""
-        length, now_s = request.headers.get("content-length", ""), time.monotonic()
-        size = int(length) if length.isdecimal() and len(length) < _MOST_DIGITS else 0
+        size, now_s = body_bytes(request.headers), time.monotonic()
         is_fresh = now_s - self._foreseen_at_s < _STALE_AFTER_S and self._foreseen_bytes <= size
         if not is_fresh or self._foreseen_s <= self._live().max_wait_s:
             self._foreseen_at_s, self._foreseen_bytes = now_s, size

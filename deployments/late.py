@@ -13,15 +13,27 @@ from starlette.types import Receive, Scope
 from pipeline.errors import Overloaded
 
 MOST_S: Final = 2.0
-"""The longest that a refusal is held back: of 256 clients that come back at once 128 a second, 3 % of two cores."""
+"""The longest that a refusal is held back."""
 
 _LEAST_S: Final = 0.05
-_REFUSALS_PER_S: Final = 100.0
-"""Refusals a second that so many clients may cause as come back at once, while there are no more of them than these."""
+_SHARE: Final = 0.05
+"""Share of one core that refusals may take where clients come back at once; more where `MOST_S` is too short."""
+
+_COST_S: Final = 0.0005
+_COST_S_PER_BYTE: Final = 1e-9
+"""What a refusal takes of a core, with the balancer's part, and each byte of a body that is dropped in the replica."""
+
+_MOST_DIGITS: Final = 16
+
+
+def body_bytes(headers: Headers) -> int:
+    """Length that a request announces for its body; 0 where it announces none."""
+    length = headers.get("content-length", "")
+    return int(length) if length.isdecimal() and len(length) < _MOST_DIGITS else 0
 
 
 class Late:
-    """Holds refusals back, the longer the more there are. For one event loop.
+    """Holds refusals back, the longer the more there are, and the larger their bodies. For one event loop.
 
     Args:
         most: how many may be held back at a time; any more are not held back.
@@ -32,13 +44,8 @@ class Late:
 
     def __init__(self, most: int) -> None:
         self.waiting = 0
+        self._cost_s = 0.0  # of those that wait
         self._most = most
-
-    def delay_s(self, most_s: float) -> float:
-        """Seconds that one more refusal should be held back, no more than `most_s`."""
-        if self.waiting >= self._most:
-            return 0.0
-        return min(most_s, MOST_S, max(_LEAST_S, (self.waiting + 1) / _REFUSALS_PER_S))
 
     async def hold(self, error: Overloaded, limit_s: float, scope: Scope, receive: Receive) -> bool:
         """Holds a refusal back, and reads and drops what comes of the body meanwhile.
@@ -52,18 +59,21 @@ class Late:
         Returns:
             Whether the client is still there.
         """
-        delay_s = 0.0 if error.at_once else self.delay_s(limit_s / 2)
-        if not delay_s:
+        if error.at_once or self.waiting >= self._most:
             return True
+        headers = Headers(scope=scope)
+        cost_s = _COST_S + _COST_S_PER_BYTE * body_bytes(headers)
         self.waiting += 1
+        self._cost_s += cost_s
         try:
-            async with asyncio.timeout(delay_s):
-                if "expect" in Headers(scope=scope):  # to receive would invite a body that nobody wants
-                    await asyncio.sleep(delay_s)
+            async with asyncio.timeout(min(limit_s / 2, MOST_S, max(_LEAST_S, self._cost_s / _SHARE))):
+                if "expect" in headers:  # to receive would invite a body that nobody wants
+                    await asyncio.sleep(MOST_S)
                 while (await receive())["type"] != "http.disconnect":
                     pass
         except TimeoutError:
             return True
         finally:
             self.waiting -= 1
+            self._cost_s = self._cost_s - cost_s if self.waiting else 0.0  # no rounding adds up
         return False

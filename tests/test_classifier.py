@@ -11,11 +11,15 @@ import httpx
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
 
 from benchmarks.photographs import jpeg, photograph
 from deployments.classifier import Classifier
 from deployments.config import ServiceConfig
+from deployments.early_refusals import EarlyRefusals
 from deployments.front import Front
+from deployments.lingering import Lingering
+from deployments.places import Places
 from deployments.version import version_of
 from tests.conftest import PIPELINE
 from tests.service import ROOT
@@ -79,18 +83,39 @@ def test_what_nobody_has_foreseen_is_answered_and_logged(
 def test_without_its_middleware_the_application_refuses_late_too(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a cluster without serve.env; what is too late for this client alone is refused at once."""
-    wait_s = 100.0
-    monkeypatch.setattr(classifier._engine, "expected_wait_s", lambda *_: wait_s)
+    """As on a cluster without serve.env."""
+    monkeypatch.setattr(classifier._engine, "expected_wait_s", lambda *_: 100.0)
     headers = {"Content-Type": "image/jpeg", "X-Request-Timeout-Ms": "2000"}
     began_s = time.monotonic()
     response = asyncio.run(_posted(classifier, headers))
     assert (response.status_code, response.json()["type"]) == (503, "urn:darkroom:overloaded")
     assert time.monotonic() - began_s >= 0.05
     assert classifier._late.waiting == 0
-    wait_s = 3.0
-    monkeypatch.setattr(classifier._late, "delay_s", None)  # it would be called for one that is late
-    assert asyncio.run(_posted(classifier, headers)).status_code == 503
+
+
+def test_the_body_of_a_request_that_is_refused_late_is_dropped_meanwhile(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it, though it is read no further than is asked for: many that wait would keep much in memory."""
+    guard, taken_while_held, sent = Front.guard, list[int](), list[Message]()
+    assert isinstance(guard, EarlyRefusals)
+    monkeypatch.setattr(classifier._engine, "expected_wait_s", lambda **_: 100.0)
+    monkeypatch.setattr(guard, "_places", lambda: Places(4, 4))
+
+    async def receive() -> Message:
+        taken_while_held.append(guard._late.waiting)
+        if len(taken_while_held) > 5:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": b"x", "more_body": len(taken_while_held) < 5}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    app = Lingering(Front(classifier.__serve_build_asgi_app__()), on_demand=True)
+    scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
+    asyncio.run(app(scope, receive, send))
+    assert sent[0]["status"] == 503
+    assert taken_while_held[:5] == [1] * 5
 
 
 def test_info_is_answered_without_the_metadata_of_the_package(

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Iterable
 
 import pytest
+from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from deployments.late import MOST_S, Late
+from deployments.late import MOST_S, Late, body_bytes
 from pipeline.errors import Overloaded
 
 PLAIN: Scope = {"type": "http", "headers": []}
@@ -34,14 +35,45 @@ def held(late: Late, receive: Receive, scope: Scope = PLAIN, *, limit_s: float =
     return asyncio.run(late.hold(Overloaded("too much", at_once=at_once), limit_s, scope, receive))
 
 
-def test_the_more_are_refused_the_later_each_is_told() -> None:
-    """2 s at most, half of the time that the request has, and 50 ms for a few; beyond the limit none is held."""
-    late = Late(500)
-    for waiting, delay_s in ((0, 0.05), (19, 0.2), (49, 0.5), (199, MOST_S), (400, MOST_S), (500, 0.0)):
-        late.waiting = waiting
-        assert late.delay_s(60.0) == pytest.approx(delay_s)
-    late.waiting = 300
-    assert late.delay_s(0.3) == pytest.approx(0.3)
+def _waits_s(monkeypatch: pytest.MonkeyPatch, others: int, *, limit_s: float = 60.0, body_bytes: int = 0) -> float:
+    """How long a refusal is held back while so many others of the same kind are."""
+    asked = list[float]()
+    late, timeout = Late(1000), asyncio.timeout
+    scope = {**PLAIN, "headers": [(b"content-length", b"%d" % body_bytes)]}
+
+    def noted(delay_s: float) -> asyncio.Timeout:
+        asked.append(delay_s)
+        return timeout(0 if len(asked) > others else None)
+
+    async def hold() -> None:
+        holding = [late.hold(Overloaded("too much"), limit_s, scope, receiving([])) for _ in range(others + 1)]
+        tasks = [asyncio.create_task(each) for each in holding]
+        assert await tasks[-1]
+        for task in tasks:
+            task.cancel()
+
+    monkeypatch.setattr("deployments.late.asyncio.timeout", noted)
+    asyncio.run(hold())
+    return asked[-1]
+
+
+@pytest.mark.parametrize(
+    ("others", "limit_s", "body_bytes", "waits_s"),
+    [
+        (0, 60.0, 0, 0.05),
+        (19, 60.0, 0, 0.2),
+        (63, 60.0, 60_000, 0.72),
+        (11, 60.0, 4_000_000, 1.08),
+        (255, 60.0, 0, MOST_S),
+        (255, 0.3, 0, 0.15),
+    ],
+)
+def test_the_more_are_refused_the_later_each_is_told(
+    others: int, limit_s: float, body_bytes: int, waits_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the larger their bodies; 2 s at most, half of the time that the request has, and 50 ms for a few."""
+    seen_s = _waits_s(monkeypatch, others, limit_s=limit_s, body_bytes=body_bytes)
+    assert seen_s == pytest.approx(waits_s, rel=0.02)
 
 
 def test_what_comes_of_the_body_meanwhile_is_dropped() -> None:
@@ -60,6 +92,11 @@ def test_a_refusal_that_is_held_back_no_further_comes_at_once() -> None:
     """Beyond the limit, or where only this client's time is too short: nothing is waited for, or read."""
     assert held(Late(0), receiving([GONE]))
     assert held(Late(1), receiving([GONE]), at_once=True)
+
+
+@pytest.mark.parametrize("length", [b"", b"-1", b"1e3", b"9" * 5000, "²".encode("latin-1"), b"0x10"])
+def test_a_length_that_is_none_is_none(length: bytes) -> None:
+    assert body_bytes(Headers(raw=[(b"content-length", length)])) == 0
 
 
 def test_a_body_that_waits_to_be_asked_for_is_not_asked_for() -> None:
