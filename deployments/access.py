@@ -124,8 +124,8 @@ def cors(origins: Sequence[str]) -> list[Middleware]:
         Middleware(
             CORSMiddleware,
             allow_origins=origins,
-            allow_methods=("GET", "POST"),
-            allow_headers=("Authorization", "Content-Type", "X-Request-ID"),
-            expose_headers=("Server-Timing", "X-Request-ID", "Retry-After", "WWW-Authenticate"),
+            allow_methods=("GET", "POST", "PUT"),
+            allow_headers=("Authorization", "Content-Encoding", "Content-Type", "X-Request-ID", "X-Request-Timeout-Ms"),
+            expose_headers=("Accept-Encoding", "Server-Timing", "X-Request-ID", "Retry-After", "WWW-Authenticate"),
         )
     ]

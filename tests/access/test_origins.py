@@ -49,8 +49,9 @@ def test_pages_of_a_configured_origin_may_call(guarded: Service, origin: str) ->
     """Also to read why they are refused: without a key, and with too large an image. Preflights show no key."""
     asked = _preflight(guarded, origin)
     assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, origin)
-    assert "POST" in asked.headers["access-control-allow-methods"]
-    assert "authorization" in asked.headers["access-control-allow-headers"].lower()
+    assert asked.headers["access-control-allow-methods"] == "GET, POST, PUT"
+    for header in ("authorization", "content-encoding", "x-request-timeout-ms"):
+        assert header in asked.headers["access-control-allow-headers"].lower()
     too_large = CAT + b"\0" * guarded.config["applications"][0]["deployments"][0]["user_config"]["max_image_bytes"]
     for body, key, status in ((CAT, KEY, 200), (CAT, NEXT, 401), (too_large, KEY, 413)):
         response = guarded.post(body, headers={**bearer(key), "Origin": origin})
