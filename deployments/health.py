@@ -21,12 +21,13 @@ from deployments.serve_api import ServeApi, ServeApiError
 
 ASKED_EVERY_S: Final = 1.0
 CONTROLLER_ASKED_EVERY_S: Final = 5.0
-ANSWER_TIMEOUT_S: Final = 3.0
+ANSWER_TIMEOUT_S: Final = 2.0
 
-NODE_SILENCE_S: Final = 9.0
-"""A process of Ray's that has answered before and does not for so long counts as hung."""
+NODE_SILENCE_S: Final = 7.0
+"""A process of Ray's that has answered before and does not for so long, when asked three times, counts as hung."""
 
-CONTROLLER_SILENCE_S: Final = 12.0
+SERVICE_TIMEOUT_S: Final = 3.0
+CONTROLLER_SILENCE_S: Final = 8.0
 CONTROLLERS_REPLACED: Final = 3
 """Where this many new ones have not answered either, it is something else that hangs."""
 
@@ -116,7 +117,7 @@ class Service:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._url, self.refused = f"{endpoint.url}/info", False
-        self._client = httpx.Client(timeout=ANSWER_TIMEOUT_S, trust_env=False, headers={"Connection": "close"})
+        self._client = httpx.Client(timeout=SERVICE_TIMEOUT_S, trust_env=False, headers={"Connection": "close"})
 
     def info(self) -> httpx.Response | None:
         """GET /info; None where Serve answers 404 or 503 instead of the application, or nobody does.
@@ -152,6 +153,7 @@ class Health(threading.Thread):
         self._said_silent, self._controller_asked_at = False, 0.0
         self._helpers = dict[str, psutil.Process]()
         self._missed = set[str]()
+        self._controller: psutil.Process | None = None
         self._replaced = 0
 
     def service_is_ready(self) -> None:
@@ -200,19 +202,26 @@ class Health(threading.Thread):
         if time.monotonic() - self._controller_asked_at < CONTROLLER_ASKED_EVERY_S:
             return
         self._controller_asked_at = time.monotonic()
+        silent_s = self._controller_silence.note(self._controller_answers())
+        if silent_s <= CONTROLLER_SILENCE_S or self._controller is None or self._replaced == CONTROLLERS_REPLACED:
+            return
+        self._say(f"Serve's controller (pid {self._controller.pid}) has hung for {silent_s:.0f} s, and is replaced")
+        with contextlib.suppress(psutil.Error):
+            self._controller.kill()
+        self._controller_silence, self._replaced = Silence(), self._replaced + 1
+
+    def _controller_answers(self) -> bool:
+        """Whether it gives no sign of hanging: stopped by a signal, or silent where the dashboard is not."""
+        if self._controller is None or not is_alive(self._controller):
+            found = (process for process in leftovers(self._run) if "ServeController" in _name(process))
+            self._controller = next(found, None)
+        if self._controller is not None and not _works(self._controller):
+            return False
         try:
             self._api.applications()
-            answered = True
+            return True
         except ServeApiError:
-            answered = not self._api.dashboard_answers()  # then nobody can say
-        if self._controller_silence.note(answered) > CONTROLLER_SILENCE_S and self._replaced < CONTROLLERS_REPLACED:
-            self._replaced += 1
-            for process in leftovers(self._run):
-                if "ServeController" in _name(process):
-                    self._say(f"Serve's controller (pid {process.pid}) hangs, and is replaced")
-                    with contextlib.suppress(psutil.Error):
-                        process.kill()
-            self._controller_silence = Silence()
+            return not self._api.dashboard_answers()
 
     def _find_helpers(self) -> dict[str, psutil.Process]:
         found = dict[str, psutil.Process]()

@@ -139,18 +139,24 @@ def test_a_service_that_stays_silent_is_given_up_unless_it_is_busy(
     assert (watched.after(2.0) is not None) is ends
 
 
-def test_a_controller_that_hangs_is_killed_a_few_times(
-    watched: _Watched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_controller_that_hangs_is_killed(
+    stopped: bool, watched: _Watched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ray starts another. What does not help is not done again and again."""
-    watched.health._mend_controller()
-    watched.status = ""
+    """Ray starts another. It is stopped by a signal, or Serve is silent although the dashboard is not."""
     with _pretender(tmp_path, "ServeController") as process:
-        for _ in range(4):
-            watched.now += health.CONTROLLER_ASKED_EVERY_S + 1
+        watched.health._mend_controller()
+        if stopped:
+            process.send_signal(signal.SIGSTOP)
+            until(lambda: not _works(psutil.Process(process.pid)))
+        else:
+            watched.status = ""
+        for _ in range(2):
+            assert process.poll() is None
+            watched.now += health.CONTROLLER_ASKED_EVERY_S
             watched.health._mend_controller()
         assert process.wait(10) == -signal.SIGKILL
-    assert f"controller (pid {process.pid}) hangs, and is replaced" in capsys.readouterr().err
+    assert f"controller (pid {process.pid}) has hung for 10 s, and is replaced" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
