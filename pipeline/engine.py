@@ -22,7 +22,7 @@ from pipeline.loader import Loader
 from pipeline.model import load_model
 from pipeline.nonfinite import causes
 from pipeline.precision import quickest
-from pipeline.price import least_price_s
+from pipeline.price import body_price_s
 from pipeline.records import EncodedImage, Outcome, Rejection
 from pipeline.slots import Slots
 from pipeline.task import Request, Task
@@ -196,7 +196,7 @@ class Engine:
         prices_s = [image.price_s or USUAL_PRICE_S for image in images if isinstance(image, EncodedImage)]
         if images and not prices_s:
             return 0.0
-        usual_s = max(self._loader.usual_price_s, least_price_s(body_bytes))
+        usual_s = max(self._loader.usual_price_s, body_price_s(body_bytes))
         ahead, decoding_s = self._loader.ahead_of(prices_s or [usual_s])
         return max(decoding_s, self._feeder.seconds_until_done(ahead))
 

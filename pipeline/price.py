@@ -57,7 +57,7 @@ _A_REFINED_SAMPLE: Final = 0.5
 """On top of that."""
 
 _A_BYTE_OF_A_BODY: Final = 6.0
-"""The least that a byte of a body costs, whatever it carries: of WebP in base64."""
+"""The least that a byte of pixels costs, whatever carries it: of WebP in base64."""
 
 _JUST_ORDINARY: Final = 0.99e9 * COSTLY_S
 
@@ -76,8 +76,8 @@ def price_s(header: Header, transform: Transform) -> float:
     return work_ns * 1e-9
 
 
-def least_price_s(body_bytes: int) -> float:
-    """Price that the images in a body of so many bytes have together at least.
+def body_price_s(body_bytes: int) -> float:
+    """Price of the images in a body together, foreseen from its length alone: a low one, unless most is metadata.
 
     It is that of ordinary images, for a body may carry many of them.
     """

@@ -6,9 +6,9 @@ import pytest
 
 from benchmarks.costly import COSTLY, progressive_jpeg
 from benchmarks.photographs import encoded, jpeg, photograph
-from pipeline.config import PipelineConfig
+from pipeline.config import COSTLY_S, PipelineConfig
 from pipeline.header import Header, read_header
-from pipeline.price import price_s, timeout_s
+from pipeline.price import body_price_s, price_s, timeout_s
 from tests.bench import EXACT, TRANSFORM
 
 PHOTOGRAPH = Header("JPEG", 4000, 3000, "baseline", 3, 1, 10, 3_000_000, 8, samples=1.5)
@@ -65,6 +65,15 @@ def test_exact_costs_more_where_fast_reduces_or_crops_first() -> None:
 def test_the_price_of_a_photograph_hardly_depends_on_its_metadata() -> None:
     file = jpeg(photograph("cat"))
     assert price_ms(file[:2] + b"\xff\xe1\0\x42" + bytes(64) + file[2:]) < 1.01 * price_ms(file)
+
+
+@pytest.mark.parametrize("name", PipelineConfig().formats)
+def test_the_length_of_a_body_tells_no_more_than_its_image_costs(name: str) -> None:
+    """Or a large one would be refused for a price that it does not have; and none passes for a costly one."""
+    for side in (100, 800, 2000):
+        file = encoded(photograph("cat").resize((side, side)), name)
+        assert 0.3 < 1e3 * body_price_s(len(file)) < price_ms(file)
+    assert 0.9 * COSTLY_S < body_price_s(1 << 30) < COSTLY_S
 
 
 def test_a_timeout_follows_from_the_price() -> None:
