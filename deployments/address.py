@@ -16,11 +16,12 @@ OTHER_PORTS: Final = {
 """What listens beside the service behind HAProxy and cannot evade: by its variable, the default and who it is."""
 
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
 _PREFIX: Final = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
 
 
 def address_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yields what is wrong with host, port and the applications' prefixes: the path of a key, and what is wrong."""
+    """Yields what is wrong with host, port, names and prefixes: the path of a key, and what is wrong."""
     options = document.get("http_options")
     options = options if isinstance(options, dict) else {}
     host, port = options.get("host", DEFAULT_HOST), options.get("port", DEFAULT_PORT)
@@ -30,8 +31,14 @@ def address_faults(document: Mapping[str, Any], environment: Mapping[str, str]) 
         yield "http_options.port", f"{_shown(port)} is no port; write a number from 1 to 65535, e.g. {DEFAULT_PORT}"
     yield from _other_port_faults(port, environment)
     for number, application in enumerate(document["applications"]):
-        if isinstance(application, dict) and (says := _prefix_fault(application.get("route_prefix", "/"))):
+        if not isinstance(application, dict):
+            continue
+        if says := _prefix_fault(application.get("route_prefix", "/")):
             yield f"applications.{number}.route_prefix", says
+        name = application.get("name", "default")
+        if isinstance(name, str) and not _NAME.fullmatch(name):
+            what = "letters, digits and . _ -, as files of logs are named for it"
+            yield f"applications.{number}.name", f"{_shown(name)} is no name; write {what}"
 
 
 def other_ports(environment: Mapping[str, str]) -> dict[str, int | None]:

@@ -13,6 +13,7 @@ from ray.runtime_env import RuntimeEnv
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.faults import UNKNOWN, fault_line, in_yaml, own_faults, unknown_key
+from pipeline.config import MOST
 
 _OWN: Final = ("args", "user_config")  # an application's, for which Darkroom's models are strict
 
@@ -75,6 +76,8 @@ def _refused(document: Mapping[str, Any], model: type[BaseModel], path: str = ""
             return [fault_line(fault, path) for fault in error.errors() if fault["type"] != UNKNOWN]
         except (AttributeError, TypeError):  # Serve's own checks stumble over what is no mapping, which has been told
             return []
+        except UnicodeError:
+            return [f"{path}: a text in it holds half a character (\\ud800 to \\udfff); write whole ones"]
     future = (str(each.message) for each in told if issubclass(each.category, FutureWarning))
     return [f"{path}: {' '.join(says.split())}" if path else says for says in future]
 
@@ -84,6 +87,10 @@ def _mistyped(value: Any, annotation: Any) -> str | None:
     kinds = set(_kinds(annotation))
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} is no finite number; write one"
+    if isinstance(value, int | float) and abs(value) > MOST:
+        return f"{in_yaml(value)} is too large; write a number of the size of the usual one"
+    if isinstance(value, bytes):
+        return "it is binary; write text or a number"
     if isinstance(value, bool) and kinds & _NUMBERS and bool not in kinds:
         return f"{in_yaml(value)} is no number (YAML reads yes, no, on and off so as well); write a number"
     if isinstance(value, str) and kinds & _NUMBERS and not any(issubclass(kind, str) for kind in kinds):

@@ -1,5 +1,6 @@
 """What an `Engine` is told: fixed at its start in `PipelineConfig`, changeable while it runs in `Limits`."""
 
+import math
 from importlib.util import find_spec
 from typing import Literal, Self
 
@@ -88,6 +89,10 @@ def decode_memory_bytes(max_pixels: int) -> int:
     return DECODE_BYTES + DECODE_BYTES_PER_PIXEL * max_pixels
 
 
+MOST = 1 << 53
+"""The largest number of any setting: what is larger is a slip, and overflows somewhere."""
+
+
 class Frozen(BaseModel):
     """A record that cannot be changed, and whose unknown keys are errors.
 
@@ -96,6 +101,13 @@ class Frozen(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_of_a_usual_size(cls, value: object) -> object:
+        if isinstance(value, int | float) and MOST < abs(value) < math.inf:
+            raise ValueError(f"a number of this setting is at most {MOST}; write a smaller one")
+        return value
 
 
 class Limits(Frozen):

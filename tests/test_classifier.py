@@ -62,6 +62,13 @@ def test_a_start_with_a_bad_user_config_fails(classifier: Classifier) -> None:
         asyncio.run(classifier.reconfigure({"topk": 5}, None))
 
 
+@pytest.mark.parametrize("value", [True, "5", 5.0, None, float("nan")])
+def test_a_setting_of_another_kind_is_refused(classifier: Classifier, value: object) -> None:
+    """In a replica as in the file: `yes` is no number."""
+    with pytest.raises(ValueError, match=r"user_config: top_k: Input should be a valid integer"):
+        asyncio.run(classifier.reconfigure({"top_k": value}, None))
+
+
 def test_what_nobody_has_foreseen_is_answered_and_logged(
     classifier: Classifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
