@@ -3,8 +3,9 @@
 Bytes count when they arrive: a body that is only announced takes nothing. When the next bytes do not fit, a body that
 is still arriving is given up and its bytes are free: one of the source (client address) that has most bytes of such
 bodies, as in routers that drop from the longest queue. So one address alone cannot keep others out, and may use all of
-the memory while nobody else wants it. Of that source it is a body that has become slow, else the youngest. The oldest
-therefore always arrives whole, and bodies that are each half there never wait for each other.
+the memory while nobody else wants it. Of that source it is a large body that has become slow, else the youngest large
+one, else the youngest. The oldest therefore always arrives whole, bodies that are each half there never wait for each
+other, and a photograph is not refused for the sake of a large body.
 
 Bodies hold places in the replica as well. Where these are nearly all taken, bodies that stand still give way.
 """
@@ -124,8 +125,9 @@ class ByteBudget:
         """Raises Overloaded where a body of `size` bytes would have to give way if it arrived now."""
         too_many = self.held_bytes + size - self.max_bytes
         own = self._arriving_bytes[source] + size
-        others = (count - own for other, count in self._arriving_bytes.items() if other != source and count > own)
-        if too_many > 0 and too_many > sum(others):
+        if too_many > 0 and too_many > self._larger_bytes(source, size) + sum(
+            count - own for other, count in self._arriving_bytes.items() if other != source and count > own
+        ):
             raise self.overloaded(size)
 
     def take(self, hold: Hold, size: int) -> None:
@@ -198,11 +200,17 @@ class ByteBudget:
             if count > most:
                 heaviest, most = source, count
         ranks = {
-            body: (body.is_slow(), body is asking or body.bytes >= size)
+            body: (body.is_slow(), body.bytes + size * (body is asking) > _SMALL_BYTES)
             for body in self._arriving[heaviest]
             if body is asking or body.bytes
         }
         return max(reversed(ranks), key=ranks.__getitem__)  # of equals the youngest
+
+    def _larger_bytes(self, source: str, size: int) -> int:
+        """Bytes of the large bodies of a source, which give way to a small one of so many bytes."""
+        if size > _SMALL_BYTES:
+            return 0
+        return sum(body.bytes for body in self._arriving.get(source, ()) if body.bytes > _SMALL_BYTES)
 
     def _give_up(self, body: Hold) -> None:
         self.finish(body)

@@ -127,6 +127,21 @@ def test_a_slow_body_gives_way_first(bodies: ExitStack, clock: list[float]) -> N
         assert [body.gave_way for body in (standing, small, quick)] == [True, False, False]
 
 
+def test_a_small_body_is_not_refused_for_a_large_one(bodies: ExitStack) -> None:
+    """Of the same source too: the youngest large one gives way, and a small one that is there stays."""
+    budget = ByteBudget(10 * MB)
+    old, young, small = (bodies.enter_context(budget.hold("a")) for _ in range(3))
+    small.take(MB // 2)
+    for body in (old, young):
+        body.take(9 * MB // 2)
+    with pytest.raises(Overloaded), budget.hold("a") as large:
+        large.expect(2 * MB)
+    with budget.hold("a") as newcomer:
+        newcomer.expect(MB)
+        newcomer.take(MB)
+    assert [body.gave_way for body in (old, young, small)] == [False, True, False]
+
+
 def test_bodies_that_are_half_there_do_not_wait_for_each_other() -> None:
     """Sixty of 10 MB at once, from one address and at one speed, where 51 have room: all but the youngest arrive."""
     budget = ByteBudget(512 * MB)
