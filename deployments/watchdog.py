@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -36,7 +37,7 @@ class Watchdog:
 
     def __init__(self, hung_after_s: float = HUNG_AFTER_S) -> None:
         self._hung_after_s = hung_after_s
-        self._process = self._started()
+        self._start()
 
     async def run(self) -> None:
         """Tells it again and again that the event loop runs, until cancelled."""
@@ -50,37 +51,22 @@ class Watchdog:
             self._process.kill()
         try:
             with suppress(BlockingIOError):  # full: it has not looked for hours
-                os.write(_input_of(self._process), b".")
-        except BrokenPipeError:
+                self._ours.send(b".")
+        except OSError:
             logger.warning("the watchdog %s has ended; starting another", self._process.pid)
             self.close()
-            self._process = self._started()
+            self._start()
 
     def close(self) -> None:
         """Ends it. May be called again."""
-        if self._process.stdin and not self._process.stdin.closed:
-            self._process.stdin.close()
+        self._ours.close()
         self._process.kill()
         self._process.wait()
 
-    def _started(self) -> subprocess.Popen[bytes]:
-        command = [
-            sys.executable,
-            "-I",
-            "-S",
-            "-c",
-            _PROGRAM,
-            str(_ROOT),
-            "replica",
-            str(os.getpid()),
-            str(self._hung_after_s),
-        ]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)  # noqa: S603  the project's own
-        os.set_blocking(_input_of(process), False)
-        return process
-
-
-def _input_of(process: subprocess.Popen[bytes]) -> int:
-    if process.stdin is None:
-        raise RuntimeError("the watchdog was started without a pipe")
-    return process.stdin.fileno()
+    def _start(self) -> None:
+        self._ours, theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        about = ["replica", str(os.getpid()), str(self._hung_after_s)]
+        command = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), *about]
+        with theirs:
+            self._process = subprocess.Popen(command, stdin=theirs.fileno())  # noqa: S603  the project's own

@@ -13,7 +13,7 @@ import pytest
 from pipeline import worker_health as module
 from pipeline.config import MAX_FAILED_STARTS
 from pipeline.errors import FatalImage
-from pipeline.forkserver import forkserver_pid
+from pipeline.forkserver import forked, forkserver_pid
 from pipeline.process_state import StoppedProcess, state_of
 from pipeline.records import Transform
 from tests.bench import CAT, Bench, errors, started
@@ -138,6 +138,20 @@ def test_a_worker_that_waits_for_a_stopped_forkserver_is_started_by_another() ->
         until(lambda: are_replaced(bench, pids))
         assert forkserver_pid() != before
         assert errors(bench.submit([CAT])) == [None]
+
+
+def test_a_start_that_fails_by_itself_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one whose forkserver has ended is."""
+    monkeypatch.setattr("pipeline.forkserver._ENDS_WITHIN_MS", 1)
+    tries = []
+
+    def fail() -> None:
+        tries.append(forkserver_pid())
+        raise OSError("no more processes")
+
+    with pytest.raises(OSError, match="no more processes"):
+        forked(fail)
+    assert len(tries) == 1
 
 
 def test_no_worker_has_a_lock_that_it_could_take_to_its_grave() -> None:
