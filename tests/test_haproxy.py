@@ -191,7 +191,7 @@ def _open_connections(folder: Path) -> int:
 
 
 def test_an_address_has_a_limit_of_connections(tmp_path: Path, replica: tuple[str, int]) -> None:
-    """One more is told so; when even more are open, the next ones end at once."""
+    """One more is told so; when even more are open, the next ones end at once. Other addresses do not notice."""
     port = free_port()
     text = edited(rendered(tmp_path, "127.0.0.1", port, replica), {ADDRESS_LIMIT_VARIABLE: "8"}, 1, FILES)
     with balancing(tmp_path, text, port), ExitStack() as stack:
@@ -203,10 +203,11 @@ def test_an_address_has_a_limit_of_connections(tmp_path: Path, replica: tuple[st
         stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         with pytest.raises(ConnectionError):
             _on_a_connection_that_stays(port, stack)
+        assert _on_a_connection_that_stays(port, stack, address="127.0.0.2").status == 200
 
 
-def _on_a_connection_that_stays(port: int, stack: ExitStack) -> Reply:
-    connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=15))
+def _on_a_connection_that_stays(port: int, stack: ExitStack, address: str = "127.0.0.1") -> Reply:
+    connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), 15, (address, 0)))
     connection.sendall(GET + b"\r\n")
     reply = read_reply(stack.enter_context(connection.makefile("rb")))
     assert reply is not None
