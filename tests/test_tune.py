@@ -16,6 +16,7 @@ from deployments.strict import all_faults
 from tests.service import ROOT
 from tests.typed import started, typed
 from tests.waiting import until
+from tuning.document import MEANINGS
 
 SHIPPED = (ROOT / "serve_config.yaml").read_text()
 SHIPPED_NARROW = re.sub(r"max_wait_s: [0-9.]+", "max_wait_s: 0.001", SHIPPED)
@@ -170,8 +171,8 @@ def test_a_run_writes_settings_that_hold(folder: Path, monkeypatch: pytest.Monke
     after = (folder / "serve_config.yaml").read_text()
     document = yaml.safe_load(after)
     assert all_faults(document, {}) == []
-    (comment,) = re.findall(r"max_wait_s: [0-9.]+ +(# .*)", SHIPPED)
-    assert comment in after
+    assert "# JPEGs at reduced size where that is large enough; or exact" in after
+    assert f"# {MEANINGS['max_wait_s']}" in after  # the comment that was there has figures of the value that was there
     (deployment,) = document["applications"][0]["deployments"]
     assert deployment["user_config"]["max_wait_s"] > 0.001  # which refused what was measured
     assert document["http_options"] == yaml.safe_load(before)["http_options"]

@@ -2,6 +2,7 @@
 
 import difflib
 import io
+import re
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,14 +16,20 @@ from tuning.settings import Settings, written_into
 _NO_WRAPPING = 1 << 16
 
 
+_FIGURE: Final = re.compile(r"\d")
+
 MEANINGS: Final = {
+    "max_wait_s": "requests that would wait longer get 503 and Retry-After",
     "workers": "processes that decode images",
     "threads": "batches that the model computes at a time, a core each",
     "chunk_bytes": "bytes of images that a worker is handed at a time",
     "num_cpus": "cores that Ray reserves for a replica",
     "target_ongoing_requests": "requests in work from which on another replica is started",
 }
-"""Comments for keys that are new to a configuration; what is there keeps its own."""
+"""Comments for keys that are new to a configuration.
+
+Those that are there keep their own, unless it has a figure: that speaks of the value that was there before.
+"""
 
 
 def with_settings(text: str, settings: Settings, present: Settings | None = None) -> str:
@@ -52,14 +59,32 @@ def first_application(document: Any) -> dict[str, Any]:
 
 
 def _put(mapping: Any, key: str, value: Any) -> None:
-    """Lists on one line; a new key before the last one, behind which blank lines and comments of what follows stand."""
+    """Sets a value, and its comment where there is none, or one that speaks of the old value.
+
+    Lists stand on one line; a new key before the last one, behind which blank lines and comments of what follows stand.
+    """
     if isinstance(value, list):
         value = CommentedSeq(value)
         value.fa.set_flow_style()
-    if key in mapping or not isinstance(mapping, CommentedMap):
+    if not isinstance(mapping, CommentedMap):
+        mapping[key] = value
+    elif key in mapping:
+        if mapping[key] != value:
+            _correct_comment(mapping, key)
         mapping[key] = value
     else:
         mapping.insert(max(0, len(mapping) - 1), key, value, MEANINGS.get(key))
+
+
+def _correct_comment(mapping: CommentedMap, key: str) -> None:
+    """Only of the line itself: blank lines and comments of what follows stand in the same token."""
+    tokens = mapping.ca.items.get(key)
+    token = tokens[2] if tokens else None
+    if token is None or key not in MEANINGS:
+        return
+    first, newline, rest = token.value.partition("\n")
+    if _FIGURE.search(first):
+        token.value = f"# {MEANINGS[key]}{newline}{rest}"
 
 
 def diff(path: Path, before: str, after: str) -> str:

@@ -39,6 +39,7 @@ class Findings:
     outcome: Outcome | None = None  # the configuration's settings against the best of the others
     challenger: Settings | None = None  # these
     chosen: Settings | None = None
+    full: Seen | None = None  # the chosen settings at full load, once more, where a bound was asked for
     closed: Sequence[Seen] = ()  # the chosen settings, with more and fewer clients
     by_chance: Sequence[Seen] = ()  # likewise, as more and fewer requests came by chance
     borne: Seen | None = None  # the most by chance that kept the bound
@@ -70,10 +71,14 @@ class Findings:
     def peak(self) -> Seen | None:
         """The chosen settings at full load, or those of the configuration before there is a choice.
 
-        Images a second are the mean of the runs; times are those of the slowest.
+        Images a second are the mean of the runs; times are those of the slowest. Where fewer clients were answered more
+        later, since the machine had become faster, these count.
         """
         runs = [trial.full for trial in self.of(self.chosen or self.present)]
+        if self.full:
+            runs = [self.full]  # measured beside all that it is compared with
         if not runs:
             return None
         slowest = max(runs, key=lambda seen: seen.p99_s)
-        return replace(slowest, answered=fmean(seen.answered for seen in runs))
+        peak = replace(slowest, answered=fmean(seen.answered for seen in runs))
+        return max(filter(None, (peak, self.proof)), key=lambda seen: seen.answered)

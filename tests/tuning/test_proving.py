@@ -21,7 +21,7 @@ class _Service:
 
     def __init__(self, bound_s: float, slower: float, *, refuses: bool = False) -> None:
         self.bound_s, self._slower, self._refuses = bound_s, slower, refuses
-        self._times, self.last_others = 1.0, "9 times 503"
+        self._times, self.last_others, self.expected = 1.0, "9 times 503", 0.0
 
     def apply(self, settings: Settings) -> None:
         self._times = 1.0 if settings.max_wait_s == 60.0 else self._slower
@@ -65,6 +65,10 @@ def test_within_a_bound_the_clients_that_it_bears_are_run_again() -> None:
     assert findings.borne is not None
     assert findings.borne.offered == pytest.approx(0.6 * 60)
     assert findings.verdict == "idle"
+    assert findings.full is not None
+    assert findings.full.clients == 18  # the peak is measured once more, beside what is compared with it
+    assert findings.peak is not None
+    assert findings.peak.answered >= findings.proof.answered
 
 
 def test_without_a_bound_it_is_the_clients_of_the_peak() -> None:
