@@ -1,6 +1,7 @@
 """The whole path over HTTP: the shipped configuration, started as `make serve` does it."""
 
 import base64
+import gzip
 import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -39,6 +40,12 @@ def test_a_photograph_gets_its_label(service: Service, name: str, labels: set[st
     scores = [entry["score"] for entry in raw["predictions"]]
     assert scores == sorted(scores, reverse=True)
     assert 0 < sum(scores) <= 1.001
+
+
+def test_a_compressed_image_may_be_put(service: Service) -> None:
+    headers = {"Content-Type": "image/jpeg", "Content-Encoding": "gzip"}
+    response = service.client.put("/predict", content=gzip.compress(CAT), headers=headers)
+    assert best(response.raise_for_status().json()) in CAT_LABELS
 
 
 def test_bytes_without_a_content_type_are_taken_for_an_image(service: Service) -> None:
