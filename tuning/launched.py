@@ -126,7 +126,10 @@ class Launched:
             status = self._launcher.wait()
         found = [f"the launcher ended with status {status}"] if status else []
         printed = self.output.read_text(errors="replace").splitlines()
-        found += [line for line in printed if line.startswith("darkroom: ")]  # what it had to end by force
+        # What it had to end by force, or to start anew; that Serve took its time to replace something is none of these.
+        slow = ("the service has not answered for", "the service answers again")
+        told = [line for line in printed if line.startswith("darkroom: ")]
+        found += [line for line in told if not line.removeprefix("darkroom: ").startswith(slow)]
         found += [f"left running: {_described(process)}" for process in leftovers(self.run)]
         return found
 
