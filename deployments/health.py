@@ -160,6 +160,8 @@ class Health(threading.Thread):
         """Begin to ask for the service too, not for Ray's node alone."""
         self._patience_s = max(GIVEN_UP_AFTER_S, 3 * (time.monotonic() - self._began_at))
         self._helpers = self._find_helpers()
+        self._service_silence.note(True)
+        self._controller_silence.note(True)  # without it the service would not be ready
         self._ready.set()
 
     def close(self) -> None:
@@ -208,7 +210,8 @@ class Health(threading.Thread):
         self._say(f"Serve's controller (pid {self._controller.pid}) has hung for {silent_s:.0f} s, and is replaced")
         with contextlib.suppress(psutil.Error):
             self._controller.kill()
-        self._controller_silence, self._replaced = Silence(), self._replaced + 1
+        self._controller_silence.note(True)
+        self._replaced += 1
 
     def _controller_answers(self) -> bool:
         """Whether it gives no sign of hanging: stopped by a signal, or silent where the dashboard is not."""
