@@ -32,11 +32,11 @@ _BY_NAME: Final = {
     "RuntimeEnvAgent": "runtime env agent",
     "DashboardAgent": "dashboard agent",
     "ray-dashboard-": "dashboard",
-    "serve": "serve run",
 }
 _BY_COMMAND: Final = {
     "/dashboard/dashboard.py": "dashboard",
     "/log_monitor.py": "log monitor",
+    "deployments.checked_serve": "serve run",
     "/monitor.py": "autoscaler",
     "multiprocessing.resource_tracker": TRACKER,
     "multiprocessing.forkserver": FORKSERVER,

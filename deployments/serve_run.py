@@ -39,8 +39,8 @@ class ServeRun:
     def __init__(self, config: Path, environment: Mapping[str, str], printed: Path) -> None:
         self.run = environment["DARKROOM_RUN"]
         # A session of its own: Ctrl-C reaches the launcher alone. `local`: never join a cluster that runs here.
-        command = [str(Path(sys.executable).with_name("serve")), "run", "--address", "local", str(config)]
-        self.process = subprocess.Popen(  # noqa: S603  Ray's own command
+        command = [sys.executable, "-m", "deployments.checked_serve", "run", "--address", "local", str(config)]
+        self.process = subprocess.Popen(  # noqa: S603  a module of Darkroom's
             command,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -118,6 +118,18 @@ def test_process_that_outlives_its_run_is_killed(tiny: TinyService) -> None:
         assert re.search(r"kill what did not end by itself: .*sleep \(\d+\)", launched.output)
 
 
+def test_what_serve_would_ignore_ends_the_start(tiny: TinyService) -> None:
+    """Serve's own part is checked as `darkroom check` does it, in the process that loads Ray for `serve run` anyway."""
+    config = tiny.folder / "serve_config.yaml"
+    document = yaml.safe_load(config.read_text())
+    document["http_options"]["keep_alive_timeout"] = 5
+    config.write_text(yaml.safe_dump(document))
+    with tiny.launch() as launched:
+        assert launched.process.wait(START_TIMEOUT_S) == 1
+        assert "http_options.keep_alive_timeout: no such key; did you mean keep_alive_timeout_s?" in launched.output
+        assert leftovers(launched.run) == []
+
+
 class _NeverStopped(StopRequests):
     """Leaves the signals of this process alone."""
 
