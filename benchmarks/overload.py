@@ -76,11 +76,11 @@ class Plan:
 
 
 FULL: Final = Plan(
-    waits_s=(0.25, 1.0, 2.5, 5.0, 10.0),
+    waits_s=(0.25, 1.0, 5.0, 10.0),
     clients=((SMALL, (8, 16, 32, 64, 128, 256)), (PHONE, (16, 64))),
-    for_s=10.0,
-    open_for_s=40.0,
-    beside_for_s=3.0,
+    for_s=6.0,
+    open_for_s=30.0,
+    beside_for_s=2.0,
 )
 QUICK: Final = replace(
     FULL, waits_s=(0.25, DEFAULT_S), clients=((SMALL, (64,)), (PHONE, (16,))), for_s=3.0, open_for_s=8.0

@@ -83,8 +83,9 @@ def ask(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_bytes_in_flight_are_seen(service: Service, ask: Ask) -> None:
-    """Those that are announced count before they have come."""
-    with opened(service, content_length=12_345_678):
+    """Those of a body that is not whole yet too, as far as they have come."""
+    with opened(service, content_length=12_345_678) as connection:
+        connection.send(bytes(12_100_000))
         until(lambda: [line for line in ask("ray_darkroom_encoded_bytes_in_flight") if float(line["value"][1]) > 12e6])
 
 

@@ -34,10 +34,10 @@ class Run:
         except httpx.TransportError:
             return False
 
-    def process(self, part: str) -> psutil.Process:
-        """The oldest process with this in its command line."""
+    def processes(self, part: str) -> list[psutil.Process]:
+        """Those with this in their command lines, the oldest first."""
         found = [process for process in leftovers(self.launched.run) if re.search(part, _command(process))]
-        return min(found, key=lambda process: process.create_time())
+        return sorted(found, key=lambda process: process.create_time())
 
     def starts(self) -> int:
         """How often it has been ready."""
@@ -70,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         (r"/raylet --", signal.SIGKILL, "raylet .* has ended"),
         ("ray::DashboardAgent", signal.SIGKILL, "raylet .* has ended"),
         ("ray::RuntimeEnvAgent", signal.SIGKILL, "raylet .* has ended"),
-        ("bin/serve run", signal.SIGKILL, "`serve run` has ended by itself, with status -9"),
+        ("serve run", signal.SIGKILL, "`serve run` has ended by itself, with status -9"),
         (r"gcs_server/?.* --", signal.SIGSTOP, "gcs_server .* has not answered for"),
         (r"/raylet --", signal.SIGSTOP, "raylet .* has not answered for"),
     ],
@@ -78,7 +78,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 def test_what_the_node_hangs_on_is_started_anew(part: str, number: signal.Signals, cause: str, run: Run) -> None:
     """Said within 15 s, and nothing of the old run is left."""
     before, said, starts = leftovers(run.launched.run), len(run.launched.output), run.starts()
-    run.process(part).send_signal(number)
+    run.processes(part)[0].send_signal(number)
     sent_at = time.monotonic()
     until(lambda: re.search(f"darkroom: .*{cause}", run.launched.output[said:]))
     assert time.monotonic() - sent_at < NOTICED_WITHIN_S
@@ -89,10 +89,10 @@ def test_what_the_node_hangs_on_is_started_anew(part: str, number: signal.Signal
 
 def test_the_controller_is_replaced_where_it_hangs(run: Run) -> None:
     """Requests do not pass it; without one no replica and no HAProxy would be replaced any more."""
-    starts, victim = run.starts(), run.process("ray::ServeController")
+    starts, victim = run.starts(), run.processes("ray::ServeController")[0]
     victim.suspend()
     until(lambda: not victim.is_running())
-    until(lambda: run.process("ray::ServeController").pid != victim.pid)
+    until(lambda: run.processes("ray::ServeController"))
     assert run.answers()
     assert run.starts() == starts
 
@@ -109,7 +109,7 @@ def test_the_controller_is_replaced_where_it_hangs(run: Run) -> None:
 def test_a_helper_is_missed_and_the_service_goes_on(part: str, number: signal.Signals, missed: str, run: Run) -> None:
     """What is stopped stays so, and does not keep the run from ending."""
     said, starts = len(run.launched.output), run.starts()
-    run.process(part).send_signal(number)
+    run.processes(part)[0].send_signal(number)
     until(lambda: missed in run.launched.output[said:], timeout_s=NOTICED_WITHIN_S)
     assert run.answers()
     assert run.starts() == starts
