@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deployments.haproxy import CONTROL_HEADERS, REQUEST_ID
 
 _REQUEST_ID_HEADER: Final = b"x-request-id"
+_TRACE_HEADERS: Final = (b"traceparent", b"tracestate")  # ASCII by their standard; Serve fails at anything else
 
 _control_header: Final = lru_cache(re.compile(CONTROL_HEADERS.encode()).fullmatch)  # names are in small letters here
 _request_id: Final = re.compile(REQUEST_ID.encode()).fullmatch
@@ -40,7 +41,7 @@ def _for_serve(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, byte
     for name, value in headers:
         if name == _REQUEST_ID_HEADER:
             ids.append(value)
-        elif not _control_header(name):
+        elif not _control_header(name) and (name not in _TRACE_HEADERS or value.isascii()):
             kept.append((name, value))
     request_id = ids[0] if len(ids) == 1 and _request_id(ids[0]) else str(uuid.uuid4()).encode()
     return [*kept, (_REQUEST_ID_HEADER, request_id)]

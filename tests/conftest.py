@@ -1,5 +1,6 @@
 """Fixtures that many files share."""
 
+import logging
 import signal
 from collections.abc import Iterator
 
@@ -24,6 +25,16 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
     """Each kind of device in turn, for tests that hold for all of them."""
     with device_of(request.param) as kind:
         yield kind
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """Loggers as Python makes them, for the next test: a replica in this process has them go to Serve's."""
+    yield
+    for name in ("pipeline", "deployments"):
+        logger = logging.getLogger(name)
+        logger.parent, logger.propagate, logger.handlers = logging.getLogger(), True, []
+        logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import pytest
 from benchmarks.photographs import jpeg, photograph
 from tests.balancer import Reply, read_reply, sent
 from tests.service import Service
+from tests.waiting import until
 
 CAT = jpeg(photograph("cat"))
 HOST = b"Host: photos.example\r\n"
@@ -29,6 +30,13 @@ REFUSED = {
     b"GET / HTTP/1.1\r\nCookie: " + b"a" * 20_000 + b"\r\n": 431,
     b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\n": 414,
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _replica_is_known(service: Service) -> None:
+    """Until HAProxy knows the first replica, requests pass Serve's own proxy, which invites every body."""
+    refused = b"POST /predict HTTP/1.1\r\n" + LARGE + HOST + b"\r\n"
+    until(lambda: (reply := sent(_port(service), refused)) and reply.status != 100)
 
 
 def _port(service: Service) -> int:

@@ -153,6 +153,7 @@ def test_ctrl_c_leaves_a_report_and_no_process(folder: Path, monkeypatch: pytest
     until(lambda: not _of_this_run(mark))
 
 
+@pytest.mark.slow
 def test_a_run_writes_settings_that_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole way, without a bound (`test_proving.py` has those); the comments stay, and a diff is shown."""
     monkeypatch.setenv("STARTED_BY", mark := f"{os.getpid()}-tune")

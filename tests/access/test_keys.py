@@ -238,7 +238,7 @@ def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
 
 
 def test_the_file_is_named_by_its_whole_path() -> None:
-    with pytest.raises(ValueError, match=r"keys\.txt is relative, .*write the whole path"):
+    with pytest.raises(ValueError, match=r"api_keys_file\n.*it is relative, .*write the whole path"):
         ServiceConfig(api_keys_file="keys.txt")
 
 
