@@ -76,7 +76,7 @@ class Plan:
 
 
 FULL: Final = Plan(
-    waits_s=(0.25, 1.0, 5.0, 10.0),
+    waits_s=(0.25, 2.5, 10.0),
     clients=((SMALL, (8, 16, 32, 64, 128, 256)), (PHONE, (16, 64))),
     for_s=6.0,
     open_for_s=30.0,
