@@ -37,7 +37,7 @@ WHOLE_WITHIN_S: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is done to a service, and what of it clients may see at most.
+    """Fault that is done to a service, and the most that clients may see of it.
 
     Args:
         name: for people.
@@ -58,7 +58,7 @@ class Fault:
     replicas: int = 1
 
     def complaints(self, outage: Outage) -> list[str]:
-        """What is beyond that."""
+        """Measured values beyond these bounds, in words."""
         found = []
         if (lost := outage.lost.total()) > self.lost:
             found.append(f"{lost} lost ({dict(outage.lost)}), at most {self.lost}")

@@ -30,7 +30,7 @@ def circumstances(module: str, arguments: Sequence[str]) -> Facts:
         models = {line.partition(":")[2].strip() for line in file if line.startswith("model name")}
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join([f"python -m {module}", *arguments]),
+        "command": " ".join([f"python -m {module}", *map(_shown, arguments)]),
         "cpu": ", ".join(sorted(models)) or platform.machine(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
@@ -45,6 +45,11 @@ def circumstances(module: str, arguments: Sequence[str]) -> Facts:
         "bentoml": _peer_version("bentoml"),
         "k6": _peer_version("k6"),
     }
+
+
+def _shown(argument: str) -> str:
+    """An argument as a page may show it: of an absolute path the last part, as the rest is of one machine alone."""
+    return Path(argument).name if argument.startswith("/") else argument
 
 
 def _commit() -> str:

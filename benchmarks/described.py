@@ -19,7 +19,7 @@ CHECKS: Final = Path(__file__).with_name("schemathesis.toml")
 
 
 def command(url: str, examples: int, for_s: int) -> list[str]:
-    """What checks a service at this address.
+    """Command that checks a service at this address.
 
     Args:
         url: of its description.

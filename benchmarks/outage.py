@@ -18,7 +18,7 @@ SLOW_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """What clients saw of a fault.
+    """Requests during a fault, as clients saw them end.
 
     Args:
         sent: requests before it and after.

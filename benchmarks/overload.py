@@ -1,4 +1,4 @@
-"""What clients get of a service that more is asked of than it can answer, by `max_wait_s`. `make overload` runs it.
+"""Measures an overloaded service as its clients see it, by `max_wait_s`. `make overload` runs it.
 
 Clients that wait for their answers (a closed loop, as `wrk` and `hey` have it) come back at once, whatever Retry-After
 says. Others come by chance, twice as many as can be answered, whether or not the earlier ones have been. It is the
@@ -58,7 +58,7 @@ Facts = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is measured.
+    """Loads and settings of a run, and how long each is measured.
 
     Args:
         waits_s: the settings of `max_wait_s`.
@@ -162,7 +162,7 @@ def _held_against(server: Server, forms: Sequence[Form], plan: Plan, row: _Close
 
 
 def of(load: Load, capacity_per_s: float) -> Facts:
-    """What one load has shown."""
+    """Record of one load: answers, refusals, waiting times."""
     return {
         "good_per_s": load.per_s,
         "of_capacity": load.per_s / max(1.0, capacity_per_s),

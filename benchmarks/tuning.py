@@ -81,7 +81,7 @@ class Choice:
 
 
 def settings_of(document: Document) -> Settings:
-    """Those that a configuration comes to, whatever they let wait: nothing is refused while they are compared."""
+    """Settings of a configuration with a bound on waiting that refuses nothing while they are compared."""
     (application,) = document["applications"]
     subject = subject_of(document, application, {})
     return replace(subject.present, max_wait_s=PATIENCE_S)

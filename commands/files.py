@@ -22,7 +22,7 @@ _SUFFIXES: Final = {
 """What the names of files end in, by the formats of `PipelineConfig`."""
 
 _BOM: Final = b"\xef\xbb\xbf"
-"""What editors of Windows begin a text with."""
+"""Byte-order mark with which editors of Windows begin a text."""
 
 _NAMED: Final = 10
 """Names in a message, each of at most so many characters:"""

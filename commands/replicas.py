@@ -21,7 +21,7 @@ _ASKED_EXTRA: Final = 2
 
 
 class NotAnAddress(Exception):
-    """What was typed as the address, or as the key, can be none; the message says why, and repeats no key."""
+    """Raised where the address or the key that was typed can be none; the message says why, and repeats no key."""
 
 
 class NoAnswer(Exception):

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 _STREAMS: Final = (("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))
-"""How what stands in for a closed one is opened: reading input and writing output fail, messages are lost.
+"""Flags to open a stand-in for a closed stream: reading input and writing output fail, messages are lost.
 
 Unless something stands in for it, the next file that is opened gets its number, and whatever is printed goes into it.
 """

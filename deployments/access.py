@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 KEYS_VARIABLE: Final = "DARKROOM_API_KEYS"
 RETRY_S: Final = 1.0
-"""How often a file that could not be used is tried again although it looks the same."""
+"""Interval at which a file that could not be used is tried again although it looks the same."""
 
 _HOW_TO_SEND: Final = "send the header Authorization: Bearer <key> (curl -H 'Authorization: Bearer <key>' ...)"
 
@@ -56,7 +56,7 @@ class Access:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What an operator should know of the keys' file, a sentence each."""
+        """Warnings for the operator about the keys' file, a sentence each."""
         return self._keys.warnings
 
     async def check(self, authorization: str | None) -> None:

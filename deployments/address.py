@@ -1,4 +1,4 @@
-"""Where a configuration lets the service listen, and what is wrong with that: Serve takes any text and any number."""
+"""Host, port and prefix of a configuration, and their faults: Serve takes any text and any number."""
 
 import ipaddress
 import re
@@ -13,7 +13,7 @@ OTHER_PORTS: Final = {
     "RAY_SERVE_HAPROXY_STATS_PORT": (8404, "HAProxy's statistics"),
     "RAY_SERVE_HAPROXY_METRICS_PORT": (9101, "HAProxy's metrics"),
 }
-"""What listens beside the service behind HAProxy and cannot evade: by its variable, the default and who it is."""
+"""Ports beside the service's own that cannot evade: by their variables, the defaults and who listens there."""
 
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")

@@ -1,4 +1,4 @@
-"""How long a replica lets requests wait: a request that would wait longer is refused before it has cost anything."""
+"""Limit on waiting: a request that would wait longer is refused before it has cost anything."""
 
 import math
 from typing import Final

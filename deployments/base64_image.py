@@ -62,7 +62,7 @@ class Base64Image:
         self._pieces.clear()
 
     def _after_head(self, text: bytes) -> bytes:
-        """What follows the head of a data: URL, all text where there is none; nothing as long as that is open."""
+        """Returns the text behind the head of a data: URL, all of it without one; nothing while that is open."""
         text = text.lstrip(_WHITESPACE)
         if len(text) < len(_DATA) and _DATA.startswith(text.lower()):
             self._head = text

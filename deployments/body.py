@@ -14,14 +14,14 @@ from deployments.content_coding import decoder_for
 from pipeline.errors import ImageTooLarge, RequestTooLarge
 
 _TURN_BYTES: Final = 1 << 20
-"""Of a compressed body, what is decoded before others have the event loop: some milliseconds."""
+"""Bytes of a compressed body that are decoded before others have the event loop: some milliseconds."""
 
 _MAX_LENGTH_DIGITS: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How many bytes a body may have, and how to say that it has more."""
+    """Limit on the bytes of a body, and how to say that it has more."""
 
     bytes: int
     key: str

@@ -28,6 +28,7 @@ from deployments.config import LiveConfig, ServiceConfig
 from deployments.early_refusals import EarlyRefusals
 from deployments.faults import in_words
 from deployments.front import ADMITTED, Front
+from deployments.information import information
 from deployments.late import Late
 from deployments.lingering import Asking
 from deployments.logs import (
@@ -48,7 +49,6 @@ from deployments.responses import CLIENT_GONE, NO_CONTENT, UNFORESEEN, answer, d
 from deployments.source import source_of
 from deployments.timeline import Timeline, server_timing
 from deployments.tracing import record_spans
-from deployments.version import version_of
 from deployments.watch import Watch
 from deployments.watchdog import Watchdog
 from pipeline.config import PipelineConfig
@@ -231,39 +231,12 @@ class Classifier:
     async def info(self, request: Request) -> Response:
         """GET /info: what is served, and the settings and limits in force."""
         await self._access.check(request.headers.get("authorization"))
-        engine, usage = self._engine, self._engine.usage
-        return document(
-            {
-                "darkroom": version_of("darkroom"),
-                "model": self._config.pipeline.model,
-                "weights": self._config.pipeline.weights,
-                "weights_from": engine.weights_from,
-                "labels": engine.labels,
-                "device": engine.device,
-                "dtype": engine.dtype,
-                "computed_as": engine.computed_as,
-                "workers": engine.workers,
-                "worker_sandbox": engine.sandbox,
-                "threads": engine.threads,
-                "start_s": {step: round(seconds, 2) for step, seconds in engine.start_s.items()},
-                "num_cpus": self._config.num_cpus,
-                "num_gpus": self._config.num_gpus,
-                "warnings": [*self._warnings, *self._access.warnings],
-                "transform": {name: getattr(engine.transform, name) for name in engine.transform.__slots__},
-                "transform_from": engine.transform_from,
-                "args": self._config.model_dump(),
-                "user_config": self._live.model_dump(),
-                "refused_user_config": self._refused_user_config,
-                "batch_size": engine.batch_size,
-                "in_work": usage.in_work,
-                "held_bytes": self._budget.held_bytes,
-                "counts": {
-                    "requests": self._watch.requests,
-                    "images_dropped": usage.images_dropped,
-                    "workers_replaced": usage.workers_replaced,
-                },
-            }
-        )
+        state = {
+            "warnings": [*self._warnings, *self._access.warnings],
+            "refused_user_config": self._refused_user_config,
+            "held_bytes": self._budget.held_bytes,
+        }
+        return document(information(self._engine, self._config, self._live, self._watch.requests) | state)
 
     async def stats(self, request: Request) -> Response:
         """GET /stats: what the last minute, or `?seconds=` of it, was like in this replica."""

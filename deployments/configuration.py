@@ -11,14 +11,14 @@ from deployments.faults import own_applications, own_faults
 from deployments.start_error import StartError
 
 _OTHERS: Final = re.compile(r"applications\.\d+\.(args|runtime_env|deployments\.\d+\.user_config)\.")
-"""What other applications than Darkroom read, and may write as they like."""
+"""Keys that other applications than Darkroom read, and may write as they like."""
 
 FindFaults = Callable[[Mapping[str, Any], Mapping[str, str]], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Of Serve's.
+    """Configuration file of Serve's, read and checked.
 
     Attributes:
         document: its outline is that of one; nothing else is known of it.

@@ -43,7 +43,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a file holds, and what is wrong with how it is written."""
+    """Content of a YAML file, and faults in how it is written."""
 
     value: Any
     faults: tuple[Fault, ...]
@@ -78,7 +78,7 @@ def read_yaml(path: Path) -> Written:
 
 
 def _faults(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], seen: set[int]) -> Iterator[Fault]:
-    """What is wrong with a value, and with all in it; with one that has aliases once."""
+    """Lists faults of a value and of all in it; of one that has aliases once."""
     if any(node is other for other in above):
         yield Fault(path, _CYCLE)
     if id(node) in seen:
@@ -111,7 +111,7 @@ def _faults_of_keys(mapping: yaml.MappingNode, path: str) -> Iterator[Fault]:
 
 
 def _misread(tag: str, text: str) -> str | None:
-    """What people would not expect of a plain scalar."""
+    """Says where YAML reads a plain scalar as people would not expect."""
     if tag == "int" and _OCTAL.fullmatch(text):
         return f"{text} is read as octal, {int(text.replace('_', ''), 8)}; write it without the 0 in front"
     if tag in ("int", "float") and ":" in text:

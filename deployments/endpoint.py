@@ -1,4 +1,4 @@
-"""What a start finds out before anything runs: where the service is to listen, and whether it may."""
+"""Checks before a start: where the service is to listen, and whether it may."""
 
 import resource
 from collections.abc import Mapping

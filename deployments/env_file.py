@@ -44,7 +44,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _env_fault(name: str, equals: str, value: str) -> str | None:
-    """What is wrong with a line of serve.env; a value is not repeated."""
+    """Says what is wrong with a line of serve.env; a value is not repeated."""
     if name.startswith("export "):
         return f"write {_named(name.removeprefix('export '))}=value without export, as no shell reads this file"
     if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):

@@ -29,7 +29,7 @@ IMPORT_PATHS: Final = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))
 """The spellings of it that Ray takes."""
 
 _SECRET: Final = re.compile(r"key|token|secret|passw|credential|env_vars", re.IGNORECASE)
-"""What is not repeated, whatever is wrong with it."""
+"""Keys whose values no message repeats, whatever is wrong with them."""
 
 _SAYS_NO_VALUE: Final = ("missing", "value_error", "assertion_error", "extra_forbidden")
 """Faults whose message names the value where that helps, or where there is none."""
@@ -187,7 +187,7 @@ def _reserved_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, pa
 
 
 def _set_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: str) -> list[str]:
-    """What stands where Serve would take it against args, and what can never be reached."""
+    """Lists settings that Serve would take against args, and those that can never be reached."""
     faults, most = [], config.max_ongoing_requests
     if deployment.get("max_ongoing_requests", most) != most:
         faults.append(

@@ -28,7 +28,7 @@ ADDRESS_LIMIT_VARIABLE: Final = "DARKROOM_MAX_CONNECTIONS_PER_ADDRESS"
 """Environment variable with the connections that one address may have open; 0 for no limit."""
 
 ADDRESS_LIMIT: Final = 2_048
-"""That limit where nothing is set: half of the connections that HAProxy holds by default."""
+"""Default limit of connections an address: half of those that HAProxy holds by default."""
 
 HALF_CLOSE_VARIABLE: Final = "DARKROOM_HALF_CLOSE"
 """Environment variable, 1 where replicas look after clients that have closed their half (half_closed.py)."""
@@ -56,7 +56,7 @@ REQUEST_ID: Final = r"[A-Za-z0-9._~:;,/+=@-]{1,128}"
 """An X-Request-ID that a client may choose; any other is replaced by a fresh one."""
 
 CLOSE_HEADER: Final = "x-darkroom-close"
-"""Of an answer to a request whose body has not all been read; HAProxy would leave the client's connection open."""
+"""Header of an answer to a request whose body has not all been read; HAProxy would leave the connection open."""
 
 HEADERS_TIMEOUT_S: Final = 10
 CONNECT_TIMEOUT_MS: Final = 200

@@ -29,7 +29,7 @@ NODE_SILENCE_S: Final = 7.0
 SERVICE_TIMEOUT_S: Final = 3.0
 CONTROLLER_SILENCE_S: Final = 8.0
 CONTROLLERS_REPLACED: Final = 3
-"""Where this many new ones have not answered either, it is something else that hangs."""
+"""Controllers that are replaced at most: where none of them answers, it is something else that hangs."""
 
 SERVICE_SILENCE_S: Final = 15.0
 """The console says so after this time; Serve needs less than half of it to replace HAProxy or a replica."""

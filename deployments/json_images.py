@@ -21,12 +21,12 @@ _MAX_KEY_BYTES: Final = 256
 
 _SPACES: Final = re.compile(rb"[ \t\r\n]*")
 _STRING: Final = re.compile(rb'(?:[^"\\]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+')
-"""What is left of a string up to its closing quote, or up to an escape that is wrong or has not arrived whole."""
+"""Rest of a string up to its closing quote, or up to an escape that is wrong or has not arrived whole."""
 
 _LONGEST_ESCAPE: Final = len(rb"\u0041")
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _MARK_BYTES: Final = 4
-"""Of these the first tell whether a body is in UTF-16 or UTF-32."""
+"""First bytes of a body, by which UTF-16 and UTF-32 are told."""
 
 _KINDS: Final = {
     "an object": (b"{",),
@@ -178,7 +178,7 @@ class JsonImages:
         return at + 1
 
     def _end_of_string(self, data: bytes, at: int) -> int:
-        """Where its closing quote stands, or as much as has arrived whole ends."""
+        """Finds the closing quote of a string, or the end of as much as has arrived whole."""
         quote = data.find(b'"', at)
         end = quote if quote >= 0 else len(data)
         if data.find(b"\\", at, end) >= 0:

@@ -69,7 +69,7 @@ def keys_in(file: Path) -> Keys:
 
 
 def stamp_of(file: Path) -> Stamp | None:
-    """What differs after every change: by ctime, which a change of mode moves too and which nobody can set back."""
+    """Stamp of a file that differs after every change: by ctime, which a change of mode moves too."""
     try:
         status = os.stat(file)
     except OSError:
@@ -78,7 +78,7 @@ def stamp_of(file: Path) -> Stamp | None:
 
 
 def digest_of(key: str) -> bytes:
-    """What is kept of a key."""
+    """SHA-256 digest of a key, which is all that is kept of it."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 

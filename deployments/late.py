@@ -21,7 +21,7 @@ _SHARE: Final = 0.05
 
 _COST_S: Final = 0.0005
 _COST_S_PER_BYTE: Final = 1e-9
-"""What a refusal takes of a core, with the balancer's part, and each byte of a body that is dropped in the replica."""
+"""Seconds of a core for a refusal, with the balancer's part, and for each byte of a body that is dropped."""
 
 _MOST_DIGITS: Final = 16
 

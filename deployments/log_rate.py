@@ -1,4 +1,4 @@
-"""How often lines of one kind are logged: the first ones in full, and of the rest how many there were.
+"""Limit on lines of one kind in the log: the first ones in full, and the number of the rest.
 
 Whoever sends requests that are refused would otherwise fill the disk, and pay less for a line than the service does.
 """
@@ -16,7 +16,7 @@ LINES_PER_S: Final = 1.0
 """Lines of one kind that are logged in full in the long run."""
 
 REPORT_S: Final = 10.0
-"""How often the lines that were left out are told of."""
+"""Interval at which the log says how many lines were left out."""
 
 
 Kind = TypeVar("Kind", bound=Hashable)

@@ -119,7 +119,7 @@ class MultipartImages:
         self._part.discard()
 
     def _after_preamble(self, before: bytes, piece: bytes) -> bytes:
-        """What follows the text before the first part (RFC 2046, section 5.1.1); nothing where that goes on."""
+        """Returns the bytes behind the preamble (RFC 2046, section 5.1.1); nothing while that goes on."""
         if before == b"\n" and piece.startswith(self._delimiter + b"\r\n"):  # as nearly all begin: nothing is copied
             self._preamble = None
             return piece

@@ -45,7 +45,7 @@ def refuse_orders(request: Request) -> None:
 
 
 def seconds(request: Request) -> int:
-    """How much of the last minute `GET /stats` should tell of: all of it where `seconds` is not given.
+    """Reads how much of the last minute `GET /stats` should tell of: all of it where `seconds` is not given.
 
     Raises:
         MalformedRequest: it is no whole number from 1 to 60.
@@ -54,7 +54,7 @@ def seconds(request: Request) -> int:
 
 
 def top_k(request: Request, live: LiveConfig, max_top_k: int) -> int:
-    """How many classes an answer should name.
+    """Reads how many classes an answer should name.
 
     Raises:
         MalformedRequest: it is no whole number from 1 to `max_top_k`.

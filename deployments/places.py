@@ -1,4 +1,4 @@
-"""How many requests Ray Serve lets into a replica: at work, and behind them waiting."""
+"""Places of a replica: requests that Ray Serve lets in, at work and behind them waiting."""
 
 import math
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Places:
 
     @classmethod
     def of_this_replica(cls) -> Self:
-        """Those of the replica in this process, as they are set now."""
+        """Places of the replica in this process, as they are set now."""
         config = serve.get_replica_context()._deployment_config  # Serve tells them nowhere else
         return cls(config.max_ongoing_requests, config.max_queued_requests)
 
@@ -34,7 +34,7 @@ class Places:
             )
 
     def lacking(self, taken: int) -> int:
-        """How many more should be free, so that a request that comes next does not wait for one."""
+        """Number of places that should be free beyond those that are, so that the next request finds one."""
         return max(0, taken + 1 - math.ceil(self.ongoing * _SCARCE_FROM)) if self.ongoing >= 0 else 0
 
     def rounds(self, taken: int) -> float:

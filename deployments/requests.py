@@ -76,7 +76,7 @@ async def read_images_request(request: Request, live: LiveConfig, max_top_k: int
 
 
 def _reader(content_type: str, live: LiveConfig) -> tuple[BodyReader, Limit, bool]:
-    """What reads a body of this type, its limit, and whether it may hold many images."""
+    """Finds the reader of a body of this type, its limit, and whether it may hold many images."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in RAW or media_type.startswith("image/"):
         return _RawImage(), Limit.of_image(live), False

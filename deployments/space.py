@@ -7,7 +7,7 @@ from typing import Final
 from deployments.endpoint import StartError
 
 NEEDED_BYTES: Final = 64 << 20
-"""What sockets, settings and logs of a run take within its first hours, several times over."""
+"""Bytes that sockets, settings and logs of a run take within its first hours, several times over."""
 
 NEEDED_FILES: Final = 1000
 
@@ -40,7 +40,7 @@ def check_space(folder: Path) -> None:
 
 
 def shared_memory_note(folder: Path = SHARED_MEMORY) -> str:
-    """What to know where shared memory is full or missing; empty where there is room.
+    """Warning where shared memory is full or missing; empty where there is room.
 
     Nothing of Darkroom's own lies there, and Ray evades to the folder of the run.
     """

@@ -83,7 +83,7 @@ def _refused(document: Mapping[str, Any], model: type[BaseModel], path: str = ""
 
 
 def _mistyped(value: Any, annotation: Any) -> str | None:
-    """What is wrong with the kind of a single value, which pydantic would turn into another kind without a word."""
+    """Faults in the kind of a single value, which pydantic would turn into another kind without a word."""
     kinds = set(_kinds(annotation))
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} is no finite number; write one"

@@ -33,7 +33,7 @@ def weights_of_models() -> Mapping[str, tuple[str, ...]]:
 
 
 def names_fault(model: str, weights: str) -> tuple[str, str] | None:
-    """What is wrong with the names of a model and its weights: the key, and a sentence; None where nothing is known."""
+    """Finds a fault in the names of a model and its weights: the key, and a sentence; None where nothing is known."""
     known = weights_of_models()
     if not known:
         return None

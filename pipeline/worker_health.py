@@ -11,7 +11,7 @@ from pipeline.worker_process import WorkerProcess
 
 
 def ended(workers: Sequence[WorkerProcess], within_ms: int) -> list[WorkerProcess]:
-    """Those whose processes have ended; waits for the first one for so long."""
+    """Finds workers whose processes have ended; waits for the first one for so long."""
     watched = {worker.pidfd: worker for worker in workers}
     poll = select.poll()
     for pidfd in watched:
@@ -20,7 +20,7 @@ def ended(workers: Sequence[WorkerProcess], within_ms: int) -> list[WorkerProces
 
 
 def stopped(workers: Sequence[WorkerProcess]) -> list[WorkerProcess]:
-    """Those that somebody has stopped (SIGSTOP) for longer than a moment, and marks them; to be asked periodically."""
+    """Finds and marks workers that have been stopped (SIGSTOP) for longer than a moment; to be asked periodically."""
     found = [worker for worker in workers if worker.stopped_s() > STOPPED_AFTER_S]
     for worker in found:
         worker.stopped = True
@@ -28,7 +28,7 @@ def stopped(workers: Sequence[WorkerProcess]) -> list[WorkerProcess]:
 
 
 def late_starters(workers: Sequence[WorkerProcess]) -> list[WorkerProcess]:
-    """Those that run and have not reported for duty in all the time that they have for it."""
+    """Finds workers that run and have not reported for duty in all the time that they have for it."""
     latest = time.monotonic() - WORKER_START_TIMEOUT_S
     return [worker for worker in workers if worker.pid and not worker.ready and worker.started_at < latest]
 
@@ -57,7 +57,7 @@ def exceeded_s(worker: WorkerProcess, now: InWork, decode_timeout_s: float, limi
 
 
 def why_gone(worker: WorkerProcess) -> str:
-    """What has become of a worker that is replaced, for the log."""
+    """Says for the log why a worker is replaced."""
     if worker.stopped:
         return "was ended, somebody had stopped it (SIGSTOP)"
     return "was ended, it made no progress" if worker.overdue_s else "ended"

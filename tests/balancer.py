@@ -79,7 +79,7 @@ def balancing(folder: Path, text: str, port: int, host: str = "127.0.0.1", **var
 
 
 def sent(port: int, request: bytes, host: str = "127.0.0.1") -> Reply | None:
-    """What comes back for these bytes; None where the connection ends without an answer."""
+    """Sends these bytes, and returns the answer; None where the connection ends without one."""
     with socket.create_connection((host, port), timeout=TIMEOUT_S) as connection:
         connection.sendall(request)
         with connection.makefile("rb") as file:

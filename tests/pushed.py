@@ -20,7 +20,7 @@ def every(size: int, body: bytes) -> Iterator[bytes]:
 
 
 def images_in(reader: BodyReader, pieces: Iterator[bytes]) -> list[bytes | str]:
-    """Of each image its bytes, or why it has none."""
+    """Bytes of each image, or why it has none."""
     for piece in pieces:
         reader.write(piece)
     return [content_of(image) for image in reader.finish()]

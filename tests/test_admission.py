@@ -1,4 +1,4 @@
-"""Which requests a replica takes on."""
+"""Requests that a replica takes on, and those that it refuses."""
 
 import pytest
 

@@ -124,7 +124,7 @@ def requests(draw: st.DrawFn) -> tuple[Scope, list[bytes]]:
 
 
 async def answer_to(app: ASGIApp, scope: Scope, pieces: list[bytes]) -> Answer:
-    """What the application answers; an exception that leaves it has been answered before."""
+    """Answer of the application; an exception that leaves it has been answered before."""
     sent: list[Message] = []
     left = [*pieces, b""]
 

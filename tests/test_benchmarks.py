@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import servers, table
 from benchmarks.clients import Answer, closed_loop, leave, open_loop
+from benchmarks.command import circumstances
 from benchmarks.images import announced_bomb, decodable_bomb, photographs, truncated
 from pipeline.engine import Engine
 from pipeline.errors import TooManyPixels, UndecodableImage
@@ -217,3 +218,8 @@ def test_the_text_table_folds_long_cells() -> None:
     first, second, *_ = table.text(["", "a"], [["word " * 10, "z"]]).split("\n\n")
     assert first.split() == ["a"]
     assert len(second.splitlines()) == 2
+
+
+def test_a_page_shows_no_path_of_the_machine_that_it_was_made_on() -> None:
+    about = circumstances("benchmarks.gpu", ["--out", "/home/somebody/out", "--only", "facts"])
+    assert about["command"] == "python -m benchmarks.gpu --out out --only facts"

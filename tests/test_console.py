@@ -1,4 +1,4 @@
-"""What of all that Ray prints a user sees, and that the rest is kept."""
+"""Lines of Ray's that a user sees, and that the rest is kept."""
 
 import contextlib
 import os
@@ -57,7 +57,7 @@ def test_a_warning_that_several_processes_give_is_shown_once() -> None:
 
 
 def _printed(data: bytes, path: Path) -> Printed:
-    """What has read these bytes from a pipe."""
+    """Reader that has read these bytes from a pipe."""
     reader, writer = os.pipe()
     printed = Printed(os.fdopen(reader, "rb"), path)
     printed.start()

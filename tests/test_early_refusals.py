@@ -1,4 +1,4 @@
-"""What is refused before Ray Serve sees it: the middleware and its decision, in front of an application of a test's."""
+"""Refusals ahead of Ray Serve: the middleware and its decision, in front of an application of a test's."""
 
 import asyncio
 from collections.abc import Iterator, Sequence

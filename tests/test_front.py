@@ -92,7 +92,7 @@ class Places:
         return PlainTextResponse("Request dropped due to backpressure", 503, {"Retry-After": "3"})
 
     async def headers(self, request: Request) -> Response:
-        """What has come through."""
+        """Requests that have come through."""
         return JSONResponse(request.headers.items())
 
 
@@ -104,7 +104,7 @@ def places() -> Places:
 
 @pytest.fixture(scope="module")
 def uvicorn(places: Places) -> Iterator[int]:
-    """Where it answers, behind uvicorn and the middleware."""
+    """Port at which the application answers, behind uvicorn and the middleware."""
     port, servers = free_port(), list[Any]()
 
     async def serve() -> None:
@@ -129,7 +129,7 @@ def uvicorn(places: Places) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def haproxy(tmp_path_factory: pytest.TempPathFactory, uvicorn: int) -> Iterator[int]:
-    """Where HAProxy answers, in front of it."""
+    """Port at which HAProxy answers, in front of the application."""
     folder, port = tmp_path_factory.mktemp("haproxy"), free_port()
     variables = {HALF_CLOSE_VARIABLE: "1", SECRET_VARIABLE: "secret-of-the-run"}
     text = edited(rendered(folder, "127.0.0.1", port, ("127.0.0.1", uvicorn)), variables, 1, 20_000)

@@ -1,4 +1,4 @@
-"""How every command ends that cannot go on: a sentence and a status, whatever the system does to it."""
+"""Ends of commands that cannot go on: a sentence and a status, whatever the system does to them."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ KEY = "0123456789abcdef-secret"
 
 
 def in_shell(line: str, folder: Path = ROOT) -> tuple[int, str, str]:
-    """What bash makes of a line with `darkroom` in it; standard input is empty."""
+    """Runs a line with `darkroom` in it by bash; standard input is empty."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = ["bash", "-c", "set -o pipefail; " + line.replace("darkroom", DARKROOM)]
     done = subprocess.run(

@@ -66,7 +66,7 @@ class Brief(Echo):
 
 @pytest.fixture(scope="module")
 def replica() -> Iterator[tuple[str, int]]:
-    """Where something answers."""
+    """Port at which something answers."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield ("127.0.0.1", server.server_port)

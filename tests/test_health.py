@@ -1,4 +1,4 @@
-"""How it is noticed that a run has ended or hangs: its node by gRPC, its service by HTTP, its controller by Serve."""
+"""Signs that a run has ended or hangs: its node by gRPC, its service by HTTP, its controller by Serve."""
 
 import os
 import signal
@@ -97,7 +97,7 @@ class _Watched:
         return {"darkroom": {"status": self.status}}
 
     def after(self, seconds: float) -> str | None:
-        """What is at fault so much later."""
+        """Fault that is found so much later."""
         self.now += seconds
         self.health._service.refused = self.refused
         return self.health._service_fault()

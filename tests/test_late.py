@@ -16,7 +16,7 @@ GONE: Message = {"type": "http.disconnect"}
 
 
 def receiving(messages: Iterable[Message], asked: list[Message] | None = None) -> Receive:
-    """What these messages come from, and none after them; `asked` is told each that was taken."""
+    """ASGI receive with these messages, and none after them; `asked` is told each that was taken."""
     left = list(messages)
 
     async def receive() -> Message:
@@ -36,7 +36,7 @@ def held(late: Late, receive: Receive, scope: Scope = PLAIN, *, limit_s: float =
 
 
 def _waits_s(monkeypatch: pytest.MonkeyPatch, others: int, *, limit_s: float = 60.0, body_bytes: int = 0) -> float:
-    """How long a refusal is held back while so many others of the same kind are."""
+    """Seconds that a refusal is held back while so many others of the same kind are."""
     asked = list[float]()
     late, timeout = Late(1000), asyncio.timeout
     scope = {**PLAIN, "headers": [(b"content-length", b"%d" % body_bytes)]}

@@ -23,7 +23,7 @@ class _Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
-    """That of the lines which this test logs."""
+    """Logger of the lines which this test logs."""
     clock = _Clock()
     monkeypatch.setattr(logs, "_rate", LogRate[object](clock=clock))
     return clock

@@ -1,4 +1,4 @@
-"""What `make overload` counts with."""
+"""Arithmetic of `make overload`."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Where Ray's token comes from, and who may read it."""
+"""Ray's token: where it comes from, and who may read it."""
 
 import os
 import pwd

@@ -25,7 +25,7 @@ NUMBER = re.compile(r"[\d.]+")
 
 
 def faults_of(folder: Path, text: str, **environment: str) -> dict[str, str]:
-    """What is said of a configuration, by the paths of the keys."""
+    """Faults of a configuration, by the paths of the keys."""
     file = folder / "serve_config.yaml"
     file.write_text(text)
     faults = read_configuration(file).faults(environment, all_faults)
@@ -38,7 +38,7 @@ def changed(old: str, new: str) -> str:
 
 
 def paths(value: Any, wanted: type, path: str = "") -> Iterator[str]:
-    """Of all values of that type in a document, those of lists left out."""
+    """Paths of all values of that type in a document, those of lists left out."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from paths(inner, wanted, f"{path}.{key}" if path else key)

@@ -88,5 +88,5 @@ class Trials:
         return statistics.fmean(self.scores(settings, last) or [0.0])
 
     def best(self, among: Sequence[Settings]) -> Settings:
-        """Those of the settings with the highest score; of equal ones the first."""
+        """Trials of the settings with the highest score; of equal ones the first."""
         return max(among, key=self.score)

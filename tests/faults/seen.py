@@ -27,7 +27,7 @@ def is_whole(service: Service, replicas: int) -> bool:
 
 
 def _remains(service: Service) -> list[str]:
-    """What belongs to no living replica: decoder processes, a second HAProxy."""
+    """Processes that belong to no living replica: decoder processes, a second HAProxy."""
     processes, alive = service.processes(), {replica.pid for replica in service.replicas()}
     families = alive.union(*(_family(replica) for replica in service.replicas()))
     decoders = [process.pid for process in processes if is_decoder(process) and process.pid not in families]

@@ -32,7 +32,7 @@ mount -t tmpfs -o size=$2m tmpfs /dev/shm && shift 2 && exec "$@"
 
 
 def small(folder: Path) -> list[str]:
-    """What a command is prefixed with, so that its /tmp and /dev/shm are small; of /tmp it sees this folder."""
+    """Prefix of a command that gives it a small /tmp and /dev/shm; of /tmp it sees this folder."""
     unshare = ["unshare", "--mount", "--propagation", "private"]
     return [*unshare, "sh", "-c", _MOUNTS, "sh", str(folder), str(ROOM_MIB)]
 

@@ -35,12 +35,12 @@ class Run:
             return False
 
     def processes(self, part: str) -> list[psutil.Process]:
-        """Those with this in their command lines, the oldest first."""
+        """Processes with this in their command lines, the oldest first."""
         found = [process for process in leftovers(self.launched.run) if re.search(part, _command(process))]
         return sorted(found, key=lambda process: process.create_time())
 
     def starts(self) -> int:
-        """How often it has been ready."""
+        """Number of times that the service has been ready."""
         return self.launched.output.count("Darkroom answers")
 
 

@@ -1,0 +1,51 @@
+"""The document of `GET /info` about a replica: its model, its sizes, and the settings in force."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from deployments.config import LiveConfig, ServiceConfig
+from deployments.version import version_of
+
+if TYPE_CHECKING:
+    from pipeline.engine import Engine
+
+
+def information(
+    engine: "Engine", config: ServiceConfig, live: LiveConfig, requests: Mapping[str, int]
+) -> dict[str, Any]:
+    """Describe an engine that runs, by names as openapi.yaml has them.
+
+    Args:
+        engine: of the replica.
+        config: that is fixed for the life of the replica.
+        live: the settings in force.
+        requests: that have ended since the start, by outcome.
+    """
+    usage = engine.usage
+    return {
+        "darkroom": version_of("darkroom"),
+        "model": config.pipeline.model,
+        "weights": config.pipeline.weights,
+        "weights_from": engine.weights_from,
+        "labels": engine.labels,
+        "device": engine.device,
+        "dtype": engine.dtype,
+        "computed_as": engine.computed_as,
+        "workers": engine.workers,
+        "worker_sandbox": engine.sandbox,
+        "threads": engine.threads,
+        "start_s": {step: round(seconds, 2) for step, seconds in engine.start_s.items()},
+        "num_cpus": config.num_cpus,
+        "num_gpus": config.num_gpus,
+        "transform": {name: getattr(engine.transform, name) for name in engine.transform.__slots__},
+        "transform_from": engine.transform_from,
+        "args": config.model_dump(),
+        "user_config": live.model_dump(),
+        "batch_size": engine.batch_size,
+        "in_work": usage.in_work,
+        "counts": {
+            "requests": requests,
+            "images_dropped": usage.images_dropped,
+            "workers_replaced": usage.workers_replaced,
+        },
+    }
