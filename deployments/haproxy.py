@@ -56,7 +56,7 @@ REQUEST_ID: Final = r"[A-Za-z0-9._~:;,/+=@-]{1,128}"
 """An X-Request-ID that a client may choose; any other is replaced by a fresh one."""
 
 CLOSE_HEADER: Final = "x-darkroom-close"
-"""Header of an answer to a request whose body has not all been read; HAProxy would leave the connection open."""
+"""Header of an answer to a request whose body has not all been read: HAProxy is to close the connection."""
 
 HEADERS_TIMEOUT_S: Final = 10
 CONNECT_TIMEOUT_MS: Final = 200
@@ -69,9 +69,13 @@ _BUFFER_BYTES: Final = 32_768
 _HEADERS: Final = 512
 """Headers of a request that HAProxy reads; 101 by default."""
 
+_CLOSING_ANSWER_BYTES: Final = 16_384
+"""Largest answer that HAProxy gives as its own: it has to fit into its buffer beside the headers."""
+
 _OTHER_FILES: Final = 200
 """Files that HAProxy opens beside two for each connection: its listening sockets, health checks, log."""
 
+_LUA: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "answer_and_close.lua")
 _MARK: Final = "# Changed by Darkroom: deployments/haproxy.py\n"
 
 # HAProxy 2.8 answers a request that it cannot parse with HTML of its own, and takes an empty page in its place, but no
@@ -102,6 +106,7 @@ def edited(text: str, environment: Mapping[str, str], cores: int, files: int) ->
     text = _with_pages(text)
     if environment.get(HALF_CLOSE_VARIABLE) == "1":
         text = _changed(text, r"^ *option abortonclose\n", "")
+    text = _changed(text, r"^global$", f'{{0}}\n    lua-load-per-thread "{_LUA}"', literal=True)
     text = _with_quick_retries(text)
     text = _reached_by_ipv6(text, environment.get(HOST_VARIABLE, ""))
     return _MARK + _with_rules(text, limit)
@@ -194,8 +199,7 @@ def _with_rules(text: str, address_limit: int) -> str:
         f"http-request return status 414 {long_url} if {{ url,length gt {URL_BYTES} }}",
         f"http-request return status 431 {large} if {{ req.hdrs,length gt {HEADERS_BYTES} }}",
         f"http-request del-header ^({CONTROL_HEADERS})$ -m reg",
-        f"http-response set-header connection close if {{ res.hdr({CLOSE_HEADER}) -m found }}",
-        f"http-response del-header {CLOSE_HEADER}",
+        *_CLOSING_RULES,
         # HAProxy puts the secret in by itself, so the file does not show it.
         f'http-request set-header {SOURCE_HEADER} "%[src] %[src_port] %[dst_port] ${{{SECRET_VARIABLE}}}"',
     ]
@@ -249,6 +253,15 @@ def _changed(text: str, pattern: str, replacement: str, *, literal: bool = False
     return text
 
 
+# By itself HAProxy waits for the rest of a refused body, as long as `timeout client` says, while the client is silent.
+_FITS: Final = f"{{ res.hdr(content-length) -m int le {_CLOSING_ANSWER_BYTES} }}"
+_CLOSING_RULES: Final = (
+    f"http-response set-var(txn.close) res.hdr({CLOSE_HEADER})",
+    f"http-response del-header {CLOSE_HEADER}",
+    f"http-response wait-for-body time 1s if {{ var(txn.close) -m found }} {_FITS}",
+    f"http-response lua.answer_and_close if {{ var(txn.close) -m found }} {_FITS}",
+    "http-response set-header connection close if { var(txn.close) -m found }",
+)
 _UNAVAILABLE: Final = _page(503, "Service unavailable", "no replica takes requests at present")
 
 

@@ -47,6 +47,7 @@ class Places:
             routes=[
                 Route("/read", self.read, methods=["POST"]),
                 Route("/refuse", self.refuse, methods=["POST"]),
+                Route("/stop", self.stop, methods=["POST"]),
                 Route("/wait", self.wait, methods=["POST"]),
                 Route("/plain", self.plain),
                 Route("/-/healthz", self.headers),  # HAProxy asks for it
@@ -86,6 +87,12 @@ class Places:
     async def refuse(self, _: Request) -> Response:
         """Looks at no body."""
         return Response(status_code=415)
+
+    async def stop(self, request: Request) -> Response:
+        """Reads the first piece of a body, and no further."""
+        async for _ in request.stream():
+            break
+        return Response(status_code=408)
 
     async def plain(self, _: Request) -> Response:
         """An error as Serve says it."""
@@ -157,13 +164,52 @@ def answered(stack: ExitStack, port: int, request: bytes) -> tuple[socket.socket
     return connection, stack.enter_context(connection.makefile("rb"))
 
 
-def test_a_refused_request_does_not_invite_its_body(port: int) -> None:
-    """RFC 9110, section 10.1.1: the answer comes at once, without 100 before it, and nothing is waited for."""
+@pytest.mark.parametrize(
+    "request_",
+    [head("/refuse", 50_000_000, "Expect: 100-continue"), head("/nowhere", 50_000_000, "Expect: 100-continue"),
+     b"POST /refuse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"],
+)  # fmt: skip
+def test_a_refused_request_does_not_invite_its_body(port: int, request_: bytes) -> None:
+    """RFC 9110, section 10.1.1: the answer comes at once, without 100 before it; then the connection ends."""
     began_at = time.monotonic()
-    reply = sent(port, head("/refuse", 50_000_000, "Expect: 100-continue"))
-    assert reply is not None
-    assert (reply.status, reply.headers["connection"]) == (415, "close")
+    with ExitStack() as stack:
+        _, file = answered(stack, port, request_)
+        reply = read_reply(file)
+        assert reply is not None
+        assert (reply.status, reply.headers["connection"]) == (404 if b"nowhere" in request_ else 415, "close")
+        assert file.read() == b""
     assert time.monotonic() - began_at < GRACE_S
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [(head("/refuse", 50_000_000), 415), (head("/refuse", 50_000_000) + b"x", 415),
+     (b"POST /refuse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n", 415),
+     (head("/stop", 50_000_000) + b"x", 408)],
+)  # fmt: skip
+def test_a_refused_client_that_falls_silent_keeps_no_connection(port: int, request_: bytes, status: int) -> None:
+    """HAProxy by itself would wait for the rest of the body, as long as for a client that does not read."""
+    began_at = time.monotonic()
+    with ExitStack() as stack:
+        _, file = answered(stack, port, request_)
+        reply = read_reply(file)
+        assert reply is not None
+        assert (reply.status, reply.headers["connection"]) == (status, "close")
+        assert file.read() == b""
+    assert time.monotonic() - began_at < GRACE_S + 2
+
+
+def test_a_refusal_after_an_invitation_ends_the_connection_too(port: int) -> None:
+    with ExitStack() as stack:
+        connection, file = answered(stack, port, head("/stop", 50_000_000, "Expect: 100-continue"))
+        invitation = read_reply(file)
+        assert invitation is not None
+        assert invitation.status == 100
+        connection.sendall(PIECE)
+        reply = read_reply(file)
+        assert reply is not None
+        assert (reply.status, reply.headers["connection"]) == (408, "close")
+        assert file.read() == b""
 
 
 def test_a_body_that_is_wanted_is_invited(port: int) -> None:
