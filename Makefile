@@ -42,7 +42,7 @@ test: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Set up what is missing, then form
 slow: $(TESTING) | $(WEIGHTS) ## Run the tests that `make test` leaves out: break, update and scale a service, start it by Ray's commands
 	$(BIN)/pytest -m slow
 
-# Every process looks there for the plug-in of coverage, tests/saving.py.
+# Every process looks there for the plug-in of coverage, tests/support/saving.py.
 coverage: export PYTHONPATH := $(CURDIR)
 coverage: export DARKROOM_WORKERS_WRITE := $(CURDIR)/.coverage
 coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Run the tests once more, say which lines and branches they reach
@@ -50,7 +50,7 @@ coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Run the tests once more, say 
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
-	$(BIN)/python -m tests.raises
+	$(BIN)/python -m tests.support.raises
 
 soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while faults are injected; say what was lost or grew
 	@exec $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SOAK)
@@ -59,7 +59,7 @@ alive: $(TESTING) | $(WEIGHTS) ## Kill, stop and hang one process after another;
 	@exec $(BIN)/python -m benchmarks.alive $(ALIVE)
 
 fuzz: $(TESTING) ## Mutate images for MINUTES (10) and decode them where malloc checks; say what crashed, hung or was slow
-	@exec $(BIN)/python -m benchmarks.fuzz --minutes $(MINUTES) $(FUZZ)
+	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)
 
 hostile: $(TESTING) | $(WEIGHTS) ## Send what costs most for its size; say what a good client sees of it meanwhile
 	@exec $(BIN)/python -m benchmarks.hostile $(HOSTILE)
@@ -100,7 +100,7 @@ gpu: $(TESTING) | $(WEIGHTS) ## On a machine with a GPU: test and measure all of
 
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
 	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
-	find benchmarks commands deployments pipeline tests tuning -name __pycache__ -prune -exec rm -rf {} +
+	find benchmarks commands deployments harness pipeline tests tuning -name __pycache__ -prune -exec rm -rf {} +
 
 $(CREATED):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -23,11 +23,11 @@ from benchmarks.census import REPLICA, TRACKER, WORKER
 from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.hanging import DEVICE, EVENT_LOOP, INTERPRETER
 from benchmarks.outage import SLOW_S, Outage, measure
-from benchmarks.ports import apart, free_port
-from benchmarks.servers import ROOT
 from benchmarks.strikes import Strike
-from tuning.launched import Launched
-from tuning.target import Form, Target
+from harness.local_service import LocalService
+from harness.ports import apart, free_port
+from harness.repository import ROOT
+from harness.target import Form, Target
 
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 HEADER: Final = ("fault", "replicas", "sent", "lost", f"slower than {SLOW_S} s", "slowest s", "whole after s")
@@ -95,7 +95,7 @@ FAULTS: Final = (
 
 
 @contextmanager
-def launched(replicas: int) -> Iterator[Launched]:
+def launched(replicas: int) -> Iterator[LocalService]:
     """A service of so many replicas, each with a core where there are several; nothing of it is left afterwards.
 
     Raises:
@@ -110,7 +110,7 @@ def launched(replicas: int) -> Iterator[Launched]:
     if replicas > 1:
         application["args"]["num_cpus"] = 1
     with tempfile.TemporaryDirectory(prefix="darkroom-alive-") as folder:
-        service = Launched(Path(folder), document, apart())
+        service = LocalService(Path(folder), document, apart())
         try:
             yield service
         finally:
@@ -121,7 +121,7 @@ def launched(replicas: int) -> Iterator[Launched]:
         raise RuntimeError("the service has left processes behind")
 
 
-def struck(service: Launched, fault: Fault) -> Outage:
+def struck(service: LocalService, fault: Fault) -> Outage:
     """Lets a fault happen to a service that has settled after the one before.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Final
 
 import aiohttp
 
-from tuning.target import Form, Target
+from harness.target import Form, Target
 
 PATIENCE_S: Final = 30.0
 """A request that has no answer by then is lost."""

@@ -16,8 +16,9 @@ from typing import Any, Final
 
 import psutil
 
-from benchmarks.servers import PEERS, ROOT
+from benchmarks.servers import PEERS
 from deployments.version import version_of
+from harness.repository import ROOT
 
 RESULTS: Final = ROOT / "benchmarks" / "results"
 

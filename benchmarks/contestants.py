@@ -14,7 +14,7 @@ from benchmarks.command import say
 from benchmarks.kinds import BENTOML, ECHO, LITSERVE, LOADER_A_BATCH, MOSEC, RAY_SERVE, Document, darkroom
 from benchmarks.servers import Kind, Server, running
 from benchmarks.work import MIXED, PHONE, SMALL, SMALL_ALONE, SMALL_MANY, Work
-from tuning.wire import Load, closed_loop
+from harness.load import Load, closed_loop
 
 NO_HAPROXY: Final = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
 """Wins over serve.env: Serve's own proxy in front, as without that file."""

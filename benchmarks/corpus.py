@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from PIL import Image, ImageOps
 
-from benchmarks.photographs import NAMES, encoded, photograph, png_file
+from harness.photographs import NAMES, encoded, photograph, png_file
 
 _SIZES_PX: Final = ((320, 240), (500, 375), (1024, 768))
 _PHONE_PX: Final = (4000, 3000)

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from benchmarks.costly import lossless_webp
 from benchmarks.work import SMALL
-from tuning.target import Target
+from harness.costly_images import lossless_webp
+from harness.target import Target
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

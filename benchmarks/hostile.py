@@ -20,13 +20,13 @@ import httpx
 from benchmarks import table
 from benchmarks.body_crowds import body_crowds
 from benchmarks.command import circumstances, run, say
-from benchmarks.costly import COSTLY, lossless_webp, progressive_jpeg
 from benchmarks.crowds import Crowd, crowds, present
 from benchmarks.kinds import Document, darkroom
 from benchmarks.servers import Memory, Server, running
 from benchmarks.work import SMALL
-from tuning.target import Form, Target
-from tuning.wire import Load, closed_loop, open_loop
+from harness.costly_images import COSTLY, lossless_webp, progressive_jpeg
+from harness.load import Load, closed_loop, open_loop
+from harness.target import Form, Target
 
 CONNECTIONS: Final = 8
 GOOD_EVERY_S: Final = 0.3

@@ -3,7 +3,7 @@
 import functools
 from typing import Final
 
-from benchmarks.photographs import jpeg, photograph, png_file
+from harness.photographs import jpeg, photograph, png_file
 
 _SENT: Final = ("cat", "espresso", "astronaut", "rocket")
 

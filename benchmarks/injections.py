@@ -14,11 +14,11 @@ import httpx
 import psutil
 
 from benchmarks.census import REPLICA, WORKER, roles_of
-from benchmarks.costly import COSTLY
 from deployments.machine import leftovers
-from tuning.launched import Launched, ServiceFailed
-from tuning.target import Form, Target
-from tuning.wire import closed_loop
+from harness.costly_images import COSTLY
+from harness.load import closed_loop
+from harness.local_service import LocalService, ServiceFailed
+from harness.target import Form, Target
 
 KILL_WORKER: Final = "kill a worker"
 STOP_WORKER: Final = "stop a worker"
@@ -71,7 +71,7 @@ class Injections:
 
     def __init__(
         self,
-        service: Launched,
+        service: LocalService,
         clock: Callable[[], float],
         for_s: float,
         *,

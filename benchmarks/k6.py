@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.servers import PEERS
-from tuning.target import Form, Target
-from tuning.wire import Load
+from harness.load import Load
+from harness.target import Form, Target
 
 BINARY: Final = PEERS / "k6" / "bin" / "k6"
 SCRIPT: Final = Path(__file__).with_name("evenly.js")

@@ -9,8 +9,9 @@ from typing import Any, Final
 import psutil
 import yaml
 
-from benchmarks.servers import PEERS, ROOT, Kind, Role
-from tuning.target import Form
+from benchmarks.servers import PEERS, Kind, Role
+from harness.repository import ROOT
+from harness.target import Form
 
 
 def _as_it_is(image: bytes) -> Form:

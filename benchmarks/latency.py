@@ -24,7 +24,7 @@ from benchmarks.kinds import HASTY
 from benchmarks.scenarios import quantile
 from benchmarks.servers import Server, running
 from benchmarks.work import SMALL
-from tuning.wire import Load, arrivals, closed_loop, open_loop
+from harness.load import Load, arrivals, closed_loop, open_loop
 
 CLIENTS: Final = 8
 SHARES: Final = (0.2, 0.5, 0.8, 0.95, 2.0)

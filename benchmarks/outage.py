@@ -9,7 +9,7 @@ from typing import Final
 
 from benchmarks.clients import Answer, open_loop
 from benchmarks.images import photographs
-from tuning.target import Form, Target
+from harness.target import Form, Target
 
 RATE: Final = 20.0
 BEFORE_S: Final = 2.0

@@ -29,8 +29,8 @@ from benchmarks.live import Live
 from benchmarks.servers import Kind, Memory, Server, running
 from benchmarks.work import PHONE, SMALL, Work
 from deployments.config import LiveConfig
-from tuning.target import Form
-from tuning.wire import Load, closed_loop, open_loop
+from harness.load import Load, closed_loop, open_loop
+from harness.target import Form
 
 DEFAULT_S: Final = LiveConfig().max_wait_s
 BESIDE: Final = 16

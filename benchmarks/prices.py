@@ -20,10 +20,10 @@ from PIL import Image
 
 from benchmarks import table
 from benchmarks.command import RESULTS, circumstances, run, say, write
-from benchmarks.costly import COSTLY
 from benchmarks.limit import TRANSFORM
-from benchmarks.photographs import encoded, jpeg, photograph
 from deployments.config import LiveConfig
+from harness.costly_images import COSTLY
+from harness.photographs import encoded, jpeg, photograph
 from pipeline.decode import decode
 from pipeline.header import read_header
 from pipeline.memory import FreedMemory, keep_freed_memory

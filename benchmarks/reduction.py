@@ -25,8 +25,8 @@ from benchmarks.album import album, scaled
 from benchmarks.command import RESULTS, Facts, circumstances, run, say, write
 from benchmarks.decoders import darkroom_exact, darkroom_fast, scored_by_mobilenet
 from benchmarks.limit import TRANSFORM
-from benchmarks.photographs import jpeg
 from benchmarks.reduction_figure import svg
+from harness.photographs import jpeg
 from pipeline.geometry import part_of, resized
 from pipeline.memory import keep_freed_memory
 from pipeline.resize import Frame, quickly

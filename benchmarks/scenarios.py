@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from benchmarks.clients import Answer, at_once, closed_loop, leave, open_loop
 from benchmarks.images import announced_bomb, decodable_bomb, photographs, truncated
-from benchmarks.photographs import phone_jpeg
 from benchmarks.servers import Memory, Role, Server
+from harness.photographs import phone_jpeg
 
 Facts = dict[str, Any]
 

@@ -18,10 +18,10 @@ import httpx
 import psutil
 
 from benchmarks.images import photographs
-from benchmarks.ports import apart, free_port
-from tuning.target import Form, Target
+from harness.ports import apart, free_port
+from harness.repository import ROOT
+from harness.target import Form, Target
 
-ROOT: Final = Path(__file__).parent.parent
 PEERS: Final = ROOT / ".cache" / "peers"
 
 START_TIMEOUT_S: Final = 300.0

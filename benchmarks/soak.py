@@ -29,14 +29,14 @@ from benchmarks.corpus import Corpus, build_corpus
 from benchmarks.growth import growths, slots_bound_bytes, unlike_the_start
 from benchmarks.injections import KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event, Injections
 from benchmarks.judge import Best
-from benchmarks.ports import apart, free_port
 from benchmarks.report import Soaked, as_document, as_page
-from benchmarks.servers import ROOT
 from benchmarks.tally import Tally, tally
 from benchmarks.traffic import Traffic
+from harness.local_service import LocalService
+from harness.ports import apart, free_port
+from harness.repository import ROOT
 from pipeline.config import CHUNKS_PER_WORKER
 from pipeline.slots import KEPT_BYTES
-from tuning.launched import Launched
 
 RESULTS: Final = Path(__file__).parent / "results"
 _BODY_TIMEOUT_S: Final = 15.0
@@ -58,7 +58,7 @@ class Soak:
         stops: whether workers are stopped too.
     """
 
-    def __init__(self, service: Launched, for_s: float, *, seed: int, stops: bool) -> None:
+    def __init__(self, service: LocalService, for_s: float, *, seed: int, stops: bool) -> None:
         self.readings: list[Reading] = []
         self.at_rest: list[Reading] = []  # after the last answer
         self.info = service.info()
@@ -218,7 +218,7 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
         stops: whether workers are stopped too.
     """
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
-    service = Launched(folder, _configuration(), apart())
+    service = LocalService(folder, _configuration(), apart())
     say(f"the service answers at {service.endpoint.url}; its output is in {service.output}")
     try:
         soak = Soak(service, for_s, seed=seed, stops=stops)

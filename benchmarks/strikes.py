@@ -10,13 +10,13 @@ import psutil
 
 from benchmarks.census import FORKSERVER, WORKER, roles_of
 from deployments.machine import leftovers
-from tuning.launched import Launched
+from harness.local_service import LocalService
 
-Strike = Callable[[Launched], object]
+Strike = Callable[[LocalService], object]
 """Harms a service."""
 
 
-def processes(service: Launched, role: str) -> list[psutil.Process]:
+def processes(service: LocalService, role: str) -> list[psutil.Process]:
     """The processes of a service that have this role, the oldest first."""
     found = leftovers(service.run)
     roles = roles_of(found)
@@ -31,7 +31,7 @@ def one(role: str, number: signal.Signals) -> Strike:
 def every(role: str, number: signal.Signals) -> Strike:
     """Sends a signal to all processes of that role, as good as at once."""
 
-    def strike(service: Launched) -> None:
+    def strike(service: LocalService) -> None:
         for process in processes(service, role):
             process.send_signal(number)
 
@@ -51,7 +51,7 @@ def spare(number: signal.Signals) -> Strike:
 def with_its_worker(number: signal.Signals) -> Strike:
     """Sends a signal to the process that workers are forked from, then kills the worker that has worked the most."""
 
-    def strike(service: Launched) -> None:
+    def strike(service: LocalService) -> None:
         one(FORKSERVER, number)(service)
         time.sleep(0.5)
         with suppress(psutil.NoSuchProcess):
@@ -63,12 +63,12 @@ def with_its_worker(number: signal.Signals) -> Strike:
 def hang(part: str) -> Strike:
     """Has that part of a replica hang; its application has to be that of `benchmarks/hanging.py`."""
 
-    def strike(service: Launched) -> None:
+    def strike(service: LocalService) -> None:
         with suppress(httpx.TransportError):
             httpx.post(f"{service.endpoint.url}/hang/{part}", timeout=0.5, trust_env=False).raise_for_status()
 
     return strike
 
 
-def _by_work(service: Launched) -> Sequence[psutil.Process]:
+def _by_work(service: LocalService) -> Sequence[psutil.Process]:
     return sorted(processes(service, WORKER), key=lambda process: sum(process.cpu_times()[:2]))

@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 from benchmarks import table
 from benchmarks.decoders import scored_by_mobilenet
 from benchmarks.limit import TRANSFORM
-from benchmarks.photographs import NAMES, encoded, photograph
+from harness.photographs import NAMES, encoded, photograph
 from pipeline.config import DROP, Limits
 from pipeline.decode import decode
 

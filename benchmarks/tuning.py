@@ -31,15 +31,15 @@ import yaml
 
 from benchmarks import table
 from benchmarks.command import RESULTS, circumstances, run, say, write
-from benchmarks.ports import apart, free_port
-from benchmarks.servers import ROOT
 from benchmarks.work import SMALL_ALONE
 from deployments.config import ServiceConfig
 from deployments.node import Node
+from harness.local_service import Document, LocalService
+from harness.ports import apart, free_port
+from harness.repository import ROOT
 from tuning.check import Check
 from tuning.clients import clients_for, usual_bound_s
 from tuning.computing import Model
-from tuning.launched import Document, Launched
 from tuning.settings import Settings, written_into
 from tuning.subject import subject_of
 from tuning.trials import Trial, Trials
@@ -144,7 +144,7 @@ def measured(
         model.measure(2, model.sizes[0], 1.0)  # what speeds are a multiple of
     everything = grid(usual)
     written_into(document["applications"][0], usual)
-    service = Launched(folder, document, apart())
+    service = LocalService(folder, document, apart())
     try:
         check = Check(service, images, asked_s or 1.0, seed=100)
         alone = check.closed(usual, 1, CHECK_S)

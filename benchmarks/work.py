@@ -8,7 +8,7 @@ from typing import Final
 
 from PIL import Image
 
-from benchmarks.photographs import NAMES, jpeg, photograph
+from harness.photographs import NAMES, jpeg, photograph
 
 QUALITY: Final = 94
 SEED: Final = 20

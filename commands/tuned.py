@@ -56,8 +56,8 @@ def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
         NothingToDo: there are no images.
         StartError: the configuration cannot be written, or does not allow so many images a request.
     """
+    from harness.local_service import ServiceFailed
     from tuning.forecast import Refused
-    from tuning.launched import ServiceFailed
     from tuning.subject import pin, subject_of
     from tuning.tuning import Tuning
 

@@ -1,7 +1,7 @@
 """The price of an image: seconds of one core that decoding and resizing it should take, told from its header.
 
 `make prices` measures it against what files really cost, among them those that cost the most for what they are
-(`benchmarks/costly.py`), on a machine like the one that its figures are from. On other machines the ratio of both is
+(`harness/costly_images.py`), on a machine like the one that its figures are from. On other machines the ratio is
 another, but much the same for all kinds: whoever compares prices with seconds scales them by what images have lately
 taken.
 

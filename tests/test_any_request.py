@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Scope
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.access import Access, cors
 from deployments.byte_budget import ByteBudget
 from deployments.classifier import Classifier
 from deployments.config import LiveConfig, ServiceConfig
+from harness.photographs import jpeg, photograph
 from pipeline.examination import examine
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
-from tests.bench import TRANSFORM
+from tests.support.decode_bench import TRANSFORM
 from tests.test_multipart import NAMED, TEXT, form, part
 
 CAT = jpeg(photograph("cat"))[:3000]

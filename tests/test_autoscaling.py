@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.load import Load
-from tests.service import Document, Service, running, shipped_config
-from tests.waiting import until
+from tests.support.judged_load import Load
+from tests.support.running_service import Document, Service, running, shipped_config
+from tests.support.waiting import until
 
 
 def _scaling_config() -> Document:

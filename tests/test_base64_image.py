@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.base64_image import Base64Image
-from tests.pushed import content_of
+from tests.support.pushed import content_of
 
 IMAGE = random.Random(5).randbytes(5000)
 TEXT = base64.b64encode(IMAGE).decode()

@@ -10,9 +10,10 @@ import yaml
 
 from commands.settings import explained, unit_of, written
 from deployments.config import LiveConfig, ServiceConfig
+from harness.repository import ROOT
 from pipeline.config import Limits, PipelineConfig
-from tests.service import ROOT, Document, shipped_config
-from tests.typed import typed
+from tests.support.running_service import Document, shipped_config
+from tests.support.typed import typed
 
 
 def checked(folder: Path, document: Document) -> list[str]:

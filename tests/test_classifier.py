@@ -13,7 +13,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.classifier import Classifier
 from deployments.config import ServiceConfig
 from deployments.early_refusals import EarlyRefusals
@@ -21,8 +20,9 @@ from deployments.front import Front
 from deployments.lingering import Lingering
 from deployments.places import Places
 from deployments.version import version_of
+from harness.photographs import jpeg, photograph
+from harness.repository import ROOT
 from tests.conftest import PIPELINE
-from tests.service import ROOT
 
 
 class _Unserved(Classifier):

@@ -11,7 +11,8 @@ import ray
 
 from deployments import cluster
 from deployments.node import Node
-from tests.service import AS_LAUNCHED, ROOT, Document, marked
+from harness.repository import ROOT
+from tests.support.running_service import AS_LAUNCHED, Document, marked
 
 
 def _entry(node_id: str, *, alive: bool = True, **resources: float) -> Document:
@@ -37,10 +38,10 @@ def test_a_node_that_ray_does_not_list_sizes_nothing(monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def seen() -> Document:
-    """Findings of `tests/placing.py`; none of its processes is left running."""
+    """Findings of `tests/support/placing.py`; none of its processes is left running."""
     mark = f"placing-{os.getpid()}"
     environment = {**os.environ, "SPT_NOENV": AS_LAUNCHED["SPT_NOENV"], "DARKROOM_TEST": mark}
-    command = [sys.executable, "-m", "tests.placing"]
+    command = [sys.executable, "-m", "tests.support.placing"]
     try:
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stderr

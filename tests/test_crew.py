@@ -16,9 +16,9 @@ from pipeline import crew as module
 from pipeline.config import MAX_FAILED_STARTS, NICENESS
 from pipeline.errors import EngineClosed, FatalImage, SlowImage, WorkerFailure
 from pipeline.records import Transform
-from tests.bench import CAT, Bench, errors, outcomes, started
-from tests.files import slow_png
-from tests.waiting import PATIENCE_S, until
+from tests.support.decode_bench import CAT, Bench, errors, outcomes, started
+from tests.support.image_files import slow_png
+from tests.support.waiting import PATIENCE_S, until
 
 # ---- death ----------------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from pipeline.device import collect
 from pipeline.folding import folded
 from pipeline.model import Classifier
 from pipeline.slots import Slots
-from tests.kinds import device_of
+from tests.support.device_kinds import device_of
 from tests.test_device import CLASSES, NEAR, SIDE, SIZES, in_order_of_classes, noise
 
 pytestmark = pytest.mark.cuda

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.photographs import NAMES, photograph
+from harness.photographs import NAMES, photograph
 from pipeline.cuda import CudaDevice
 from pipeline.device import collect
 from pipeline.engine import Engine
@@ -25,11 +25,11 @@ from pipeline.records import EncodedImage, Outcome, Prediction
 from pipeline.slots import Slots
 from pipeline.task import Request
 from tests.conftest import PIPELINE
-from tests.files import png
-from tests.kinds import GPU, device_of, needs_gpu
+from tests.support.device_kinds import GPU, device_of, needs_gpu
+from tests.support.image_files import png
+from tests.support.waiting import PATIENCE_S
 from tests.test_device import NEAR, SIDE, SIZES, classifier, expected, in_order_of_classes, noise
 from tests.test_engine import scores
-from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.cuda
 

@@ -11,11 +11,11 @@ from PIL import Image, ImageOps
 from torchvision.models import MobileNet_V2_Weights
 from torchvision.transforms import functional as reference
 
-from benchmarks.photographs import NAMES, encoded, jpeg, original, phone_jpeg, photograph, png_file
+from harness.photographs import NAMES, encoded, jpeg, original, phone_jpeg, photograph, png_file
 from pipeline.decode import decode
 from pipeline.errors import ImageError, TooManyPixels, UnsupportedFormat
 from pipeline.records import Transform
-from tests.files import BAD, ODD_BUT_GOOD, png, png_16_bit, webp, with_orientation
+from tests.support.image_files import BAD, ODD_BUT_GOOD, png, png_16_bit, webp, with_orientation
 
 EXACT = Transform(256, 224, "bilinear", "exact", ("JPEG", "PNG", "WEBP"), "drop")
 FAST = replace(EXACT, decode="fast")

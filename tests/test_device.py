@@ -13,7 +13,7 @@ from pipeline.errors import DeviceFailure
 from pipeline.host_batch import HostBatch
 from pipeline.model import Classifier
 from pipeline.slots import Slots
-from tests.kinds import device_of, needs_gpu
+from tests.support.device_kinds import device_of, needs_gpu
 
 SIDE, CLASSES = 16, 7
 NEAR = 1e-4

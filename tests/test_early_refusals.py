@@ -17,7 +17,7 @@ from deployments.early_refusals import EarlyRefusals
 from deployments.endpoint import read_env
 from deployments.front import ADMITTED, Front, middlewares
 from deployments.places import Places
-from tests.service import ROOT
+from harness.repository import ROOT
 
 KEY = "a-key-of-this-test"
 USUAL: dict[str, Any] = {"method": "POST", "url": "/predict", "content": b"abc"}

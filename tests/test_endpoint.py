@@ -7,7 +7,7 @@ import pytest
 
 from deployments.endpoint import Endpoint, StartError, asks_for_gpu, needed_ports, read_endpoint, read_env
 from deployments.launcher import launch
-from tests.service import ROOT
+from harness.repository import ROOT
 
 
 def test_env_file_holds_names_and_values(tmp_path: Path) -> None:

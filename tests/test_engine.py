@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
-from benchmarks.photographs import NAMES, jpeg, original, phone_jpeg, photograph
+from harness.photographs import NAMES, jpeg, original, phone_jpeg, photograph
 from pipeline.config import Limits, PipelineConfig
 from pipeline.device import Launched
 from pipeline.engine import Engine
@@ -25,11 +25,11 @@ from pipeline.errors import (
 from pipeline.host_batch import HostBatch
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from pipeline.results import DecodedChunk
-from tests.answers import CAT_LABELS
 from tests.conftest import PIPELINE, SMALL
-from tests.files import BAD, ODD_BUT_GOOD, png, with_orientation
-from tests.kinds import GPU, KINDS, device_of
-from tests.waiting import PATIENCE_S, until
+from tests.support.answers import CAT_LABELS
+from tests.support.device_kinds import GPU, KINDS, device_of
+from tests.support.image_files import BAD, ODD_BUT_GOOD, png, with_orientation
+from tests.support.waiting import PATIENCE_S, until
 
 CAT = jpeg(photograph("cat"))
 

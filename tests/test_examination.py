@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from benchmarks.photographs import jpeg, phone_jpeg, photograph
+from harness.photographs import jpeg, phone_jpeg, photograph
 from pipeline.config import Limits
 from pipeline.errors import (
     EmptyImage,
@@ -16,8 +16,8 @@ from pipeline.errors import (
 )
 from pipeline.examination import examine
 from pipeline.records import EncodedImage, Rejection
-from tests.bench import CAT, TRANSFORM
-from tests.files import png, slow_png
+from tests.support.decode_bench import CAT, TRANSFORM
+from tests.support.image_files import png, slow_png
 
 
 def test_a_price_is_written_on_what_may_be_decoded() -> None:

@@ -18,7 +18,7 @@ from pipeline.feeder import Feeder
 from pipeline.host_batch import HostBatch
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from pipeline.task import Request
-from tests.waiting import PATIENCE_S, until
+from tests.support.waiting import PATIENCE_S, until
 
 LABELS = tuple(f"class {index}" for index in range(256))
 SLOTS = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3).contiguous()

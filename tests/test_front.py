@@ -24,14 +24,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from benchmarks.ports import free_port
 from deployments import front
 from deployments.endpoint import read_env
 from deployments.haproxy import HALF_CLOSE_VARIABLE, SECRET_VARIABLE, edited
 from deployments.lingering import GRACE_S, MAX_LINGERING, Asking
-from tests.balancer import balancing, read_reply, rendered, sent
-from tests.service import ROOT
-from tests.waiting import until
+from harness.ports import free_port
+from harness.repository import ROOT
+from tests.support.balancer import balancing, read_reply, rendered, sent
+from tests.support.waiting import until
 
 HOOK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 PIECE = b"x" * 65_536

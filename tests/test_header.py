@@ -7,10 +7,10 @@ import time
 import pytest
 from PIL import Image
 
-from benchmarks.photographs import encoded, jpeg, photograph, png_file
+from harness.photographs import encoded, jpeg, photograph, png_file
 from pipeline.errors import EmptyImage, ImageError, UndecodableImage, UnsupportedFormat
 from pipeline.header import MOST_CHUNKS, Header, read_header
-from tests.files import ODD_BUT_GOOD, chunk, png, webp
+from tests.support.image_files import ODD_BUT_GOOD, chunk, png, webp
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 ALL = (*FORMATS, "GIF", "BMP", "AVIF", "HEIF")

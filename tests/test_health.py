@@ -12,13 +12,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.ports import free_port
 from deployments import health
 from deployments.endpoint import Endpoint
 from deployments.health import Health, Node, Silence, _works
 from deployments.machine import name_run
 from deployments.serve_api import ServeApi, ServeApiError
-from tests.waiting import until
+from harness.ports import free_port
+from tests.support.waiting import until
 
 PROCESS = """
 import grpc, sys

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.photographs import photograph
+from harness.photographs import photograph
 from pipeline.decode import decode
 from pipeline.errors import UndecodableImage, UnsupportedFormat
 from pipeline.header import read_header
 from pipeline.records import Prediction, Transform
-from tests.bench import EXACT, TRANSFORM, outcomes, started
-from tests.files import png
+from tests.support.decode_bench import EXACT, TRANSFORM, outcomes, started
+from tests.support.image_files import png
 
 pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif comes with the extras heif and test")
 

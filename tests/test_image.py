@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from benchmarks.photographs import encoded, photograph, png_file
+from harness.photographs import encoded, photograph, png_file
 from pipeline.config import DROP
 from pipeline.decode import decode
 from pipeline.records import Transform
-from tests.bench import TRANSFORM
-from tests.files import chunk, png, webp
+from tests.support.decode_bench import TRANSFORM
+from tests.support.image_files import chunk, png, webp
 
 ON_WHITE = replace(TRANSFORM, formats=("JPEG", "PNG", "WEBP", "GIF", "AVIF"))
 MODES = [replace(ON_WHITE, decode=decode) for decode in ("fast", "exact")]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import pipeline
+from harness.repository import ROOT
 
 FOLDER = Path(pipeline.__path__[0])
 
@@ -129,6 +130,37 @@ def test_the_service_does_not_know_the_command_line() -> None:
 def test_what_runs_no_model_loads_no_torch(module: str) -> None:
     """It takes seconds and half a gigabyte; the launcher stays as long as the service."""
     assert "torch" not in _loaded(module)
+
+
+PROJECT = ("benchmarks", "commands", "deployments", "harness", "pipeline", "tests", "tuning")
+
+MAY_IMPORT = {
+    "pipeline": (),
+    "deployments": ("pipeline",),
+    "harness": ("deployments", "pipeline"),
+    "tuning": ("harness", "deployments", "pipeline"),
+    "commands": ("tuning", "harness", "deployments", "pipeline"),
+    "benchmarks": ("harness", "deployments", "pipeline"),
+    "tests": ("commands", "harness", "deployments", "pipeline"),
+}
+"""The other folders that the modules of a folder import."""
+
+MEASURES_TUNING = "benchmarks/tuning.py"
+"""The benchmark of `darkroom tune`: it imports what it measures."""
+
+
+@pytest.mark.parametrize("folder", PROJECT)
+def test_folders_share_by_the_harness_alone(folder: str) -> None:
+    """Benchmarks, tuning and tests import nothing of one another; but a test of benchmarks imports what it tests."""
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        name = str(path.relative_to(ROOT))
+        allowed = {folder, *MAY_IMPORT[folder], *_tested_by(path)} | ({"tuning"} if name == MEASURES_TUNING else set())
+        assert {module.split(".")[0] for module in imports(path)} & set(PROJECT) <= allowed, name
+
+
+def _tested_by(path: Path) -> set[str]:
+    """The folder whose tests lie there."""
+    return {"tuning"} if path.name == "test_tune.py" else {"benchmarks", "tuning"} & {*path.relative_to(ROOT).parts[1:]}
 
 
 def _loaded(module: str) -> set[str]:

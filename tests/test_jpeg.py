@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.photographs import NAMES, jpeg, photograph
+from harness.photographs import NAMES, jpeg, photograph
 from pipeline.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
 from pipeline.geometry import LEAST_RATIO, part_of, resized, scales
 from pipeline.header import read_header
 from pipeline.jpeg import decode_jpeg, metadata_of_jpeg
-from tests.files import ODD_BUT_GOOD, lossless_jpeg, segment, with_orientation
+from tests.support.image_files import ODD_BUT_GOOD, lossless_jpeg, segment, with_orientation
 
 Pixels = NDArray[np.uint8]
 

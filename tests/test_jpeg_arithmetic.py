@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.arithmetic_jpegs import ARITHMETIC
 from pipeline.decode import decode
 from pipeline.errors import UndecodableImage, UnsupportedFormat
 from pipeline.header import read_header
 from pipeline.jpeg import decode_jpeg
-from tests.bench import EXACT, TRANSFORM
+from tests.support.arithmetic_jpegs import ARITHMETIC
+from tests.support.decode_bench import EXACT, TRANSFORM
 
 END = b"\xff\xd9"
 MODES = [TRANSFORM, EXACT]

@@ -9,13 +9,13 @@ import pytest
 import simplejpeg
 from PIL import Image
 
-from benchmarks.photographs import jpeg, photograph
+from harness.photographs import jpeg, photograph
 from pipeline.errors import UndecodableImage
 from pipeline.header import read_header
 from pipeline.jpeg import decode_jpeg
 from pipeline.jpeg_header import segments
 from pipeline.piecewise import Piecewise
-from tests.files import lossless_jpeg
+from tests.support.image_files import lossless_jpeg
 
 END = b"\xff\xd9"
 CAT = photograph("cat")  # 451 x 300

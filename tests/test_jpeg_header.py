@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 import simplejpeg
 
-from benchmarks.photographs import jpeg, photograph
+from harness.photographs import jpeg, photograph
 from pipeline.jpeg_header import Frame, read_frame
 from pipeline.piecewise import Piecewise
 from pipeline.signature import Damaged, NotDecoded
-from tests.files import segment
+from tests.support.image_files import segment
 
 SMALL = jpeg(photograph("cat").resize((60, 40)))
 FRAME_AT = SMALL.index(b"\xff\xc0")

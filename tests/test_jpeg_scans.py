@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.costly import progressive_jpeg
-from benchmarks.photographs import jpeg, photograph
+from harness.costly_images import progressive_jpeg
+from harness.photographs import jpeg, photograph
 from pipeline.jpeg_header import Frame, read_frame
 from pipeline.jpeg_scans import MOST_SCANS, ONE, Scans
 from pipeline.piecewise import Piecewise

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deployments.json_images import JsonImages
 from pipeline.errors import ClientError, MalformedRequest, TooManyImages
-from tests.pushed import every, images_in, in_pieces, outcome_of
+from tests.support.pushed import every, images_in, in_pieces, outcome_of
 
 MAX_IMAGES = 256
 IMAGES = [random.Random(7).randbytes(size) for size in (0, 1, 2, 3, 1000, 30_000)]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.photographs import NAMES, jpeg, photograph
 from commands import labelling
 from commands.labelling import Labelling
+from harness.photographs import NAMES, jpeg, photograph
 from pipeline.engine import Engine
 from pipeline.errors import ServerError
 from pipeline.records import Prediction, Rejection
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ import pytest
 import torch
 import yaml
 
-from benchmarks.ports import free_port
 from deployments import launcher
 from deployments.endpoint import Endpoint, StartError
 from deployments.health import Health
@@ -25,8 +24,9 @@ from deployments.machine import leftovers, name_run, start_ticks
 from deployments.serve_api import ServeApi, ServeApiError
 from deployments.serve_run import ServeRun
 from deployments.stop_requests import StopRequests
-from tests.service import START_TIMEOUT_S, shipped_config
-from tests.tiny import TinyService, tiny_service
+from harness.ports import free_port
+from tests.support.running_service import START_TIMEOUT_S, shipped_config
+from tests.support.tiny import TinyService, tiny_service
 
 STOP_TIMEOUT_S = 30.0  # far above what a stop takes, for machines that are busy with something else
 

@@ -13,10 +13,11 @@ import psutil
 import pytest
 import yaml
 
-from benchmarks.photographs import jpeg, photograph
-from benchmarks.ports import free_port
-from tests.service import ROOT, Document, Service, is_decoder, marked, name_of, shipped_config
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from harness.ports import free_port
+from harness.repository import ROOT
+from tests.support.running_service import Document, Service, is_decoder, marked, name_of, shipped_config
+from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
 

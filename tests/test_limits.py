@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.costly import COSTLY, dense_jpeg, lossless_webp, paeth_png, png_of_many_chunks, progressive_jpeg
-from benchmarks.photographs import jpeg, photograph
 from deployments.config import LiveConfig
+from harness.costly_images import COSTLY, dense_jpeg, lossless_webp, paeth_png, png_of_many_chunks, progressive_jpeg
+from harness.photographs import jpeg, photograph
 from pipeline.errors import ImageTooCostly, RequestTooCostly, TooManyPixels
 from pipeline.header import MOST_CHUNKS, read_header
 from pipeline.limits import check_image, check_request
 from pipeline.records import Transform
-from tests.bench import EXACT, TRANSFORM
+from tests.support.decode_bench import EXACT, TRANSFORM
 
 LIVE = LiveConfig()
 

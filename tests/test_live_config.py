@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.photographs import jpeg, photograph
-from tests.service import Service, live_config, with_user_config
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from tests.support.running_service import Service, live_config, with_user_config
+from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
 

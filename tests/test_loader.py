@@ -5,16 +5,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.photographs import NAMES, jpeg, photograph
+from harness.photographs import NAMES, jpeg, photograph
 from pipeline.config import CHUNKS_PER_WORKER, Limits
 from pipeline.errors import ImageTooCostly, TooManyPixels, UndecodableImage
 from pipeline.loader import Loader
 from pipeline.records import EncodedImage, Prediction, Rejection
 from pipeline.slots import Claim
 from pipeline.task import Request
-from tests.bench import CAT, Bench, brightness, errors, outcomes, started
-from tests.files import BAD, slow_png
-from tests.waiting import until
+from tests.support.decode_bench import CAT, Bench, brightness, errors, outcomes, started
+from tests.support.image_files import BAD, slow_png
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ import pytest
 from ray._common.formatters import JSONFormatter
 from ray.serve._private.logging_utils import log_to_stderr_filter
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.logs import STAGE, log_refusal, log_unforeseen, stage_of
+from harness.photographs import jpeg, photograph
 from pipeline import errors
 from pipeline.errors import DarkroomError, DeviceFailure, Overloaded, UndecodableImage
-from tests.files import slow_png
-from tests.service import Document, Service, opened
-from tests.waiting import until
+from tests.support.image_files import slow_png
+from tests.support.running_service import Document, Service, opened
+from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
 CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type) and kind is not DarkroomError]

@@ -7,8 +7,8 @@ import tomllib
 import pytest
 
 import commands.main
-from tests.service import ROOT
-from tests.typed import PROGRAM, typed
+from harness.repository import ROOT
+from tests.support.typed import PROGRAM, typed
 
 COMMANDS = ["serve", "top", "check", "predict"]
 

@@ -8,13 +8,13 @@ import psutil
 import pytest
 from PIL import Image
 
-from benchmarks.costly import COSTLY
-from benchmarks.photographs import jpeg, phone_jpeg, photograph
+from harness.costly_images import COSTLY
+from harness.photographs import jpeg, phone_jpeg, photograph
 from pipeline.config import KEPT_FREED_BYTES, Limits, decode_memory_bytes
 from pipeline.errors import TooMuchMemory
 from pipeline.records import Transform
-from tests.bench import EXACT, TRANSFORM, Bench, errors, started
-from tests.files import png
+from tests.support.decode_bench import EXACT, TRANSFORM, Bench, errors, started
+from tests.support.image_files import png
 
 CAT = jpeg(photograph("cat"))
 

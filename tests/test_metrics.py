@@ -13,14 +13,15 @@ import httpx
 import pytest
 import yaml
 
-from benchmarks.photographs import jpeg, photograph
-from benchmarks.ports import free_port
 from deployments.dashboard import FILE, OR_NONE, PANELS, RATE_WINDOW, text
 from deployments.timeline import STAGES
-from tests.files import slow_png
-from tests.service import ROOT, Service, live_config, name_of, opened
+from harness.photographs import jpeg, photograph
+from harness.ports import free_port
+from harness.repository import ROOT
+from tests.support.image_files import slow_png
+from tests.support.running_service import Service, live_config, name_of, opened
+from tests.support.waiting import until
 from tests.test_logs import is_decoder
-from tests.waiting import until
 
 CAT = jpeg(photograph("cat"))
 PROMETHEUS = shutil.which("prometheus") or str(ROOT / ".cache/prometheus/usr/bin/prometheus")

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from torchvision import models
 
-from benchmarks.photographs import photograph
+from harness.photographs import photograph
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model import DTYPES, Classifier, load_model
 from pipeline.records import Transform
-from tests.answers import CAT_LABELS
+from tests.support.answers import CAT_LABELS
 from tests.test_decode import by_torchvision
 
 MODEL = "squeezenet1_1"  # the smallest that has no batch norm

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.multipart import MultipartImages
+from harness.photographs import jpeg, photograph
 from pipeline.errors import MalformedRequest, TooManyImages
 from pipeline.records import EncodedImage
-from tests.pushed import every, images_in, in_pieces, outcome_of
+from tests.support.pushed import every, images_in, in_pieces, outcome_of
 
 TYPE = "multipart/form-data; boundary=x"
 HEAD = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n'

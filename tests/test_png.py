@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.photographs import photograph, png_file
+from harness.photographs import photograph, png_file
 from pipeline.decode import decode
 from pipeline.errors import UndecodableImage
 from pipeline.header import read_header
 from pipeline.png import pixels_of_png, rows_of_png
-from tests.bench import EXACT
-from tests.files import ODD_BUT_GOOD, chunk, interlaced_png, png, png_16_bit
+from tests.support.decode_bench import EXACT
+from tests.support.image_files import ODD_BUT_GOOD, chunk, interlaced_png, png, png_16_bit
 
 CAT = Image.fromarray(np.asarray(photograph("cat").resize((90, 60))))  # without what its file said of it
 PLAIN = png(CAT)

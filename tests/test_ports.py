@@ -9,9 +9,10 @@ import grpc
 import psutil
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
-from tests.service import ROOT, Service
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from harness.repository import ROOT
+from tests.support.running_service import Service
+from tests.support.waiting import until
 
 Opened = tuple[str, str, str, int]  # process, protocol, address, port
 

@@ -15,7 +15,7 @@ from pipeline.host_batch import HostBatch
 from pipeline.launched import Launched
 from pipeline.model import Classifier
 from pipeline.precision import TOLERANCE, Trial, quickest
-from tests.kinds import device_of
+from tests.support.device_kinds import device_of
 
 SIDE, LARGEST = 32, 16
 

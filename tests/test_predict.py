@@ -12,11 +12,11 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
-from tests.files import slow_png
-from tests.service import ROOT
-from tests.typed import started, typed
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from harness.repository import ROOT
+from tests.support.image_files import slow_png
+from tests.support.typed import started, typed
+from tests.support.waiting import until
 
 CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
 

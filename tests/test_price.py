@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.costly import COSTLY, progressive_jpeg
-from benchmarks.photographs import encoded, jpeg, photograph
+from harness.costly_images import COSTLY, progressive_jpeg
+from harness.photographs import encoded, jpeg, photograph
 from pipeline.config import COSTLY_S, PipelineConfig
 from pipeline.header import Header, read_header
 from pipeline.price import body_price_s, price_s, timeout_s
-from tests.bench import EXACT, TRANSFORM
+from tests.support.decode_bench import EXACT, TRANSFORM
 
 PHOTOGRAPH = Header("JPEG", 4000, 3000, "baseline", 3, 1, 10, 3_000_000, 8, samples=1.5)
 ALL = (*PipelineConfig().formats, "GIF", "BMP", "AVIF")

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.photographs import jpeg, photograph
-from tests.service import ROOT, running, shipped_config
+from harness.photographs import jpeg, photograph
+from harness.repository import ROOT
+from tests.support.running_service import running, shipped_config
 
 NOBODY = 65534
 # Where root has set up Python and the weights, others may not read them: that right alone is lent.

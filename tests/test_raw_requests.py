@@ -4,10 +4,10 @@ import socket
 
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
-from tests.balancer import Reply, read_reply, sent
-from tests.service import Service
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from tests.support.balancer import Reply, read_reply, sent
+from tests.support.running_service import Service
+from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
 HOST = b"Host: photos.example\r\n"

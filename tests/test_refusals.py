@@ -6,12 +6,12 @@ import http.client
 import httpx
 import pytest
 
-from benchmarks.costly import lossless_webp
-from benchmarks.photographs import jpeg, photograph
-from tests.answers import CAT_LABELS, best
-from tests.files import BAD
-from tests.service import Document, Service, live_config, opened
-from tests.waiting import until
+from harness.costly_images import lossless_webp
+from harness.photographs import jpeg, photograph
+from tests.support.answers import CAT_LABELS, best
+from tests.support.image_files import BAD
+from tests.support.running_service import Document, Service, live_config, opened
+from tests.support.waiting import until
 
 CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
 

@@ -9,10 +9,10 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.byte_budget import ByteBudget
 from deployments.config import LiveConfig
 from deployments.requests import ImagesRequest, read_images_request
+from harness.photographs import jpeg, photograph
 from pipeline.errors import (
     ClientError,
     EmptyRequest,
@@ -23,7 +23,7 @@ from pipeline.errors import (
     UnsupportedContentEncoding,
     UnsupportedContentType,
 )
-from tests.pushed import content_of
+from tests.support.pushed import content_of
 
 CAT = jpeg(photograph("cat"))
 FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + CAT + b"\r\n--x--\r\n"

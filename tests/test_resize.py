@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.photographs import photograph
+from harness.photographs import photograph
 from pipeline import resize
 from pipeline.geometry import resized
 from pipeline.records import Transform

@@ -12,7 +12,7 @@ import pytest
 from deployments.endpoint import StartError
 from deployments.machine import name_run
 from deployments.run_folder import KEPT_RUNS, PARENT_VARIABLE, RunFolder, create_run_folder
-from tests.service import Service
+from tests.support.running_service import Service
 
 DEAD = "4194304-1"
 """A run whose launcher can be none: no pid is that large."""

@@ -13,16 +13,16 @@ from typing import cast
 import pytest
 from PIL import Image
 
-from benchmarks.photographs import encoded, photograph
+from harness.photographs import encoded, photograph
 from pipeline import sandbox
 from pipeline.config import Limits
 from pipeline.decode import decode
 from pipeline.errors import ImageError
 from pipeline.records import Rejection, Transform
 from pipeline.sandbox import EVERYTHING
-from tests.bench import CAT, TRANSFORM, Bench, brightness, errors, outcomes, started
-from tests.files import BAD
-from tests.takeover import Act, TakenOver, order, replica
+from tests.support.decode_bench import CAT, TRANSFORM, Bench, brightness, errors, outcomes, started
+from tests.support.image_files import BAD
+from tests.support.takeover import Act, TakenOver, order, replica
 
 
 def open_a_file() -> None:

@@ -9,8 +9,8 @@ from textwrap import dedent
 import psutil
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
-from tests.waiting import PATIENCE_S, until
+from harness.photographs import jpeg, photograph
+from tests.support.waiting import PATIENCE_S, until
 
 PROGRAM = dedent(
     """

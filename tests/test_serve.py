@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ports import apart, free_port
-from tests.service import ROOT
-from tests.typed import typed
+from harness.ports import apart, free_port
+from harness.repository import ROOT
+from tests.support.typed import typed
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import torch
 
 from deployments.machine import run_of
 from deployments.serve_api import ServeApi, ServeApiError
-from tests.service import Service
+from tests.support.running_service import Service
 
 
 def _statuses(api: ServeApi) -> dict[str, str]:

@@ -15,8 +15,9 @@ from deployments.config import LiveConfig, ServiceConfig
 from deployments.endpoint import read_env
 from deployments.node import Node
 from deployments.strict import all_faults
+from harness.repository import ROOT
 from pipeline.config import CHUNKS_PER_WORKER
-from tests.service import ROOT, Document, shipped_config
+from tests.support.running_service import Document, shipped_config
 
 FILES = ["serve_config.yaml", "serve_config.gpu.yaml"]
 GPU_NODE = Node(cpus=16, gpus=1)

@@ -9,11 +9,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.timeline import STAGES
-from tests.answers import CAT_LABELS, best
-from tests.files import ODD_BUT_GOOD, png, webp
-from tests.service import Document, Service, live_config
+from harness.photographs import jpeg, photograph
+from tests.support.answers import CAT_LABELS, best
+from tests.support.image_files import ODD_BUT_GOOD, png, webp
+from tests.support.running_service import Document, Service, live_config
 
 CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
 

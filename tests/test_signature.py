@@ -10,9 +10,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from benchmarks.photographs import encoded, jpeg, photograph
+from harness.photographs import encoded, jpeg, photograph
 from pipeline.signature import HEAD_BYTES, cut_off, kind_of, start_within
-from tests.files import png, webp
+from tests.support.image_files import png, webp
 
 IMAGE = photograph("cat").resize((40, 30))
 

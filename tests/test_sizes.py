@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from deployments.config import ServiceConfig
 from deployments.node import Node
-from tests.service import Document
+from tests.support.running_service import Document
 
 HEAD = Node(cpus=8)
 

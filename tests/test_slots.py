@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.config import ENCODED_ROOM_BYTES
 from pipeline.slots import Claim, Slots
-from tests.waiting import PATIENCE_S
+from tests.support.waiting import PATIENCE_S
 
 SHM = Path("/dev/shm")  # noqa: S108 - where shared memory with a name would lie
 

@@ -12,9 +12,9 @@ from pipeline.slots import Slots
 from pipeline.task import Request
 from pipeline.waiting import Waiting
 from pipeline.worker_process import Chunk
-from tests.bench import CAT, Bench, errors, started
-from tests.files import slow_png
-from tests.waiting import PATIENCE_S, until
+from tests.support.decode_bench import CAT, Bench, errors, started
+from tests.support.image_files import slow_png
+from tests.support.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 from torchvision import models
 
-from benchmarks.photographs import jpeg, photograph
-from benchmarks.standin import open_stand_in
+from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
 from pipeline.device import Device, open_device
 from pipeline.engine import Engine
@@ -21,10 +20,10 @@ from pipeline.errors import DeviceFailure, EngineClosed, InvalidModel, WorkerFai
 from pipeline.model import Classifier
 from pipeline.records import EncodedImage, Prediction
 from tests.conftest import PIPELINE, SMALL, SMALL_LIMITS
-from tests.files import png, slow_png, webp
+from tests.support.image_files import png, slow_png, webp
+from tests.support.waiting import until
 from tests.test_engine import kinds
 from tests.test_slots import memfds
-from tests.waiting import until
 
 CAT = jpeg(photograph("cat"))
 
@@ -170,7 +169,7 @@ def test_the_dtype_is_found_where_it_is_left_open(monkeypatch: pytest.MonkeyPatc
 
     def opened(kind: str, classifier: Classifier, **sizes: Any) -> Device:
         got.append(classifier.dtype)
-        return open_stand_in(kind, classifier, **sizes)
+        return open_device(kind, classifier.computing_in(torch.float32), **sizes)
 
     monkeypatch.setattr("pipeline.engine.quickest", lambda classifier, *_: classifier.computing_in(torch.float16))
     with Engine(SMALL.model_copy(update={"dtype": "auto"}), SMALL_LIMITS, opener=opened) as engine:

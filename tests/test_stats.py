@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
-from tests.files import slow_png
-from tests.service import Document, Service, live_config, opened
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from tests.support.image_files import slow_png
+from tests.support.running_service import Document, Service, live_config, opened
+from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
 PATIENTLY = 30.0  # max_wait_s: nothing is refused

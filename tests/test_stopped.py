@@ -16,11 +16,11 @@ from pipeline.errors import FatalImage
 from pipeline.forkserver import forked, forkserver_pid
 from pipeline.process_state import StoppedProcess, state_of
 from pipeline.records import Transform
-from tests.bench import CAT, Bench, errors, started
-from tests.files import slow_png
-from tests.takeover import Act, TakenOver, order
+from tests.support.decode_bench import CAT, Bench, errors, started
+from tests.support.image_files import slow_png
+from tests.support.takeover import Act, TakenOver, order
+from tests.support.waiting import PATIENCE_S, until
 from tests.test_slots import named_maps
-from tests.waiting import PATIENCE_S, until
 
 
 @pytest.fixture(autouse=True)

@@ -20,10 +20,10 @@ from pipeline.sandbox import EVERYTHING
 from pipeline.slots import Claim, Slots
 from pipeline.task import Request
 from pipeline.worker_process import Chunk
-from tests.bench import CAT, Bench, errors, started
-from tests.kinds import device_of
-from tests.takeover import Act, TakenOver, order, replicas_socket
-from tests.waiting import until
+from tests.support.decode_bench import CAT, Bench, errors, started
+from tests.support.device_kinds import device_of
+from tests.support.takeover import Act, TakenOver, order, replicas_socket
+from tests.support.waiting import until
 
 
 class Bomb:

@@ -8,12 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
-from benchmarks.ports import free_port
 from commands.replicas import Replicas
-from tests.service import Service
-from tests.typed import started, typed
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from harness.ports import free_port
+from tests.support.running_service import Service
+from tests.support.typed import started, typed
+from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
 

@@ -4,11 +4,11 @@ import json
 import uuid
 from collections.abc import Iterator
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.timeline import STAGES
-from tests.files import slow_png
-from tests.service import Document, Service, shipped_config
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from tests.support.image_files import slow_png
+from tests.support.running_service import Document, Service, shipped_config
+from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
 PARENT = "00f067aa0ba902b7"

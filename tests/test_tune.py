@@ -10,12 +10,12 @@ import psutil
 import pytest
 import yaml
 
-from benchmarks.photographs import jpeg, photograph
-from benchmarks.ports import apart, free_port
 from deployments.strict import all_faults
-from tests.service import ROOT
-from tests.typed import started, typed
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from harness.ports import apart, free_port
+from harness.repository import ROOT
+from tests.support.typed import started, typed
+from tests.support.waiting import until
 from tuning.document import MEANINGS
 
 SHIPPED = (ROOT / "serve_config.yaml").read_text()

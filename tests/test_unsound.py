@@ -12,8 +12,8 @@ from deployments.config import LiveConfig, ServiceConfig
 from deployments.configuration import read_configuration
 from deployments.start_error import StartError
 from deployments.strict import all_faults
+from harness.repository import ROOT
 from pipeline.config import Limits, PipelineConfig
-from tests.service import ROOT
 
 SHIPPED = (ROOT / "serve_config.yaml").read_text()
 USER_CONFIG = "applications.0.deployments.0.user_config"

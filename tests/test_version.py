@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from deployments.version import UNKNOWN, version_of
-from tests.service import ROOT
+from harness.repository import ROOT
+from tests.support.typed import typed
 from tests.test_imports import imports
-from tests.typed import typed
 
 
 @pytest.fixture

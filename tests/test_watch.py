@@ -10,7 +10,7 @@ from deployments.minute import PREDICTED
 from deployments.timeline import STAGES
 from deployments.watch import Watch
 from pipeline.usage import Usage
-from tests.waiting import until
+from tests.support.waiting import until
 
 USAGE = Usage(0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, lanes=1, in_work=0, free_slots=8)
 

@@ -13,9 +13,9 @@ import pytest
 
 from deployments import watchdog_process
 from deployments.watchdog import Watchdog
+from harness.repository import ROOT
 from pipeline.process_state import state_of
-from tests.service import ROOT
-from tests.waiting import PATIENCE_S, until
+from tests.support.waiting import PATIENCE_S, until
 
 PROGRAM = dedent(
     """

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.photographs import photograph
+from harness.photographs import photograph
 from pipeline.decode import decode
 from pipeline.errors import TooManyPixels, UndecodableImage
 from pipeline.webp import pixels_of_webp
-from tests.bench import EXACT
-from tests.files import ODD_BUT_GOOD, webp, with_orientation
+from tests.support.decode_bench import EXACT
+from tests.support.image_files import ODD_BUT_GOOD, webp, with_orientation
 
 CAT = photograph("cat").resize((90, 60))
 KINDS = {

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tuning.target import Form
+from harness.target import Form
 
 MOST_BYTES: Final = 256 << 20
 """Bytes of all bodies together; with many images a request there are fewer bodies than images."""

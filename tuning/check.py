@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import httpx
 
+from harness.load import Load, closed_loop, open_loop
+from harness.local_service import LocalService, ServiceFailed
+from harness.target import Form, Target
 from tuning.bodies import bodies
-from tuning.launched import Launched, ServiceFailed
 from tuning.settings import Settings, written_into
 from tuning.subject import beside
-from tuning.target import Form, Target
-from tuning.wire import Load, closed_loop, open_loop
 
 APPLIED_WITHIN_S: Final = 120.0
 """A replica is replaced where `args` change, and has its model to load."""
@@ -80,7 +80,7 @@ class Check:
 
     def __init__(
         self,
-        service: Launched,
+        service: LocalService,
         images: Sequence[bytes],
         bound_s: float,
         seed: int,

@@ -9,12 +9,12 @@ from typing import Final
 
 import psutil
 
+from harness.throughput import Throughput, throughput
 from pipeline.config import CHUNKS_PER_WORKER, Limits, PipelineConfig
 from pipeline.engine import Engine
 from pipeline.records import Prediction
 from tuning.fits import Scaling, fit_scaling
 from tuning.nothing import open_nothing
-from tuning.throughput import Throughput, throughput
 
 _CHUNK_BYTES: Final = 256 << 10
 """Enough that handing it over costs little, and so little that what is counted between two moments is exact."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
+from harness.throughput import frozen_heap
 from tuning.capacity import Costs
 from tuning.choice import Sizes
 from tuning.computing import Model
@@ -13,7 +14,6 @@ from tuning.forecast import Refused
 from tuning.plan import Plan, worker_counts
 from tuning.step import Step, number
 from tuning.subject import Subject
-from tuning.throughput import frozen_heap
 
 
 class Measuring:

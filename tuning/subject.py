@@ -12,7 +12,7 @@ import torch
 from deployments.config import LiveConfig, ServiceConfig
 from deployments.endpoint import StartError
 from deployments.node import Node
-from tuning.launched import Document
+from harness.local_service import Document
 from tuning.present import present_settings
 from tuning.settings import Settings
 

@@ -11,6 +11,7 @@ from typing import Final
 
 import psutil
 
+from harness.local_service import LocalService, ServiceFailed
 from tuning import neighbours
 from tuning.advice import advice
 from tuning.capacity import Cell
@@ -19,7 +20,6 @@ from tuning.clients import MOST_CLIENTS, clients_for, usual_bound_s
 from tuning.duel import Duel, outcome
 from tuning.findings import Findings
 from tuning.forecast import Forecast, Refused
-from tuning.launched import Launched, ServiceFailed
 from tuning.measuring import Measuring
 from tuning.plan import LIVE_S, REPLACE_S, START_S, STOP_S, Plan
 from tuning.proving import Proving
@@ -72,7 +72,7 @@ class Tuning:
         self._subject, self._plan, self.findings, self._others = subject, plan, findings, others
         self._stack = ExitStack()
         self._measuring = Measuring(subject, images, plan, findings, self._stack, self._before_all)
-        self._service: Launched
+        self._service: LocalService
         self._trials: Trials
         self._forecast: Forecast
         self._cell: Cell
@@ -163,7 +163,7 @@ class Tuning:
         # Found out once, not by each replica.
         application["args"].setdefault("pipeline", {})["dtype"] = self._measuring.model.dtype
         began_at = time.monotonic()
-        self._service = Launched(folder, document, self._subject.environment)
+        self._service = LocalService(folder, document, self._subject.environment)
         self._replace_s = max(REPLACE_S, OF_A_START * (time.monotonic() - began_at))
         self._stack.callback(self._service.stop)
         check = Check(

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from benchmarks.servers import ROOT
+from harness.repository import ROOT
 
 ONGOING: Final = 2048
 """Requests that a replica takes: a closed loop then shows what it can do, and not what it refuses."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.command import run
-from benchmarks.fake_cuda import pretend
 from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.setting import Setting, told
+from harness.fake_cuda import pretend
 
 Measure = Callable[[Setting], Iterator[Figure | Missing]]
 

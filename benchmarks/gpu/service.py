@@ -20,13 +20,13 @@ from benchmarks.gpu.load import Clients
 from benchmarks.gpu.processor import Used
 from benchmarks.gpu.setting import Setting
 from benchmarks.kinds import DARKROOM
-from benchmarks.ports import apart, free_port
 from benchmarks.work import Work
 from deployments.machine import leftovers
 from deployments.serve_api import ServeApi, ServeApiError
-from tuning.launched import Launched, ServiceFailed
-from tuning.target import Form, Target
-from tuning.wire import Load as Answered
+from harness.load import Load as Answered
+from harness.local_service import LocalService, ServiceFailed
+from harness.ports import apart, free_port
+from harness.target import Form, Target
 
 _READY_S: Final = 150.0
 _ASKED_EVERY_S: Final = 0.3
@@ -79,10 +79,10 @@ def rates_of(case: Case, setting: Setting, folder: Path, weights: Path, clients:
 
 
 @contextmanager
-def running(case: Case, document: dict[str, Any], setting: Setting, folder: Path) -> Iterator[Launched]:
+def running(case: Case, document: dict[str, Any], setting: Setting, folder: Path) -> Iterator[LocalService]:
     """A service all of whose replicas run; after the block nothing of it is left, and its logs are kept."""
     environment = apart()
-    service = Launched(folder, document, environment)
+    service = LocalService(folder, document, environment)
     try:
         _wait_for_replicas(service, document, environment, min(_READY_S, setting.left_s))
         yield service
@@ -94,7 +94,7 @@ def running(case: Case, document: dict[str, Any], setting: Setting, folder: Path
 
 
 def _wait_for_replicas(
-    service: Launched, document: dict[str, Any], environment: dict[str, str], within_s: float
+    service: LocalService, document: dict[str, Any], environment: dict[str, str], within_s: float
 ) -> None:
     """Waits until as many replicas run as are asked for; the launcher waits for the first of them alone."""
     (deployment,) = document["applications"][0]["deployments"]
@@ -116,7 +116,7 @@ def _wait_for_replicas(
     raise ServiceFailed(f"not all of {wanted} replicas run after {within_s:.0f} s: {said}")
 
 
-def keep_logs(service: Launched, folder: Path) -> None:
+def keep_logs(service: LocalService, folder: Path) -> None:
     """Copies the end of what the launcher printed, and of the logs of the replicas."""
     logs = [service.output]
     for process in leftovers(service.run):
@@ -137,7 +137,7 @@ def _of_replicas(option: str) -> list[Path]:
 # ---- a load ---------------------------------------------------------------------------------------------------------
 
 
-def rate(case: Case, service: Launched, dtype: str, setting: Setting, clients: Clients, load: Load) -> Figure:
+def rate(case: Case, service: LocalService, dtype: str, setting: Setting, clients: Clients, load: Load) -> Figure:
     """Images a second that a closed loop of clients is answered."""
     work = works(setting)[load.size == "large"]
     target = Target(service.endpoint.host, service.endpoint.port, DARKROOM.path, DARKROOM.wrap)
@@ -185,7 +185,7 @@ def forms_of(work: Work, together: int) -> Sequence[Form]:
     return [many([images[(at + n) % len(images)] for n in range(together)]) for at in range(0, len(images), 8)]
 
 
-def stats_of(service: Launched, for_s: float) -> dict[str, Any]:
+def stats_of(service: LocalService, for_s: float) -> dict[str, Any]:
     """Statistics of the last seconds, from GET /stats of a replica."""
     url = f"{service.endpoint.url}/stats?seconds={max(1, round(for_s))}"
     try:

@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from benchmarks.fake_cuda import pretend
 from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.setting import Setting, told
+from harness.fake_cuda import pretend
 from pipeline.folding import folded
 
 _CEILING: Final = "one process on the GPU"

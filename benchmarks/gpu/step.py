@@ -13,7 +13,7 @@ from typing import Final
 
 import psutil
 
-from benchmarks.servers import ROOT
+from harness.repository import ROOT
 
 GRACE_S: Final = 12.0
 """Seconds between the request to end and the kill: a service takes up to ten to stop in order."""

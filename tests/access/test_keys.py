@@ -12,16 +12,16 @@ import psutil
 import pytest
 import yaml
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.access import KEYS_VARIABLE, Access
 from deployments.config import ServiceConfig
 from deployments.endpoint import StartError
 from deployments.keys import _warnings
 from deployments.launcher import launch
+from harness.photographs import jpeg, photograph
 from pipeline.errors import MissingKey, Unauthorized, WrongKey
-from tests.access.keys import KEY, NEXT, OTHER, bearer, keys_file
-from tests.service import Document, Service, opened, running, shipped_config
-from tests.waiting import until
+from tests.support.keys import KEY, NEXT, OTHER, bearer, keys_file
+from tests.support.running_service import Document, Service, opened, running, shipped_config
+from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
 EDGE, SHORT = "sixteen-letters!"[:15] + "z", "fifteen-letters"

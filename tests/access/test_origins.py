@@ -3,11 +3,11 @@
 import httpx
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.config import ServiceConfig
+from harness.photographs import jpeg, photograph
 from tests.access.conftest import ORIGINS
-from tests.access.keys import KEY, NEXT, bearer
-from tests.service import Service
+from tests.support.keys import KEY, NEXT, bearer
+from tests.support.running_service import Service
 
 CAT = jpeg(photograph("cat"))
 STRANGER = "https://example.com"

@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
-from tests.service import Service, live_config, name_of
-from tests.waiting import PATIENCE_S, until
+from harness.photographs import jpeg, photograph
+from tests.support.running_service import Service, live_config, name_of
+from tests.support.waiting import PATIENCE_S, until
 
 CAT = jpeg(photograph("cat"))
 START = b"POST /predict HTTP/1.1\r\nHost: darkroom\r\nContent-Type: image/jpeg\r\n"

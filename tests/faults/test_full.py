@@ -12,11 +12,12 @@ import psutil
 import pytest
 import yaml
 
-from benchmarks.photographs import jpeg, photograph
-from benchmarks.ports import free_port
 from deployments.space import NEEDED_BYTES
-from tests.service import ROOT, Service, is_decoder, running, shipped_config
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from harness.ports import free_port
+from harness.repository import ROOT
+from tests.support.running_service import Service, is_decoder, running, shipped_config
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow
 

@@ -3,11 +3,11 @@
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.photographs import jpeg, photograph
+from harness.photographs import jpeg, photograph
 from pipeline.engine import Engine
 from pipeline.errors import FatalImage, SlowImage, TooMuchMemory
 from pipeline.records import Outcome, Prediction, Rejection
-from tests.files import ODD_BUT_GOOD
+from tests.support.image_files import ODD_BUT_GOOD
 
 CAT = jpeg(photograph("cat"))
 FILES = tuple(ODD_BUT_GOOD.values())

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
-from tests.files import slow_png
-from tests.service import Document, Service, live_config
-from tests.waiting import until
+from harness.photographs import jpeg, photograph
+from tests.support.image_files import slow_png
+from tests.support.running_service import Document, Service, live_config
+from tests.support.waiting import until
 
 CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
 

@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from deployments.machine import leftovers
-from tests.tiny import Launched, tiny_service
-from tests.waiting import until
+from tests.support.tiny import Launched, tiny_service
+from tests.support.waiting import until
 
 NOTICED_WITHIN_S = 15.0
 

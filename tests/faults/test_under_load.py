@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.early import COLD, Early
-from tests.faults.seen import actor, is_whole, killed, says_running, with_decoders
-from tests.load import Load, under_load
-from tests.service import Document, Service, live_config, running, shipped_config
-from tests.waiting import until
+from tests.support.early import COLD, Early
+from tests.support.judged_load import Load, under_load
+from tests.support.running_service import Document, Service, live_config, running, shipped_config
+from tests.support.seen import actor, is_whole, killed, says_running, with_decoders
+from tests.support.waiting import until
 
 CLIENTS = 6
 SOME = 20

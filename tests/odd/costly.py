@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from benchmarks.jpeg_writer import SOF0, SOF2, coded, progressive, sequential
-from benchmarks.photographs import encoded, png_file
-from benchmarks.png_writer import RGB, chunk, png, with_chunks
+from harness.photographs import encoded, png_file
 from tests.odd.odd_file import OddFile, too_much
 from tests.odd.seeds import cat, grey, samples
+from tests.support.jpeg_writer import SOF0, SOF2, coded, progressive, sequential
+from tests.support.png_writer import RGB, chunk, png, with_chunks
 
 
 def costlies() -> Iterator[OddFile]:

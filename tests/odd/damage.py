@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import simplejpeg
 
-from benchmarks.jpeg_writer import DHT, DQT, END, SOF0, SOF2, SOS, coded, joined, progressive, segments, sequential
-from benchmarks.photographs import jpeg
-from benchmarks.png_writer import GREY, PALETTE, RGB, RGB_ALPHA, Chunk, chunk, chunks, filtered, header, png
-from benchmarks.png_writer import joined as png_of
+from harness.photographs import jpeg
 from tests.odd.jpegs import SAMPLINGS
 from tests.odd.odd_file import DAMAGED, OddFile, answered, by_pillow, damaged, refused_or
 from tests.odd.seeds import cat, cut_out, grey, samples
+from tests.support.jpeg_writer import DHT, DQT, END, SOF0, SOF2, SOS, coded, joined, progressive, segments, sequential
+from tests.support.png_writer import GREY, PALETTE, RGB, RGB_ALPHA, Chunk, chunk, chunks, filtered, header, png
+from tests.support.png_writer import joined as png_of
 
 _CUTS = (5, 25, 50, 75, 90, 97)
 _ROWS = r"\d.*rows|rows.*\d"

@@ -8,8 +8,12 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from benchmarks.arithmetic_jpegs import ARITHMETIC
-from benchmarks.jpeg_writer import (
+from harness.photographs import encoded, jpeg, photograph
+from tests.odd.odd_file import UNSUPPORTED, OddFile, answered, by_pillow, refused_or
+from tests.odd.seeds import RESIZE_PX, cat, flower, grey
+from tests.support.arithmetic_jpegs import ARITHMETIC
+from tests.support.image_files import with_orientation
+from tests.support.jpeg_writer import (
     COLOUR_SAMPLINGS,
     DHT,
     END,
@@ -24,11 +28,7 @@ from benchmarks.jpeg_writer import (
     sequential,
     with_segments,
 )
-from benchmarks.photographs import encoded, jpeg, photograph
-from benchmarks.png_writer import chunk, with_chunks
-from tests.files import with_orientation
-from tests.odd.odd_file import UNSUPPORTED, OddFile, answered, by_pillow, refused_or
-from tests.odd.seeds import RESIZE_PX, cat, flower, grey
+from tests.support.png_writer import chunk, with_chunks
 
 SAMPLINGS = {
     **COLOUR_SAMPLINGS,

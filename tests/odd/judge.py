@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torchvision import models
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.responses import STATUS
+from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import ImageError

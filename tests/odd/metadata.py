@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from benchmarks.jpeg_writer import segment, with_segments
-from benchmarks.photographs import encoded, jpeg
-from benchmarks.png_writer import RGB, chunk, chunks, joined, png, with_chunks
+from harness.photographs import encoded, jpeg
 from tests.odd import webps
 from tests.odd.odd_file import DAMAGED, OddFile, answered, by_pillow, refused_or
 from tests.odd.seeds import cat, samples
+from tests.support.jpeg_writer import segment, with_segments
+from tests.support.png_writer import RGB, chunk, chunks, joined, png, with_chunks
 
 _NOISE = np.random.default_rng(22).bytes(64)
 

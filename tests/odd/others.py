@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from PIL import Image
 
-from benchmarks.photographs import encoded
+from harness.photographs import encoded
 from tests.odd.odd_file import DAMAGED, TOO_MUCH, OddFile, answered, by_pillow, damaged
 from tests.odd.seeds import cat, cut_out, flower, grey, on_white
 

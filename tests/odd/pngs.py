@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.photographs import encoded
-from benchmarks.png_writer import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, png, split
+from harness.photographs import encoded
 from tests.odd.odd_file import OddFile, answered
 from tests.odd.seeds import cat, cut_out, flower, grey, on_white, samples
+from tests.support.png_writer import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, png, split
 
 DEPTHS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGB_ALPHA: (8, 16)}
 _MODES = {GREY: "L", RGB: "RGB", GREY_ALPHA: "LA", RGB_ALPHA: "RGBA"}

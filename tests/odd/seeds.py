@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from benchmarks.photographs import photograph
+from harness.photographs import photograph
 
 SIZE = (93, 61)
 """Odd, and no multiple of a block's 8 pixels."""

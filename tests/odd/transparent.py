@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.photographs import encoded
-from benchmarks.png_writer import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, png
+from harness.photographs import encoded
 from tests.odd.odd_file import OddFile, answered
 from tests.odd.seeds import cat, cut_out, flower, grey, on_white, samples
+from tests.support.png_writer import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, png
 
 
 def transparents() -> Iterator[OddFile]:

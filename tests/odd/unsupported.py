@@ -11,11 +11,22 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 
-from benchmarks.jpeg_writer import END, FULL, SOF1, START, coded, frame, huffman_tables, lossless, segment, sequential
-from benchmarks.photographs import encoded, jpeg
-from benchmarks.png_writer import RGB, png
+from harness.photographs import encoded, jpeg
 from tests.odd.odd_file import DAMAGED, OddFile, unsupported
 from tests.odd.seeds import cat, grey, samples
+from tests.support.jpeg_writer import (
+    END,
+    FULL,
+    SOF1,
+    START,
+    coded,
+    frame,
+    huffman_tables,
+    lossless,
+    segment,
+    sequential,
+)
+from tests.support.png_writer import RGB, png
 
 
 def unsupporteds() -> Iterator[OddFile]:

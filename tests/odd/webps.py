@@ -6,7 +6,7 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.photographs import encoded
+from harness.photographs import encoded
 from tests.odd.odd_file import DAMAGED, OddFile, answered, by_pillow, damaged, refused_or
 from tests.odd.seeds import cat, cut_out, flower
 

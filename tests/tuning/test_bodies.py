@@ -5,9 +5,9 @@ from email.message import Message
 
 import pytest
 
+from harness.target import Form
 from tuning import bodies as module
 from tuning.bodies import bodies
-from tuning.target import Form
 
 IMAGES = [b"one", b"two\r\n--", b"three"]
 

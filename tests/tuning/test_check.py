@@ -9,16 +9,16 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
 from deployments.endpoint import read_endpoint
 from deployments.verdict import State
+from harness.local_service import LocalService
+from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
-from tests.service import Service
+from tests.support.running_service import Service
+from tests.support.waiting import until
 from tests.tuning.measured import BOUND_S, PRESENT
-from tests.waiting import until
 from tuning.check import Busy, Check
 from tuning.computing import Model
-from tuning.launched import Launched
 from tuning.settings import Settings
 from tuning.trials import Trials
 from tuning.written import proved, with_limits
@@ -41,7 +41,7 @@ def _live(service: Service, **user_config: Any) -> Settings:
 
 
 class _Running:
-    """The suite's service, as `Launched` would have it."""
+    """The suite's service, as `LocalService` would have it."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -66,7 +66,7 @@ class _Running:
 @pytest.fixture
 def check(service: Service) -> Iterator[Check]:
     """For a service that has its own settings again afterwards."""
-    yield Check(cast(Launched, _Running(service)), [CAT], BOUND_S, seed=1)
+    yield Check(cast(LocalService, _Running(service)), [CAT], BOUND_S, seed=1)
     service.deploy(service.config)
     until(
         lambda: bool(
@@ -123,14 +123,14 @@ def test_a_service_that_does_not_answer_has_no_verdict(service: Service) -> None
     nowhere = SimpleNamespace(
         document=service.config, endpoint=replace(read_endpoint(service.path), port=1), info=lambda: _fail()
     )
-    check = Check(cast(Launched, nowhere), [CAT], BOUND_S, seed=1)
+    check = Check(cast(LocalService, nowhere), [CAT], BOUND_S, seed=1)
     assert check.verdict(1) == ""
     assert check.busy(1) == Busy()
 
 
 def test_requests_may_have_several_images(service: Service) -> None:
     """Rates are those of images; one that is no image among them is a prediction all the same."""
-    running = cast(Launched, _Running(service))
+    running = cast(LocalService, _Running(service))
     check = Check(running, [CAT], BOUND_S, seed=1, together=3)
     seen = check.closed(PRESENT, 1, 1.0)
     assert (seen.refused, seen.lost) == (0, 0)

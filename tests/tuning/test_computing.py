@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from benchmarks.photographs import jpeg, photograph
+from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
 from pipeline.device import open_device
 from pipeline.model import load_model
-from tests.kinds import needs_gpu
+from tests.support.device_kinds import needs_gpu
 from tuning import computing
 from tuning.computing import SIZES, ComputeCost, Model, _opened
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
+from harness.photographs import jpeg, photograph
 from pipeline.config import Limits, PipelineConfig
 from tuning.decoding import Decoders
 

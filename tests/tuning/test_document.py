@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from deployments.strict import all_faults
-from tests.service import ROOT
+from harness.repository import ROOT
 from tests.tuning.measured import BOUND_S, PRESENT, best_of, costs
 from tuning.choice import Sizes, settings_for
 from tuning.document import MEANINGS, diff, with_settings

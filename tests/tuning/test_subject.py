@@ -7,7 +7,7 @@ import torch
 
 from deployments.config import LiveConfig
 from deployments.endpoint import StartError
-from tests.service import Document, shipped_config
+from tests.support.running_service import Document, shipped_config
 from tuning.document import first_application
 from tuning.settings import written_into
 from tuning.subject import Subject, beside, pin, subject_of

@@ -2,11 +2,11 @@
 
 import pytest
 
-from benchmarks.photographs import jpeg, photograph
+from harness.photographs import jpeg, photograph
+from harness.throughput import throughput
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from tuning.nothing import open_nothing
-from tuning.throughput import throughput
 
 CAT = jpeg(photograph("cat"))
 CONFIG = PipelineConfig(device="cpu", workers=1, threads=1)

@@ -1,0 +1,141 @@
+"""A service of one's own: started by the launcher as `make serve` does it, changed while it runs, and ended."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import psutil
+import yaml
+
+from deployments.endpoint import read_endpoint
+from deployments.machine import leftovers, start_ticks
+from deployments.serve_api import ServeApi, ServeApiError
+
+_START_TIMEOUT_S: Final = 300.0
+_STOP_TIMEOUT_S: Final = 60.0
+_ASKED_EVERY_S: Final = 0.1
+
+Document = dict[str, Any]
+
+
+class ServiceFailed(Exception):
+    """The service did not start, or did not take a change; the message holds what it printed."""
+
+
+class LocalService:
+    """A running service. Its constructor waits until it answers.
+
+    Args:
+        folder: for its configuration and its output.
+        document: its configuration.
+        environment: beside that of this process.
+
+    Raises:
+        ServiceFailed: it did not start.
+    """
+
+    def __init__(self, folder: Path, document: Document, environment: Mapping[str, str]) -> None:
+        self.document, self.output, self._path = document, folder / "output.txt", folder / "serve_config.yaml"
+        self._path.write_text(yaml.safe_dump(document))
+        self.endpoint = read_endpoint(self._path)
+        environment = {**os.environ, **environment}
+        with self.output.open("wb") as sink:
+            # A session of its own: a Ctrl-C in the terminal ends who measures, and he then ends the service.
+            self._launcher = subprocess.Popen(
+                [sys.executable, "-m", "deployments.launcher", str(self._path)],
+                env=environment,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid, self._interrupted = self._launcher.pid, False
+        self.run = f"{self.pid}-{start_ticks(self.pid)}"
+        self._api = ServeApi(self.run, environment)
+        try:
+            self._wait_until_it_answers()
+        except BaseException:  # Ctrl-C too, which does not reach its session
+            self.stop()
+            raise
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while "Darkroom answers at" not in (printed := self.output.read_text(errors="replace")):
+            if self._launcher.poll() is not None or time.monotonic() > deadline:
+                raise ServiceFailed(f"the service did not start:\n{printed}")
+            time.sleep(_ASKED_EVERY_S)
+
+    def printed(self) -> str:
+        """All that the service's processes have printed; of that the console, `output`, has warnings and errors."""
+        told = re.search(r"own lines go to (\S+)", self.output.read_text(errors="replace"))
+        return Path(told[1]).read_text(errors="replace") if told else ""
+
+    @property
+    def user_config(self) -> Document:
+        """What can be changed live, as it was at the start."""
+        (deployment,) = self.document["applications"][0]["deployments"]
+        user_config: Document = deployment["user_config"]
+        return user_config
+
+    def deploy(self, document: Document) -> None:
+        """Applies another configuration, and does not wait until it is in force.
+
+        Raises:
+            ServiceFailed: it was not accepted.
+        """
+        try:
+            self._api.deploy(document)
+        except ServeApiError as error:
+            raise ServiceFailed(f"the service does not take other settings: {error}") from error
+
+    def running_replicas(self) -> int:
+        """Replicas that Serve counts as ready; 0 while it cannot be asked."""
+        try:
+            applications = self._api.applications()
+        except ServeApiError:
+            return 0
+        deployments = [each for application in applications.values() for each in application["deployments"].values()]
+        replicas = [replica for deployment in deployments for replica in deployment["replicas"]]
+        return sum(replica["state"] == "RUNNING" for replica in replicas)
+
+    def info(self) -> Document:
+        """GET /info."""
+        response = httpx.get(f"{self.endpoint.url}/info", timeout=30, trust_env=False, headers={"Connection": "close"})
+        document: Document = response.raise_for_status().json()
+        return document
+
+    def interrupt(self) -> None:
+        """Presses Ctrl-C, once; does not wait."""
+        if not self._interrupted and self._launcher.poll() is None:
+            self._launcher.send_signal(signal.SIGINT)  # a second one would end it at once
+        self._interrupted = True
+
+    def stop(self) -> list[str]:
+        """Presses Ctrl-C; returns what did not end in order, or is left, a line each. May be called again."""
+        self.interrupt()
+        try:
+            status = self._launcher.wait(_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._launcher.kill()
+            status = self._launcher.wait()
+        found = [f"the launcher ended with status {status}"] if status else []
+        printed = self.output.read_text(errors="replace").splitlines()
+        # What it had to end by force, or to start anew; that Serve took its time to replace something is none of these.
+        slow = ("the service has not answered for", "the service answers again")
+        told = [line for line in printed if line.startswith("darkroom: ")]
+        found += [line for line in told if not line.removeprefix("darkroom: ").startswith(slow)]
+        found += [f"left running: {_described(process)}" for process in leftovers(self.run)]
+        return found
+
+
+def _described(process: psutil.Process) -> str:
+    try:
+        return f"{process.pid} {' '.join(process.cmdline())[:200]}"
+    except psutil.Error:
+        return str(process.pid)

@@ -1,0 +1,168 @@
+"""What `make bench` counts with: shares of a limit that drifts, the stand-in."""
+
+import io
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from xml.etree import ElementTree
+
+import psutil
+import pytest
+from PIL import Image
+
+from benchmarks import alone, bars, bench, scaling
+from benchmarks.contestants import Ask, Contestant, Facts
+from benchmarks.limit import TRANSFORM, Limit
+from benchmarks.standin import StandIn, open_stand_in
+from benchmarks.work import MIXED, PHONE, SMALL, SMALL_MANY, Work
+from harness.photographs import NAMES, jpeg, photograph
+from harness.repository import ROOT
+from pipeline.config import Limits, PipelineConfig
+from pipeline.decode import decode
+from pipeline.engine import Engine
+from pipeline.records import Prediction
+
+# ---- the work -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("work", [SMALL, SMALL_MANY, PHONE, MIXED], ids=lambda work: work.title)
+def test_images_are_as_large_as_they_are_called(work: Work) -> None:
+    assert len(work.images) == len({*work.images}) == work.variants * len(NAMES) * len(work.sizes_px)
+    found = Counter(Image.open(io.BytesIO(data)).size for data in work.images)
+    assert found == {size_px: work.variants * len(NAMES) for size_px in work.sizes_px}
+
+
+def test_photographs_weigh_what_they_do_in_life() -> None:
+    """Where a benchmark's images have hardly any bytes, there is nothing to read and nothing to decode."""
+    for work, kilobytes in ((SMALL, 60), (PHONE, 1300)):
+        assert sum(map(len, work.images)) / len(work.images) / 1000 == pytest.approx(kilobytes, rel=0.25)
+
+
+# ---- the stand-in ---------------------------------------------------------------------------------------------------
+
+
+def test_the_stand_in_answers_to_the_image() -> None:
+    """Its class is the sum of the middle pixel: an answer to another image would be seen."""
+    images = [jpeg(photograph(name)) for name in NAMES] * 5
+    expected = [int(decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)[112, 112].sum()) for data in images]
+    with Engine(PipelineConfig(device="cpu", workers=2, threads=1), opener=open_stand_in) as engine:
+        outcomes = engine.infer(images)
+    found = [outcome.indices[0] for outcome in outcomes if isinstance(outcome, Prediction)]
+    assert found == [value % 1000 for value in expected]
+    assert len({*found}) > 3
+
+
+def test_the_stand_in_sleeps_by_batch_and_image() -> None:
+    assert StandIn((1, 32), 5).warm_up() == pytest.approx({1: 0.0021, 32: 0.0052})
+
+
+@pytest.mark.parametrize(
+    "context", [alone.pipeline, alone.loop, alone.stand_in_device, alone.model], ids=lambda context: context.__name__
+)
+def test_what_runs_alone_has_a_rate(context: Callable[[], AbstractContextManager[alone.Rate]]) -> None:
+    with context() as rate:
+        assert rate([jpeg(photograph("cat"))], 0.2) > 0
+
+
+def test_peers_keep_the_limit_of_pillow() -> None:
+    """Unless they are given Darkroom's decoder, which has one of its own."""
+    program = "import benchmarks.peers.variants, PIL.Image; print(PIL.Image.MAX_IMAGE_PIXELS)"
+    found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(found.stdout) > 0
+
+
+# ---- shares of the limit --------------------------------------------------------------------------------------------
+
+
+class _Drifting:
+    """A limit that says what it is told to."""
+
+    def __init__(self, *rates: float) -> None:
+        self._rates = iter(rates)
+
+    def per_s(self, images: Sequence[bytes], *, for_s: float, clients: int) -> float:
+        assert images
+        assert clients
+        assert for_s > 0
+        return next(self._rates)
+
+
+@contextmanager
+def _steady() -> Iterator[Ask]:
+    yield lambda _work: {"per_s": 50.0}
+
+
+def _record(limit: _Drifting, rounds: int) -> Facts:
+    (record,) = bench.measured(Contestant("x", [SMALL], _steady), limit, rounds)
+    return record
+
+
+def test_a_share_is_of_the_limits_around_it() -> None:
+    record = _record(_Drifting(100, 104, 104, 96, 100), rounds=4)
+    assert (record["what"], record["load"], record["per_s"], len(record["runs"])) == ("x", SMALL.title, 50.0, 4)
+    assert (record["least_of_limit"], record["most_of_limit"]) == pytest.approx((50 / 104, 50 / 98))
+    assert record["of_limit"] == pytest.approx((50 / 102 + 50 / 100) / 2)
+
+
+def test_a_run_whose_limits_differ_is_made_again() -> None:
+    """Twice: then it counts, whatever the machine does."""
+    assert _record(_Drifting(100, 50, 50), rounds=1)["of_limit"] == 1.0
+    assert _record(_Drifting(100, 50, 100, 50), rounds=1)["of_limit"] == pytest.approx(50 / 75)
+
+
+def test_every_core_counts_in_the_limit() -> None:
+    with Limit() as limit:
+        assert limit.per_s([jpeg(photograph("cat"))], for_s=0.2, clients=64) > 0
+
+
+def test_the_table_leaves_out_what_was_not_measured() -> None:
+    record = {"what": "x", "load": "y", "per_s": 50.0, "of_limit": 0.5, "least_of_limit": 0.4, "most_of_limit": 0.6}
+    assert bench.rows([record]) == [["x", "y", "50.0", "0.50 (0.40 to 0.60)", "", "", ""]]
+
+
+def test_the_picture_has_a_bar_for_every_record() -> None:
+    """Grouped by load, as long as the share says."""
+    shares = {"least_of_limit": 0.4, "most_of_limit": 0.6}
+    records = [
+        {"what": what, "load": load, "of_limit": share, **shares}
+        for what, load, share in (("a & b", "small", 0.25), ("Darkroom", "small", 0.5), ("Darkroom", "large", 1.0))
+    ]
+    root = ElementTree.fromstring(bars.svg(records))  # noqa: S314  our own
+    name = "{http://www.w3.org/2000/svg}"
+    widths = [float(bar.attrib["width"]) for bar in root.iter(f"{name}rect")]
+    assert [width / widths[-1] for width in widths] == pytest.approx([0.25, 0.5, 1.0], abs=0.001)
+    said = [text.text for text in root.iter(f"{name}text")]
+    assert said == ["small", "a & b", "0.25", "Darkroom", "0.50", "limit", "large", "Darkroom", "1.00", "limit"]
+
+
+def test_no_bar_leaves_the_picture() -> None:
+    """What has no transform may do several times what the limit is."""
+    record = {"what": "HTTP alone", "load": "small", "of_limit": 6.8, "least_of_limit": 6.0, "most_of_limit": 7.3}
+    root = ElementTree.fromstring(bars.svg([record]))  # noqa: S314  our own
+    (bar,) = root.iter("{http://www.w3.org/2000/svg}rect")
+    assert float(bar.attrib["x"]) + float(bar.attrib["width"]) < float(root.attrib["width"])
+    assert ">6.80<" in bars.svg([record])
+
+
+# ---- what grows -----------------------------------------------------------------------------------------------------
+
+
+def test_a_share_while_something_grows_is_of_the_limits_around_it() -> None:
+    rates = iter((7.0, 50.0, 60.0, 70.0))
+    found = scaling._share(lambda: next(rates), _Drifting(100, 100, 200, 100), [b""], workers=2, rounds=3)
+    assert found == {"per_s": 60.0, "of_limit": pytest.approx(70 / 150), "ms": pytest.approx(1000 / 60)}
+
+
+def test_what_a_worker_has_of_its_own_is_found() -> None:
+    """Less than what it shares with the process that it was forked from, which has imported torch."""
+
+    def decoders() -> set[psutil.Process]:
+        return {process for process in psutil.Process().children(recursive=True) if scaling._decodes(process)}
+
+    before = decoders()
+    with alone.pipeline(workers=2):
+        own = [scaling._own_mib(process) for process in decoders() - before]
+    assert len(own) == 2
+    assert all(1 < mib < 150 for mib in own)

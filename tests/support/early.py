@@ -1,0 +1,76 @@
+"""Who asks a service from its first moment on, when it cannot have an answer yet."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+import psutil
+import yaml
+
+from harness.photographs import jpeg, photograph
+from tests.support.running_service import is_decoder, marked
+from tests.support.waiting import until
+
+COLD = 10
+"""Questions to a service that cannot have an answer yet."""
+
+
+class Early:
+    """Somebody who asks from the first moment, and holds the decoders up meanwhile: without them there is no warm-up.
+
+    Args:
+        path: where the configuration will lie.
+        replicas: that will start.
+
+    Attributes:
+        cold: what was answered while no replica can have been warm.
+        after: what was answered from then on.
+    """
+
+    def __init__(self, path: Path, replicas: int) -> None:
+        self.cold: list[str] = []
+        self.after: list[str] = []
+        self.path, self.stop, self._replicas = path, threading.Event(), replicas
+        self._forkservers: set[int] = set()  # of replicas whose decoders were held up
+
+    def watch(self) -> None:
+        """Holds up, asks, lets go, asks until stopped."""
+        until(lambda: self.path.exists() and self.path.read_text())
+        port = yaml.safe_load(self.path.read_text())["http_options"]["port"]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=2, trust_env=False) as client:
+            with self._without_decoders():
+                while not self.stop.is_set() and (len(self._forkservers) < self._replicas or len(self.cold) < COLD):
+                    self.cold.append(_ask(client))
+            while not self.stop.is_set():
+                self.after.append(_ask(client))
+
+    @contextmanager
+    def _without_decoders(self) -> Iterator[None]:
+        """While the block runs, each decoder process is stopped before it is ready; then its replica starts another."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._stop_decoders, args=(over,))
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _stop_decoders(self, over: threading.Event) -> None:
+        while not over.wait(0.01):
+            found = {process.pid: process for process in marked(str(self.path)) if is_decoder(process)}
+            for process in found.values():
+                with suppress(psutil.NoSuchProcess):
+                    if (parent := process.ppid()) in found:  # which has the same command line
+                        process.suspend()
+                        self._forkservers.add(parent)
+
+
+def _ask(client: httpx.Client) -> str:
+    try:
+        headers = {"Content-Type": "image/jpeg"}
+        return str(client.post("/predict", content=jpeg(photograph("cat")), headers=headers).status_code)
+    except httpx.TransportError as error:
+        return type(error).__name__

@@ -1,0 +1,128 @@
+"""Deploys replicas on a cluster of several nodes with GPUs that are only announced, and says where they land.
+
+A program of its own: Ray leaves sockets open in the process that starts a cluster. The nodes are real ones of Ray's, on
+this machine. Ray believes `num_gpus`, so placement and sizes are real; nothing computes on CUDA.
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+from ray import serve
+from ray.cluster_utils import Cluster
+
+from deployments import cluster as cluster_nodes
+from deployments.app import sized
+from deployments.classifier import Classifier
+from deployments.config import ServiceConfig
+from pipeline.config import Limits, PipelineConfig
+from pipeline.usage import Usage
+from tests.support.waiting import until
+
+
+class _NoEngine:
+    """Stands where the engine would, and infers nothing."""
+
+    usage = Usage(0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, lanes=1, in_work=0, free_slots=1)
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self.device, self.limits = config.device, Limits()
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def check(self) -> None:
+        """Always well."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+@dataclass(frozen=True)
+class Landed:
+    """Where a replica runs, and with what."""
+
+    node_id: str
+    device: str
+    workers: int
+    num_cpus: float  # that Ray has reserved for it
+    num_gpus: float  # likewise
+    gpus: str | None  # that Ray lets it see
+    warnings: tuple[str, ...]
+
+
+class _Replica(Classifier):
+    """The replica, whole, but for its engine."""
+
+    def _engine_of(self, config: PipelineConfig) -> Any:
+        return _NoEngine(config)
+
+    async def landed(self) -> Landed:
+        """Says where it is."""
+        context, pipeline = ray.get_runtime_context(), self._config.pipeline
+        reserved = context.get_assigned_resources()  # type: ignore[no-untyped-call]
+        return Landed(
+            node_id=context.get_node_id(),
+            device=pipeline.device,
+            workers=pipeline.workers or 0,
+            num_cpus=reserved.get("CPU", 0.0),
+            num_gpus=reserved.get("GPU", 0.0),
+            gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+            warnings=tuple(self._warnings),
+        )
+
+
+def deploy(name: str, **args: Any) -> None:
+    """Deploys an application of one replica by the project's own builder; does not wait for it."""
+    application = sized(ServiceConfig.model_validate(args), _Replica)
+    serve.run_many(
+        [serve.RunTarget(application, name=name, route_prefix=f"/{name}")], wait_for_applications_running=False
+    )
+
+
+def is_running(name: str) -> bool:
+    """Whether the replica of an application has started."""
+    return serve.status().applications[name].status.value == "RUNNING"
+
+
+def landed(name: str) -> dict[str, Any]:
+    """Where the replica of an application runs, once it does."""
+    until(lambda: is_running(name))
+    found: Landed = serve.get_app_handle(name).landed.remote().result()
+    return asdict(found)
+
+
+def scenario(cluster: Cluster) -> dict[str, Any]:
+    """Placement before and after a node with a GPU joins a head of 4 CPUs without one."""
+    deploy("auto-before", pipeline={"device": "auto"}, num_cpus=1)
+    deploy("waiting", pipeline={"device": "cuda"}, replicas_per_gpu=2)
+    before, waits = landed("auto-before"), not is_running("waiting")
+    node = cluster.add_node(num_cpus=16, num_gpus=1)
+    waited, another = landed("waiting"), ServiceConfig(replicas_per_gpu=2).fitted(cluster_nodes.nodes())
+    until(lambda: another.fits(cluster_nodes.free_on_nodes()))  # half of the GPU is left
+    deploy("auto-after", pipeline={"device": "auto"}, replicas_per_gpu=2)
+    after = landed("auto-after")
+    until(lambda: not another.fits(cluster_nodes.free_on_nodes()))  # CPUs are left, and no GPU
+    nodes = sorted((node.cpus, node.gpus) for node in cluster_nodes.nodes())
+    return {"node": node.node_id, "nodes": nodes, "before": before, "waits": waits, "waited": waited, "after": after}
+
+
+def main() -> None:
+    """Prints what was seen as one line of JSON."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
+    try:
+        ray.init(address=cluster.address, namespace="serve", log_to_driver=False)
+        serve.start(proxy_location="Disabled")
+        seen = scenario(cluster)
+        serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+    sys.stdout.write(json.dumps(seen) + "\n")
+
+
+if __name__ == "__main__":
+    main()

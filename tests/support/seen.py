@@ -1,0 +1,76 @@
+"""What one sees of a service from outside: who of it lives, serves, or is left behind."""
+
+import contextlib
+import csv
+
+import httpx
+import psutil
+
+from deployments.serve_api import ServeApiError
+from tests.support.running_service import Service, is_decoder, name_of
+
+
+def _serving(service: Service) -> set[str]:
+    """The replicas that HAProxy sends requests to."""
+    port = service.environment["RAY_SERVE_HAPROXY_STATS_PORT"]
+    try:
+        lines = httpx.get(f"http://127.0.0.1:{port}/stats;csv", timeout=5, trust_env=False).text.splitlines()
+    except httpx.TransportError:
+        return set()
+    rows = [row for row in csv.DictReader(lines) if row["svname"].startswith("SERVE_REPLICA")]
+    return {row["svname"] for row in rows if row["status"] == "UP"}
+
+
+def is_whole(service: Service, replicas: int) -> bool:
+    """All replicas are up, nothing is left of others."""
+    return len(_serving(service)) == len(service.replicas()) == replicas and not _remains(service)
+
+
+def _remains(service: Service) -> list[str]:
+    """Processes that belong to no living replica: decoder processes, a second HAProxy."""
+    processes, alive = service.processes(), {replica.pid for replica in service.replicas()}
+    families = alive.union(*(_family(replica) for replica in service.replicas()))
+    decoders = [process.pid for process in processes if is_decoder(process) and process.pid not in families]
+    orphans = [process.pid for process in processes if _parent(process) == 1]
+    balancers = [process.pid for process in processes if name_of(process) == "haproxy"]
+    return [*map(str, decoders + orphans + balancers[1:])]
+
+
+def _family(process: psutil.Process) -> set[int]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return {child.pid for child in process.children(recursive=True)}
+    return set()
+
+
+def with_decoders(service: Service) -> set[int]:
+    """The replicas that have started their decoders: soon warm, or warm."""
+    decoders = {process.pid for process in service.processes() if is_decoder(process)}
+    return {replica.pid for replica in service.replicas() if _family(replica) & decoders}
+
+
+def _parent(process: psutil.Process) -> int | None:
+    with contextlib.suppress(psutil.Error):
+        return process.ppid()
+    return None
+
+
+def actor(service: Service, name: str) -> psutil.Process:
+    """The only process of that name, or with it in its own."""
+    (found,) = [process for process in service.processes() if name in name_of(process)]
+    return found
+
+
+def killed(service: Service, name: str) -> list[psutil.Process]:
+    """The one that has been killed; none while it is being replaced anyway, as a new controller does with HAProxy."""
+    with contextlib.suppress(ValueError, psutil.NoSuchProcess):
+        victim = actor(service, name)
+        victim.kill()
+        return [victim]
+    return []
+
+
+def says_running(service: Service) -> bool:
+    """What Serve says; there is nobody to ask while there is no controller."""
+    with contextlib.suppress(ServeApiError, IndexError):
+        return "RUNNING" in [each["status"] for each in service.api().applications().values()]
+    return False

@@ -1,0 +1,81 @@
+"""A worker that an image has taken over: it does in its process what the image says."""
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from pipeline import worker
+from pipeline.errors import UndecodableImage
+from pipeline.pipe_queue import WorkerEnd
+from pipeline.records import Transform
+from tests.support.decode_bench import CAT, TRANSFORM
+
+
+class Act(Protocol):
+    """A function that a worker knows by its name."""
+
+    __name__: str
+
+    def __call__(self) -> object:
+        """Its outcome goes back as text."""
+
+
+class TakenOver:
+    """A transform whose arrival in a worker has it obey images.
+
+    Args:
+        acts: functions of a module's own, each of which `order` tells a worker to call.
+        transform: what is done with other images.
+        arriving: called as the worker starts.
+    """
+
+    def __init__(
+        self, *acts: Act, transform: Transform = TRANSFORM, arriving: Callable[[], object] | None = None
+    ) -> None:
+        self._acts, self._transform, self._arriving = acts, transform, arriving
+
+    def __reduce__(self) -> tuple[Callable[..., Transform], tuple[Any, ...]]:
+        """Runs as a worker starts."""
+        return _obey, (self._transform, {order(act): act for act in self._acts}, os.getpid(), self._arriving)
+
+
+def order(act: Act) -> bytes:
+    """An image that has its worker call `act`; the outcome is a rejection, with what it returned as its text."""
+    return CAT + f"order {act.__name__}".encode()
+
+
+def replicas_socket() -> socket.socket:
+    """Where this worker's records go to the replica."""
+    return _ends[0]._end
+
+
+def replica() -> int:
+    """Process id of the replica that has started this worker."""
+    return _replica[0]
+
+
+_ends: list[WorkerEnd] = []
+_replica: list[int] = []
+
+
+def _obey(
+    transform: Transform, acts: Mapping[bytes, Act], replica: int, arriving: Callable[[], object] | None
+) -> Transform:
+    _replica.append(replica)
+    if arriving:
+        arriving()
+    decode, put = vars(worker)["decode"], WorkerEnd.put
+
+    def obeying(data: memoryview, *rest: Any) -> Any:
+        if act := acts.get(bytes(data)):
+            raise UndecodableImage(str(act()))
+        return decode(data, *rest)
+
+    def noting(self: WorkerEnd, item: tuple[int, object]) -> None:
+        _ends.append(self)
+        put(self, item)
+
+    vars(worker)["decode"] = obeying
+    WorkerEnd.put = noting  # type: ignore[method-assign]
+    return transform
