@@ -7,6 +7,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 _UNITS: Final = {
+    "_bytes_per_s": "bytes/s",
     "_s": "s",
     "_bytes": "bytes",
     "_bytes_in_flight": "bytes",
