@@ -105,7 +105,7 @@ def test_plain_serve_run_works(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ray_start_and_serve_deploy_work(tmp_path: Path) -> None:
-    """On a cluster that is already there: deploy, status, shutdown, each as the README has it; then nothing is left."""
+    """On a cluster that is already there: deploy, status, shutdown, as docs/deployment.md has them; nothing is left."""
     path, url = _plain_config(tmp_path)
     mark, dashboard = str(tmp_path), free_port()
 
