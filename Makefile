@@ -19,10 +19,11 @@ TESTING := .venv/.testing
 # The environments of what Darkroom is compared with, one a framework, each with its own stamp.
 PEERS := .cache/peers
 PROMETHEUS := .cache/prometheus/.installed
+DOCS := .cache/docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak alive fuzz hostile described faults latency overload tuning scaling decoders prices bench bench-full gpu clean
+.PHONY: help serve deploy test slow coverage soak alive fuzz hostile described faults latency overload tuning scaling decoders prices bench bench-full gpu docs sizes clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -98,6 +99,18 @@ bench-full: $(TESTING) $(PEERS)/bentoml/.installed $(PEERS)/litserve/.installed 
 gpu: $(TESTING) | $(WEIGHTS) ## On a machine with a GPU: test and measure all of it within 8 minutes; DRY=1 tries every line on the CPU
 	@exec $(BIN)/python -m benchmarks.gpu $(if $(DRY),--dry) $(GPU)
 
+# Pages link to files of the repository, so the site has a copy of them. The tests see to links that Zensical does not.
+docs: $(DOCS)/.installed $(TESTING) ## Build the documentation site; warnings and broken links are errors
+	$(BIN)/pytest -q tests/test_docs.py
+	rm -rf $(DOCS)/source $(DOCS)/site && mkdir $(DOCS)/source
+	git ls-files -z --cached --others --exclude-standard | tar -c --null -T - --ignore-failed-read | tar -x -C $(DOCS)/source
+	cp docs/zensical.toml $(DOCS)
+	NO_COLOR=1 $(DOCS)/env/bin/zensical build --clean --strict -f $(DOCS)/zensical.toml
+	@echo "the site is in $(DOCS)/site"
+
+sizes: $(TESTING) ## Write the sizes of folders, files and functions into docs/development.md
+	@$(BIN)/python -m tests.support.sizes --write
+
 clean: ## Remove .venv and the caches; weights stay, other projects share their folder
 	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find benchmarks commands deployments harness pipeline tests tuning -name __pycache__ -prune -exec rm -rf {} +
@@ -124,6 +137,11 @@ $(PROMETHEUS):
 	@command -v prometheus >/dev/null || \
 	    { cd $(@D) && apt-get -qq download prometheus && dpkg-deb -x prometheus*.deb . && rm prometheus*.deb; } || \
 	    echo "prometheus cannot be fetched here; tests of the metrics will be skipped" >&2
+	@touch $@
+
+$(DOCS)/.installed: docs/requirements.txt | $(CREATED)
+	$(BIN)/python -m venv --clear $(DOCS)/env
+	$(DOCS)/env/bin/python -m pip install -r $<
 	@touch $@
 
 # Six photographs of a Debian package; without them the curve of reduction has ten.

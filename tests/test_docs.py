@@ -1,0 +1,153 @@
+"""README.md and docs/: links, paths and commands exist; settings and errors are exactly those of the code."""
+
+import importlib.util
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from pydantic import BaseModel
+from typer.main import get_command
+
+from commands.main import app
+from commands.settings import unit_of, written
+from deployments.config import LiveConfig, ServiceConfig
+from deployments.responses import described, status_of
+from harness.repository import ROOT
+from pipeline.config import PipelineConfig
+from pipeline.errors import ClientError, DarkroomError
+from tests.support.sizes import hot_path
+
+PAGES: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+OF_NO_REQUEST: Final = {"urn:darkroom:unreadable-file"}
+"""Errors of clients that only `darkroom predict` has."""
+
+
+def _text(page: Path) -> str:
+    return page.read_text("utf-8")
+
+
+def _prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return re.sub(r"^```.*?^```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    """Anchors of the headings of a page, as repository hosts make them."""
+    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
+    """Those to other sites are not followed."""
+    links = re.findall(r"\]\(([^)\s]+)\)", _prose(page))
+    inner = [link for link in links if not re.match(r"https?:|mailto:", link)]
+    assert links
+    assert [link for link in inner if not _leads_somewhere(page, link)] == []
+
+
+def _leads_somewhere(page: Path, link: str) -> bool:
+    path, _, anchor = link.partition("#")
+    target = page.parent / path if path else page
+    return target.is_file() and (not anchor or (target.suffix == ".md" and anchor in _anchors(target)))
+
+
+def test_broken_links_are_found() -> None:
+    """So the test above can fail."""
+    readme = ROOT / "README.md"
+    assert not _leads_somewhere(readme, "docs/nowhere.md")
+    assert not _leads_somewhere(readme, "docs/configuration.md#nowhere")
+    assert _leads_somewhere(readme, "docs/configuration.md#model-and-weights")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_path_in_code_exists(page: Path) -> None:
+    """What is written like `pipeline/engine.py`."""
+    folders = "benchmarks|commands|deployments|docs|examples|harness|pipeline|tests|tuning"
+    paths = re.findall(rf"`((?:{folders})/[\w./-]*)`", _prose(page))
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_hot_path_exists_and_is_short() -> None:
+    """Each step of "Follow one image" begins with the file that hands the image on: 14 at most."""
+    steps = hot_path()
+    assert 0 < len({files[0] for files in steps}) <= 14
+    assert [path for files in steps for path in files if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_exists(page: Path) -> None:
+    """Targets of make, modules that Python runs, tests that pytest runs, and commands of darkroom."""
+    text = _text(page)
+    targets = set(re.findall(r"^([a-z-]+):", _text(ROOT / "Makefile"), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z][a-z-]*)(?=[`\n ])", _code(text))) <= targets
+    for module in re.findall(r"python -m ((?:benchmarks|deployments|harness|tests)[\w.]*)", text):
+        assert importlib.util.find_spec(module), module
+    for path in re.findall(r"pytest (?:-s )?(tests/[\w/.]*)", text):
+        assert (ROOT / path).exists(), path
+    assert set(re.findall(r"\bdarkroom ([a-z]+)\b", _code(text))) <= set(get_command(app).commands)  # type: ignore[attr-defined]
+
+
+def _code(text: str) -> str:
+    return "\n".join(re.findall(r"^```.*?^```$|`[^`\n]+`", text, re.MULTILINE | re.DOTALL))
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"), [("args", ServiceConfig), ("args.pipeline", PipelineConfig), ("user_config", LiveConfig)]
+)
+def test_the_reference_has_exactly_the_settings_that_exist(heading: str, model: type[BaseModel]) -> None:
+    """In their order, with default and unit."""
+    section = _text(ROOT / "docs/configuration.md").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    rows = [[cell.strip() for cell in row] for row in re.findall(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|", section, re.M)]
+    assert rows == list(_reference(model))
+
+
+def _reference(model: type[BaseModel]) -> Iterator[list[str]]:
+    for key, field in model.model_fields.items():
+        default: Any = field.default
+        if not isinstance(default, BaseModel):
+            yield [key, written(default), unit_of(key)]
+
+
+def test_the_reference_has_exactly_the_errors_that_clients_get() -> None:
+    """Each with its status; of errors of the server those that may reach a client."""
+    rows = dict(re.findall(r"^\| `(urn:darkroom:[\w-]+)` \| (\d+) \|", _text(ROOT / "docs/http-api.md"), re.M))
+    errors = {described(error(""))["type"]: error for error in _leaves(DarkroomError)}
+    assert {urn: str(status_of(errors[urn](""))) for urn in rows} == rows
+    clients = {urn for urn, kind in errors.items() if issubclass(kind, ClientError)}
+    assert clients - rows.keys() == OF_NO_REQUEST
+
+
+def _leaves(kind: type[DarkroomError]) -> Iterator[type[DarkroomError]]:
+    below = [kind for kind in kind.__subclasses__() if kind.__module__.split(".")[0] in ("pipeline", "deployments")]
+    if not below:
+        yield kind
+    for each in below:
+        yield from _leaves(each)
+
+
+def test_the_site_has_every_page() -> None:
+    """In its navigation, and no page that does not exist."""
+    navigation = tomllib.loads(_text(ROOT / "docs/zensical.toml"))["project"]["nav"]
+    listed = set(_pages(navigation))
+    assert listed == {str(page.relative_to(ROOT)) for page in PAGES}
+
+
+def _pages(entry: Any) -> Iterator[str]:
+    if isinstance(entry, str):
+        yield entry
+    else:
+        for inner in entry.values() if isinstance(entry, dict) else entry:
+            yield from _pages(inner)
+
+
+def test_the_settings_that_matter_exist() -> None:
+    """The short table of README.md, with the defaults of the shipped configuration or the code."""
+    section = _text(ROOT / "README.md").split("## Settings that matter")[1].split("\n## ")[0]
+    names = [name for cell in re.findall(r"^\| (`[^|]+) \|", section, re.M) for name in re.findall(r"`(\w+)`", cell)]
+    known = {key for model in (ServiceConfig, PipelineConfig, LiveConfig) for key in model.model_fields}
+    assert names
+    assert set(names) - known == {"max_replicas"}  # Ray Serve's
