@@ -2,9 +2,9 @@
 
 import torch
 from torch import nn
-from torchvision.models import WeightsEnum
 
 from pipeline.errors import InvalidModel, first_line
+from pipeline.torchvision_models import WeightsEnum
 
 
 def check_size(backbone: nn.Module, model: str, crop_px: int, weights: WeightsEnum | None) -> None:

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from torchvision.models import WeightsEnum
-
 from pipeline.errors import InvalidModel
+from pipeline.torchvision_models import WeightsEnum
 
 
 def read_labels(path: str | None, classes: int, weights: WeightsEnum | None) -> tuple[str, ...]:

@@ -9,8 +9,6 @@ from typing import Final, Self
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.models import WeightsEnum
 
 from pipeline.catalogue import is_path, no_such_model, no_such_weights
 from pipeline.checkpoint import find_state, head_of
@@ -20,6 +18,7 @@ from pipeline.input_size import check_size
 from pipeline.labels import read_labels
 from pipeline.preset import Preparation, prepared_by
 from pipeline.records import Transform
+from pipeline.torchvision_models import WeightsEnum, models
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from torchvision.models import WeightsEnum
-from torchvision.transforms._presets import ImageClassification
-
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.records import Transform
+from pipeline.torchvision_models import ImageClassification, WeightsEnum
 
 _KEYS = ("resize_px", "crop_px", "interpolation", "mean", "std")
 """Settings of the configuration that override those of the weights."""
