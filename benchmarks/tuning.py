@@ -1,14 +1,11 @@
-"""Whether `darkroom tune` chooses well: its choices beside every setting of a grid. `make tuning` runs it.
+"""Compares the settings that `darkroom tune` chooses with a grid of settings. `make tuning` runs it.
 
-The command itself runs twice a seed, in full and with `--quick`; the seed decides what images it sees and when requests
-come. Then one service is given every combination of workers, lanes and batch sizes, all else as the first run has
-chosen it, and the settings as they were before; clients that wait for their answers send it as much as the bound
-allows, and what it answers within the bound is counted.
+For each kind of images the command runs once a seed. Then one service is given every combination of decoding workers,
+batches at a time and batch sizes, all else as shipped, and the same number of clients that each wait for their answer.
+The best settings of that grid, the shipped ones and the chosen ones are measured anew, in turn, several times.
 
-Of so many noisy figures the greatest is one that had luck. So the better ones of the grid are measured twice more,
-and the best few of these, all that was chosen and what was there before anew and in turn, many times over. A choice is
-judged by these last alone: the share of the best one's answers that it reaches. Which one is the best in one half of
-the rounds is told by the other half, for the same reason.
+The highest of many noisy figures is one that had luck. So the best of the grid is decided for each round by the other
+rounds, and a choice is judged by its share of what that one answers in the same round.
 """
 
 import argparse
@@ -20,9 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -31,243 +27,192 @@ import yaml
 
 from benchmarks import table
 from benchmarks.command import RESULTS, circumstances, run, say, write
-from benchmarks.work import SMALL_ALONE
-from deployments.config import ServiceConfig
-from deployments.node import Node
+from benchmarks.work import MIXED, PHONE, SMALL, Work
 from harness.local_service import Document, LocalService
 from harness.ports import apart, free_port
 from harness.repository import ROOT
 from tuning.check import Check
 from tuning.clients import clients_for, usual_bound_s
-from tuning.computing import Model
 from tuning.settings import Settings, written_into
 from tuning.subject import subject_of
-from tuning.trials import Trial, Trials
 from tuning.tuning import ROUGHLY_CLIENTS
 
+KINDS: Final[Mapping[str, Work]] = {
+    "500x375": replace(SMALL, variants=16),
+    "12MP": replace(PHONE, variants=4),
+    "mixed": replace(MIXED, variants=4),
+}
 WORKERS: Final = (1, 2, 3)
-LANES: Final = (1, 2)
-BATCHES: Final = (1, 2, 4, 8)
-PATIENCE_S: Final = 60.0
-BETTER: Final = 12
-FINALISTS: Final = 4
-CHECK_S: Final = 4.0
-FINAL_S: Final = 8.0
-SPEED_S: Final = 0.4
-RUNS: Final[Mapping[str, Sequence[str]]] = {"full": (), "quick": ("--quick",)}
-"""Kinds of runs, and the options that they have."""
+CONCURRENT_BATCHES: Final = (1, 2)
+BATCH_SIZES: Final = (1, 2, 8)
+FINALISTS: Final = 3
+"""Settings of the grid that are measured again, the best ones."""
+
+QUEUE_WAIT_S: Final = 60.0
+"""`max_wait_s` of all settings: none refuses a request while they are compared."""
 
 HEADER: Final = (
-    "settings",
-    *(f"chosen by {kind} runs" for kind in RUNS),
-    "images/s in time",
+    "images",
+    "chosen by `darkroom tune`",
+    "seconds",
+    "images/s",
+    "of the best of the grid",
     "standard error",
-    "of the best",
-    "of those before",
-    "in the grid, images/s in time",
+    "of the shipped settings",
+    "best of the grid",
 )
 
-Facts = dict[str, Any]
+Rounds = Sequence[Mapping[Settings, float]]
+"""Images answered a second within the bound, by settings, in each round."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The choice of one run of the command, and how long that took."""
+    """Settings that one run of the command has written, and the duration of that run."""
 
-    kind: str
     seed: int
     settings: Settings
     took_s: float
 
 
-def settings_of(document: Document) -> Settings:
-    """Settings of a configuration with a bound on waiting that refuses nothing while they are compared."""
-    (application,) = document["applications"]
-    subject = subject_of(document, application, {})
-    return replace(subject.present, max_wait_s=PATIENCE_S)
-
-
 def shipped() -> Document:
-    """The configuration as it is shipped, on a free port and with one replica."""
+    """The shipped configuration on a free port, with one replica."""
     document: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     document["http_options"]["port"] = free_port()
     document["applications"][0]["deployments"][0]["autoscaling_config"]["max_replicas"] = 1
     return document
 
 
-def chosen_by(kind: str, seed: int, folder: Path, p99_ms: float | None) -> Choice:
-    """Runs the command on a configuration of its own; returns what that comes to then."""
-    config = folder / f"tuned-{kind}-{seed}.yaml"
+def settings_of(document: Document) -> Settings:
+    """The settings of a configuration on this machine, with a queue that refuses nothing."""
+    (application,) = document["applications"]
+    return replace(subject_of(document, application, {}).present, max_wait_s=QUEUE_WAIT_S)
+
+
+def chosen(seed: int, folder: Path) -> Choice:
+    """Runs the command on a configuration of its own and reads the settings that it writes."""
+    config = folder / "tuned.yaml"
     config.write_text(yaml.safe_dump(shipped()))
-    command = [sys.executable, "-m", "commands.main", "tune", "--images", str(folder / "images"), "--write"]
+    command = [sys.executable, "-m", "commands.main", "tune", "--quick", "--write", "--images", str(folder / "images")]
     named = ["--config", str(config), "--report", str(folder / "report.html"), "--seed", str(seed)]
-    bound = [] if p99_ms is None else ["--p99-ms", f"{p99_ms:g}"]
     began_at = time.monotonic()
-    done = subprocess.run([*command, *named, *bound, *RUNS[kind]], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([*command, *named], cwd=ROOT, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"darkroom tune has ended with status {done.returncode}:\n{done.stderr[-2000:]}")
-    took_s = time.monotonic() - began_at
-    return Choice(kind, seed, settings_of(yaml.safe_load(config.read_text())), took_s)
+        raise RuntimeError(f"darkroom tune ended with status {done.returncode}:\n{done.stderr[-2000:]}")
+    return Choice(seed, settings_of(yaml.safe_load(config.read_text())), time.monotonic() - began_at)
 
 
 def grid(usual: Settings) -> list[Settings]:
-    """All combinations; all else as usual."""
-    return [
-        replace(usual, workers=workers, threads=lanes, batch=batch)
-        for workers, lanes, batch in itertools.product(WORKERS, LANES, BATCHES)
-    ]
-
-
-def judged_as(settings: Settings, usual: Settings) -> Settings:
-    """Its workers, lanes and batches, all else as usual; a batch that is never filled is the largest of the grid."""
-    return replace(usual, workers=settings.workers, threads=settings.threads, batch=min(settings.batch, BATCHES[-1]))
+    """All combinations, those that need the same replica side by side; all else as usual."""
+    combinations = itertools.product(WORKERS, CONCURRENT_BATCHES, BATCH_SIZES)
+    return [replace(usual, workers=each[0], threads=each[1], batch=each[2]) for each in combinations]
 
 
 def in_short(settings: Settings) -> str:
     """The settings that are compared."""
-    return f"{settings.workers} workers, {settings.threads} lanes, batches of {settings.batch}"
+    return f"{settings.workers} workers, {settings.threads} batches at a time, of up to {settings.batch}"
 
 
 def measured(
-    judged: Collection[Settings],
-    usual: Settings,
-    folder: Path,
-    images: Sequence[bytes],
-    rounds: int,
-    asked_s: float | None,
-) -> tuple[Trials, Trials]:
-    """The whole grid once, and the better ones of it again; then the best and all that is judged, in turn."""
-    document = shipped()
-    config = ServiceConfig.model_validate(document["applications"][0]["args"]).fitted([Node(cpus=2.0)]).pipeline
-    model = Model(config, 2, images, 50_000_000, asked_s)
-    for _ in range(3):
-        model.measure(2, model.sizes[0], 1.0)  # what speeds are a multiple of
-    everything = grid(usual)
+    choices: Sequence[Choice], folder: Path, images: Sequence[bytes], options: argparse.Namespace
+) -> tuple[Sequence[Settings], Rounds]:
+    """Measures the whole grid once, then the best of it, the shipped settings and the chosen ones in turn.
+
+    Returns:
+        The best of the grid, and the rounds in which all are measured.
+    """
+    document, usual = shipped(), settings_of(shipped())
     written_into(document["applications"][0], usual)
     service = LocalService(folder, document, apart())
     try:
-        check = Check(service, images, asked_s or 1.0, seed=100)
-        alone = check.closed(usual, 1, CHECK_S)
-        check.bound_s = asked_s or usual_bound_s(alone.p50_s)
-        clients = clients_for(check.bound_s, check.closed(usual, ROUGHLY_CLIENTS, CHECK_S).answered)
-        say(f"{clients} clients, in {check.bound_s:g} s; an image alone takes {alone.p50_s:.4f} s")
-        first, final = (Trials(check, model, speed_s=SPEED_S, check_s=check_s) for check_s in (CHECK_S, FINAL_S))
-        for trials in (first, final):
-            trials.clients_within = trials.clients_full = clients
-        _in_turn(first, everything, 1)
-        _in_turn(first, sorted(everything, key=first.score, reverse=True)[:BETTER], 2)
-        best = sorted(everything, key=first.score, reverse=True)[:FINALISTS]
-        _in_turn(final, {*best, *judged}, rounds)
+        check = Check(service, images, 1.0, seed=100)
+        alone = check.closed(usual, 1, options.load_s)
+        check.bound_s = usual_bound_s(alone.p50_s)
+        clients = clients_for(check.bound_s, check.closed(usual, ROUGHLY_CLIENTS, options.load_s).answered)
+        say(f"{clients} clients; the bound is {check.bound_s:g} s; an image alone takes {alone.p50_s:.4f} s")
+        scored = partial(_scores, check, clients, options.load_s)
+        scores = scored(grid(usual))
+        best = sorted(scores, key=lambda each: scores[each], reverse=True)[:FINALISTS]
+        compared = sorted({*best, usual, *(choice.settings for choice in choices)}, key=_replica)
+        return best, [scored(compared[:: -1 if turn % 2 else 1]) for turn in range(options.rounds)]
     finally:
         service.stop()
-    return first, final
 
 
-def _in_turn(trials: Trials, settings: Collection[Settings], rounds: int) -> None:
-    """Those together for which no replica has to be replaced, and now forwards and now backwards."""
-    ordered = sorted(settings, key=lambda each: (each.workers, each.threads))
-    for turn in range(rounds):
-        for each in ordered[:: -1 if turn % 2 else 1]:
-            trial = trials.run(each)
-            say(f"{in_short(each)}: {trial.within.good:.1f} (speed {trial.speed:.2f})")
+def _scores(check: Check, clients: int, for_s: float, compared: Sequence[Settings]) -> dict[Settings, float]:
+    scores = {}
+    for settings in compared:
+        check.apply(settings)
+        scores[settings] = check.closed(settings, clients, for_s).good
+        say(f"{in_short(settings)}: {scores[settings]:.1f} images/s in time")
+    return scores
 
 
-def rows(
-    choices: Sequence[Choice], judged: Sequence[Settings], before: Settings, first: Trials, final: Trials
-) -> list[list[str]]:
-    """The table's rows, the best first; `judged` stand for the choices."""
-    finalists = sorted(_finalists(final), key=final.score, reverse=True)
-    counts = Counter((choice.kind, settings) for choice, settings in zip(choices, judged, strict=True))
-    return [
-        [
-            f"{in_short(settings)}{' (as it was before)' if settings == before else ''}",
-            *(str(counts[kind, settings]) for kind in RUNS),
-            f"{final.score(settings):.1f}",
-            f"{_error(final, settings):.1f}",
-            f"{of_best(final, settings):.2f}",
-            f"{final.score(settings) / final.score(before):.2f}",
-            f"{score:.1f}" if (score := first.score(settings)) else "",
-        ]
-        for settings in finalists
-    ]
+def _replica(settings: Settings) -> tuple[object, ...]:
+    return settings.workers, settings.threads, settings.chunk_bytes, settings.slots, settings.batch
 
 
-def of_best(final: Trials, settings: Settings) -> float:
-    """The share of the best one's answers in time that it reaches, on average over both halves of the rounds."""
-    finalists = _finalists(final)
-    rounds = [final.seen[at : at + len(finalists)] for at in range(0, len(final.seen), len(finalists))]
-    shares = []
-    for judging, telling in ((rounds[::2], rounds[1::2]), (rounds[1::2], rounds[::2])):
-        best = max(finalists, key=partial(_score, telling))
-        shares.append(_score(judging, settings) / _score(judging, best))
-    return statistics.fmean(shares)
+def shares(rounds: Rounds, settings: Settings, others: Sequence[Settings]) -> list[float]:
+    """Shares of the best of the others that settings reach, one a round; the other rounds decide which is the best."""
+    found = []
+    for number, scores in enumerate(rounds):
+        rest = [each for at, each in enumerate(rounds) if at != number]
+        best = max(others, key=lambda each: statistics.fmean(other[each] for other in rest))
+        found.append(scores[settings] / scores[best])
+    return found
 
 
-def _finalists(final: Trials) -> set[Settings]:
-    return {trial.settings for trial in final.seen}
-
-
-def _score(rounds: Sequence[Sequence[Trial]], settings: Settings) -> float:
-    return statistics.fmean(trial.within.good for one in rounds for trial in one if trial.settings == settings)
-
-
-def _error(trials: Trials, settings: Settings) -> float:
-    scores = trials.scores(settings)
-    return statistics.stdev(scores) / math.sqrt(len(scores)) if len(scores) > 1 else math.inf
-
-
-def _summary(choices: Sequence[Choice], shares: Sequence[float]) -> Facts:
-    took_s = [choice.took_s for choice in choices]
+def judged(kind: str, choice: Choice, best: Sequence[Settings], rounds: Rounds) -> dict[str, Any]:
+    """The figures of one choice."""
+    means = {each: statistics.fmean(scores[each] for scores in rounds) for each in rounds[0]}
+    of_best = shares(rounds, choice.settings, best)
     return {
-        "at_least_95_percent": sum(share >= 0.95 for share in shares),
-        "median_of_best": statistics.median(shares),
-        "median_took_s": statistics.median(took_s),
-        "longest_took_s": max(took_s),
+        "images": kind,
+        "seed": choice.seed,
+        "chosen": in_short(choice.settings),
+        "took_s": round(choice.took_s, 1),
+        "images_per_s": means[choice.settings],
+        "of_best": statistics.fmean(of_best),
+        "standard_error": statistics.stdev(of_best) / math.sqrt(len(of_best)),
+        "of_shipped": means[choice.settings] / means[settings_of(shipped())],
+        "best": in_short(max(best, key=lambda each: means[each])),
     }
+
+
+def _row(figures: Mapping[str, Any]) -> list[str]:
+    rates = f"{figures['took_s']:.0f}", f"{figures['images_per_s']:.1f}", f"{figures['of_best']:.2f}"
+    errors = f"{figures['standard_error']:.2f}", f"{figures['of_shipped']:.2f}"
+    return [figures["images"], figures["chosen"], *rates, *errors, figures["best"]]
+
+
+def _compare(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    with tempfile.TemporaryDirectory(prefix="tuning-") as scratch:
+        folder, images = Path(scratch), KINDS[kind].images
+        (folder / "images").mkdir()
+        for number, image in enumerate(images):
+            (folder / "images" / f"{number}.jpg").write_bytes(image)
+        choices = []
+        for seed in range(options.seeds):
+            choices.append(choice := chosen(seed, folder))
+            say(f"{kind}, seed {seed}, {choice.took_s:.0f} s: {in_short(choice.settings)}")
+        best, rounds = measured(choices, folder, images, options)
+    return [judged(kind, choice, best, rounds) for choice in choices]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--rounds", type=int, default=12, help="of the final, at least 2 (12)")
-    parser.add_argument("--p99-ms", type=float, help="the bound that the command is given (none)")
+    parser.add_argument("--images", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of images (all)")
+    parser.add_argument("--seeds", type=int, default=2, help="runs of the command for each kind of images (2)")
+    parser.add_argument("--rounds", type=int, default=4, help="measurements of the best settings, at least 2 (4)")
+    parser.add_argument("--load-s", type=float, default=3.0, help="seconds that each load lasts (3)")
     options = parser.parse_args(arguments)
-    asked_s = None if options.p99_ms is None else options.p99_ms / 1000
-    about, images = circumstances("benchmarks.tuning", arguments), replace(SMALL_ALONE, variants=16).images
-    with tempfile.TemporaryDirectory(prefix="tuning-") as scratch:
-        folder = Path(scratch)
-        (folder / "images").mkdir()
-        for number, image in enumerate(images):
-            (folder / "images" / f"{number}.jpg").write_bytes(image)
-        choices = []
-        for seed, kind in itertools.product(range(options.seeds), RUNS):
-            choice = chosen_by(kind, seed, folder, options.p99_ms)
-            choices.append(choice)
-            say(f"{kind} run, seed {seed}, {choice.took_s:.0f} s: {in_short(choice.settings)}")
-        usual = replace(settings_of(shipped()), batch_sizes=BATCHES, batch=BATCHES[-1])
-        judged, before = [judged_as(choice.settings, usual) for choice in choices], judged_as(usual, usual)
-        first, final = measured({*judged, before}, usual, folder, images, options.rounds, asked_s)
-    shares = {choice: of_best(final, settings) for choice, settings in zip(choices, judged, strict=True)}
-    kinds = {kind: [choice for choice in choices if choice.kind == kind] for kind in RUNS}
-    result = {kind: _summary(alike, [shares[choice] for choice in alike]) for kind, alike in kinds.items()}
-    seeds = [{**asdict(choice), "of_best": share} for choice, share in shares.items()]
-    trials = [
-        {
-            "part": part,
-            "settings": in_short(trial.settings),
-            "good": trial.within.good,
-            "speed": trial.speed,
-            "p99_s": trial.within.p99_s,
-        }
-        for part, run_of in (("grid", first), ("final", final))
-        for trial in run_of.seen
-    ]
-    found = rows(choices, judged, before, first, final)
-    name = "tuning" if asked_s is None else f"tuning-{options.p99_ms:g}ms"
-    write(RESULTS / name, [about, result, *seeds, *trials], table.markdown(HEADER, found))
-    sys.stdout.write(table.text(HEADER, found))
-    sys.stdout.write(json.dumps(result) + "\n")
+    about = circumstances("benchmarks.tuning", arguments)
+    figures = [each for kind in options.images for each in _compare(kind, options)]
+    rows = [_row(each) for each in figures]
+    write(RESULTS / "tuning", [about, *figures], table.markdown(HEADER, rows))
+    sys.stdout.write(table.text(HEADER, rows))
+    sys.stdout.write(json.dumps({"least_of_best": min(each["of_best"] for each in figures)}) + "\n")
     return 0
 
 
