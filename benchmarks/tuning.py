@@ -93,7 +93,7 @@ def chosen(seed: int, folder: Path) -> Choice:
     """Runs the command on a configuration of its own and reads the settings that it writes."""
     config = folder / "tuned.yaml"
     config.write_text(yaml.safe_dump(shipped()))
-    command = [sys.executable, "-m", "commands.main", "tune", "--quick", "--write", "--images", str(folder / "images")]
+    command = [sys.executable, "-m", "commands.main", "tune", "--write", "--images", str(folder / "images")]
     named = ["--config", str(config), "--report", str(folder / "report.html"), "--seed", str(seed)]
     began_at = time.monotonic()
     done = subprocess.run([*command, *named], cwd=ROOT, capture_output=True, text=True)

@@ -29,9 +29,6 @@ def tune(
     ] = None,
     images_per_request: Annotated[int, typer.Option(min=1, help="Images that clients send in one request.")] = 1,
     write: Annotated[bool, typer.Option("--write", help="Write the settings into the configuration.")] = False,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Measure less, and try only the settings predicted to be the best.")
-    ] = False,
     report: Annotated[
         str, typer.Option(help="Write the report to this file; its picture goes beside it, as a PNG.")
     ] = "darkroom-tune.html",
@@ -39,12 +36,12 @@ def tune(
 ) -> None:
     """Find the best settings for this machine, these images and this model.
 
-    Measures decoding with more and more workers, and the model with larger and larger batches; predicts from that what
-    would be best; starts the service on its port and compares that, and the settings beside it, with the present ones.
-    Recommends other settings only where they were better by more than chance. Shows what would change in the
-    configuration and leaves a report; changes nothing without --write.
+    Measures decoding with more and more workers, and the model with larger and larger batches; predicts the best
+    settings from that; starts the service on its port and compares these settings with the present ones. Recommends
+    them only where they were better by more than chance. Shows the changes to the configuration and writes a report;
+    changes nothing without --write.
 
-    Nothing else should compute on the machine meanwhile. It takes about 5 minutes, with --quick about 1 and a half.
+    Nothing else should compute on the machine meanwhile. It takes about a minute.
 
     Status 0: settings are recommended; 1: there are none, as where a bound cannot be met, or configuration, port or
     report forbid it; 2: there are no images; 3: Darkroom has failed; 130: Ctrl-C.
@@ -61,7 +58,7 @@ def tune(
         from commands.tuned import Wanted, tuned
 
         bound_s = None if p99_ms is None else p99_ms / 1000
-        wanted = Wanted(config, images, bound_s, images_per_request, path, seed, write=write, quick=quick)
+        wanted = Wanted(config, images, bound_s, images_per_request, path, seed, write=write)
         status = tuned(wanted, document)
     except NothingToDo as error:
         fail(str(error), UNUSABLE)

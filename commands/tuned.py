@@ -25,7 +25,7 @@ from pipeline.errors import ImageError, ServerError
 from tuning.busy import busy_with_others
 from tuning.document import diff, first_application, with_settings
 from tuning.findings import Findings
-from tuning.plan import FULL, QUICK
+from tuning.plan import Plan
 
 _LOOKED_S: Final = 0.5
 """Seconds in which other programs are watched before anything is measured."""
@@ -42,7 +42,6 @@ class Wanted:
     report: Path
     seed: int
     write: bool
-    quick: bool
 
 
 def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
@@ -63,7 +62,7 @@ def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
 
     if wanted.write:
         _check_writable(wanted.config)
-    text, plan = wanted.config.read_text(), QUICK if wanted.quick else FULL
+    text, plan = wanted.config.read_text(), Plan()
     os.environ.pop(KEYS_VARIABLE, None)  # the service that is checked is open, on loopback
     subject = subject_of(document, first_application(document), {})
     images, unread = _sample(wanted, subject.config.pipeline.formats, subject.live.max_image_bytes, plan.images)

@@ -67,6 +67,7 @@ def _of_this_run(mark: str) -> list[psutil.Process]:
         ),
         (["--images", "photographs", "--config", "serves.yaml"], 1, "auto_scaling_config: no such key; did you mean"),
         (["--images", "photographs", "--config", "other.yaml"], 1, "no application has import_path: deployments.app"),
+        (["--images", "photographs", "--quick"], 2, "No such option: --quick"),
         (["--images", "photographs", "--p99-ms", "0"], 2, "p99-ms"),
         (["--images", "photographs", "--p99-ms", "nan"], 2, "p99-ms"),
         (["--images", "photographs", "--images-per-request", "257"], 1, "is above max_images_per_request: 256"),
@@ -135,7 +136,7 @@ def test_ctrl_c_leaves_a_report_and_no_process(folder: Path, monkeypatch: pytest
     before = (folder / "serve_config.yaml").read_text()
     monkeypatch.setenv("STARTED_BY", mark := f"{os.getpid()}-tune")
     with (folder / "said").open("wb") as said:
-        arguments = ("--images", "photographs", "--quick", "--write", "--p99-ms", "2000")
+        arguments = ("--images", "photographs", "--write", "--p99-ms", "2000")
         process = started("tune", *arguments, cwd=folder, stderr=said)
         until(lambda: at in (folder / "said").read_text(), timeout_s=180)
         until(lambda: any("raylet" in other.name() for other in _of_this_run(mark)), timeout_s=60)
@@ -159,7 +160,7 @@ def test_a_run_writes_settings_that_hold(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("STARTED_BY", mark := f"{os.getpid()}-tune")
     before = SHIPPED_NARROW.replace("port: 8000", f"port: {_port(folder)}")
     (folder / "serve_config.yaml").write_text(before)
-    arguments = ("--images", "photographs", "--quick", "--write", "--report", "out.html")
+    arguments = ("--images", "photographs", "--write", "--report", "out.html")
     process = started("tune", *arguments, cwd=folder)
     out, err = (stream.decode() for stream in process.communicate(timeout=400))
     assert process.returncode == 0, err

@@ -8,7 +8,7 @@ from statistics import fmean
 from tuning.capacity import Cell, Costs
 from tuning.check import Seen
 from tuning.choice import Sizes
-from tuning.duel import Outcome
+from tuning.comparison import Comparison
 from tuning.fits import BatchCost, Scaling
 from tuning.settings import Settings
 from tuning.trials import Trial
@@ -36,8 +36,7 @@ class Findings:
     predicted: Settings | None = None
     alone: Seen | None = None  # one client, the configuration's settings
     trials: Sequence[Trial] = ()  # of all settings that were tried on the running service
-    outcome: Outcome | None = None  # the configuration's settings against the best of the others
-    challenger: Settings | None = None  # these
+    comparison: Comparison | None = None  # of the configuration's settings with the predicted ones
     chosen: Settings | None = None
     full: Seen | None = None  # the chosen settings at full load, once more, where a bound was asked for
     closed: Sequence[Seen] = ()  # the chosen settings, with more and fewer clients

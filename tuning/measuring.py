@@ -54,7 +54,7 @@ class Measuring:
         return [
             Step("reading the images", 3.0, self._read),
             Step("loading the model", 3.0, self._load_model),
-            Step("measuring decoding and the model", self._plan.measuring_s, self._plan_passes),
+            Step("measuring decoding and the model", self._plan.measuring_s, self._plan_parts),
         ]
 
     def _read(self) -> None:
@@ -77,24 +77,18 @@ class Measuring:
             self._decoders.cost, self.model.cost, subject.cores, subject.on_cpu, together=findings.together
         )
 
-    def _plan_passes(self) -> None:
-        """All in turn, again and again: the machine drifts, and so all are measured in all of its moods."""
+    def _plan_parts(self) -> None:
         plan, model = self._plan, self.model
-        counts = worker_counts(self._subject.cores, on_cpu=self._subject.on_cpu, quick=plan.passes == 1)
         self._before_all(
             [
-                step
-                for _ in range(plan.passes)
-                for step in (
-                    *(self._decoding(workers) for workers in counts),
-                    Step("decoding, images handed over one by one", plan.decoding_s, self._measure_one_by_one),
-                    *(
-                        self._computing(lanes, images)
-                        for _ in range(plan.turns)
-                        for images in model.sizes
-                        for lanes in model.lanes  # these are compared: one right after the other
-                    ),
-                )
+                *(self._decoding(workers) for workers in worker_counts(self._subject.cores)),
+                Step("decoding, images handed over one by one", plan.decoding_s, self._measure_one_by_one),
+                *(
+                    self._computing(lanes, images)
+                    for _ in range(plan.turns)
+                    for images in model.sizes
+                    for lanes in model.lanes  # these are compared: one right after the other
+                ),
             ]
         )
 

@@ -16,14 +16,12 @@ ENGINE_S: Final = 0.5
 class Plan:
     """A run's extent; times in seconds."""
 
-    images: int  # of the sample
-    passes: int  # over everything that is measured without the service
-    decode_s: float  # for each number of workers and pass
-    turns: int  # over the model's batches, in each pass
-    batch_s: float  # for each batch size, number of lanes and turn
-    check_s: float  # for each load on the service
-    neighbours: bool  # whether neighbouring settings are tried on the service
-    runs: int  # of the configuration's settings and of the best others, when one of both is chosen
+    images: int = 48  # of the sample
+    decode_s: float = 0.4  # for each number of workers
+    turns: int = 2  # over the model's batches
+    batch_s: float = 0.1  # for each batch size, number of lanes and turn
+    check_s: float = 2.5  # for each load on the service
+    runs: int = 2  # of the configuration's settings and of the predicted ones, when one of both is chosen
 
     @property
     def decoding_s(self) -> float:
@@ -32,42 +30,27 @@ class Plan:
 
     @property
     def measuring_s(self) -> float:
-        """Without the service; how much that is, is known only when the model is loaded."""
-        return self.passes * (4 * self.decoding_s + 8 * self.turns * self.batch_s)
-
-    def trial_s(self, apply_s: float) -> float:
-        """Settings on the service, which takes `apply_s` to change to them."""
-        return apply_s + 2 * self.batch_s + self.check_s
+        """Seconds without the service, about: the batch sizes are known only when the model is loaded."""
+        return 4 * self.decoding_s + 8 * self.turns * self.batch_s
 
     @property
-    def duel_s(self) -> float:
-        """The configuration's settings and the best others, in turn."""
-        return 2 * self.runs * self.trial_s(0.0) + 2 * REPLACE_S
+    def trial_s(self) -> float:
+        """Seconds of one load on the service, with the machine's speed before and after it."""
+        return 2 * self.batch_s + self.check_s
 
     @property
     def comparing_s(self) -> float:
-        """All settings that are tried."""
-        neighbours_s = 3 * self.trial_s(LIVE_S) + 4 * self.trial_s(REPLACE_S) if self.neighbours else 0.0
-        return neighbours_s + self.duel_s
+        """Seconds of the comparison: the configuration's settings and the predicted ones."""
+        return 2 * self.runs * self.trial_s + REPLACE_S
 
     @property
     def holding_s(self) -> float:
-        """Loads of both kinds, to see which keep the bound."""
+        """Seconds of the loads of both kinds that show which keep the bound."""
         return 7 * self.check_s
 
 
-FULL: Final = Plan(128, 3, 0.6, 1, 0.25, 4.0, True, 3)
-QUICK: Final = Plan(48, 1, 0.4, 2, 0.1, 2.5, False, 2)
-
-
-def worker_counts(cores: int, *, on_cpu: bool, quick: bool) -> list[int]:
-    """Numbers of workers that are measured; those between follow from a law.
-
-    Args:
-        cores: of a replica.
-        on_cpu: whether the model computes on these too; then workers wait for it, and one more may help.
-        quick: whether one more than there are cores is left out.
-    """
+def worker_counts(cores: int) -> list[int]:
+    """Numbers of workers that are measured on so many cores; those between follow from a law."""
     if cores > 4:
         return sorted({1, cores, *(1 << power for power in range(1, cores.bit_length()) if 1 << power <= cores)})
-    return list(range(1, cores + (2 if on_cpu and not quick else 1)))
+    return list(range(1, cores + 1))

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from tuning.check import Seen
-from tuning.duel import Outcome
+from tuning.comparison import Comparison
 from tuning.findings import Findings
 from tuning.settings import Settings
 from tuning.step import number
@@ -106,33 +106,33 @@ def _beyond(seen: Seen | None, load: str) -> str:
 
 def recommended(findings: Findings) -> Iterator[str]:
     """Say what to do with the settings, and how sure that is."""
-    chosen, result, challenger = findings.chosen, findings.outcome, findings.challenger
-    if not chosen or not findings.present:
+    result, predicted = findings.comparison, findings.predicted
+    if not findings.chosen or not findings.present:
         return
     now = in_words(findings.present)
-    if not result or not challenger:
-        yield f"Recommended: keep the present settings ({now}); no others were expected to do more"
+    if not result or not predicted:
+        yield f"Recommended: keep the present settings ({now}); no others are expected to answer more"
         return
-    runs = min(len(findings.of(findings.present)), len(findings.of(challenger)))
-    figures = f"{result.challenger:.3g} against {result.present:.3g} images/s within {milliseconds(findings.bound_s)}"
+    runs = min(len(findings.of(findings.present)), len(findings.of(predicted)))
+    figures = f"{result.predicted:.3g} against {result.present:.3g} images/s within {milliseconds(findings.bound_s)}"
     sure = f"each was measured {number(runs, 'time')}; differences below {result.noise:.0%} may be chance"
     if result.noise > TOO_UNSTEADY:
         sure += ": this machine was too unsteady to tell settings apart"
-    if result.is_won:
+    if result.is_better:
         yield (
-            f"Recommended: {in_words(challenger)}. They answer {result.gain:.0%} more than the present settings "
+            f"Recommended: {in_words(predicted)}. They answer {result.gain:.0%} more than the present settings "
             f"({now}): {figures}; {sure}"
         )
         return
     yield (
-        f"Recommended: keep the present settings ({now}). The best of the others ({in_words(challenger)}) "
+        f"Recommended: keep the present settings ({now}). The predicted ones ({in_words(predicted)}) "
         f"{_against(result)}: {figures}; {sure}"
     )
 
 
-def _against(result: Outcome) -> str:
+def _against(result: Comparison) -> str:
     if result.gain > result.noise:
-        return f"answered {result.gain:.0%} more, but did less at full load"
+        return f"answered {result.gain:.0%} more, but fewer images at full load"
     if abs(result.gain) < 0.005:
         return "answered as much"
     return f"answered {abs(result.gain):.0%} {'more, which is too little to be sure' if result.gain > 0 else 'less'}"

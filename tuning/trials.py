@@ -1,7 +1,5 @@
-"""Compares settings on one service, while the machine is now faster and now slower."""
+"""Trials: measurements of settings on one service, on a machine that is now faster and now slower."""
 
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -41,20 +39,13 @@ class Trials:
         model: by which the speed is measured.
         speed_s: for how long, each time.
         check_s: for how long each load is sent.
-        together: images a request.
     """
 
-    def __init__(self, check: Check, model: Model, *, speed_s: float, check_s: float, together: int = 1) -> None:
+    def __init__(self, check: Check, model: Model, *, speed_s: float, check_s: float) -> None:
         self.check, self.check_s = check, check_s
         self.clients_within = self.clients_full = 1
         self.seen: list[Trial] = []
-        self._model, self._speed_s, self._together = model, speed_s, together
-
-    def load(self, settings: Settings, clients: int) -> Seen:
-        """Sends the load of so many clients to a service with these settings."""
-        before = self._model.speed(self._speed_s)
-        seen = self.check.closed(settings, clients, self.check_s)
-        return replace(seen, speed=(before + self._model.speed(self._speed_s)) / 2)
+        self._model, self._speed_s = model, speed_s
 
     def last(self, requests_per_s: float) -> None:
         """Has loads last longer where so few requests are answered a second that they would tell little."""
@@ -63,30 +54,16 @@ class Trials:
     def run(self, settings: Settings) -> Trial:
         """Applies settings, and notes what comes back."""
         self.check.apply(settings)
-        within = self.load(settings, self.clients_within)
-        full = within if self.clients_full == self.clients_within else self.load(settings, self.clients_full)
+        within = self._load(settings, self.clients_within)
+        full = within if self.clients_full == self.clients_within else self._load(settings, self.clients_full)
         self.seen.append(Trial(settings, within, full))
         return self.seen[-1]
 
-    def scores(self, settings: Settings, last: int | None = None) -> list[float]:
-        """Images a second answered within the bound, in each run of settings, or in so many last ones."""
-        scores = [each.within.good for each in self.seen if each.settings == settings]
-        return scores[-(last or len(scores)) :]
+    def of(self, settings: Settings) -> list[Trial]:
+        """The trials of some settings, the first one first."""
+        return [trial for trial in self.seen if trial.settings == settings]
 
-    def peaks(self, settings: Settings, last: int | None = None) -> list[float]:
-        """Images a second answered at full load, likewise."""
-        peaks = [each.full.answered for each in self.seen if each.settings == settings]
-        return peaks[-(last or len(peaks)) :]
-
-    def speeds(self, settings: Settings, last: int | None = None) -> list[float]:
-        """Speeds of the machine, likewise."""
-        speeds = [each.speed for each in self.seen if each.settings == settings]
-        return speeds[-(last or len(speeds)) :]
-
-    def score(self, settings: Settings, last: int | None = None) -> float:
-        """The mean of `scores`; 0 where there are none."""
-        return statistics.fmean(self.scores(settings, last) or [0.0])
-
-    def best(self, among: Sequence[Settings]) -> Settings:
-        """Trials of the settings with the highest score; of equal ones the first."""
-        return max(among, key=self.score)
+    def _load(self, settings: Settings, clients: int) -> Seen:
+        before = self._model.speed(self._speed_s)
+        seen = self.check.closed(settings, clients, self.check_s)
+        return replace(seen, speed=(before + self._model.speed(self._speed_s)) / 2)

@@ -12,12 +12,11 @@ from typing import Final
 import psutil
 
 from harness.local_service import LocalService, ServiceFailed
-from tuning import neighbours
 from tuning.advice import advice
 from tuning.capacity import Cell
 from tuning.check import Check
 from tuning.clients import MOST_CLIENTS, clients_for, usual_bound_s
-from tuning.duel import Duel, outcome
+from tuning.comparison import compare
 from tuning.findings import Findings
 from tuning.forecast import Forecast, Refused
 from tuning.measuring import Measuring
@@ -42,9 +41,6 @@ ROUGHLY_CLIENTS: Final = 16
 
 OF_A_START: Final = 0.6
 """Share of the service's start that replacing its replica takes."""
-
-REPLACING_S: Final = 120.0
-"""Seconds for replacing replicas while neighbours are tried; where one takes long to start, fewer are."""
 
 CORES_FULL: Final = 0.9
 """Share of the time from which on cores count as used up."""
@@ -232,35 +228,15 @@ class Tuning:
             self._cell = self._forecast.nearest(self._forecast.settings(cell))
 
     def _plan_trials(self) -> None:
-        """Live changes first; those for which a replica is replaced later; then the best against the present ones."""
-        predicted, plan = self._forecast.settings(self._cell), self._plan
-        if not plan.neighbours:
-            more = [self._present] * (plan.runs - 1) + ([predicted] * plan.runs if self._differ(predicted) else [])
-            self._before_all([*self._in_turn(more), Step("choosing", 0.1, self._choose)])
-            return
-        candidates = self._forecast.candidates
-        live, restarted = (beside(self._cell, candidates) for beside in (neighbours.live, neighbours.restarted))
-        tried = [
-            predicted,
-            *(replace(predicted, batch=each.batch) for each in live if each.batch <= predicted.batch_sizes[-1]),
-        ]
-        tried += [self._forecast.settings(each) for each in restarted[: int(REPLACING_S / self._replace_s)]]
-        tried = [each for each in tried if self._differ(each)]
-        self._before_all(
-            [
-                *self._in_turn(tried),
-                Step("the best of them against the present settings", plan.duel_s, partial(self._plan_duel, tried)),
-            ]
-        )
+        """The present settings first, which are in force; then the predicted ones, if they do anything else."""
+        predicted, runs = self._forecast.settings(self._cell), self._plan.runs
+        turns = [self._present] * (runs - 1) + ([predicted] * runs if self._differ(predicted) else [])
+        self._before_all([*self._in_turn(turns), Step("choosing", 0.1, self._choose)])
 
     def _differ(self, settings: Settings) -> bool:
         """Whether they do anything else than the present ones, whose batches never get larger than what pays."""
         here = self._forecast.nearest(self._present)
         return self._forecast.nearest(settings).key != here.key or settings.args != self._present.args
-
-    def _plan_duel(self, tried: Sequence[Settings]) -> None:
-        turns = Duel(self._present, self._trials.best(tried), self._plan.runs).turns if tried else []
-        self._before_all([*self._in_turn(turns), Step("choosing", 0.1, self._choose)])
 
     def _in_turn(self, turns: Sequence[Settings]) -> list[Step]:
         """A step for each; a replica is replaced where `args` change."""
@@ -268,7 +244,7 @@ class Tuning:
         for each in turns:
             apply_s = 0.0 if each == before else LIVE_S if each.args == before.args else self._replace_s
             loads = 2 if self._trials.clients_full != self._trials.clients_within else 1
-            seconds = apply_s + loads * (self._plan.trial_s(0.0) - self._plan.check_s + self._trials.check_s)
+            seconds = apply_s + loads * (self._plan.trial_s - self._plan.check_s + self._trials.check_s)
             steps.append(Step(f"trying {in_words(each)}", seconds, partial(self._try, each)))
             before = each
         return steps
@@ -279,20 +255,14 @@ class Tuning:
     # ---- choose, and prove ------------------------------------------------------------------------------------------
 
     def _choose(self) -> None:
-        """By the last runs of the present settings and of the best others."""
-        findings, trials, runs = self.findings, self._trials, self._plan.runs
+        """Chooses the predicted settings where their trials were better than those of the present ones."""
+        findings, trials = self.findings, self._trials
         findings.chosen = self._present
-        tried = [trial.settings for trial in trials.seen if trial.settings != self._present]
-        if tried:
-            findings.challenger = challenger = tried[-1]
-            findings.outcome = outcome(
-                trials.scores(self._present, runs),
-                trials.scores(challenger, runs),
-                (trials.peaks(self._present, runs), trials.peaks(challenger, runs)),
-                (trials.speeds(self._present, runs), trials.speeds(challenger, runs)),
-            )
-            if findings.outcome.is_won:
-                findings.chosen = challenger
+        if (last := trials.seen[-1].settings) != self._present:
+            findings.predicted = last
+            findings.comparison = compare(trials.of(self._present), trials.of(last))
+            if findings.comparison.is_better:
+                findings.chosen = last
         self._cell = self._forecast.nearest(findings.chosen)
         findings.advice = advice(self._cell, self._forecast.costs, self._subject.config.pipeline)
 

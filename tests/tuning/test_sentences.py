@@ -8,7 +8,7 @@ import pytest
 
 from tests.tuning.measured import BOUND_S, PRESENT, cells_of, costs, seen
 from tuning.choice import Sizes
-from tuning.duel import outcome
+from tuning.comparison import compare
 from tuning.findings import Findings
 from tuning.screen import screen
 from tuning.sentences import milliseconds, rate, said
@@ -16,12 +16,14 @@ from tuning.settings import Settings
 from tuning.trials import Trial
 
 OTHER = replace(PRESENT, workers=2, batch=4)
-STEADY = ([1.0], [1.0])
 
 
-def _trial(settings: Settings, per_s: float, clients: int = 18) -> Trial:
-    load = seen(settings, clients=clients, offered=per_s, p99_s=0.35)
-    return Trial(settings, load, load)
+def _trial(settings: Settings, per_s: float, *, full_per_s: float | None = None, speed: float = 1.0) -> Trial:
+    within, full = (
+        replace(seen(settings, clients=18, offered=rate, p99_s=0.35), speed=speed)
+        for rate in (per_s, full_per_s or per_s)
+    )
+    return Trial(settings, within, full if full_per_s else within)
 
 
 def finished(asked_s: float | None = None, *, gain: float = 0.2) -> Findings:
@@ -31,11 +33,11 @@ def finished(asked_s: float | None = None, *, gain: float = 0.2) -> Findings:
     findings.images, findings.sizes = 48, Sizes(60_000, 120_000)
     findings.costs = replace(costs(), serving_s=0.004)
     findings.cells = cells_of(findings.costs)
-    findings.present, findings.predicted, findings.challenger = PRESENT, OTHER, OTHER
+    findings.present, findings.predicted = PRESENT, OTHER
     findings.alone = seen(clients=1, p99_s=0.04)
     findings.trials = [_trial(PRESENT, 60.0), _trial(OTHER, 60.0 * (1 + gain))]
-    findings.outcome = outcome([60.0], [60.0 * (1 + gain)], ([60.0], [60.0]), STEADY)
-    findings.chosen = OTHER if findings.outcome.is_won else PRESENT
+    findings.comparison = compare(findings.trials[:1], findings.trials[1:])
+    findings.chosen = OTHER if findings.comparison.is_better else PRESENT
     findings.written = findings.chosen
     findings.proof = seen(findings.chosen, clients=18, p99_s=0.35)
     if asked_s:
@@ -104,23 +106,24 @@ def test_the_recommendation_says_what_and_how_sure(gain: float, says: str) -> No
 
 def test_a_machine_that_was_too_unsteady_is_told() -> None:
     findings = finished()
-    findings.outcome = outcome([60.0], [72.0], ([60.0], [60.0]), ([1.0], [1.5]))
+    findings.comparison = compare([_trial(PRESENT, 60.0)], [_trial(OTHER, 72.0, speed=1.5)])
     assert "differences below 50% may be chance: this machine was too unsteady to tell settings apart" in _said(
         findings
     )
 
 
-def test_a_recommendation_that_has_no_rival_says_so() -> None:
+def test_present_settings_that_are_predicted_to_be_the_best_are_kept() -> None:
     findings = finished()
-    findings.outcome = findings.challenger = None
+    findings.comparison = None
     assert "keep the present settings (1 decoding worker" in _said(findings)
-    assert "no others were expected to do more" in _said(findings)
+    assert "no others are expected to answer more" in _said(findings)
 
 
 def test_the_peak_that_would_be_lost_is_told() -> None:
     findings = finished(BOUND_S)
-    findings.outcome = outcome([40.0], [50.0], ([80.0], [60.0]), STEADY)
-    assert "answered 25% more, but did less at full load" in _said(findings)
+    predicted = _trial(OTHER, 50.0, full_per_s=60.0)
+    findings.comparison = compare([_trial(PRESENT, 40.0, full_per_s=80.0)], [predicted])
+    assert "answered 25% more, but fewer images at full load" in _said(findings)
 
 
 def test_all_that_makes_it_less_sure_is_told() -> None:

@@ -12,13 +12,13 @@ from tests.support.running_service import shipped_config
 from tuning.document import first_application
 from tuning.findings import Findings
 from tuning.forecast import Refused
-from tuning.plan import FULL, QUICK, Plan, worker_counts
+from tuning.plan import Plan, worker_counts
 from tuning.room import available_bytes
 from tuning.subject import subject_of
 from tuning.tuning import Tuning
 
 CAT = jpeg(photograph("cat"))
-TINY = Plan(images=2, passes=1, decode_s=0.05, turns=1, batch_s=0.02, check_s=0.5, neighbours=True, runs=2)
+TINY = Plan(images=2, decode_s=0.05, turns=1, batch_s=0.02, check_s=0.5)
 
 
 def _run(
@@ -75,20 +75,7 @@ def test_without_an_image_that_can_be_decoded_nothing_is_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "on_cpu", "quick", "counts"),
-    [
-        (1, True, True, [1]),
-        (2, True, True, [1, 2]),
-        (2, True, False, [1, 2, 3]),
-        (4, False, False, [1, 2, 3, 4]),
-        (16, False, False, [1, 2, 4, 8, 16]),
-        (16, True, False, [1, 2, 4, 8, 16]),
-    ],
+    ("cores", "counts"), [(1, [1]), (2, [1, 2]), (4, [1, 2, 3, 4]), (12, [1, 2, 4, 8, 12]), (16, [1, 2, 4, 8, 16])]
 )
-def test_many_cores_are_not_tried_one_by_one(cores: int, on_cpu: bool, quick: bool, counts: list[int]) -> None:
-    assert worker_counts(cores, on_cpu=on_cpu, quick=quick) == counts
-
-
-def test_quick_is_less_of_the_same() -> None:
-    assert QUICK.images < FULL.images
-    assert not QUICK.neighbours
+def test_many_cores_are_not_tried_one_by_one(cores: int, counts: list[int]) -> None:
+    assert worker_counts(cores) == counts
