@@ -54,15 +54,10 @@ def listed(paths: Sequence[str], formats: Iterable[str], stdin: BinaryIO) -> lis
     files: dict[str, str] = {}
     for path in paths:
         for file in _files_of(path, suffixes, stdin):
-            files.setdefault(key_of(file), file)
+            files.setdefault(str(PurePath(file)), file)  # dots and slashes spell the same file in many ways
     if not files:
         raise NothingToDo(_why_none(paths, suffixes))
     return list(files.values())
-
-
-def key_of(file: str) -> str:
-    """One name for a file however dots and slashes spell it."""
-    return str(PurePath(file))
 
 
 def read(file: str, max_bytes: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from commands.ending import INTERRUPTED, UNUSABLE, fail, say
+from commands.ending import INTERRUPTED, UNUSABLE, fail
 
 if TYPE_CHECKING:
     from commands.rows import Rows
@@ -31,7 +31,6 @@ def predict(
         typer.Option("--format", help="Else csv for an --output that ends so, table for a terminal, jsonl otherwise."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write here, not to standard output.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --output: leave out the files it has.")] = False,
 ) -> None:
     """Label files on this machine, without a service.
 
@@ -44,7 +43,7 @@ def predict(
 
     try:
         with ExitStack() as stack:
-            status = _predict(stack, paths, config, top_k, form or _usual_form(output), output, resume=resume)
+            status = _predict(stack, paths, config, top_k, form or _usual_form(output), output)
     except NothingToDo as error:
         fail(str(error), UNUSABLE)
     except KeyboardInterrupt:
@@ -65,34 +64,24 @@ def _predict(
     top_k: int,
     form: Form,
     output: Path | None,
-    *,
-    resume: bool,
 ) -> int:
     """All that can be wrong with what was typed is found before torch is loaded."""
-    from commands.files import key_of, listed
+    from commands.files import listed
     from commands.offline import offline_settings
-    from commands.output import FileOutput, Output, appended, holds_rows, refuse_to_overwrite
+    from commands.output import FileOutput, Output, appended, refuse_to_overwrite
     from commands.progress import Bar
 
     pipeline, limits = offline_settings(config, top_k)
     files = listed(paths, pipeline.formats, sys.stdin.buffer)
     rows = _rows(form, top_k, files)
-    if resume:
-        done = _resumed(output, rows)
-        if not (left := [file for file in files if key_of(file) not in done]):
-            say(f"all {len(files)} files have a row in {output} already")
-            return 0
-        files = left
-    elif output:
+    if output:
         refuse_to_overwrite(output)
 
     above = output is None and sys.stdout.isatty()
     bar = Bar(len(files), above=above)
     destination: Output = bar
-    begun = False
     if output:
-        file = stack.enter_context(appended(output))
-        destination, begun = FileOutput(file, str(output)), holds_rows(file)
+        destination = FileOutput(stack.enter_context(appended(output)), str(output))
     elif not above:
         stdout = sys.stdout.buffer
         destination = FileOutput(getattr(stdout, "raw", stdout), "standard output")
@@ -102,9 +91,7 @@ def _predict(
     start_forkserver()  # its imports take as long as those of the next line
     from commands.run import Run
 
-    how = "the same command with --resume goes on" if output else "with --output FILE, --resume can go on with a run"
-    run = Run(files, rows, destination, bar, header=b"" if begun else rows.header, how_to_go_on=how)
-    return run.label(pipeline, limits)
+    return Run(files, rows, destination, bar).label(pipeline, limits)
 
 
 def _rows(form: Form, top_k: int, files: list[str]) -> "Rows":
@@ -113,13 +100,3 @@ def _rows(form: Form, top_k: int, files: list[str]) -> "Rows":
     if form == "table":
         return Table(top_k, files)
     return Csv(top_k) if form == "csv" else JsonLines(top_k)
-
-
-def _resumed(output: Path | None, rows: "Rows") -> set[str]:
-    from commands.files import NothingToDo
-    from commands.output import resumed
-    from commands.rows import Csv, JsonLines
-
-    if output is None or not isinstance(rows, Csv | JsonLines):
-        raise NothingToDo("--resume needs an --output in the format jsonl or csv")
-    return resumed(output, rows)

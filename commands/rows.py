@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from rich.cells import cell_len, set_cell_size
@@ -16,10 +16,6 @@ _LONGEST_NAME: Final = 40
 """Columns of a file's name in the lines for people; a longer one stands in a line of its own."""
 
 
-class NotARow(Exception):
-    """A file that should be gone on with holds something else; the message says what."""
-
-
 class Rows(Protocol):
     """A form of output."""
 
@@ -29,27 +25,10 @@ class Rows(Protocol):
         """What is written of one file, with the end of its line."""
 
 
-class ResumableRows(Rows, Protocol):
-    """A form that can be read again."""
-
-    beginning: bytes  # of every output
-
-    def complete_bytes(self, output: Iterable[bytes]) -> int:
-        """How much of an output, given by its lines, is complete rows."""
-
-    def files(self, output: Iterable[bytes]) -> Iterator[str]:
-        """The files that have a row in an output of complete rows, given by its lines.
-
-        Raises:
-            NotARow: something else is in it.
-        """
-
-
 class JsonLines:
     """An object a line: `file`, and `predictions` or `error`."""
 
     header = b""
-    beginning = b'{"file": "'
 
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
@@ -66,18 +45,6 @@ class JsonLines:
         except UnicodeEncodeError:
             return json.dumps(body).encode() + b"\n"
 
-    def complete_bytes(self, output: Iterable[bytes]) -> int:
-        """Up to the last end of a line."""
-        return sum(len(line) for line in output if line.endswith(b"\n"))
-
-    def files(self, output: Iterable[bytes]) -> Iterator[str]:
-        """The `file` of each line."""
-        for number, line in enumerate(output, start=1):
-            try:
-                yield str(json.loads(line)["file"])
-            except (ValueError, TypeError, LookupError) as error:
-                raise NotARow(f"line {number} is no object with a file") from error
-
 
 class Csv:
     """A row a file: its name, labels and scores from the best on, and what is wrong with it.
@@ -88,8 +55,7 @@ class Csv:
     def __init__(self, top_k: int) -> None:
         self._top_k = top_k
         classes = (f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("label", "score"))
-        self._columns = ["file", *classes, "error"]
-        self.header = self.beginning = _csv_row(self._columns)
+        self.header = _csv_row(["file", *classes, "error"])
 
     def row(self, file: str, outcome: Outcome) -> bytes:
         """Cells of classes that the model does not have, or the file does not get, are empty."""
@@ -103,26 +69,6 @@ class Csv:
             error = f"{problem['title']}: {problem['detail']}"
         classes += [""] * (2 * self._top_k - len(classes))
         return _csv_row([file, *classes, error])
-
-    def complete_bytes(self, output: Iterable[bytes]) -> int:
-        """Up to the last end of a line that does not stand in quotes."""
-        complete = size = quotes = 0
-        for line in output:
-            size += len(line)
-            quotes += line.count(b'"')
-            if line.endswith(b"\n") and quotes % 2 == 0:
-                complete = size
-        return complete
-
-    def files(self, output: Iterable[bytes]) -> Iterator[str]:
-        """The first cell of each row, where the columns are the same."""
-        rows = csv.reader(line.decode("utf-8", "surrogateescape") for line in output)
-        if next(rows, self._columns) != self._columns:
-            raise NotARow(f"its first line is not {self.header.decode().strip()}, as with this --top-k")
-        for number, row in enumerate(rows, start=2):
-            if len(row) != len(self._columns):
-                raise NotARow(f"row {number} has {len(row)} cells instead of {len(self._columns)}")
-            yield row[0]
 
 
 class Table:

@@ -30,22 +30,17 @@ class Run:
         rows: the form of the rows.
         output: where they go.
         bar: shows how far it is.
-        header: what comes before the first row.
-        how_to_go_on: what to type after a run that has ended early.
     """
 
-    def __init__(
-        self, files: Sequence[str], rows: Rows, output: Output, bar: Bar, *, header: bytes, how_to_go_on: str
-    ) -> None:
+    def __init__(self, files: Sequence[str], rows: Rows, output: Output, bar: Bar) -> None:
         self._files, self._rows, self._output, self._bar = files, rows, output, bar
-        self._header, self._how_to_go_on = header, how_to_go_on
         self._done = self._bad = 0
         self._named: list[str] = []
 
     def label(self, pipeline: PipelineConfig, limits: Limits | None) -> int:
         """Labels all, says what has gone wrong, and returns the exit status."""
         try:
-            self._output.write(self._header)
+            self._output.write(self._rows.header)
             with self._bar, Engine(pipeline, limits) as engine:
                 self._bar.begin()
                 stopped_by = self._label(Labelling(engine, self._files))
@@ -79,7 +74,7 @@ class Run:
 
     def _ended(self, why: str, status: int) -> int:
         self._name_the_bad()
-        say(f"{why}{self._done} of {len(self._files)} files are done; {self._how_to_go_on}")
+        say(f"{why}{self._done} of {len(self._files)} files are done")
         return status
 
     def _name_the_bad(self) -> None:
