@@ -78,8 +78,15 @@ _OTHER_FILES: Final = 200
 _LUA: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "answer_and_close.lua")
 _MARK: Final = "# Changed by Darkroom: deployments/haproxy.py\n"
 
+_MALFORMED_URL: Final = r"'[^!-~]|#'"
+_MALFORMED_HEADER: Final = (
+    r"""'(?m)^[^:\n]*[\x00-\x09\x0b\x0c\x0e-\x20"(),/;<=>?@\[\\\]{}\x7f-\xff]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]'"""
+)
+"""No token of RFC 9110 before the colon, or a control character after it."""
+
 # HAProxy 2.8 answers a request that it cannot parse with HTML of its own, and takes an empty page in its place, but no
 # other one (https://github.com/haproxy/haproxy/issues/3032, mended in 3.3). These statuses it gives for nothing else.
+# So it parses what it can (`accept-invalid-http-request`), and rules refuse that.
 _UNPARSED: Final = (400, 405, 408, 413, 422, 501)
 
 
@@ -190,12 +197,20 @@ def _with_rules(text: str, address_limit: int) -> str:
     bounds, too_many = _address_rules(address_limit) if address_limit else ([], [])
     long_url = _page(414, "URI too long", f"the limit is {URL_BYTES} bytes")
     large = _page(431, "Request header fields too large", f"the limit is {HEADERS_BYTES} bytes of headers")
+    malformed = _page(400, "Bad request", "a character that HTTP does not allow stands in the URL or in a header")
+    version = _page(505, "HTTP version not supported", "this service speaks HTTP/1.1, HTTP/1.0 and HTTP/2")
     rules = [
+        "option accept-invalid-http-request",
         *bounds,
         f"http-request set-header x-request-id %[uuid] if !{{ req.fhdr(x-request-id) -m reg ^{REQUEST_ID}$ }} "
         "or { req.fhdr_cnt(x-request-id) gt 1 }",
         "http-request set-var(txn.request_id) req.fhdr(x-request-id)",
         *too_many,
+        f"http-request return status 505 {version} hdr connection close "
+        r"if { fc_http_major 1 } !{ req.ver -m reg ^1\.[0-9]$ }",
+        f"http-request return status 400 {malformed} hdr connection close "
+        f"if {{ url -m reg {_MALFORMED_URL} }} or {{ req.hdrs -m reg {_MALFORMED_HEADER} }}",
+        "http-request del-header upgrade",  # RFC 9110, section 7.8: whoever knows no WebSocket answers as without it
         f"http-request return status 414 {long_url} if {{ url,length gt {URL_BYTES} }}",
         f"http-request return status 431 {large} if {{ req.hdrs,length gt {HEADERS_BYTES} }}",
         f"http-request del-header ^({CONTROL_HEADERS})$ -m reg",

@@ -24,6 +24,10 @@ class PlainText:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, as ASGI has it."""
+        if scope["type"] == "websocket":  # comes past HAProxy alone
+            for part in _problem(scope, 400, "this service speaks plain HTTP; send no Upgrade: websocket", ()):
+                await send({**part, "type": part["type"].replace("http", "websocket.http")})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

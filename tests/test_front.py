@@ -288,6 +288,15 @@ def test_what_uvicorn_cannot_parse_is_a_problem_document(uvicorn: int, request_:
     assert reply.problem["request_id"] == reply.headers["x-request-id"]
 
 
+def test_a_websocket_is_not_refused_in_plain_text(port: int, uvicorn: int) -> None:
+    """HAProxy drops what asks for it, so the request is answered as any other."""
+    upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+    key = b"dGhlIHNhbXBsZSBub25jZQ=="
+    reply = sent(port, b"GET /nowhere HTTP/1.1\r\nHost: x\r\n" + upgrade + key + b"\r\n\r\n")
+    assert reply is not None
+    assert reply.problem["status"] == (400 if port == uvicorn else 404)
+
+
 @pytest.mark.parametrize(
     ("header", "passes"),
     [
