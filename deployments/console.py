@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from deployments.endpoint import Endpoint
+from deployments.waiting_replicas import WaitingReplicas
 
 FILE_BYTES: Final = 10_000_000
 """Size at which the file is renamed to `printed.log.1`, and a new one begun."""
@@ -76,11 +77,12 @@ class Printed(threading.Thread):
     Args:
         pipe: from `serve run`.
         path: of the file; two of them take at most twice `FILE_BYTES`.
+        waiting: tells what is said of replicas that find no room.
     """
 
-    def __init__(self, pipe: IO[bytes], path: Path) -> None:
+    def __init__(self, pipe: IO[bytes], path: Path, waiting: WaitingReplicas) -> None:
         super().__init__(name="printed", daemon=True)
-        self._pipe, self._path = pipe, path
+        self._pipe, self._path, self._waiting = pipe, path, waiting
         self._filter, self._muted = Filter(), False
         self._since, self._shown = time.monotonic(), 0
 
@@ -96,7 +98,13 @@ class Printed(threading.Thread):
                 line = _COLOUR.sub("", data.decode(errors="replace")).rstrip("\r\n")
                 file.emit(logging.LogRecord("printed", logging.INFO, "", 0, line, None, None))
                 if self._filter.shows(line) and not self._muted:
-                    self._show(line)
+                    self._tell(line)
+
+    def _tell(self, line: str) -> None:
+        if not self._waiting.concerns(line):
+            self._show(line)
+        elif news := self._waiting.news(line):
+            self._show(f"darkroom: {news}")
 
     def _show(self, line: str) -> None:
         if time.monotonic() - self._since > WINDOW_S:

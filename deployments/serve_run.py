@@ -13,7 +13,9 @@ import psutil
 
 from deployments.console import Printed, complain
 from deployments.machine import is_alive, leftovers
+from deployments.serve_api import ServeApi
 from deployments.stop_requests import StopRequests
+from deployments.waiting_replicas import WaitingReplicas
 
 POLL_INTERVAL_S: Final = 0.2
 
@@ -50,7 +52,8 @@ class ServeRun:
             umask=0o077,  # logs and sockets are for this user alone
         )
         assert self.process.stdout is not None  # noqa: S101  for mypy
-        self._printed = Printed(self.process.stdout, printed)
+        waiting = WaitingReplicas(ServeApi(self.run, environment).applications)
+        self._printed = Printed(self.process.stdout, printed, waiting)
         self._printed.start()
 
     @property

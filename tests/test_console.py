@@ -9,6 +9,7 @@ import pytest
 from deployments import console
 from deployments.console import Filter, Printed, announcement, say
 from deployments.endpoint import Endpoint
+from deployments.waiting_replicas import WaitingReplicas
 
 AT = "2026-01-31 12:00:00,000"
 REPLICA = "(ServeReplica:darkroom:Classifier pid=7)"
@@ -59,7 +60,7 @@ def test_a_warning_that_several_processes_give_is_shown_once() -> None:
 def _printed(data: bytes, path: Path) -> Printed:
     """Reader that has read these bytes from a pipe."""
     reader, writer = os.pipe()
-    printed = Printed(os.fdopen(reader, "rb"), path)
+    printed = Printed(os.fdopen(reader, "rb"), path, WaitingReplicas(dict))
     printed.start()
     with os.fdopen(writer, "wb") as pipe:
         pipe.write(data)
@@ -78,6 +79,22 @@ def test_everything_is_kept_and_errors_are_shown_without_colours(
     assert "\x1b" not in kept
     assert capsys.readouterr().err == kept.splitlines()[1] + "\n"
     assert (tmp_path / "printed.log").stat().st_mode & 0o077 == 0
+
+
+def test_that_no_replica_can_be_placed_is_said_once_in_plain_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Serve repeats it every half minute, in words of its own; those are in the file."""
+    warning = (
+        f"(ServeController pid=1) WARNING {AT} controller 1 -- Deployment 'Classifier' in application 'darkroom' has 1 "
+        "replicas that have taken more than 30s to be scheduled. This may be due to waiting for the cluster to "
+        "auto-scale or for a runtime environment to be installed. Resources required for each replica: {'GPU': 1.0}, "
+        "total resources available: {}. Use `ray status` for more details."
+    )
+    _printed(f"{warning}\n".encode() * 3, tmp_path / "printed.log")
+    (shown,) = capsys.readouterr().err.splitlines()
+    assert shown.startswith("darkroom: no replica of Classifier can be placed: each needs 1 GPU")
+    assert (tmp_path / "printed.log").read_text().splitlines() == [warning] * 3
 
 
 def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +121,7 @@ def test_a_full_disk_stops_neither_reading_nor_showing(capsys: pytest.CaptureFix
 
 def test_a_muted_console_shows_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     reader, writer = os.pipe()
-    printed = Printed(os.fdopen(reader, "rb"), tmp_path / "printed.log")
+    printed = Printed(os.fdopen(reader, "rb"), tmp_path / "printed.log", WaitingReplicas(dict))
     printed.mute()
     printed.start()
     os.write(writer, b"(raylet) a worker died\n")

@@ -1,0 +1,73 @@
+"""Replicas for which Ray finds no room: a fault where fewer than `min_replicas` run, and none where there are enough.
+
+Serve asks for up to `max_replicas` under load, and warns every half minute while one of them waits. On one machine it
+waits until another has gone, and the service is well all the while.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from deployments.serve_api import ServeApiError
+
+_WARNING: Final = re.compile(
+    r"Deployment '(?P<deployment>[^']*)' in application '(?P<application>[^']*)' has \d+ replicas that have taken more "
+    r"than [\d.]+s to be scheduled\. .*Resources required for each replica: (?P<needed>.*?), "
+    r"total resources available: (?P<free>.*?)\. "
+)
+
+
+class WaitingReplicas:
+    """Tells which warnings of Serve's about replicas without room a user should see, and in plain words.
+
+    Args:
+        applications: asks Serve for them, as `ServeApi.applications`.
+    """
+
+    def __init__(self, applications: Callable[[], Mapping[str, Any]]) -> None:
+        self._applications = applications
+        self._said: str | None = None
+
+    def concerns(self, line: str) -> bool:
+        """Whether a line is such a warning."""
+        return _WARNING.search(line) is not None
+
+    def news(self, line: str) -> str | None:
+        """Return what to say in the place of such a warning; None where nothing is wrong, or it has been said."""
+        sentence = self._sentence(line)
+        is_new, self._said = sentence != self._said, sentence
+        return sentence if is_new else None
+
+    def _sentence(self, line: str) -> str | None:
+        warning = _WARNING.search(line)
+        if warning is None:
+            return None
+        try:
+            deployment = self._applications()[warning["application"]]["deployments"][warning["deployment"]]
+        except (ServeApiError, KeyError):  # Serve is on its way, or hangs
+            running, least = 0, 1
+        else:
+            running, least = _running(deployment), _least(deployment["deployment_config"])
+        if running >= least:
+            return None
+        of = f"only {running} of the {least} replicas" if running else "no replica"
+        return (
+            f"{of} of {warning['deployment']} can be placed: each needs {_words(warning['needed'])}, and free "
+            f"on this machine is {_words(warning['free'])}; write a smaller num_cpus or device: cpu under args, or "
+            "min_replicas: 1"
+        )
+
+
+def _running(deployment: Mapping[str, Any]) -> int:
+    return sum(replica["state"] == "RUNNING" for replica in deployment["replicas"])
+
+
+def _least(config: Mapping[str, Any]) -> int:
+    scaling = config.get("autoscaling_config")
+    return max(1, int(scaling["min_replicas"] if scaling else config["num_replicas"]))
+
+
+def _words(resources: str) -> str:
+    """What Ray writes as {'CPU': 2.0, 'GPU': 1.0}, as 2 CPU and 1 GPU."""
+    found = re.findall(r"['\"]?(\w+)['\"]?: ([\d.]+)", resources)
+    return " and ".join(f"{float(amount):g} {name}" for name, amount in found if float(amount)) or "nothing of it"

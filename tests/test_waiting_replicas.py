@@ -1,0 +1,73 @@
+"""Tests of deployments/waiting_replicas.py, with Serve's own words taken from the installed Ray."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from ray.serve._private import deployment_state
+
+from deployments.serve_api import ServeApiError
+from deployments.waiting_replicas import WaitingReplicas
+
+WARNING = (
+    "(ServeController pid=1) WARNING 2026-01-31 12:00:00,000 controller 1 -- Deployment 'Classifier' in application "
+    "'darkroom' has 3 replicas that have taken more than 30s to be scheduled. This may be due to waiting for the "
+    "cluster to auto-scale or for a runtime environment to be installed. Resources required for each replica: "
+    "{'CPU': 2.0, 'GPU': 0.5}, total resources available: {'CPU': 1.0}. Use `ray status` for more details."
+)
+
+
+def _applications(states: list[str], **config: Any) -> Mapping[str, Any]:
+    replicas = [{"state": state} for state in states]
+    return {"darkroom": {"deployments": {"Classifier": {"deployment_config": config, "replicas": replicas}}}}
+
+
+def test_serve_still_words_it_like_that() -> None:
+    """Another version of Ray that says it otherwise shows here, not on a user's console."""
+    source = inspect.getsource(deployment_state)
+    for part in (
+        "have taken more than {SLOW_STARTUP_WARNING_S}s to be scheduled. ",
+        "Resources required for each replica: {required}, ",
+        "total resources available: {available}. ",
+    ):
+        assert part in source
+
+
+@pytest.mark.parametrize(
+    ("states", "config", "said"),
+    [
+        (["RUNNING", "STARTING"], {"autoscaling_config": {"min_replicas": 1, "max_replicas": 4}}, None),
+        (["RUNNING"] * 2, {"num_replicas": 2}, None),
+        (["STARTING"], {"autoscaling_config": {"min_replicas": 1, "max_replicas": 4}}, "no replica of Classifier"),
+        (["STARTING"], {"autoscaling_config": {"min_replicas": 0, "max_replicas": 4}}, "no replica of Classifier"),
+        (["RUNNING", "STARTING"], {"autoscaling_config": {"min_replicas": 3, "max_replicas": 4}},
+         "only 1 of the 3 replicas of Classifier"),
+        (["RUNNING", "STARTING"], {"num_replicas": 2}, "only 1 of the 2 replicas of Classifier"),
+    ],
+)  # fmt: skip
+def test_enough_replicas_are_no_news(states: list[str], config: Mapping[str, Any], said: str | None) -> None:
+    """Those beyond `min_replicas` may wait for room as long as the load lasts."""
+    news = WaitingReplicas(lambda: _applications(states, **config)).news(WARNING)
+    assert (news and news.partition(" can be placed")[0]) == said
+    assert said is None or "each needs 2 CPU and 0.5 GPU, and free on this machine is 1 CPU" in str(news)
+
+
+def test_it_is_said_once_and_again_after_it_was_well() -> None:
+    states = [["STARTING"], ["STARTING"], ["RUNNING"], ["STARTING"]]
+    waiting = WaitingReplicas(lambda: _applications(states.pop(0), num_replicas=1))
+    assert [waiting.news(WARNING) is not None for _ in range(4)] == [True, False, False, True]
+
+
+def test_it_is_said_where_serve_cannot_be_asked() -> None:
+    def fail() -> Mapping[str, Any]:
+        raise ServeApiError("the run has no dashboard")
+
+    assert "no replica of Classifier" in str(WaitingReplicas(fail).news(WARNING))
+
+
+def test_other_warnings_are_not_its_concern() -> None:
+    waiting = WaitingReplicas(dict)
+    assert waiting.concerns(WARNING)
+    assert not waiting.concerns(WARNING.replace("scheduled", "initialized"))
+    assert waiting.news("WARNING 2026-01-31 12:00:00,000 controller 1 -- something else") is None
