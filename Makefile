@@ -122,12 +122,12 @@ $(CREATED):
 	@touch $@
 
 $(RUNTIME): pyproject.toml constraints.txt | $(CREATED)
-	$(BIN)/python -m pip install -c constraints.txt -e .
+	$(BIN)/python -m pip install -c constraints.txt -e '.[tune]'
 	@touch $@
 
 # The test extra brings the runtime along, so a later `make serve` has nothing left to install.
 $(TESTING): pyproject.toml constraints.txt | $(CREATED)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[test,tune]'
 	@touch $(RUNTIME) $@
 
 # For the tests of the metrics, which say that they were skipped where it is neither installed nor one of the packages of

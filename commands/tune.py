@@ -2,12 +2,16 @@
 
 import os
 import signal
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from commands.ending import INTERRUPTED, REFUSED, UNUSABLE, fail
+
+_NEEDED: Final = {"matplotlib": "matplotlib", "ruamel": "ruamel.yaml"}
+"""Packages of the extra `tune`, by the names that are imported: this command alone uses them."""
 
 
 def tune(
@@ -50,6 +54,8 @@ def tune(
     from deployments.endpoint import StartError
 
     signal.signal(signal.SIGTERM, _interrupt)
+    if missing := [package for name, package in _NEEDED.items() if find_spec(name) is None]:
+        fail(f"darkroom tune needs {' and '.join(missing)}: pip install 'darkroom[tune]'", REFUSED)
     try:
         from commands.report_path import report_path
 

@@ -162,6 +162,15 @@ def test_folders_share_by_the_harness_alone(folder: str) -> None:
         assert {module.split(".")[0] for module in imports(path)} & set(PROJECT) <= allowed, name
 
 
+def test_only_one_command_needs_the_extra_tune() -> None:
+    """What `darkroom[tune]` installs need not be there to serve, to check a configuration or to label files."""
+    extra = {"matplotlib", "ruamel", "tuning"}
+    paths = [
+        path for folder in ("pipeline", "deployments", "harness", "commands") for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert [path.name for path in paths if {name.split(".")[0] for name in imports(path)} & extra] == ["tuned.py"]
+
+
 def _tested_by(path: Path) -> set[str]:
     """The folder whose tests lie there."""
     return {"tuning"} if path.name == "test_tune.py" else {"benchmarks", "tuning"} & {*path.relative_to(ROOT).parts[1:]}

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,6 +104,22 @@ def test_what_cannot_be_done_is_one_sentence(folder: Path, arguments: list[str],
     assert says in " ".join(said.stderr.replace("│", " ").split())
     assert "Traceback" not in said.stderr
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("missing", "named"),
+    [(["matplotlib"], "matplotlib"), (["matplotlib", "ruamel"], "matplotlib and ruamel.yaml")],
+    ids=len,
+)
+def test_the_extra_that_is_not_installed_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str], named: str
+) -> None:
+    for name in missing:
+        monkeypatch.setitem(sys.modules, name, None)
+    said = typed("tune", "--images", "photographs")
+    assert (said.exit_code, said.stdout) == (1, "")
+    assert said.stderr == f"darkroom: darkroom tune needs {named}: pip install 'darkroom[tune]'\n"
+    assert not (folder / "darkroom-tune.html").exists()
 
 
 def test_a_service_on_the_port_is_in_the_way(folder: Path) -> None:
