@@ -29,7 +29,7 @@ help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
 
 serve: $(RUNTIME) | $(WEIGHTS) ## Set up what is missing, then serve on this machine until Ctrl-C
-	@exec $(BIN)/python -m deployments.launcher $(CONFIG)
+	@exec $(BIN)/python -m deployments.local.launcher $(CONFIG)
 
 deploy: ## Apply an edited serve_config.yaml to the service that `make serve` has started
 	@RAY_AUTH_MODE=token exec $(BIN)/serve deploy $(CONFIG)

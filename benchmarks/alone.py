@@ -14,10 +14,10 @@ from benchmarks.peers.variants import stand_in
 from benchmarks.standin import StandIn, open_stand_in
 from harness.throughput import frozen_heap, throughput
 from pipeline.config import PipelineConfig
-from pipeline.device import Device, collect, open_device
 from pipeline.engine import Engine
 from pipeline.host_batch import HostBatch
-from pipeline.model import load_model
+from pipeline.model.classifier import load_model
+from pipeline.model.device import Device, collect, open_device
 from pipeline.pace import DevicePace
 
 Rate = Callable[[Sequence[bytes], float], float]

@@ -8,7 +8,7 @@ from typing import Final
 
 import psutil
 
-from deployments.machine import leftovers
+from deployments.local.machine import leftovers
 
 REPLICA: Final = "replica"
 FORKSERVER: Final = "forkserver"
@@ -36,7 +36,7 @@ _BY_NAME: Final = {
 _BY_COMMAND: Final = {
     "/dashboard/dashboard.py": "dashboard",
     "/log_monitor.py": "log monitor",
-    "deployments.checked_serve": "serve run",
+    "deployments.local.checked_serve": "serve run",
     "/monitor.py": "autoscaler",
     "multiprocessing.resource_tracker": TRACKER,
     "multiprocessing.forkserver": FORKSERVER,
@@ -93,7 +93,7 @@ def _role(name: str, command: str) -> str:
     for part, role in _BY_NAME.items():
         if part in name:
             return role
-    if "deployments.launcher" in command:
+    if "deployments.local.launcher" in command:
         return LAUNCHER
     for part, role in _BY_COMMAND.items():
         if part in command:

@@ -28,13 +28,13 @@ from benchmarks.limit import TRANSFORM
 from benchmarks.servers import PEERS
 from benchmarks.work import PHONE, SMALL, Work
 from pipeline.config import Limits, PipelineConfig
-from pipeline.decode import decode
-from pipeline.geometry import part_of, resized
-from pipeline.header import read_header
-from pipeline.jpeg import decode_jpeg
-from pipeline.memory import keep_freed_memory
-from pipeline.model import load_model
-from pipeline.resize import Frame, by_pillow, quickly
+from pipeline.decode.memory import keep_freed_memory
+from pipeline.images.decode import decode
+from pipeline.images.geometry import part_of, resized
+from pipeline.images.header import read_header
+from pipeline.images.jpeg import decode_jpeg
+from pipeline.images.resize import Frame, by_pillow, quickly
+from pipeline.model.classifier import load_model
 
 TURNS: Final = 7
 FOR_S: Final = 0.5

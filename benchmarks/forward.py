@@ -22,10 +22,10 @@ from benchmarks.busy import busy
 from benchmarks.command import RESULTS, Facts, circumstances, run, say, write
 from benchmarks.work import SMALL
 from pipeline.config import Limits, PipelineConfig
-from pipeline.decode import decode
-from pipeline.frozen import Compute, frozen
-from pipeline.model import Classifier, LoadedModel, load_model
-from pipeline.precision import IMAGES, scenes
+from pipeline.images.decode import decode
+from pipeline.model.classifier import Classifier, LoadedModel, load_model
+from pipeline.model.precision import IMAGES, scenes
+from pipeline.model.torchscript import Compute, frozen
 
 BATCHES: Final = (1, 2, 4, 8)
 TURNS: Final = 5

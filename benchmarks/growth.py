@@ -43,9 +43,9 @@ TOLERANCE: Final[Mapping[str, Mapping[str, float]]] = {
 """What a quantity may grow by in the judged part of a run.
 
 Private memory of a replica rises and falls with the bodies in work; a worker's with the largest image it has decoded
-(it keeps what it has freed, see `pipeline/worker.py`). A replica's fds are the connections that HAProxy keeps, and the
-pipes of the last one or two dead workers' DataLoaders (9 each) until Python collects them: 18 more after 6 deaths as
-after 24.
+(it keeps what it has freed, see `pipeline/decode/memory.py`). A replica's fds are the connections that HAProxy keeps,
+and the pipes of the last one or two dead workers' DataLoaders (9 each) until Python collects them: 18 more after 6
+deaths as after 24.
 """
 
 

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deployments.app import sized
-from deployments.classifier import Classifier
-from deployments.config import ServiceConfig
+from deployments.replica import Classifier
+from deployments.service_config import ServiceConfig
 
 _FOR_S: Final = 600
 

@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 from benchmarks.census import REPLICA, WORKER, roles_of
-from deployments.machine import leftovers
+from deployments.local.machine import leftovers
 from harness.costly_images import COSTLY
 from harness.load import closed_loop
 from harness.local_service import LocalService, ServiceFailed

@@ -60,7 +60,7 @@ def configured(port: int, change: Callable[[Document], None]) -> Document:
 def _darkroom_command(port: int, folder: Path, change: Callable[[Document], None] = lambda _: None) -> list[str]:
     config = folder / "serve_config.yaml"
     config.write_text(yaml.safe_dump(configured(port, change)))
-    return [sys.executable, "-m", "deployments.launcher", str(config)]
+    return [sys.executable, "-m", "deployments.local.launcher", str(config)]
 
 
 def darkroom(name: str, change: Callable[[Document], None]) -> Kind:

@@ -12,8 +12,8 @@ from typing import Final, Self
 import torch
 
 from pipeline.config import Limits
-from pipeline.decode import decode
-from pipeline.memory import keep_freed_memory
+from pipeline.decode.memory import keep_freed_memory
+from pipeline.images.decode import decode
 from pipeline.records import Transform
 
 TRANSFORM: Final = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))

@@ -8,8 +8,8 @@ import httpx
 
 from benchmarks.kinds import Document
 from benchmarks.servers import Server
-from deployments.machine import run_of
-from deployments.serve_api import ServeApi
+from deployments.local.machine import run_of
+from deployments.local.serve_api import ServeApi
 
 WITHIN_S: Final = 30.0
 _SETTLES_AFTER_S: Final = 1.0

@@ -28,7 +28,7 @@ from benchmarks.kinds import ECHO, Document, configured, darkroom
 from benchmarks.live import Live
 from benchmarks.servers import Kind, Memory, Server, running
 from benchmarks.work import PHONE, SMALL, Work
-from deployments.config import LiveConfig
+from deployments.service_config import LiveConfig
 from harness.load import Load, closed_loop, open_loop
 from harness.target import Form
 

@@ -21,13 +21,13 @@ from PIL import Image
 from benchmarks import table
 from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.limit import TRANSFORM
-from deployments.config import LiveConfig
+from deployments.service_config import LiveConfig
 from harness.costly_images import COSTLY
 from harness.photographs import encoded, jpeg, photograph
-from pipeline.decode import decode
-from pipeline.header import read_header
-from pipeline.memory import FreedMemory, keep_freed_memory
-from pipeline.price import price_s
+from pipeline.decode.memory import FreedMemory, keep_freed_memory
+from pipeline.images.decode import decode
+from pipeline.images.header import read_header
+from pipeline.images.price import price_s
 from pipeline.records import Transform
 
 TURNS: Final = 5

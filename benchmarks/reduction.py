@@ -1,9 +1,9 @@
 """The ratio that a reduced JPEG must keep to the resize: how far scores move, and what an image costs, ratio by ratio.
 
 `python -m benchmarks.reduction [--step 8]`. First 1/8, 1/4 and 1/2, at ratios from 1 to 5.8; then the rule in force
-(`pipeline.geometry.part_of`), at every `step`th short side from 256 to 3200 pixels. The reference is `decode: exact` on
-the same file; photographs are brought to a size and encoded in three samplings of colour by turns, in each where the
-rule reduces. By mobilenet_v2. It takes about an hour of a core, at a step of 64 some minutes.
+(`pipeline.images.geometry.part_of`), at every `step`th short side from 256 to 3200 pixels. The reference is
+`decode: exact` on the same file; photographs are brought to a size and encoded in three samplings of colour by turns,
+in each where the rule reduces. By mobilenet_v2. It takes about an hour of a core, at a step of 64 some minutes.
 """
 
 import argparse
@@ -27,9 +27,9 @@ from benchmarks.decoders import darkroom_exact, darkroom_fast, scored_by_mobilen
 from benchmarks.limit import TRANSFORM
 from benchmarks.reduction_figure import svg
 from harness.photographs import jpeg
-from pipeline.geometry import part_of, resized
-from pipeline.memory import keep_freed_memory
-from pipeline.resize import Frame, quickly
+from pipeline.decode.memory import keep_freed_memory
+from pipeline.images.geometry import part_of, resized
+from pipeline.images.resize import Frame, quickly
 
 Pixels = NDArray[np.uint8]
 Score = Callable[[Sequence[Pixels]], torch.Tensor]

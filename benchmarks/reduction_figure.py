@@ -8,7 +8,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipeline.geometry import LEAST_RATIO
+from pipeline.images.geometry import LEAST_RATIO
 
 _BOUND: Final = 0.03
 _STYLE: Final = {"font.size": 9, "axes.titlesize": 10, "svg.fonttype": "none", "svg.hashsalt": "darkroom"}

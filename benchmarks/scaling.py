@@ -23,8 +23,8 @@ from benchmarks.servers import running
 from benchmarks.work import SMALL, Work
 from harness.load import closed_loop
 from pipeline.config import PipelineConfig
-from pipeline.frozen import frozen
-from pipeline.model import load_model
+from pipeline.model.classifier import load_model
+from pipeline.model.torchscript import frozen
 
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES_PX: Final = ((365, 274), (500, 375), (1155, 866), (2000, 1500), (4032, 3024), (5774, 4330))

@@ -36,7 +36,7 @@ from harness.local_service import LocalService
 from harness.ports import apart, free_port
 from harness.repository import ROOT
 from pipeline.config import CHUNKS_PER_WORKER
-from pipeline.slots import KEPT_BYTES
+from pipeline.decode.slots import KEPT_BYTES
 
 RESULTS: Final = Path(__file__).parent / "results"
 _BODY_TIMEOUT_S: Final = 15.0

@@ -13,21 +13,21 @@ from ray.serve import Application
 
 from benchmarks.peers.variants import BATCH_S, IMAGE_S
 from deployments.app import sized
-from deployments.classifier import Classifier
-from deployments.config import ServiceConfig
+from deployments.replica import Classifier
+from deployments.service_config import ServiceConfig
 from pipeline.config import PipelineConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pipeline.device import Launched
     from pipeline.engine import Engine
     from pipeline.host_batch import HostBatch
-    from pipeline.model import Classifier as Model
+    from pipeline.model.classifier import Classifier as Model
+    from pipeline.model.device import Launched
 
 
 class StandIn:
-    """As `pipeline.device.Device` wants it. Like a GPU it works on while the next batch is handed over.
+    """As `pipeline.model.device.Device` wants it. Like a GPU it works on while the next batch is handed over.
 
     Args:
         batch_sizes: rising.
@@ -58,7 +58,7 @@ class StandIn:
         """Reads one pixel of each image, and is done later."""
         import torch
 
-        from pipeline.device import Launched, Spent
+        from pipeline.model.device import Launched, Spent
 
         middles = np.concatenate([batch.pixels.numpy()[:, 112, 112].sum(1, dtype=np.int64) for batch in batches])
         images = len(middles)
@@ -81,7 +81,7 @@ def open_stand_in(
     side_px: int,  # noqa: ARG001
     threads: int,  # noqa: ARG001
 ) -> StandIn:
-    """As `pipeline.device.OpenDevice` wants it."""
+    """As `pipeline.model.device.OpenDevice` wants it."""
     return StandIn(batch_sizes, classifier.top_k)
 
 

@@ -9,7 +9,7 @@ import httpx
 import psutil
 
 from benchmarks.census import FORKSERVER, WORKER, roles_of
-from deployments.machine import leftovers
+from deployments.local.machine import leftovers
 from harness.local_service import LocalService
 
 Strike = Callable[[LocalService], object]

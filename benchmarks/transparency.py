@@ -23,7 +23,7 @@ from benchmarks.decoders import scored_by_mobilenet
 from benchmarks.limit import TRANSFORM
 from harness.photographs import NAMES, encoded, photograph
 from pipeline.config import DROP, Limits
-from pipeline.decode import decode
+from pipeline.images.decode import decode
 
 BACKGROUNDS: Final = ("white", "gray", "black", DROP)
 HEADER: Final = ("pictures", "background", "largest change of a score", "same first class", "that of the photograph")

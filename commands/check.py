@@ -26,11 +26,11 @@ def check(
     line each, and status 1. Where there are none, shows what each of Darkroom's own settings is and means. Starts
     nothing.
     """
-    from deployments.configuration import read_configuration
-    from deployments.env_file import read_env
-    from deployments.faults import IMPORT_PATH, own_applications, own_deployments, written_or_empty
-    from deployments.start_error import StartError
-    from deployments.strict import all_faults
+    from deployments.checks.configuration import read_configuration
+    from deployments.checks.own_faults import IMPORT_PATH, own_applications, own_deployments, written_or_empty
+    from deployments.checks.serve_faults import all_faults
+    from deployments.checks.start_error import StartError
+    from deployments.local.env_file import read_env
 
     try:
         configuration = read_configuration(config)
@@ -42,7 +42,7 @@ def check(
     if faults:
         raise typer.Exit(REFUSED)
 
-    from deployments.config import LiveConfig, ServiceConfig
+    from deployments.service_config import LiveConfig, ServiceConfig
 
     console = _console()
     for path, application in own_applications(configuration.document):

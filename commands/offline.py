@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from commands.files import NothingToDo
-from deployments.config import LiveConfig, ServiceConfig
-from deployments.endpoint import StartError, read_document
-from deployments.faults import IMPORT_PATH, in_words, own_applications, own_deployments, written_or_empty
+from deployments.checks.own_faults import IMPORT_PATH, in_words, own_applications, own_deployments, written_or_empty
+from deployments.local.endpoint import StartError, read_document
+from deployments.service_config import LiveConfig, ServiceConfig
 from pipeline.config import Limits, PipelineConfig
 
 USUAL = Path("serve_config.yaml")

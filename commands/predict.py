@@ -86,7 +86,7 @@ def _predict(
         stdout = sys.stdout.buffer
         destination = FileOutput(getattr(stdout, "raw", stdout), "standard output")
 
-    from pipeline.forkserver import start_forkserver
+    from pipeline.decode.forkserver import start_forkserver
 
     start_forkserver()  # its imports take as long as those of the next line
     from commands.run import Run

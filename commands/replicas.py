@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import httpx
 
-from deployments.keys import is_key
+from deployments.http.api_keys import is_key
 
 Stats = Mapping[str, Any]
 """What `GET /stats` answers."""

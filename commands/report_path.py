@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from commands.files import shown
-from deployments.endpoint import StartError
+from deployments.local.endpoint import StartError
 
 _SUFFIXES: Final = (".html", ".htm")
 

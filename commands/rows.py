@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from rich.cells import cell_len, set_cell_size
 
 from commands.files import shown
-from deployments.responses import described, predictions
+from deployments.http.responses import described, predictions
 from pipeline.records import Outcome, Prediction
 
 _LONGEST_NAME: Final = 40

@@ -12,7 +12,7 @@ from commands.labelling import Labelling
 from commands.output import Output, OutputClosed, OutputFailed
 from commands.progress import Bar
 from commands.rows import Rows
-from deployments.responses import described
+from deployments.http.responses import described
 from pipeline.config import Limits, PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import ServerError

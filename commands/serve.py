@@ -24,8 +24,8 @@ def serve(
     Reads serve.env in the working directory, checks the configuration and the ports before anything is started, says
     when the service answers, and leaves no process behind.
     """
-    from deployments.endpoint import StartError
-    from deployments.launcher import launch
+    from deployments.local.endpoint import StartError
+    from deployments.local.launcher import launch
 
     try:
         status = launch(config, new_starts)

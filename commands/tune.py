@@ -51,7 +51,7 @@ def tune(
     report forbid it; 2: there are no images; 3: Darkroom has failed; 130: Ctrl-C.
     """
     from commands.files import NothingToDo
-    from deployments.endpoint import StartError
+    from deployments.local.endpoint import StartError
 
     signal.signal(signal.SIGTERM, _interrupt)
     if missing := [package for name, package in _NEEDED.items() if find_spec(name) is None]:
@@ -85,15 +85,15 @@ def _sound(config: Path) -> dict[str, Any]:
     Raises:
         StartError: what is wrong, or in the way.
     """
-    from deployments.endpoint import StartError, needed_ports, read_document, read_endpoint, read_env
-    from deployments.faults import own_applications
-    from deployments.machine import obstacles
-    from pipeline.forkserver import start_forkserver
+    from deployments.checks.own_faults import own_applications
+    from deployments.local.endpoint import StartError, needed_ports, read_document, read_endpoint, read_env
+    from deployments.local.machine import obstacles
+    from pipeline.decode.forkserver import start_forkserver
 
     environment = read_env(Path("serve.env")) | os.environ
     document = read_document(config)
     start_forkserver()  # its imports take as long as those of the next line, and of what follows
-    from deployments.strict import all_faults
+    from deployments.checks.serve_faults import all_faults
 
     if faults := all_faults(document, environment):
         raise StartError(f"{config}: {'; '.join(faults)}")

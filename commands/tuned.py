@@ -17,9 +17,9 @@ import psutil
 from commands.ending import FAILED, INTERRUPTED, REFUSED, say
 from commands.files import NothingToDo, listed, read, shown
 from commands.steps import StepsBar
-from deployments.access import KEYS_VARIABLE
-from deployments.config import LiveConfig
-from deployments.endpoint import StartError
+from deployments.http.auth import KEYS_VARIABLE
+from deployments.local.endpoint import StartError
+from deployments.service_config import LiveConfig
 from deployments.version import version_of
 from pipeline.errors import ImageError, ServerError
 from tuning.busy import busy_with_others

@@ -4,9 +4,9 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from deployments import cluster
-from deployments.classifier import Classifier
-from deployments.config import DEPLOYMENT, ServiceConfig
 from deployments.logs import adopt_loggers, log_warnings
+from deployments.replica import Classifier
+from deployments.service_config import DEPLOYMENT, ServiceConfig
 
 
 def build_app(config: ServiceConfig) -> Application:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from deployments.config import LiveConfig, ServiceConfig
+from deployments.service_config import LiveConfig, ServiceConfig
 from deployments.version import version_of
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """What is logged of an error: one line with request id, class, cause, stage and status.
 
 Serve's own log carries the lines, as JSON where `logging_config` says so, and adds time, level and request id. A line
-holds nothing of an image and no file name; a key never reaches a message (`access.py`). What clients do goes to the
+holds nothing of an image and no file name; a key never reaches a message (`auth.py`). What clients do goes to the
 log's file alone; what is at fault here stands on the console too.
 
 Lines of one kind that come too often are counted instead (`log_rate.py`). What a client has sent, as part of a cause,
@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from deployments.http.responses import CLIENT_GONE, UNFORESEEN, status_of
 from deployments.log_rate import REPORT_S, LogRate
-from deployments.responses import CLIENT_GONE, UNFORESEEN, status_of
 from pipeline.errors import (
     ClientError,
     DarkroomError,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from deployments.serve_api import ServeApiError
+from deployments.local.serve_api import ServeApiError
 
 _WARNING: Final = re.compile(
     r"Deployment '(?P<deployment>[^']*)' in application '(?P<application>[^']*)' has \d+ replicas that have taken more "

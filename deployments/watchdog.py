@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from pipeline.process_state import STOPPED, state_of
+from pipeline.decode.process_state import STOPPED, state_of
 
 logger = logging.getLogger(__name__)
 

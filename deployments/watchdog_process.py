@@ -10,7 +10,7 @@ import signal
 import sys
 from typing import Final
 
-from pipeline.process_state import STOPPED, state_of
+from pipeline.decode.process_state import STOPPED, state_of
 
 PERIOD_S: Final = 0.25
 STOPPED_AFTER_S: Final = 1.0

@@ -14,9 +14,9 @@ import httpx
 import psutil
 import yaml
 
-from deployments.endpoint import read_endpoint
-from deployments.machine import leftovers, start_ticks
-from deployments.serve_api import ServeApi, ServeApiError
+from deployments.local.endpoint import read_endpoint
+from deployments.local.machine import leftovers, start_ticks
+from deployments.local.serve_api import ServeApi, ServeApiError
 
 _START_TIMEOUT_S: Final = 300.0
 _STOP_TIMEOUT_S: Final = 60.0
@@ -49,7 +49,7 @@ class LocalService:
         with self.output.open("wb") as sink:
             # A session of its own: a Ctrl-C in the terminal ends who measures, and he then ends the service.
             self._launcher = subprocess.Popen(
-                [sys.executable, "-m", "deployments.launcher", str(self._path)],
+                [sys.executable, "-m", "deployments.local.launcher", str(self._path)],
                 env=environment,
                 stdout=sink,
                 stderr=subprocess.STDOUT,

@@ -13,21 +13,21 @@ from typing import Self
 import torch
 
 from pipeline.config import PROBE_AFTER_S, STUCK_AFTER_S, USUAL_PRICE_S, Limits, PipelineConfig
-from pipeline.device import OpenDevice, open_device
+from pipeline.decode.slots import Slots
+from pipeline.decode.stage import Loader
 from pipeline.errors import EngineClosed, InvalidModel, NonFiniteScores, Stuck, WorkerFailure
-from pipeline.examination import examine
-from pipeline.feeder import Feeder
 from pipeline.host_batch import HostBatch
-from pipeline.loader import Loader
-from pipeline.model import load_model
-from pipeline.nonfinite import causes
-from pipeline.precision import quickest
-from pipeline.price import body_price_s
+from pipeline.images.examination import examine
+from pipeline.images.price import body_price_s
+from pipeline.model.batcher import Feeder
+from pipeline.model.classifier import load_model
+from pipeline.model.device import OpenDevice, open_device
+from pipeline.model.nonfinite import causes
+from pipeline.model.precision import quickest
+from pipeline.model.warm_up_images import blank, warm_up_images
 from pipeline.records import EncodedImage, Outcome, Rejection
-from pipeline.slots import Slots
+from pipeline.stats import Usage
 from pipeline.task import Request, Task
-from pipeline.usage import Usage
-from pipeline.warm_up_images import blank, warm_up_images
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 

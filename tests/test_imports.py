@@ -14,70 +14,70 @@ FOLDER = Path(pipeline.__path__[0])
 
 TOP_TO_BOTTOM = (
     "engine",
-    "examination",
-    "loader",
-    "crew",
-    "spare",
-    "worker_health",
-    "forecast",
-    "progress",
-    "worker_process",
-    "pipe_queue",
-    "pipe_event",
-    "forkserver",
-    "process_state",
-    "worker",
-    "feeder",
-    "lane",
-    "halving",
+    "images.examination",
+    "decode.stage",
+    "decode.worker_pool",
+    "decode.worker_choice",
+    "decode.worker_health",
+    "decode.wait_forecast",
+    "decode.worker_progress",
+    "decode.worker_process",
+    "decode.pipe_queue",
+    "decode.pipe_event",
+    "decode.forkserver",
+    "decode.process_state",
+    "decode.worker",
+    "model.batcher",
+    "model.device_thread",
+    "model.bisection",
     "decoded",
-    "warm_up_images",
-    "nonfinite",
-    "precision",
-    "device",
-    "cuda",
-    "cuda_graph",
-    "folding",
-    "frozen",
-    "agreement",
-    "launched",
-    "model",
-    "catalogue",
-    "checkpoint",
-    "checkpoint_file",
-    "input_size",
-    "labels",
-    "preset",
+    "model.warm_up_images",
+    "model.nonfinite",
+    "model.precision",
+    "model.device",
+    "model.cuda",
+    "model.cuda_graph",
+    "model.folding",
+    "model.torchscript",
+    "model.agreement",
+    "model.pending_batch",
+    "model.classifier",
+    "model.catalogue",
+    "model.checkpoint",
+    "model.checkpoint_file",
+    "model.input_size",
+    "model.labels",
+    "model.preset",
     "torchvision_models",
-    "waiting",
-    "turns",
+    "decode.work_queue",
+    "decode.fair_queue",
     "task",
-    "memory",
+    "decode.memory",
     "pace",
-    "decode",
-    "limits",
-    "price",
-    "image",
-    "png",
-    "webp",
-    "jpeg",
-    "orientation",
-    "jpeg_damage",
-    "jpeg_sampling",
-    "resize",
-    "results",
-    "sandbox",
-    "system_calls",
-    "slots",
+    "images.decode",
+    "images.limits",
+    "images.price",
+    "images.pillow",
+    "images.png",
+    "images.webp",
+    "images.jpeg",
+    "images.orientation",
+    "images.jpeg_damage",
+    "images.jpeg_sampling",
+    "images.resize",
+    "decode.messages",
+    "decode.sandbox",
+    "decode.system_calls",
+    "decode.slots",
     "host_batch",
-    "geometry",
-    "header",
-    "jpeg_header",
-    "jpeg_scans",
-    "signature",
-    "piecewise",
+    "images.geometry",
+    "images.header",
+    "images.jpeg_header",
+    "images.jpeg_scans",
+    "images.signature",
+    "images.piecewise",
     "records",
-    "usage",
+    "stats",
     "errors",
     "config",
 )
@@ -99,20 +99,30 @@ def imports(path: Path) -> set[str]:
 
 
 def test_every_module_has_its_place() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == {*TOP_TO_BOTTOM, "__init__"}
+    files = [path.relative_to(FOLDER) for path in FOLDER.rglob("*.py") if path.name != "__init__.py"]
+    assert {".".join(path.with_suffix("").parts) for path in files} == {*TOP_TO_BOTTOM}
 
 
 @pytest.mark.parametrize("module", TOP_TO_BOTTOM)
 def test_imports_run_downwards(module: str) -> None:
     """No module imports one above it or itself: hence there are no cycles."""
-    own = {name.removeprefix("pipeline.") for name in imports(FOLDER / f"{module}.py") if name.startswith("pipeline")}
+    own = {name.removeprefix("pipeline.") for name in imports(_file(module)) if name.startswith("pipeline")}
     below = TOP_TO_BOTTOM[TOP_TO_BOTTOM.index(module) + 1 :]
     assert own <= set(below)
 
 
 @pytest.mark.parametrize("module", TOP_TO_BOTTOM)
 def test_the_pipeline_names_neither_ray_nor_http(module: str) -> None:
-    assert not {name.split(".")[0] for name in imports(FOLDER / f"{module}.py")} & set(FOREIGN)
+    assert not {name.split(".")[0] for name in imports(_file(module))} & set(FOREIGN)
+
+
+@pytest.mark.parametrize(
+    ("room", "others"), [("images", ("decode", "model")), ("decode", ("model",)), ("model", ("decode",))]
+)
+def test_the_stages_do_not_know_each_other(room: str, others: tuple[str, ...]) -> None:
+    """The engine joins them; and the images know nothing of either."""
+    for path in (FOLDER / room).glob("*.py"):
+        assert not any(name.startswith(f"pipeline.{other}.") for name in imports(path) for other in others), path.name
 
 
 def test_the_pipeline_loads_neither_ray_nor_http() -> None:
@@ -126,11 +136,11 @@ def test_the_pipeline_loads_neither_ray_nor_http() -> None:
 
 
 def test_the_service_does_not_know_the_command_line() -> None:
-    for path in FOLDER.with_name("deployments").glob("*.py"):
+    for path in FOLDER.with_name("deployments").rglob("*.py"):
         assert not any(name.split(".")[0] == "commands" for name in imports(path)), path.name
 
 
-@pytest.mark.parametrize("module", ["deployments.launcher", "deployments.app"])
+@pytest.mark.parametrize("module", ["deployments.local.launcher", "deployments.app"])
 def test_what_runs_no_model_loads_no_torch(module: str) -> None:
     """It takes seconds and half a gigabyte; the launcher stays as long as the service."""
     assert "torch" not in _loaded(module)
@@ -174,6 +184,10 @@ def test_only_one_command_needs_the_extra_tune() -> None:
 def _tested_by(path: Path) -> set[str]:
     """The folder whose tests lie there."""
     return {"tuning"} if path.name == "test_tune.py" else {"benchmarks", "tuning"} & {*path.relative_to(ROOT).parts[1:]}
+
+
+def _file(module: str) -> Path:
+    return FOLDER.joinpath(*module.split(".")).with_suffix(".py")
 
 
 def _loaded(module: str) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ray.serve._private import deployment_state
 
-from deployments.serve_api import ServeApiError
+from deployments.local.serve_api import ServeApiError
 from deployments.waiting_replicas import WaitingReplicas
 
 WARNING = (

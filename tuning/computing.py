@@ -12,11 +12,11 @@ from typing import Final
 import torch
 
 from pipeline.config import PipelineConfig
-from pipeline.decode import decode
-from pipeline.device import Device, collect, open_device
 from pipeline.host_batch import HostBatch
-from pipeline.model import LoadedModel, load_model
-from pipeline.precision import quickest
+from pipeline.images.decode import decode
+from pipeline.model.classifier import LoadedModel, load_model
+from pipeline.model.device import Device, collect, open_device
+from pipeline.model.precision import quickest
 from tuning.clients import usual_bound_s
 from tuning.fits import BatchCost, fit_batches
 

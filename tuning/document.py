@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.util import load_yaml_guess_indent
 
-from deployments.faults import own_applications
+from deployments.checks.own_faults import own_applications
 from tuning.settings import Settings, written_into
 
 _NO_WRAPPING = 1 << 16

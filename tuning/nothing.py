@@ -6,15 +6,15 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from pipeline.device import Launched, Spent
 from pipeline.host_batch import HostBatch
-from pipeline.model import Classifier
+from pipeline.model.classifier import Classifier
+from pipeline.model.device import Launched, Spent
 
 _BATCH_S: Final = 1e-6
 
 
 class Nothing:
-    """As `pipeline.device.Device` wants it; every image is of class 0.
+    """As `pipeline.model.device.Device` wants it; every image is of class 0.
 
     Args:
         largest_batch: images.
@@ -51,5 +51,5 @@ def open_nothing(
     side_px: int,  # noqa: ARG001
     threads: int,  # noqa: ARG001
 ) -> Nothing:
-    """As `pipeline.device.OpenDevice` wants it."""
+    """As `pipeline.model.device.OpenDevice` wants it."""
     return Nothing(batch_sizes[-1])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from deployments.config import LiveConfig, ServiceConfig
+from deployments.service_config import LiveConfig, ServiceConfig
 from tuning.settings import Settings
 
 _SERVES_TARGET: Final = 2

@@ -7,9 +7,9 @@ from typing import Final
 
 import psutil
 
-from deployments.config import LiveConfig
+from deployments.service_config import LiveConfig
 from pipeline.config import PipelineConfig, decode_memory_bytes
-from pipeline.slots import KEPT_BYTES
+from pipeline.decode.slots import KEPT_BYTES
 from tuning.settings import Settings
 
 USED: Final = 0.9

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from deployments.config import DEPLOYMENT
+from deployments.service_config import DEPLOYMENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from deployments.config import LiveConfig, ServiceConfig
-from deployments.endpoint import StartError
+from deployments.local.endpoint import StartError
 from deployments.node import Node
+from deployments.service_config import LiveConfig, ServiceConfig
 from harness.local_service import Document
 from tuning.present import present_settings
 from tuning.settings import Settings

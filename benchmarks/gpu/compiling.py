@@ -13,7 +13,7 @@ from benchmarks.gpu.models import of_model
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.timing import median_ms
-from pipeline.folding import folded
+from pipeline.model.folding import folded
 
 
 class Case(NamedTuple):

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.timing import median_ms
-from pipeline.slots import Slots
+from pipeline.decode.slots import Slots
 
 BATCH: Final = 32
 """Images of the batches that are put together."""

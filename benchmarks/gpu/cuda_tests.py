@@ -14,7 +14,11 @@ CHOSEN: Final = "cuda and not slow"
 """The tests that are run, by their marks."""
 
 FOLDER: Final = "tests"
-DRY_FILES: Final = ("tests/test_cuda.py", "tests/test_cuda_faults.py", "tests/test_device.py")
+DRY_FILES: Final = (
+    "tests/pipeline/model/test_cuda.py",
+    "tests/pipeline/model/test_cuda_faults.py",
+    "tests/pipeline/model/test_device.py",
+)
 """Enough of them for a trial: `make test` runs all of them on the CPU anyway."""
 
 _SHOWN: Final = 30

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from pipeline.cuda_graph import Replay, recorded, settle
-from pipeline.frozen import Compute
+from pipeline.model.cuda_graph import Replay, recorded, settle
+from pipeline.model.torchscript import Compute
 
 
 def graphed(compute: Compute, pixels: Tensor) -> Replay:

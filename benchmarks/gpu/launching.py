@@ -15,9 +15,9 @@ from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.setting import Setting
-from pipeline.cuda_graph import settle
-from pipeline.frozen import Compute, traced
-from pipeline.model import Classifier
+from pipeline.model.classifier import Classifier
+from pipeline.model.cuda_graph import settle
+from pipeline.model.torchscript import Compute, traced
 
 _SWITCH_INTERVAL_S: Final = 0.0005
 """Seconds after which the interpreter changes to another thread, as in a replica."""

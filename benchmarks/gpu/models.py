@@ -12,8 +12,8 @@ from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.setting import Setting
 from benchmarks.gpu.timing import median_ms
-from pipeline.folding import folded
-from pipeline.model import Classifier
+from pipeline.model.classifier import Classifier
+from pipeline.model.folding import folded
 
 
 class Case(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from pipeline.model import Classifier
+from pipeline.model.classifier import Classifier
 
 FORMS: Final = {
     "float32": torch.float32,

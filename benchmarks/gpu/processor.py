@@ -9,7 +9,7 @@ from typing import Self
 
 import psutil
 
-from deployments.machine import leftovers
+from deployments.local.machine import leftovers
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from benchmarks.gpu.processor import Used
 from benchmarks.gpu.setting import Setting
 from benchmarks.kinds import DARKROOM
 from benchmarks.work import Work
-from deployments.machine import leftovers
-from deployments.serve_api import ServeApi, ServeApiError
+from deployments.local.machine import leftovers
+from deployments.local.serve_api import ServeApi, ServeApiError
 from harness.load import Load as Answered
 from harness.local_service import LocalService, ServiceFailed
 from harness.ports import apart, free_port

@@ -17,7 +17,7 @@ from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.setting import Setting, told
 from harness.fake_cuda import pretend
-from pipeline.folding import folded
+from pipeline.model.folding import folded
 
 _CEILING: Final = "one process on the GPU"
 _START_S: Final = 60.0

@@ -19,7 +19,7 @@ IMAGE_S: Final = 0.0001
 if OUR_DECODE:  # as in Darkroom's own workers
     import torch
 
-    from pipeline.memory import keep_freed_memory
+    from pipeline.decode.memory import keep_freed_memory
 
     keep_freed_memory()
     torch.set_num_threads(1)
@@ -35,6 +35,6 @@ def our_pixels(data: bytes) -> Any:
     """An encoded image -> uint8 [224, 224, 3]."""
     from benchmarks.limit import TRANSFORM
     from pipeline.config import Limits
-    from pipeline.decode import decode
+    from pipeline.images.decode import decode
 
     return decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)

@@ -12,11 +12,11 @@ import psutil
 import pytest
 import yaml
 
-from deployments.access import KEYS_VARIABLE, Access
-from deployments.config import ServiceConfig
-from deployments.endpoint import StartError
-from deployments.keys import _warnings
-from deployments.launcher import launch
+from deployments.http.api_keys import _warnings
+from deployments.http.auth import KEYS_VARIABLE, Access
+from deployments.local.endpoint import StartError
+from deployments.local.launcher import launch
+from deployments.service_config import ServiceConfig
 from harness.photographs import jpeg, photograph
 from pipeline.errors import MissingKey, Unauthorized, WrongKey
 from tests.support.keys import KEY, NEXT, OTHER, bearer, keys_file

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from deployments.config import ServiceConfig
+from deployments.service_config import ServiceConfig
 from harness.photographs import jpeg, photograph
 from tests.access.conftest import ORIGINS
 from tests.support.keys import KEY, NEXT, bearer

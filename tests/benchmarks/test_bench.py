@@ -20,8 +20,8 @@ from benchmarks.work import MIXED, PHONE, SMALL, SMALL_MANY, Work
 from harness.photographs import NAMES, jpeg, photograph
 from harness.repository import ROOT
 from pipeline.config import Limits, PipelineConfig
-from pipeline.decode import decode
 from pipeline.engine import Engine
+from pipeline.images.decode import decode
 from pipeline.records import Prediction
 
 # ---- the work -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.census import FORKSERVER, TRACKER, WORKER, take_census
-from deployments.machine import name_run
+from deployments.local.machine import name_run
 from tests.benchmarks.soaking import MIB
 from tests.support.waiting import until
 

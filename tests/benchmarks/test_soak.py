@@ -13,7 +13,7 @@ from benchmarks.injections import FLOOD, KILL_WORKER, STOP_WORKER, Event, Inject
 from benchmarks.judge import Kind, Verdict
 from benchmarks.soak import faults_of, is_rays_own, restarts_in, with_roles
 from benchmarks.tally import tally
-from deployments.endpoint import Endpoint
+from deployments.local.endpoint import Endpoint
 from harness.local_service import LocalService
 from harness.ports import free_port
 from tests.benchmarks.soaking import life, record

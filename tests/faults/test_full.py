@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from deployments.space import NEEDED_BYTES
+from deployments.local.disk_space import NEEDED_BYTES
 from harness.photographs import jpeg, photograph
 from harness.ports import free_port
 from harness.repository import ROOT
@@ -60,7 +60,7 @@ def test_a_start_without_room_says_so(tmp_path: Path) -> None:
     config["http_options"]["port"] = free_port()
     (tmp_path / "serve_config.yaml").write_text(yaml.safe_dump(config))
     filling = ["sh", "-c", 'dd if=/dev/zero of=/tmp/fill 2>/dev/null; exec "$@"', "sh"]
-    command = [*small(tmp_path), *filling, sys.executable, "-m", "deployments.launcher", "serve_config.yaml"]
+    command = [*small(tmp_path), *filling, sys.executable, "-m", "deployments.local.launcher", "serve_config.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False

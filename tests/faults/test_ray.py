@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from deployments.machine import leftovers
+from deployments.local.machine import leftovers
 from tests.support.tiny import Launched, tiny_service
 from tests.support.waiting import until
 

@@ -1,10 +1,10 @@
 """Fuzzes the decoders: `python -m tests.fuzz --minutes 10 --seed 1`. The last line is JSON.
 
-Files are mutated, structure-aware and by the bit, and go through `pipeline.decode.decode` in a child process whose
-malloc checks every block it frees (MALLOC_CHECK_=3; glibc from 2.34 needs libc_malloc_debug.so.0 preloaded) and fills
-what it hands out and takes back (MALLOC_PERTURB_); or, with `--guard`, each block ends at a page that nobody may touch,
-so that reading beyond it is noticed too (`guard.c`, compiled by `cc`). A child that dies or hangs costs one case: the
-file is made again from seed and number, made smaller, and written into the folder `--findings`.
+Files are mutated, structure-aware and by the bit, and go through `pipeline.images.decode.decode` in a child process
+whose malloc checks every block it frees (MALLOC_CHECK_=3; glibc from 2.34 needs libc_malloc_debug.so.0 preloaded) and
+fills what it hands out and takes back (MALLOC_PERTURB_); or, with `--guard`, each block ends at a page that nobody may
+touch, so that reading beyond it is noticed too (`guard.c`, compiled by `cc`). A child that dies or hangs costs one
+case: the file is made again from seed and number, made smaller, and written into the folder `--findings`.
 """
 
 import argparse

@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.decode import decode
+from pipeline.decode.memory import MemoryLimit
 from pipeline.errors import ImageError
-from pipeline.memory import MemoryLimit
+from pipeline.images.decode import decode
 from pipeline.records import Transform
 from tests.fuzz.case import Case, case
 from tests.fuzz.seeds import FAMILIES, Seed

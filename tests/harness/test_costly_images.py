@@ -16,7 +16,7 @@ from harness.costly_images import (
     progressive_jpeg,
 )
 from pipeline.config import Limits
-from pipeline.decode import decode
+from pipeline.images.decode import decode
 from tests.support.decode_bench import TRANSFORM
 
 SIZE = (304, 264)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from harness.fake_cuda import ALREADY_REGISTERED, NOT_REGISTERED, pretend
-from pipeline.slots import Slots
+from pipeline.decode.slots import Slots
 
 
 def test_torch_believes_in_the_device_only_as_long_as_it_lasts() -> None:

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import functional as reference
 
-from pipeline.decode import decode
 from pipeline.errors import ImageError
+from pipeline.images.decode import decode
 from pipeline.records import Transform
 from tests.odd.judge import status_of
 from tests.odd.odd_file import OddFile, by_pillow

@@ -11,11 +11,11 @@ from typing import Any
 
 from harness.photographs import jpeg, photograph
 from pipeline.config import Limits
+from pipeline.decode.slots import Claim, Slots
+from pipeline.decode.stage import Loader
 from pipeline.errors import ImageError
 from pipeline.host_batch import HostBatch
-from pipeline.loader import Loader
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Transform
-from pipeline.slots import Claim, Slots
 from pipeline.task import Request, Task
 from tests.support.waiting import PATIENCE_S, until
 

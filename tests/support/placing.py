@@ -16,10 +16,10 @@ from ray.cluster_utils import Cluster
 
 from deployments import cluster as cluster_nodes
 from deployments.app import sized
-from deployments.classifier import Classifier
-from deployments.config import ServiceConfig
+from deployments.replica import Classifier
+from deployments.service_config import ServiceConfig
 from pipeline.config import Limits, PipelineConfig
-from pipeline.usage import Usage
+from pipeline.stats import Usage
 from tests.support.waiting import until
 
 

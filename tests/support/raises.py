@@ -9,13 +9,13 @@ from coverage import Coverage
 
 FOLDERS = ("deployments", "pipeline")
 
-NEEDS_CUDA = {"device.py": {"cudaHostRegister"}}
+NEEDS_CUDA = {"cuda.py": {"cudaHostRegister"}}
 """Raised only where there is a CUDA device: files, and a word of the message."""
 
 
 def unreached(coverage: Coverage) -> Iterator[str]:
     """Every raise statement that did not run, as `file:line: statement`."""
-    for path in sorted(path for folder in FOLDERS for path in Path(folder).glob("*.py")):
+    for path in sorted(path for folder in FOLDERS for path in Path(folder).rglob("*.py")):
         source = path.read_text("utf-8")
         _, _, _, missing, _ = coverage.analysis2(str(path.absolute()))
         for node in ast.walk(ast.parse(source)):

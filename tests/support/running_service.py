@@ -16,8 +16,8 @@ import httpx
 import psutil
 import yaml
 
-from deployments.machine import run_of
-from deployments.serve_api import ServeApi
+from deployments.local.machine import run_of
+from deployments.local.serve_api import ServeApi
 from harness.ports import apart, free_port
 from harness.repository import ROOT
 from tests.support.waiting import until
@@ -114,7 +114,7 @@ def name_of(process: psutil.Process) -> str:
 def is_decoder(process: psutil.Process) -> bool:
     """Whether a worker of the pipeline runs in it."""
     try:
-        return "pipeline.worker" in " ".join(process.cmdline())
+        return "pipeline.decode.worker" in " ".join(process.cmdline())
     except psutil.Error:
         return False
 
@@ -142,7 +142,7 @@ def running(folder: Path, config: Document, *prefix: str, **variables: str) -> I
     path.write_text(yaml.safe_dump(config))
     environment = {**os.environ, **apart(), **AS_LAUNCHED, **variables, "DARKROOM_TEST": str(path)}
     with output.open("wb") as sink:
-        command = [*prefix, sys.executable, "-m", "deployments.launcher", str(path)]
+        command = [*prefix, sys.executable, "-m", "deployments.local.launcher", str(path)]
         launcher = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT)
     service = Service(path, config, environment, output)
     try:

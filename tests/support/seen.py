@@ -6,7 +6,7 @@ import csv
 import httpx
 import psutil
 
-from deployments.serve_api import ServeApiError
+from deployments.local.serve_api import ServeApiError
 from tests.support.running_service import Service, is_decoder, name_of
 
 

@@ -5,9 +5,9 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from pipeline import worker
+from pipeline.decode import worker
+from pipeline.decode.pipe_queue import WorkerEnd
 from pipeline.errors import UndecodableImage
-from pipeline.pipe_queue import WorkerEnd
 from pipeline.records import Transform
 from tests.support.decode_bench import CAT, TRANSFORM
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from deployments.machine import leftovers, start_ticks
+from deployments.local.machine import leftovers, start_ticks
 from harness.ports import apart, free_port
 from harness.repository import ROOT
 from tests.support.running_service import START_TIMEOUT_S
@@ -78,7 +78,7 @@ class TinyService:
     def launch(self, *arguments: str) -> Iterator[Launched]:
         """Start the launcher as `make serve` does; what is left of it afterwards is killed."""
         log = self.folder / "log"
-        command = [sys.executable, "-m", "deployments.launcher", *arguments]
+        command = [sys.executable, "-m", "deployments.local.launcher", *arguments]
         with (
             log.open("wb") as out,
             subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=out, stderr=out) as process,

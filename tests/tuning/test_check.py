@@ -9,8 +9,8 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from deployments.endpoint import read_endpoint
-from deployments.verdict import State
+from deployments.local.endpoint import read_endpoint
+from deployments.monitoring.bottleneck import State
 from harness.local_service import LocalService
 from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig

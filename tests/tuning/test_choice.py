@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.config import LiveConfig, ServiceConfig
+from deployments.service_config import LiveConfig, ServiceConfig
 from tests.tuning.measured import BOUND_S, PRESENT, costs
 from tuning.capacity import cell, cells
 from tuning.choice import Sizes, may_wait_s, settings_for

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deployments.strict import all_faults
+from deployments.checks.serve_faults import all_faults
 from harness.repository import ROOT
 from tests.tuning.measured import BOUND_S, PRESENT, best_of, costs
 from tuning.choice import Sizes, settings_for

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.config import LiveConfig
+from deployments.service_config import LiveConfig
 from tests.tuning.measured import BOUND_S, PRESENT, costs
 from tuning.capacity import Costs, best
 from tuning.choice import Sizes, may_wait_s

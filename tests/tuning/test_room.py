@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deployments.config import LiveConfig
+from deployments.service_config import LiveConfig
 from pipeline.config import decode_memory_bytes
 from tests.tuning.measured import BOUND_S, PRESENT, best_of, costs
 from tuning.choice import Sizes, settings_for

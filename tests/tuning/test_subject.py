@@ -5,8 +5,8 @@ import os
 import pytest
 import torch
 
-from deployments.config import LiveConfig
-from deployments.endpoint import StartError
+from deployments.local.endpoint import StartError
+from deployments.service_config import LiveConfig
 from tests.support.running_service import Document, shipped_config
 from tuning.document import first_application
 from tuning.settings import written_into

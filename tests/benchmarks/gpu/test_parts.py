@@ -14,9 +14,9 @@ from benchmarks.gpu.figure import Figure
 from benchmarks.gpu.load import together
 from benchmarks.gpu.part import measure_of
 from benchmarks.gpu.setting import Setting
-from deployments.config import ServiceConfig
+from deployments.checks.serve_faults import all_faults
 from deployments.node import Node
-from deployments.strict import all_faults
+from deployments.service_config import ServiceConfig
 from harness.fake_cuda import pretend
 from harness.load import Load
 

@@ -1,0 +1,1 @@
+"""Checks of a serve_config.yaml before anything is started."""

@@ -1,0 +1,204 @@
+"""What is wrong with a configuration: a line a fault, with the path of its key and what to write instead."""
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from deployments.checks.address import address_faults
+from deployments.http.auth import KEYS_VARIABLE, Access
+from deployments.service_config import DEPLOYMENT, LiveConfig, ServiceConfig
+from pipeline.config import PipelineConfig
+from pipeline.model.catalogue import names_fault
+
+_PLACES = {
+    **dict.fromkeys(PipelineConfig.model_fields, "args.pipeline"),
+    **dict.fromkeys(ServiceConfig.model_fields, "args"),
+    **dict.fromkeys(LiveConfig.model_fields, "user_config"),
+}
+"""Where each of Darkroom's own keys stands."""
+
+IMPORT_PATH: Final = "deployments.app:build_app"
+
+IMPORT_PATHS: Final = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))
+"""The spellings of it that Ray takes."""
+
+_SECRET: Final = re.compile(r"key|token|secret|passw|credential|env_vars", re.IGNORECASE)
+"""Keys whose values no message repeats, whatever is wrong with them."""
+
+_SAYS_NO_VALUE: Final = ("missing", "value_error", "assertion_error", "extra_forbidden")
+"""Faults whose message names the value where that helps, or where there is none."""
+
+UNKNOWN = "extra_forbidden"
+"""What pydantic calls a key that is none of the model's."""
+
+
+def in_words(error: ValueError) -> str:
+    """What a configuration's error says, in one line."""
+    return "; ".join(faults_in(error))
+
+
+def faults_in(error: ValueError, path: str = "") -> list[str]:
+    """What a configuration's error says: of each fault the path of its key, and what is wrong with its value.
+
+    Args:
+        error: pydantic's, or one with a message for people.
+        path: of what was validated.
+    """
+    if not isinstance(error, ValidationError):
+        return [_line(path, str(error))]
+    return [fault_line(fault, path) for fault in error.errors()]
+
+
+def fault_line(fault: ErrorDetails, path: str = "") -> str:
+    """One of the faults that pydantic has found."""
+    place = ".".join(filter(None, [path, *map(str, fault["loc"])]))
+    if fault["type"] == UNKNOWN:
+        return _line(place, _no_such_key(str(fault["loc"][-1])))
+    says = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] not in _SAYS_NO_VALUE and not _SECRET.search(place):
+        says = f"{says}, not {in_yaml(fault['input'])}"
+    return _line(place, says)
+
+
+def in_yaml(value: object) -> str:
+    """A value in a message: as it may be written, of bounded length."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, dict):
+        return "a mapping"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def unknown_key(key: str, known: Collection[str]) -> str:
+    """Says that there is no such key, and which one may be meant."""
+    nearest = difflib.get_close_matches(key, known, n=1)
+    return f"no such key; did you mean {nearest[0]}?" if nearest else "no such key"
+
+
+def _no_such_key(key: str) -> str:
+    if key in _PLACES:
+        return f"no such key here; it stands under {_PLACES[key]}"
+    return unknown_key(key, _PLACES)
+
+
+def _line(path: str, says: str) -> str:
+    return f"{path}: {says}" if path else says
+
+
+def own_applications(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The applications in a document that are Darkroom, each with its path."""
+    for number, application in enumerate(document["applications"]):
+        if isinstance(application, dict) and application.get("import_path") in IMPORT_PATHS:
+            yield f"applications.{number}", application
+
+
+def own_deployments(application: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The deployments that an application lists, each with its path; what is none is for Serve to refuse."""
+    listed = application.get("deployments")
+    for number, deployment in enumerate(listed if isinstance(listed, list) else []):
+        if isinstance(deployment, dict):
+            yield f"deployments.{number}", deployment
+
+
+def own_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """All that is wrong with what Darkroom reads itself.
+
+    That is where it listens, args, user_config, both together, and the keys that open it.
+    """
+    faults = [f"{path}: {says}" for path, says in address_faults(document, environment)]
+    faults += _import_path_faults(document)
+    for path, application in own_applications(document):
+        config = None
+        try:
+            config = ServiceConfig.model_validate(written_or_empty(application, "args"))
+            Access(config.api_keys_file, environment.get(KEYS_VARIABLE))
+        except ValueError as error:
+            faults += faults_in(error, f"{path}.args")
+        if config and (fault := names_fault(config.pipeline.model, config.pipeline.weights)):
+            faults.append(f"{path}.args.pipeline.{fault[0]}: {fault[1]}")
+        names = list[Any]()
+        for inner, deployment in own_deployments(application):
+            faults += _deployment_faults(deployment, config, f"{path}.{inner}")
+            if (name := deployment.get("name")) in names:
+                faults.append(f"{path}.{inner}: {name} stands here once more; write all its settings in one place")
+            names.append(name)
+    return faults
+
+
+def written_or_empty(mapping: Mapping[str, Any], key: str) -> Any:
+    """The value of a key whose absence, or null, means that nothing is set."""
+    value = mapping.get(key)
+    return {} if value is None else value
+
+
+def _import_path_faults(document: Mapping[str, Any]) -> Iterator[str]:
+    """Yields what looks as if Darkroom were meant: Serve would say after half a minute that it cannot be imported."""
+    for number, application in enumerate(document["applications"]):
+        import_path = application.get("import_path") if isinstance(application, dict) else None
+        if not isinstance(import_path, str) or import_path in IMPORT_PATHS:
+            continue
+        if difflib.SequenceMatcher(None, import_path, IMPORT_PATH).ratio() > 0.8 and not _is_of_others(import_path):
+            yield f"applications.{number}.import_path: there is no {import_path!r}; did you mean {IMPORT_PATH}?"
+
+
+def _is_of_others(import_path: str) -> bool:
+    """Whether a module of that name is there, beside Darkroom's own; nothing is imported."""
+    package, *inner = import_path.replace(":", ".").split(".")[:-1] or [import_path]
+    if package == IMPORT_PATH.partition(".")[0]:
+        return inner != ["app"] and Path(__file__).parent.parent.joinpath(*inner).with_suffix(".py").is_file()
+    try:
+        return find_spec(package) is not None or Path(package).is_dir() or Path(f"{package}.py").is_file()
+    except (ValueError, ImportError):
+        return False
+
+
+def _deployment_faults(deployment: Mapping[str, Any], config: ServiceConfig | None, path: str) -> list[str]:
+    faults = []
+    if (name := deployment.get("name")) != DEPLOYMENT:
+        faults.append(f"{path}.name: Darkroom has no deployment {name!r}; write {DEPLOYMENT}")
+    try:
+        live = LiveConfig.model_validate(written_or_empty(deployment, "user_config"))
+    except ValidationError as error:
+        return faults + faults_in(error, f"{path}.user_config")
+    together = config.live_faults(live) if config else []
+    faults += [f"{path}.user_config: {fault}" for fault in together]
+    if config:
+        faults += _reserved_elsewhere(deployment, config, path) + _set_elsewhere(deployment, config, path)
+    return faults
+
+
+def _reserved_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: str) -> list[str]:
+    """GPUs reserved where Serve's documentation has them: every replica would still have a whole GPU's workers."""
+    options = deployment.get("ray_actor_options")
+    num_gpus = options.get("num_gpus") if isinstance(options, dict) else None
+    if num_gpus is None or config.pipeline.workers is not None:
+        return []
+    return [
+        f"{path}.ray_actor_options.num_gpus: {num_gpus} does not change how many workers a replica has; write "
+        "replicas_per_gpu under args instead, or workers under args.pipeline as well"
+    ]
+
+
+def _set_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: str) -> list[str]:
+    """Lists settings that Serve would take against args, and those that can never be reached."""
+    faults, most = [], config.max_ongoing_requests
+    if deployment.get("max_ongoing_requests", most) != most:
+        faults.append(
+            f"{path}.max_ongoing_requests: it stands against max_ongoing_requests: {most} under args, by which batches "
+            "are sized; write it there alone"
+        )
+    scaling = deployment.get("autoscaling_config")
+    target = scaling.get("target_ongoing_requests") if isinstance(scaling, dict) else None
+    if isinstance(target, int | float) and target > most:
+        faults.append(
+            f"{path}.autoscaling_config.target_ongoing_requests: {target:g} are never in a replica with "
+            f"max_ongoing_requests: {most}, so none would be added; write {most // 2} or less"
+        )
+    return faults

@@ -1,0 +1,120 @@
+"""Every fault in a serve_config.yaml, also in the parts that are Serve's own: Serve ignores most unknown keys.
+
+Loads Ray's models, which takes a second or two; `own_faults.py` knows Darkroom's own part without them.
+"""
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from ray.runtime_env import RuntimeEnv
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.checks.own_faults import UNKNOWN, fault_line, in_yaml, own_faults, unknown_key
+from pipeline.config import MOST
+
+_OWN: Final = ("args", "user_config")  # an application's, for which Darkroom's models are strict
+
+_NUMBERS: Final = {int, float}
+
+
+def all_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
+    """All that is wrong with a configuration, a line a fault.
+
+    Args:
+        document: of the file, as `read_document` gives it.
+        environment: of the service; it may hold keys.
+    """
+    own = own_faults(document, environment)
+    told = {_path(fault) for fault in own}
+    serves = dict[str, str]()  # by path: the first of each says it best
+    for fault in (*_unknown_keys(document, ServeDeploySchema), *_refused(document, ServeDeploySchema)):
+        serves.setdefault(_path(fault), fault)
+    return [*(fault for path, fault in serves.items() if path not in told), *own]
+
+
+def _path(fault: str) -> str:
+    return fault.partition(": ")[0]
+
+
+def _unknown_keys(document: Mapping[str, Any], model: type[BaseModel], path: str = "") -> Iterator[str]:
+    """The keys that are none of Serve's, at every level; and what of Serve's it checks only later."""
+    for key, value in document.items():
+        field = model.model_fields.get(key)
+        if field is None:
+            yield f"{path}{key}: {unknown_key(str(key), model.model_fields)}"
+        elif key == "runtime_env" and isinstance(value, dict):
+            unknown = (inner for inner in value if inner not in RuntimeEnv.known_fields)
+            yield from (f"{path}{key}.{inner}: {unknown_key(str(inner), RuntimeEnv.known_fields)}" for inner in unknown)
+        elif key not in _OWN and (says := _mistyped(value, field.annotation)):
+            yield f"{path}{key}: {says}"
+        elif key not in _OWN and (inner := _model_in(field.annotation)):
+            for place, item in _items(f"{path}{key}", value):
+                if isinstance(item, dict):
+                    yield from _unknown_keys(item, inner, f"{place}.")
+                    yield from _refused(item, inner, place)
+                elif isinstance(value, list):
+                    yield f"{place}: {item!r} is no mapping of keys to values"
+
+
+def _items(path: str, value: Any) -> list[tuple[str, Any]]:
+    """A value, or those in a list, each with its path."""
+    if isinstance(value, list):
+        return [(f"{path}.{number}", item) for number, item in enumerate(value)]
+    return [(path, value)]
+
+
+def _refused(document: Mapping[str, Any], model: type[BaseModel], path: str = "") -> list[str]:
+    """What Serve refuses by itself, but for unknown keys, of which it knows few."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            model.model_validate(document)
+        except ValidationError as error:
+            return [fault_line(fault, path) for fault in error.errors() if fault["type"] != UNKNOWN]
+        except (AttributeError, TypeError):  # Serve's own checks stumble over what is no mapping, which has been told
+            return []
+        except UnicodeError:
+            return [f"{path}: a text in it holds half a character (\\ud800 to \\udfff); write whole ones"]
+    future = (str(each.message) for each in told if issubclass(each.category, FutureWarning))
+    return [f"{path}: {' '.join(says.split())}" if path else says for says in future]
+
+
+def _mistyped(value: Any, annotation: Any) -> str | None:
+    """Faults in the kind of a single value, which pydantic would turn into another kind without a word."""
+    kinds = set(_kinds(annotation))
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is no finite number; write one"
+    if isinstance(value, int | float) and abs(value) > MOST:
+        return f"{in_yaml(value)} is too large; write a number of the size of the usual one"
+    if isinstance(value, bytes):
+        return "it is binary; write text or a number"
+    if isinstance(value, bool) and kinds & _NUMBERS and bool not in kinds:
+        return f"{in_yaml(value)} is no number (YAML reads yes, no, on and off so as well); write a number"
+    if isinstance(value, str) and kinds & _NUMBERS and not any(issubclass(kind, str) for kind in kinds):
+        return f"{in_yaml(value)} is text; write a number, without quotes"
+    if isinstance(value, int | float) and not isinstance(value, bool) and bool in kinds and not kinds & _NUMBERS:
+        return f"{value} is neither true nor false; write one of them"
+    if isinstance(value, float) and int in kinds and float not in kinds:
+        return f"{value} is no whole number; write one, without a dot"
+    return None
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    """The classes that an annotation names, alone or among others; not those of what a list or mapping holds."""
+    if isinstance(annotation, type):
+        yield annotation
+    elif get_origin(annotation) is Annotated:
+        yield from _kinds(get_args(annotation)[0])
+    elif not isinstance(get_origin(annotation), type) or get_origin(annotation).__name__ == "UnionType":
+        for inner in get_args(annotation):
+            yield from _kinds(inner)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The model that a field takes, alone, in a list or among others."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)

@@ -1,0 +1,1 @@
+"""HTTP: bodies in, JSON out, keys, and HAProxy in front of them."""

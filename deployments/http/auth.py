@@ -1,0 +1,131 @@
+"""Who gets in: the keys that open the service, whether a request shows one, and from whose pages browsers may call.
+
+Keys come from a file with one a line, which is read again whenever it has changed, or from the environment. Only their
+digests are kept, and no message says more of a key than its length.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from deployments.http.api_keys import Keys, Stamp, digest_of, keys_in, keys_listed, stamp_of
+from deployments.logs import log_misconfigured, log_warnings
+from pipeline.errors import MissingKey, WrongKey
+
+logger = logging.getLogger(__name__)
+
+KEYS_VARIABLE: Final = "DARKROOM_API_KEYS"
+RETRY_S: Final = 1.0
+"""Interval at which a file that could not be used is tried again although it looks the same."""
+
+_HOW_TO_SEND: Final = "send the header Authorization: Bearer <key> (curl -H 'Authorization: Bearer <key>' ...)"
+
+
+class Access:
+    """Lets everybody in where no keys are configured, else those who show one of them. For one event loop.
+
+    Args:
+        keys_file: with a key a line; blank lines and lines that begin with # say nothing.
+        listed: the value of DARKROOM_API_KEYS, keys with commas between; None where it is not set.
+
+    Raises:
+        ValueError: both are there, or what is there is not usable; without any key in the message.
+    """
+
+    def __init__(self, keys_file: str | None, listed: str | None) -> None:
+        if keys_file is not None and listed is not None:
+            raise ValueError(f"both api_keys_file and {KEYS_VARIABLE} are set; keep the one that holds the keys in use")
+        self.open = keys_file is None and listed is None
+        self._file = None if keys_file is None else Path(keys_file)
+        self._stamp: Stamp | None = None
+        self._failure: str | None = None
+        self._failed_at_s = 0.0
+        self._reading = asyncio.Lock()
+        self._keys = Keys(frozenset())
+        if self._file is not None:
+            self._stamp = stamp_of(self._file)
+            self._keys = keys_in(self._file)
+        elif listed is not None:
+            self._keys = keys_listed(listed, KEYS_VARIABLE)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings for the operator about the keys' file, a sentence each."""
+        return self._keys.warnings
+
+    async def check(self, authorization: str | None) -> None:
+        """Raises where a request with this Authorization header may not come in.
+
+        The digest of the key is looked up in a set, which takes the same time however many keys there are. Bytes are
+        compared only where 64 bits of a hash agree, which is keyed anew in each process, and whoever tries keys cannot
+        choose their SHA-256: how long a look-up takes tells nothing of a key that is in force.
+
+        Raises:
+            MissingKey: it shows none.
+            WrongKey: it shows one that is not among those in force.
+        """
+        if self.open:
+            return
+        scheme, _, key = (authorization or "").strip().partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            raise MissingKey(f"a key is needed: {_HOW_TO_SEND}")
+        await self._refresh()
+        if digest_of(key.strip()) not in self._keys.digests:
+            raise WrongKey("the key in the Authorization header is not one of those in force")
+
+    async def _refresh(self) -> None:
+        """Reads the file again where it has changed. One that cannot be used lets nobody in until it can.
+
+        Whoever shows a key meanwhile waits: none that was taken away gets in any more.
+        """
+        if self._file is None or self._is_known(stamp_of(self._file)):
+            return
+        async with self._reading:
+            stamp = stamp_of(self._file)  # before reading: a change while it is read is a change
+            if not self._is_known(stamp):
+                try:
+                    self._take(await asyncio.to_thread(keys_in, self._file))
+                except ValueError as error:
+                    self._fail(str(error))
+                self._stamp = stamp  # not before: this request may be cancelled while it waits
+
+    def _is_known(self, stamp: Stamp | None) -> bool:
+        """Whether the file has been read as it is; one that could not be used is tried again after a while."""
+        if stamp != self._stamp:
+            return False
+        return self._failure is None or time.monotonic() - self._failed_at_s < RETRY_S
+
+    def _take(self, keys: Keys) -> None:
+        if keys.warnings != self._keys.warnings:
+            log_warnings(keys.warnings)
+        self._keys, self._failure = keys, None
+        logger.info("api_keys_file was read again; keys in force: %d", len(keys.digests))
+
+    def _fail(self, why: str) -> None:
+        if why != self._failure:  # not a line a request
+            log_misconfigured("every key is refused until this is mended", why)
+        self._keys, self._failure, self._failed_at_s = Keys(frozenset()), why, time.monotonic()
+
+
+def cors(origins: Sequence[str]) -> list[Middleware]:
+    """What lets the pages of these origins call the service from a browser; nothing where there are none.
+
+    A browser asks beforehand (preflight) without the key, and is answered without one. Cookies never count.
+    """
+    if not origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=("GET", "POST", "PUT"),
+            allow_headers=("Authorization", "Content-Encoding", "Content-Type", "X-Request-ID", "X-Request-Timeout-Ms"),
+            expose_headers=("Accept-Encoding", "Server-Timing", "X-Request-ID", "Retry-After", "WWW-Authenticate"),
+        )
+    ]

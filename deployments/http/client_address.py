@@ -1,0 +1,65 @@
+"""The address that a request comes from, for limits per client."""
+
+import hmac
+import ipaddress
+import os
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import Scope
+
+from deployments.http.haproxy import SECRET_VARIABLE, SOURCE_HEADER
+
+_HEADER: Final = SOURCE_HEADER.encode()
+
+UNKNOWN: Final = "unknown"
+"""The address of a client on a Unix socket, or of a test's scope without one."""
+
+_IPV6_NETWORK_BITS: Final = 64
+"""An IPv6 client has a network of this length to itself, so its addresses count as one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A client's connection to HAProxy."""
+
+    address: str
+    client_port: int
+    port: int  # HAProxy's
+
+
+def source_of(scope: Scope) -> str:
+    """Return the client's address, and of an IPv6 address its /64 network.
+
+    Behind HAProxy it is the address that HAProxy saw. A request that comes straight to a replica's port cannot name
+    another: HAProxy proves itself by a secret, and everybody else counts by the address of the connection.
+
+    Args:
+        scope: of an HTTP request, as ASGI has it.
+    """
+    connection, client = connection_of(scope), scope.get("client")
+    return _group(connection.address if connection else client[0] if client else UNKNOWN)
+
+
+def connection_of(scope: Scope) -> Connection | None:
+    """Return the client's connection as HAProxy has told it; None for a request that has not come by HAProxy."""
+    secret = os.environ.get(SECRET_VARIABLE, "").encode()
+    for name, value in scope["headers"]:
+        if name == _HEADER and secret:
+            told, _, shown = value.rpartition(b" ")
+            if hmac.compare_digest(shown, secret):
+                address, client_port, port = told.split()
+                return Connection(address.decode("ascii"), int(client_port), int(port))
+    return None
+
+
+def _group(address: str) -> str:
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.IPv6Address(address)
+    except ValueError:
+        return address
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(parsed), _IPV6_NETWORK_BITS), strict=False))

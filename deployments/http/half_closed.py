@@ -1,0 +1,152 @@
+"""Clients that have closed their half of a connection: who still reads is answered, the work of the others is dropped.
+
+TCP says the same of both (FIN). HAProxy takes both for gone (`option abortonclose`) or, without it, both for present.
+They are told apart by an interim answer, 100 Continue, which every client of HTTP/1.1 has to skip. Where nobody reads
+any more, the client's system replies with a reset; then HAProxy closes its connection to the replica, and Serve cancels
+the request. The kernel says which connections are half closed, so this works on HAProxy's own machine.
+"""
+
+import asyncio
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deployments.http.client_address import Connection, connection_of
+from deployments.http.haproxy import HALF_CLOSE_VARIABLE
+
+LOOK_EVERY_S: Final = 0.25
+"""The longest until a request is looked after, and the least age of those that are."""
+
+_SECOND_PROBE_AFTER_S: Final = 0.05
+"""The first one has the client's system answer with a reset; the second one finds HAProxy's connection closed."""
+
+_INTERIM_ANSWER: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+# sock_diag(7): the header of a netlink message, a request for TCP sockets in CLOSE_WAIT, and the head of each answer.
+_MESSAGE: Final = struct.Struct("=IHHII")
+_REQUEST: Final = struct.Struct("=BBBxI")
+_SOCKET: Final = struct.Struct("!HH16s16s")
+_NETLINK_SOCK_DIAG: Final = 4
+_SOCK_DIAG_BY_FAMILY: Final = 20
+_REQUEST_AND_DUMP: Final = 0x301
+_DONE: Final = 3
+_CLOSE_WAIT: Final = 8
+_HEAD_BYTES: Final = 4
+
+
+def half_closed(port: int) -> set[Connection]:
+    """Return the connections to a port of this machine whose clients have closed their half.
+
+    Raises:
+        OSError: the kernel does not say, as in some sandboxes.
+    """
+    found: set[Connection] = set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
+        kernel.settimeout(1.0)
+        for family in (socket.AF_INET, socket.AF_INET6):
+            identity = _SOCKET.pack(port, 0, b"", b"") + bytes(12)
+            body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, 1 << _CLOSE_WAIT) + identity
+            head = _MESSAGE.pack(_MESSAGE.size + len(body), _SOCK_DIAG_BY_FAMILY, _REQUEST_AND_DUMP, 0, 0)
+            kernel.send(head + body)
+            while _take(kernel.recv(65_536), family, found):
+                pass
+    return found
+
+
+def _take(answer: bytes, family: int, found: set[Connection]) -> bool:
+    """Add the sockets of an answer; tell whether more answers follow."""
+    at = 0
+    while at < len(answer):
+        size, kind, *_ = _MESSAGE.unpack_from(answer, at)
+        if kind == _DONE:
+            return False
+        if kind != _SOCK_DIAG_BY_FAMILY:
+            raise OSError("the kernel does not list TCP sockets")
+        port, client_port, _, client = _SOCKET.unpack_from(answer, at + _MESSAGE.size + _HEAD_BYTES)
+        raw = client[:4] if family == socket.AF_INET else client
+        found.add(Connection(_address(ipaddress.ip_address(raw)), client_port, port))
+        at += size + -size % 4
+    return True
+
+
+def _address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    return str(getattr(address, "ipv4_mapped", None) or address)
+
+
+def can_look() -> bool:
+    """Tell whether the kernel lists connections to this process."""
+    try:
+        half_closed(1)
+    except OSError:
+        return False
+    return True
+
+
+@dataclass(eq=False, slots=True)
+class _Request:
+    connection: Connection
+    cycle: Any
+    since_s: float
+
+
+class HalfClosed:
+    """ASGI middleware that asks clients which have closed their half whether they still read.
+
+    Args:
+        app: what is behind it.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._requests = set[_Request]()
+        self._looking: asyncio.Task[None] | None = None
+        self._is_asked_for = os.environ.get(HALF_CLOSE_VARIABLE) == "1"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection, as ASGI has it."""
+        connection = connection_of(scope) if self._is_asked_for and scope["type"] == "http" else None
+        cycle = getattr(receive, "__self__", None)
+        if connection is None or not hasattr(cycle, "transport"):
+            await self._app(scope, receive, send)
+            return
+        loop = asyncio.get_running_loop()
+        request = _Request(connection, cycle, loop.time())
+        self._requests.add(request)
+        if self._looking is None:
+            self._looking = loop.create_task(self._look())
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._requests.discard(request)
+
+    async def _look(self) -> None:
+        while self._requests:
+            await asyncio.sleep(LOOK_EVERY_S)
+            old_s = asyncio.get_running_loop().time() - LOOK_EVERY_S
+            waiting = [request for request in self._requests if request.since_s <= old_s]
+            if closed := _closed(waiting):
+                _probe(closed)
+                await asyncio.sleep(_SECOND_PROBE_AFTER_S)
+                _probe(request for request in closed if request in self._requests)
+        self._looking = None
+
+
+def _closed(requests: Iterable[_Request]) -> list[_Request]:
+    waiting = list(requests)
+    found = set[Connection]()
+    for port in {request.connection.port for request in waiting}:
+        found |= half_closed(port)
+    return [request for request in waiting if request.connection in found]
+
+
+def _probe(requests: Iterable[_Request]) -> None:
+    for request in requests:
+        cycle = request.cycle
+        if not cycle.response_started and not cycle.disconnected:
+            cycle.transport.write(_INTERIM_ANSWER)

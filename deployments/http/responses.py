@@ -1,0 +1,149 @@
+"""Outwards: outcomes and errors -> JSON and status. The only place that knows HTTP's status codes."""
+
+import functools
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from starlette.responses import Response
+
+from deployments.http.content_coding import ACCEPTED
+from pipeline.errors import (
+    ClientError,
+    DarkroomError,
+    DeadlineExceeded,
+    EngineClosed,
+    ImageError,
+    ImageTooCostly,
+    ImageTooLarge,
+    Overloaded,
+    RequestError,
+    RequestTooCostly,
+    RequestTooLarge,
+    ServerError,
+    SlowRequest,
+    TooManyImages,
+    TooManyPixels,
+    TooMuchMemory,
+    Unauthorized,
+    UnsupportedContentEncoding,
+    UnsupportedContentType,
+    UnsupportedFormat,
+    WrongKey,
+)
+from pipeline.records import Outcome, Prediction
+
+STATUS: Final[Mapping[type[DarkroomError], int]] = {
+    Unauthorized: 401,
+    RequestTooLarge: 413,
+    TooManyImages: 413,
+    RequestTooCostly: 413,
+    SlowRequest: 408,
+    UnsupportedContentType: 415,
+    UnsupportedContentEncoding: 415,
+    RequestError: 400,
+    ImageTooLarge: 413,
+    TooManyPixels: 413,
+    ImageTooCostly: 413,
+    TooMuchMemory: 413,
+    UnsupportedFormat: 415,
+    ImageError: 422,
+    ClientError: 400,
+    EngineClosed: 503,
+    DeadlineExceeded: 504,
+    Overloaded: 503,
+    ServerError: 500,
+}
+"""Status of each error; a class that is not named has its base's."""
+
+NO_CONTENT: Final = 204
+CLIENT_GONE: Final = 499  # nobody reads it; nginx's number for a client that has gone
+UNFORESEEN: Final = 500
+
+_RETRY_AFTER_S: Final = 1
+_CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
+
+
+def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, top_k: int) -> Response:
+    """A prediction an image, in order; among many, an `error` in the place of what has none.
+
+    Raises:
+        ImageError: the only image has no prediction.
+    """
+    if many:
+        body = {"model": model, "results": [_result(outcome, top_k) for outcome in outcomes]}
+    elif isinstance(only := outcomes[0], Prediction):
+        body = {"model": model, "predictions": predictions(only, top_k)}
+    else:
+        raise only.error
+    return _json(body)
+
+
+def refusal(error: DarkroomError, request_id: str) -> Response:
+    """What is wrong with a request, by RFC 9457."""
+    body = {**_problem(error), "request_id": request_id}
+    headers = {}
+    if body["status"] == 503:
+        headers["Retry-After"] = str(error.retry_after_s if isinstance(error, Overloaded) else _RETRY_AFTER_S)
+    if body["status"] == 401:
+        headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if isinstance(error, WrongKey) else "")
+    if isinstance(error, UnsupportedContentEncoding):
+        headers["Accept-Encoding"] = ACCEPTED
+    return _json(body, body["status"], headers, "application/problem+json")
+
+
+def problem(
+    status: int, title: str, detail: str, request_id: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A problem that is no error of Darkroom's own: no such page, or an unforeseen exception."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "request_id": request_id}
+    return _json(body, status, headers, "application/problem+json")
+
+
+def document(body: Mapping[str, Any]) -> Response:
+    """A JSON document."""
+    return _json(body)
+
+
+def status_of(error: DarkroomError) -> int:
+    """The status of an error, its own or that of its nearest base."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+
+
+def predictions(prediction: Prediction, top_k: int) -> list[dict[str, Any]]:
+    """The best classes of an image, as every answer lists them."""
+    best = zip(prediction.labels[:top_k], prediction.indices[:top_k], prediction.scores[:top_k], strict=True)
+    return [{"label": label, "index": index, "score": score} for label, index, score in best]
+
+
+def described(error: DarkroomError) -> dict[str, Any]:
+    """What an error is called and what it says, by RFC 9457."""
+    urn, title = _names(type(error).__name__)
+    return {"type": urn, "title": title, "detail": str(error)}
+
+
+@functools.cache
+def _names(kind: str) -> tuple[str, str]:
+    """Type and title of a problem, by the name of its class."""
+    words = re.findall(r"[A-Z][a-z]*", kind)
+    return "urn:darkroom:" + "-".join(words).lower(), " ".join(words).capitalize()
+
+
+def _result(outcome: Outcome, top_k: int) -> dict[str, Any]:
+    if isinstance(outcome, Prediction):
+        return {"predictions": predictions(outcome, top_k)}
+    return {"error": _problem(outcome.error)}
+
+
+def _problem(error: DarkroomError) -> dict[str, Any]:
+    return {**described(error), "status": status_of(error)}
+
+
+def _json(
+    body: Mapping[str, Any],
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    media_type: str = "application/json",
+) -> Response:
+    return Response(orjson.dumps(body), status, headers, media_type)

@@ -1,0 +1,1 @@
+"""A service on this machine: its start, its processes, and their end."""

@@ -1,0 +1,85 @@
+"""Checks before a start: where the service is to listen, and whether it may."""
+
+import resource
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deployments.checks.address import DEFAULT_HOST, DEFAULT_PORT, other_ports
+from deployments.checks.configuration import check_configuration as check_configuration
+from deployments.checks.configuration import read_document as read_document
+from deployments.checks.own_faults import own_applications
+from deployments.checks.start_error import StartError as StartError
+from deployments.local.env_file import read_env as read_env
+
+HAPROXY_FILES = 10_300
+"""With the 4,096 connections that Ray lets it have it asks for 10,276: two files each, and some for itself."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where the configuration lets the service listen."""
+
+    host: str
+    port: int
+    route_prefix: str
+
+    @property
+    def url(self) -> str:
+        """The address for a client on this machine, without a slash at its end."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  compared, not bound
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.route_prefix.rstrip('/')}"
+
+
+def read_endpoint(config: Path) -> Endpoint:
+    """Read where the first application listens; what the file leaves out is Serve's default.
+
+    Raises:
+        StartError: there is no such file, or it is no configuration of Serve.
+    """
+    if config.is_fifo() or config.is_char_device() or config.is_socket():
+        raise StartError(f"{config} is no regular file, and it is read more than once: write one")
+    document = read_document(config)
+    try:
+        options = document.get("http_options") or {}
+        prefix = document["applications"][0].get("route_prefix") or "/"
+        return Endpoint(options.get("host", DEFAULT_HOST), int(options.get("port", DEFAULT_PORT)), str(prefix))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise StartError(f"{config} is not a configuration that `serve run` takes: {error}") from error
+
+
+def asks_for_gpu(config: Path) -> bool:
+    """Whether an application of Darkroom's in the file is written for a GPU alone: `device: cuda`."""
+    configs = [application.get("args") or {} for _, application in own_applications(read_document(config))]
+    return any((args.get("pipeline") or {}).get("device") == "cuda" for args in configs)
+
+
+def check_open_files(environment: Mapping[str, str]) -> None:
+    """Check that HAProxy may open what it asks for; it would not start, and Serve would try again and again.
+
+    Raises:
+        StartError: it may not, and how to allow it.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and 0 <= most < HAPROXY_FILES:
+        raise StartError(
+            f"a process may have {most} files open here, and HAProxy does not start with fewer than {HAPROXY_FILES}: "
+            f"allow more (ulimit -Hn, LimitNOFILE= of systemd, --ulimit nofile=65536 of a container), or set "
+            "RAY_SERVE_ENABLE_HA_PROXY=0 and RAY_SERVE_THROUGHPUT_OPTIMIZED=0"
+        )
+
+
+def needed_ports(endpoint: Endpoint, environment: Mapping[str, str]) -> list[tuple[str, int]]:
+    """Return (host, port) of all that listens on a port of its own choice and cannot evade.
+
+    Everything else evades: the dashboard (8265) and the replicas (30000) count upwards, the rest asks the kernel.
+    """
+    ports = [(endpoint.host, endpoint.port)]
+    if endpoint.host == "::":  # takes both, and whoever holds the other would not be noticed
+        ports.append((DEFAULT_HOST, endpoint.port))
+    for name, port in other_ports(environment).items():
+        if port is None:
+            raise StartError(f"{name}: it is no port; write a number from 1 to 65535")
+        # HAProxy opens its own two on loopback (loopback.py), whatever `http_options` says.
+        ports.append(("127.0.0.1" if "HAPROXY" in name else endpoint.host, port))
+    return ports

@@ -1,0 +1,1 @@
+"""Measurements of a replica: the last minute, its bottleneck, metrics and traces."""

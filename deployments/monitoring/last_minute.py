@@ -1,0 +1,183 @@
+"""The last minute of a replica, second by second."""
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployments.monitoring.bottleneck import Load, verdict
+from deployments.monitoring.timeline import STAGES
+from pipeline.errors import Overloaded
+from pipeline.stats import Usage
+
+SECONDS: Final = 60
+"""What is remembered."""
+
+_PERCENTILES: Final = (50, 95, 99)
+
+
+PREDICTED: Final = "predicted"
+"""The outcome of an image or a request that is neither the name of an error nor `GONE`."""
+
+GONE: Final = "ClientGone"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How things stood at one moment."""
+
+    at_s: float  # by `time.monotonic`
+    usage: Usage
+    loop_s: float  # processor time of the event loop's thread
+    process_s: float  # likewise of all threads of the replica's process
+    cores: int  # that this process may use
+    cores_busy: float  # share of them in use since the reading before, by whomever, 0 to 1
+
+
+@dataclass(slots=True)
+class Ended:
+    """What ended in about a second."""
+
+    requests: Counter[str] = field(default_factory=Counter)  # by outcome
+    images: Counter[str] = field(default_factory=Counter)  # likewise
+    took_s: list[float] = field(default_factory=list)  # of each request that was answered
+    stages_s: list[tuple[float, ...]] = field(default_factory=list)  # likewise, in the order of `STAGES`
+
+    def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
+        """A request was answered; of many images some may have been rejected."""
+        self.requests[PREDICTED] += 1
+        self.took_s.append(took_s)
+        self.stages_s.append(stages_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """One that is over: what ended in it, and how things stood after it."""
+
+    requests: Counter[str]
+    images: Counter[str]
+    took_s: NDArray[np.float64]  # [answers]
+    stages_s: NDArray[np.float64]  # [stages], of all these answers together
+    reading: Reading
+
+    @classmethod
+    def of(cls, ended: Ended, reading: Reading) -> Self:
+        """Summed up."""
+        stages_s = np.array(ended.stages_s, float).reshape(-1, len(STAGES)).sum(0)
+        return cls(ended.requests, ended.images, np.array(ended.took_s, float), stages_s, reading)
+
+
+class Minute:
+    """Remembers the last 60 seconds.
+
+    Args:
+        reading: how things stand at its beginning; the second before it counts as an idle one, to have one to tell of.
+        device: "cpu" or "cuda".
+
+    Attributes:
+        now: what ends in the second that is not over yet.
+    """
+
+    def __init__(self, reading: Reading, device: str) -> None:
+        self.now = Ended()
+        self._device = device
+        earlier = replace(reading, at_s=reading.at_s - 1.0)
+        self._told: dict[int, dict[str, Any]] = {}  # by how many seconds: some milliseconds after 60 busy ones
+        self._seconds = deque((Second.of(Ended(), moment) for moment in (earlier, reading)), SECONDS + 1)
+
+    @property
+    def last(self) -> Reading:
+        """How things stood when the last second was over."""
+        return self._seconds[-1].reading
+
+    def tick(self, reading: Reading) -> Ended:
+        """A second is over; returns what ended in it."""
+        ended, self.now = self.now, Ended()
+        self._seconds.append(Second.of(ended, reading))
+        self._told = {}
+        return ended
+
+    def stats(self, seconds: int) -> dict[str, Any]:
+        """Figures of the last so many whole seconds, and the verdict on them; of fewer where it is not as old.
+
+        They are worked out once for whoever asks before the next second is over.
+        """
+        if seconds not in self._told:
+            self._told[seconds] = self._stats(seconds)
+        return self._told[seconds]
+
+    def _stats(self, seconds: int) -> dict[str, Any]:
+        before, *rest = list(self._seconds)[-seconds - 1 :]
+        first, last = before.reading, rest[-1].reading
+        window_s = last.at_s - first.at_s
+        requests = sum((second.requests for second in rest), Counter[str]())
+        images = sum((second.images for second in rest), Counter[str]())
+        took_s = np.concatenate([second.took_s for second in rest])
+        stages_s = np.sum([second.stages_s for second in rest], 0)
+        cores_busy = float(np.mean([second.reading.cores_busy for second in rest]))
+        load = self._load(first, last, cores_busy, requests, float(stages_s[0] / max(took_s.sum(), 1e-9)))
+        batches = sum(last.usage.batches.values()) - sum(first.usage.batches.values())
+        given = verdict(load)
+        return {
+            "window_s": window_s,
+            "state": given.state,
+            "verdict": given.sentence,
+            "requests_per_s": load.requests_per_s,
+            "images_per_s": images.total() / window_s,
+            "requests": dict(requests),
+            "images": dict(images),
+            "latency_ms": _percentiles_ms(took_s),
+            "stages_ms": dict(zip(STAGES, (1e3 * stages_s / max(len(took_s), 1)).tolist(), strict=True)),
+            "workers": {
+                "count": load.workers,
+                "busy": load.workers_busy,
+                "replaced": last.usage.workers_replaced - first.usage.workers_replaced,
+            },
+            "device": {
+                "kind": self._device,
+                "lanes": load.lanes,
+                "busy": load.device_busy,
+                "images_per_batch": (last.usage.images - first.usage.images) / max(batches, 1),
+            },
+            "interpreter": {"busy": load.interpreter_busy},
+            "event_loop": {"busy": _share(first.loop_s, last.loop_s, window_s)},
+            "cores": {"count": load.cores, "busy": load.cores_busy},
+            "in_work": last.usage.in_work,
+            "free_slots": last.usage.free_slots,
+        }
+
+    def _load(self, first: Reading, last: Reading, cores_busy: float, requests: Counter[str], reading: float) -> Load:
+        window_s, usage = last.at_s - first.at_s, last.usage
+        return Load(
+            requests_per_s=requests.total() / window_s,
+            overloaded=requests[Overloaded.__name__] / max(requests.total(), 1),
+            reading=reading,
+            workers=usage.workers,
+            workers_busy=min(1.0, (usage.decoding_s - first.usage.decoding_s) / window_s / usage.workers),
+            lanes=usage.lanes,
+            device_busy=min(1.0, (usage.computing_s - first.usage.computing_s) / window_s / usage.lanes),
+            interpreter_busy=(
+                _share(first.loop_s, last.loop_s, window_s)
+                if self._device == "cpu"
+                else _share(first.process_s, last.process_s, window_s)
+            ),
+            cores=last.cores,
+            cores_busy=cores_busy,
+            on_cpu=self._device == "cpu",
+        )
+
+
+def _share(before_s: float, after_s: float, window_s: float) -> float:
+    """Share of a core."""
+    return min(1.0, (after_s - before_s) / window_s)
+
+
+def _percentiles_ms(took_s: NDArray[np.float64]) -> Mapping[str, float] | None:
+    """None where nothing was answered."""
+    if not len(took_s):
+        return None
+    values = 1e3 * np.percentile(took_s, _PERCENTILES)
+    return {f"p{percent}": float(value) for percent, value in zip(_PERCENTILES, values, strict=True)}

@@ -1,0 +1,111 @@
+"""What Prometheus gets to see of a replica, through Ray's metrics.
+
+Ray puts `ray_` before each name, adds application, deployment and replica as labels, and its agent on each node is what
+is scraped: https://docs.ray.io/en/latest/cluster/metrics.html. Names and units follow
+https://prometheus.io/docs/practices/naming/.
+"""
+
+from typing import Final, cast
+
+from ray.serve import metrics
+
+from deployments.monitoring.last_minute import Ended
+from deployments.monitoring.timeline import STAGES
+from pipeline.stats import Usage
+
+_DIGITS: Final = (1.0, 2.0, 5.0)
+STAGE_BUCKETS_S: Final = [digit * 10.0**power for power in range(-4, 2) for digit in _DIGITS]
+"""From 0.1 ms, what a copy takes, to 50 s."""
+
+BATCH_BUCKETS: Final = [float(2**power) for power in range(10)]
+
+
+class Metrics:
+    """Publishes what has happened in a replica."""
+
+    def __init__(self) -> None:
+        self._published = Usage(0.0, 0.0, {}, 0, 0, 0, 0, 0, 0, 0)
+        self._requests = _counter(
+            "requests_total", "requests that ended, by outcome: predicted, or an error", "outcome"
+        )
+        self._images = _counter("images_total", "images that ended, by outcome: predicted, or an error", "outcome")
+        self._seconds = _histogram("request_seconds", "from a request's first byte to its answer", STAGE_BUCKETS_S)
+        self._stages = _histogram(
+            "stage_seconds", "what a request spends in each stage; of many images the longest", STAGE_BUCKETS_S, "stage"
+        )
+        self._batches = _histogram("batch_images", "images of a batch, as the device took it", BATCH_BUCKETS)
+        self._decoding = _counter("decoding_seconds_total", "what workers have spent decoding so far, spare ones too")
+        self._computing = _counter("computing_seconds_total", "what the device has spent on batches so far, all lanes")
+        self._dropped = _counter("images_dropped_total", "images given up undecoded: nobody waited for them any more")
+        self._replaced = _counter("workers_replaced_total", "decoder processes that died or were ended, and restarted")
+        self._workers = _gauge("workers", "decoder processes at ordinary images at a time; spares not counted")
+        self._workers_ready = _gauge(
+            "workers_ready", "those of them that take images: fewer where no spare is left for a dead one"
+        )
+        self._lanes = _gauge("device_lanes", "batches that the device computes at a time")
+        self._workers_busy = _gauge("workers_busy_ratio", "share of their time that workers decode, 0 to 1")
+        self._device_busy = _gauge("device_busy_ratio", "share of its time that the device computes, 0 to 1")
+        self._in_work = _gauge("images_in_work", "images that have been taken on and have no outcome yet")
+        self._free_slots = _gauge("free_slots", "images that there is room for between decoding and the device")
+        self._held_bytes = _gauge("encoded_bytes_in_flight", "bytes of the bodies of requests in work")
+
+    def publish(self, ended: Ended, usage: Usage, held_bytes: int, seconds: float) -> None:
+        """Brings everything up to date.
+
+        Ray takes its time for each figure, so this is left to a thread once a second: the event loop has answers to
+        give meanwhile.
+
+        Args:
+            ended: since this was last called.
+            usage: of the engine, now.
+            held_bytes: of the bodies in work.
+            seconds: since this was last called.
+        """
+        self._publish_ended(ended)
+        self._publish_usage(usage, seconds)
+        self._held_bytes.set(held_bytes)
+
+    def _publish_ended(self, ended: Ended) -> None:
+        for counter, counts in ((self._requests, ended.requests), (self._images, ended.images)):
+            for outcome, count in counts.items():
+                counter.inc(count, {"outcome": outcome})
+        for took_s in ended.took_s:
+            self._seconds.observe(took_s)
+        for stages_s in ended.stages_s:
+            for stage, stage_s in zip(STAGES, stages_s, strict=True):
+                self._stages.observe(stage_s, {"stage": stage})
+
+    def _publish_usage(self, usage: Usage, seconds: float) -> None:
+        last, self._published = self._published, usage
+        decoding_s, computing_s = usage.decoding_s - last.decoding_s, usage.computing_s - last.computing_s
+        for counter, more in (
+            (self._decoding, decoding_s),
+            (self._computing, computing_s),
+            (self._dropped, usage.images_dropped - last.images_dropped),
+            (self._replaced, usage.workers_replaced - last.workers_replaced),
+        ):
+            if more > 0:  # Ray refuses 0
+                counter.inc(more)
+        for images, count in usage.batches.items():
+            for _ in range(count - last.batches.get(images, 0)):
+                self._batches.observe(images)
+        self._workers.set(usage.workers)
+        self._workers_ready.set(usage.workers_ready)
+        self._lanes.set(usage.lanes)
+        self._workers_busy.set(min(1.0, decoding_s / seconds / usage.workers))
+        self._device_busy.set(min(1.0, computing_s / seconds / usage.lanes))
+        self._in_work.set(usage.in_work)
+        self._free_slots.set(usage.free_slots)
+
+
+def _counter(name: str, description: str, *labels: str) -> metrics.Counter:
+    return metrics.Counter(f"darkroom_{name}", description=description, tag_keys=cast(tuple[str], labels))
+
+
+def _gauge(name: str, description: str) -> metrics.Gauge:
+    return metrics.Gauge(f"darkroom_{name}", description=description)
+
+
+def _histogram(name: str, description: str, boundaries: list[float], *labels: str) -> metrics.Histogram:
+    tags = cast(tuple[str], labels)  # so Ray annotates a tuple of any length
+    return metrics.Histogram(f"darkroom_{name}", description=description, boundaries=boundaries, tag_keys=tags)

@@ -1,0 +1,82 @@
+"""Watches a replica: counts what ends, reads every second how things stand, and tells both to those who ask."""
+
+import asyncio
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import psutil
+
+from deployments.logs import log_left_out
+from deployments.monitoring.last_minute import PREDICTED, Minute, Reading
+from deployments.monitoring.metrics import Metrics
+from pipeline.records import Outcome, Prediction
+from pipeline.stats import Usage
+
+logger = logging.getLogger(__name__)
+
+_PERIOD_S: Final = 1.0
+
+
+class Watch:
+    """Of one replica; used by its event loop alone.
+
+    Args:
+        usage: reads that of the engine.
+        held_bytes: reads the bytes of the bodies in work.
+        device: "cpu" or "cuda".
+
+    Attributes:
+        requests: that ended since the start, by outcome.
+    """
+
+    def __init__(self, usage: Callable[[], Usage], held_bytes: Callable[[], int], device: str) -> None:
+        self.requests: Counter[str] = Counter()
+        self._usage, self._held_bytes = usage, held_bytes
+        self._cores = sorted(os.sched_getaffinity(0))
+        self._metrics = Metrics()
+        psutil.cpu_percent(percpu=True)  # the first time it has nothing to compare with
+        self._minute = Minute(self._read(), device)
+
+    def note_images(self, outcomes: Sequence[Outcome]) -> None:
+        """The images of a request have their outcomes."""
+        self._minute.now.images.update(
+            PREDICTED if isinstance(outcome, Prediction) else type(outcome.error).__name__ for outcome in outcomes
+        )
+
+    def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
+        """A request was answered, after seconds in each of `STAGES`; of many images some may have been rejected."""
+        self.requests[PREDICTED] += 1
+        self._minute.now.note_answer(stages_s, took_s)
+
+    def note_end(self, outcome: str) -> None:
+        """A request ended in another way: an error's class name, or `GONE`."""
+        self.requests[outcome] += 1
+        self._minute.now.requests[outcome] += 1
+
+    def stats(self, seconds: int) -> dict[str, Any]:
+        """What the last so many seconds, 1 to 60, were like, and the verdict."""
+        return self._minute.stats(seconds)
+
+    async def run(self) -> None:
+        """Reads once a second, until it is cancelled."""
+        while True:
+            await asyncio.sleep(_PERIOD_S)
+            log_left_out()
+            before, reading = self._minute.last, self._read()
+            ended, held_bytes = self._minute.tick(reading), self._held_bytes()
+            try:
+                await asyncio.to_thread(
+                    self._metrics.publish, ended, reading.usage, held_bytes, reading.at_s - before.at_s
+                )
+            except Exception:
+                logger.exception("metrics of a second could not be published")
+
+    def _read(self) -> Reading:
+        percents = psutil.cpu_percent(percpu=True)
+        busy = sum(percents[core] for core in self._cores if core < len(percents)) / len(self._cores) / 100
+        loop_s, process_s = time.thread_time(), time.process_time()
+        return Reading(time.monotonic(), self._usage(), loop_s, process_s, len(self._cores), busy)

@@ -1,0 +1,1 @@
+"""Stage 1: worker processes turn encoded images into pixels in shared memory."""

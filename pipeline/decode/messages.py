@@ -1,0 +1,169 @@
+"""Results of a worker as bytes: fixed records, read field by field by a replica that trusts none of them.
+
+A worker decodes strangers' files, so one that a file has taken over may write whatever it likes. Unpickling that would
+run it, here, with the replica's keys. Reading a record builds integers, bounded text, and errors of known classes.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from torch._utils import ExceptionWrapper
+from torch.utils.data._utils.worker import _IterableDatasetStopIteration
+
+from pipeline.decode.sandbox import EVERYTHING, Closed
+from pipeline.decode.slots import Slots
+from pipeline.errors import ImageError
+from pipeline.host_batch import HostBatch
+
+MAX_RECORD_BYTES: Final = 64 << 10
+"""The most that one record takes; a socket's buffer holds 208 KiB by default."""
+
+MAX_TEXT_BYTES: Final = 400
+"""The most of an image's error message; less where a chunk has hundreds of errors."""
+
+_MAX_FAULT_BYTES: Final = 4000
+
+_HEAD: Final = struct.Struct("<BIIII")  # kind, first slot, images decoded, errors and skipped images that follow
+_ERROR: Final = struct.Struct("<IBH")  # position in the chunk, class, bytes of text that follow
+_SKIPPED: Final = struct.Struct("<I")  # position in the chunk
+
+_READY, _CHUNK, _STOPPED, _FAULT = range(1, 5)
+
+_BARE: Final = {kind: _HEAD.pack(kind, 0, 0, 0, 0) for kind in (_STOPPED, _FAULT)}
+"""Records without content."""
+
+
+class MalformedRecord(Exception):
+    """A worker has sent what no worker sends: from now on nothing that it says is believed."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReady:
+    """The first thing a worker says: it has imported everything, has entered its sandbox, and waits for jobs."""
+
+    closed: Closed
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedChunk:
+    """A job done. The pixels stay where they are, in shared memory."""
+
+    first: int
+    decoded: int  # good images; their pixels are the first of the job's slots, in order and without gaps
+    errors: Mapping[int, ImageError] = field(default_factory=dict)  # by position in the job
+    skipped: frozenset[int] = frozenset()  # positions in the job that had been withdrawn
+    slots: Slots | None = None  # where the pixels are, in the process that has read the record
+
+    def pin_memory(self) -> HostBatch:
+        """The pixels, page-locked as the slots are: DataLoader's hook for custom batches, here without a copy.
+
+        https://docs.pytorch.org/docs/stable/data.html#memory-pinning
+        """
+        if self.slots is None:
+            raise ValueError("this chunk has not been read from a record, so it knows no slots")
+        return self.slots.batch(self.first, self.decoded, self.errors, self.skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFault:
+    """An error in the worker's own code, which ends it: a traceback as text."""
+
+    text: str
+
+
+Record = WorkerReady | DecodedChunk | WorkerFault | _IterableDatasetStopIteration
+
+
+def _classes(base: type[ImageError] = ImageError) -> Iterator[type[ImageError]]:
+    yield base
+    for derived in base.__subclasses__():
+        yield from _classes(derived)
+
+
+_BY_CODE: Final = tuple(sorted({*_classes()}, key=lambda error: error.__name__))
+_CODES: Final = {error: code for code, error in enumerate(_BY_CODE)}
+
+
+def to_bytes(item: object) -> bytes:
+    """Encodes what a worker's DataLoader loop yields.
+
+    Raises:
+        TypeError: there is no record for it.
+    """
+    match item:
+        case DecodedChunk():
+            return _chunk_to_bytes(item)
+        case WorkerReady():
+            return _HEAD.pack(_READY, item.closed, 0, 0, 0)
+        case _IterableDatasetStopIteration():
+            return _BARE[_STOPPED]
+        case ExceptionWrapper():
+            text = str(item.exc_msg).encode(errors="replace")  # its end says what has happened
+            return _BARE[_FAULT] + text[-_MAX_FAULT_BYTES:]
+    raise TypeError(f"a worker cannot send a {type(item).__name__}")
+
+
+def _chunk_to_bytes(chunk: DecodedChunk) -> bytes:
+    room = MAX_RECORD_BYTES - _HEAD.size - len(chunk.skipped) * _SKIPPED.size
+    most = min(MAX_TEXT_BYTES, room // max(1, len(chunk.errors)) - _ERROR.size)
+    parts = [_HEAD.pack(_CHUNK, chunk.first, chunk.decoded, len(chunk.errors), len(chunk.skipped))]
+    for position, error in chunk.errors.items():
+        text = _cut(str(error).encode(errors="replace"), most)
+        parts += _ERROR.pack(position, _CODES[type(error)], len(text)), text
+    parts += map(_SKIPPED.pack, chunk.skipped)
+    return b"".join(parts)
+
+
+def _cut(text: bytes, most: int) -> bytes:
+    """At most so many bytes of UTF-8, without half a character at the end."""
+    return text[:most].decode(errors="ignore").encode()
+
+
+def from_bytes(data: bytes, slots: Slots) -> Record:
+    """Reads a record of a worker that decodes into `slots`.
+
+    Whether the chunk is one that this worker was handed is for the caller to check.
+
+    Raises:
+        MalformedRecord: it is none.
+    """
+    try:
+        kind, first, decoded, errors, skipped = _HEAD.unpack_from(data)
+        body = data[_HEAD.size :]
+        if kind == _CHUNK:
+            ends = len(body) - skipped * _SKIPPED.size
+            if ends < 0:
+                raise MalformedRecord(f"a decoder process sent {len(body)} bytes for {skipped} skipped images")
+            positions = frozenset(position for (position,) in _SKIPPED.iter_unpack(body[ends:]))
+            return DecodedChunk(first, decoded, dict(_errors(body[:ends], errors)), positions, slots)
+        if kind == _FAULT:
+            lines = body[:_MAX_FAULT_BYTES].decode(errors="replace").split("\n")
+            return WorkerFault("\n".join(map(_printable, lines)))
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise MalformedRecord(f"a decoder process sent {len(data)} bytes that are no record: {error!r}") from error
+    if kind == _READY and first <= EVERYTHING and not (decoded or errors or skipped or body):
+        return WorkerReady(Closed(first))
+    if data == _BARE[_STOPPED]:
+        return _IterableDatasetStopIteration(0)  # the number of the worker: a DataLoader has but one here
+    raise MalformedRecord(f"a decoder process sent a record of {len(data)} bytes and of unknown kind {kind}")
+
+
+def _errors(body: bytes, count: int) -> Iterator[tuple[int, ImageError]]:
+    at = 0
+    for _ in range(count):
+        position, code, size = _ERROR.unpack_from(body, at)
+        at += _ERROR.size
+        text = body[at : at + size]
+        at += size
+        if size > MAX_TEXT_BYTES or len(text) != size:
+            raise MalformedRecord(f"a decoder process sent an error message of {size} bytes; it has {len(text)}")
+        yield position, _BY_CODE[code](_printable(text.decode()))
+    if at != len(body):
+        raise MalformedRecord(f"a decoder process sent {len(body) - at} bytes behind the end of a record")
+
+
+def _printable(text: str) -> str:
+    """The text on one line, without what moves a terminal's cursor or ends a log's line."""
+    return "".join(character if character.isprintable() else "�" for character in text)

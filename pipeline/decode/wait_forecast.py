@@ -1,0 +1,47 @@
+"""When a worker will turn to an image: what waits before it, and what is in hand and how long that has run already."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from pipeline.decode.worker_process import Chunk, WorkerProcess
+
+
+class Forecast:
+    """Forecasts waits from the workers as they are now.
+
+    Args:
+        workers: all of them.
+        ratio: by which prices become seconds.
+        limit_s: the most that what is in hand may still take, once it is beyond its price.
+    """
+
+    def __init__(self, workers: Sequence[WorkerProcess], ratio: float, limit_s: Callable[[Chunk], float]) -> None:
+        self._workers = [worker for worker in workers if worker.ready]
+        self._ratio, self._limit_s, self._now_ns = ratio, limit_s, time.monotonic_ns()
+
+    def ordinary_s(self, ahead_s: float, most: int) -> float:
+        """Seconds until ordinary images have their turn.
+
+        Args:
+            ahead_s: of work that waits before them.
+            most: how many workers may be at ordinary images at a time.
+        """
+        quick = [worker for worker in self._workers if worker.is_quick]
+        if quick:
+            return (sum(map(self._left_s, quick)) + ahead_s) / min(most, len(quick))
+        return min(map(self._left_s, self._workers), default=0.0) + ahead_s
+
+    def costly_s(self, ahead_s: float) -> float:
+        """Seconds until costly images have their turn, with so much work before them; one worker is not for them."""
+        at_it = [worker for worker in self._workers if not worker.is_quick]
+        return (sum(map(self._left_s, at_it)) + ahead_s) / max(1, len(self._workers) - 1)
+
+    def _left_s(self, worker: WorkerProcess) -> float:
+        if not worker.chunks:
+            return 0.0
+        oldest, *others = worker.chunks
+        run_s = (self._now_ns - worker.turned_ns) * 1e-9
+        left_s = self._ratio * oldest.price_s - run_s
+        if worker.is_quick:
+            return max(0.0, left_s) + self._ratio * sum(chunk.price_s for chunk in others)
+        return left_s if left_s > 0 else max(0.0, self._limit_s(oldest) - run_s)

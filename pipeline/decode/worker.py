@@ -1,0 +1,108 @@
+"""Inside a worker process: pull a job, decode its images into their slots, say so."""
+
+import io
+import os
+import signal
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+from PIL import Image
+from torch.utils.data import IterableDataset
+from torch.utils.data._utils.worker import ManagerWatchdog
+
+from pipeline.config import NICENESS
+from pipeline.decode.memory import FreedMemory, MemoryLimit, keep_freed_memory
+from pipeline.decode.messages import DecodedChunk, WorkerReady
+from pipeline.decode.sandbox import close_inherited, enter_sandbox
+from pipeline.decode.slots import Claim, Slots
+from pipeline.errors import ImageError
+from pipeline.images.decode import decode
+from pipeline.images.pillow import import_decoders
+from pipeline.records import Transform
+
+Image.init()  # once, in the forkserver: else each worker would import Pillow's plugins, as none may later
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Encoded images in adjacent slots, to be decoded in this order."""
+
+    first: int
+    sizes: tuple[int, ...]  # encoded bytes of each
+    max_pixels: int
+    max_work_s: float
+
+
+class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
+    """A live dataset: what the replica sends down `jobs`, decoded. None ends it, the replica's death ends its process.
+
+    Args:
+        jobs: the reading end of a pipe of `Job`s that belongs to this worker alone. A queue shared by workers
+            would stay locked for all when one of them is killed inside `get`.
+        slots: where the images lie.
+        transform: what to do with them.
+    """
+
+    def __init__(self, jobs: Connection, slots: Slots, transform: Transform) -> None:
+        self._jobs, self._slots, self._transform = jobs, slots, transform
+
+    def __iter__(self) -> Iterator[WorkerReady | DecodedChunk]:
+        """Yields `WorkerReady` once, then one `DecodedChunk` a job."""
+        _prepare_process()
+        _warm_up(self._transform)
+        memory, freed = MemoryLimit(), FreedMemory()
+        yield WorkerReady(enter_sandbox())
+        while job := self._next_job():
+            memory.fit(job.max_pixels)
+            yield self._do(job, freed)
+
+    def _next_job(self) -> Job | None:
+        try:
+            job: Job | None = self._jobs.recv()
+        except (EOFError, OSError):
+            os._exit(0)  # the replica is gone, perhaps killed: nobody else ends this process
+        return job
+
+    def _do(self, job: Job, freed: FreedMemory) -> DecodedChunk:
+        decoded, errors, skipped = 0, {}, set[int]()
+        for position, size in enumerate(job.sizes):
+            slot, started_ns = job.first + position, time.monotonic_ns()
+            if self._slots.withdrawn[slot]:  # another worker has it
+                self._slots.claims[slot] = Claim.SKIPPED
+                skipped.add(position)
+                continue
+            self._slots.started_ns[slot] = started_ns
+            self._slots.claims[slot] = Claim.STARTED
+            try:
+                data = self._slots.read_encoded(slot, size)
+                self._slots.pixels[job.first + decoded] = decode(data, self._transform, job.max_pixels, job.max_work_s)
+                decoded += 1
+                claim = Claim.DECODED
+            except ImageError as error:
+                errors[position] = error.with_traceback(None)  # its frames would keep the image alive
+                claim = Claim.REJECTED
+            self._slots.decode_ns[slot] = time.monotonic_ns() - started_ns
+            self._slots.claims[slot] = claim
+            freed.give_back()
+        return DecodedChunk(job.first, decoded, errors, frozenset(skipped))
+
+
+def _prepare_process() -> None:
+    close_inherited()
+    # DataLoader ends a worker whose parent has ended. That is the forkserver; the end of the replica breaks the pipes.
+    ManagerWatchdog.is_alive = lambda _: True  # type: ignore[assignment, method-assign]
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the replica, which closes the pipe
+    warnings.simplefilter("ignore")  # Pillow warns of odd files, one line an image
+    keep_freed_memory()
+    os.nice(NICENESS)
+
+
+def _warm_up(transform: Transform) -> None:
+    """Has everything imported, and read from the machine, that decoders and torch look for at their first image."""
+    import_decoders(transform.formats)
+    file = io.BytesIO()
+    Image.new("RGB", (2 * transform.resize_px, 2 * transform.resize_px)).save(file, transform.formats[0])
+    decode(file.getbuffer(), transform, (2 * transform.resize_px) ** 2)

@@ -1,0 +1,31 @@
+"""Looks at an encoded image before it is admitted: what its header already refuses, and what it should cost.
+
+Runs in the replica, on bytes of strangers: it reads headers in pure Python, and no decoder sees them here.
+"""
+
+from pipeline.config import Limits
+from pipeline.errors import EmptyImage, ImageError, ImageTooLarge
+from pipeline.images.header import read_header
+from pipeline.images.limits import check_image
+from pipeline.records import EncodedImage, Rejection, Transform
+
+
+def examine(image: EncodedImage, limits: Limits, transform: Transform) -> EncodedImage | Rejection:
+    """Writes its price on an image, or rejects it.
+
+    The worker that decodes it believes nothing of this, and reads the header again.
+    """
+    try:
+        image.price_s = _price_s(image, limits, transform)
+    except ImageError as error:
+        return Rejection(error.with_traceback(None))  # its frames would keep the image alive
+    return image
+
+
+def _price_s(image: EncodedImage, limits: Limits, transform: Transform) -> float:
+    if not image.size:
+        raise EmptyImage("the image has no bytes")
+    if image.size > limits.max_image_bytes:
+        raise ImageTooLarge(f"the image has {image.size} bytes; the limit is {limits.max_image_bytes}")
+    header = read_header(image.pieces, transform.formats)
+    return check_image(header, transform, limits.max_image_pixels, limits.max_image_work_s)

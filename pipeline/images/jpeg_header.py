@@ -1,0 +1,169 @@
+"""The frame header of a JPEG (ITU-T T.81, annex B), found as libjpeg finds it.
+
+A decoder that is handed the file must read the same frame header as this module: marker for marker the walk is that of
+libjpeg-turbo's `jdmarker.c`, and what would stop libjpeg stops it here.
+"""
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+from pipeline.images.jpeg_scans import ONE, Scans, read_scans
+from pipeline.images.piecewise import Piecewise
+from pipeline.images.signature import Damaged, NotDecoded
+
+CODINGS: Final = {
+    0xC0: "baseline",
+    0xC1: "extended",
+    0xC2: "progressive",
+    0xC3: "lossless",
+    0xC9: "arithmetic",
+    0xCA: "arithmetic progressive",
+}
+"""Codings that are decoded, by their marker."""
+
+MOST_SEGMENTS: Final = 2000
+"""Segments that may come before a JPEG's pixels. A profile of colours takes 255 at most, and is the largest of them."""
+
+_HIERARCHICAL: Final = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE)
+_JPEG_LS: Final = (0xF7, 0xF8)
+_LOSSLESS: Final = 0xC3
+_LOSSLESS_ARITHMETIC: Final = 0xCB
+_START_OF_SCAN: Final = 0xDA
+_CHANNELS: Final = (1, 3, 4)
+_MISPLACED: Final = {
+    0xD8: "a second start marker stands in its header",
+    0xD9: "it ends before its pixels",
+    0xDA: "its pixels come before their frame header",
+    **dict.fromkeys(CODINGS, "it has two frame headers"),
+}
+_ALONE: Final = (0x01, *range(0xD0, 0xD8))
+"""Markers without a segment: TEM and RST."""
+
+_SKIPPED: Final = frozenset((0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
+"""Segments that have no part in the size: tables, DNL, restart interval, applications' own and comments."""
+
+_STRAY_BYTES: Final = 4096
+"""Bytes that may lie between two segments; libjpeg skips them."""
+
+_AFTER_STRAY_BYTES: Final = re.compile(rb"[^\xff]*+(?:\xff++\x00[^\xff]*+)*+\xff++([^\xff])", re.DOTALL)
+"""Up to the next marker and with it. Its quantifiers never go back: FF FF FF ... takes no longer than other bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The frame header, and what lies around it."""
+
+    coding: str  # a name in `CODINGS`
+    width: int
+    height: int
+    channels: int
+    bit_depth: int
+    components: Mapping[int, float]  # by their numbers: samples a pixel, 0.25 where both directions are subsampled
+    scans: Scans = ONE
+    segments: int = 0  # before the pixels
+
+
+def read_frame(file: Piecewise) -> Frame:
+    """Reads a JPEG up to its first scan.
+
+    Raises:
+        NotDecoded, Damaged: what the file is, or why it has no frame header.
+    """
+    if file.read(0, 2) != b"\xff\xd8":
+        raise Damaged("its header is damaged")
+    at, frame = 2, None
+    for segments in range(MOST_SEGMENTS):
+        marker, length, at = _next_marker(file, at)
+        if marker not in _SKIPPED:
+            if marker in _ALONE:
+                continue
+            if marker == _START_OF_SCAN and frame:
+                return _up_to_pixels(frame, file, at, segments)
+            if marker not in CODINGS or frame:
+                raise _why_not(marker)
+            frame = _frame(marker, file.read(at, 20))
+        if at + length > file.size or at + 2 > file.size:
+            raise Damaged(f"it is cut off after {file.size} bytes, before its pixels")
+        if length < 2:
+            raise Damaged(f"its header is damaged: a segment of {length} bytes")
+        at += length
+    raise Damaged(f"more than {MOST_SEGMENTS} segments come before its pixels")
+
+
+def segments(file: Piecewise) -> Iterator[tuple[int, int, int]]:
+    """Marker, begin and end of each segment up to the pixels; the last is the header of the first scan.
+
+    Raises:
+        Damaged: where `read_frame` does.
+    """
+    at, marker = 2, 0
+    while marker != _START_OF_SCAN:
+        marker, length, at = _next_marker(file, at)
+        if marker not in _ALONE:
+            end = at + length
+            yield marker, at + 2, end
+            at = end
+
+
+def _next_marker(file: Piecewise, at: int) -> tuple[int, int, int]:
+    """The next marker, the two bytes after it as a number, which of most are a length, and where they begin."""
+    four = file.read(at, 4)
+    if len(four) == 4 and four[0] == 0xFF and 0 < four[1] < 0xFF:
+        return four[1], four[2] << 8 | four[3], at + 2
+    found = _AFTER_STRAY_BYTES.match(file.read(at, _STRAY_BYTES))
+    if found:
+        at += found.end()
+        return found[1][0], int.from_bytes(file.read(at, 2)), at
+    if at + _STRAY_BYTES >= file.size:
+        raise Damaged(f"it is cut off after {file.size} bytes, before its pixels")
+    raise Damaged("its header is damaged")
+
+
+def _frame(marker: int, segment: bytes) -> Frame:
+    """From the first 8 bytes of the segment and three for each component (T.81, B.2.2)."""
+    try:
+        length, bit_depth, height, width, channels = struct.unpack_from(">HBHHB", segment)
+    except struct.error as error:
+        raise Damaged("it is cut off in its frame header") from error
+    coding = CODINGS[marker]
+    if bit_depth != 8:
+        raise NotDecoded(f"{bit_depth}-bit {'lossless ' * (marker == _LOSSLESS)}JPEG; only 8 bits are decoded")
+    if not height:
+        raise NotDecoded("JPEG whose height follows its pixels (DNL)")
+    if channels not in _CHANNELS:
+        raise NotDecoded(f"JPEG of {channels} components; only 1, 3 and 4 are decoded")
+    if not width or length != 8 + 3 * channels:
+        raise Damaged("its frame header is damaged")
+    return Frame(coding, width, height, channels, bit_depth, _samples(segment[8 : 8 + 3 * channels]))
+
+
+@lru_cache(64)  # few files have another sampling than those before
+def _samples(components: bytes) -> dict[int, float]:
+    """Samples a pixel of each component, from its number and how often it is sampled across and down."""
+    times = {number: (both >> 4) * (both & 15) for number, both in zip(components[::3], components[1::3], strict=False)}
+    across, down = (max((both >> shift & 15 for both in components[1::3]), default=0) for shift in (4, 0))
+    return {number: count / (across * down) if across and down else 1.0 for number, count in times.items()}
+
+
+def _up_to_pixels(frame: Frame, file: Piecewise, at: int, segments: int) -> Frame:
+    """Adds the number of segments and, where the first scan does not hold everything, the scans."""
+    in_first_scan = int.from_bytes(file.read(at + 2, 1))
+    if "progressive" in frame.coding or in_first_scan < frame.channels:
+        scans = read_scans(file, at - 2, frame.components, lossless=frame.coding == "lossless")
+        return replace(frame, scans=scans, segments=segments)
+    return replace(frame, segments=segments)
+
+
+def _why_not(marker: int) -> Exception:
+    """The error of a marker that libjpeg stops at."""
+    if marker in _HIERARCHICAL:
+        return NotDecoded("hierarchical JPEG")
+    if marker in _JPEG_LS:
+        return NotDecoded("JPEG-LS")
+    if marker == _LOSSLESS_ARITHMETIC:
+        return NotDecoded("lossless JPEG in arithmetic coding")
+    return Damaged(_MISPLACED.get(marker, f"its header is damaged: marker {marker:02X}"))

@@ -1,0 +1,99 @@
+"""JPEGs whose sampling of the colours has no name in TurboJPEG: Pillow decodes them.
+
+Pillow hears nothing of libjpeg's warnings. So what is missing or left over is found by decoding again, with other bytes
+in the places where a whole picture ends.
+"""
+
+import io
+import re
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.errors import UndecodableImage
+from pipeline.images.header import Header
+from pipeline.images.jpeg_header import CODINGS, segments
+from pipeline.images.piecewise import Piecewise
+
+_END: Final = b"\xff\xd9"
+_NOISE: Final = bytes((97 * place + 229) % 251 for place in range(1, 2000))
+_RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
+_RESTART_INTERVAL: Final = 0xDD
+_OTHER_MARKER: Final = re.compile(rb"\xff++[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_FEW_BYTES: Final = 8
+"""At the end of an interval, of which the last block needs at least one."""
+
+Pixels = NDArray[np.uint8]
+
+
+def decode_odd_sampling(file: bytes, header: Header, part: int) -> Pixels:
+    """Decodes a JPEG whose header Pillow can read, RGB or CMYK as libjpeg gives it.
+
+    Where there is one scan, it is decoded again with other bytes behind each restart interval, which must not be read,
+    and with other bytes in place of its last ones, which must: whole, so that both modes say the same.
+
+    Raises:
+        UndecodableImage: pixels are missing or corrupt, as far as that can be seen so.
+    """
+    if header.visited > 0 or "progressive" in header.coding:
+        return _pillows(file + _END, header, part)
+    *_, (_, _, begin) = segments(Piecewise((file,)))
+    end = _OTHER_MARKER.search(file, begin)
+    start = (file[: end.start()] if end else file).rstrip(b"\xff")
+    intervals = [*_RESTART.split(start[begin:])]
+    markers = [*_RESTART.findall(start, begin), _END]
+    pixels, more, less = (
+        _pillows(
+            start[:begin] + b"".join(bytes_ + marker for bytes_, marker in zip(ends, markers, strict=True)), header, 1
+        )
+        for ends in (
+            intervals,
+            [interval + _NOISE for interval in intervals],
+            [interval.rstrip(interval[-1:])[:-_FEW_BYTES] + _NOISE for interval in intervals],
+        )
+    )
+    if not np.array_equal(pixels, more):
+        raise UndecodableImage(
+            f"the image is damaged: {equal_rows(pixels, more)} of {header.height} rows could be read"
+        )
+    if not _end_there((pixels != less).any(2), file, header, markers):
+        raise UndecodableImage(
+            f"the image is damaged: 0 of {header.height} rows could be read in full: bytes are left over, or a restart "
+            "marker is missing"
+        )
+    return pixels if part == 1 else _pillows(start + _END, header, part)
+
+
+def _end_there(changed: NDArray[np.bool_], file: bytes, header: Header, markers: list[bytes]) -> bool:
+    """Whether there are as many restart intervals as announced, in order, and the last block of each has changed."""
+    interval, across, down = 0, 8, 8
+    for marker, start, end in segments(Piecewise((file,))):
+        if marker == _RESTART_INTERVAL:
+            interval = int.from_bytes(file[start : start + 2])
+        elif marker in CODINGS:
+            samplings = file[start + 7 : end : 3]
+            across, down = 8 * max(both >> 4 for both in samplings), 8 * max(both & 15 for both in samplings)
+    columns = -(-header.width // across)
+    blocks = columns * -(-header.height // down)
+    interval = interval or blocks
+    lasts = [min(end, blocks) - 1 for end in range(interval, blocks + interval, interval)]
+    in_order = [0xD0 + number % 8 for number in range(len(lasts) - 1)]
+    return [marker[1] for marker in markers[:-1]] == in_order and all(
+        changed[last // columns * down :, last % columns * across :][:down, :across].any() for last in lasts
+    )
+
+
+def _pillows(file: bytes, header: Header, part: int) -> Pixels:
+    with Image.open(io.BytesIO(file), formats=("JPEG",)) as image:
+        if part > 1:
+            image.draft(None, (header.width // part, header.height // part))
+        image.load()
+        return 255 - np.asarray(image) if header.channels == 4 else np.array(image.convert("RGB"))
+
+
+def equal_rows(one: Pixels, other: Pixels) -> int:
+    """Rows before the first that differs."""
+    different = np.flatnonzero((one != other).reshape(len(one), -1).any(1))
+    return int(different[0]) if len(different) else len(one)

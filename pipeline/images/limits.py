@@ -1,0 +1,98 @@
+"""Limits on the cost of an image, and of all images of a request: checked by header, before anything is decoded.
+
+The replica checks before it admits a request; a worker checks again, as it trusts nothing that it is sent but bytes
+and limits.
+"""
+
+from collections.abc import Iterable
+
+from pipeline.config import RESIZED_PIXELS
+from pipeline.errors import ImageTooCostly, RequestTooCostly, TooManyPixels
+from pipeline.images.geometry import resized
+from pipeline.images.header import MOST_CHUNKS, Header
+from pipeline.images.jpeg_scans import MOST_SCANS
+from pipeline.images.price import price_s
+from pipeline.records import Transform
+
+
+def check_image(header: Header, transform: Transform, max_pixels: int, max_work_s: float) -> float:
+    """Returns the price of an image: seconds of one core.
+
+    Args:
+        header: its own.
+        transform: what is done with it.
+        max_pixels: the most that width x height may be.
+        max_work_s: the highest price.
+
+    Raises:
+        TooManyPixels, ImageTooCostly: it is not to be decoded.
+    """
+    _check_pixels(header.width, header.height, transform, max_pixels)
+    if header.scans > MOST_SCANS:
+        raise ImageTooCostly(
+            f"the JPEG has more than {MOST_SCANS} scans, the limit; programs write about 10: save it as a baseline JPEG"
+        )
+    if header.chunks >= MOST_CHUNKS:
+        raise ImageTooCostly(
+            f"the {header.format} consists of {MOST_CHUNKS} chunks or more; the limit is {MOST_CHUNKS - 1}: save it "
+            "again, without its metadata"
+        )
+    price = price_s(header, transform)
+    if price > max_work_s:
+        raise ImageTooCostly(
+            f"decoding {_described(header)} would take {price:.2f} s of a processor core; the limit is "
+            f"{max_work_s:g} s (max_image_work_s): send it with fewer pixels{_or_simpler(header)}"
+        )
+    return price
+
+
+def check_request(prices_s: Iterable[float], max_work_s: float) -> None:
+    """Checks the images of one request together.
+
+    Args:
+        prices_s: of each.
+        max_work_s: the most that they may cost in all.
+
+    Raises:
+        RequestTooCostly: they cost more.
+    """
+    prices_s = list(prices_s)
+    if sum(prices_s) > max_work_s:
+        raise RequestTooCostly(
+            f"decoding the {len(prices_s)} images of the request would take {sum(prices_s):.1f} s of a processor core; "
+            f"the limit is {max_work_s:g} s (max_request_work_s): send fewer in one request, or smaller ones"
+        )
+
+
+def _check_pixels(width: int, height: int, transform: Transform, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise TooManyPixels(
+            f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels} (max_image_pixels)"
+        )
+    across, down = resized(width, height, transform.resize_px)
+    if transform.decode == "exact" and across * down > RESIZED_PIXELS:
+        raise TooManyPixels(
+            f"the image has {width} x {height} pixels and would have {across} x {down} = {across * down} once it is "
+            f"resized; the limit is {RESIZED_PIXELS}"
+        )
+
+
+def _described(header: Header) -> str:
+    """For example: a PNG of 7000 x 7000 pixels, 4 channels of 16 bits, interlaced."""
+    parts = [
+        f"a {header.format} of {header.width} x {header.height} pixels",
+        f"{header.channels} channel{'s' * (header.channels > 1)}",
+    ]
+    if header.bit_depth != 8:
+        parts[-1] += f" of {header.bit_depth} bits"
+    if header.coding not in ("", "plain"):
+        parts.append(header.coding)
+    if header.scans > 1:
+        parts.append(f"{header.scans} scans")
+    return ", ".join(parts)
+
+
+def _or_simpler(header: Header) -> str:
+    if header.format != "JPEG":
+        return ", or as a JPEG"
+    return "" if header.coding == "baseline" and header.scans == 1 else ", or as a baseline JPEG"

@@ -1,0 +1,115 @@
+"""Images that Pillow decodes, to RGB: transparency on the background, 16 bits to 8, palettes and CMYK converted."""
+
+import io
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
+
+from pipeline.config import DROP
+from pipeline.errors import UndecodableImage
+from pipeline.images.header import Header
+
+_WITH_ALPHA: Final = ("RGBA", "LA", "PA")
+
+_UNWRITTEN: Final[dict[str, int | tuple[int, ...]]] = {
+    "1": 1,
+    "L": 165,
+    "P": 165,
+    "I;16": 42_405,
+    "LA": (165, 23),
+    "RGB": (165, 23, 201),
+    "RGBA": (165, 23, 201, 7),
+}
+"""Values of a pixel that few rows consist of, by the modes that Pillow opens a PNG in."""
+
+Image.MAX_IMAGE_PIXELS = None  # the header's size is checked in `decode`, against the limit in force and with its name
+
+
+def import_decoders(formats: tuple[str, ...]) -> None:
+    """Imports what Pillow does not bring along: before a worker enters its sandbox, in which it may open no file."""
+    if "HEIF" in formats:
+        import pillow_heif  # an extra
+
+        pillow_heif.register_heif_opener()
+
+
+def opened(data: bytes | memoryview, name: str) -> Image.Image:
+    """The image, opened and not loaded.
+
+    Args:
+        data: the file.
+        name: its format, by Pillow's name; its decoder is imported.
+    """
+    return Image.open(io.BytesIO(data), formats=(name,))
+
+
+def load_all(image: Image.Image, header: Header) -> bool:
+    """Loads an opened image; False where pixels of a PNG may be missing.
+
+    Pillow takes a PNG whose compressed pixels end early for complete, and leaves the rest as its memory was: so that is
+    filled first with a value by which rows are known that were not written.
+    """
+    if header.format != "PNG":
+        image.load()
+        return True
+    value = _UNWRITTEN[image.mode]
+    image.im = Image.new(image.mode, image.size, value).im
+    image.load()
+    row = image.height - 1
+    if header.coding == "interlaced":  # the last pass holds every second row
+        row -= row % 2 == 0
+    return row >= 0 and (
+        image.crop((0, row, image.width, row + 1)).tobytes() != Image.new(image.mode, (image.width, 1), value).tobytes()
+    )
+
+
+def rgb(image: Image.Image, header: Header, background: str) -> Image.Image:
+    """A loaded image as RGB.
+
+    Args:
+        image: of any mode.
+        header: its own.
+        background: a colour on which transparent pixels are laid before anything is resized, or `DROP`.
+    """
+    if image.mode == "P" and "transparency" in image.info and background != DROP:
+        image = image.convert("RGBA")
+    alpha = None if background == DROP else _alpha(image, header.bit_depth)
+    if image.mode.startswith("I;16"):  # Pillow clips 16-bit grey at 255 instead of scaling it
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    whole = image if image.mode == "RGB" else image.convert("RGB")
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return whole
+    canvas = Image.new("RGB", image.size, ImageColor.getrgb(background)[:3])
+    canvas.paste(whole, mask=alpha)
+    return canvas
+
+
+def _alpha(image: Image.Image, bit_depth: int) -> Image.Image | None:
+    """Opacity of each pixel, 0 to 255; None where all pixels are opaque."""
+    if image.mode in _WITH_ALPHA:
+        return image.getchannel("A")
+    if "transparency" not in image.info:
+        return None
+    shown = np.asarray(image) != _transparent(image, bit_depth)
+    return Image.fromarray(np.where(shown.any(-1) if shown.ndim == 3 else shown, np.uint8(255), np.uint8(0)))
+
+
+def _transparent(image: Image.Image, bit_depth: int) -> NDArray[np.int64]:
+    """The colour that a tRNS of a PNG in grey or RGB declares transparent, in the scale of the decoded pixels."""
+    colour: NDArray[np.int64] = np.asarray(image.info["transparency"], np.int64)
+    if image.mode == "1":
+        return np.minimum(colour, 1)
+    if image.mode.startswith("I;16"):
+        return colour
+    return np.right_shift(colour, 8) if bit_depth == 16 else np.multiply(colour, 255 // ((1 << bit_depth) - 1))
+
+
+def check_size(image: Image.Image, header: Header) -> None:
+    """Raises `UndecodableImage` where Pillow sees another size than the header that was checked against the limits."""
+    if image.width * image.height > header.width * header.height:
+        raise UndecodableImage(
+            f"the image cannot be decoded: its header says {header.width} x {header.height} pixels, "
+            f"and its pixels {image.width} x {image.height}"
+        )

@@ -1,0 +1,150 @@
+"""The price of an image: seconds of one core that decoding and resizing it should take, told from its header.
+
+`make prices` measures it against what files really cost, among them those that cost the most for what they are
+(`harness/costly_images.py`), on a machine like the one that its figures are from. On other machines the ratio is
+another, but much the same for all kinds: whoever compares prices with seconds scales them by what images have lately
+taken.
+
+A price is right within a factor of 1.5 for ordinary photographs. A file that was made to be costly is never priced
+below half of what it costs.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from pipeline.config import COSTLY_S
+from pipeline.images.geometry import part_of, resized, scales
+from pipeline.images.header import Header
+from pipeline.records import Transform
+
+# All in nanoseconds of one core.
+
+_AN_IMAGE: Final = 350_000.0
+"""Opening a file, the crop, the slot: whatever its size."""
+
+_A_CHUNK: Final = 1_500.0
+
+_A_RESIZED_PIXEL: Final = 4.5
+"""In `exact` mode, where the whole image is resized before it is cropped."""
+
+_A_PIXEL_MORE_IN_EXACT: Final = 1.5
+"""Names of the formats that are decoded whole in both modes."""
+
+_A_DECODED_PIXEL: Final = {"fast": 2.4, "exact": 5.0}
+"""From a JPEG's coefficients to the crop; of the pixels that are decoded, which `fast` reduces and `exact` may turn."""
+
+_A_PIXEL_IN_CMYK: Final = 5.0
+"""Its conversion to RGB."""
+
+_A_BYTE_IN_HUFFMAN_CODE: Final = 10.0
+_A_BYTE_IN_ARITHMETIC_CODE: Final = 110.0
+
+_A_SAMPLE: Final = {
+    "baseline": 0.12,
+    "extended": 0.12,
+    "progressive": 1.0,
+    "arithmetic": 2.0,
+    "arithmetic progressive": 2.0,
+    "lossless": 6.0,
+}
+"""A sample is the value of one channel: 1.5 a pixel in 4:2:0. Of progressive JPEGs all lie in memory until the end."""
+
+_A_VISITED_SAMPLE: Final = {"progressive": 0.15, "arithmetic progressive": 1.3}
+_A_SAMPLE_VISITED_BY_OTHERS: Final = 0.3
+"""Cost of a sample in each scan that visits it. A scan visits all blocks, also where nothing in them is new."""
+
+_A_REFINED_SAMPLE: Final = 0.5
+"""On top of that."""
+
+_A_BYTE_OF_A_BODY: Final = 6.0
+"""The least that a byte of pixels costs, whatever carries it: of WebP in base64."""
+
+_JUST_ORDINARY: Final = 0.99e9 * COSTLY_S
+
+_LEAST_TIMEOUT_S: Final = 1.0
+_TIMES_ITS_PRICE: Final = 10
+"""A worker gives way to all else on its machine, so an image may take several times its price."""
+
+
+def price_s(header: Header, transform: Transform) -> float:
+    """Seconds of one core that decoding and resizing the image should take."""
+    work_ns = _AN_IMAGE + _A_CHUNK * header.chunks + _WORK_NS[header.format](header, transform)
+    if transform.decode == "exact":
+        work_ns += 0 if header.format == "JPEG" else _A_PIXEL_MORE_IN_EXACT * header.width * header.height
+        across, down = resized(header.width, header.height, transform.resize_px)
+        work_ns += _A_RESIZED_PIXEL * across * down
+    return work_ns * 1e-9
+
+
+def body_price_s(body_bytes: int) -> float:
+    """Price of the images in a body together, foreseen from its length alone: a low one, unless most is metadata.
+
+    It is that of ordinary images, for a body may carry many of them.
+    """
+    return min(_AN_IMAGE + _A_BYTE_OF_A_BODY * body_bytes, _JUST_ORDINARY) * 1e-9
+
+
+def timeout_s(expected_s: float, most_s: float) -> float:
+    """Seconds after which the decoding of an image is ended.
+
+    Args:
+        expected_s: its price, scaled to the machine that decodes it.
+        most_s: whatever its price is.
+    """
+    return min(most_s, max(_LEAST_TIMEOUT_S, _TIMES_ITS_PRICE * expected_s))
+
+
+# ---- one function a format: nanoseconds -----------------------------------------------------------------------------
+
+
+def _jpeg(header: Header, transform: Transform) -> float:
+    pixels = header.width * header.height
+    a_byte = _A_BYTE_IN_ARITHMETIC_CODE if "arithmetic" in header.coding else _A_BYTE_IN_HUFFMAN_CODE
+    a_visited_sample = _A_VISITED_SAMPLE.get(header.coding, _A_SAMPLE_VISITED_BY_OTHERS)
+    a_decoded_pixel = _A_DECODED_PIXEL[transform.decode] + (_A_PIXEL_IN_CMYK if header.channels == 4 else 0)
+    a_pixel = (
+        _A_SAMPLE[header.coding] * header.samples
+        + a_visited_sample * header.visited
+        + _A_REFINED_SAMPLE * header.refined
+        + a_decoded_pixel / _part(header, transform) ** 2
+    )
+    return a_byte * header.bytes + a_pixel * pixels
+
+
+def _part(header: Header, transform: Transform) -> int:
+    if transform.decode == "exact" or not scales(header):
+        return 1
+    size = header.width, header.height
+    return part_of(size, resized(*size, transform.resize_px))
+
+
+def _png(header: Header, transform: Transform) -> float:
+    del transform
+    pixels = header.width * header.height
+    raw_bytes = pixels * max(1.0, header.channels * header.bit_depth / 8)  # what has fewer bits becomes bytes
+    a_pixel = 6.0 if header.coding == "interlaced" else 3.2
+    return a_pixel * pixels + 4.0 * raw_bytes + 10.0 * header.bytes
+
+
+def _webp(header: Header, transform: Transform) -> float:
+    del transform
+    pixels = header.width * header.height
+    if header.coding == "lossless":
+        return 15.0 * pixels + 8.0 * header.bytes
+    return (10.0 + (9.0 if header.channels == 4 else 0.0)) * pixels + 30.0 * header.bytes
+
+
+def _rough(a_pixel: float, a_byte: float) -> Callable[[Header, Transform], float]:
+    """For formats that are not decoded unless `formats` names them."""
+    return lambda header, _: a_pixel * header.width * header.height + a_byte * header.bytes
+
+
+_WORK_NS: Final[dict[str, Callable[[Header, Transform], float]]] = {
+    "JPEG": _jpeg,
+    "PNG": _png,
+    "WEBP": _webp,
+    "GIF": _rough(8.0, 10.0),
+    "BMP": _rough(5.0, 0.5),
+    "AVIF": _rough(12.0, 70.0),
+    "HEIF": _rough(18.0, 100.0),
+}

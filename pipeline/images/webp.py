@@ -1,0 +1,62 @@
+"""The parts of a WebP that its first picture needs; whatever else is in the file cannot cost the image."""
+
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from pipeline.errors import UndecodableImage
+from pipeline.images.orientation import Metadata
+
+_FIRST_CHUNK: Final = 12  # after "RIFF", the size and "WEBP"
+_PIXELS: Final = (b"VP8 ", b"VP8L", b"ANMF")
+_NEEDED: Final = (b"VP8X", b"ALPH", b"ANIM", *_PIXELS)
+_KNOWN: Final = (*_NEEDED, b"ICCP", b"EXIF", b"XMP ")
+_METADATA_FLAGS: Final = 0x20 | 0x08 | 0x04  # ICC, Exif and XMP, in the first byte of VP8X
+
+
+def pixels_of_webp(data: memoryview) -> tuple[bytes | memoryview, Metadata]:
+    """A WebP of the first picture and nothing else, and the metadata that may name its orientation.
+
+    Raises:
+        UndecodableImage: the first picture is cut off.
+    """
+    needed: list[tuple[bytes, memoryview]] = []
+    metadata: dict[bytes, bytes] = {}
+    others, complete = False, False
+    end = 0
+    for name, body, size, end in _chunks(data):  # noqa: B007 - the last one counts
+        if name in _NEEDED and not complete:
+            if len(body) < size:
+                raise UndecodableImage(f"the image is damaged: {len(body)} of {size} bytes of its pixels are there")
+            needed.append((name, body))
+            complete = name in _PIXELS
+        else:
+            others = True
+            metadata.setdefault(name, bytes(body) if name in (b"EXIF", b"XMP ") else b"")
+    if not complete:
+        raise UndecodableImage("the image is damaged: no byte of its pixels is there")
+    whole = not others and int.from_bytes(data[4:8], "little") + 8 == end
+    return (data if whole else _joined(needed)), Metadata(metadata.get(b"EXIF", b""), metadata.get(b"XMP ", b""))
+
+
+def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview, int, int]]:
+    """Name, data, size and end of each chunk, also where an odd one is not padded; the last may be cut off."""
+    at = _FIRST_CHUNK
+    while at + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, at)
+        body = data[at + 8 : at + 8 + size]
+        at += 8 + size
+        if size & 1 and not (bytes(data[at : at + 4]) in _KNOWN and bytes(data[at + 1 : at + 5]) not in _KNOWN):
+            at += 1
+        yield name, body, size, at
+
+
+def _joined(chunks: list[tuple[bytes, memoryview]]) -> bytes:
+    parts: list[bytes | memoryview] = [b"WEBP"]
+    for name, body in chunks:
+        whole: bytes | memoryview = body
+        if name == b"VP8X":
+            whole = bytes((body[0] & ~_METADATA_FLAGS,)) + bytes(body[1:])
+        parts += (name, len(whole).to_bytes(4, "little"), whole, b"\0" * (len(whole) & 1))
+    size = sum(map(len, parts))
+    return b"".join((b"RIFF", size.to_bytes(4, "little"), *parts))

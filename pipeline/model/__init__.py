@@ -1,0 +1,1 @@
+"""Stage 2: a device turns pixels into classes."""

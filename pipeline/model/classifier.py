@@ -1,0 +1,187 @@
+"""The model: name and weights -> one module from uint8 pixels to the best classes, and the transform before it."""
+
+import copy
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import PipelineConfig
+from pipeline.errors import InvalidModel
+from pipeline.model.catalogue import is_path, no_such_model, no_such_weights
+from pipeline.model.checkpoint import find_state, head_of
+from pipeline.model.input_size import check_size
+from pipeline.model.labels import read_labels
+from pipeline.model.preset import Preparation, prepared_by
+from pipeline.records import Transform
+from pipeline.torchvision_models import WeightsEnum, models
+
+DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class Classifier(nn.Module):
+    """Normalise, backbone and head in one module, so that pixels stay uint8 until they are on the device.
+
+    Args:
+        backbone: float [n, 3, side, side] -> logits [n, classes].
+        mean: of the pixels in 0..1, per channel.
+        std: of the pixels in 0..1, per channel.
+        dtype: that the backbone computes in; scores are float32.
+        top_k: classes kept, best first; all of them where there are fewer.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype, top_k: int
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.dtype, self.top_k = dtype, top_k
+        means, stds = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
+        self.register_buffer("scale", 1 / (255 * stds))  # (x / 255 - mean) / std in one step
+        self.register_buffer("shift", -means / stds)
+
+    def computing_in(self, dtype: torch.dtype) -> Self:
+        """A copy of it whose backbone computes in that."""
+        other = copy.deepcopy(self)
+        other.backbone.to(dtype=dtype)
+        other.dtype = dtype
+        return other
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """The best classes of every image.
+
+        Args:
+            pixels: uint8 [n, side, side, 3].
+
+        Returns:
+            scores float32 [n, k], softmax probabilities, falling; classes int64 [n, k].
+        """
+        scores = self.scores(pixels)
+        best = scores.topk(min(self.top_k, scores.shape[1]), dim=1)
+        return best.values, best.indices
+
+    def scores(self, pixels: Tensor) -> Tensor:
+        """Those of all classes: float32 [n, classes]."""
+        channels_last = pixels.permute(0, 3, 1, 2)  # [n, 3, side, side] without a copy: that is what channels_last is
+        normalised = torch.addcmul(self.shift, channels_last.to(torch.float32), self.scale)
+        logits = self.backbone(normalised.to(self.dtype))
+        return torch.softmax(logits, dim=1, dtype=torch.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model ready to be moved to its device.
+
+    Attributes:
+        weights_from: where its weights came from, for people.
+        preparation: of its images.
+    """
+
+    classifier: Classifier
+    labels: tuple[str, ...]
+    weights_from: str
+    preparation: Preparation
+
+    @property
+    def transform(self) -> Transform:
+        """Done by the workers."""
+        return self.preparation.transform
+
+
+def load_model(config: PipelineConfig) -> LoadedModel:
+    """Builds the model that the configuration names.
+
+    Raises:
+        InvalidModel: name, weights, labels and sizes do not fit together, or are not to be had.
+    """
+    if config.model not in models.list_models(module=models):
+        raise InvalidModel(f"model: {no_such_model(config.model, models.list_models(module=models))}")
+    known = models.get_model_weights(config.model)
+    if own := is_path(config.weights):
+        reference: WeightsEnum | None = getattr(known, "DEFAULT", None)
+        backbone, classes, weights_from = _from_file(config)
+    else:
+        reference = _named(known, config)
+        backbone, classes, weights_from = _pretrained(config), len(reference.meta["categories"]), str(reference)
+    backbone.eval()
+    prepared = prepared_by(config, reference, own=own)
+    check_size(backbone, config.model, prepared.transform.crop_px, reference)
+    dtype = DTYPES.get(config.dtype, torch.float32)  # auto begins with that
+    return LoadedModel(
+        Classifier(backbone, prepared.mean, prepared.std, dtype, config.max_top_k),
+        read_labels(config.labels, classes, reference),
+        weights_from,
+        prepared,
+    )
+
+
+def _named(known: type[WeightsEnum], config: PipelineConfig) -> WeightsEnum:
+    try:
+        return known[config.weights]
+    except KeyError:
+        names = list(known.__members__)
+        raise InvalidModel(f"weights: {no_such_weights(config.weights, config.model, names)}") from None
+
+
+def _pretrained(config: PipelineConfig) -> nn.Module:
+    if torch.hub.get_dir().startswith("~"):
+        raise InvalidModel(
+            f"weights: {config.weights} are looked for in the home directory, and this user has none; set HOME or "
+            "TORCH_HOME to a folder of his"
+        )
+    try:
+        with redirect_stdout(sys.stderr):  # where torch says that it downloads; rows may go to the other
+            backbone: nn.Module = models.get_model(config.model, weights=config.weights)
+    except Exception as error:  # no network; or a damaged file, which raises anything
+        folder = Path(torch.hub.get_dir(), "checkpoints")
+        raise InvalidModel(
+            f"weights: {config.weights} of {config.model} are not in {folder} and cannot be loaded: {error}"
+        ) from error
+    return backbone
+
+
+def _from_file(config: PipelineConfig) -> tuple[nn.Module, int, str]:
+    """The model with the weights of a file, how many classes it has, and where in the file they were."""
+    path, named = Path(config.weights), f"weights: {config.weights} do not fit model: {config.model}"
+    template = _shapes(config.model)
+    found = find_state(path, template, named=named)
+    classes = len(found.state[f"{head_of(template)}.weight"])
+    if classes == 1:
+        raise InvalidModel(
+            f"weights: {config.weights} have a single output, whose softmax is always 1.0; a classifier needs one for "
+            f"each class. Put a row of zeros before the only one in {head_of(template)}'s weight and bias: the score "
+            "of the second class is then the sigmoid of the old output"
+        )
+    backbone = _untrained(config.model, classes)
+    defaults = (
+        backbone.state_dict()
+    )  # of what the file may lack; `_metadata` in it says how torchvision names things now
+    defaults.update(found.state)
+    try:
+        backbone.load_state_dict(defaults)
+    except RuntimeError as error:
+        raise InvalidModel(f"{named}: {' '.join(str(error).split())}") from error
+    return backbone, classes, f"{config.weights}{found}"
+
+
+def _shapes(model: str) -> dict[str, Tensor]:
+    """The state dict of a model with 1000 classes, by torch's meta device, which makes no random numbers for it."""
+    try:
+        with torch.device("meta"):
+            return _untrained(model, 1000).state_dict()
+    except NotImplementedError:  # RegNet works out its widths by tensors
+        return _untrained(model, 1000).state_dict()
+
+
+def _untrained(model: str, classes: int) -> nn.Module:
+    # Else these two warn, and take seconds for numbers that are overwritten at once.
+    settings = {"init_weights": False} if model in ("googlenet", "inception_v3") else {}
+    module: nn.Module = models.get_model(model, weights=None, num_classes=classes, **settings)
+    return module

@@ -1,0 +1,201 @@
+"""The model on a CUDA device: copies on one stream, on another a CUDA graph for each batch size.
+
+Hazard: copies and kernels run later than they are asked for. A slot that is refilled while the device still copies from
+it, or a staging buffer that is overwritten while a kernel still reads it, gives one image the answer of another.
+Guards: slots are used again only after `collect`, which waits for an event behind the batch's last kernel. A staging
+buffer has an event behind the last kernel that reads it, recorded also where a launch has raised, and the next copy
+into it waits for that event on the device.
+Tests: `tests/pipeline/model/test_device.py::test_nothing_is_read_before_it_has_been_copied`,
+`tests/pipeline/model/test_cuda_faults.py::test_a_launch_that_fails_changes_no_answer_of_the_batch_before_it`.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import cycle
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import DeviceFailure, first_line
+from pipeline.host_batch import HostBatch
+from pipeline.model.agreement import TOLERANCE, difference, noise
+from pipeline.model.classifier import Classifier
+from pipeline.model.cuda_graph import Replay, recorded, settle
+from pipeline.model.folding import folded
+from pipeline.model.pending_batch import MODULES, Answers, Launched, Spent, collect
+from pipeline.model.torchscript import Compute, traced
+from pipeline.pace import warm_seconds
+
+logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
+
+_STAGING_BUFFERS: Final = 3
+"""One that is computed, one that is copied behind it, one for a batch that is tried again or comes next."""
+
+
+@dataclass(slots=True)
+class Staging:
+    """A piece of the device's memory in which a batch is put together.
+
+    Attributes:
+        pixels: uint8 [largest batch, side, side, 3].
+        read: behind the last kernel that reads them.
+        compute: by batch size what computes the first so many images.
+    """
+
+    pixels: Tensor
+    read: torch.cuda.Event = field(default_factory=lambda: torch.cuda.Event())
+    compute: dict[int, Replay] = field(default_factory=dict)
+
+
+class CudaDevice:
+    """The current CUDA device.
+
+    Args:
+        classifier: the model; moved there.
+        batch_sizes: rising. Every batch is padded to one of them: kernels are chosen, and graphs recorded, by shape.
+        side_px: of the images, which are square.
+
+    Attributes:
+        computed_as: how the model is computed, for people; as modules until the warm-up has found a quicker way.
+
+    Raises:
+        DeviceFailure: this process sees no such device.
+    """
+
+    lanes = 1
+    ahead = 1
+    pads = True
+
+    def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int) -> None:
+        if not torch.cuda.is_available():
+            raise DeviceFailure("device: cuda was asked for, but this process sees no CUDA device; write auto or cpu")
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = False  # float32 is what it says; `dtype` has quicker ones
+        self._classifier, self._batch_sizes, self._side_px = classifier.eval().cuda(), batch_sizes, side_px
+        self._copies, self._kernels = torch.cuda.Stream(), torch.cuda.Stream()
+        shape = (batch_sizes[-1], side_px, side_px, 3)
+        self._buffers = [Staging(torch.zeros(shape, dtype=torch.uint8, device="cuda")) for _ in range(_STAGING_BUFFERS)]
+        self._next_buffer = cycle(self._buffers)
+        self._compute_by(self._classifier)
+        torch.cuda.synchronize()  # the zeros were written on another stream
+
+    def page_lock(self, pixels: Tensor) -> Callable[[], None]:
+        """Registers the memory with CUDA where it lies (cudaHostRegister); returns what undoes it.
+
+        Raises:
+            DeviceFailure: CUDA refuses, with its code.
+        """
+        runtime, address = torch.cuda.cudart(), pixels.data_ptr()
+        code = int(runtime.cudaHostRegister(address, pixels.nbytes, 0))
+        if code:
+            raise DeviceFailure(f"cudaHostRegister of {pixels.nbytes} bytes failed with code {code}: is memory locked?")
+        return lambda: runtime.cudaHostUnregister(address)
+
+    # ---- warm-up ----------------------------------------------------------------------------------------------------
+
+    def warm_up(self) -> dict[int, float]:
+        """Records the graphs, and measures every batch size as it is served; returns the seconds of a batch of each.
+
+        To be called by the thread that launches: cuDNN keeps its search per thread.
+        """
+        self._choose_way()
+        pixels = torch.zeros(self._buffers[0].pixels.shape, dtype=torch.uint8, pin_memory=True)
+        return {size: warm_seconds(partial(self._computed, pixels[:size])) for size in self._batch_sizes}
+
+    def _computed(self, pixels: Tensor) -> Answers:
+        return collect(self.launch([HostBatch(0, pixels)]))
+
+    def _choose_way(self) -> None:
+        """Takes the first way to compute the model that works and whose answers are the model's own."""
+        for way, prepare in self._ways():
+            try:
+                prepare()
+                worst = self._worst_difference()
+            except Exception as error:  # noqa: BLE001 - a model may do anything, and whoever follows it raises anything
+                logger.warning("the model is not computed as %s: %s", way, first_line(error))
+                continue
+            if worst <= TOLERANCE[self._classifier.dtype]:
+                logger.info("the model is computed as %s; its scores differ by up to %.2g", way, worst)
+                self.computed_as = way
+                break
+            logger.warning("the model is not computed as %s: its scores differ by up to %.2g", way, worst)
+        else:
+            self._compute_by(self._classifier)
+        torch.cuda.synchronize()  # a way that failed may have left kernels behind that read the buffers
+        torch.cuda.empty_cache()  # and memory, which other replicas on the device may need
+
+    def _ways(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """From the quickest; the last resort is the model as it was loaded.
+
+        In half precision folding gains nothing, and costs ResNet-50 a tenth from 128 images on; it changes scores more.
+        """
+        if self._classifier.dtype is torch.float32:
+            yield "CUDA graphs with batch norm folded", lambda: self._record(folded(self._classifier))
+        yield "CUDA graphs", lambda: self._record(self._classifier)
+        yield "a TorchScript graph", lambda: self._compute_by(traced(self._classifier, self._side_px))
+
+    def _record(self, compute: Compute) -> None:
+        """A graph for every batch size and staging buffer; the largest first, in whose memory the others find room."""
+        pool = torch.cuda.graph_pool_handle()
+        with torch.cuda.stream(self._kernels), torch.inference_mode():
+            for size in reversed(self._batch_sizes):
+                settle(compute, self._buffers[0].pixels[:size])
+                for buffer in self._buffers:
+                    pixels = buffer.pixels[:size]
+                    buffer.compute[size] = recorded(compute, pixels, stream=self._kernels, pool=pool)
+
+    def _compute_by(self, compute: Compute) -> None:
+        self.computed_as = MODULES
+        for buffer in self._buffers:
+            buffer.compute = {size: partial(compute, buffer.pixels[:size]) for size in self._batch_sizes}
+
+    def _worst_difference(self) -> float:
+        """The largest between a score as it is served and the model's own, over all batch sizes and staging buffers."""
+        differences = []
+        with torch.cuda.stream(self._kernels), torch.inference_mode():
+            for number, buffer in enumerate(self._buffers):
+                buffer.pixels.copy_(noise(len(buffer.pixels), self._side_px, seed=number))
+                for size, compute in buffer.compute.items():
+                    differences.append(difference(compute(), self._classifier(buffer.pixels[:size])))
+        return float(torch.tensor(differences).max())  # NaN where one is, which Python's max might pass over
+
+    # ---- serving ----------------------------------------------------------------------------------------------------
+
+    def launch(self, batches: Sequence[HostBatch]) -> Launched:
+        """Queues copies and kernels, and returns before they have run."""
+        buffer, images = next(self._next_buffer), sum(map(len, batches))
+        copying, copied, computing = (torch.cuda.Event(enable_timing=True) for _ in range(3))
+        done = torch.cuda.Event(enable_timing=True, blocking=True)  # who waits for it sleeps; else he would spin
+        try:
+            with torch.cuda.stream(self._copies):
+                self._copies.wait_event(buffer.read)
+                copying.record()
+                pieces = buffer.pixels[:images].split([len(batch) for batch in batches])  # type: ignore[no-untyped-call]
+                # One call for all: the interpreter is asked for once, not for every piece.
+                torch._foreach_copy_(pieces, [batch.pixels for batch in batches], non_blocking=True)
+                copied.record()
+            with torch.cuda.stream(self._kernels), torch.inference_mode():
+                self._kernels.wait_event(copied)
+                computing.record()  # reached when the copy is there and the batch before has left
+                outputs = buffer.compute[self._padded(images)]()
+                scores, classes = (_to_host(best[:images]) for best in outputs)
+                done.record()
+        finally:
+            buffer.read.record(self._kernels)  # what was queued before it raised may still read
+
+        def wait() -> Spent:
+            done.synchronize()
+            return Spent(1e-3 * copying.elapsed_time(copied), 1e-3 * computing.elapsed_time(done))
+
+        return Launched(images, scores, classes, wait)
+
+    def _padded(self, images: int) -> int:
+        return next(size for size in self._batch_sizes if size >= images)
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """Starts the copy into page-locked memory, which alone lets it run behind the kernels."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)

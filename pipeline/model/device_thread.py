@@ -1,0 +1,32 @@
+"""One lane of a device: the batch that it computes, and the batches launched ahead of their turn."""
+
+from collections import deque
+from dataclasses import dataclass
+
+from pipeline.decoded import Decoded, count
+from pipeline.model.pending_batch import Launched
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """Images on the device."""
+
+    work: list[Decoded]
+    launched: Launched
+    launched_at: float  # by `time.perf_counter`
+
+    @property
+    def images(self) -> int:
+        """How many."""
+        return count(self.work)
+
+
+class Lane:
+    """One of the batches that a device computes at a time, and those that it is given ahead behind it."""
+
+    def __init__(self) -> None:
+        self.in_flight: deque[InFlight] = deque()
+        self.images = 0  # that it has been given and has not answered
+        self.turned_at = 0.0  # when it was last given a batch, or last answered one, by `time.monotonic`
+        self.free_at = 0.0  # when it last had a batch behind it, by `time.perf_counter`
+        self.busy_since = 0.0  # when it began the batch that it computes, likewise; 0 while it has none

@@ -1,0 +1,156 @@
+"""What a model computes in where nobody has said it: the quickest format that agrees with float32.
+
+Whether a smaller one is quicker depends on the processor, and whether it agrees on the model: so both are measured. A
+CPU without instructions for bfloat16 takes several times as long in it.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import first_line
+from pipeline.host_batch import HostBatch
+from pipeline.model.classifier import Classifier
+from pipeline.model.cuda import CudaDevice
+from pipeline.model.pending_batch import collect
+from pipeline.model.torchscript import Compute, frozen
+
+logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
+
+SMALLER: Final = (torch.float16, torch.bfloat16)
+"""Number formats tried beside float32, the more exact first: float16 has 10 bits behind the point, bfloat16 has 7."""
+
+TOLERANCE: Final = 0.02
+"""The most by which a score, a probability, may differ from float32's. Only classes that near may change places."""
+
+IMAGES: Final = 16
+"""Images that every format is shown, to hold its scores against float32's."""
+
+_TURNS: Final = 3
+_GAIN: Final = 0.05
+"""The least share of the time that a format must save, or else the more exact one is kept."""
+
+_HOPELESS: Final = 2.0
+"""A format that takes so many times as long for one image as float32 is not looked at any further, on the CPU."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Speed and scores of a number format, computed as it would be served."""
+
+    seconds: float  # of a batch
+    scores: Tensor  # float32 [n, k] of `scenes`, in host memory, best class first
+    classes: Tensor  # int64 [n, k], likewise
+
+    def difference(self, expected: Tensor) -> float:
+        """The largest between a score and the one that is expected for its class; NaN where a score is."""
+        return float((self.scores - expected.gather(1, self.classes)).abs().max())
+
+
+def quickest(classifier: Classifier, kind: str, side_px: int, largest_batch: int) -> Classifier:
+    """The classifier in the quickest format of those that agree with it; where two are as quick, in the more exact one.
+
+    Args:
+        classifier: computes in float32, on the CPU.
+        kind: of the device that it is for, "cpu" or "cuda".
+        side_px: of its images, which are square.
+        largest_batch: images; on CUDA a batch of that size is measured, as it will be served.
+    """
+    pixels = scenes(min(IMAGES, largest_batch), side_px)
+    expected = _scores(classifier, pixels)
+    attempt = _OnCuda(pixels, largest_batch) if kind == "cuda" else _OnCpu(pixels, classifier)
+    trial = _tried(attempt, classifier)
+    best, best_s = classifier, trial.seconds if trial else math.inf
+    for dtype in SMALLER:
+        candidate = classifier.computing_in(dtype)
+        if not (trial := _tried(attempt, candidate)):
+            continue
+        worst, share = trial.difference(expected), trial.seconds / best_s
+        logger.info("%s: scores differ by up to %.2g, a batch takes %.2f times as long", dtype, worst, share)
+        if worst <= TOLERANCE and share < 1 - _GAIN:
+            best, best_s = candidate, trial.seconds
+    return best
+
+
+def _tried(attempt: Callable[[Classifier], Trial | None], classifier: Classifier) -> Trial | None:
+    """Measure a format; None where it is hopeless, or torch has no such kernel or no memory for it."""
+    try:
+        return attempt(classifier)
+    except RuntimeError as error:
+        logger.info("%s is not taken: %s", classifier.dtype, first_line(error))
+        return None
+
+
+@dataclass(frozen=True)
+class _OnCuda:
+    """Measures the largest batch: from page-locked memory, by graph, until its answers are back."""
+
+    pixels: Tensor
+    largest_batch: int
+
+    def __call__(self, classifier: Classifier) -> Trial:
+        device = CudaDevice(classifier, (self.largest_batch,), self.pixels.shape[1])
+        seconds = device.warm_up()[self.largest_batch]
+        answers = collect(device.launch([HostBatch(0, self.pixels.pin_memory())]))
+        return Trial(seconds, torch.tensor(answers.scores), torch.tensor(answers.classes))
+
+
+class _OnCpu:
+    """Measures a batch of `IMAGES` by one graph in one thread; None for what is hopeless with one image already.
+
+    Args:
+        pixels: uint8 [n, side, side, 3].
+        exact: in float32, which the others are held against.
+    """
+
+    def __init__(self, pixels: Tensor, exact: Classifier) -> None:
+        torch.set_num_threads(1)  # as a batch is computed when it is served
+        self._pixels, self._exact = pixels, exact
+        self._alone_s = _seconds(exact, pixels[:1])
+
+    def __call__(self, classifier: Classifier) -> Trial | None:
+        if classifier is not self._exact and _seconds(classifier, self._pixels[:1]) > _HOPELESS * self._alone_s:
+            return None
+        graph = frozen(classifier, self._pixels.shape[1])
+        with torch.inference_mode():
+            return Trial(_seconds(graph, self._pixels), *graph(self._pixels))
+
+
+def _scores(classifier: Classifier, pixels: Tensor) -> Tensor:
+    with torch.inference_mode():
+        return classifier.scores(pixels)
+
+
+def _seconds(compute: Compute, pixels: Tensor) -> float:
+    """The least of some turns, after one that does not count."""
+    taken_s = []
+    with torch.inference_mode():
+        for _ in range(1 + _TURNS):
+            started_at = time.perf_counter()
+            compute(pixels)
+            taken_s.append(time.perf_counter() - started_at)
+    return min(taken_s[1:])
+
+
+def scenes(images: int, side_px: int) -> Tensor:
+    """Images whose parts have the strengths that they have in photographs, where an octave holds as much as the next.
+
+    (Field, Relations between the statistics of natural images and the response properties of cortical cells, 1987.)
+
+    Returns:
+        uint8 [images, side_px, side_px, 3], the same each time.
+    """
+    generator = torch.Generator().manual_seed(0)
+    white = torch.randn(images, 3, side_px, side_px, generator=generator)
+    down, across = torch.fft.fftfreq(side_px), torch.fft.rfftfreq(side_px)
+    frequency = torch.hypot(down[:, None], across).clamp(min=1 / side_px)
+    pink = torch.fft.irfft2(torch.fft.rfft2(white) / frequency, s=(side_px, side_px))
+    pink /= pink.std((2, 3), keepdim=True)
+    pixels: Tensor = (127 + 60 * pink).clamp(0, 255).to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).contiguous()

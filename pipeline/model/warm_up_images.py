@@ -1,0 +1,35 @@
+"""Images that an engine sends through its whole path before it serves anybody."""
+
+import io
+from typing import Final
+
+import numpy as np
+from PIL import Image
+
+from pipeline.model.agreement import noise
+from pipeline.model.precision import scenes
+from pipeline.records import Transform
+
+_SIDE_PX: Final = 256
+"""Longest side of a test image; one that is smaller than the resize is enlarged by it."""
+
+_SCENES: Final = 2
+
+
+def blank(transform: Transform) -> bytes:
+    """A grey image in the first format served, as large as the transform's resize."""
+    return _encoded(Image.new("RGB", (transform.resize_px, transform.resize_px), "grey"), transform)
+
+
+def warm_up_images(transform: Transform) -> list[bytes]:
+    """Test images in the first format served: black, white, noise, and two with the spectrum of photographs."""
+    side_px = min(transform.resize_px, _SIDE_PX)
+    pixels = [np.full((side_px, side_px, 3), level, np.uint8) for level in (0, 255)]
+    pixels += [*noise(1, side_px, seed=0).numpy(), *scenes(_SCENES, side_px).numpy()]
+    return [_encoded(Image.fromarray(each), transform) for each in pixels]
+
+
+def _encoded(image: Image.Image, transform: Transform) -> bytes:
+    file = io.BytesIO()
+    image.save(file, transform.formats[0])
+    return file.getvalue()

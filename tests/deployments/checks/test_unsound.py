@@ -1,0 +1,293 @@
+"""Configurations that YAML and Serve take without a word, and that mean something else than they say."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deployments.checks.configuration import read_configuration
+from deployments.checks.serve_faults import all_faults
+from deployments.checks.start_error import StartError
+from deployments.service_config import LiveConfig, ServiceConfig
+from harness.repository import ROOT
+from pipeline.config import Limits, PipelineConfig
+
+SHIPPED = (ROOT / "serve_config.yaml").read_text()
+USER_CONFIG = "applications.0.deployments.0.user_config"
+SCALING = "applications.0.deployments.0.autoscaling_config"
+PIPELINE = "applications.0.args.pipeline"
+BEHIND_HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
+ANY_VALUE = re.compile(r"^( +(?:- )?\w+: )([^\s#].*?)( #.*)?$", re.MULTILINE)
+NUMBER = re.compile(r"[\d.]+")
+
+
+def faults_of(folder: Path, text: str, **environment: str) -> dict[str, str]:
+    """Faults of a configuration, by the paths of the keys."""
+    file = folder / "serve_config.yaml"
+    file.write_text(text)
+    faults = read_configuration(file).faults(environment, all_faults)
+    return dict(fault.partition(": ")[::2] for fault in faults)
+
+
+def changed(old: str, new: str) -> str:
+    assert SHIPPED.count(old) >= 1, old
+    return SHIPPED.replace(old, new, 1)
+
+
+def paths(value: Any, wanted: type, path: str = "") -> Iterator[str]:
+    """Paths of all values of that type in a document, those of lists left out."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from paths(inner, wanted, f"{path}.{key}" if path else key)
+    elif isinstance(value, list) and value and isinstance(value[0], dict):
+        for number, inner in enumerate(value):
+            yield from paths(inner, wanted, f"{path}.{number}")
+    elif isinstance(value, wanted) and not isinstance(value, bool):
+        yield path
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "yes",
+        "on",
+        "true",
+        "False",
+        "'8'",
+        '"8"',
+        ".nan",
+        ".inf",
+        "-.INF",
+        "010",
+        "1:30",
+        "",
+        "[8]",
+        "{a: 8}",
+        "1e3",
+        "8s",
+    ],
+)
+def test_what_is_no_plain_number_is_told_at_every_number(tmp_path: Path, form: str) -> None:
+    """Darkroom's own and Serve's alike, in the replica's settings and in the autoscaler's."""
+    numbers = set(paths(yaml.safe_load(SHIPPED), int)) | set(paths(yaml.safe_load(SHIPPED), float))
+    text = ANY_VALUE.sub(lambda found: found[1] + form if NUMBER.fullmatch(found[2]) else found[0], SHIPPED)
+    assert len(numbers) >= 25
+    assert numbers <= set(faults_of(tmp_path, text))
+
+
+@pytest.mark.parametrize("form", ["12:30:45", "0.5", "2026-01-01", "8_0.5"])
+def test_what_is_no_whole_number_is_told_where_one_belongs(tmp_path: Path, form: str) -> None:
+    whole = {f"{USER_CONFIG}.{key}" for key, field in LiveConfig.model_fields.items() if field.annotation is int}
+    whole |= {"http_options.port", f"{SCALING}.min_replicas", f"{SCALING}.max_replicas"}
+    text = ANY_VALUE.sub(lambda found: found[1] + form if NUMBER.fullmatch(found[2]) else found[0], SHIPPED)
+    assert whole <= set(faults_of(tmp_path, text))
+
+
+def test_every_key_that_stands_twice_is_told(tmp_path: Path) -> None:
+    """At each level, with both lines."""
+    doubled = ANY_VALUE.sub(lambda found: f"{found[0]}\n{found[1].replace('- ', '  ')}{found[2]}", SHIPPED)
+    every = {path for kind in (int, float, str, bool) for path in paths(yaml.safe_load(SHIPPED), kind)}
+    told = faults_of(tmp_path, doubled)
+    assert every <= set(told)
+    assert "in lines" in told["http_options.port"]
+    for level, text in {
+        "http_options": f"{SHIPPED}\nhttp_options:\n  host: 0.0.0.0\n",
+        "applications": f"{SHIPPED}\napplications: [{{import_path: a:b}}]\n",
+        "applications.0.args": changed("    deployments:\n", "    args: {}\n    deployments:\n"),
+        USER_CONFIG: changed("        max_queued_requests", "        user_config: {}\n        max_queued_requests"),
+        "http_options.port": changed("http_options:\n", "http_options: {port: 1, port: 2}\nproxy_location:\n").replace(
+            "  host: 127.0.0.1\n  port: 8000\n", ""
+        ),
+        "http_options.host": changed("  port: 8000", '  port: 8000\n  "host": 0.0.0.0'),
+    }.items():
+        assert "it stands twice" in faults_of(tmp_path, text).get(level, ""), level
+
+
+def test_merge_keys_and_anchors_are_sound(tmp_path: Path) -> None:
+    """Also where a key stands here and in what is merged."""
+    text = changed(
+        "        health_check_period_s: 2",
+        "        <<: &health {health_check_period_s: 3}\n        health_check_period_s: 2",
+    )
+    assert faults_of(tmp_path, text) == {}
+    text = (
+        changed("          max_batch_size: 32", "          max_batch_size: &most 32")
+        .replace("          top_k: 5", "          top_k: 5\n          max_images_per_request: *most")
+        .replace("          max_images_per_request: 256\n", "")
+    )
+    assert faults_of(tmp_path, text) == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a {b: *a}\napplications: [{import_path: a:b}]",
+        "applications: &a [*a]",
+        "&a [*a]",
+        "[" * 5000,
+        "applications: [" + "9" * 5000 + "]",
+        "applications: [2026-99-99]",
+        "applications: [!!python/object/apply:os.system [ls]]",
+        "? [a]\n: b",
+        "a: b\n--- \nc: d",
+        "a: *nowhere",
+        "applications: {import_path: deployments.app:build_app}",
+        "applications: nothing",
+        "\x00",
+    ],
+    ids=lambda text: text[:30],
+)
+def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "serve_config.yaml"
+    file.write_text(text)
+    with pytest.raises(StartError, match=r"serve_config\.yaml") as refused:
+        read_configuration(file)
+    assert "\n" not in str(refused.value)
+
+
+def test_what_is_no_file_is_one_sentence(tmp_path: Path) -> None:
+    """A folder, a file that may not be read, one that never ends, a name that is too long."""
+    (tmp_path / "latin").write_bytes(b"a: \xff")
+    for file in (tmp_path, Path("/proc/self/mem"), Path("/dev/zero"), tmp_path / ("x" * 300), tmp_path / "latin"):
+        with pytest.raises(StartError, match=re.escape(str(file))):
+            read_configuration(file)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "says"),
+    [
+        ("port: 8000", "port: 80000", "http_options.port", "from 1 to 65535"),
+        ("port: 8000", "port: -1", "http_options.port", "from 1 to 65535"),
+        ("port: 8000", "port: 0", "http_options.port", "from 1 to 65535"),
+        ("port: 8000", "port: 8000.0", "http_options.port", "from 1 to 65535"),
+        ("port: 8000", "port: 8404", "http_options.port", "HAProxy's statistics"),
+        ("port: 8000", "port: 8500", "http_options.port", "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT=8501"),
+        ("port: 8000", "prot: 8000", "http_options.prot", "did you mean port?"),
+        ("host: 127.0.0.1", "host: 127.0.0.1:8000", "http_options.host", "without http:// and port"),
+        ("host: 127.0.0.1", "host: http://127.0.0.1", "http_options.host", "without http:// and port"),
+        ("host: 127.0.0.1", "host: 256.0.0.1", "http_options.host", "neither an address nor"),
+        ("host: 127.0.0.1", "host: my..host", "http_options.host", "neither an address nor"),
+        ("host: 127.0.0.1", "host: my host", "http_options.host", "neither an address nor"),
+        ("host: 127.0.0.1", "host: ''", "http_options.host", "neither an address nor"),
+        ("host: 127.0.0.1", "host: '[::1]'", "http_options.host", "neither an address nor"),
+        ("host: 127.0.0.1", "host: '::1::'", "http_options.host", "neither an address nor"),
+        ("host: 127.0.0.1", "host: 127", "http_options.host", "no address"),
+        ("route_prefix: /", "route_prefix: classify", "applications.0.route_prefix", "a slash in front"),
+        ("route_prefix: /", "route_prefix: /classify/", "applications.0.route_prefix", "none at the end"),
+        ("route_prefix: /", "route_prefix: /my model", "applications.0.route_prefix", "is no path"),
+        ("route_prefix: /", "route_prefix: //", "applications.0.route_prefix", "is no path"),
+        ("route_prefix: /", "route_prefix: /a?b=c", "applications.0.route_prefix", "is no path"),
+        ("route_prefix: /", "route_prefix: '/{a}'", "applications.0.route_prefix", "is no path"),
+        ("route_prefix: /", "route_prefix: /-/healthz", "applications.0.route_prefix", "Serve's own"),
+        ("route_prefix: /", "route_prefix: /a/../b", "applications.0.route_prefix", "is no path"),
+        ("route_prefix: /", "route_prefix: null", "applications.0.route_prefix", "without an address"),
+        ("route_prefix: /", "route_prefix: 1", "applications.0.route_prefix", "is no path"),
+        ("name: darkroom", "name: my/model", "applications.0.name", "is no name"),
+        ("name: darkroom", "name: '#'", "applications.0.name", "is no name"),
+        ("name: darkroom", 'name: "\\udcff"', "applications.0.name", "is no name"),
+        ("max_wait_s: ", "max_wait_s: 1.0e+300 #", f"{USER_CONFIG}.max_wait_s", "at most 9007199254740992"),
+        ("upscale_delay_s: 5", "upscale_delay_s: 1000000000000000000000", f"{SCALING}.upscale_delay_s", "too large"),
+        ("encoding: JSON", 'encoding: "\\udcff"', "applications.0.logging_config", "half a character"),
+        ("mobilenet_v2", "mobilenet_v9", f"{PIPELINE}.model", "did you mean mobilenet_v2"),
+        ("mobilenet_v2", "ResNet50", f"{PIPELINE}.model", "did you mean resnet50"),
+        ("mobilenet_v2", "fasterrcnn_resnet50_fpn", f"{PIPELINE}.model", "no classification model"),
+        ("mobilenet_v2", "''", f"{PIPELINE}.model", "torchvision has alexnet"),
+        ("IMAGENET1K_V1", "IMAGENET1K_V9", f"{PIPELINE}.weights", "write IMAGENET1K_V1 or IMAGENET1K_V2"),
+        ("IMAGENET1K_V1", "imagenet1k_v1", f"{PIPELINE}.weights", "write IMAGENET1K_V1 or IMAGENET1K_V2"),
+        ("device: auto", "device: gpu", f"{PIPELINE}.device", "'auto', 'cpu' or 'cuda', not 'gpu'"),
+        ("decode: fast", "decode: fsat", f"{PIPELINE}.decode", "'fast' or 'exact', not 'fsat'"),
+        ("formats: [JPEG", "formats: [JPG", f"{PIPELINE}.formats.0", "not 'JPG'"),
+        ("batch_sizes: [1, ", "batch_sizes: [yes, ", f"{PIPELINE}.batch_sizes.0", "not true"),
+        ("batch_sizes: [1, ", "batch_sizes: [1.5, ", f"{PIPELINE}.batch_sizes.0", "not 1.5"),
+        ("slots: 256", "slots: 256\n        mean: [.inf, 0, 0]", f"{PIPELINE}.mean.0", "finite number, not inf"),
+        ("slots: 256", "slots: 256\n        std: [.2, .nan, .2]", f"{PIPELINE}.std.1", "finite number, not nan"),
+        ("slots: 256", "slots: 256\n        mean: [.2, .2]", f"{PIPELINE}.mean.2", "required"),
+        ("slots: 256", "slots: 256\n        workers:", f"{PIPELINE}.workers", "there is no value"),
+        ("min_replicas: 1", "min_replicas: 5", SCALING, "max_replicas (4) must be greater"),
+        ("min_replicas: 1", "min_replicas: 1\n          initial_replicas: 9", SCALING, "initial_replicas (9)"),
+        ("target_ongoing_requests: 8", "target_ongoing_requests: 1000", f"{SCALING}.target_ongoing_requests", "512"),
+        ("look_back_period_s: 5", "look_back_period_s: 1", SCALING, "must be greater than `metrics_interval_s`"),
+        ("log_level: WARNING", "log_level: LOUD", "applications.0.logging_config.log_level", "LOUD"),
+        ("encoding: JSON", "encoding: XML", "applications.0.logging_config.encoding", "XML"),
+        ("enable_access_log: false", "enable_access_log: 0", "applications.0.logging_config.enable_access_log", "0"),
+        ("max_queued_requests: 512", "max_queued_requests: -5", "applications.0.deployments.0.max_queued_requests", ""),
+        (
+            "max_queued_requests: 512",
+            "max_ongoing_requests: 5",
+            "applications.0.deployments.0.max_ongoing_requests",
+            "stands against max_ongoing_requests: 512 under args",
+        ),
+        ("top_k: 5\n", "top_k: 5\n          max_image_work_s: 30\n", f"{USER_CONFIG}.max_image_work_s", "twice"),
+        ("max_image_work_s: 0.5", "max_image_work_s: 30", USER_CONFIG, "above max_request_work_s: 20"),
+        ("app:build_app", "app:build_ap", "applications.0.import_path", "did you mean deployments.app:build_app"),
+        ("deployments.app:b", "deployment.app:b", "applications.0.import_path", "did you mean deployments.app"),
+        ("deployments.app:b", "deployments.apps:b", "applications.0.import_path", "did you mean deployments.app"),
+        ("    args:\n", "    runtime_env: {env_var: {}}\n    args:\n", "applications.0.runtime_env.env_var", "_vars"),
+    ],
+)  # fmt: skip
+def test_what_means_something_else_is_told(tmp_path: Path, old: str, new: str, path: str, says: str) -> None:
+    """With the path of its key, and what to write."""
+    told = faults_of(tmp_path, changed(old, new), **BEHIND_HAPROXY)
+    assert says in told.get(path, "nothing"), told
+
+
+@pytest.mark.parametrize("spelling", ["deployments.app:build_app", "deployments.app.build_app"])
+def test_each_spelling_of_the_import_path_is_darkrooms(tmp_path: Path, spelling: str) -> None:
+    """Ray takes both: what is wrong under it is found."""
+    text = changed("deployments.app:build_app", spelling)
+    assert faults_of(tmp_path, text) == {}
+    told = faults_of(tmp_path, text.replace("max_wait_s", "max_waits_s").replace("decode: fast", "decode: fsat"))
+    assert set(told) == {f"{USER_CONFIG}.max_waits_s", f"{PIPELINE}.decode"}
+
+
+@pytest.mark.parametrize(
+    "host", ["10.0.0.0", "'::'", "::1", "localhost", "my-host.example.org", "10.0.0.7", "fe80::1%eth0"]
+)
+def test_an_address_or_a_name_is_a_host(tmp_path: Path, host: str) -> None:
+    assert faults_of(tmp_path, changed("host: 127.0.0.1", f"host: {host}")) == {}
+
+
+@pytest.mark.parametrize("prefix", ["/", "/classify", "/v1/models.resnet_50~a"])
+def test_a_path_is_a_prefix(tmp_path: Path, prefix: str) -> None:
+    assert faults_of(tmp_path, changed("route_prefix: /", f"route_prefix: {prefix}")) == {}
+
+
+def test_what_belongs_to_other_applications_is_theirs(tmp_path: Path) -> None:
+    """They may take 0755 for the mode of a file."""
+    other = "  - {name: o, import_path: 'o:p', route_prefix: /o, args: {mode: 0755, at: 12:30, on: yes, none: }}\n"
+    assert faults_of(tmp_path, SHIPPED + other) == {}
+
+
+@pytest.mark.parametrize(("variable", "value", "says"), [
+    ("RAY_SERVE_HAPROXY_STATS_PORT", "9101", "HAProxy's metrics"),
+    ("RAY_SERVE_HAPROXY_STATS_PORT", "eight", "is no port"),
+    ("RAY_SERVE_HAPROXY_METRICS_PORT", "70000", "is no port"),
+    ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "8000", "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT=8500"),
+])  # fmt: skip
+def test_ports_of_the_environment_are_held_against_the_service(
+    tmp_path: Path, variable: str, value: str, says: str
+) -> None:
+    told = faults_of(tmp_path, SHIPPED, **BEHIND_HAPROXY, **{variable: value})
+    assert len(told) == 1
+    assert any(says in each for each in told.values()), told
+
+
+def test_a_key_is_never_repeated(tmp_path: Path) -> None:
+    """Where somebody has written it instead of the file, under a wrong name, or twice."""
+    key = "0123456789abcdef-secret"
+    for line in (f"api_keys_file: {key}", f"api_keys: {key}", f"api_keys_file: {key}\n      api_keys_file: {key}"):
+        told = faults_of(tmp_path, changed("    args:\n", f"    args:\n      {line}\n"))
+        assert told
+        assert not any(key in part for each in told.items() for part in each), told
+    text = changed("http_options:\n", "http_options:\n  ssl_keyfile_password: [" + key + "]\n")
+    assert key not in str(faults_of(tmp_path, text))
+
+
+@pytest.mark.parametrize("model", [PipelineConfig, Limits, LiveConfig, ServiceConfig])
+def test_every_list_of_a_configuration_is_taken(model: type[Limits]) -> None:
+    """YAML has no tuples, and these models take no other kind unless they are told to."""
+    values = {name: field.default for name, field in model.model_fields.items() if isinstance(field.default, tuple)}
+    model.model_validate({name: list(value) for name, value in values.items()})

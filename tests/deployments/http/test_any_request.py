@@ -1,0 +1,165 @@
+"""Nothing that a client sends makes a 500, or an answer that is neither JSON nor a problem: by the application itself.
+
+Headers and bodies are put together by hypothesis from what clients send and from what they get wrong. The engine is
+left out: what a worker makes of bytes is held by the tests of decoding.
+"""
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.types import ASGIApp, Message, Scope
+
+from deployments.http.auth import Access, cors
+from deployments.http.byte_budget import ByteBudget
+from deployments.replica import Classifier
+from deployments.service_config import LiveConfig, ServiceConfig
+from harness.photographs import jpeg, photograph
+from pipeline.images.examination import examine
+from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
+from tests.deployments.http.test_multipart import NAMED, TEXT, form, part
+from tests.support.decode_bench import TRANSFORM
+
+CAT = jpeg(photograph("cat"))[:3000]
+IN_JSON = b'{"images": ["AAAA", "data:image/jpeg;base64,/9j%2FAA"]}'
+
+BODIES = st.sampled_from([CAT, form(TEXT, part([NAMED], CAT)), IN_JSON, b"hello", b""]) | st.binary(max_size=30)
+TYPES = st.sampled_from(
+    [
+        *["image/jpeg", "application/json", "multipart/form-data; boundary=x"] * 3,
+        *["", "text/plain", "\xff", ";", "multipart/form-data", "application/x-www-form-urlencoded"],
+        *["IMAGE/*;q=\xb2", "multipart/form-data; boundary=\xff; charset=idna", "application/json; charset=utf-16"],
+    ]
+)
+PACKED: st.SearchStrategy[tuple[Callable[[bytes], bytes], str | None]] = st.sampled_from(
+    [*[(bytes, None)] * 5, (gzip.compress, "gzip"), (zlib.compress, "deflate"), (gzip.compress, None)]
+)
+CODINGS = st.sampled_from(["gzip", "deflate", "br", "gzip, gzip", "", "\xff", "x" * 5000])
+NUMBERS = st.sampled_from(
+    ["3", "0", "9" * 5000, "000000001" + "9" * 5000, "\xb2", "%D9%A3", "%00", "1&top_k=2", "", "-1", "1e9", "1_0"]
+)
+NAMES = st.sampled_from(
+    ["content-length", "content-encoding", "x-request-timeout-ms", "x-request-id", "authorization", "origin", "accept"]
+)
+PATHS = st.sampled_from([*["/predict"] * 9, "/stats", "/info", "/openapi.json", "/", "/%00", "//predict"])
+METHODS = st.sampled_from([*["POST"] * 8, "PUT", "GET", "HEAD", "OPTIONS", "DELETE", "PROPFIND"])
+
+
+@dataclass
+class Answer:
+    """Parts of an answer."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class _Alone(Classifier):
+    """The replica's own, but for the engine: it knows the class of each image that it has not refused."""
+
+    def __del__(self) -> None:  # type: ignore[override]
+        pass
+
+    async def _infer(self, images: Sequence[EncodedImage | Rejection]) -> list[Outcome]:
+        return [image if isinstance(image, Rejection) else Prediction(("cat",), (285,), (0.5,)) for image in images]
+
+
+@pytest.fixture(scope="module")
+def app() -> ASGIApp:
+    """The application, for pages of another origin too."""
+    replica = _Alone.__new__(_Alone)
+    replica._live, replica._config = LiveConfig(), ServiceConfig(cors_origins=("https://example.org",))
+    replica._access = Access(None, None)
+    replica._around = cors(replica._config.cors_origins)
+    replica._budget = ByteBudget(replica._live.max_bytes_in_flight)
+
+    def examined(images: Sequence[EncodedImage | Rejection]) -> list[EncodedImage | Rejection]:
+        return [image if isinstance(image, Rejection) else examine(image, replica._live, TRANSFORM) for image in images]
+
+    replica._engine = SimpleNamespace(examine=examined, expected_wait_s=lambda _: 0.0)  # type: ignore[assignment]
+    replica._watch = SimpleNamespace(note_images=_ignore, note_answer=_ignore, note_end=_ignore)  # type: ignore[assignment]
+    replica._description = b"{}"
+    application: ASGIApp = replica.__serve_build_asgi_app__()
+    return application
+
+
+def _ignore(*_: object) -> None:
+    pass
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[Scope, list[bytes]]:
+    """A request: nearly right, mostly."""
+    pack, coding = draw(PACKED)
+    body = bytearray(pack(draw(BODIES)))
+    for at in draw(st.lists(st.integers(0, 400), max_size=1)):
+        body[at : at + 1] = draw(st.binary(max_size=2))
+    headers = [("content-type", draw(TYPES))] * draw(st.sampled_from([1, 1, 1, 0, 2]))
+    headers += [("content-encoding", coding)] if coding else []
+    headers += draw(st.lists(st.tuples(NAMES, NUMBERS | CODINGS), max_size=2))
+    query = draw(st.sampled_from(["", "", "", "top_k=", "seconds=", "\xff%zz;&&=", "x="])) + draw(NUMBERS)
+    path = draw(PATHS)
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "scheme": "http",
+        "method": draw(METHODS),
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": query.encode("latin-1"),
+        "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers],
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 8000),
+    }
+    size = draw(st.sampled_from([1000, 7, 100_000]))
+    return scope, [bytes(body[at : at + size]) for at in range(0, len(body), size)]
+
+
+async def answer_to(app: ASGIApp, scope: Scope, pieces: list[bytes]) -> Answer:
+    """Answer of the application; an exception that leaves it has been answered before."""
+    sent: list[Message] = []
+    left = [*pieces, b""]
+
+    async def receive() -> Message:
+        if not left:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await app(scope, receive, send)
+    start, *parts = sent
+    headers = {name.decode().lower(): value.decode("latin-1") for name, value in start["headers"]}
+    return Answer(start["status"], headers, b"".join(part.get("body", b"") for part in parts))
+
+
+@given(requests())
+@settings(max_examples=250, deadline=None)
+def test_any_request_is_answered_as_promised(app: ASGIApp, request: tuple[Scope, list[bytes]]) -> None:
+    """With JSON, or with a problem that has the status of the answer."""
+    scope, pieces = request
+    if scope["path"] == "/info" or (scope["path"] == "/stats" and scope["method"] in ("GET", "HEAD")):
+        scope["path"] = "/predict"  # both tell of the engine
+    answer = asyncio.run(answer_to(app, scope, pieces))
+    is_in_a_hurry = any(name == b"x-request-timeout-ms" for name, _ in scope["headers"])
+    assert answer.status < 500 or (is_in_a_hurry and answer.status in (503, 504))
+    if scope["method"] in ("HEAD", "OPTIONS"):
+        return
+    kind = answer.headers["content-type"]
+    document = json.loads(answer.body)
+    if answer.status == 200:
+        assert kind == "application/json"
+        return
+    assert kind == "application/problem+json", answer
+    assert document["status"] == answer.status
+    assert document["title"]
+    assert len(document["detail"]) < 1000

@@ -1,0 +1,216 @@
+"""Refusals ahead of Ray Serve: the middleware and its decision, in front of an application of a test's."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import httpx
+import pytest
+from ray.serve._private.http_util import validate_http_proxy_callback_return
+from ray.serve._private.utils import call_function_from_import_path
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from deployments.http.auth import Access, cors
+from deployments.http.early_refusals import EarlyRefusals
+from deployments.http.middleware import ADMITTED, Front, middlewares
+from deployments.local.endpoint import read_env
+from deployments.places import Places
+from deployments.service_config import LiveConfig
+from harness.repository import ROOT
+
+KEY = "a-key-of-this-test"
+USUAL: dict[str, Any] = {"method": "POST", "url": "/predict", "content": b"abc"}
+
+
+class Replica:
+    """Counts what it is asked and refuses; `wait_s` is foreseen for a small body, thrice that for a large one."""
+
+    def __init__(self, wait_s: float, max_wait_s: float = 1.0, key: str | None = None, origin: str = "") -> None:
+        self.wait_s, self.refused, self.asked, self.places_made = wait_s, 0, list[int](), 0
+        self.live = LiveConfig(max_wait_s=max_wait_s)
+        around = cors((origin,)) if origin else []
+        self.places = Places(ongoing=4, queued=4)
+        Front.guard = EarlyRefusals(
+            self._expected, lambda: self.live, Access(None, key), self._note, lambda: self.places, self._make, around
+        )
+
+    def _expected(self, size: int) -> float:
+        self.asked.append(size)
+        return self.wait_s * (3 if size > 1000 else 1)
+
+    def _note(self) -> None:
+        self.refused += 1
+
+    def _make(self, count: int) -> None:
+        self.places_made += count
+
+
+@pytest.fixture(autouse=True)
+def nobody_refuses() -> Iterator[None]:
+    """Before the test and after it."""
+    Front.guard = None
+    yield
+    Front.guard = None
+
+
+async def _served(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse(f"served, {'asked' if ADMITTED in scope else 'not asked'}")(scope, receive, send)
+
+
+def _ask(*requests: dict[str, Any]) -> list[httpx.Response]:
+    """Sends requests one after the other; each differs in some arguments from an image of 3 bytes."""
+    app: ASGIApp = _served
+    for middleware in middlewares():
+        app = middleware.cls(app, *middleware.args, **middleware.kwargs)
+
+    async def ask() -> list[httpx.Response]:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return [await client.request(**{**USUAL, **request}) for request in requests]
+
+    return asyncio.run(ask())
+
+
+def _statuses(answers: Sequence[httpx.Response]) -> list[int]:
+    return [answer.status_code for answer in answers]
+
+
+def test_serve_env_names_the_middleware() -> None:
+    """As Serve looks it up, and takes it."""
+    path = read_env(ROOT / "serve.env")["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
+    middleware, *_ = validate_http_proxy_callback_return(call_function_from_import_path(path))
+    assert str(middleware.cls) == str(Front)
+
+
+def test_a_process_without_a_replica_refuses_nothing() -> None:
+    """As Serve's own proxy; and the application is told that nobody has been asked."""
+    (answer,) = _ask({})
+    assert answer.text == "served, not asked"
+
+
+def test_what_would_wait_too_long_is_refused_before_anything_else() -> None:
+    """By a problem with Retry-After, and with the client's request id or a fresh one."""
+    replica = Replica(wait_s=1.5)
+    named, fresh, other = _ask({"headers": {"X-Request-ID": "mine"}}, {}, {})
+    assert _statuses([named, fresh, other]) == [503] * 3
+    problem = named.json()
+    assert problem["type"] == "urn:darkroom:overloaded"
+    assert "would wait for 1.50 s; the limit is 1 s (max_wait_s)" in problem["detail"]
+    assert (named.headers["content-type"], named.headers["retry-after"]) == ("application/problem+json", "1")
+    assert problem["request_id"] == named.headers["x-request-id"] == "mine"
+    assert fresh.json()["request_id"] == fresh.headers["x-request-id"] != other.headers["x-request-id"]
+    assert replica.refused == 3
+
+
+def test_what_would_not_wait_too_long_comes_in() -> None:
+    """Up to the limit itself; the application need not ask again."""
+    replica = Replica(wait_s=1.0)
+    assert [answer.text for answer in _ask({}, {"method": "PUT"})] == ["served, asked"] * 2
+    assert replica.refused == 0
+
+
+def test_a_new_limit_holds_at_once() -> None:
+    replica = Replica(wait_s=1.5)
+    assert _statuses(_ask({})) == [503]
+    replica.live = LiveConfig(max_wait_s=2.0)
+    assert _statuses(_ask({})) == [200]
+
+
+@pytest.mark.parametrize("other", [{"method": "GET"}, {"url": "/info"}, {"url": "/-/healthz"}, {"url": "/predictions"}])
+def test_only_predictions_are_refused(other: dict[str, str]) -> None:
+    """What watches the service is answered under any load."""
+    Replica(wait_s=100.0)
+    assert _statuses(_ask(other)) == [200]
+
+
+def test_a_large_body_is_refused_where_a_small_one_comes_in() -> None:
+    """Also where a wait that was foreseen for the large one is only a moment old."""
+    Replica(wait_s=0.5)
+    assert _statuses(_ask({"content": bytes(5000)}, {}, {"content": bytes(6000)})) == [503, 200, 503]
+
+
+def test_a_client_with_little_time_is_refused_at_once() -> None:
+    """What it cannot be given in time; half of its time goes by at most where all are refused."""
+    Replica(wait_s=0.5)
+    short = {"headers": {"X-Request-Timeout-Ms": "400"}}
+    (answer,) = _ask(short)
+    assert answer.status_code == 503
+    assert "the limit is 0.4 s (the time that the request has)" in answer.json()["detail"]
+    assert _statuses(_ask({"headers": {"X-Request-Timeout-Ms": "600"}})) == [200]
+
+
+def test_what_is_wrong_otherwise_is_for_the_application() -> None:
+    """A client without a key, or with a deadline that is none, is told that and not that it should come again."""
+    Replica(wait_s=100.0, key=KEY)
+    good = {"Authorization": f"Bearer {KEY}"}
+    asked = [{}, {"headers": good}, {"headers": {**good, "X-Request-Timeout-Ms": "soon"}}]
+    assert _statuses(_ask(*asked)) == [200, 503, 200]
+
+
+def _in_replica(count: int, *requests: dict[str, Any]) -> list[httpx.Response]:
+    """The answers to requests while so many others are in the replica, which has not answered them."""
+    done, arrived = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["query_string"] == b"slow":
+            arrived.release()
+            await done.wait()
+        await _served(scope, receive, send)
+
+    async def ask() -> list[httpx.Response]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(Front(app)), base_url="http://test") as client:
+            slow = [asyncio.create_task(client.post("/predict?slow")) for _ in range(count)]
+            for _ in range(count):
+                await arrived.acquire()
+            answers = [await client.request(**{**USUAL, **request}) for request in requests]
+            done.set()
+            assert _statuses(await asyncio.gather(*slow)) == [200] * count
+            return answers
+
+    return asyncio.run(ask())
+
+
+def test_who_waits_before_serve_is_counted() -> None:
+    """The engine knows only of 4 requests: with 6 in the replica it would take half as long again, with 8 none fits."""
+    replica = Replica(wait_s=0.7)
+    assert _statuses(_in_replica(5, {}, {"url": "/info"})) == [200, 200]
+    refused, other = _in_replica(6, {}, {"url": "/info"})
+    assert (refused.status_code, other.status_code) == (503, 200)
+    assert "would wait for 1.05 s" in refused.json()["detail"]
+    replica.wait_s = 0.0
+    assert _statuses(_in_replica(7, {})) == [200]
+    (refused,) = _in_replica(8, {})
+    assert "8 requests are in the replica; the limit is 8 (max_ongoing_requests and max_que" in refused.json()["detail"]
+    replica.places = Places(4, -1)
+    assert _statuses(_in_replica(20, {})) == [200]
+
+
+@pytest.mark.parametrize(("taken", "made"), [(2, 0), (3, 1), (4, 1 + 2)])
+def test_places_are_made_where_next_to_none_are_free(taken: int, made: int) -> None:
+    """From bodies that stand still, at each request that comes; here three of four may be taken."""
+    replica = Replica(wait_s=0.0)
+    assert _statuses(_in_replica(taken, {}, {"url": "/info"})) == [200, 200]
+    assert replica.places_made == made
+
+
+def test_the_queue_is_not_gone_through_for_every_refusal() -> None:
+    """It takes 0.2 ms where 500 requests wait: one look is good for 10 ms."""
+    replica = Replica(wait_s=100.0)
+    guard = Front.guard
+    assert isinstance(guard, EarlyRefusals)
+    scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "query_string": b""}
+
+    async def ask() -> None:
+        for _ in range(50):
+            assert await guard._is_refused(dict(scope))
+
+    asyncio.run(ask())
+    assert 1 <= len(replica.asked) < 10
+
+
+def test_pages_of_other_origins_may_read_the_refusal() -> None:
+    Replica(wait_s=100.0, origin="https://example.org")
+    (answer,) = _ask({"headers": {"Origin": "https://example.org"}})
+    assert answer.status_code == 503
+    assert answer.headers["access-control-allow-origin"] == "https://example.org"

@@ -1,0 +1,69 @@
+"""Whole numbers in a URL or a header: the number that is checked is the one that is used."""
+
+from collections.abc import Callable
+from urllib.parse import quote
+
+import pytest
+from starlette.requests import Request
+
+from deployments.http.parameters import TIMEOUT_HEADER, seconds, timeout_s, top_k
+from deployments.service_config import LiveConfig
+from pipeline.errors import MalformedRequest
+
+LIVE = LiveConfig()
+
+
+def asked(query: str = "", *timeouts: str) -> Request:
+    headers = [(TIMEOUT_HEADER.lower().encode(), timeout.encode("latin-1")) for timeout in timeouts]
+    return Request({"type": "http", "query_string": query.encode(), "headers": headers})
+
+
+def of_top_k(request: Request) -> int:
+    return top_k(request, LIVE, 10)
+
+
+@pytest.mark.parametrize(("parameter", "most"), [(of_top_k, 10), (seconds, 60)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *["", "0", "000", "-1", "+1", " 1", "1 ", "1.5", "1e1", "x", "\u00b2", "\u0663", "1_0", "61", "9" * 50],
+        *["000000001" + "9" * 5000, "000000001000", "0" * 5000],
+    ],
+)
+def test_what_is_no_number_in_range_is_refused(parameter: Callable[[Request], int], most: int, text: str) -> None:
+    """Also digits beyond ASCII, and many more of them than Python turns into a number."""
+    name = "top_k" if parameter is of_top_k else "seconds"
+    with pytest.raises(MalformedRequest, match=f"is not a whole number from 1 to {most}$") as refused:
+        parameter(asked(f"{name}={quote(text)}"))
+    assert len(str(refused.value)) < 150
+
+
+def test_a_number_is_used_as_it_is_written() -> None:
+    """Zeros before it count for nothing; without one the default holds."""
+    assert [of_top_k(asked(query)) for query in ("", "top_k=1", "top_k=10", "top_k=0000000003")] == [
+        LIVE.top_k,
+        1,
+        10,
+        3,
+    ]
+    assert [seconds(asked(query)) for query in ("", "seconds=59")] == [60, 59]
+
+
+def test_a_number_given_twice_is_refused() -> None:
+    """Which one counts would be chance; both are shown."""
+    with pytest.raises(MalformedRequest, match="top_k=1 and 2 is not"):
+        of_top_k(asked("top_k=1&top_k=2"))
+    with pytest.raises(MalformedRequest, match="1 and 2 is not a whole number of milliseconds"):
+        timeout_s(asked("", "1", "2"), LIVE)
+
+
+@pytest.mark.parametrize("text", ["", "0", "00000000000", "-1", "1.5", "\u00b2", "soon"])
+def test_a_time_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(MalformedRequest, match=r"X-Request-Timeout-Ms: .* is not a whole number of milliseconds"):
+        timeout_s(asked("", text), LIVE)
+
+
+def test_a_time_is_shortened_and_never_longer() -> None:
+    """However many digits it has."""
+    times = [timeout_s(asked("", text), LIVE) for text in ("1", "0001500", "120001", "9" * 12, "1" + "0" * 5000)]
+    assert times == [0.001, 1.5, *[LIVE.request_timeout_s] * 3]

@@ -1,0 +1,177 @@
+"""Signs that a run has ended or hangs: its node by gRPC, its service by HTTP, its controller by Serve."""
+
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from deployments.local import run_health as health
+from deployments.local.endpoint import Endpoint
+from deployments.local.machine import name_run
+from deployments.local.run_health import Health, Node, Silence, _works
+from deployments.local.serve_api import ServeApi, ServeApiError
+from harness.ports import free_port
+from tests.support.waiting import until
+
+PROCESS = """
+import grpc, sys
+from concurrent.futures import ThreadPoolExecutor
+def check(request, context):
+    return b"\\x08\\x01"
+server = grpc.server(ThreadPoolExecutor(1))
+handler = grpc.unary_unary_rpc_method_handler(check)
+server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": handler})])
+server.add_insecure_port("127.0.0.1:0")
+server.start()
+print("listening", flush=True)
+server.wait_for_termination()
+"""
+
+
+@contextmanager
+def _pretender(folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process of this name that tells of its health as Ray's do."""
+    (folder / name).symlink_to(os.path.realpath(sys.executable))
+    environment = {"PYTHONPATH": sysconfig.get_path("purelib"), "DARKROOM_RUN": name_run(), "PATH": os.environ["PATH"]}
+    command = [str(folder / name), "-c", PROCESS]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("name", ["gcs_server", "raylet"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_node_that_ends_or_hangs_is_noticed(
+    name: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its name and pid; a process that has not answered yet is starting."""
+    monkeypatch.setattr(health, "NODE_SILENCE_S", 0.5)
+    monkeypatch.setattr(health, "ANSWER_TIMEOUT_S", 0.2)
+    node = Node(name_run())
+    assert node.fault() is None
+    with _pretender(tmp_path, name) as process:
+        until(lambda: node.fault() is None and name in node._ports)
+        process.send_signal(number)
+        says = "has ended" if number == signal.SIGKILL else "has not answered for"
+        assert f"Ray's {name} (pid {process.pid}) {says}" in str(until(node.fault))
+
+
+def test_silence_is_counted_from_an_answer_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, silence = [100.0], Silence()
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    assert silence.note(False) == 0.0
+    now[0] = 200.0
+    assert silence.note(False) == 0.0
+    assert silence.note(True) == 0.0
+    now[0] = 207.0
+    assert silence.note(False) == 7.0
+    assert silence.note(True) == 0.0
+
+
+class _Watched:
+    """A health of which the clock, the service and Serve are the test's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.answers, self.refused, self.status = 1000.0, True, False, "RUNNING"
+        self.health = Health(name_run(), Endpoint("127.0.0.1", free_port(), "/"), {})
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+        service = self.health._service
+        monkeypatch.setattr(service, "info", lambda: object() if self.answers else None)
+        monkeypatch.setattr(ServeApi, "applications", self._applications)
+        monkeypatch.setattr(ServeApi, "dashboard_answers", lambda _: True)
+
+    def _applications(self, _: object = None) -> dict[str, dict[str, str]]:
+        if not self.status:
+            raise ServeApiError("Ray's dashboard does not answer")
+        return {"darkroom": {"status": self.status}}
+
+    def after(self, seconds: float) -> str | None:
+        """Fault that is found so much later."""
+        self.now += seconds
+        self.health._service.refused = self.refused
+        return self.health._service_fault()
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> _Watched:
+    """A service that answers at the first look."""
+    watched = _Watched(monkeypatch)
+    assert watched.after(0.0) is None
+    return watched
+
+
+def test_a_service_that_is_silent_is_said_once_and_again_when_it_answers(
+    watched: _Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A short silence, while Serve replaces a replica or HAProxy, is none of the console's."""
+    watched.answers, watched.status = False, "DEPLOYING"
+    watched.after(health.SERVICE_SILENCE_S - 1)
+    assert capsys.readouterr().err == ""
+    watched.after(2.0)
+    watched.after(2.0)
+    assert capsys.readouterr().err.count("has not answered for 16 s; Serve says: DEPLOYING") == 1
+    watched.answers = True
+    watched.after(1.0)
+    assert "the service answers again" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "refused", "ends"),
+    [("RUNNING", False, False), ("RUNNING", True, True), ("DEPLOYING", False, True), ("", False, True)],
+)
+def test_a_service_that_stays_silent_is_given_up_unless_it_is_busy(
+    status: str, refused: bool, ends: bool, watched: _Watched
+) -> None:
+    """Where Serve calls it well and its port takes connections, clients keep it busy: a new start would not help."""
+    watched.answers, watched.status, watched.refused = False, status, refused
+    assert watched.after(health.GIVEN_UP_AFTER_S - 1) is None
+    assert (watched.after(2.0) is not None) is ends
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_controller_that_hangs_is_killed(
+    stopped: bool, watched: _Watched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray starts another. It is stopped by a signal, or Serve is silent although the dashboard is not."""
+    with _pretender(tmp_path, "ServeController") as process:
+        watched.health.service_is_ready()  # it may hang from then on
+        if stopped:
+            process.send_signal(signal.SIGSTOP)
+            until(lambda: not _works(psutil.Process(process.pid)))
+        else:
+            watched.status = ""
+        for _ in range(2):
+            assert process.poll() is None
+            watched.now += health.CONTROLLER_ASKED_EVERY_S
+            watched.health._mend_controller()
+        assert process.wait(10) == -signal.SIGKILL
+    assert f"controller (pid {process.pid}) has hung for 10 s, and is replaced" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_helper_that_is_missed_is_said_once(
+    number: signal.Signals, watched: _Watched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It answers no request, so nothing is started anew for it; the line says what is missed."""
+    with _pretender(tmp_path, "log_monitor.py") as process:
+        watched.health.service_is_ready()
+        watched.health._miss_helpers()
+        assert capsys.readouterr().err == ""
+        process.send_signal(number)
+        until(lambda: not _works(psutil.Process(process.pid)))
+        watched.health._miss_helpers()
+        watched.health._miss_helpers()
+    said = capsys.readouterr().err
+    assert said.count("log_monitor.py (pid") == 1
+    assert "errors of replicas are not shown here any more" in said

@@ -1,0 +1,79 @@
+"""What holds a replica back, in one sentence."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from deployments.monitoring.bottleneck import Load, State, verdict
+
+QUIET = Load(
+    requests_per_s=10.0,
+    overloaded=0.0,
+    reading=0.1,
+    workers=4,
+    workers_busy=0.05,
+    lanes=1,
+    device_busy=0.02,
+    interpreter_busy=0.03,
+    cores=16,
+    cores_busy=0.1,
+    on_cpu=False,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, State.IDLE),
+        ({"requests_per_s": 0.0, "workers_busy": 0.0, "device_busy": 0.0}, State.IDLE),
+        ({"workers_busy": 0.5}, State.UNSATURATED),
+        ({"interpreter_busy": 0.5}, State.UNSATURATED),
+        ({"workers_busy": 0.98, "device_busy": 0.41}, State.DECODE_BOUND),
+        ({"workers_busy": 0.5, "device_busy": 0.97}, State.DEVICE_BOUND),
+        ({"workers_busy": 0.9, "device_busy": 0.95}, State.DEVICE_BOUND),
+        ({"workers_busy": 0.6, "device_busy": 0.3, "cores_busy": 0.99}, State.DECODE_BOUND),
+        ({"cores_busy": 0.99}, State.IDLE),  # somebody else is at work
+        ({"interpreter_busy": 0.96, "workers_busy": 0.9}, State.INTERPRETER_BOUND),
+        ({"interpreter_busy": 0.9, "workers_busy": 0.96}, State.DECODE_BOUND),
+        ({"reading": 0.8}, State.NETWORK_BOUND),
+        ({"reading": 0.8, "device_busy": 0.9}, State.DEVICE_BOUND),
+        ({"overloaded": 0.4, "device_busy": 0.99}, State.OVERLOADED),
+        ({"overloaded": 0.005, "device_busy": 0.99}, State.DEVICE_BOUND),
+    ],
+    ids=str,
+)
+def test_the_first_rule_that_holds_decides(changes: dict[str, Any], state: State) -> None:
+    """And the sentence begins with the state's name."""
+    given = verdict(replace(QUIET, **changes))
+    assert given.state == state
+    assert given.sentence.startswith(f"{state}: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"device_busy": 0.41}, "6 more workers would pay until the device is full"),
+        ({"device_busy": 0.8}, "1 more worker would pay until the device is full"),
+        ({"device_busy": 0.1}, "14 more workers would pay and there are cores for no more (device 45% then)"),
+        ({"device_busy": 0.96}, "the device is nearly full too"),
+        ({"device_busy": 0.41, "cores_busy": 1.0}, "the 16 cores are in use, so only more cores would pay"),
+        ({"device_busy": 0.41, "cores_busy": 0.7, "on_cpu": True}, "4 more workers would pay and there are cores for"),
+    ],
+    ids=str,
+)
+def test_more_workers_pay_until_the_device_is_full_or_no_core_is_left(changes: dict[str, Any], advice: str) -> None:
+    """Where the device is the CPU, the images of one more worker take a core's time there as well."""
+    assert advice in verdict(replace(QUIET, workers_busy=0.98, **changes)).sentence
+
+
+@pytest.mark.parametrize(("on_cpu", "advice"), [(True, "more cores would"), (False, "another GPU")])
+def test_a_full_device_needs_no_more_workers(on_cpu: bool, advice: str) -> None:
+    sentence = verdict(replace(QUIET, device_busy=0.97, on_cpu=on_cpu)).sentence
+    assert "device 97% busy, workers 5%; more workers would not pay" in sentence
+    assert advice in sentence
+
+
+def test_what_is_left_is_told() -> None:
+    """By the part that would be full first: here the cores."""
+    assert "about 2.0 times" in verdict(replace(QUIET, workers_busy=0.4, cores_busy=0.5)).sentence

@@ -1,0 +1,162 @@
+"""What Prometheus sees of a service: a real one, from Debian's packages, scrapes it while it is at work."""
+
+import json
+import math
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from deployments.monitoring.timeline import STAGES
+from harness.photographs import jpeg, photograph
+from harness.ports import free_port
+from harness.repository import ROOT
+from tests.deployments.test_logs import is_decoder
+from tests.support.image_files import slow_png
+from tests.support.running_service import Service, live_config, name_of, opened
+from tests.support.waiting import until
+
+CAT = jpeg(photograph("cat"))
+PANELS = json.loads((ROOT / "deployments/monitoring/dashboard.json").read_text("utf-8"))["panels"]
+PROMETHEUS = shutil.which("prometheus") or str(ROOT / ".cache/prometheus/usr/bin/prometheus")
+
+Ask = Callable[[str], list[Any]]
+"""A query -> what Prometheus answers now."""
+
+
+def _exporter(service: Service) -> str:
+    """Where Ray's agent, one of many processes that listen, tells what replicas have reported."""
+    ports = {
+        connection.laddr.port
+        for process in service.processes()
+        if name_of(process).startswith("ray::Dashboard")
+        for connection in process.net_connections("tcp")
+        if connection.status == "LISTEN"
+    }
+    for port in ports:
+        try:
+            if "ray_darkroom_workers{" in httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text:
+                return f"127.0.0.1:{port}"
+        except httpx.HTTPError:
+            continue
+    return ""
+
+
+@pytest.fixture(scope="module")
+def ask(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Puts queries to a Prometheus that scrapes the service every second."""
+    if not Path(PROMETHEUS).exists():
+        pytest.skip("no prometheus here: `make .cache/prometheus/.installed` fetches Debian's package")
+    folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
+    job = {"job_name": "ray", "static_configs": [{"targets": [until(lambda: _exporter(service))]}]}
+    (folder / "prometheus.yml").write_text(
+        yaml.safe_dump({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": [job]})
+    )
+    command = [PROMETHEUS, "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+    command.append(f"--web.listen-address=127.0.0.1:{port}")
+    with (folder / "output.txt").open("wb") as output:
+        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client:
+
+        def ready() -> bool:
+            try:
+                return client.get("/-/ready").is_success
+            except httpx.ConnectError:
+                return False
+
+        def answer(query: str) -> list[Any]:
+            got = client.get("/api/v1/query", params={"query": query}).raise_for_status().json()
+            result: list[Any] = got["data"]["result"]
+            return result
+
+        try:
+            until(ready)
+            yield answer
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def test_bytes_in_flight_are_seen(service: Service, ask: Ask) -> None:
+    """Those of a body that is not whole yet too, as far as they have come."""
+    with opened(service, content_length=12_345_678) as connection:
+        connection.send(bytes(12_100_000))
+        until(lambda: [line for line in ask("ray_darkroom_encoded_bytes_in_flight") if float(line["value"][1]) > 12e6])
+
+
+@pytest.fixture(scope="module")
+def _load(service: Service, ask: Ask) -> Iterator[None]:
+    """Everything that there are figures of happens, again and again: also what should not."""
+    until(lambda: ask("ray_darkroom_workers"))
+    leave = threading.Event()
+
+    def send() -> None:
+        while not leave.is_set():
+            service.post_files(CAT, CAT, b"hello")
+            service.post(b"hello")
+
+    def trouble() -> None:
+        while not leave.is_set():
+            service.post_files(*[slow_png()] * 8, headers={"X-Request-Timeout-Ms": "300"})
+            for process in service.replicas()[0].children(recursive=True):
+                if is_decoder(process):
+                    process.kill()
+            leave.wait(1.0)
+
+    with live_config(service, max_wait_s=0.05):
+        threads = [threading.Thread(target=body) for body in (send, send, send, trouble)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            leave.set()
+            for thread in threads:
+                thread.join()
+
+
+QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in panel["targets"]]
+
+
+@pytest.mark.usefixtures("_load")
+@pytest.mark.parametrize(("title", "query"), QUERIES, ids=[f"{title}-{n}" for n, (title, _) in enumerate(QUERIES)])
+def test_every_query_of_the_dashboard_has_data_under_load(ask: Ask, title: str, query: str) -> None:
+    """Under whatever names Ray exports the metrics; neither NaN nor what stands in for data is any."""
+    query = query.replace("$__rate_interval", "30s").replace(" or vector(0)", "")
+
+    def values() -> list[float]:
+        return [value for line in ask(query) if not math.isnan(value := float(line["value"][1]))]
+
+    assert min(until(values)) >= 0, title
+
+
+@pytest.mark.usefixtures("_load")
+def test_every_stage_has_a_histogram(ask: Ask) -> None:
+    found = until(lambda: {line["metric"]["stage"] for line in ask("ray_darkroom_stage_seconds_count")})
+    assert found == set(STAGES)
+
+
+@pytest.mark.usefixtures("_load")
+def test_metrics_say_of_which_replica_they_are(service: Service, ask: Ask) -> None:
+    (line,) = until(lambda: ask("ray_darkroom_workers"))
+    assert (line["metric"]["application"], line["metric"]["deployment"]) == ("darkroom", "Classifier")
+    assert line["metric"]["replica"] == service.client.get("/stats").json()["replica"]
+    assert float(line["value"][1]) == service.info()["workers"]
+
+
+def test_the_dashboard_fits_on_one_screen() -> None:
+    """No two panels overlap, and the grid of 24 columns has rows for 1080 pixels: about 30 of 30 pixels each."""
+    cells = set[tuple[int, int]]()
+    for panel in PANELS:
+        place = panel["gridPos"]
+        taken = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken
+        cells |= taken
+    assert max(x for x, _ in cells) < 24
+    assert max(y for _, y in cells) < 30

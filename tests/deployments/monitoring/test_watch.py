@@ -1,0 +1,38 @@
+"""What watches a replica."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+import pytest
+
+from deployments.monitoring.last_minute import PREDICTED
+from deployments.monitoring.timeline import STAGES
+from deployments.monitoring.watch import Watch
+from pipeline.stats import Usage
+from tests.support.waiting import until
+
+USAGE = Usage(0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, lanes=1, in_work=0, free_slots=8)
+
+
+def test_a_second_that_cannot_be_published_does_not_end_the_watch(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and what there is to tell of the minute is told all the same."""
+    monkeypatch.setattr("deployments.monitoring.watch._PERIOD_S", 0.01)
+    monkeypatch.setattr("deployments.monitoring.metrics.Metrics.publish", lambda *_: 1 / 0)
+
+    async def watched() -> Watch:
+        watch = Watch(lambda: USAGE, lambda: 0, "cpu")
+        watching = asyncio.create_task(watch.run())
+        watch.note_answer((0.01,) * len(STAGES), 0.07)
+        await asyncio.to_thread(until, lambda: len(caplog.records) >= 3)
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+        return watch
+
+    with caplog.at_level(logging.ERROR, "deployments"):
+        watch = asyncio.run(watched())
+    assert "could not be published" in caplog.text
+    assert watch.stats(60)["requests"] == watch.requests == {PREDICTED: 1}

@@ -1,0 +1,165 @@
+"""The shipped configurations and serve.env. Serve itself ignores unknown keys at most levels."""
+
+import re
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import ray
+import yaml
+from ray._common.usage.usage_constants import USAGE_STATS_ENABLED_ENV_VAR
+from ray._private import services
+from ray.serve._private import constants
+
+from deployments.checks.serve_faults import all_faults
+from deployments.local.endpoint import read_env
+from deployments.node import Node
+from deployments.service_config import LiveConfig, ServiceConfig
+from harness.repository import ROOT
+from pipeline.config import CHUNKS_PER_WORKER
+from tests.support.running_service import Document, shipped_config
+
+FILES = ["serve_config.yaml", "serve_config.gpu.yaml"]
+GPU_NODE = Node(cpus=16, gpus=1)
+"""Node that serve_config.gpu.yaml is written for."""
+
+IMAGE_BYTES: Final = 63_000
+"""Bytes of a photograph of 500 x 375 as a JPEG."""
+
+
+@pytest.fixture(params=FILES)
+def document(request: pytest.FixtureRequest) -> Document:
+    """Each of the shipped configurations."""
+    return shipped_config(request.param)
+
+
+@pytest.fixture
+def application(document: Document) -> Document:
+    """Its only application."""
+    (application,) = document["applications"]
+    return dict(application)
+
+
+@pytest.fixture
+def deployment(application: Document) -> Document:
+    """The only deployment of that."""
+    (deployment,) = application["deployments"]
+    return dict(deployment)
+
+
+def test_the_shipped_files_have_no_unknown_key(document: Document) -> None:
+    """At any level, down to the autoscaler's."""
+    assert all_faults(document, {}) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "prot",
+        "http_options.prot",
+        "applications.0.prot",
+        "applications.0.logging_config.prot",
+        "applications.0.deployments.0.prot",
+        "applications.0.deployments.0.autoscaling_config.prot",
+    ],
+)
+def test_the_check_above_can_fail(path: str, document: Document) -> None:
+    """A misspelt key is found at every level."""
+    place: Any = document
+    *way, key = path.split(".")
+    for step in way:
+        place = place[int(step)] if step.isdecimal() else place[step]
+    place[key] = 1
+    assert any(fault.startswith(f"{path}: no such key") for fault in all_faults(document, {}))
+
+
+def test_the_shipped_args_and_user_config_fit_together(application: Document, deployment: Document) -> None:
+    """By the strict models, cross-checks included."""
+    config = ServiceConfig.model_validate(application["args"])
+    config.check_live(LiveConfig.model_validate(deployment["user_config"]))
+
+
+@pytest.mark.parametrize(("name", "different"), [(FILES[0], {}), (FILES[1], {"max_batch_size": 64})])
+def test_the_shipped_user_config_names_every_live_setting(name: str, different: Document) -> None:
+    """The file is where a deployed value stands; none is left to a default that nobody sees."""
+    user_config: Document = shipped_config(name)["applications"][0]["deployments"][0]["user_config"]
+    assert set(user_config) == set(LiveConfig.model_fields)
+    assert user_config == {**LiveConfig().model_dump(), **different}
+
+
+def test_requests_in_a_replica_leave_room_for_the_autoscaler(application: Document, deployment: Document) -> None:
+    """Behind HAProxy a replica is seen as overloaded only if it may take twice what it is aimed at."""
+    target = deployment["autoscaling_config"]["target_ongoing_requests"]
+    assert application["args"]["max_ongoing_requests"] >= 2 * target
+
+
+def test_a_replica_that_does_not_answer_is_ended_within_half_a_minute(deployment: Document) -> None:
+    """Three health checks in a row, each started within 1.1 periods and given up after its time limit."""
+    period_s, timeout_s = deployment["health_check_period_s"], deployment["health_check_timeout_s"]
+    threshold = constants.REPLICA_HEALTH_CHECK_UNHEALTHY_THRESHOLD
+    assert threshold * max(1.1 * period_s, timeout_s) + 1.1 * period_s < 25
+    assert read_env(ROOT / "serve.env")["RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS"] == "1"
+
+
+# ---- for a GPU ------------------------------------------------------------------------------------------------------
+
+
+def _of_the_gpu_file() -> tuple[ServiceConfig, Document]:
+    application = shipped_config("serve_config.gpu.yaml")["applications"][0]
+    return ServiceConfig.model_validate(application["args"]).fitted([GPU_NODE]), application["deployments"][0]
+
+
+def test_replicas_of_the_gpu_file_fill_its_gpu_and_no_more() -> None:
+    """While Serve waits for room for one more, it may not apply changed settings to those that run."""
+    config, deployment = _of_the_gpu_file()
+    scaling = deployment["autoscaling_config"]
+    replicas = scaling["max_replicas"]
+    assert (config.num_cpus, config.num_gpus) == (2, 0.125)
+    assert replicas * config.num_gpus == GPU_NODE.gpus
+    assert replicas * (config.num_cpus or 0) <= GPU_NODE.cpus
+    assert scaling["min_replicas"] <= replicas
+
+
+def test_slots_of_the_gpu_file_keep_its_device_and_its_workers_busy() -> None:
+    """Two batches on the device, one that is being answered, one that is ready, and what the workers hold.
+
+    More single images than slots may be in a replica, so that they are filled.
+    """
+    config, deployment = _of_the_gpu_file()
+    pipeline = config.placed(GPU_NODE).pipeline
+    at_workers = (pipeline.workers or 0) * CHUNKS_PER_WORKER * (pipeline.chunk_bytes // IMAGE_BYTES)
+    assert pipeline.slots >= 4 * pipeline.largest_batch + at_workers
+    assert deployment["user_config"]["max_batch_size"] == pipeline.largest_batch
+    assert config.max_ongoing_requests > pipeline.slots
+
+
+def test_every_value_of_the_gpu_file_has_its_reason() -> None:
+    """A comment on its line, but for names and addresses."""
+    lines = (ROOT / "serve_config.gpu.yaml").read_text().splitlines()
+    values = [line.strip() for line in lines if re.match(r" +\w+: [^#]", line)]
+    unexplained = {line.partition(":")[0] for line in values if not re.search(r" # \w", line)}
+    assert len(values) > 30
+    assert unexplained == {"port", "route_prefix", "import_path", "weights"}
+
+
+def test_serve_env_names_only_what_serve_reads() -> None:
+    """A misspelt variable would be ignored in silence."""
+    node = Path(ray._private.node.__file__).read_text()
+    raylet = Path(services.RAYLET_EXECUTABLE).read_bytes()  # knows Ray's other settings by their names
+    for name in read_env(ROOT / "serve.env"):
+        known_to_serve = any(hasattr(constants, n) for n in (name, name.removeprefix("RAY_SERVE_")))
+        assert (
+            known_to_serve
+            or name.encode() in raylet
+            or name in node  # Ray's part in Python
+            # The last two are glibc's (mallopt(3)) and uvicorn's.
+            or name in (USAGE_STATS_ENABLED_ENV_VAR, "MALLOC_ARENA_MAX", "FORWARDED_ALLOW_IPS")
+        ), name
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_files_are_yaml_that_people_can_read(name: str) -> None:
+    """Block style with comments, not one line of JSON."""
+    text = (ROOT / name).read_text()
+    assert yaml.safe_load(text) == shipped_config(name)
+    assert text.count("#") > 5

@@ -1,0 +1,139 @@
+"""The process that ends a replica which is stopped or hangs. Here a small program stands for the replica."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from textwrap import dedent
+
+import psutil
+import pytest
+
+from deployments import watchdog_process
+from deployments.watchdog import Watchdog
+from harness.repository import ROOT
+from pipeline.decode.process_state import state_of
+from tests.support.waiting import PATIENCE_S, until
+
+PROGRAM = dedent(
+    """
+    import asyncio, sys, time
+    from deployments.watchdog import Watchdog
+
+    async def main():
+        watchdog = Watchdog(hung_after_s=1.0)
+        print(watchdog._process.pid, flush=True)
+        beating = asyncio.create_task(watchdog.run()) if "beats" in sys.argv else None
+        while (line := await asyncio.to_thread(sys.stdin.readline).strip()) != "hang":
+            print("well", flush=True)
+        time.sleep(600)
+
+    asyncio.run(main())
+    """
+).replace("asyncio.to_thread(sys.stdin.readline).strip()", "asyncio.to_thread(lambda: sys.stdin.readline().strip())")
+
+
+class Replica:
+    """The program, and its watchdog.
+
+    Attributes:
+        watchdog: its process.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.watchdog = psutil.Process(int(self._line()))
+
+    def _line(self) -> str:
+        assert self.process.stdout
+        return self.process.stdout.readline()
+
+    def say(self, word: str) -> None:
+        """Has it do something."""
+        assert self.process.stdin
+        self.process.stdin.write(word + "\n")
+        self.process.stdin.flush()
+
+    def answers(self) -> bool:
+        """Whether it is well."""
+        self.say("how are you")
+        return self._line() == "well\n"
+
+    def end(self) -> tuple[int, str]:
+        """Its status and what was said on standard error, once it has ended."""
+        _, said = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, said
+
+
+@contextmanager
+def running(*options: str) -> Iterator[Replica]:
+    """A replica with its watchdog; afterwards none of the two is left."""
+    command = [sys.executable, "-c", PROGRAM, *options]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:  # type: ignore[call-overload]
+        replica = Replica(process)
+        try:
+            yield replica
+        finally:
+            process.kill()
+    until(lambda: not replica.watchdog.is_running())
+
+
+def test_a_replica_that_is_stopped_is_ended() -> None:
+    """Also before its event loop has said anything, as while it starts."""
+    with running() as replica:
+        assert replica.answers()
+        replica.process.send_signal(signal.SIGSTOP)
+        status, said = replica.end()
+        assert status == -signal.SIGKILL
+        assert f"replica {replica.process.pid} is ended: somebody has stopped it (SIGSTOP)" in said
+
+
+def test_a_replica_whose_event_loop_hangs_is_ended() -> None:
+    with running("beats") as replica:
+        assert replica.answers()
+        replica.say("hang")
+        status, said = replica.end()
+        assert status == -signal.SIGKILL
+        assert "is ended: its event loop has not run for 1 s" in said
+
+
+def test_a_replica_whose_event_loop_has_never_run_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start takes as long as it takes."""
+    monkeypatch.setattr(watchdog_process, "PERIOD_S", 0.001)
+    reader, writer = os.pipe()
+    states = iter([*["S"] * 100, None])
+
+    def state(_: int) -> str:
+        if (letter := next(states)) is None:
+            os.close(writer)
+            return "S"
+        return letter
+
+    monkeypatch.setattr(watchdog_process, "state_of", state)
+    pidfd = os.pidfd_open(os.getpid())
+    assert watchdog_process.watch(os.getpid(), pidfd, reader, 0.01) == ""
+    os.close(reader)
+    os.close(pidfd)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_watchdog_that_ends_or_is_stopped_is_replaced(number: signal.Signals) -> None:
+    """By the next words of the replica's event loop."""
+    watchdog = Watchdog()
+    try:
+        before = watchdog._process.pid
+        os.kill(before, number)
+        until(lambda: state_of(before) in ("Z", "T"))
+
+        def is_replaced() -> bool:
+            watchdog.beat()
+            return watchdog._process.pid != before
+
+        until(is_replaced)
+        assert state_of(watchdog._process.pid) not in ("Z", "T")  # D while it reads its modules
+    finally:
+        watchdog.close()
+        watchdog.close()

@@ -1,0 +1,1 @@
+"""Tests of a whole service, started as its users start it."""

@@ -1,0 +1,123 @@
+"""The queue that is fair between requests."""
+
+import itertools
+import random
+
+import pytest
+
+from pipeline.config import USUAL_PRICE_S
+from pipeline.decode.fair_queue import Turns
+from pipeline.records import EncodedImage
+from pipeline.task import Request, Task
+
+
+def request(images: int, price_s: float = USUAL_PRICE_S) -> list[Task]:
+    image = EncodedImage(b"")
+    image.price_s = price_s
+    return Request([image] * images).tasks
+
+
+def drained(turns: Turns) -> list[Task]:
+    return [turns.pop() for _ in range(len(turns))]
+
+
+def test_requests_take_turns() -> None:
+    """A request of one that comes last waits for one image of each other, not for all of them."""
+    many, few, one = request(100), request(2), request(1)
+    turns = Turns()
+    for tasks in (many, few, one):
+        turns.add(tasks)
+    assert drained(turns) == [many[0], few[0], one[0], many[1], few[1], *many[2:]]
+
+
+def test_requests_that_come_together_take_turns_too() -> None:
+    """As `@serve.batch` hands them over."""
+    one, two = request(2), request(2)
+    turns = Turns()
+    turns.add([*one, *two])
+    assert drained(turns) == [one[0], two[0], one[1], two[1]]
+
+
+def test_what_is_tried_again_goes_first() -> None:
+    """In its order, before what was put back earlier."""
+    fresh, first, second = request(2), request(2), request(2)
+    turns = Turns()
+    turns.add(fresh)
+    turns.add_again(first)
+    turns.add_again(second)
+    assert turns.next is second[0]
+    assert drained(turns) == [*second, *first, *fresh]
+
+
+def test_nothing_waits_in_the_end() -> None:
+    turns = Turns()
+    turns.add(request(3))
+    turns.add_again(request(1))
+    assert len(turns) == len([*turns]) == 4
+    turns.clear()
+    assert (len(turns), [*turns]) == (0, [])
+    with pytest.raises(IndexError):
+        turns.pop()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_image_is_lost_or_given_twice(seed: int) -> None:
+    """Whatever comes in between; and each request's images keep their order."""
+    dice, turns = random.Random(seed), Turns()
+    waiting: set[Task] = set()
+    given: dict[Request, int] = {}  # the position of its last image
+    for _ in range(300):
+        if dice.random() < 0.4:
+            tasks = request(dice.choice([1, 1, 2, 40]))
+            turns.add(tasks)
+            waiting.update(tasks)
+        elif waiting:
+            expected = turns.next
+            task = turns.pop()
+            assert task is expected
+            waiting.remove(task)
+            assert task.position == given.get(task.request, -1) + 1
+            given[task.request] = task.position
+        assert len(turns) == len(waiting)
+    assert {*turns} == waiting
+
+
+def test_what_comes_before_a_new_request_is_known() -> None:
+    """Of every other one no more images than it has itself; all that is tried again; nothing that nobody wants."""
+    turns = Turns()
+    for images in (100, 2, 1):
+        turns.add(request(images))
+    abandoned = request(50)
+    turns.add(abandoned)
+    abandoned[0].request.future.cancel()
+    ahead = [turns.ahead_of(images * USUAL_PRICE_S) for images in (1, 2, 10, 1000)]
+    assert [images for images, _ in ahead] == [3, 5, 13, 103]
+    assert [price_s for _, price_s in ahead] == pytest.approx([n * USUAL_PRICE_S for n in (3, 5, 13, 103)])
+    assert turns.wanted == 103
+    turns.add_again(request(4))
+    assert turns.ahead_of(USUAL_PRICE_S)[0] == 7
+
+
+def test_a_cheap_image_waits_for_none_that_costs_more() -> None:
+    """Eight requests of one costlier image each came before it, and it is next; then it was their turn long ago."""
+    turns, costlier = Turns(), [request(1, price_s=0.05) for _ in range(8)]
+    for tasks in costlier:
+        turns.add(tasks)
+    assert turns.ahead_of(0.002) == (0, 0.0)
+    cheap = request(1, price_s=0.002)
+    turns.add(cheap)
+    assert turns.pop() is cheap[0]
+    for _ in range(23):
+        turns.add(request(1, price_s=0.002))
+        assert turns.pop() not in itertools.chain(*costlier)
+    turns.add(request(1, price_s=0.003))
+    assert drained(turns)[:8] == [*itertools.chain(*costlier)]
+
+
+def test_requests_have_had_as_many_seconds_of_work_each() -> None:
+    """Whatever their images cost: one of ten seconds has one turn where the other has ten."""
+    turns, dear, cheap = Turns(), request(3, price_s=10.0), request(30, price_s=1.0)
+    turns.add(dear)
+    turns.add(cheap)
+    order = [task.request is dear[0].request for task in drained(turns)]
+    assert [order[:n].count(True) for n in (9, 11, 20, 22, 33)] == [0, 1, 1, 2, 3]

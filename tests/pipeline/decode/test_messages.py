@@ -1,0 +1,114 @@
+"""Records from a worker are data: they run nothing in the replica, whoever wrote them."""
+
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from torch._utils import ExceptionWrapper
+from torch.utils.data._utils.worker import _IterableDatasetStopIteration
+
+from pipeline import errors
+from pipeline.decode.messages import (
+    MAX_RECORD_BYTES,
+    MAX_TEXT_BYTES,
+    DecodedChunk,
+    MalformedRecord,
+    WorkerFault,
+    WorkerReady,
+    from_bytes,
+    to_bytes,
+)
+from pipeline.decode.sandbox import EVERYTHING, Closed
+from pipeline.decode.slots import Slots
+from pipeline.errors import ImageError, UndecodableImage
+
+IMAGE_ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, ImageError)]
+
+
+@pytest.fixture(scope="module")
+def slots() -> Slots:
+    return Slots(8, 16)
+
+
+def _through(item: object, slots: Slots) -> object:
+    return from_bytes(to_bytes(item), slots)
+
+
+# ---- records --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cls", IMAGE_ERRORS)
+def test_errors_arrive_with_class_and_message(cls: type[ImageError], slots: Slots) -> None:
+    chunk = _through(DecodedChunk(3, 2, {1: cls("torn at byte 7, größer")}, frozenset({0, 4})), slots)
+    assert isinstance(chunk, DecodedChunk)
+    assert (chunk.first, chunk.decoded, chunk.slots) == (3, 2, slots)
+    assert [(position, type(error), str(error)) for position, error in chunk.errors.items()] == [
+        (1, cls, "torn at byte 7, größer")
+    ]
+    batch = chunk.pin_memory()
+    assert (batch.first, len(batch), batch.errors, batch.skipped) == (3, 2, chunk.errors, frozenset({0, 4}))
+
+
+def test_messages_are_short_and_move_no_cursor(slots: Slots) -> None:
+    """They come from an image's bytes, and go to terminals and logs; the cut leaves no half of a character."""
+    chunk = _through(DecodedChunk(0, 0, {0: UndecodableImage("a\x1b[2J\nb\r" + "ü" * 1000)}), slots)
+    assert isinstance(chunk, DecodedChunk)
+    text = str(chunk.errors[0])
+    assert text.startswith("a�[2J�b�üü")
+    assert text.endswith("ü")
+    assert MAX_TEXT_BYTES - 10 <= len(text.replace("�", "x").encode()) <= MAX_TEXT_BYTES
+
+
+def test_a_chunk_of_many_errors_fits_into_a_record(slots: Slots) -> None:
+    """They share the room; each keeps its class and its beginning."""
+    record = to_bytes(DecodedChunk(0, 0, {n: UndecodableImage("damaged" * 90) for n in range(1000)}))
+    assert len(record) <= MAX_RECORD_BYTES
+    chunk = from_bytes(record, slots)
+    assert isinstance(chunk, DecodedChunk)
+    assert {str(error)[:14] for error in chunk.errors.values()} == {"damageddamaged"}
+    assert len(chunk.errors) == 1000
+
+
+def test_what_else_dataloader_sends_arrives(slots: Slots) -> None:
+    assert _through(WorkerReady(Closed.FILES), slots) == WorkerReady(Closed.FILES)
+    assert isinstance(_through(_IterableDatasetStopIteration(0), slots), _IterableDatasetStopIteration)
+    try:
+        raise ValueError("a fault\x1b of the worker's own")
+    except ValueError:
+        fault = _through(ExceptionWrapper(), slots)  # type: ignore[no-untyped-call]
+    assert isinstance(fault, WorkerFault)
+    assert fault.text.splitlines()[-1] == "ValueError: a fault� of the worker's own"
+    with pytest.raises(TypeError, match="a worker cannot send a dict"):
+        to_bytes({})
+    with pytest.raises(ValueError, match="knows no slots"):
+        DecodedChunk(0, 0).pin_memory()
+
+
+GOOD = to_bytes(DecodedChunk(0, 1, {1: UndecodableImage("torn"), 2: UndecodableImage("")}, frozenset({3})))
+
+
+CHANGED = st.builds(
+    lambda a, b, c: GOOD[:a] + b + GOOD[c:], st.integers(0, 50), st.binary(max_size=9), st.integers(0, 50)
+)
+
+
+@given(st.one_of(st.binary(max_size=80), CHANGED))
+def test_bytes_are_a_record_or_refused(data: bytes) -> None:
+    """Nothing else comes of reading them, whatever they are."""
+    slots = cast(Slots, None)
+    try:
+        record = from_bytes(data, slots)
+    except MalformedRecord:
+        return
+    if isinstance(record, DecodedChunk):
+        assert all(type(error) in IMAGE_ERRORS and str(error).isprintable() for error in record.errors.values())
+    else:
+        assert isinstance(record, WorkerReady | WorkerFault | _IterableDatasetStopIteration)
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"\0" * 7, GOOD])
+def test_bytes_behind_a_record_are_refused(tail: bytes, slots: Slots) -> None:
+    for record in (GOOD, to_bytes(WorkerReady(EVERYTHING))):
+        with pytest.raises(MalformedRecord):
+            from_bytes(record + tail, slots)

@@ -1,0 +1,151 @@
+"""What decoder processes are handed, and what comes back. All processes are real."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from harness.photographs import NAMES, jpeg, photograph
+from pipeline.config import CHUNKS_PER_WORKER, Limits
+from pipeline.decode.slots import Claim
+from pipeline.decode.stage import Loader
+from pipeline.errors import ImageTooCostly, TooManyPixels, UndecodableImage
+from pipeline.records import EncodedImage, Prediction, Rejection
+from pipeline.task import Request
+from tests.support.decode_bench import CAT, Bench, brightness, errors, outcomes, started
+from tests.support.image_files import BAD, slow_png
+from tests.support.waiting import until
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Bench]:
+    """Two workers for tests that leave them alive."""
+    with started(2) as bench:
+        yield bench
+
+
+@pytest.fixture
+def bench(shared: Bench) -> Iterator[Bench]:
+    """The shared one, whose slots are free before and after each test."""
+    yield shared
+    shared.loader.limits, shared.batch_size = Limits(), 32
+    until(lambda: shared.slots.free == shared.slots.count)
+
+
+def test_every_image_gets_its_own_answer(bench: Bench) -> None:
+    """300 images of six kinds through 64 slots: each position has the brightness of its picture."""
+    files = {name: jpeg(photograph(name)) for name in NAMES}
+    alone = {name: brightness(outcomes(bench.submit([files[name]]))[0]) for name in NAMES}
+    assert len({round(value) for value in alone.values()}) >= 5
+    names = [NAMES[n * n % len(NAMES)] for n in range(300)]
+    assert [brightness(one) for one in outcomes(bench.submit([files[name] for name in names]))] == [
+        alone[name] for name in names
+    ]
+
+
+def test_a_request_of_many_images_is_shared_by_all_workers(bench: Bench) -> None:
+    """Both decode images of the same request at the same time."""
+    request = bench.submit([slow_png()] * 4)
+    until(lambda: (bench.slots.claims == Claim.STARTED).sum() == 2)
+    assert errors(request) == [None] * 4
+
+
+def test_one_bad_image_leaves_its_neighbours(bench: Bench) -> None:
+    """Bad files between good ones, in one chunk and across chunks."""
+    bad = {name: case for name, case in BAD.items() if name != "empty"}
+    request = bench.submit([file for case in bad.values() for file in (CAT, case[0], CAT)])
+    assert errors(request) == [kind for case in bad.values() for kind in (None, case[1], None)]
+    good = {brightness(outcome) for outcome in outcomes(request) if isinstance(outcome, Prediction)}
+    assert len(good) == 1
+
+
+def test_a_rejection_brings_its_message_and_its_timings(bench: Bench) -> None:
+    """Across the border between processes; nothing after decoding took time."""
+    (outcome,) = outcomes(bench.submit([BAD["png truncated"][0]]))
+    assert isinstance(outcome, Rejection)
+    assert isinstance(outcome.error, UndecodableImage)
+    assert "142 of 300 rows could be read" in str(outcome.error)
+    assert outcome.timings.decode_s > 0
+    assert outcome.timings.model_s == 0
+
+
+def test_limits_on_pixels_and_work_hold_from_the_next_image_on(bench: Bench) -> None:
+    """In the worker too, which reads the header again."""
+    assert errors(bench.submit([CAT])) == [None]
+    bench.loader.limits = Limits(max_image_pixels=photograph("cat").width * photograph("cat").height - 1)
+    assert errors(bench.submit([CAT])) == [TooManyPixels]
+    bench.loader.limits = Limits(max_image_work_s=0.0001)
+    assert errors(bench.submit([CAT])) == [ImageTooCostly]
+
+
+def test_no_chunk_is_larger_than_a_batch(bench: Bench) -> None:
+    bench.batch_size = 3
+    before = len(bench.delivered)
+    outcomes(bench.submit([CAT] * 40))
+    assert max(len(tasks) for tasks in bench.delivered[before:]) == 3
+
+
+def test_nothing_is_decoded_that_the_device_cannot_use_yet() -> None:
+    """Two batches wait at most; what comes then takes its turn before the rest of a large request."""
+    with started(1) as bench:
+        bench.batch_size = 4
+        bench.may_answer.clear()
+        large = bench.submit([CAT] * 40)
+        until(lambda: bench.waiting >= bench.wanted)
+        single = bench.submit([CAT])
+        bench.may_answer.set()
+        assert errors(large) == [None] * 40
+        assert errors(single) == [None]
+        most_ahead = bench.wanted + CHUNKS_PER_WORKER * bench.batch_size
+        order = [task in single.tasks for tasks in bench.delivered for task in tasks]
+        assert order.index(True) <= most_ahead + 1
+
+
+def test_cancelled_images_are_not_decoded() -> None:
+    """What waits behind images in work when its client goes away is never handed to a worker."""
+    with started(1) as bench:
+        first = bench.submit([slow_png()] * 2)
+        waiting, last = bench.submit([CAT] * 5), bench.submit([CAT])
+        assert waiting.future.cancel()
+        assert errors(first) == [None, None]
+        assert errors(last) == [None]
+        assert [task.handed_out_at for task in waiting.tasks] == [0.0] * 5
+
+
+def test_images_wait_where_all_slots_are_taken() -> None:
+    """Two slots, ten images, a device that is busy: nothing is lost, and nothing is written over."""
+    with started(1, slots=2) as bench:
+        bench.may_answer.clear()
+        request = bench.submit([jpeg(photograph(name)) for name in NAMES])
+        until(lambda: len(bench.delivered) == 2)
+        assert bench.slots.free == 0
+        bench.may_answer.set()
+        values = [brightness(outcome) for outcome in outcomes(request)]
+        assert len({round(value) for value in values}) >= 5
+
+
+def test_large_files_give_their_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of 20 MB leaves no more behind than what slots keep together."""
+    monkeypatch.setattr("pipeline.decode.slots.KEPT_BYTES", 1 << 20)
+    large = CAT + b"\0" * (20 << 20)
+    with started(1, slots=2) as bench:
+        assert errors(bench.submit([large])) == [None]
+        until(lambda: bench.slots.free == 2)
+        assert os.fstat(bench.slots._fd).st_blocks * 512 < 4 << 20
+
+
+def test_an_image_may_take_ten_times_its_price_and_a_second_at_least() -> None:
+    """At the pace of now, and no more than is configured."""
+    bench = Bench(1, decode_timeout_s=20.0)
+    request, pace = Request([EncodedImage(CAT)]), bench.loader._waiting.pace
+    (task,) = request.tasks
+
+    def limit_s(price_s: float) -> float:
+        task.price_s = price_s
+        return Loader.limit_s(bench.loader, task)
+
+    assert [limit_s(price_s) for price_s in (0.003, 0.5, 5.0)] == [1.0, 5.0, 20.0]
+    for _ in range(100):
+        pace.note(0.3, 0.1)
+    assert limit_s(0.5) == pytest.approx(15.0, rel=0.01)
+    bench.close()

@@ -1,0 +1,168 @@
+"""Processes that somebody stops (SIGSTOP): they live, so nothing but their state tells it. All of them are real.
+
+Whatever else would end them in time takes longer here than a test waits.
+"""
+
+import os
+import signal
+from typing import cast
+
+import psutil
+import pytest
+
+from pipeline.config import MAX_FAILED_STARTS
+from pipeline.decode import worker_health as module
+from pipeline.decode.forkserver import forked, forkserver_pid
+from pipeline.decode.process_state import StoppedProcess, state_of
+from pipeline.errors import FatalImage
+from pipeline.records import Transform
+from tests.pipeline.decode.test_slots import named_maps
+from tests.support.decode_bench import CAT, Bench, errors, started
+from tests.support.image_files import slow_png
+from tests.support.takeover import Act, TakenOver, order
+from tests.support.waiting import PATIENCE_S, until
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other limit ends a worker."""
+    monkeypatch.setattr(module, "CLAIM_TIMEOUT_S", 2 * PATIENCE_S)
+
+
+def stop_all(bench: Bench) -> list[int]:
+    """Stops all workers of a bench; returns their pids."""
+    pids = bench.loader.pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    return pids
+
+
+def are_replaced(bench: Bench, pids: list[int]) -> bool:
+    """Whether as many others are ready."""
+    return len(bench.loader.pids) == len(pids) and not {*bench.loader.pids} & {*pids}
+
+
+def test_an_image_in_a_stopped_worker_is_decoded_by_the_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the one that it had begun, which is not blamed; nobody waits for the process that takes its place."""
+    with started(1, spares=1) as bench:
+        monkeypatch.setattr(bench.loader._crew, "_start_worker", lambda: None)
+        request = bench.submit([CAT, slow_png(), CAT])
+        (pid,) = until(lambda: bench.decoding(slow_png()))
+        os.kill(pid, signal.SIGSTOP)
+        assert errors(request) == [None] * 3
+        assert [task.attempts for task in request.tasks] == [0] * 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_that_are_stopped_while_idle_are_replaced(workers: int) -> None:
+    """The spare one too, and all of them at once, without an image that would find them out."""
+    with started(workers, spares=1) as bench:
+        pids = stop_all(bench)
+        until(lambda: are_replaced(bench, pids))
+        until(lambda: not any(map(psutil.pid_exists, pids)))
+        assert errors(bench.submit([CAT] * 8)) == [None] * 8
+
+
+def test_a_worker_that_is_stopped_before_it_is_ready_is_replaced() -> None:
+    """And does not count as one that cannot start."""
+    with started(1) as bench:
+        crew = bench.loader._crew
+        for _ in range(MAX_FAILED_STARTS):
+            os.kill(until(lambda: bench.loader.pids)[0], signal.SIGKILL)
+            pid = until(lambda: next((worker.pid for worker in crew._workers if not worker.ready), 0))
+            os.kill(pid, signal.SIGSTOP)
+            until(lambda: bench.loader.pids)
+            assert bench.loader.pids != [pid]
+        assert errors(bench.submit([CAT])) == [None]
+
+
+def test_a_worker_that_never_gets_ready_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever keeps it."""
+    monkeypatch.setattr(module, "STOPPED_AFTER_S", 2 * PATIENCE_S)
+    with started(1) as bench:
+        crew = bench.loader._crew
+        os.kill(until(lambda: bench.loader.pids)[0], signal.SIGKILL)
+        pid = until(lambda: next((worker.pid for worker in crew._workers if not worker.ready), 0))
+        os.kill(pid, signal.SIGSTOP)
+        monkeypatch.setattr(module, "WORKER_START_TIMEOUT_S", 0.0)
+        until(lambda: not psutil.pid_exists(pid))
+        monkeypatch.undo()
+        assert until(lambda: bench.loader.pids) != [pid]
+
+
+def test_a_stop_of_a_moment_costs_no_worker() -> None:
+    with started(1) as bench:
+        pids = bench.loader.pids
+        for _ in range(5):
+            os.kill(pids[0], signal.SIGSTOP)
+            os.kill(pids[0], signal.SIGCONT)
+            assert errors(bench.submit([CAT])) == [None]
+        assert bench.loader.pids == pids
+
+
+def stop_itself() -> None:
+    signal.raise_signal(signal.SIGSTOP)
+
+
+def test_an_image_that_stops_its_worker_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has taken its worker over could."""
+    monkeypatch.setattr("pipeline.decode.worker_pool.MAX_UNBLAMED_DEATHS", 1)
+    with started(1, transform=cast(Transform, TakenOver(cast(Act, stop_itself)))) as bench:
+        request = bench.submit([CAT, order(cast(Act, stop_itself)), CAT])
+        assert errors(request) == [None, FatalImage, None]
+
+
+def test_a_killed_forkserver_is_replaced() -> None:
+    """At once, not when the next worker is needed, which would wait for its imports; workers do not notice."""
+    with started(1, spares=1) as bench:
+        pids, before = bench.loader.pids, forkserver_pid()
+        assert before
+        os.kill(before, signal.SIGKILL)
+        until(lambda: forkserver_pid() not in (None, before))
+        assert errors(bench.submit([CAT] * 8)) == [None] * 8
+        assert bench.loader.pids == pids
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: are_replaced(bench, pids))
+        assert errors(bench.submit([CAT])) == [None]
+
+
+def test_a_worker_that_waits_for_a_stopped_forkserver_is_started_by_another() -> None:
+    """It does not wait for ever, nor those behind it."""
+    with started(1, spares=1) as bench:
+        pids, before = bench.loader.pids, forkserver_pid()
+        assert before
+        os.kill(before, signal.SIGSTOP)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        until(lambda: are_replaced(bench, pids))
+        assert forkserver_pid() != before
+        assert errors(bench.submit([CAT])) == [None]
+
+
+def test_a_start_that_fails_by_itself_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only one whose forkserver has ended is."""
+    monkeypatch.setattr("pipeline.decode.forkserver._ENDS_WITHIN_MS", 1)
+    tries = []
+
+    def fail() -> None:
+        tries.append(forkserver_pid())
+        raise OSError("no more processes")
+
+    with pytest.raises(OSError, match="no more processes"):
+        forked(fail)
+    assert len(tries) == 1
+
+
+def test_no_worker_has_a_lock_that_it_could_take_to_its_grave() -> None:
+    """Semaphores of multiprocessing are files in /dev/shm, which may be full, and where killed processes leave them."""
+    with started(2, spares=1):
+        assert named_maps() == set()
+
+
+def test_the_state_of_a_process_is_read_whatever_its_name_is() -> None:
+    """/proc has it behind the name, which may have blanks and parentheses."""
+    state = StoppedProcess()
+    assert state_of(os.getpid()) == "R"
+    assert state_of(2**22 + 1) == ""
+    assert state.stopped_s(os.getpid()) == 0.0

@@ -1,0 +1,178 @@
+"""The process that stands ready while another is held up by an image, or has died. All of them are real."""
+
+import os
+import signal
+
+import pytest
+
+from pipeline.config import CHUNK_S, COSTLY_S
+from pipeline.decode import stage as module
+from pipeline.decode.slots import Slots
+from pipeline.decode.work_queue import Waiting
+from pipeline.decode.worker_process import Chunk
+from pipeline.records import EncodedImage
+from pipeline.task import Request
+from tests.support.decode_bench import CAT, Bench, errors, started
+from tests.support.image_files import slow_png
+from tests.support.waiting import PATIENCE_S, until
+
+
+@pytest.fixture(autouse=True)
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that a test stops are taken for slow ones."""
+    monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)
+
+
+def stopped_at_a_slow_image(bench: Bench) -> int:
+    """Stops the worker that decodes `slow_png`; returns its pid."""
+    (pid,) = until(lambda: bench.decoding(slow_png()))
+    os.kill(pid, signal.SIGSTOP)
+    return pid
+
+
+def times_delivered(bench: Bench) -> list[int]:
+    """How often the device was given each image."""
+    delivered = [task for tasks in bench.delivered for task in tasks]
+    return [delivered.count(task) for task in dict.fromkeys(delivered)]
+
+
+def test_what_waits_behind_a_slow_image_goes_to_the_spare() -> None:
+    """Also what the slow worker has in hand already. It leaves that out when it comes to it, and goes on as before."""
+    with started(1, spares=1) as bench:
+        pids = bench.loader.pids
+        slow = bench.submit([slow_png()])
+        pid = stopped_at_a_slow_image(bench)
+        behind = bench.submit([CAT] * 3)
+        assert errors(behind) == [None] * 3
+        assert not slow.future.done()
+        os.kill(pid, signal.SIGCONT)
+        assert errors(slow) == [None]
+        assert errors(bench.submit([CAT] * 8)) == [None] * 8
+        assert times_delivered(bench) == [1] * 12
+        assert bench.loader.pids == pids
+
+
+def test_an_image_that_was_begun_as_it_was_withdrawn_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers decode it: the first one's result counts, the second one's harms nobody."""
+
+    def everything(chunk: Chunk, _slots: Slots) -> list[int]:
+        return [position for position in range(len(chunk.tasks)) if position not in chunk.withdrawn]
+
+    monkeypatch.setattr(module, "not_begun", everything)
+    with started(1, spares=1) as bench:
+        slow = bench.submit([slow_png()])
+        pid = stopped_at_a_slow_image(bench)
+        assert errors(slow) == [None]
+        monkeypatch.undo()
+        os.kill(pid, signal.SIGCONT)
+        until(lambda: times_delivered(bench) == [2])
+        assert errors(bench.submit([CAT] * 8)) == [None] * 8
+
+
+def test_a_slow_worker_that_dies_is_blamed_for_nothing_that_was_withdrawn() -> None:
+    """An image that another worker has taken over is not decoded again."""
+    with started(1, spares=1) as bench:
+        slow = bench.submit([slow_png()])
+        pid = stopped_at_a_slow_image(bench)
+        behind = bench.submit([CAT] * 3)
+        assert errors(behind) == [None] * 3
+        os.kill(pid, signal.SIGKILL)
+        assert errors(slow) == [None]
+        assert [task.attempts for task in [*slow.tasks, *behind.tasks]] == [1, 0, 0, 0]
+        assert times_delivered(bench) == [1] * 4
+
+
+def test_what_a_dead_worker_had_in_hand_goes_to_the_spare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once: nobody waits for the process that is started in its place, which here never comes."""
+    with started(1, spares=1) as bench:
+        monkeypatch.setattr(bench.loader._crew, "_start_worker", lambda: None)
+        request = bench.submit([slow_png(), CAT, CAT])
+        killed = bench.kill_while_decoding(slow_png())
+        assert errors(request) == [None] * 3
+        assert len({*bench.loader.pids} - {killed}) == 1
+
+
+def test_costly_images_leave_a_worker_to_the_others() -> None:
+    """However many there are: they have all workers but one, each alone, and wait for each other."""
+    with started(2, spares=1) as bench:
+        costly = [bench.submit([slow_png()], price_s=1.0) for _ in range(4)]
+        pids = until(lambda: now if len(now := bench.decoding(slow_png())) == 2 else [])
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        assert errors(bench.submit([CAT] * 8)) == [None] * 8
+        assert not any(request.future.done() for request in costly)
+        assert {*bench.decoding(slow_png())} == {*pids}
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert [errors(request) for request in costly] == [[None]] * 4
+
+
+def test_costly_images_wait_for_each_other_and_nobody_waits_for_them() -> None:
+    """A forecast counts the image in hand, and those that wait, for those that come behind them alone."""
+    with started(1, spares=1) as bench:
+        first = bench.submit([slow_png()], price_s=5.0)
+        pid = stopped_at_a_slow_image(bench)
+        ratio = bench.loader._waiting.pace.ratio
+        _, in_hand_s = bench.loader.ahead_of([1.0])
+        assert 4.0 * ratio < in_hand_s < 5.0 * ratio
+        second = bench.submit([slow_png()], price_s=1.0)
+        assert bench.loader.ahead_of([1.0])[1] > in_hand_s + 0.5 * ratio
+        assert bench.loader.ahead_of([0.003])[1] == 0
+        assert bench.loader.ahead_of([0.003, 1.0])[1] > in_hand_s
+        os.kill(pid, signal.SIGCONT)
+        assert [errors(first), errors(second)] == [[None], [None]]
+
+
+def test_an_image_beyond_its_price_counts_as_what_it_may_still_run() -> None:
+    """Else one that runs long would be taken for one that is about to end."""
+    with started(1, spares=1) as bench:
+        request = bench.submit([slow_png()], price_s=0.1)
+        pid = stopped_at_a_slow_image(bench)
+        until(lambda: bench.loader.ahead_of([1.0])[1] > PATIENCE_S / 2)
+        os.kill(pid, signal.SIGCONT)
+        assert errors(request) == [None]
+
+
+def test_what_a_worker_is_handed_at_a_time_is_bounded_by_its_price() -> None:
+    """Few bytes may be much work: others would wait behind all of it."""
+    with started(1) as bench:
+        assert errors(bench.submit([CAT] * 20, price_s=0.75 * CHUNK_S)) == [None] * 20
+        assert [len(tasks) for tasks in bench.delivered] == [1] * 20
+
+
+def test_a_spare_does_not_decode_beside_workers_that_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many processes are at ordinary images as there are workers: the cores are the model's too."""
+    monkeypatch.setattr(
+        "pipeline.decode.worker_pool.HELD_AFTER_S", PATIENCE_S
+    )  # on a busy machine any image may take long
+    with started(2, spares=1) as bench:
+        requests = [bench.submit([CAT] * 40) for _ in range(3)]
+        while not all(request.future.done() for request in requests):
+            with bench.loader._changed:
+                busy = [worker for worker in bench.loader._crew._workers if worker.chunks]
+            assert len(busy) <= 2
+
+
+def test_time_in_work_counts_while_it_runs() -> None:
+    """It does not wait for the end of the image, and is not taken back when the worker ends instead."""
+    with started(1) as bench:
+        bench.submit([slow_png()])
+        pid = stopped_at_a_slow_image(bench)
+        first = bench.loader.decoding_s
+        readings = [first, until(lambda: (now := bench.loader.decoding_s) > first + 0.05 and now)]
+        os.kill(pid, signal.SIGKILL)
+        while bench.slots.free < bench.slots.count:
+            readings.append(bench.loader.decoding_s)
+        assert readings == sorted(readings)
+        assert bench.loader.decoding_s == bench.loader.decoding_s >= readings[-1]
+
+
+@pytest.mark.parametrize(("price_s", "costly"), [(0.99 * COSTLY_S, False), (COSTLY_S, True)], ids=["below", "at"])
+def test_the_price_alone_tells_what_is_costly(price_s: float, *, costly: bool) -> None:
+    """Where all images take longer than they should, nobody is moved among the costly."""
+    waiting, image = Waiting(), EncodedImage(CAT)
+    image.price_s = price_s
+    for _ in range(100):
+        waiting.pace.note(1.0, 0.1)
+    waiting.add(Request([image]).tasks)
+    assert (len(waiting.ordinary), len(waiting.costly)) == (not costly, costly)

@@ -1,0 +1,81 @@
+"""The price of an image follows from its header, and is right for ordinary and for costly files."""
+
+from dataclasses import replace
+
+import pytest
+
+from harness.costly_images import COSTLY, progressive_jpeg
+from harness.photographs import encoded, jpeg, photograph
+from pipeline.config import COSTLY_S, PipelineConfig
+from pipeline.images.header import Header, read_header
+from pipeline.images.price import body_price_s, price_s, timeout_s
+from tests.support.decode_bench import EXACT, TRANSFORM
+
+PHOTOGRAPH = Header("JPEG", 4000, 3000, "baseline", 3, 1, 10, 3_000_000, 8, samples=1.5)
+ALL = (*PipelineConfig().formats, "GIF", "BMP", "AVIF")
+
+
+def price_ms(file: bytes) -> float:
+    return price_s(read_header([file], ALL), TRANSFORM) * 1e3
+
+
+@pytest.mark.parametrize("name", COSTLY)
+def test_costly_files_have_a_price_that_shows_it(name: str) -> None:
+    """Though most of them are small: 50 ms is what five photographs of 12 megapixels cost."""
+    assert 50 < price_ms(COSTLY[name]()) < 500
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])
+def test_every_format_has_a_price_that_grows_with_the_picture(name: str) -> None:
+    small, large = (price_ms(encoded(photograph("cat").resize(size), name)) for size in ((100, 75), (800, 600)))
+    assert 0.3 < small < 1.2 * small < large < 50
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"coding": "progressive", "visited": 9.0},
+        {"coding": "arithmetic"},
+        {"coding": "lossless"},
+        {"channels": 4, "samples": 4.0},
+        {"bytes": 6_000_000},
+        {"chunks": 1000},
+        {"width": 40_000, "height": 300},  # its shorter side is hardly above the resize
+    ],
+    ids=str,
+)
+def test_what_takes_longer_costs_more(change: dict[str, object]) -> None:
+    changed = replace(PHOTOGRAPH, **change)  # type: ignore[arg-type]
+    assert price_s(changed, TRANSFORM) > 1.03 * price_s(PHOTOGRAPH, TRANSFORM)
+
+
+def test_scans_cost_by_what_they_visit() -> None:
+    """Ten more of 8 pixels cost nothing; of a megapixel 7 ms, of 49 megapixels 0.3 s."""
+    for side, ms in ((8, 0.01), (1024, 7), (7040, 320)):
+        few, many = (price_ms(progressive_jpeg((side, side), 1, refinements)) for refinements in (3, 13))
+        assert many - few == pytest.approx(ms, rel=0.2, abs=0.02)
+
+
+def test_exact_costs_more_where_fast_reduces_or_crops_first() -> None:
+    assert price_s(PHOTOGRAPH, EXACT) > 1.5 * price_s(PHOTOGRAPH, TRANSFORM)
+    strip = replace(PHOTOGRAPH, format="PNG", coding="plain", width=10, height=1000, bytes=100)
+    assert price_s(strip, EXACT) > 10 * price_s(strip, TRANSFORM)
+
+
+def test_the_price_of_a_photograph_hardly_depends_on_its_metadata() -> None:
+    file = jpeg(photograph("cat"))
+    assert price_ms(file[:2] + b"\xff\xe1\0\x42" + bytes(64) + file[2:]) < 1.01 * price_ms(file)
+
+
+@pytest.mark.parametrize("name", PipelineConfig().formats)
+def test_the_length_of_a_body_tells_no_more_than_its_image_costs(name: str) -> None:
+    """Or a large one would be refused for a price that it does not have; and none passes for a costly one."""
+    for side in (100, 800, 2000):
+        file = encoded(photograph("cat").resize((side, side)), name)
+        assert 0.3 < 1e3 * body_price_s(len(file)) < price_ms(file)
+    assert 0.9 * COSTLY_S < body_price_s(1 << 30) < COSTLY_S
+
+
+def test_a_timeout_follows_from_the_price() -> None:
+    """Between one second and the limit."""
+    assert [timeout_s(price, 4.0) for price in (0.0, 0.001, 0.2, 0.5)] == [1.0, 1.0, 2.0, 4.0]

@@ -1,0 +1,131 @@
+"""Name and weights -> one module, its labels and the transform before it."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from harness.photographs import photograph
+from pipeline.config import PipelineConfig
+from pipeline.errors import InvalidModel
+from pipeline.model.classifier import DTYPES, Classifier, load_model
+from pipeline.records import Transform
+from tests.pipeline.images.test_decode import by_torchvision
+from tests.support.answers import CAT_LABELS
+
+MODEL = "squeezenet1_1"  # the smallest that has no batch norm
+PIXELS = torch.from_numpy(by_torchvision(photograph("cat")).copy())[None]
+
+
+def load(**settings: Any) -> Any:
+    """The loaded model of a configuration for the CPU."""
+    return load_model(PipelineConfig(device="cpu", **settings))
+
+
+# ---- by name --------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_by_name_is_torchvisions() -> None:
+    """Labels, transform and scores: those of the weights, whose reference is computed here by torchvision alone."""
+    weights = models.MobileNet_V2_Weights.IMAGENET1K_V1
+    loaded = load(max_top_k=1000)
+    assert loaded.labels == tuple(weights.meta["categories"])
+    assert loaded.transform == Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
+    with torch.inference_mode():
+        scores, classes = loaded.classifier(PIXELS)
+        batch = weights.transforms()(photograph("cat"))[None]
+        expected = models.mobilenet_v2(weights=weights).eval()(batch).softmax(1)
+    torch.testing.assert_close(scores, expected.gather(1, classes), atol=1e-4, rtol=0)
+    assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)
+    assert loaded.labels[classes[0, 0]] in CAT_LABELS
+
+
+def test_a_model_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(
+        InvalidModel, match=r"^model: resnet17 is no classification model of torchvision's; did you mean resnet"
+    ):
+        load(model="resnet17")
+
+
+def test_a_model_that_does_something_else_is_refused() -> None:
+    with pytest.raises(InvalidModel, match=r"^model: fasterrcnn_resnet50_fpn is no classification model"):
+        load(model="fasterrcnn_resnet50_fpn")
+
+
+def test_weights_that_do_not_exist_are_refused() -> None:
+    """The message lists those that do."""
+    with pytest.raises(
+        InvalidModel, match=r"weights: V9 are none of mobilenet_v2's; write IMAGENET1K_V1 or IMAGENET1K_V2 or"
+    ):
+        load(weights="V9")
+
+
+def test_weights_of_another_model_by_name_are_refused() -> None:
+    with pytest.raises(InvalidModel, match=r"^weights: IMAGENET1K_V1 are none of vit_h_14's; write IMAGENET1K_SWAG"):
+        load(model="vit_h_14")
+
+
+def test_weights_that_cannot_be_fetched_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the folder where the file can be put by hand."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        proxy = "http://{}:{}".format(*closed.getsockname())
+    monkeypatch.setenv("https_proxy", proxy)  # where nobody listens any more
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(
+        InvalidModel, match=rf"IMAGENET1K_V1 of {MODEL} are not in {tmp_path}/hub/checkpoints and cannot"
+    ):
+        load(model=MODEL)
+
+
+@pytest.mark.parametrize("content", [b"", b"not found", b"PK\3\4 torn", b"\x80\2]q\0."], ids=repr)
+def test_damaged_weights_are_refused(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the checkpoint folder: what a broken download, or a proxy's error page, leaves there."""
+    name = models.MobileNet_V2_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / name).write_bytes(content)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(InvalidModel, match=r"^weights: IMAGENET1K_V1 of mobilenet_v2 are not in"):
+        load()
+
+
+# ---- the module -----------------------------------------------------------------------------------------------------
+
+
+def mean_of_channels(top_k: int, mean: tuple[float, ...] = (0, 0, 0), std: tuple[float, ...] = (1, 1, 1)) -> Classifier:
+    """A model whose three logits are the means of the three normalised channels."""
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    return Classifier(pool, mean, std, torch.float32, top_k)
+
+
+def test_pixels_are_normalised_as_torchvision_does() -> None:
+    """(x / 255 - mean) / std, channel by channel."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    scores, classes = mean_of_channels(3, mean, std)(PIXELS)
+    means = PIXELS.double().mean((0, 1, 2)) / 255
+    expected = ((means - torch.tensor(mean)) / torch.tensor(std)).softmax(0)
+    torch.testing.assert_close(scores[0].double(), expected[classes[0]], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("top_k", "kept"), [(1, 1), (2, 2), (3, 3), (100, 3)])
+def test_no_more_classes_are_kept_than_there_are(top_k: int, kept: int) -> None:
+    """Scores are of all classes, whatever is kept."""
+    scores, classes = mean_of_channels(top_k)(PIXELS.expand(2, -1, -1, -1))
+    everything, _ = mean_of_channels(3)(PIXELS)
+    assert scores.shape == classes.shape == (2, kept)
+    assert scores[1].equal(everything[0, :kept])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_scores_are_float32_whatever_the_model_computes_in(dtype: str) -> None:
+    """In half precision the first class is still the first, and the scores are near."""
+    loaded = load(dtype=dtype)
+    with torch.inference_mode():
+        scores, classes = loaded.classifier(PIXELS)
+        expected, first = load().classifier(PIXELS)
+    assert scores.dtype == torch.float32
+    assert classes[0, 0] == first[0, 0]
+    assert abs(scores[0, 0] - expected[0, 0]) < 0.05

@@ -1,0 +1,165 @@
+"""The model on CUDA: by which way it is computed.
+
+Without a GPU all of it runs on the CPU that poses as one, whose streams say where they race.
+"""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.decode.slots import Slots
+from pipeline.model.classifier import Classifier
+from pipeline.model.cuda import CudaDevice
+from pipeline.model.device import collect
+from pipeline.model.folding import folded
+from tests.pipeline.model.test_device import CLASSES, NEAR, SIDE, SIZES, in_order_of_classes, noise
+from tests.support.device_kinds import device_of
+
+pytestmark = pytest.mark.cuda
+
+
+@pytest.fixture(autouse=True)
+def cuda() -> Iterator[None]:
+    """A CUDA device, or the CPU that poses as one."""
+    with device_of("cuda"):
+        yield
+
+
+class Backbone(nn.Module):
+    """A convolution with batch norm, and what a subclass does on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.convolution, self.norm = nn.Conv2d(3, 8, 5, stride=3, bias=False), nn.BatchNorm2d(8)
+        self.head = nn.Linear(8 * 4 * 4, CLASSES)
+        self.norm.running_mean.normal_(0, 0.1)  # type: ignore[union-attr]
+        self.norm.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+        self.calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, CLASSES]."""
+        self.calls += 1
+        features = self.norm(self.convolution(images)).relu()
+        logits: Tensor = self.head(features.flatten(1))
+        return logits
+
+
+class Branching(Backbone):
+    """Cannot be followed by torch.fx, as it looks at how many images there are."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, CLASSES]."""
+        return super().forward(images) if len(images) else images.new_zeros(0, CLASSES)
+
+
+class Uncapturable(Branching):
+    """Cannot be recorded, but traced."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, CLASSES]."""
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("not while capturing\nand more")
+        return super().forward(images)
+
+
+class Waiting(Branching):
+    """Neither: it waits for the device, and what it then does depends on each image."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, CLASSES]."""
+        return torch.stack([row.flip(0) if float(row[0]) > float(row[1]) else row for row in super().forward(images)])
+
+
+def model(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> Classifier:
+    return Classifier(backbone.eval(), (0.5,) * 3, (0.1,) * 3, dtype, top_k=CLASSES)
+
+
+def by_itself(backbone: nn.Module, pixels: Tensor) -> Tensor:
+    """float32 [n, CLASSES]: the scores of each image alone, on the CPU, in the order of classes."""
+    rows = []
+    with torch.inference_mode():
+        for image in pixels:
+            scores, classes = model(backbone)(image[None])
+            rows.append(torch.empty_like(scores).scatter_(1, classes, scores))
+    return torch.cat(rows)
+
+
+# ---- ways to compute ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [
+        (Backbone, "CUDA graphs with batch norm folded"),
+        (Branching, "CUDA graphs"),
+        (Uncapturable, "a TorchScript graph"),
+        (Waiting, "modules, kernel by kernel"),
+    ],
+)
+def test_a_model_that_cannot_be_recorded_computes_all_the_same(
+    kind: type[Backbone], way: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the quickest way that works for it, with the same answers; the log says what does not work, and why."""
+    device = CudaDevice(model(kind()), SIZES, SIDE)
+    with caplog.at_level(logging.INFO):
+        assert tuple(device.warm_up()) == SIZES
+    assert device.computed_as == way
+    assert f"computed as {way}" in caplog.text or way.startswith("modules")
+    assert "and more" not in caplog.text
+    slots = Slots(8, SIDE)
+    unlock = device.page_lock(slots.tensor)
+    try:
+        for turn, images in enumerate((8, 3, 1, 6, 2)):
+            slots.tensor[:images] = noise(images, seed=turn)
+            got = in_order_of_classes(collect(device.launch([slots.batch(0, images)])))
+            torch.testing.assert_close(got, by_itself(kind(), noise(images, seed=turn)), atol=NEAR, rtol=0)
+    finally:
+        unlock()
+
+
+def test_in_half_precision_batch_norm_stays() -> None:
+    """There folding gains nothing, and rounds more."""
+    device = CudaDevice(model(Backbone(), torch.bfloat16), SIZES, SIDE)
+    device.warm_up()
+    assert device.computed_as == "CUDA graphs"
+
+
+def test_a_recorded_model_asks_nothing_of_python() -> None:
+    """However busy the event loop keeps the interpreter, a batch needs it but once."""
+    backbone = Branching()
+    device = CudaDevice(model(backbone), SIZES, SIDE)
+    device.warm_up()
+    before = backbone.calls
+    for images in SIZES:
+        device._computed(noise(images))
+    assert backbone.calls == before
+
+
+class Forgetful(Branching):
+    """Answers otherwise once it is recorded: it keeps the first images that it has seen in a recording."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, CLASSES]."""
+        return super().forward(torch.zeros_like(images) if torch.cuda.is_current_stream_capturing() else images)
+
+
+def test_a_graph_that_answers_otherwise_than_the_model_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
+    device = CudaDevice(model(Forgetful()), SIZES, SIDE)
+    device.warm_up()
+    assert device.computed_as == "a TorchScript graph"
+    assert "not computed as CUDA graphs: its scores differ by up to" in caplog.text
+
+
+def test_batch_norm_is_folded_and_the_original_left_as_it_was() -> None:
+    """Also for a model in float16, whose variances may be too small for that format."""
+    backbone = Backbone()
+    backbone.norm.running_var.fill_(3e-8)  # type: ignore[union-attr]
+    half = model(backbone).computing_in(torch.float32).computing_in(torch.float16)
+    slim = folded(half)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in slim.modules())
+    assert any(isinstance(module, nn.BatchNorm2d) for module in half.modules())
+    assert {parameter.dtype for parameter in slim.parameters()} == {torch.float16}

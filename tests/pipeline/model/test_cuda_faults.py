@@ -1,0 +1,218 @@
+"""A CUDA device under failures and thousands of batches: each image gets its own answer, and nobody waits for ever.
+
+Without a GPU this runs on the CPU that poses as one, whose streams say where they race.
+"""
+
+import logging
+import random
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from harness.photographs import NAMES, photograph
+from pipeline.decode.slots import Slots
+from pipeline.engine import Engine
+from pipeline.model.batcher import Feeder
+from pipeline.model.cuda import CudaDevice
+from pipeline.model.device import collect
+from pipeline.records import EncodedImage, Outcome, Prediction
+from pipeline.task import Request
+from tests.conftest import PIPELINE
+from tests.pipeline.model.test_device import NEAR, SIDE, SIZES, classifier, expected, in_order_of_classes, noise
+from tests.pipeline.test_engine import scores
+from tests.support.device_kinds import GPU, device_of, needs_gpu
+from tests.support.image_files import png
+from tests.support.waiting import PATIENCE_S
+
+pytestmark = pytest.mark.cuda
+
+
+@pytest.fixture(autouse=True)
+def cuda() -> Iterator[None]:
+    """A CUDA device, or the CPU that poses as one."""
+    with device_of("cuda"):
+        yield
+
+
+def fed(device: CudaDevice, batches: list[Tensor]) -> list[list[Outcome]]:
+    """Batches of up to 8 images that all wait when the device takes the first; the outcomes of each."""
+    slots = Slots(8 * len(batches), SIDE)
+    unlock = device.page_lock(slots.tensor)
+    feeder = Feeder(device, tuple("abcdefg"), max_batch_size=8, release=lambda _: None)
+    try:
+        feeder.start()
+        requests = []
+        with feeder._changed:  # nothing is taken before all are there
+            for number, pixels in enumerate(batches):
+                slots.tensor[8 * number : 8 * number + len(pixels)] = pixels
+                requests.append(Request([EncodedImage(b"x")] * len(pixels)))
+                feeder.put(slots.batch(8 * number, len(pixels)), requests[-1].tasks)
+        return [request.future.result(PATIENCE_S) for request in requests]
+    finally:
+        feeder.close()
+        unlock()
+
+
+def after_warm_up(device: CudaDevice, change: Callable[[Callable[[], object], int], Callable[[], object]]) -> None:
+    """Replaces what computes a batch by what `change` makes of it and of the batch's size, once the device is warm."""
+    warm_up = device.warm_up
+
+    def warmed() -> dict[int, float]:
+        seconds = warm_up()
+        for buffer in device._buffers:
+            buffer.compute = {size: change(compute, size) for size, compute in buffer.compute.items()}  # type: ignore[misc]
+        return seconds
+
+    device.warm_up = warmed  # type: ignore[method-assign]
+
+
+def assert_answers(outcomes: list[Outcome], pixels: Tensor) -> None:
+    assert all(isinstance(outcome, Prediction) for outcome in outcomes)
+    predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
+    scores = torch.tensor([outcome.scores for outcome in predictions])
+    classes = torch.tensor([outcome.indices for outcome in predictions])
+    got = torch.empty_like(scores).scatter_(1, classes, scores)
+    torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_launch_that_fails_changes_no_answer_of_the_batch_before_it(
+    failing: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The retry has a staging buffer from which no batch in work is still read.
+
+    Each launch here raises once its images are on their way, while the batch before it is kept from being read.
+    """
+    calls = 0
+
+    def sometimes(compute: Callable[[], object], _: int) -> Callable[[], object]:
+        def computed() -> object:
+            nonlocal calls
+            calls += 1
+            if calls % 4 == failing:
+                raise RuntimeError("once")
+            torch.cuda._sleep(100_000_000)  # cycles: about 0.05 s
+            return compute()
+
+        return computed
+
+    device, batches = CudaDevice(classifier(), SIZES, SIDE), [noise(8, seed=turn) for turn in range(10)]
+    after_warm_up(device, sometimes)
+    with caplog.at_level(logging.CRITICAL):
+        for outcomes, pixels in zip(fed(device, batches), batches, strict=True):
+            assert_answers(outcomes, pixels)
+    assert calls > 10
+
+
+def test_a_batch_too_large_for_the_device_is_answered_by_halves(caplog: pytest.LogCaptureFixture) -> None:
+    def with_room_for_two(compute: Callable[[], object], size: int) -> Callable[[], object]:
+        def refuse() -> object:
+            raise torch.OutOfMemoryError("no room")
+
+        return compute if size <= 2 else refuse
+
+    device, pixels = CudaDevice(classifier(), SIZES, SIDE), noise(8, seed=20)
+    after_warm_up(device, with_room_for_two)
+    with caplog.at_level(logging.CRITICAL):
+        (outcomes,) = fed(device, [pixels])
+    assert_answers(outcomes, pixels)
+
+
+def test_thousands_of_images_each_get_their_own_answer() -> None:
+    """Batches of every size in two pieces, in page-locked slots that are overwritten as soon as they may be."""
+    slots, images, draw = Slots(4 * SIZES[-1], SIDE), noise(64), random.Random(5)
+    known, device = expected(images), CudaDevice(classifier(), SIZES, SIDE)
+    unlock = device.page_lock(slots.tensor)
+    device.warm_up()
+    in_flight = []
+
+    def check(first: int, picks: list[int], launched: object) -> None:
+        got = in_order_of_classes(collect(launched))  # type: ignore[arg-type]
+        slots.tensor[first : first + len(picks)] = 255
+        torch.testing.assert_close(got, known[picks], atol=NEAR, rtol=0)
+
+    try:
+        for turn in range(2500 if GPU else 250):
+            picks = [draw.randrange(64) for _ in range(draw.randint(1, SIZES[-1]))]
+            first, cut = SIZES[-1] * (turn % 4), draw.randint(0, len(picks))
+            slots.tensor[first : first + len(picks)] = images[picks]
+            pieces = [slots.batch(first, cut), slots.batch(first + cut, len(picks) - cut)]
+            in_flight.append((first, picks, device.launch([piece for piece in pieces if len(piece)])))
+            if len(in_flight) > device.ahead:
+                check(*in_flight.pop(0))
+        for each in in_flight:
+            check(*each)
+    finally:
+        unlock()
+
+
+# ---- what only a GPU can show ---------------------------------------------------------------------------------------
+
+
+@needs_gpu("only there kernels round in another way than on the CPU")
+@pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-4), ("float16", 2e-2), ("bfloat16", 1e-1)])
+def test_photographs_get_the_scores_that_they_get_on_the_cpu(dtype: str, near: float) -> None:
+    """All 1000 of them, by the whole engine; in bfloat16 mobilenet_v2 is as coarse on the CPU."""
+    files = [png(photograph(name)) for name in NAMES]
+    rows = []
+    for changes in ({"device": "cuda", "dtype": dtype}, {"device": "cpu"}):
+        settings = {"decode": "exact", "batch_sizes": [8], "workers": 2, **changes}  # few graphs: it starts sooner
+        with Engine(PIPELINE.model_copy(update=settings)) as engine:
+            rows.append(torch.stack([scores(outcome) for outcome in engine.infer(files)]))
+    torch.testing.assert_close(*rows, atol=near, rtol=0)
+    assert dtype == "bfloat16" or rows[0].argmax(1).equal(rows[1].argmax(1))
+
+
+@needs_gpu("only there memory is page-locked")
+def test_page_locking_takes_the_pixels_alone() -> None:
+    """Not the address space for encoded images, 64 MiB a slot."""
+    device, slots = CudaDevice(classifier(), (1,), SIDE), Slots(1024, 224)
+    before_kb = _shared_kb()
+    unlock = device.page_lock(slots.tensor)
+    grown_kb = _shared_kb() - before_kb
+    unlock()
+    assert grown_kb << 10 <= 1.1 * slots.tensor.nbytes + (1 << 20)
+
+
+def _shared_kb() -> int:
+    return int(Path("/proc/self/status").read_text().partition("RssShmem:")[2].split()[0])
+
+
+@needs_gpu("only there an error of the device's own ends all that its process computes")
+def test_after_an_error_of_cudas_own_nobody_waits_for_ever() -> None:
+    """A white image makes a kernel read beyond a table: every request fails, and `check` says so, in bounded time."""
+    program = textwrap.dedent(
+        """
+        import logging, time, torch
+        logging.disable(logging.CRITICAL)
+        from pipeline.model.cuda import CudaDevice
+        from pipeline.errors import DeviceFailure
+        from tests.pipeline.model.test_cuda import Backbone, model
+        from tests.pipeline.model.test_cuda_faults import fed
+        from tests.pipeline.model.test_device import SIDE, SIZES, noise
+        class Asserting(Backbone):
+            def __init__(self):
+                super().__init__()
+                self.table = torch.nn.Embedding(2, 7)
+            def forward(self, images):
+                white = (images.flatten(1).amin(1) > 4.9).long()
+                return super().forward(images) + self.table(99 * white)
+        device = CudaDevice(model(Asserting()), SIZES, SIDE)
+        white = torch.full((8, SIDE, SIDE, 3), 255, dtype=torch.uint8)
+        try:
+            print("answered", fed(device, [noise(8), white, noise(8)]))
+        except DeviceFailure as error:
+            print("DeviceFailure:", error)
+        """
+    )
+    began_at = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert "DeviceFailure:" in done.stdout, done.stdout + done.stderr
+    assert time.monotonic() - began_at < 90

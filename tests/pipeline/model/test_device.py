@@ -1,0 +1,304 @@
+"""What computes: one set of rules for the CPU and for CUDA."""
+
+import math
+import time
+from contextlib import suppress
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.decode.slots import Slots
+from pipeline.errors import DeviceFailure
+from pipeline.host_batch import HostBatch
+from pipeline.model.classifier import Classifier
+from pipeline.model.device import Answers, CpuDevice, CudaDevice, Device, collect, open_device
+from tests.support.device_kinds import device_of, needs_gpu
+
+SIDE, CLASSES = 16, 7
+NEAR = 1e-4
+"""Scores of two images differ by far more, `test_images_can_be_told_apart` says."""
+
+NEAR_IN_BFLOAT16 = 1e-2
+
+SIZES = (1, 2, 4, 8)
+
+
+def classifier(top_k: int = CLASSES, dtype: torch.dtype = torch.float32) -> Classifier:
+    """A small model in which every pixel counts, the same each time."""
+    torch.manual_seed(3)
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4 * 4, CLASSES))
+    return Classifier(backbone.eval(), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1), dtype, top_k)
+
+
+def opened(kind: str, top_k: int = CLASSES) -> Device:
+    device = open_device(kind, classifier(top_k), batch_sizes=SIZES, side_px=SIDE, threads=1)
+    device.warm_up()
+    return device
+
+
+def noise(images: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (images, SIDE, SIDE, 3), dtype=torch.uint8, generator=generator)
+
+
+def expected(pixels: Tensor) -> Tensor:
+    """float32 [n, classes]: the softmax of every class, in the order of classes, one image after another."""
+    rows = []
+    with torch.inference_mode():
+        for image in pixels:
+            scores, classes = classifier()(image[None])
+            rows.append(torch.empty_like(scores).scatter_(1, classes, scores))
+    return torch.cat(rows)
+
+
+def answered(device: Device, batches: list[HostBatch]) -> Tensor:
+    """The same from the device."""
+    return in_order_of_classes(collect(device.launch(batches)))
+
+
+def in_order_of_classes(answers: Answers) -> Tensor:
+    scores, classes = torch.tensor(answers.scores), torch.tensor(answers.classes)
+    return torch.empty(len(scores), CLASSES).scatter_(1, classes, scores)
+
+
+def test_images_can_be_told_apart() -> None:
+    """The answer of one image is never near enough to that of another to be taken for it."""
+    rows = expected(torch.cat([noise(8, seed) for seed in range(20)]))
+    distances = torch.cdist(rows, rows, p=float("inf")) + torch.eye(len(rows))
+    assert distances.min() > 4 * NEAR
+
+
+@pytest.mark.parametrize("images", range(1, 9))
+def test_a_batch_of_any_size_is_answered(kind: str, images: int) -> None:
+    """Also of sizes between those that were warmed: what pads a batch is never seen."""
+    pixels = noise(images)
+    got = answered(opened(kind), [HostBatch(0, pixels)])
+    torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
+
+
+def test_in_bfloat16_scores_are_near_those_of_float32(kind: str) -> None:
+    pixels = noise(8)
+    device = open_device(kind, classifier(dtype=torch.bfloat16), batch_sizes=SIZES, side_px=SIDE, threads=1)
+    device.warm_up()
+    got = answered(device, [HostBatch(0, pixels)])
+    torch.testing.assert_close(got, expected(pixels), atol=NEAR_IN_BFLOAT16, rtol=0)
+
+
+def test_pieces_are_answered_in_their_order(kind: str) -> None:
+    """Several pieces of memory make one batch."""
+    pixels = noise(8)
+    pieces = [HostBatch(5, pixels[5:8]), HostBatch(0, pixels[0:1]), HostBatch(2, pixels[2:4])]
+    got = answered(opened(kind), pieces)
+    torch.testing.assert_close(got, expected(pixels[[5, 6, 7, 0, 2, 3]]), atol=NEAR, rtol=0)
+
+
+def test_a_smaller_batch_after_a_larger_is_its_own(kind: str) -> None:
+    """Nothing of what lay on the device before is seen, batch after batch."""
+    device = opened(kind)
+    for turn, images in enumerate((8, 1, 5, 3, 8, 2)):
+        pixels = noise(images, seed=turn)
+        got = answered(device, [HostBatch(0, pixels)])
+        torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
+
+
+def test_only_the_best_classes_come_back(kind: str) -> None:
+    pixels = noise(3)
+    answers = collect(opened(kind, top_k=2).launch([HostBatch(0, pixels)]))
+    best = expected(pixels).topk(2)
+    assert answers.classes == best.indices.tolist()
+    torch.testing.assert_close(torch.tensor(answers.scores), best.values, atol=NEAR, rtol=0)
+
+
+def test_what_the_device_took_is_told(kind: str) -> None:
+    """Copy and model apart, and together no longer than the call."""
+    device, began_at = opened(kind), time.perf_counter()
+    spent = collect(device.launch([HostBatch(0, noise(2)), HostBatch(4, noise(6))])).spent
+    assert spent.copy_s > 0
+    assert spent.model_s > 0
+    assert spent.copy_s + spent.model_s <= time.perf_counter() - began_at
+
+
+def test_as_many_batches_as_are_allowed_wait_on_the_device(kind: str) -> None:
+    """Those ahead of the one in work keep their answers apart, whichever is collected."""
+    device = opened(kind)
+    for turn in range(4):
+        batches = [noise(4, seed=10 * turn + n) for n in range(1 + device.ahead)]
+        launched = [device.launch([HostBatch(0, pixels)]) for pixels in batches]
+        for pixels, batch in zip(batches, launched, strict=True):
+            got = in_order_of_classes(collect(batch))
+            torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
+
+
+def test_slots_are_read_where_they_lie(kind: str) -> None:
+    """Page-locked on CUDA, which reads them without a copy between; and free again afterwards."""
+    device, slots = opened(kind), Slots(8, SIDE)
+    unlock = device.page_lock(slots.tensor)
+    try:
+        assert slots.batch(2, 3).pixels.is_pinned() == (kind == "cuda")
+        slots.pixels[:] = noise(8).numpy()
+        got = answered(device, [slots.batch(2, 3)])
+    finally:
+        unlock()
+    torch.testing.assert_close(got, expected(noise(8)[2:5]), atol=NEAR, rtol=0)
+    assert not slots.tensor.is_pinned()
+
+
+@pytest.mark.cuda
+@needs_gpu("only there copies and kernels run at the same time")
+def test_nothing_is_read_before_it_has_been_copied() -> None:
+    """The hazard in the docstring of `cuda.py`: slots and staging buffers that are refilled while they are read.
+
+    Every batch lies in the same page-locked slots and differs from the one before it. They are refilled as soon as
+    `collect` returns, while the device is kept busy enough for a copy that was not waited for to come too late.
+    """
+    device = opened("cuda")
+    assert isinstance(device, CudaDevice)
+    slots = Slots(16, SIDE)
+    unlock = device.page_lock(slots.tensor)
+    busy = torch.zeros(4096, 4096, device="cuda")
+    try:
+        for turn in range(50):
+            halves = [noise(8, seed=2 * turn), noise(8, seed=2 * turn + 1)]
+            launched = []
+            for half, pixels in enumerate(halves):
+                slots.tensor[8 * half : 8 * half + 8] = pixels
+                with torch.cuda.stream(device._copies if turn % 2 else device._kernels):
+                    busy @ busy
+                launched.append(device.launch([slots.batch(8 * half, 8)]))
+            for half, batch in enumerate(launched):
+                got = in_order_of_classes(collect(batch))
+                slots.tensor[8 * half : 8 * half + 8] = 255
+                torch.testing.assert_close(got, expected(halves[half]), atol=NEAR, rtol=0)
+    finally:
+        unlock()
+
+
+def profiled(activity: torch.profiler.ProfilerActivity) -> torch.profiler.profile:
+    """A trace of one recording; torch 2.11 warns where it is not told to keep its events."""
+    return torch.profiler.profile(activities=[activity], acc_events=True)
+
+
+def test_a_trace_is_taken_without_a_warning() -> None:
+    """Here of the CPU: warnings are errors, and on a GPU the next test would fail by one."""
+    with profiled(torch.profiler.ProfilerActivity.CPU) as trace:
+        torch.ones(2) + 1
+    assert any(event.name == "aten::add" for event in trace.events() or ())
+
+
+@pytest.mark.cuda
+@needs_gpu("only there copies and kernels run at the same time")
+def test_a_batch_is_copied_while_another_is_computed() -> None:
+    """Shown in a trace: some copy to the device lies within the time of some kernel of another stream."""
+    torch.manual_seed(3)
+    backbone = nn.Sequential(
+        nn.Conv2d(3, 256, 3, padding=1), nn.Conv2d(256, 256, 3, padding=1), nn.AdaptiveAvgPool2d(1)
+    )
+    model = Classifier(nn.Sequential(backbone, nn.Flatten()), (0.5,) * 3, (0.1,) * 3, torch.float32, top_k=CLASSES)
+    side, images = 224, 32
+    device, slots = open_device("cuda", model, batch_sizes=(images,), side_px=side, threads=1), Slots(2 * images, side)
+    unlock = device.page_lock(slots.tensor)
+    try:
+        device.warm_up()
+        with profiled(torch.profiler.ProfilerActivity.CUDA) as trace:
+            ahead = device.launch([slots.batch(0, images)])
+            for turn in range(1, 8):
+                launched = device.launch([slots.batch(images * (turn % 2), images)])
+                collect(ahead)
+                ahead = launched
+            collect(ahead)
+    finally:
+        unlock()
+    on_device = [event for event in trace.events() or () if event.device_type.name == "CUDA"]
+    copies = [event.time_range for event in on_device if "Memcpy HtoD" in event.name]
+    kernels = [event.time_range for event in on_device if "Mem" not in event.name]
+    assert len(copies) >= 8
+    assert any(copy.start < kernel.end and kernel.start < copy.end for copy in copies for kernel in kernels)
+
+
+@pytest.mark.cuda
+def test_memory_that_cannot_be_locked_is_reported() -> None:
+    """Locked twice, it is refused with CUDA's own code."""
+    with device_of("cuda"):
+        device, slots = opened("cuda"), Slots(1, SIDE)
+        unlock = device.page_lock(slots.tensor)
+        try:
+            with pytest.raises(
+                DeviceFailure, match=rf"^cudaHostRegister of {SIDE * SIDE * 3} bytes failed with code \d+"
+            ):
+                device.page_lock(slots.tensor)
+        finally:
+            unlock()
+            with suppress(RuntimeError):  # CUDA reports its last error again with the next kernel, whosever that is
+                torch.zeros(1, device="cuda").add(1).cpu()
+
+
+def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what to write instead."""
+    if torch.cuda.is_available():
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(
+        DeviceFailure, match=r"^device: cuda was asked for, but .* sees no CUDA device; write auto or cpu$"
+    ):
+        open_device("cuda", classifier(), batch_sizes=SIZES, side_px=SIDE, threads=1)
+
+
+def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU by one thread, however many lanes there are; and it says what a batch of each takes."""
+    seen: list[tuple[int, int]] = []
+    model = classifier()
+    model.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), torch.get_num_threads())))
+    monkeypatch.setattr("pipeline.model.device.frozen", lambda model, _: model)  # a graph would not call the hook
+    monkeypatch.setattr("pipeline.model.device._HOPELESS", math.inf)
+    before = torch.get_num_threads()
+    try:
+        device = CpuDevice(model, SIZES, SIDE, threads=2)
+        seconds = device.warm_up()
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {(size, 1) for size in SIZES}
+    assert device.lanes == 2
+    assert tuple(seconds) == SIZES
+    assert all(taken > 0 for taken in seconds.values())
+
+
+@pytest.mark.parametrize(
+    ("taken_s", "tried"),
+    [((1, 2.2, 4, 7), (1, 2, 4, 8)), ((1, 2.6, 4, 7), (1, 2)), ((1, 1.5, 4, 9), (1, 2, 4))],
+    ids=["all may pay", "the second does not", "the third does not"],
+)
+def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
+    monkeypatch: pytest.MonkeyPatch, taken_s: tuple[float, ...], tried: tuple[int, ...]
+) -> None:
+    """Large batches take long to measure, and a replica that starts is waited for."""
+    times = iter(taken_s)
+    monkeypatch.setattr("pipeline.model.device.frozen", lambda model, _: model)
+    monkeypatch.setattr("pipeline.model.device.warm_seconds", lambda _: next(times))
+    before = torch.get_num_threads()
+    try:
+        seconds = CpuDevice(classifier(), (1, 2, 4, 8), SIDE, threads=1).warm_up()
+    finally:
+        torch.set_num_threads(before)
+    assert seconds == dict(zip(tried, taken_s, strict=False))
+
+
+class Logarithm(nn.Module):
+    """Logits that are NaN where a channel is darker than the mean that is subtracted."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Means of the channels -> logits."""
+        return pixels.mean((2, 3)).log()
+
+
+def test_scores_are_nan_in_all_classes_of_an_image_or_in_none(kind: str) -> None:
+    """The feeder looks at the best alone; neighbours in the batch have theirs, however the model is computed."""
+    model = Classifier(Logarithm(), (0.25,) * 3, (1.0,) * 3, torch.float32, top_k=3)
+    device = open_device(kind, model, batch_sizes=SIZES, side_px=SIDE, threads=1)
+    device.warm_up()
+    pixels = noise(4)
+    pixels[1] = 0
+    pixels[2, :, :, 0] = 0  # one channel alone
+    answers = collect(device.launch([HostBatch(0, pixels)]))
+    assert [[math.isnan(score) for score in scores] for scores in answers.scores] == [
+        [nan] * 3 for nan in (False, True, True, False)
+    ]

@@ -1,0 +1,69 @@
+"""Causes of scores that are NaN, each told in one sentence."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torchvision import models
+
+from deployments.http.responses import status_of
+from deployments.logs import stage_of
+from pipeline.config import PipelineConfig
+from pipeline.errors import NonFiniteScores
+from pipeline.model.classifier import load_model
+from pipeline.model.nonfinite import causes
+
+MODEL = "squeezenet1_1"
+
+State = dict[str, Tensor]
+
+
+def told(folder: Path, state: State, **settings: Any) -> str:
+    """The sentence about a state dict that is served so."""
+    torch.save(state, folder / "own.pth")
+    config = PipelineConfig(
+        model=MODEL, weights=str(folder / "own.pth"), device="cpu", crop_px=32, resize_px=32, **settings
+    )
+    return causes(config, load_model(config).classifier)
+
+
+@pytest.fixture
+def state() -> State:
+    """Sound weights of a model with three classes."""
+    torch.manual_seed(7)
+    state: State = models.squeezenet1_1(num_classes=3).state_dict()
+    return state
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_the_first_tensor_that_is_not_finite_is_named(value: float, state: State, tmp_path: Path) -> None:
+    for name in ("features.4.squeeze.weight", "classifier.1.bias"):
+        state[name].view(-1)[-1] = value
+    said = told(tmp_path, state)
+    assert "the tensor features.4.squeeze.weight holds NaN or infinity" in said
+    assert str(tmp_path / "own.pth") in said
+
+
+def test_an_overflow_in_float16_alone_is_told(state: State, tmp_path: Path) -> None:
+    """Activations, or a weight, above the largest number of the format."""
+    state["classifier.1.bias"][0] = 1e6
+    said = told(tmp_path, state, dtype="float16")
+    assert said.endswith("in float16 numbers above 65504 overflow, in float32 they do not; write dtype: float32")
+
+
+def test_an_overflow_in_float32_is_told(state: State, tmp_path: Path) -> None:
+    """The weights themselves are finite."""
+    state["classifier.1.weight"].fill_(3e38)
+    assert "what the model computes with them overflows" in told(tmp_path, state)
+
+
+def test_a_std_that_is_nothing_in_float32_is_told(state: State, tmp_path: Path) -> None:
+    assert "std: [1e-44, 1.0, 1.0] is too small to divide by" in told(tmp_path, state, std=(1e-44, 1, 1))
+
+
+def test_an_image_without_scores_is_no_fault_of_the_server() -> None:
+    """Nothing that a client sends makes a 500; the log finds it at the device."""
+    error = NonFiniteScores("the model's scores of the image are not finite numbers (NaN)")
+    assert (status_of(error), stage_of(error)) == (422, "device")

@@ -1,0 +1,164 @@
+"""What a model computes in where nobody has said it."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pipeline.host_batch import HostBatch
+from pipeline.model import precision
+from pipeline.model.classifier import Classifier
+from pipeline.model.cuda import CudaDevice
+from pipeline.model.pending_batch import Launched
+from pipeline.model.precision import TOLERANCE, Trial, quickest
+from tests.support.device_kinds import device_of
+
+SIDE, LARGEST = 32, 16
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch's own threads wait for each other at every kernel, and make times a matter of luck."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class Model(nn.Module):
+    """Two classes, by the mean of the first channel; how long it takes and what it adds depends on the format.
+
+    Args:
+        work: multiplications of large matrices, by format.
+        added: to the first logit, likewise.
+    """
+
+    def __init__(self, work: dict[torch.dtype, int], added: dict[torch.dtype, float]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))  # by which the format is known
+        self.matrix = nn.Buffer(torch.eye(256))
+        self.work, self.added = work, added
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, 2]."""
+        if not len(images):  # a branch, so that torch.fx does not follow it: it would not know the format
+            raise ValueError("no images")
+        # By way of the images: what does not depend on them is computed but once, when the graph is made.
+        done = self.matrix.float() * self.weight.float() + 0 * images.float().mean()
+        for _ in range(self.work.get(images.dtype, 0)):
+            done = done @ done
+        first = images[:, 0].mean((1, 2)) * done[0, 0].to(images.dtype) + self.added.get(images.dtype, 0.0)
+        return torch.stack([first, torch.zeros_like(first)], dim=1)
+
+
+def chosen(work: dict[torch.dtype, int], added: dict[torch.dtype, float], kind: str) -> torch.dtype:
+    model = Classifier(Model(work, added), (0.5,) * 3, (0.5,) * 3, torch.float32, top_k=2)
+    return quickest(model, kind, SIDE, LARGEST).dtype
+
+
+SLOW, HOPELESS = 60, 300
+OFF = 12 * TOLERANCE  # of a logit: its score changes by a quarter of that at most
+
+
+@pytest.mark.parametrize(
+    ("work", "added", "expected"),
+    [
+        pytest.param({torch.float32: SLOW, torch.float16: SLOW}, {}, torch.bfloat16, id="the quickest"),
+        pytest.param({torch.float32: SLOW, torch.bfloat16: SLOW // 2}, {}, torch.float16, id="quicker still"),
+        pytest.param(
+            {torch.float32: SLOW, torch.float16: SLOW // 4},
+            {torch.bfloat16: OFF},
+            torch.float16,
+            id="the quickest that agrees",
+        ),
+        pytest.param(
+            {torch.float32: SLOW},
+            {torch.bfloat16: OFF, torch.float16: float("nan")},
+            torch.float32,
+            id="none that agrees",
+        ),
+        pytest.param(
+            {torch.float32: SLOW, torch.bfloat16: 2 * SLOW, torch.float16: HOPELESS},
+            {},
+            torch.float32,
+            id="none that is quicker",
+        ),
+    ],
+)
+def test_the_quickest_that_agrees_is_taken(
+    work: dict[torch.dtype, int], added: dict[torch.dtype, float], expected: torch.dtype, kind: str
+) -> None:
+    assert chosen(work, added, kind) == expected
+
+
+@pytest.mark.parametrize(
+    ("float16_s", "bfloat16_s", "expected"),
+    [
+        (0.5, 0.5, torch.float16),
+        (0.5, 0.49, torch.float16),
+        (0.5, 0.4, torch.bfloat16),
+        (0.99, 0.98, torch.float32),
+        (1.0, 1.0, torch.float32),
+    ],
+)
+def test_of_formats_that_are_as_quick_the_more_exact_is_taken(
+    float16_s: float, bfloat16_s: float, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on most GPUs, where both take the same time; what differs by less than a twentieth may do so by chance."""
+    seconds = {torch.float32: 1.0, torch.float16: float16_s, torch.bfloat16: bfloat16_s}
+    really = precision._tried
+
+    def told(attempt: Any, classifier: Classifier) -> Trial | None:
+        trial = really(attempt, classifier)
+        return trial and replace(trial, seconds=seconds[classifier.dtype])
+
+    monkeypatch.setattr(precision, "_tried", told)
+    monkeypatch.setattr(precision, "_HOPELESS", math.inf)
+    assert chosen({}, {}, "cpu") == expected
+
+
+@pytest.mark.cuda
+def test_on_cuda_the_largest_batch_is_measured_as_it_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By graph and from page-locked memory, in full precision where float32 is asked for."""
+    seen = []
+    launch = CudaDevice.launch
+
+    def noted(device: CudaDevice, batches: Sequence[HostBatch]) -> Launched:
+        (batch,) = batches
+        flags = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        seen.append((len(batch), batch.pixels.is_pinned(), device.computed_as, *flags))
+        return launch(device, batches)
+
+    monkeypatch.setattr(CudaDevice, "launch", noted)
+    with device_of("cuda"):
+        chosen({}, {}, "cuda")
+    assert set(seen) == {(LARGEST, True, "CUDA graphs", False, False)}
+
+
+class Limited(Model):
+    """Has no kernel for bfloat16."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, 2]."""
+        if images.dtype == torch.bfloat16:
+            raise RuntimeError("not implemented for 'BFloat16'")
+        return super().forward(images)
+
+
+def test_a_format_that_torch_cannot_compute_is_passed_over(kind: str) -> None:
+    model = Classifier(Limited({torch.float32: SLOW}, {}), (0.5,) * 3, (0.5,) * 3, torch.float32, top_k=2)
+    assert quickest(model, kind, SIDE, LARGEST).dtype == torch.float16
+
+
+def test_a_classifier_in_another_format_leaves_the_first_as_it_was() -> None:
+    model = Classifier(nn.Sequential(nn.Conv2d(3, 2, SIDE), nn.Flatten()), (0.5,) * 3, (0.5,) * 3, torch.float32, 2)
+    other = model.computing_in(torch.bfloat16)
+    assert {parameter.dtype for parameter in model.backbone.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in other.backbone.parameters()} == {torch.bfloat16}
+    pixels = torch.full((1, SIDE, SIDE, 3), 200, dtype=torch.uint8)
+    assert other(pixels)[0].dtype == torch.float32
+    torch.testing.assert_close(other(pixels)[0], model(pixels)[0], atol=TOLERANCE, rtol=0)

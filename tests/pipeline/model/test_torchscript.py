@@ -1,0 +1,88 @@
+"""A model as a graph: the same answers, and the model itself where they would not be."""
+
+import logging
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from pipeline.model.classifier import Classifier
+from pipeline.model.torchscript import frozen
+
+SIDE = 64
+
+
+def classifier(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> Classifier:
+    return Classifier(backbone, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), dtype, top_k=5)
+
+
+def trained(name: str) -> nn.Module:
+    """Random weights, and statistics of batch norm that are not those of a new model."""
+    torch.manual_seed(0)
+    backbone: nn.Module = models.get_model(name, weights=None, num_classes=10)
+    with torch.no_grad():
+        for _ in range(3):
+            backbone(torch.randn(8, 3, SIDE, SIDE))
+    return backbone
+
+
+def pixels(images: int) -> Tensor:
+    return torch.randint(256, (images, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(9))
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenet_v2", "mobilenet_v3_small", "resnet18", "squeezenet1_1", "shufflenet_v2_x0_5"]
+)
+@pytest.mark.parametrize("images", [1, 4, 9])
+def test_a_graph_answers_as_the_model(name: str, images: int) -> None:
+    """Also for batches of sizes that it was not traced with."""
+    model = classifier(trained(name))
+    graph = frozen(model, SIDE)
+    assert isinstance(graph, torch.jit.ScriptModule)
+    with torch.inference_mode():
+        scores, classes = graph(pixels(images))
+        expected, best = model(pixels(images))
+    assert scores.allclose(expected, atol=1e-5)
+    assert classes.equal(best)
+
+
+def test_batch_norm_is_folded() -> None:
+    """Half of what the interpreter would be asked for is not computed at all."""
+    graph = frozen(classifier(trained("mobilenet_v2")), SIDE)
+    assert isinstance(graph, torch.jit.ScriptModule)
+    kinds = [node.kind() for node in graph.graph.nodes()]
+    assert "aten::_convolution" in kinds
+    assert "aten::batch_norm" not in kinds
+
+
+class Branching(nn.Module):
+    """Computes one thing for batches of two images, another for all others."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, 2]."""
+        logits = images.mean((2, 3))[:, :2]
+        return logits if len(images) == 2 else -9 * logits
+
+
+class Refusing(nn.Module):
+    """Cannot be traced: what it computes depends on what it sees."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [n, 2]; none where it is traced."""
+        if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
+            raise ValueError("not like this\nand more")
+        return images.mean((2, 3))[:, :2]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "reason"), [(Branching(), "its scores differ by up to"), (Refusing(), "ValueError: not like this")]
+)
+def test_a_model_that_cannot_be_traced_computes_as_it_was_loaded(
+    backbone: nn.Module, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = classifier(backbone)
+    with caplog.at_level(logging.WARNING):
+        assert frozen(model, SIDE) is model
+    assert reason in caplog.text
+    assert "and more" not in caplog.text

@@ -1,0 +1,339 @@
+"""The whole path: encoded images in, outcomes out, in order."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+
+import psutil
+import pytest
+import torch
+from PIL import Image
+from torchvision import models
+
+from harness.photographs import NAMES, jpeg, original, phone_jpeg, photograph
+from pipeline.config import Limits, PipelineConfig
+from pipeline.decode.messages import DecodedChunk
+from pipeline.engine import Engine
+from pipeline.errors import (
+    EmptyImage,
+    ImageTooLarge,
+    Stuck,
+    TooManyPixels,
+)
+from pipeline.host_batch import HostBatch
+from pipeline.model.device import Launched
+from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
+from tests.conftest import PIPELINE, SMALL
+from tests.support.answers import CAT_LABELS
+from tests.support.device_kinds import GPU, KINDS, device_of
+from tests.support.image_files import BAD, ODD_BUT_GOOD, png, with_orientation
+from tests.support.waiting import PATIENCE_S, until
+
+CAT = jpeg(photograph("cat"))
+
+ONCE = pytest.mark.parametrize("kind", ["cpu"], indirect=True)
+"""Marks what does not depend on the device."""
+
+
+def _config(kind: str) -> PipelineConfig:
+    """Configuration of an engine; with few sizes for a posing device, as each is recorded for three staging buffers."""
+    posing = kind == "cuda" and not GPU
+    return PIPELINE.model_copy(update={"device": kind, **({"batch_sizes": (1, 8)} if posing else {})})
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each kind of device in turn."""
+    with device_of(request.param) as kind:
+        yield kind
+
+
+@pytest.fixture(scope="module")
+def engine(kind: str) -> Iterator[Engine]:
+    """An engine in `fast` mode."""
+    with Engine(_config(kind)) as engine:
+        yield engine
+
+
+@pytest.fixture(scope="module")
+def exact(kind: str) -> Iterator[Engine]:
+    """An engine in `exact` mode."""
+    with Engine(_config(kind).model_copy(update={"decode": "exact"})) as engine:
+        yield engine
+
+
+@cache
+def reference() -> torch.nn.Module:
+    """The model as torchvision gives it."""
+    model: torch.nn.Module = models.mobilenet_v2(weights="IMAGENET1K_V1").eval()
+    return model
+
+
+def by_torchvision(image: Image.Image) -> torch.Tensor:
+    """float32 [1000]: the scores of every class, by torchvision alone."""
+    with torch.inference_mode():
+        batch = models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(image.convert("RGB"))[None]
+        scores: torch.Tensor = reference()(batch).softmax(1)[0]
+    return scores
+
+
+def scores(outcome: Outcome) -> torch.Tensor:
+    """float32 [1000]: the scores of every class, in their order."""
+    assert isinstance(outcome, Prediction)
+    assert len(outcome.labels) == len(outcome.indices) == len(outcome.scores) == 1000
+    return torch.empty(1000).scatter_(0, torch.tensor(outcome.indices), torch.tensor(outcome.scores))
+
+
+def kinds(outcomes: list[Outcome]) -> list[type]:
+    return [type(outcome.error) if isinstance(outcome, Rejection) else Prediction for outcome in outcomes]
+
+
+# ---- answers --------------------------------------------------------------------------------------------------------
+
+
+def test_outcomes_are_complete_and_in_order(engine: Engine) -> None:
+    """One hundred images, good, odd and bad: each position has the outcome that its image has alone."""
+    files = {**{name: (file, Prediction) for name, file in ODD_BUT_GOOD.items()}, **BAD}
+    files |= {name: (original(name), Prediction) for name in NAMES}
+    names = [[*files][n * n * n % len(files)] for n in range(100)]
+    outcomes = engine.infer([files[name][0] for name in names])
+    assert kinds(outcomes) == [files[name][1] for name in names]
+    best = {name: outcome.labels[0] for name, outcome in zip(names, outcomes, strict=True) if name in NAMES}  # type: ignore[union-attr]
+    assert best == {name: engine.labels[int(by_torchvision(photograph(name)).argmax())] for name in best}
+
+
+@pytest.mark.parametrize("neighbours", [0, 6, 31], ids=["alone", "in 7", "in 32"])
+def test_exact_scores_are_torchvisions_in_any_company(exact: Engine, neighbours: int) -> None:
+    """All 1000 of them, whatever batch the image travels in, and wherever in it."""
+    others = [jpeg(photograph(NAMES[n % len(NAMES)]).rotate(n)) for n in range(neighbours)]
+    for turn, name in enumerate(NAMES):
+        at = turn * neighbours // len(NAMES)
+        outcome = exact.infer([*others[:at], png(photograph(name)), *others[at:]])[at]
+        torch.testing.assert_close(scores(outcome), by_torchvision(photograph(name)), atol=1e-3, rtol=0)
+
+
+def test_the_device_gets_page_locked_memory_through_dataloader(
+    engine: Engine, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA its pin-memory thread calls the hook for custom batches, and what it hands on is page-locked."""
+    threads, pinned = set[str](), list[bool]()
+    hook, launch = DecodedChunk.pin_memory, engine._feeder._device.launch
+
+    def noted(chunk: DecodedChunk) -> HostBatch:
+        threads.add(threading.current_thread().name)
+        return hook(chunk)
+
+    def asked(batches: Sequence[HostBatch]) -> Launched:
+        pinned.extend(batch.pixels.is_pinned() for batch in batches)
+        return launch(batches)
+
+    monkeypatch.setattr(DecodedChunk, "pin_memory", noted)
+    monkeypatch.setattr(engine._feeder._device, "launch", asked)
+    assert kinds(engine.infer([CAT] * 20)) == [Prediction] * 20
+    assert set(pinned) == {kind == "cuda"}
+    assert all(("_pin_memory_loop" in name) == (kind == "cuda") for name in threads), threads
+
+
+def test_the_labels_are_the_weights_own(engine: Engine) -> None:
+    (outcome,) = engine.infer([CAT])
+    assert isinstance(outcome, Prediction)
+    assert outcome.labels[0] in CAT_LABELS
+    assert [engine.labels[index] for index in outcome.indices] == [*outcome.labels]
+    assert [*outcome.scores] == sorted(outcome.scores, reverse=True)
+    assert sum(outcome.scores) == pytest.approx(1, abs=1e-4)
+
+
+SHORT_SIDES_PX = (256, 511, 512, 513, 540, 768, 1023, 1024, 1080, 1536, 2048, 2160, 2969, 2970, 3024)
+"""Sizes that `fast` decodes whole and, from 2970 on, at a half; among them the commonest."""
+
+
+def _sized(name: str, short_px: int, number: int) -> bytes:
+    """A photograph with such a shorter side; by its number in colour of each sampling, grey, or on its side."""
+    image = photograph(name)
+    times = short_px / min(image.size)
+    image = image.resize((round(image.width * times), round(image.height * times)), Image.Resampling.LANCZOS)
+    if number % 5 == 3:
+        return jpeg(image.convert("L"))
+    return with_orientation(image, 6) if number % 5 == 4 else jpeg(image, subsampling=number % 5)
+
+
+@ONCE
+def test_fast_changes_scores_a_little_and_no_first_class(
+    engine: Engine, exact: Engine, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    """On every photograph as it is, in several sizes, and as a telephone takes it. With -s it says the change.
+
+    Of classes that are first by less than half a hundredth either is.
+    """
+    files = {name: original(name) for name in NAMES}
+    for number, short_px in enumerate(SHORT_SIDES_PX):
+        name = NAMES[number * 5 % len(NAMES)]
+        files[f"{name}, {short_px} pixels"] = _sized(name, short_px, number)
+    files |= {f"{name}, 4000 x 3000": phone_jpeg(name) for name in NAMES}
+    changes = {}
+    for name, one, other in zip(files, engine.infer([*files.values()]), exact.infer([*files.values()]), strict=True):
+        assert scores(other)[scores(one).argmax()] > scores(other).max() - 0.005, name
+        changes[name] = float((scores(one) - scores(other)).abs().max())
+    largest = max(changes, key=lambda name: changes[name])
+    record_testsuite_property("largest change of a score, fast against exact", f"{changes[largest]:.4f} ({largest})")
+    sys.stdout.write(f"\nlargest change of a score, fast against exact: {changes[largest]:.4f} ({largest})\n")
+    assert changes[largest] < 0.03
+
+
+def test_timings_say_where_the_time_went(engine: Engine) -> None:
+    """Stages follow each other, and together they are not longer than the call."""
+    began_at = time.perf_counter()
+    (outcome,) = engine.infer([phone_jpeg()])
+    took_s, timings = time.perf_counter() - began_at, outcome.timings
+    assert min(timings.decode_s, timings.model_s) > 0
+    assert min(timings.queue_s, timings.wait_s, timings.copy_s) >= 0
+    stages = [name for name in timings.__dataclass_fields__ if name.endswith("_s")]
+    assert sum(getattr(timings, stage) for stage in stages) <= took_s
+
+
+def test_an_engine_with_a_worker_that_hangs_is_well_again(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though no client asks for anything: the image of its own finds the worker out, and another one takes it."""
+    monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # its stop stands for a hang
+    small.start()
+    (pid,) = small.worker_pids
+    psutil.Process(pid).suspend()
+    until(lambda: not stuck(small) and small.usage.workers_replaced and small.usage.workers_ready)
+    assert pid not in small.worker_pids
+    assert kinds(small.infer([CAT])) == [Prediction]
+    small.check()
+
+
+def test_an_engine_whose_device_is_stuck_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And that it is well again, when it is."""
+    small.start()
+    may_go_on, compute = threading.Event(), small._feeder._device.launch
+
+    def hang(batches: Sequence[HostBatch]) -> Launched:
+        assert may_go_on.wait(PATIENCE_S)
+        return compute(batches)
+
+    monkeypatch.setattr(small._feeder._device, "launch", hang)
+    monkeypatch.setattr(small._feeder, "_stuck_after_s", 1.0)
+    (waiting,) = small.submit([[EncodedImage(CAT)]])
+    until(lambda: "the device has not answered a batch for" in stuck(small))
+    may_go_on.set()
+    assert kinds(waiting.result(PATIENCE_S)) == [Prediction]
+    assert not stuck(small)
+
+
+def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here all slots are gone, so that nothing is at work on the image that it sends itself."""
+    monkeypatch.setattr("pipeline.engine.PROBE_AFTER_S", 0.1)
+    monkeypatch.setattr("pipeline.engine.STUCK_AFTER_S", 0.5)
+    small.start()
+    first, count = small._loader._slots.take(SMALL.slots)
+    assert count == SMALL.slots
+    until(lambda: "no image has come through for" in stuck(small))
+    small._loader._moved_at = time.monotonic()  # as where a worker has just been ended with its image
+    assert not stuck(small)
+    until(lambda: "no image has come through for" in stuck(small))
+    small._loader.release(small._loader._slots.batch(first, count))
+    until(lambda: not stuck(small))
+
+
+def stuck(engine: Engine) -> str:
+    """What its health check complains of."""
+    try:
+        engine.check()
+    except Stuck as error:
+        return str(error)
+    return ""
+
+
+@ONCE
+def test_no_images_have_no_outcomes(engine: Engine) -> None:
+    assert engine.infer([]) == []
+
+
+def test_many_requests_are_submitted_at_once(engine: Engine) -> None:
+    """Each has a future of its own; one that is empty or cancelled leaves the others."""
+    requests = [[EncodedImage(CAT)] * n for n in (3, 0, 1, 2)]
+    futures = engine.submit(iter(requests))
+    futures[3].cancel()
+    assert [len(future.result(PATIENCE_S)) for future in futures[:3]] == [3, 0, 1]
+
+
+@ONCE
+def test_many_threads_may_ask(engine: Engine) -> None:
+    files = [jpeg(photograph(name)) for name in NAMES]
+    expected, got = engine.infer(files), dict[int, list[Outcome]]()
+
+    def ask(number: int) -> None:
+        got[number] = engine.infer(files[number:] + files[:number])
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(len(files))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+    first = [outcome.labels[0] for outcome in expected if isinstance(outcome, Prediction)]
+    for number in range(len(files)):
+        assert [outcome.labels[0] for outcome in got[number] if isinstance(outcome, Prediction)] == (
+            first[number:] + first[:number]
+        )
+
+
+# ---- limits ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def limited(exact: Engine) -> Iterator[Engine]:
+    """An engine whose limits a test may change."""
+    yield exact
+    exact.limits = Limits()
+
+
+@ONCE
+def test_limits_change_while_it_runs(limited: Engine) -> None:
+    """Each is exact: as much as the limit passes, one more does not."""
+    pixels = photograph("cat").width * photograph("cat").height
+    assert kinds(limited.infer([CAT])) == [Prediction]
+    limited.limits = Limits(max_image_bytes=len(CAT), max_image_pixels=pixels, max_batch_size=1)
+    assert kinds(limited.infer([CAT, CAT + b"\0", b""])) == [Prediction, ImageTooLarge, EmptyImage]
+    limited.limits = Limits(max_image_pixels=pixels - 1)
+    assert kinds(limited.infer([CAT, CAT + b"\0"])) == [TooManyPixels] * 2
+
+
+@ONCE
+def test_a_rejection_by_size_names_value_and_limit(limited: Engine) -> None:
+    limited.limits = Limits(max_image_bytes=100)
+    (outcome,) = limited.infer([b"x" * 101])
+    assert isinstance(outcome, Rejection)
+    assert str(outcome.error) == "the image has 101 bytes; the limit is 100"
+
+
+@ONCE
+def test_limits_that_are_refused_change_nothing(limited: Engine) -> None:
+    with pytest.raises(ValueError, match=r"max_batch_size: 33 is above the largest"):
+        limited.limits = Limits(max_batch_size=33, max_image_bytes=1)
+    assert limited.limits == Limits()
+    assert kinds(limited.infer([CAT])) == [Prediction]
+
+
+def test_limits_above_the_configuration_are_refused_before_anything_starts() -> None:
+    with pytest.raises(ValueError, match=r"max_batch_size: 32 is above the largest of batch_sizes, 2"):
+        Engine(SMALL, Limits())
+
+
+def test_limits_that_are_left_open_allow_the_largest_batch(small: Engine) -> None:
+    assert small.limits == Limits(max_batch_size=2)
+
+
+def test_limits_below_the_warm_up_image_do_not_keep_it_from_starting() -> None:
+    """However small the images are that it admits."""
+    with Engine(SMALL, Limits(max_batch_size=1, max_image_bytes=1, max_image_pixels=1)) as engine:
+        assert kinds(engine.infer([CAT])) == [ImageTooLarge]
+        engine.limits = Limits(max_batch_size=1, max_image_pixels=1)
+        assert kinds(engine.infer([CAT])) == [TooManyPixels]
+
+
+def test_limits_set_before_the_start_hold(small: Engine) -> None:
+    small.limits = Limits(max_batch_size=2, max_image_bytes=10)
+    assert kinds(small.infer([CAT])) == [ImageTooLarge]
