@@ -17,6 +17,10 @@ _WARNING: Final = re.compile(
 )
 
 
+_SERVING: Final = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
+"""States of a replica in which it answers."""
+
+
 class WaitingReplicas:
     """Tells which warnings of Serve's about replicas without room a user should see, and in plain words.
 
@@ -44,10 +48,9 @@ class WaitingReplicas:
             return None
         try:
             deployment = self._applications()[warning["application"]]["deployments"][warning["deployment"]]
-        except (ServeApiError, KeyError):  # Serve is on its way, or hangs
-            running, least = 0, 1
-        else:
             running, least = _running(deployment), _least(deployment["deployment_config"])
+        except (ServeApiError, KeyError, ValueError):  # Serve is on its way, or hangs
+            running, least = 0, 1
         if running >= least:
             return None
         of = f"only {running} of the {least} replicas" if running else "no replica"
@@ -59,7 +62,7 @@ class WaitingReplicas:
 
 
 def _running(deployment: Mapping[str, Any]) -> int:
-    return sum(replica["state"] == "RUNNING" for replica in deployment["replicas"])
+    return sum(replica["state"] in _SERVING for replica in deployment["replicas"])
 
 
 def _least(config: Mapping[str, Any]) -> int:

@@ -38,7 +38,7 @@ def test_serve_still_words_it_like_that() -> None:
     ("states", "config", "said"),
     [
         (["RUNNING", "STARTING"], {"autoscaling_config": {"min_replicas": 1, "max_replicas": 4}}, None),
-        (["RUNNING"] * 2, {"num_replicas": 2}, None),
+        (["RUNNING", "UPDATING"], {"num_replicas": 2}, None),
         (["STARTING"], {"autoscaling_config": {"min_replicas": 1, "max_replicas": 4}}, "no replica of Classifier"),
         (["STARTING"], {"autoscaling_config": {"min_replicas": 0, "max_replicas": 4}}, "no replica of Classifier"),
         (["RUNNING", "STARTING"], {"autoscaling_config": {"min_replicas": 3, "max_replicas": 4}},
@@ -59,11 +59,13 @@ def test_it_is_said_once_and_again_after_it_was_well() -> None:
     assert [waiting.news(WARNING) is not None for _ in range(4)] == [True, False, False, True]
 
 
-def test_it_is_said_where_serve_cannot_be_asked() -> None:
+@pytest.mark.parametrize("error", [ServeApiError("the run has no dashboard"), ValueError("no JSON")])
+def test_it_is_said_where_serve_cannot_be_asked(error: Exception) -> None:
     def fail() -> Mapping[str, Any]:
-        raise ServeApiError("the run has no dashboard")
+        raise error
 
     assert "no replica of Classifier" in str(WaitingReplicas(fail).news(WARNING))
+    assert "no replica of Classifier" in str(WaitingReplicas(lambda: _applications([])).news(WARNING))
 
 
 def test_other_warnings_are_not_its_concern() -> None:
