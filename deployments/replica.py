@@ -316,8 +316,12 @@ class Classifier:
 
     def _started_engine(self) -> "Engine":
         start_forkserver()  # it imports torch too, meanwhile
-        engine = self._engine_of(self._config.pipeline)
-        engine.start()
+        gc.disable()  # what is imported stays: to look through it again and again takes a seventh of the time
+        try:
+            engine = self._engine_of(self._config.pipeline)
+            engine.start()
+        finally:
+            gc.enable()
         gc.collect()
         gc.freeze()  # all that stays: torch alone has more objects than a collection can look at without a pause
         gc.set_threshold(_COLLECT_AFTER)
