@@ -109,8 +109,8 @@ def test_every_key_that_stands_twice_is_told(tmp_path: Path) -> None:
 def test_merge_keys_and_anchors_are_sound(tmp_path: Path) -> None:
     """Also where a key stands here and in what is merged."""
     text = changed(
-        "        health_check_period_s: 2",
-        "        <<: &health {health_check_period_s: 3}\n        health_check_period_s: 2",
+        "        health_check_period_s: 1",
+        "        <<: &health {health_check_period_s: 3}\n        health_check_period_s: 1",
     )
     assert faults_of(tmp_path, text) == {}
     text = (
