@@ -204,7 +204,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__.splitlines()[0])
     parser.add_argument("--images", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of images (all)")
     parser.add_argument("--seeds", type=int, default=2, help="runs of the command for each kind of images (2)")
-    parser.add_argument("--rounds", type=int, default=4, help="measurements of the best settings, at least 2 (4)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of the best settings, at least 2 (3)")
     parser.add_argument("--load-s", type=float, default=3.0, help="seconds that each load lasts (3)")
     options = parser.parse_args(arguments)
     about = circumstances("benchmarks.tuning", arguments)
