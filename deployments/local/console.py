@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from deployments.local.endpoint import Endpoint
-from deployments.waiting_replicas import WaitingReplicas
+from deployments.local.waiting_replicas import WaitingReplicas
 
 FILE_BYTES: Final = 10_000_000
 """Size at which the file is renamed to `printed.log.1`, and a new one begun."""

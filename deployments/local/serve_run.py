@@ -15,7 +15,7 @@ from deployments.local.console import Printed, complain
 from deployments.local.machine import is_alive, leftovers
 from deployments.local.serve_api import ServeApi
 from deployments.local.stop_requests import StopRequests
-from deployments.waiting_replicas import WaitingReplicas
+from deployments.local.waiting_replicas import WaitingReplicas
 
 POLL_INTERVAL_S: Final = 0.2
 

@@ -9,7 +9,7 @@ import pytest
 from deployments.local import console
 from deployments.local.console import Filter, Printed, announcement, say
 from deployments.local.endpoint import Endpoint
-from deployments.waiting_replicas import WaitingReplicas
+from deployments.local.waiting_replicas import WaitingReplicas
 
 AT = "2026-01-31 12:00:00,000"
 REPLICA = "(ServeReplica:darkroom:Classifier pid=7)"

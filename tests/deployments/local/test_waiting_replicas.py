@@ -1,4 +1,4 @@
-"""Tests of deployments/waiting_replicas.py, with Serve's own words taken from the installed Ray."""
+"""Tests of deployments/local/waiting_replicas.py, with Serve's own words taken from the installed Ray."""
 
 import inspect
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import pytest
 from ray.serve._private import deployment_state
 
 from deployments.local.serve_api import ServeApiError
-from deployments.waiting_replicas import WaitingReplicas
+from deployments.local.waiting_replicas import WaitingReplicas
 
 WARNING = (
     "(ServeController pid=1) WARNING 2026-01-31 12:00:00,000 controller 1 -- Deployment 'Classifier' in application "
