@@ -23,7 +23,7 @@ DOCS := .cache/docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak alive fuzz hostile described faults latency overload tuning scaling decoders prices bench bench-full gpu docs sizes clean
+.PHONY: help serve deploy test slow coverage soak alive fuzz hostile described faults overload tuning scaling decoders prices bench bench-full gpu docs sizes clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -57,7 +57,7 @@ soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while fault
 	@exec $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SOAK)
 
 alive: $(TESTING) | $(WEIGHTS) ## Kill, stop and hang one process after another; say what was lost, slow, and for how long
-	@exec $(BIN)/python -m benchmarks.alive $(ALIVE)
+	@exec $(BIN)/python -m tests.faults.alive $(ALIVE)
 
 fuzz: $(TESTING) ## Mutate images for MINUTES (10) and decode them where malloc checks; say what crashed, hung or was slow
 	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)
@@ -71,10 +71,7 @@ described: $(TESTING) $(PEERS)/schemathesis/.installed | $(WEIGHTS) ## Send requ
 faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Break LitServe, mosec and Darkroom in the same ways; say who loses what
 	@exec $(BIN)/python -m benchmarks.faults
 
-latency: $(TESTING) $(PEERS)/k6/.installed | $(WEIGHTS) ## Send from little to twice what it can answer; say how long answers take
-	@exec $(BIN)/python -m benchmarks.latency
-
-overload: $(TESTING) | $(WEIGHTS) ## Say what 8 to 256 clients get by max_wait_s, that overload stays bounded, and what a refusal costs
+overload: $(TESTING) | $(WEIGHTS) ## Say what clients get by max_wait_s, from one to twice what can be answered, and what a refusal costs
 	@exec $(BIN)/python -m benchmarks.overload $(OVERLOAD)
 
 tuning: $(TESTING) | $(WEIGHTS) ## Say whether what `darkroom tune` chooses is as good as the best of a grid

@@ -12,8 +12,8 @@ from typing import Final
 
 from PIL import Image, ImageOps
 
-from benchmarks.servers import PEERS
 from harness.photographs import NAMES, photograph
+from harness.repository import PEERS
 
 _SCIKIT_IMAGE: Final = ("motorcycle_left.png", "motorcycle_right.png", "hubble_deep_field.jpg", "retina.jpg")
 _DEBIAN: Final = PEERS / "photographs" / "usr" / "share" / "forensics-samples" / "original-files"

@@ -1,10 +1,9 @@
 """What needs no server: a plain loop and the pipeline before the stand-in device, and devices by themselves."""
 
-import itertools
 import os
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from io import BytesIO
 
 import torch
@@ -13,6 +12,7 @@ from PIL import Image
 from benchmarks.peers.variants import stand_in
 from benchmarks.standin import StandIn, open_stand_in
 from harness.throughput import frozen_heap, throughput
+from harness.timing import done_per_s
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.host_batch import HostBatch
@@ -46,16 +46,11 @@ def loop() -> Iterator[Rate]:
 
     transform = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
 
-    def rate(images: Sequence[bytes], for_s: float) -> float:
-        begun_at = time.perf_counter()
-        for done, data in enumerate(itertools.cycle(images), start=1):
-            transform(Image.open(BytesIO(data)).convert("RGB"))
-            stand_in(1)
-            if (taken_s := time.perf_counter() - begun_at) >= for_s:
-                return done / taken_s
-        raise RuntimeError("there is no image")
+    def classify(data: bytes) -> None:
+        transform(Image.open(BytesIO(data)).convert("RGB"))
+        stand_in(1)
 
-    yield rate
+    yield partial(done_per_s, classify)
 
 
 @contextmanager
@@ -80,10 +75,6 @@ def _rate_of(device: Device, side_px: int) -> Rate:
     grey = [HostBatch(0, torch.full((batch, side_px, side_px, 3), 127, dtype=torch.uint8))]
 
     def rate(_: Sequence[bytes], for_s: float) -> float:
-        batches, begun_at = 0, time.perf_counter()
-        while (taken_s := time.perf_counter() - begun_at) < for_s:
-            collect(device.launch(grey))
-            batches += 1
-        return batches * batch / taken_s
+        return batch * done_per_s(lambda batches: collect(device.launch(batches)), [grey], for_s)
 
     return rate

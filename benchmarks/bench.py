@@ -14,11 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from benchmarks import bars, table
-from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks import bars
 from benchmarks.contestants import Ask, Contestant, Facts, contestants
 from benchmarks.limit import Limit
 from benchmarks.work import Work
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, run, say, write
 
 LIMIT_FOR_S: Final = 0.7
 STEADY: Final = 0.1

@@ -1,7 +1,6 @@
 """Those that `make bench` compares: servers, and what runs without one."""
 
 import os
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -10,10 +9,10 @@ from typing import Any, Final
 
 from benchmarks import alone
 from benchmarks.alone import Rate
-from benchmarks.command import say
 from benchmarks.kinds import BENTOML, ECHO, LITSERVE, LOADER_A_BATCH, MOSEC, RAY_SERVE, Document, darkroom
 from benchmarks.servers import Kind, Server, running
 from benchmarks.work import MIXED, PHONE, SMALL, SMALL_ALONE, SMALL_MANY, Work
+from harness.command import say
 from harness.load import Load, closed_loop
 
 NO_HAPROXY: Final = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
@@ -69,11 +68,10 @@ def _asked(server: Server, work: Work) -> Facts:
 def _of(load: Load, work: Work) -> Facts:
     if load.others:
         say(f"    not predicted: {dict(load.others)}")
-    took_ms = [1000 * took_s for took_s in load.took_s] or [0.0]
     return {
         "per_s": load.per_s * work.together,
-        "p50_ms": statistics.median(took_ms),
-        "p99_ms": statistics.quantiles(took_ms, n=100)[98] if len(took_ms) > 1 else took_ms[0],
+        "p50_ms": 1000 * load.quantile_s(0.5),
+        "p99_ms": 1000 * load.quantile_s(0.99),
         "clients_cores": load.clients_cores,
         "lost": dict(load.others),
     }

@@ -6,10 +6,8 @@ turn, as the speed of a machine drifts.
 
 import argparse
 import io
-import itertools
 import statistics
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
@@ -22,11 +20,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms.v2.functional import center_crop, resize
 
-from benchmarks import table
-from benchmarks.command import RESULTS, Facts, circumstances, run, say, write
 from benchmarks.limit import TRANSFORM
-from benchmarks.servers import PEERS
 from benchmarks.work import PHONE, SMALL, Work
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, Facts, run, say, write
+from harness.repository import PEERS
+from harness.timing import done_per_s
 from pipeline.config import Limits, PipelineConfig
 from pipeline.decode.memory import keep_freed_memory
 from pipeline.images.decode import decode
@@ -151,7 +151,7 @@ def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> li
     images, ms = work.images, dict[str, list[float]]({name: [] for name in WAYS})
     for _ in range(TURNS):
         for name, way in WAYS.items():
-            ms[name].append(_ms(way, images))
+            ms[name].append(1000 / done_per_s(way, images, FOR_S))
     reference = [WAYS[REFERENCE](data) for data in images]
     scores = score(reference)
     best, results = scores.argmax(1), list[Result]()
@@ -171,15 +171,6 @@ def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> li
             )
         )
     return results
-
-
-def _ms(way: Way, images: Sequence[bytes]) -> float:
-    began_at = time.perf_counter()
-    for done, data in enumerate(itertools.cycle(images), start=1):
-        way(data)
-        if (taken_s := time.perf_counter() - began_at) >= FOR_S:
-            return 1000 * taken_s / done
-    raise RuntimeError("there is no image")
 
 
 def scored_by_mobilenet() -> Callable[[Sequence[Pixels]], torch.Tensor]:

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.command import run, say
 from benchmarks.hostile import SERVER
-from benchmarks.servers import PEERS, running
+from benchmarks.servers import running
+from harness.command import run, say
+from harness.repository import PEERS
 
 BINARY: Final = PEERS / "schemathesis" / "bin" / "schemathesis"
 CHECKS: Final = Path(__file__).with_name("schemathesis.toml")

@@ -15,10 +15,12 @@ from typing import Any, Final
 
 import psutil
 
-from benchmarks import scenarios, table
-from benchmarks.command import RESULTS, circumstances, run, say, write
+from benchmarks import fault_cells, scenarios
 from benchmarks.kinds import KINDS
 from benchmarks.servers import Kind, Server, running
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, run, say, write
 
 QUIET_CORES: Final = 0.3
 """More than this beside the server and its clients, and the figures say little."""
@@ -67,44 +69,44 @@ FAULTS: Final = (
         "truncated",
         "one of eight images cut off, a client each",
         scenarios.truncated_among_clients,
-        table.neighbours,
+        fault_cells.neighbours,
     ),
     Fault(
         "truncated-in-one-request",
         "the same, all eight in one request",
         scenarios.truncated_in_one_request,
-        table.neighbours,
+        fault_cells.neighbours,
     ),
     Fault(
         "announced-bomb",
         "one of eight a PNG that announces 50,000 x 50,000",
         scenarios.announced_bomb_among_clients,
-        table.neighbours_and_memory,
+        fault_cells.neighbours_and_memory,
     ),
     Fault(
         "decodable-bomb",
         "one of eight a PNG of 12,000 x 12,000, 0.4 MB",
         scenarios.decodable_bomb_among_clients,
-        table.neighbours_and_memory,
+        fault_cells.neighbours_and_memory,
     ),
     Fault(
         "gone-clients",
         "64 clients send 12 megapixels each and hang up; the next one",
         scenarios.gone_clients,
-        table.gone,
+        fault_cells.gone,
     ),
-    Fault("overload", "twice the capacity for 10 s", scenarios.overload, table.overload),
+    Fault("overload", "twice the capacity for 10 s", scenarios.overload, fault_cells.overload),
     Fault(
         "killed-decoder",
         "a process that decodes is killed, at 20 requests/s",
         scenarios.killed_decoder,
-        table.kills,
+        fault_cells.kills,
     ),
     Fault(
         "killed-model",
         "a process that runs the model is killed, at 20 requests/s",
         scenarios.killed_model,
-        table.kills,
+        fault_cells.kills,
     ),
 )
 """In this order: what may leave a server damaged comes last."""

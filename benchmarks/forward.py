@@ -8,7 +8,6 @@ import argparse
 import copy
 import statistics
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks import table
 from benchmarks.busy import busy
-from benchmarks.command import RESULTS, Facts, circumstances, run, say, write
 from benchmarks.work import SMALL
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, Facts, run, say, write
+from harness.timing import seconds_of
 from pipeline.config import Limits, PipelineConfig
 from pipeline.images.decode import decode
 from pipeline.model.classifier import Classifier, LoadedModel, load_model
@@ -77,13 +78,8 @@ def ways_of(loaded: LoadedModel) -> list[Way]:
 
 def ms_an_image(compute: Compute, pixels: Tensor) -> float:
     """The median of three, after one that does not count."""
-    taken_s = []
     with torch.inference_mode():
-        for _ in range(4):
-            started_at = time.perf_counter()
-            compute(pixels)
-            taken_s.append(time.perf_counter() - started_at)
-    return 1000 * statistics.median(taken_s[1:]) / len(pixels)
+        return 1000 * statistics.median(seconds_of(lambda: compute(pixels), runs=3)) / len(pixels)
 
 
 def compared(model: str, loaded: LoadedModel) -> Iterator[Facts]:

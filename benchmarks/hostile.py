@@ -17,13 +17,14 @@ from typing import Any, Final
 
 import httpx
 
-from benchmarks import table
 from benchmarks.body_crowds import body_crowds
-from benchmarks.command import circumstances, run, say
 from benchmarks.crowds import Crowd, crowds, present
 from benchmarks.kinds import Document, darkroom
 from benchmarks.servers import Memory, Server, running
 from benchmarks.work import SMALL
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import run, say
 from harness.costly_images import COSTLY, lossless_webp, progressive_jpeg
 from harness.load import Load, closed_loop, open_loop
 from harness.target import Form, Target

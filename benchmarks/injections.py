@@ -13,11 +13,10 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from benchmarks.census import REPLICA, WORKER, roles_of
-from deployments.local.machine import leftovers
 from harness.costly_images import COSTLY
 from harness.load import closed_loop
 from harness.local_service import LocalService, ServiceFailed
+from harness.roles import REPLICA, WORKER, with_role
 from harness.target import Form, Target
 
 KILL_WORKER: Final = "kill a worker"
@@ -212,9 +211,7 @@ class Injections:
     # ---- what is there ----------------------------------------------------------------------------------------------
 
     def _of(self, role: str) -> list[psutil.Process]:
-        processes = leftovers(self._service.run)
-        roles = roles_of(processes)
-        return [process for process in processes if roles.get(process.pid) == role]
+        return with_role(self._service.run, role)
 
     async def _info(self) -> dict[str, Any] | None:
         try:

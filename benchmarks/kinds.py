@@ -9,8 +9,9 @@ from typing import Any, Final
 import psutil
 import yaml
 
-from benchmarks.servers import PEERS, Kind, Role
-from harness.repository import ROOT
+from benchmarks.servers import Kind, Role
+from harness.repository import PEERS, ROOT
+from harness.roles import REPLICA, WORKER, role_of
 from harness.target import Form
 
 
@@ -40,10 +41,7 @@ def _mosec_plays(process: psutil.Process, role: Role) -> bool:
 
 
 def _darkroom_plays(process: psutil.Process, role: Role) -> bool:
-    if role == "model":
-        return "ServeReplica" in process.name()
-    parent = process.parent()
-    return parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+    return role_of(process) == {"decoder": WORKER, "model": REPLICA}[role]
 
 
 Document = dict[str, Any]
@@ -84,7 +82,7 @@ def _in_our_environment(name: str, *arguments: str) -> list[str]:
 
 
 def _is_ray_replica(process: psutil.Process, role: Role) -> bool:  # noqa: ARG001  one process decodes and infers
-    return "ServeReplica" in process.name()
+    return role_of(process) == REPLICA
 
 
 def _is_bentoml_worker(process: psutil.Process, role: Role) -> bool:  # noqa: ARG001  one process decodes and infers

@@ -1,9 +1,7 @@
 """The limit of everything here: how many images the machine's cores can turn into pixels when they do nothing else."""
 
-import itertools
 import multiprocessing
 import os
-import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
@@ -11,6 +9,7 @@ from typing import Final, Self
 
 import torch
 
+from harness.timing import done_per_s
 from pipeline.config import Limits
 from pipeline.decode.memory import keep_freed_memory
 from pipeline.images.decode import decode
@@ -61,10 +60,4 @@ def _transform(pipe: Connection) -> None:
         except EOFError:
             return
         decode(memoryview(images[0]), TRANSFORM, most)
-        done, begun_at = 0, time.perf_counter()
-        for data in itertools.cycle(images):
-            decode(memoryview(data), TRANSFORM, most)
-            done += 1
-            if (taken_s := time.perf_counter() - begun_at) >= for_s:
-                break
-        pipe.send(done / taken_s)
+        pipe.send(done_per_s(lambda data: decode(memoryview(data), TRANSFORM, most), images, for_s))

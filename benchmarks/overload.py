@@ -1,7 +1,8 @@
-"""Measures an overloaded service as its clients see it, by `max_wait_s`. `make overload` runs it.
+"""Measures a service from one client to twice what it can answer, by `max_wait_s`. `make overload` runs it.
 
 Clients that wait for their answers (a closed loop, as `wrk` and `hey` have it) come back at once, whatever Retry-After
-says. Others come by chance, twice as many as can be answered, whether or not the earlier ones have been. It is the
+says. Others come by chance, half as many as can be answered, four fifths, and twice as many, whether or not the earlier
+ones have been answered: below the capacity these rows show the latency, above it what is refused. It is the
 shipped service, one replica, with its model and photographs; `max_wait_s` is changed while it runs. The speed of a
 machine drifts, so each row is held against 16 clients that are measured before it and after it.
 
@@ -22,17 +23,21 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from benchmarks import table
-from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.kinds import ECHO, Document, configured, darkroom
 from benchmarks.live import Live
 from benchmarks.servers import Kind, Memory, Server, running
 from benchmarks.work import PHONE, SMALL, Work
 from deployments.service_config import LiveConfig
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, run, say, write
 from harness.load import Load, closed_loop, open_loop
 from harness.target import Form
 
 DEFAULT_S: Final = LiveConfig().max_wait_s
+SHARES: Final = (0.5, 0.8, 2.0)
+"""Requests that come by chance, as shares of the capacity."""
+
 BESIDE: Final = 16
 """Clients that a row is held against: enough to keep the service busy, few enough to be refused nothing."""
 
@@ -64,7 +69,7 @@ class Plan:
         waits_s: the settings of `max_wait_s`.
         clients: of a closed loop, by work.
         for_s: a row of a closed loop.
-        open_for_s: a row of an open loop, which takes as long as `max_wait_s` to fill the queue.
+        open_for_s: a row of an open loop above the capacity, which takes as long as `max_wait_s` to fill the queue.
         beside_for_s: the clients that a row is held against.
     """
 
@@ -77,7 +82,7 @@ class Plan:
 
 FULL: Final = Plan(
     waits_s=(0.25, 2.5, 10.0),
-    clients=((SMALL, (8, 16, 32, 64, 128, 256)), (PHONE, (16, 64))),
+    clients=((SMALL, (1, 8, 16, 32, 64, 128, 256)), (PHONE, (16, 64))),
     for_s=6.0,
     open_for_s=30.0,
     beside_for_s=2.0,
@@ -112,7 +117,8 @@ def measured(server: Server, live: Live, plan: Plan) -> Iterator[Facts]:
             for clients in counts:
                 yield _held_against(server, forms, plan, _Closed(work, clients), max_wait_s)
             if max_wait_s in (plan.waits_s[0], DEFAULT_S):
-                yield _held_against(server, forms, plan, _Open(work), max_wait_s)
+                for share in SHARES:
+                    yield _held_against(server, forms, plan, _Open(work, share), max_wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +140,16 @@ class _Closed:
 @dataclass(frozen=True, slots=True)
 class _Open:
     work: Work
-    title: str = "twice the capacity, by chance"
+    share: float  # of the capacity
+
+    @property
+    def title(self) -> str:
+        return f"{self.share:.0%} of the capacity, by chance"
 
     def load(self, server: Server, forms: Sequence[Form], plan: Plan, capacity_per_s: float) -> Load:
         began_s, chance = time.perf_counter(), random.Random(0)
-        load = open_loop(server.target, forms, rate=2 * capacity_per_s, for_s=plan.open_for_s, chance=chance)
+        for_s = plan.open_for_s if self.share > 1 else plan.for_s
+        load = open_loop(server.target, forms, rate=self.share * capacity_per_s, for_s=for_s, chance=chance)
         load.for_s = time.perf_counter() - began_s  # the last ones are answered after the last ones have come
         return load
 

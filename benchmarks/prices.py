@@ -6,24 +6,26 @@ one bounds what a client gets for one request: images of the kind until `max_req
 """
 
 import argparse
-import functools
 import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import torch
 from PIL import Image
 
-from benchmarks import table
-from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.limit import TRANSFORM
 from deployments.service_config import LiveConfig
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, run, say, write
 from harness.costly_images import COSTLY
 from harness.photographs import encoded, jpeg, photograph
+from harness.timing import seconds_of
 from pipeline.decode.memory import FreedMemory, keep_freed_memory
 from pipeline.images.decode import decode
 from pipeline.images.header import read_header
@@ -82,15 +84,15 @@ def photographs() -> Iterator[tuple[str, Callable[[], bytes]]]:
         ("12 megapixels", (4000, 3000)),
         ("49 megapixels", (8000, 6125)),
     ):
-        yield f"jpeg, {title}", functools.partial(_photograph, size, "JPEG", quality=90)
-        yield f"jpeg, progressive, {title}", functools.partial(_photograph, size, "JPEG", quality=90, progressive=True)
+        yield f"jpeg, {title}", partial(_photograph, size, "JPEG", quality=90)
+        yield f"jpeg, progressive, {title}", partial(_photograph, size, "JPEG", quality=90, progressive=True)
     for title, size in (("0.2 megapixels", (500, 375)), ("12 megapixels", (4000, 3000))):
-        yield f"png, {title}", functools.partial(_photograph, size, "PNG")
-        yield f"webp, {title}", functools.partial(_photograph, size, "WEBP", quality=85)
-    yield "webp, lossless, 2 megapixels", functools.partial(_photograph, (1600, 1200), "WEBP", lossless=True, method=0)
-    yield "gif, 12 megapixels", functools.partial(_photograph, (4000, 3000), "GIF")
-    yield "bmp, 3 megapixels", functools.partial(_photograph, (2000, 1500), "BMP")
-    yield "avif, 12 megapixels", functools.partial(_photograph, (4000, 3000), "AVIF", speed=10)
+        yield f"png, {title}", partial(_photograph, size, "PNG")
+        yield f"webp, {title}", partial(_photograph, size, "WEBP", quality=85)
+    yield "webp, lossless, 2 megapixels", partial(_photograph, (1600, 1200), "WEBP", lossless=True, method=0)
+    yield "gif, 12 megapixels", partial(_photograph, (4000, 3000), "GIF")
+    yield "bmp, 3 megapixels", partial(_photograph, (2000, 1500), "BMP")
+    yield "avif, 12 megapixels", partial(_photograph, (4000, 3000), "AVIF", speed=10)
 
 
 def _photograph(size: tuple[int, int], file_format: str, **options: object) -> bytes:
@@ -103,15 +105,13 @@ def measure(name: str, file: bytes, transform: Transform) -> Cost:
     freed, data = FreedMemory(), memoryview(file)
     Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory begins anew (proc_pid_clear_refs(5))
     before = _status_bytes("VmRSS")
-    began_at, taken_ms = time.perf_counter(), list[float]()
-    while len(taken_ms) < TURNS and (not taken_ms or time.perf_counter() - began_at < FOR_S):
-        began_s = time.process_time()
-        decode(data, transform, LIVE.max_image_pixels)
-        taken_ms.append((time.process_time() - began_s) * 1e3)
+    work = partial(decode, data, transform, LIVE.max_image_pixels)
+    taken_s = seconds_of(work, runs=1, warm_up=0, clock=time.process_time)
+    taken_s += seconds_of(work, runs=min(TURNS - 1, int(FOR_S / taken_s[0])), warm_up=0, clock=time.process_time)
     peak = _status_bytes("VmHWM") - before
     freed.give_back()
     price_ms = price_s(read_header([file], transform.formats), transform) * 1e3
-    return Cost(name, transform.decode, len(file), min(taken_ms), price_ms, peak)
+    return Cost(name, transform.decode, len(file), 1e3 * min(taken_s), price_ms, peak)
 
 
 def _status_bytes(name: str) -> int:

@@ -20,12 +20,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks import table
 from benchmarks.album import album, scaled
-from benchmarks.command import RESULTS, Facts, circumstances, run, say, write
 from benchmarks.decoders import darkroom_exact, darkroom_fast, scored_by_mobilenet
 from benchmarks.limit import TRANSFORM
 from benchmarks.reduction_figure import svg
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, Facts, run, say, write
 from harness.photographs import jpeg
 from pipeline.decode.memory import keep_freed_memory
 from pipeline.images.geometry import part_of, resized

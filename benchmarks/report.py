@@ -1,19 +1,19 @@
 """What a soak found, as a page to read and as JSON."""
 
-import os
 import platform
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.census import DARKROOM, Reading
+from benchmarks.census import Reading
 from benchmarks.growth import TOLERANCE, Growth
 from benchmarks.injections import FLOOD, KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event
 from benchmarks.tally import Tally
 from deployments.version import version_of
+from harness.circumstances import machine
+from harness.roles import DARKROOM
 
 FIRST_S: Final = 60.0
 """The first minute warms up: the start of the table is its end."""
@@ -95,18 +95,12 @@ def as_document(soaked: Soaked) -> dict[str, Any]:
 
 
 def _machine(soaked: Soaked) -> list[str]:
-    packages = ("darkroom", "ray", "torch", "torchvision", "pillow", "httpx")
-    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    cores = len(os.sched_getaffinity(0))
+    packages, here = ("darkroom", "ray", "torch", "torchvision", "pillow", "httpx"), machine()
     return [
-        f"{cores} cores ({_processor()}), {memory_gib:.0f} GiB, device {soaked.device}, Linux {platform.release()}",
+        f"{here['cores']} cores ({here['cpu']}), {here['memory_gib']} GiB, device {soaked.device}, "
+        f"Linux {platform.release()}",
         f"Python {platform.python_version()}, " + ", ".join(f"{package} {version_of(package)}" for package in packages),
     ]
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def _counts(soaked: Soaked) -> Iterable[str]:

@@ -7,21 +7,25 @@ after it, and the model by itself. With it: what a replica of the shipped config
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 import psutil
 import torch
 
-from benchmarks import alone, table
+from benchmarks import alone
 from benchmarks.bench import Limited
-from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.kinds import DARKROOM
 from benchmarks.limit import Limit
 from benchmarks.servers import running
 from benchmarks.work import SMALL, Work
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, run, say, write
 from harness.load import closed_loop
+from harness.roles import WORKER, role_of
+from harness.timing import seconds_of
 from pipeline.config import PipelineConfig
 from pipeline.model.classifier import load_model
 from pipeline.model.torchscript import frozen
@@ -45,16 +49,8 @@ def batches(rounds: int) -> Iterator[Facts]:
     pixels = torch.randint(256, (BATCHES[-1], side_px, side_px, 3), dtype=torch.uint8)
     with torch.inference_mode():
         for size in BATCHES:
-            taken_s = statistics.median(_seconds(lambda size=size: compute(pixels[:size])) for _ in range(rounds))  # type: ignore[misc]
+            taken_s = statistics.median(seconds_of(partial(compute, pixels[:size]), runs=rounds))
             yield {"what": "batch", "of": size, "per_s": size / taken_s, "ms": 1000 * taken_s / size}
-
-
-def _seconds(compute: Callable[[], object]) -> float:
-    """Of the second of two."""
-    compute()
-    begun_at = time.perf_counter()
-    compute()
-    return time.perf_counter() - begun_at
 
 
 def workers(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
@@ -62,8 +58,7 @@ def workers(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
     for count in range(1, cores + 1):
         with alone.pipeline(workers=count) as rate:
             shown = _share(lambda rate=rate: rate(SMALL.images, FOR_S), limit, SMALL.images, count, rounds)  # type: ignore[misc]
-            own = [_own_mib(process) for process in psutil.Process().children(recursive=True) if _decodes(process)]
-            yield {"what": "workers", "of": count, **shown, "mib": statistics.mean(own)}
+            yield {"what": "workers", "of": count, **shown, "mib": statistics.mean(map(_own_mib, own_workers()))}
 
 
 def sizes(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
@@ -107,9 +102,9 @@ def _share(measure: Callable[[], float], limit: Limited, images: Sequence[bytes]
     return {"per_s": per_s, "of_limit": statistics.median(shares), "ms": 1000 / per_s}
 
 
-def _decodes(process: psutil.Process) -> bool:
-    parent = process.parent()
-    return parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline())
+def own_workers() -> list[psutil.Process]:
+    """The decoder workers of the engines that run in this process."""
+    return [process for process in psutil.Process().children(recursive=True) if role_of(process) == WORKER]
 
 
 def _own_mib(process: psutil.Process) -> float:

@@ -8,12 +8,15 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
-from benchmarks.clients import Answer, at_once, closed_loop, leave, open_loop
-from benchmarks.images import announced_bomb, decodable_bomb, photographs, truncated
 from benchmarks.servers import Memory, Role, Server
+from harness.broken_images import announced_bomb, decodable_bomb, photographs, truncated
+from harness.load import closed_loop
+from harness.percentiles import percentile
 from harness.photographs import phone_jpeg
+from harness.single_requests import Answer, at_once, at_rate, leave
 
 Facts = dict[str, Any]
 
@@ -89,7 +92,7 @@ async def truncated_in_one_request(server: Server) -> list[Facts] | None:
     for run in range(RUNS):
         images, place = _eight(truncated(), run)
         (answer,) = await at_once(server.target, [server.kind.many(images)])
-        results = json.loads(answer.body)["results"] if answer.good else [{}] * TOGETHER
+        results = json.loads(answer.reply.body)["results"] if answer.good else [{}] * TOGETHER
         lost = sum("predictions" not in result for number, result in enumerate(results) if number != place)
         bad = results[place].get("error", {}).get("status", "none")
         runs.append({"good": TOGETHER - 1, "lost": lost, "bad_got": {str(bad): 1}})
@@ -116,7 +119,7 @@ async def _killed(server: Server, role: Role) -> list[Facts]:
     over, kills = asyncio.Event(), list[Facts]()
     forms = [server.kind.wrap(image) for image in photographs()]
     longest_s = RUNS * (BEFORE_KILL_S + 2 * BACK_TIMEOUT_S + SETTLE_S)
-    load = asyncio.create_task(open_loop(server.target, forms, rate=KILL_RATE, for_s=longest_s, enough=over))
+    load = asyncio.create_task(at_rate(server.target, forms, rate=KILL_RATE, for_s=longest_s, enough=over))
     try:
         for _ in range(RUNS):
             await asyncio.sleep(BEFORE_KILL_S)
@@ -211,37 +214,33 @@ async def overload(server: Server) -> list[Facts]:
     """Twice as many requests as it answers with 32 clients that wait for their answers."""
     forms = [server.kind.wrap(image) for image in photographs()]
     idle_s = await _idle_s(server)
-    capacity = await closed_loop(server.target, forms, clients=LOOP_CLIENTS, warm_up_s=2, for_s=4)
+    ask = partial(closed_loop, server.target, forms, clients=LOOP_CLIENTS, warm_up_s=2, for_s=4)
+    capacity = (await asyncio.to_thread(ask)).per_s
     await _until_quiet(server, idle_s)
     runs = []
     for _ in range(RUNS):
         with Memory(server) as memory:
-            answers = await open_loop(server.target, forms, rate=OVERLOAD * capacity, for_s=OVERLOAD_S)
+            answers = await at_rate(server.target, forms, rate=OVERLOAD * capacity, for_s=OVERLOAD_S)
         runs.append({"capacity_per_s": round(capacity, 1), **_of_overload(answers), "grown_bytes": memory.grown_bytes})
         await _until_quiet(server, idle_s)
     return runs
 
 
 def _of_overload(answers: Sequence[Answer]) -> Facts:
-    took_s = sorted(answer.took_s for answer in answers if answer.good)
-    refused = sum(answer.status in (429, 503) for answer in answers)
+    took_s = [answer.took_s for answer in answers if answer.good]
+    refused = sum(answer.reply.status in (429, 503) for answer in answers)
     return {
         "sent": len(answers),
         "good": len(took_s),
         "refused": refused,
         "failed": len(answers) - len(took_s) - refused,
-        "failed_got": _got([answer for answer in answers if answer.status not in (200, 429, 503)]),
-        "p50_s": round(quantile(took_s, 0.5), 3),
-        "p99_s": round(quantile(took_s, 0.99), 3),
+        "failed_got": _got([answer for answer in answers if answer.reply.status not in (200, 429, 503)]),
+        "p50_s": round(percentile(took_s, 0.5), 3),
+        "p99_s": round(percentile(took_s, 0.99), 3),
         "sent_late_s": round(max(answer.late_s for answer in answers), 3),
     }
 
 
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """Of numbers in rising order; NaN where there are none."""
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
-
-
 def _got(answers: Sequence[Answer]) -> dict[str, int]:
     """Status, or what happened instead: how often."""
-    return dict(Counter(str(answer.status or answer.body.decode().partition(":")[0]) for answer in answers))
+    return dict(Counter(answer.reply.outcome for answer in answers))

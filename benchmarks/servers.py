@@ -17,12 +17,10 @@ from typing import Final, Literal, Self
 import httpx
 import psutil
 
-from benchmarks.images import photographs
+from harness.broken_images import photographs
 from harness.ports import apart, free_port
-from harness.repository import ROOT
+from harness.repository import PEERS, ROOT
 from harness.target import Form, Target
-
-PEERS: Final = ROOT / ".cache" / "peers"
 
 START_TIMEOUT_S: Final = 300.0
 STOP_TIMEOUT_S: Final = 15.0

@@ -24,7 +24,7 @@ from typing import Any, Final
 import httpx
 import yaml
 
-from benchmarks.census import DARKROOM, REPLICA, Reading, take_census
+from benchmarks.census import Reading, take_census
 from benchmarks.corpus import Corpus, build_corpus
 from benchmarks.growth import growths, slots_bound_bytes, unlike_the_start
 from benchmarks.injections import KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event, Injections
@@ -35,6 +35,7 @@ from benchmarks.traffic import Traffic
 from harness.local_service import LocalService
 from harness.ports import apart, free_port
 from harness.repository import ROOT
+from harness.roles import DARKROOM, REPLICA
 from pipeline.config import CHUNKS_PER_WORKER
 from pipeline.decode.slots import KEPT_BYTES
 

@@ -1,13 +1,13 @@
 """What became of all callers, in numbers."""
 
-import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.callers import Attempt, Record
 from benchmarks.judge import Kind
 from benchmarks.traffic import is_plain
+from harness.percentiles import percentile
 
 Outage = tuple[float, float]
 """When a replica was killed, and when the service was whole again."""
@@ -61,8 +61,8 @@ def tally(records: Sequence[Record], outages: Sequence[Outage]) -> Tally:
         lost=[_line(record, attempt) for record, attempt in broken if id(attempt) not in explained],
         wrong=[_line(record, attempt) for record in records for attempt in record.attempts if _is(attempt, Kind.WRONG)],
         plain=len(latencies_ms),
-        p50_ms=_percentile(latencies_ms, 50),
-        p99_ms=_percentile(latencies_ms, 99),
+        p50_ms=percentile(latencies_ms, 0.5),
+        p99_ms=percentile(latencies_ms, 0.99),
     )
 
 
@@ -82,8 +82,3 @@ def _line(record: Record, attempt: Attempt) -> str:
     took_s = attempt.ended_s - attempt.started_s
     what = f"{record.caller} {record.shape} of {record.images}"
     return f"{attempt.started_s:.1f} s: {what}, after {took_s:.1f} s: {attempt.verdict.detail}"
-
-
-def _percentile(values: Iterable[float], percent: int) -> float:
-    ordered = sorted(values)
-    return statistics.quantiles(ordered, n=100, method="inclusive")[percent - 1] if len(ordered) > 1 else 0.0

@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from benchmarks import table
 from benchmarks.decoders import scored_by_mobilenet
 from benchmarks.limit import TRANSFORM
+from harness import table
 from harness.photographs import NAMES, encoded, photograph
 from pipeline.config import DROP, Limits
 from pipeline.images.decode import decode

@@ -25,9 +25,10 @@ from typing import Any, Final
 
 import yaml
 
-from benchmarks import table
-from benchmarks.command import RESULTS, circumstances, run, say, write
 from benchmarks.work import MIXED, PHONE, SMALL, Work
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, run, say, write
 from harness.local_service import Document, LocalService
 from harness.ports import apart, free_port
 from harness.repository import ROOT

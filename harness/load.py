@@ -1,27 +1,22 @@
-"""Clients that keep their connections and do as little as can be: they share the machine with what they measure.
-
-Requests are bytes made beforehand, and of an answer its status, its length and Retry-After are read; a tenth of what
-aiohttp takes. `clients.py` is for where connections break: there every request has one of its own.
-"""
+"""Load for a service, by clients that keep their connections: in a closed loop, or at a rate."""
 
 import asyncio
 import itertools
-import math
 import random
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import uvloop
 
+from harness.connection import Connection, Reply, request_of
+from harness.percentiles import percentile
 from harness.target import Form, Target
 
 _OK: Final = 200
 _BUSY: Final = 503
-_PATIENCE_S: Final = 60.0
-"""A request that has no answer by then is lost."""
 
 
 @dataclass(slots=True)
@@ -55,30 +50,20 @@ class Load:
 
     def quantile_s(self, share: float) -> float:
         """Seconds that so large a share of the predictions took at most; infinite where there are none."""
-        ordered = sorted(self.took_s)
-        return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else math.inf
+        return percentile(self.took_s, share)
 
     @property
     def refused(self) -> int:
         """Requests that were told to come again later."""
         return self.others[str(_BUSY)]
 
-    def note(self, reply: "Reply", took_s: float) -> None:
+    def note(self, reply: Reply, took_s: float) -> None:
         """Counts one request."""
         self.sent += 1
         if reply.status == _OK:
             self.took_s.append(took_s)
         else:
-            self.others[str(reply.status or reply.ended)] += 1
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The answer to one request; status 0 where the connection ended, and how."""
-
-    status: int
-    retry_after_s: float = 0.0
-    ended: str = ""
+            self.others[reply.outcome] += 1
 
 
 def closed_loop(
@@ -88,7 +73,7 @@ def closed_loop(
 
     Those that are not patient send it at once, whatever they were told.
     """
-    requests = [_request(target, form) for form in forms]
+    requests = [request_of(target, form) for form in forms]
     return _run(_closed_loop(target, requests, clients, warm_up_s, for_s, patient=patient))
 
 
@@ -100,7 +85,7 @@ def open_loop(
     An answer's time counts from when its request was due: were it counted from when it was sent, a stall of the sender
     would hide that of the server.
     """
-    return _run(_open_loop(target, [_request(target, form) for form in forms], rate, for_s, chance))
+    return _run(_open_loop(target, [request_of(target, form) for form in forms], rate, for_s, chance))
 
 
 def _run(main: Coroutine[Any, Any, Load]) -> Load:
@@ -165,83 +150,3 @@ def arrivals(rate: float, for_s: float, chance: random.Random | None) -> Iterato
     at_s = 0.0
     while (at_s := at_s + (chance.expovariate(rate) if chance else 1 / rate)) < for_s:
         yield at_s
-
-
-class Connection(asyncio.Protocol):
-    """One connection, opened when it is needed: a request at a time."""
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._transport: asyncio.Transport | None = None
-        self._received = bytearray()
-        self._headers: dict[bytes, bytes] | None = None  # of the answer, once they are there
-        self._last: Reply | None = None  # after which the server closes the connection
-        self._body_at = 0
-        self._reply: asyncio.Future[Reply]
-
-    async def ask(self, request: bytes) -> Reply:
-        """Sends one request and waits for its answer."""
-        loop = asyncio.get_running_loop()
-        self._reply = loop.create_future()
-        timer = loop.call_later(_PATIENCE_S, self.close)
-        try:
-            if self._transport is None or self._transport.is_closing():
-                self._forget()
-                self._transport, _ = await loop.create_connection(lambda: self, self._target.host, self._target.port)
-            self._transport.write(request)
-            return await self._reply
-        except OSError as error:
-            return Reply(0, ended=type(error).__name__)
-        finally:
-            timer.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        """A part of an answer."""
-        self._received += data
-        if self._headers is None and (end := self._received.find(b"\r\n\r\n")) >= 0:
-            self._headers, self._body_at = _headers(bytes(self._received[:end])), end + 4
-        if self._headers is not None and self._is_whole(self._headers):
-            reply = Reply(int(self._received[9:12]), float(self._headers.get(b"retry-after", 0)))
-            if self._headers.get(b"connection", b"").lower() == b"close":  # as HAProxy says when it is replaced
-                self._last = reply
-                self.close()
-            else:
-                self._finish(reply)
-            self._forget()
-
-    def _is_whole(self, headers: Mapping[bytes, bytes]) -> bool:
-        if (length := headers.get(b"content-length")) is not None:
-            return len(self._received) - self._body_at >= int(length)
-        return self._received.endswith(b"\r\n0\r\n\r\n")  # in chunks: the last one is empty
-
-    def _forget(self) -> None:
-        self._received.clear()
-        self._headers = None
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """By either side."""
-        last, self._last = self._last, None
-        self._finish(last or Reply(0, ended=type(error).__name__ if error else "closed"))
-
-    def close(self) -> None:
-        """Ends it."""
-        if self._transport is not None:
-            self._transport.close()
-
-    def _finish(self, reply: Reply) -> None:
-        if not self._reply.done():
-            self._reply.set_result(reply)
-
-
-def _request(target: Target, form: Form) -> bytes:
-    head = (
-        f"POST {target.path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"
-        f"Content-Type: {form.content_type}\r\nContent-Length: {len(form.body)}\r\n\r\n"
-    )
-    return head.encode() + form.body
-
-
-def _headers(head: bytes) -> dict[bytes, bytes]:
-    """The header fields by their names in small letters."""
-    fields = (line.partition(b":") for line in head.split(b"\r\n")[1:])
-    return {name.lower(): value.strip() for name, _, value in fields}

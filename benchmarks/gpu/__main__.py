@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import table
-from benchmarks.command import RESULTS, Facts, circumstances, run, say
 from benchmarks.gpu import plan, report
 from benchmarks.gpu.monitor import monitored
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.step import GRACE_S, Ended, run_step
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, Facts, run, say
 
 PAGE: Final = "gpu.md"
 NO_GPU: Final = 2

@@ -7,7 +7,6 @@ in host memory.
 import io
 import os
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -23,6 +22,7 @@ from benchmarks.gpu.decoding import ceiling_of, size_of, works
 from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.setting import Setting
 from benchmarks.work import SMALL
+from harness.timing import seconds_of
 from pipeline.config import Limits, PipelineConfig
 from pipeline.engine import Engine
 from pipeline.records import Prediction
@@ -90,12 +90,8 @@ def ways(model: nn.Module, together: int, setting: Setting) -> list[Way]:
 
 def time_of(classify: Classify, images: Sequence[bytes], runs: int) -> Timed:
     """The median of several runs, after one that does not count."""
-    classes, taken_s = classify(images), list[float]()
-    for _ in range(runs):
-        began_at = time.perf_counter()
-        classify(images)
-        taken_s.append(time.perf_counter() - began_at)
-    return Timed(statistics.median(taken_s), classes)
+    classes = classify(images)
+    return Timed(statistics.median(seconds_of(partial(classify, images), runs=runs, warm_up=0)), classes)
 
 
 def figure(what: str, of: tuple[str, ...], timed: Timed, first: Timed) -> Figure:

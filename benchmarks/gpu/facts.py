@@ -1,16 +1,15 @@
 """Facts of the machine: what its own programs say, in `facts.txt`, and what torch and Ray make of it."""
 
 import logging
-import os
 import resource
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.setting import Setting
 from deployments.version import version_of
+from harness.circumstances import machine
 
 _COMMANDS: Final = (
     "date -u; uname -a; nproc; free -g; df -h / /tmp /dev/shm",
@@ -35,7 +34,8 @@ def facts(setting: Setting) -> Iterator[Figure | Missing]:
         f"files {resource.getrlimit(resource.RLIMIT_NOFILE)}, locked {resource.getrlimit(resource.RLIMIT_MEMLOCK)}"
     )
     (setting.out / "facts.txt").write_text("\n".join(told) + "\n")
-    yield Figure("cores that this process may use", len(os.sched_getaffinity(0)), "cores", note=_processor())
+    here = machine()
+    yield Figure("cores that this process may use", here["cores"], "cores", note=here["cpu"])
     yield from setting.each(["what torch says of the GPU"], lambda _: device())
     yield from setting.each(["what Ray finds"], lambda _: ray_resources(), needs_s=10.0)
 
@@ -47,11 +47,6 @@ def output_of(command: str) -> str:
     except (subprocess.TimeoutExpired, OSError) as error:
         return f"{type(error).__name__}: {error}\n"
     return done.stdout + done.stderr
-
-
-def _processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def device() -> Figure:

@@ -1,7 +1,6 @@
 """JPEGs decoded by the GPU (nvJPEG, by torchvision): images a second, and how far their pixels are off."""
 
 import statistics
-import time
 import warnings
 from collections.abc import Iterator
 from functools import partial
@@ -14,6 +13,7 @@ from benchmarks.gpu.decoding import ceiling_of, size_of, works
 from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.setting import Setting
 from benchmarks.work import Work
+from harness.timing import seconds_of
 
 _RUNS: Final = 5
 
@@ -44,14 +44,13 @@ def rate(case: Case, setting: Setting) -> Figure:
     files = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in case.work.images]
     together = [files[n % len(files)] for n in range(case.images)]
     expected = decoded([files[0]], "cpu")[0].float()
-    decoded(together, device)
-    taken_s = []
-    for _ in range(_RUNS):
-        began_at = time.perf_counter()
-        images = decoded(together, device)
+
+    def decode() -> None:
+        decoded(together, device)
         torch.cuda.synchronize()
-        taken_s.append(time.perf_counter() - began_at)
-    off = float((images[0].float().cpu() - expected).abs().mean())
+
+    taken_s = seconds_of(decode, runs=_RUNS)
+    off = float((decoded(together, device)[0].float().cpu() - expected).abs().mean())
     return Figure(
         str(case),
         case.images / statistics.median(taken_s),

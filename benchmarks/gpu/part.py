@@ -12,10 +12,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
-from benchmarks.command import run
 from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.setting import Setting, told
+from harness.command import run
 from harness.fake_cuda import pretend
 
 Measure = Callable[[Setting], Iterator[Figure | Missing]]

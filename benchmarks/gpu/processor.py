@@ -10,6 +10,7 @@ from typing import Self
 import psutil
 
 from deployments.local.machine import leftovers
+from harness.roles import REPLICA, role_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Used:
     """Seconds of a core that were used until a moment.
 
     Args:
-        by_role: of replicas, decoding workers, HAProxy, and the rest, Ray's own.
+        by_role: of all processes of a role.
         by_thread: of each thread of the replicas, by process and thread.
     """
 
@@ -32,7 +33,7 @@ class Used:
             with suppress(psutil.Error, OSError):
                 role, times = role_of(process), process.cpu_times()
                 used.by_role[role] += times.user + times.system  # type: ignore[assignment]  # seconds are no integers
-                if role == "replicas":
+                if role == REPLICA:
                     used.by_thread.update(_threads_of(process.pid))
         return used
 
@@ -44,16 +45,6 @@ class Used:
         """Shares of a core that the busiest threads of the replicas took: one near 1 is the limit of its replica."""
         shares = [(seconds - before.by_thread[thread]) / wall_s for thread, seconds in self.by_thread.items()]
         return [round(share, 2) for share in sorted(shares, reverse=True)[:8]]
-
-
-def role_of(process: psutil.Process) -> str:
-    """Role of a process of a service."""
-    name, parent = process.name(), process.parent()
-    if "ServeReplica" in name:
-        return "replicas"
-    if parent is not None and "multiprocessing.forkserver" in " ".join(parent.cmdline()):
-        return "workers"
-    return "haproxy" if "haproxy" in name else "rest"
 
 
 def _threads_of(pid: int) -> dict[tuple[int, int], float]:

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import table
 from benchmarks.gpu.figure import TIMES
 from benchmarks.gpu.results import Record, Results, rounded
+from harness import table
 
 HEADER: Final = ("step", "what", "measured", "of its ceiling", "more")
 

@@ -5,9 +5,10 @@ from http import HTTPStatus
 from typing import Any
 
 from benchmarks.callers import Attempt, Record
-from benchmarks.census import REPLICA, Reading
+from benchmarks.census import Reading
 from benchmarks.corpus import Corpus, Sample
 from benchmarks.judge import Best, Kind, Verdict
+from harness.roles import REPLICA
 
 CAT, CUP = Sample("cat", b"", "image/jpeg"), Sample("cup", b"", "image/jpeg")
 TORN = Sample("torn", b"", "image/jpeg", HTTPStatus.UNPROCESSABLE_ENTITY)

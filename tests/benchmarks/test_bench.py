@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from xml.etree import ElementTree
 
-import psutil
 import pytest
 from PIL import Image
 
@@ -157,12 +156,8 @@ def test_a_share_while_something_grows_is_of_the_limits_around_it() -> None:
 
 def test_what_a_worker_has_of_its_own_is_found() -> None:
     """Less than what it shares with the process that it was forked from, which has imported torch."""
-
-    def decoders() -> set[psutil.Process]:
-        return {process for process in psutil.Process().children(recursive=True) if scaling._decodes(process)}
-
-    before = decoders()
+    before = set(scaling.own_workers())
     with alone.pipeline(workers=2):
-        own = [scaling._own_mib(process) for process in decoders() - before]
+        own = [scaling._own_mib(process) for process in set(scaling.own_workers()) - before]
     assert len(own) == 2
     assert all(1 < mib < 150 for mib in own)

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.census import FORKSERVER, TRACKER, WORKER, take_census
+from benchmarks.census import take_census
 from deployments.local.machine import name_run
+from harness.roles import FORKSERVER, TRACKER, WORKER
 from tests.benchmarks.soaking import MIB
 from tests.support.waiting import until
 

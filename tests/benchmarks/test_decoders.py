@@ -10,8 +10,8 @@ import torch
 
 from benchmarks import decoders
 from benchmarks.decoders import OURS, REFERENCE, WAYS, Pixels, Result, Way, compare
-from benchmarks.servers import PEERS
 from benchmarks.work import SMALL
+from harness.repository import PEERS
 
 sys.path.append(str(PEERS / "decoders"))
 

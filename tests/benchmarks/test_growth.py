@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from benchmarks.census import REPLICA, TRACKER, WORKER, Reading
+from benchmarks.census import Reading
 from benchmarks.growth import Growth, growths, unlike_the_start
 from benchmarks.traffic import is_burst
+from harness.roles import REPLICA, TRACKER, WORKER
 from tests.benchmarks.soaking import life
 
 

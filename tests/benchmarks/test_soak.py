@@ -8,7 +8,6 @@ from typing import cast
 import pytest
 
 from benchmarks.callers import Attempt
-from benchmarks.census import LAUNCHER, WORKER
 from benchmarks.injections import FLOOD, KILL_WORKER, STOP_WORKER, Event, Injections
 from benchmarks.judge import Kind, Verdict
 from benchmarks.soak import faults_of, is_rays_own, restarts_in, with_roles
@@ -16,6 +15,7 @@ from benchmarks.tally import tally
 from deployments.local.endpoint import Endpoint
 from harness.local_service import LocalService
 from harness.ports import free_port
+from harness.roles import LAUNCHER, WORKER
 from tests.benchmarks.soaking import life, record
 
 

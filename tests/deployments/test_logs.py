@@ -5,13 +5,13 @@ import logging
 from typing import Any
 
 import httpx
-import psutil
 import pytest
 from ray._common.formatters import JSONFormatter
 from ray.serve._private.logging_utils import log_to_stderr_filter
 
 from deployments.logs import STAGE, log_refusal, log_unforeseen, stage_of
 from harness.photographs import jpeg, photograph
+from harness.roles import WORKER, role_of
 from pipeline import errors
 from pipeline.errors import DarkroomError, DeviceFailure, Overloaded, UndecodableImage
 from tests.support.image_files import slow_png
@@ -171,14 +171,8 @@ def test_what_the_pipeline_logs_is_in_the_replicas_log(service: Service) -> None
     """It knows nothing of Ray; here that a decoder process has died."""
     (replica,) = service.replicas()
     for process in replica.children(recursive=True):
-        if is_decoder(process):
+        if role_of(process) == WORKER:
             process.kill()
     line = until(lambda: [line for line in service.log_lines() if "decoder process" in line["message"]])[-1]
     assert (line["levelname"], line["filename"], line["stage"]) == ("WARNING", "worker_pool.py", "decode")
     assert service.post(CAT).status_code == 200
-
-
-def is_decoder(process: psutil.Process) -> bool:
-    """The forkserver is the parent of those; the replica's that of all else it has started."""
-    parent = process.parent()
-    return parent is not None and "forkserver" in " ".join(parent.cmdline())

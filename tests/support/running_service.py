@@ -20,6 +20,7 @@ from deployments.local.machine import run_of
 from deployments.local.serve_api import ServeApi
 from harness.ports import apart, free_port
 from harness.repository import ROOT
+from harness.roles import FORKSERVER, REPLICA, WORKER, role_of
 from tests.support.waiting import until
 
 START_TIMEOUT_S = 180.0
@@ -71,7 +72,7 @@ class Service:
 
     def replicas(self) -> list[psutil.Process]:
         """The processes of this service's replicas."""
-        return [process for process in self.processes() if "ServeReplica" in name_of(process)]
+        return [process for process in self.processes() if role_of(process) == REPLICA]
 
     def processes(self) -> list[psutil.Process]:
         """Everything that this service has started and that still runs."""
@@ -112,11 +113,8 @@ def name_of(process: psutil.Process) -> str:
 
 
 def is_decoder(process: psutil.Process) -> bool:
-    """Whether a worker of the pipeline runs in it."""
-    try:
-        return "pipeline.decode.worker" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
+    """Whether a worker of the pipeline runs in it, or the process that workers are forked from."""
+    return role_of(process) in (FORKSERVER, WORKER)
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.command import circumstances
 from benchmarks.gpu import __main__ as command
 from benchmarks.gpu import plan
 from benchmarks.gpu.part import PARTS, measure_of
 from benchmarks.gpu.plan import Step
 from benchmarks.gpu.results import Results
 from benchmarks.gpu.step import GRACE_S, run_step
+from harness.circumstances import circumstances
 
 Run = Callable[..., int]
 

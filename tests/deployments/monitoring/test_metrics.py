@@ -17,7 +17,7 @@ from deployments.monitoring.timeline import STAGES
 from harness.photographs import jpeg, photograph
 from harness.ports import free_port
 from harness.repository import ROOT
-from tests.deployments.test_logs import is_decoder
+from harness.roles import WORKER, role_of
 from tests.support.image_files import slow_png
 from tests.support.running_service import Service, live_config, name_of, opened
 from tests.support.waiting import until
@@ -105,7 +105,7 @@ def _load(service: Service, ask: Ask) -> Iterator[None]:
         while not leave.is_set():
             service.post_files(*[slow_png()] * 8, headers={"X-Request-Timeout-Ms": "300"})
             for process in service.replicas()[0].children(recursive=True):
-                if is_decoder(process):
+                if role_of(process) == WORKER:
                     process.kill()
             leave.wait(1.0)
 

@@ -2,27 +2,28 @@
 
 from collections import Counter
 
-from benchmarks.alive import Fault
-from benchmarks.clients import Answer
-from benchmarks.outage import outage_of
+from harness.connection import Reply
+from harness.single_requests import Answer
+from tests.faults.alive import Fault
+from tests.faults.outage import outage_of
 
 
-def answer(due_at: float, took_s: float, status: int | None = 200, body: bytes = b"") -> Answer:
-    return Answer(status, due_at, 0.0, took_s, body)
+def answer(due_at: float, took_s: float, status: int = 200, ended: str = "") -> Answer:
+    return Answer(Reply(status, ended=ended), due_at, 0.0, took_s)
 
 
 def test_a_service_is_whole_from_the_first_request_on_after_which_none_is_lost_or_slow() -> None:
     """A good answer in between does not make it whole; how long the last lost one waited does not count."""
     answers = [
         answer(9.0, 0.1),
-        answer(10.0, 20.0, None, b"ServerDisconnectedError: gone"),
+        answer(10.0, 20.0, 0, "closed"),
         answer(11.0, 0.1),
         answer(12.0, 0.7),
         answer(13.0, 0.1),
         answer(14.0, 0.1),
     ]
     outage = outage_of(answers, 9.5)
-    assert outage.lost == {"ServerDisconnectedError": 1}
+    assert outage.lost == {"closed": 1}
     assert (outage.sent, outage.slow, outage.slowest_s, outage.whole_after_s) == (6, 1, 0.7, 3.5)
 
 

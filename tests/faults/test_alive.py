@@ -1,11 +1,11 @@
-"""Kills, stops and hangs, one after another, held against what clients may see of each (`benchmarks/alive.py`)."""
+"""Kills, stops and hangs, one after another, held against what clients may see of each (`tests/faults/alive.py`)."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.alive import FAULTS, Fault, launched, struck
 from harness.local_service import LocalService
+from tests.faults.alive import FAULTS, Fault, launched, struck
 
 pytestmark = pytest.mark.slow
 

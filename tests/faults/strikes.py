@@ -8,31 +8,23 @@ from contextlib import suppress
 import httpx
 import psutil
 
-from benchmarks.census import FORKSERVER, WORKER, roles_of
-from deployments.local.machine import leftovers
 from harness.local_service import LocalService
+from harness.roles import FORKSERVER, WORKER, with_role
 
 Strike = Callable[[LocalService], object]
 """Harms a service."""
 
 
-def processes(service: LocalService, role: str) -> list[psutil.Process]:
-    """The processes of a service that have this role, the oldest first."""
-    found = leftovers(service.run)
-    roles = roles_of(found)
-    return sorted((process for process in found if roles.get(process.pid) == role), key=psutil.Process.create_time)
-
-
 def one(role: str, number: signal.Signals) -> Strike:
     """Sends a signal to the oldest process of that role."""
-    return lambda service: processes(service, role)[0].send_signal(number)
+    return lambda service: with_role(service.run, role)[0].send_signal(number)
 
 
 def every(role: str, number: signal.Signals) -> Strike:
     """Sends a signal to all processes of that role, as good as at once."""
 
     def strike(service: LocalService) -> None:
-        for process in processes(service, role):
+        for process in with_role(service.run, role):
             process.send_signal(number)
 
     return strike
@@ -61,7 +53,7 @@ def with_its_worker(number: signal.Signals) -> Strike:
 
 
 def hang(part: str) -> Strike:
-    """Has that part of a replica hang; its application has to be that of `benchmarks/hanging.py`."""
+    """Has that part of a replica hang; its application has to be that of `tests/faults/hanging.py`."""
 
     def strike(service: LocalService) -> None:
         with suppress(httpx.TransportError):
@@ -71,4 +63,4 @@ def hang(part: str) -> Strike:
 
 
 def _by_work(service: LocalService) -> Sequence[psutil.Process]:
-    return sorted(processes(service, WORKER), key=lambda process: sum(process.cpu_times()[:2]))
+    return sorted(with_role(service.run, WORKER), key=lambda process: sum(process.cpu_times()[:2]))

@@ -1,37 +1,11 @@
-"""What the runs of a fault have shown, as a table: one row a fault, one column a server."""
+"""Cells of the table of faults: the runs of one fault against one server, summed up."""
 
 import statistics
-import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 Facts = Mapping[str, Any]
-
-NOTHING: Final = "-"
-
-_CELL_WIDTH: Final = 28
-
-
-def text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for a terminal, its cells folded."""
-    lines = []
-    for row in (header, *rows):
-        cells = [textwrap.wrap(cell, _CELL_WIDTH) or [""] for cell in row]
-        height = max(map(len, cells))
-        padded = [cell + [""] * (height - len(cell)) for cell in cells]
-        lines += ["  ".join(part.ljust(_CELL_WIDTH) for part in line).rstrip() for line in zip(*padded, strict=True)]
-        lines.append("")
-    return "\n".join(lines)
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for the README."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
-
-
-# ---- one cell a fault -----------------------------------------------------------------------------------------------
 
 
 def neighbours(runs: Sequence[Facts]) -> str:

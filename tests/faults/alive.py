@@ -18,16 +18,18 @@ from typing import Any, Final
 
 import yaml
 
-from benchmarks import strikes, table
-from benchmarks.census import REPLICA, TRACKER, WORKER
-from benchmarks.command import RESULTS, circumstances, run, say, write
-from benchmarks.hanging import DEVICE, EVENT_LOOP, INTERPRETER
-from benchmarks.outage import SLOW_S, Outage, measure
-from benchmarks.strikes import Strike
+from harness import table
+from harness.circumstances import circumstances
+from harness.command import RESULTS, run, say, write
 from harness.local_service import LocalService
 from harness.ports import apart, free_port
 from harness.repository import ROOT
+from harness.roles import REPLICA, TRACKER, WORKER
 from harness.target import Form, Target
+from tests.faults import strikes
+from tests.faults.hanging import DEVICE, EVENT_LOOP, INTERPRETER
+from tests.faults.outage import SLOW_S, Outage, measure
+from tests.faults.strikes import Strike
 
 KILL, STOP = signal.SIGKILL, signal.SIGSTOP
 HEADER: Final = ("fault", "replicas", "sent", "lost", f"slower than {SLOW_S} s", "slowest s", "whole after s")
@@ -104,7 +106,7 @@ def launched(replicas: int) -> Iterator[LocalService]:
     document: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
     document["http_options"]["port"] = free_port()
     (application,) = document["applications"]
-    application["import_path"] = "benchmarks.hanging:build_app"
+    application["import_path"] = "tests.faults.hanging:build_app"
     (deployment,) = application["deployments"]
     deployment["autoscaling_config"].update(min_replicas=replicas, max_replicas=replicas)
     if replicas > 1:
@@ -154,10 +156,10 @@ def row(fault: Fault, outage: Outage) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status: 0 where nothing is beyond its bounds."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.alive", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.alive", description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", default=[], help="a fault, by its name; may be given again")
     options = parser.parse_args(arguments)
-    about, rows, records, complaints = circumstances("benchmarks.alive", arguments), [], [], []
+    about, rows, records, complaints = circumstances("tests.faults.alive", arguments), [], [], []
     faults = [fault for fault in FAULTS if not options.only or fault.name in options.only]
     for replicas in sorted({fault.replicas for fault in faults}):
         with launched(replicas) as service:

@@ -46,5 +46,5 @@ def _hang_for_ever(_: object) -> None:
 
 
 def build_app(config: ServiceConfig) -> Application:
-    """Builds the application; a benchmark's configuration names it instead of `deployments.app:build_app`."""
+    """Builds the application; a configuration names it instead of `deployments.app:build_app`."""
     return sized(config, HangingClassifier)

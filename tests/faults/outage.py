@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.clients import Answer, open_loop
-from benchmarks.images import photographs
+from harness.photographs import NAMES, jpeg, photograph
+from harness.single_requests import Answer, at_rate
 from harness.target import Form, Target
 
 RATE: Final = 20.0
@@ -41,8 +41,8 @@ def measure(target: Target, strike: Callable[[], object], for_s: float) -> Outag
 
 
 async def _measure(target: Target, strike: Callable[[], object], for_s: float) -> Outage:
-    forms = [Form("image/jpeg", image) for image in photographs()]
-    load = asyncio.create_task(open_loop(target, forms, rate=RATE, for_s=BEFORE_S + for_s))
+    forms = [Form("image/jpeg", jpeg(photograph(name))) for name in NAMES]
+    load = asyncio.create_task(at_rate(target, forms, rate=RATE, for_s=BEFORE_S + for_s))
     await asyncio.sleep(BEFORE_S)
     struck_at = time.perf_counter()
     await asyncio.to_thread(strike)
@@ -52,9 +52,7 @@ async def _measure(target: Target, strike: Callable[[], object], for_s: float) -
 def outage_of(answers: Sequence[Answer], struck_at: float) -> Outage:
     """Sums up answers to requests of which some were due after the moment of a fault."""
     good = [answer for answer in answers if answer.good]
-    lost = Counter(
-        str(answer.status or answer.body.decode().partition(":")[0]) for answer in answers if not answer.good
-    )
+    lost = Counter(answer.reply.outcome for answer in answers if not answer.good)
     bad = [at for at, answer in enumerate(answers) if not answer.good or answer.took_s > SLOW_S]
     whole_at = answers[min(bad[-1] + 1, len(answers) - 1)].due_at if bad else struck_at
     return Outage(

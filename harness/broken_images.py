@@ -1,4 +1,4 @@
-"""The files that are sent where servers are compared, and what can be wrong with one. The same in every run."""
+"""Photographs that are sent where services are broken on purpose, and files in which something is wrong."""
 
 import functools
 from typing import Final

@@ -1,0 +1,46 @@
+"""How a benchmark is run as a command, and what it leaves: its figures, and what one must know to read them."""
+
+import json
+import resource
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+from harness.repository import ROOT
+
+RESULTS: Final = ROOT / "benchmarks" / "results"
+
+Facts = dict[str, Any]
+
+
+def write(stem: Path, records: Sequence[Facts], markdown: str) -> None:
+    """The results: `stem`.json with a line a record, and the table as `stem`.md."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    stem.with_suffix(".json").write_text("".join(json.dumps(record) + "\n" for record in records))
+    stem.with_suffix(".md").write_text(markdown)
+
+
+def say(line: str) -> None:
+    """Progress, beside the table."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def run(main: Callable[[Sequence[str]], int]) -> None:
+    """Runs a command line to its end, or to Ctrl-C or SIGTERM: the servers that it has started are ended either way."""
+    # Handlers of its own, also where a shell has set SIGINT to be ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _stop)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection a waiting request, at both ends
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _stop(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

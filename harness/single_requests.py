@@ -1,0 +1,95 @@
+"""Requests on connections of their own: none fails because a server has just closed an idle one.
+
+For where services are broken on purpose: every answer is kept, also the one that never came.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from harness.connection import Connection, Reply, request_of
+from harness.target import Form, Target
+
+PATIENCE_S: Final = 30.0
+"""A request that has no answer by then is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The reply to one request, and how long it took.
+
+    Args:
+        reply: of the service, or how the connection ended.
+        due_at: when the request was to be sent, by `time.perf_counter`.
+        late_s: seconds that it was sent later than that.
+        took_s: seconds from `due_at` to the end of the reply.
+    """
+
+    reply: Reply
+    due_at: float
+    late_s: float
+    took_s: float
+
+    @property
+    def good(self) -> bool:
+        """Whether it is a prediction."""
+        return self.reply.status == 200
+
+
+async def ask(target: Target, form: Form, due_at: float | None = None) -> Answer:
+    """Sends one request and waits for its reply."""
+    sent_at = time.perf_counter()
+    due_at = sent_at if due_at is None else due_at
+    connection = Connection(target, PATIENCE_S)
+    try:
+        reply = await connection.ask(request_of(target, form))
+    finally:
+        connection.close()
+    return Answer(reply, due_at, sent_at - due_at, time.perf_counter() - due_at)
+
+
+async def at_once(target: Target, forms: Sequence[Form]) -> list[Answer]:
+    """As many clients as forms; the answers in the order of the forms."""
+    return await asyncio.gather(*(ask(target, form) for form in forms))
+
+
+async def at_rate(
+    target: Target, forms: Sequence[Form], *, rate: float, for_s: float, enough: asyncio.Event | None = None
+) -> list[Answer]:
+    """Requests `1 / rate` seconds apart, whether or not the earlier ones have been answered.
+
+    An answer's time counts from when its request was due: were it counted from when it was sent, a stall of the sender
+    would hide that of the server.
+
+    Args:
+        target: service that is asked.
+        forms: sent in turn.
+        rate: requests a second.
+        for_s: seconds in which requests are due.
+        enough: ends the load earlier.
+    """
+    began_at, requests = time.perf_counter(), list[asyncio.Task[Answer]]()
+    for number, form in zip(range(int(rate * for_s)), itertools.cycle(forms), strict=False):
+        due_at = began_at + number / rate
+        await asyncio.sleep(max(0.0, due_at - time.perf_counter()))
+        if enough is not None and enough.is_set():
+            break
+        requests.append(asyncio.create_task(ask(target, form, due_at)))
+    return await asyncio.gather(*requests)
+
+
+async def leave(target: Target, form: Form, *, after_s: float) -> None:
+    """Sends a whole request, waits a moment and hangs up."""
+    _, writer = await asyncio.open_connection(target.host, target.port)
+    writer.transport.set_write_buffer_limits(0)  # `drain` returns when the kernel has everything
+    try:
+        writer.write(request_of(target, form))
+        await writer.drain()
+        await asyncio.sleep(after_s)
+    except OSError:
+        return  # refused already: it need not leave
+    finally:
+        writer.close()
