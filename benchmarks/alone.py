@@ -15,9 +15,9 @@ from harness.throughput import frozen_heap, throughput
 from harness.timing import done_per_s
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
-from pipeline.host_batch import HostBatch
 from pipeline.model.classifier import load_model
-from pipeline.model.device import Device, collect, open_device
+from pipeline.model.device import Device, collect
+from pipeline.model.device_kind import open_device
 from pipeline.pace import DevicePace
 
 Rate = Callable[[Sequence[bytes], float], float]
@@ -72,7 +72,7 @@ def model() -> Iterator[Rate]:
 
 def _rate_of(device: Device, side_px: int) -> Rate:
     batch = DevicePace(device.warm_up()).paying_batch
-    grey = [HostBatch(0, torch.full((batch, side_px, side_px, 3), 127, dtype=torch.uint8))]
+    grey = [torch.full((batch, side_px, side_px, 3), 127, dtype=torch.uint8)]
 
     def rate(_: Sequence[bytes], for_s: float) -> float:
         return batch * done_per_s(lambda batches: collect(device.launch(batches)), [grey], for_s)

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.engine import Engine
-    from pipeline.host_batch import HostBatch
     from pipeline.model.classifier import Classifier as Model
-    from pipeline.model.device import Launched
+    from pipeline.model.device import PendingBatch
 
 
 class StandIn:
@@ -54,23 +53,23 @@ class StandIn:
         """What it will sleep."""
         return {size: BATCH_S + size * IMAGE_S for size in self._batch_sizes}
 
-    def launch(self, batches: Sequence["HostBatch"]) -> "Launched":
+    def launch(self, pieces: Sequence["Tensor"]) -> "PendingBatch":
         """Reads one pixel of each image, and is done later."""
         import torch
 
-        from pipeline.model.device import Launched, Spent
+        from pipeline.model.device import BatchTimings, PendingBatch
 
-        middles = np.concatenate([batch.pixels.numpy()[:, 112, 112].sum(1, dtype=np.int64) for batch in batches])
+        middles = np.concatenate([piece.numpy()[:, 112, 112].sum(1, dtype=np.int64) for piece in pieces])
         images = len(middles)
         takes_s = BATCH_S + images * IMAGE_S
         done_at = self._idle_at = max(time.perf_counter(), self._idle_at) + takes_s
         classes = torch.from_numpy((middles[:, None] + self._offsets) % 1000)
 
-        def wait() -> Spent:
+        def wait() -> BatchTimings:
             time.sleep(max(0.0, done_at - time.perf_counter()))
-            return Spent(0.0, takes_s)
+            return BatchTimings(0.0, takes_s)
 
-        return Launched(images, self._scores[:images], classes, wait)
+        return PendingBatch(images, self._scores[:images], classes, wait)
 
 
 def open_stand_in(
@@ -81,7 +80,7 @@ def open_stand_in(
     side_px: int,  # noqa: ARG001
     threads: int,  # noqa: ARG001
 ) -> StandIn:
-    """As `pipeline.model.device.OpenDevice` wants it."""
+    """As `pipeline.model.device_kind.OpenDevice` wants it."""
     return StandIn(batch_sizes, classifier.top_k)
 
 

@@ -21,7 +21,7 @@ def information(
         live: the settings in force.
         requests: that have ended since the start, by outcome.
     """
-    usage = engine.usage
+    usage = engine.stats
     return {
         "darkroom": version_of("darkroom"),
         "model": config.pipeline.model,

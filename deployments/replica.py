@@ -110,7 +110,7 @@ class Classifier:
         self._configured = False
         self._refused_user_config: str | None = None
         self._engine = await asyncio.to_thread(self._started_engine)
-        self._watch = Watch(lambda: self._engine.usage, lambda: self._budget.held_bytes, self._engine.device)
+        self._watch = Watch(lambda: self._engine.stats, lambda: self._budget.held_bytes, self._engine.device)
         self._running = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._watchdog.run())]
         self._around = [Middleware(Asking), *cors(config.cors_origins)]
         self._late = Late(config.max_ongoing_requests // 4)  # the other places are for requests that are answered

@@ -59,11 +59,11 @@ def throughput(
 
     waiting = collections.deque(submitted() for _ in range(requests))
     timings = _timings(waiting.popleft())  # from here on there is always something to do
-    before, begun_at = engine.usage, time.perf_counter()
+    before, begun_at = engine.stats, time.perf_counter()
     while time.perf_counter() - begun_at < for_s:
         waiting.append(submitted())
         timings += _timings(waiting.popleft())
-    after, ended_at = engine.usage, time.perf_counter()
+    after, ended_at = engine.stats, time.perf_counter()
     for future in waiting:
         _timings(future)
     return Throughput(after.images - before.images, ended_at - begun_at, timings)

@@ -2,7 +2,6 @@
 
 import atexit
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -10,30 +9,28 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
-import torch
-
 from pipeline.config import PROBE_AFTER_S, STUCK_AFTER_S, USUAL_PRICE_S, Limits, PipelineConfig
 from pipeline.decode.slots import Slots
-from pipeline.decode.stage import Loader
+from pipeline.decode.stage import DecodeStage
 from pipeline.errors import EngineClosed, InvalidModel, NonFiniteScores, Stuck, WorkerFailure
-from pipeline.host_batch import HostBatch
 from pipeline.images.examination import examine
 from pipeline.images.price import body_price_s
-from pipeline.model.batcher import Feeder
+from pipeline.model.batcher import Batcher
 from pipeline.model.classifier import load_model
-from pipeline.model.device import OpenDevice, open_device
+from pipeline.model.device_kind import OpenDevice, open_device, resolved_kind, resolved_sizes
 from pipeline.model.nonfinite import causes
 from pipeline.model.precision import quickest
 from pipeline.model.warm_up_images import blank, warm_up_images
+from pipeline.ready_queue import ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Rejection
-from pipeline.stats import Usage
+from pipeline.stats import EngineStats
 from pipeline.task import Request, Task
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
 
 class Engine:
-    """Decoder processes and a model, joined by shared memory.
+    """A decode stage and a model stage, which do not know each other, and the queue between them.
 
     Args:
         config: what to serve, and how. Nothing is loaded or started before `start`.
@@ -51,8 +48,8 @@ class Engine:
         self, config: PipelineConfig, limits: Limits | None = None, *, opener: OpenDevice = open_device
     ) -> None:
         self.config, self._opener = config, opener
-        self.device = _resolved_device(config)
-        self.workers, self.threads = _resolved_sizes(config, self.device)
+        self.device = resolved_kind(config)
+        self.workers, self.threads = resolved_sizes(config, self.device)
         self._limits = limits or Limits(max_batch_size=config.largest_batch)
         config.check_limits(self._limits)
         self._lifecycle = threading.Lock()
@@ -74,10 +71,11 @@ class Engine:
             if not self._started:
                 self._timed("model", self._build)
                 try:
-                    self._timed("workers", self._loader.start)
-                    self._timed("device", self._feeder.start)
+                    self._timed("workers", self._decode.start)
+                    self._timed("device", self._compute.start)
+                    self._ready.batch_size = self._compute.batch_size
                     self._timed("warm_up", self._warm_up)
-                    self._loader.limits = self._limits
+                    self._decode.limits = self._limits
                 except BaseException:
                     self._end()
                     raise
@@ -109,13 +107,13 @@ class Engine:
             threads=self.threads,
         )
         self._unlock_pages = device.page_lock(slots.tensor)
-        self._feeder = Feeder(
-            device, self.labels, max_batch_size=self._limits.max_batch_size, release=self._release_slots
-        )
-        self._loader = Loader(
+        self._ready = ReadyQueue(batch_size=1, lanes=device.lanes)  # until the warm-up has shown what pays
+        self._compute = Batcher(device, self.labels, self._ready, max_batch_size=self._limits.max_batch_size)
+        self._decode = DecodeStage(
             self.workers,
             slots,
             self.transform,
+            self._ready,
             spares=self.config.spare_workers,
             pin_memory=self.device == "cuda",
             chunk_bytes=self.config.chunk_bytes,
@@ -123,17 +121,13 @@ class Engine:
             limits=self._limits.model_copy(
                 update={"max_image_pixels": self.transform.resize_px**2}
             ),  # until it is warm
-            device=self._feeder,
         )
-
-    def _release_slots(self, batch: HostBatch) -> None:
-        self._loader.release(batch)
 
     def _warm_up(self) -> None:
         self._canary = EncodedImage(blank(self.transform))
         images = [EncodedImage(data) for data in warm_up_images(self.transform)]
         request = Request([self._canary] * self.workers + images)
-        self._loader.submit(request.tasks)  # not held against the limits, which are for clients
+        self._decode.submit(request.tasks)  # not held against the limits, which are for clients
         self._probe, self._probed_at = request.future, time.monotonic()
         errors = [outcome.error for outcome in request.future.result() if isinstance(outcome, Rejection)]
         if nan := sum(isinstance(error, NonFiniteScores) for error in errors):
@@ -169,7 +163,7 @@ class Engine:
 
     def _submit(self, requests: Iterable[Sequence[EncodedImage]]) -> list[Future[list[Outcome]]]:
         accepted = [Request(images) for images in requests]
-        self._loader.submit([task for request in accepted for task in request.tasks if self._admits(task)])
+        self._decode.submit([task for request in accepted for task in request.tasks if self._admits(task)])
         return [request.future for request in accepted]
 
     def _admits(self, task: Task) -> bool:
@@ -196,39 +190,40 @@ class Engine:
         prices_s = [image.price_s or USUAL_PRICE_S for image in images if isinstance(image, EncodedImage)]
         if images and not prices_s:
             return 0.0
-        usual_s = max(self._loader.usual_price_s, body_price_s(body_bytes))
-        ahead, decoding_s = self._loader.ahead_of(prices_s or [usual_s])
-        return max(decoding_s, self._feeder.seconds_until_done(ahead))
+        usual_s = max(self._decode.usual_price_s, body_price_s(body_bytes))
+        ahead, decoding_s = self._decode.ahead_of(prices_s or [usual_s])
+        return max(decoding_s, self._compute.seconds_until_done(ahead))
 
     @property
     def in_work(self) -> int:
         """Images that somebody waits for and that have no outcome yet."""
-        return self._loader.in_work + self._feeder.in_work
+        return self._decode.in_work + len(self._ready) + self._compute.in_work
 
     @property
     def batch_size(self) -> int:
         """Images that the device takes at once, at most: what the limits allow, and no more than pays."""
-        return self._feeder.batch_size
+        return self._compute.batch_size
 
     @property
     def computed_as(self) -> str:
         """Description of the way in which the model is computed, e.g. "CUDA graphs with batch norm folded"."""
-        return self._feeder.computed_as
+        return self._compute.computed_as
 
     @property
-    def usage(self) -> Usage:
+    def stats(self) -> EngineStats:
         """What it has done since its start, and what it holds now."""
-        return Usage(
-            decoding_s=self._loader.decoding_s,
-            computing_s=self._feeder.computing_s,
-            batches=self._feeder.batches.copy(),
-            images_dropped=self._loader.dropped,
-            workers_replaced=self._loader.replaced,
+        decode, compute = self._decode.stats, self._compute.stats
+        return EngineStats(
+            decoding_s=decode.decoding_s,
+            computing_s=compute.computing_s,
+            batches=compute.batches,
+            images_dropped=decode.images_dropped,
+            workers_replaced=decode.workers_replaced,
             workers=self.workers,
-            workers_ready=min(len(self.worker_pids), self.workers),
-            lanes=self._feeder.lanes,
-            in_work=self.in_work,
-            free_slots=self._loader.free_slots,
+            workers_ready=decode.workers_ready,
+            lanes=compute.lanes,
+            in_work=decode.in_work + len(self._ready) + compute.in_work,
+            free_slots=decode.free_slots,
         )
 
     @property
@@ -245,18 +240,19 @@ class Engine:
         self.config.check_limits(limits)
         self._limits = limits
         if self._started:
-            self._loader.limits = limits
-            self._feeder.max_batch_size = limits.max_batch_size
+            self._decode.limits = limits
+            self._compute.max_batch_size = limits.max_batch_size
+            self._ready.batch_size = self._compute.batch_size
 
     @property
     def worker_pids(self) -> list[int]:
         """Process ids of the workers that are ready, spare ones included."""
-        return self._loader.pids
+        return self._decode.pids
 
     @property
     def sandbox(self) -> str:
         """In words, what decoder processes cannot reach on this kernel."""
-        return str(self._loader.closed_to_workers)
+        return str(self._decode.closed_to_workers)
 
     def check(self) -> None:
         """Raises the ServerError that keeps the engine from answering, if there is one. Does not wait.
@@ -266,20 +262,20 @@ class Engine:
         """
         if not self._started or self._closed:
             raise EngineClosed("the engine is not running")
-        self._loader.check()
-        self._feeder.check()
-        idle_s = time.monotonic() - max(self._feeder.answered_at, self._probed_at)
+        self._decode.check()
+        self._compute.check()
+        idle_s = time.monotonic() - max(self._compute.answered_at, self._probed_at)
         if not self._probe.done():
             # What workers and device are at has limits of its own, which follow from what it is. What they have just
             # ended, be it with a rejection or with a worker's life, is as good a sign as an answer.
-            at_work = self._loader.at_work or self._feeder.at_work  # before `moved_at`, which is its end
-            still_s = min(idle_s, time.monotonic() - self._loader.moved_at)
+            at_work = self._decode.at_work or self._compute.at_work  # before `moved_at`, which is its end
+            still_s = min(idle_s, time.monotonic() - self._decode.moved_at)
             if still_s > STUCK_AFTER_S and not at_work:
                 raise Stuck(f"no image has come through for {still_s:.0f} s, not even one of the engine's own")
         elif idle_s > PROBE_AFTER_S:
             request = Request([self._canary])
             self._probe, self._probed_at = request.future, time.monotonic()
-            self._loader.submit(request.tasks)
+            self._decode.submit(request.tasks)
 
     # ---- close ------------------------------------------------------------------------------------------------------
 
@@ -292,8 +288,8 @@ class Engine:
             atexit.unregister(self.close)
 
     def _end(self) -> None:
-        self._loader.close()
-        self._feeder.close()
+        self._decode.close()
+        self._compute.close()
         self._unlock_pages()
 
     def __enter__(self) -> Self:
@@ -302,21 +298,3 @@ class Engine:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
-
-
-def _resolved_device(config: PipelineConfig) -> str:
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.device
-
-
-def _resolved_sizes(config: PipelineConfig, device: str) -> tuple[int, int]:
-    """Workers and model threads where the configuration leaves them open.
-
-    On CUDA the cores are for decoding; workers give way to what feeds the device. On the CPU each computes a batch, and
-    those who decode, which takes about a tenth of the model's time, share them.
-    """
-    cores = len(os.sched_getaffinity(0))
-    if device == "cuda":
-        return config.workers or cores, config.threads or 1
-    return config.workers or max(1, cores // 8), config.threads or cores

@@ -1,11 +1,33 @@
-"""What an engine has done since its start, and what it holds now: for those who watch it."""
+"""What an engine and its stages have done since their start, and what they hold now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class DecodeStats:
+    """Counts of the decode stage; `EngineStats` explains them."""
+
+    decoding_s: float
+    images_dropped: int
+    workers_replaced: int
+    workers_ready: int
+    in_work: int  # images that somebody waits for and that are not decoded
+    free_slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStats:
+    """Counts of the model stage; `EngineStats` explains them."""
+
+    computing_s: float
+    batches: Mapping[int, int]
+    lanes: int
+    in_work: int  # images that are on the device
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
     """Counts only rise: the difference of two says what happened between them."""
 
     decoding_s: float  # of all workers and spare ones together, up to now: what is in work counts while it runs

@@ -12,10 +12,10 @@ from typing import Final
 import torch
 
 from pipeline.config import PipelineConfig
-from pipeline.host_batch import HostBatch
 from pipeline.images.decode import decode
 from pipeline.model.classifier import LoadedModel, load_model
-from pipeline.model.device import Device, collect, open_device
+from pipeline.model.device import Device, collect
+from pipeline.model.device_kind import open_device
 from pipeline.model.precision import quickest
 from tuning.clients import usual_bound_s
 from tuning.fits import BatchCost, fit_batches
@@ -120,7 +120,7 @@ class Model:
 
     def _repeated(self, images: int, end_at: float) -> list[float]:
         """Seconds from each batch to the next, of those behind the first; as many ahead as the device takes."""
-        batch = [HostBatch(0, self._pixels[:images])]
+        batch = [self._pixels[:images]]
         launched = collections.deque(self._device.launch(batch) for _ in range(1 + self._device.ahead))
         collect(launched.popleft())
         seconds, turned_at = list[float](), time.perf_counter()

@@ -6,9 +6,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from pipeline.host_batch import HostBatch
 from pipeline.model.classifier import Classifier
-from pipeline.model.device import Launched, Spent
+from pipeline.model.device import BatchTimings, PendingBatch
 
 _BATCH_S: Final = 1e-6
 
@@ -37,10 +36,10 @@ class Nothing:
         """Large batches pay, as on a fast device."""
         return {1: _BATCH_S, self._largest_batch: _BATCH_S}
 
-    def launch(self, batches: Sequence[HostBatch]) -> Launched:
+    def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
         """Is done at once."""
-        images = sum(map(len, batches))
-        return Launched(images, self._scores[:images], self._classes[:images], lambda: Spent(0.0, 0.0))
+        images = sum(map(len, pieces))
+        return PendingBatch(images, self._scores[:images], self._classes[:images], lambda: BatchTimings(0.0, 0.0))
 
 
 def open_nothing(
@@ -51,5 +50,5 @@ def open_nothing(
     side_px: int,  # noqa: ARG001
     threads: int,  # noqa: ARG001
 ) -> Nothing:
-    """As `pipeline.model.device.OpenDevice` wants it."""
+    """As `pipeline.model.device_kind.OpenDevice` wants it."""
     return Nothing(batch_sizes[-1])

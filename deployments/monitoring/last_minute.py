@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from deployments.monitoring.bottleneck import Load, verdict
 from deployments.monitoring.timeline import STAGES
 from pipeline.errors import Overloaded
-from pipeline.stats import Usage
+from pipeline.stats import EngineStats
 
 SECONDS: Final = 60
 """What is remembered."""
@@ -30,7 +30,7 @@ class Reading:
     """How things stood at one moment."""
 
     at_s: float  # by `time.monotonic`
-    usage: Usage
+    usage: EngineStats
     loop_s: float  # processor time of the event loop's thread
     process_s: float  # likewise of all threads of the replica's process
     cores: int  # that this process may use

@@ -11,7 +11,7 @@ from ray.serve import metrics
 
 from deployments.monitoring.last_minute import Ended
 from deployments.monitoring.timeline import STAGES
-from pipeline.stats import Usage
+from pipeline.stats import EngineStats
 
 _DIGITS: Final = (1.0, 2.0, 5.0)
 STAGE_BUCKETS_S: Final = [digit * 10.0**power for power in range(-4, 2) for digit in _DIGITS]
@@ -24,7 +24,7 @@ class Metrics:
     """Publishes what has happened in a replica."""
 
     def __init__(self) -> None:
-        self._published = Usage(0.0, 0.0, {}, 0, 0, 0, 0, 0, 0, 0)
+        self._published = EngineStats(0.0, 0.0, {}, 0, 0, 0, 0, 0, 0, 0)
         self._requests = _counter(
             "requests_total", "requests that ended, by outcome: predicted, or an error", "outcome"
         )
@@ -49,7 +49,7 @@ class Metrics:
         self._free_slots = _gauge("free_slots", "images that there is room for between decoding and the device")
         self._held_bytes = _gauge("encoded_bytes_in_flight", "bytes of the bodies of requests in work")
 
-    def publish(self, ended: Ended, usage: Usage, held_bytes: int, seconds: float) -> None:
+    def publish(self, ended: Ended, usage: EngineStats, held_bytes: int, seconds: float) -> None:
         """Brings everything up to date.
 
         Ray takes its time for each figure, so this is left to a thread once a second: the event loop has answers to
@@ -75,7 +75,7 @@ class Metrics:
             for stage, stage_s in zip(STAGES, stages_s, strict=True):
                 self._stages.observe(stage_s, {"stage": stage})
 
-    def _publish_usage(self, usage: Usage, seconds: float) -> None:
+    def _publish_usage(self, usage: EngineStats, seconds: float) -> None:
         last, self._published = self._published, usage
         decoding_s, computing_s = usage.decoding_s - last.decoding_s, usage.computing_s - last.computing_s
         for counter, more in (

@@ -14,7 +14,7 @@ from deployments.logs import log_left_out
 from deployments.monitoring.last_minute import PREDICTED, Minute, Reading
 from deployments.monitoring.metrics import Metrics
 from pipeline.records import Outcome, Prediction
-from pipeline.stats import Usage
+from pipeline.stats import EngineStats
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class Watch:
         requests: that ended since the start, by outcome.
     """
 
-    def __init__(self, usage: Callable[[], Usage], held_bytes: Callable[[], int], device: str) -> None:
+    def __init__(self, usage: Callable[[], EngineStats], held_bytes: Callable[[], int], device: str) -> None:
         self.requests: Counter[str] = Counter()
         self._usage, self._held_bytes = usage, held_bytes
         self._cores = sorted(os.sched_getaffinity(0))

@@ -1,15 +1,26 @@
-"""The images that wait for a worker, in an order that is fair between requests in seconds of work."""
+"""The images that wait for a worker, in an order that is fair between requests in seconds of work.
+
+Those that take long wait in a queue of their own: a flood of them fills that, and whoever sends ordinary images sees
+nothing of it.
+"""
 
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
 
+from pipeline.config import CHUNK_S, COSTLY_S
+from pipeline.pace import DecodePace
 from pipeline.task import Task
+
+_ROUNDING: Final = 1e-9
+"""By how much sums of the same prices may differ."""
 
 
 class _Share:
-    """The images of one request; its place in the heap is where the first of them ends on the clock of `Turns`."""
+    """The images of one request; its place in the heap is where the first of them ends on the clock of `FairQueue`."""
 
     __slots__ = ("ends_at_s", "number", "price_s", "tasks")
 
@@ -29,7 +40,7 @@ class _Share:
         return task
 
 
-class Turns:
+class FairQueue:
     """A queue that is fair between requests: none has had more seconds of work than another that waits as long.
 
     The clock is that of self-clocked fair queueing: an image ends one price after the one before it of its request, or
@@ -118,5 +129,93 @@ class Turns:
         self._count = 0
 
 
-_ROUNDING = 1e-9
-"""By how much sums of the same prices may differ."""
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """Work that would come before the last of some new images of one request."""
+
+    images: int
+    ordinary_s: float | None  # before the ordinary ones among them, at the pace of now; None where there are none
+    costly_s: float | None  # before the costly ones, likewise
+
+
+class Backlog:
+    """The queue of ordinary images and that of costly ones.
+
+    Attributes:
+        ordinary: those whose price is below `COSTLY_S`. The pace does not count: while costly images take the cores,
+            all take longer, and no photograph should have to wait among the costly for that.
+        costly: the others.
+        pace: by which prices become seconds on this machine.
+        dropped: images that nobody waited for any more when their turn came.
+    """
+
+    def __init__(self) -> None:
+        self.ordinary, self.costly = FairQueue(), FairQueue()
+        self.pace = DecodePace()
+        self.dropped = 0
+
+    def __iter__(self) -> Iterator[Task]:
+        """All that wait, in no order that means anything."""
+        yield from self.ordinary
+        yield from self.costly
+
+    def add(self, tasks: Iterable[Task]) -> None:
+        """Appends images, each behind the others of its request."""
+        ordinary, costly = list[Task](), list[Task]()
+        for task in tasks:
+            task.costly = task.price_s >= COSTLY_S
+            (costly if task.costly else ordinary).append(task)
+        self.ordinary.add(ordinary)
+        self.costly.add(costly)
+
+    def add_again(self, tasks: Sequence[Task]) -> None:
+        """Puts images back, before all others and in this order."""
+        self.ordinary.add_again([task for task in tasks if not task.costly])
+        self.costly.add_again([task for task in tasks if task.costly])
+
+    def take(self, queue: FairQueue, most: int, full_bytes: int) -> list[Task]:
+        """Takes the next images of one of the two queues, for one chunk; those that nobody waits for are dropped.
+
+        An image that is tried again travels alone.
+
+        Args:
+            queue: `ordinary` or `costly`.
+            most: images.
+            full_bytes: encoded bytes at which a chunk is full, as it is at `CHUNK_S` of work.
+        """
+        tasks: list[Task] = []
+        size, price_s = 0, 0.0
+        while queue and len(tasks) < most and size < full_bytes:
+            if tasks and (queue.next.attempts or price_s + queue.next.price_s > CHUNK_S):
+                break
+            task = queue.pop()
+            if task.request.abandoned:
+                self.dropped += 1
+                continue
+            tasks.append(task)
+            size += task.image.size
+            price_s += task.price_s
+        return tasks
+
+    def ahead_of(self, prices_s: Sequence[float]) -> Ahead:
+        """Work that waits and would come before the last of new images of one request, at these prices."""
+        costly = [price_s for price_s in prices_s if price_s >= COSTLY_S]
+        images, seconds = 0, list[float | None]()
+        for queue, count, price_s in (
+            (self.ordinary, len(prices_s) - len(costly), sum(prices_s) - sum(costly)),
+            (self.costly, len(costly), sum(costly)),
+        ):
+            before, ahead_s = queue.ahead_of(price_s) if count else (0, None)
+            images += before
+            seconds.append(None if ahead_s is None else ahead_s * self.pace.ratio)
+        return Ahead(images, *seconds)
+
+    @property
+    def wanted(self) -> int:
+        """How many images wait that somebody waits for."""
+        return self.ordinary.wanted + self.costly.wanted
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self.ordinary.clear()
+        self.costly.clear()

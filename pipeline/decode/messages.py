@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from torch import Tensor
 from torch._utils import ExceptionWrapper
 from torch.utils.data._utils.worker import _IterableDatasetStopIteration
 
 from pipeline.decode.sandbox import EVERYTHING, Closed
 from pipeline.decode.slots import Slots
 from pipeline.errors import ImageError
-from pipeline.host_batch import HostBatch
 
 MAX_RECORD_BYTES: Final = 64 << 10
 """The most that one record takes; a socket's buffer holds 208 KiB by default."""
@@ -47,6 +47,16 @@ class WorkerReady:
 
 
 @dataclass(frozen=True, slots=True)
+class DecodedPixels:
+    """A job done, as the replica sees it once the pixels are page-locked."""
+
+    first: int
+    pixels: Tensor  # uint8 [n, height, width, 3], a view of the slots, page-locked where there is CUDA
+    errors: Mapping[int, ImageError]  # as in `DecodedChunk`
+    skipped: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
 class DecodedChunk:
     """A job done. The pixels stay where they are, in shared memory."""
 
@@ -56,14 +66,15 @@ class DecodedChunk:
     skipped: frozenset[int] = frozenset()  # positions in the job that had been withdrawn
     slots: Slots | None = None  # where the pixels are, in the process that has read the record
 
-    def pin_memory(self) -> HostBatch:
+    def pin_memory(self) -> DecodedPixels:
         """The pixels, page-locked as the slots are: DataLoader's hook for custom batches, here without a copy.
 
         https://docs.pytorch.org/docs/stable/data.html#memory-pinning
         """
         if self.slots is None:
             raise ValueError("this chunk has not been read from a record, so it knows no slots")
-        return self.slots.batch(self.first, self.decoded, self.errors, self.skipped)
+        pixels = self.slots.tensor[self.first : self.first + self.decoded]
+        return DecodedPixels(self.first, pixels, self.errors, self.skipped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import enum
 import fcntl
 import mmap
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from multiprocessing.reduction import DupFd
 from typing import Any, Final
 from weakref import finalize
@@ -23,16 +23,12 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.config import ENCODED_ROOM_BYTES
-from pipeline.errors import ImageError
-from pipeline.host_batch import HostBatch
 from pipeline.records import Bytes
 
 KEPT_BYTES = 256 << 20
 """Memory that all slots together keep for the next encoded images; what one takes beyond it goes back to the system."""
 
 _SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
-
-_NONE: Mapping[int, ImageError] = {}
 
 
 class Claim(enum.IntEnum):
@@ -118,16 +114,6 @@ class Slots:
             self._map.madvise(mmap.MADV_REMOVE, start, _whole_pages(self._kept[slot]))
             self._kept_bytes -= self._kept[slot]
             self._kept[slot] = 0
-
-    def batch(
-        self,
-        first: int,
-        count: int,
-        errors: Mapping[int, ImageError] = _NONE,
-        skipped: frozenset[int] = frozenset(),
-    ) -> HostBatch:
-        """`count` decoded images from slot `first` on, where they lie."""
-        return HostBatch(first, self.tensor[first : first + count], errors, skipped)
 
 
 def _attach(fd: Any, count: int, side_px: int) -> Slots:

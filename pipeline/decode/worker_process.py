@@ -17,12 +17,11 @@ from torch.utils.data import DataLoader
 
 from pipeline.config import CHUNKS_PER_WORKER
 from pipeline.decode.forkserver import forked
-from pipeline.decode.messages import DecodedChunk, MalformedRecord, WorkerFault, WorkerReady
+from pipeline.decode.messages import DecodedChunk, DecodedPixels, MalformedRecord, WorkerFault, WorkerReady
 from pipeline.decode.pipe_queue import PipeQueues
 from pipeline.decode.process_state import StoppedProcess
 from pipeline.decode.slots import Slots
 from pipeline.decode.worker import Job, Jobs
-from pipeline.host_batch import HostBatch
 from pipeline.records import Transform
 from pipeline.task import Task
 
@@ -99,7 +98,7 @@ class WorkerProcess:
         """Price of what has been handed out to it and has not come back."""
         return sum(chunk.price_s for chunk in self.chunks)
 
-    def records(self) -> Iterator[WorkerStarted | WorkerReady | HostBatch | MalformedRecord]:
+    def records(self) -> Iterator[WorkerStarted | WorkerReady | DecodedPixels | MalformedRecord]:
         """Starts the process, says so, and yields what comes from it, until it is asked to end.
 
         Raises:
@@ -137,19 +136,19 @@ class WorkerProcess:
         with suppress(OSError):  # it has just died: the watch will find the chunk here
             self._writer.send(chunk.job)
 
-    def has_in_hand(self, batch: HostBatch) -> bool:
-        """Whether a batch is the oldest chunk, done: the slots that were handed out, and no other."""
+    def has_in_hand(self, result: DecodedPixels) -> bool:
+        """Whether a result is that of the oldest chunk: the slots that were handed out, and no other."""
         if not self.chunks:
             return False
         chunk = self.chunks[0]
         images = len(chunk.tasks)
-        left_out = batch.skipped | batch.errors.keys()
+        left_out = result.skipped | result.errors.keys()
         return (
-            batch.first == chunk.first
-            and len(batch) + len(batch.errors) + len(batch.skipped) == images
-            and len(left_out) == len(batch.errors) + len(batch.skipped)
-            and all(position < images for position in batch.errors)
-            and batch.skipped <= chunk.withdrawn
+            result.first == chunk.first
+            and len(result.pixels) + len(result.errors) + len(result.skipped) == images
+            and len(left_out) == len(result.errors) + len(result.skipped)
+            and all(position < images for position in result.errors)
+            and result.skipped <= chunk.withdrawn
         )
 
     def take_back(self) -> Chunk:

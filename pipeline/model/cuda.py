@@ -20,12 +20,11 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DeviceFailure, first_line
-from pipeline.host_batch import HostBatch
 from pipeline.model.agreement import TOLERANCE, difference, noise
 from pipeline.model.classifier import Classifier
 from pipeline.model.cuda_graph import Replay, recorded, settle
+from pipeline.model.device import MODULES, BatchOutput, BatchTimings, PendingBatch, collect
 from pipeline.model.folding import folded
-from pipeline.model.pending_batch import MODULES, Answers, Launched, Spent, collect
 from pipeline.model.torchscript import Compute, traced
 from pipeline.pace import warm_seconds
 
@@ -105,8 +104,8 @@ class CudaDevice:
         pixels = torch.zeros(self._buffers[0].pixels.shape, dtype=torch.uint8, pin_memory=True)
         return {size: warm_seconds(partial(self._computed, pixels[:size])) for size in self._batch_sizes}
 
-    def _computed(self, pixels: Tensor) -> Answers:
-        return collect(self.launch([HostBatch(0, pixels)]))
+    def _computed(self, pixels: Tensor) -> BatchOutput:
+        return collect(self.launch([pixels]))
 
     def _choose_way(self) -> None:
         """Takes the first way to compute the model that works and whose answers are the model's own."""
@@ -164,18 +163,18 @@ class CudaDevice:
 
     # ---- serving ----------------------------------------------------------------------------------------------------
 
-    def launch(self, batches: Sequence[HostBatch]) -> Launched:
+    def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
         """Queues copies and kernels, and returns before they have run."""
-        buffer, images = next(self._next_buffer), sum(map(len, batches))
+        buffer, images = next(self._next_buffer), sum(map(len, pieces))
         copying, copied, computing = (torch.cuda.Event(enable_timing=True) for _ in range(3))
         done = torch.cuda.Event(enable_timing=True, blocking=True)  # who waits for it sleeps; else he would spin
         try:
             with torch.cuda.stream(self._copies):
                 self._copies.wait_event(buffer.read)
                 copying.record()
-                pieces = buffer.pixels[:images].split([len(batch) for batch in batches])  # type: ignore[no-untyped-call]
+                places = buffer.pixels[:images].split([*map(len, pieces)])  # type: ignore[no-untyped-call]
                 # One call for all: the interpreter is asked for once, not for every piece.
-                torch._foreach_copy_(pieces, [batch.pixels for batch in batches], non_blocking=True)
+                torch._foreach_copy_(places, [*pieces], non_blocking=True)
                 copied.record()
             with torch.cuda.stream(self._kernels), torch.inference_mode():
                 self._kernels.wait_event(copied)
@@ -186,11 +185,11 @@ class CudaDevice:
         finally:
             buffer.read.record(self._kernels)  # what was queued before it raised may still read
 
-        def wait() -> Spent:
+        def wait() -> BatchTimings:
             done.synchronize()
-            return Spent(1e-3 * copying.elapsed_time(copied), 1e-3 * computing.elapsed_time(done))
+            return BatchTimings(1e-3 * copying.elapsed_time(copied), 1e-3 * computing.elapsed_time(done))
 
-        return Launched(images, scores, classes, wait)
+        return PendingBatch(images, scores, classes, wait)
 
     def _padded(self, images: int) -> int:
         return next(size for size in self._batch_sizes if size >= images)

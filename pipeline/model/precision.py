@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import first_line
-from pipeline.host_batch import HostBatch
 from pipeline.model.classifier import Classifier
 from pipeline.model.cuda import CudaDevice
-from pipeline.model.pending_batch import collect
+from pipeline.model.device import collect
 from pipeline.model.torchscript import Compute, frozen
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
@@ -97,8 +96,8 @@ class _OnCuda:
     def __call__(self, classifier: Classifier) -> Trial:
         device = CudaDevice(classifier, (self.largest_batch,), self.pixels.shape[1])
         seconds = device.warm_up()[self.largest_batch]
-        answers = collect(device.launch([HostBatch(0, self.pixels.pin_memory())]))
-        return Trial(seconds, torch.tensor(answers.scores), torch.tensor(answers.classes))
+        output = collect(device.launch([self.pixels.pin_memory()]))
+        return Trial(seconds, torch.tensor(output.scores), torch.tensor(output.classes))
 
 
 class _OnCpu:

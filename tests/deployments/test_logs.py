@@ -174,5 +174,5 @@ def test_what_the_pipeline_logs_is_in_the_replicas_log(service: Service) -> None
         if role_of(process) == WORKER:
             process.kill()
     line = until(lambda: [line for line in service.log_lines() if "decoder process" in line["message"]])[-1]
-    assert (line["levelname"], line["filename"], line["stage"]) == ("WARNING", "worker_pool.py", "decode")
+    assert (line["levelname"], line["filename"], line["stage"]) == ("WARNING", "stage.py", "decode")
     assert service.post(CAT).status_code == 200

@@ -35,7 +35,7 @@ class HangingClassifier(Classifier):
         acts: Mapping[str, Callable[[], object]] = {
             EVENT_LOOP: lambda: time.sleep(_FOR_S),
             INTERPRETER: lambda: ctypes.PyDLL(None).sleep(_FOR_S),  # keeps the interpreter's lock
-            DEVICE: lambda: setattr(self._engine._feeder._device, "launch", _hang_for_ever),
+            DEVICE: lambda: setattr(self._engine._compute._device, "launch", _hang_for_ever),
         }
         acts[request.path_params["part"]]()
         return Response()

@@ -14,7 +14,7 @@ from torchvision import models
 
 from harness.photographs import NAMES, jpeg, original, phone_jpeg, photograph
 from pipeline.config import Limits, PipelineConfig
-from pipeline.decode.messages import DecodedChunk
+from pipeline.decode.messages import DecodedChunk, DecodedPixels
 from pipeline.engine import Engine
 from pipeline.errors import (
     EmptyImage,
@@ -22,8 +22,7 @@ from pipeline.errors import (
     Stuck,
     TooManyPixels,
 )
-from pipeline.host_batch import HostBatch
-from pipeline.model.device import Launched
+from pipeline.model.device import PendingBatch
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE, SMALL
 from tests.support.answers import CAT_LABELS
@@ -119,18 +118,18 @@ def test_the_device_gets_page_locked_memory_through_dataloader(
 ) -> None:
     """On CUDA its pin-memory thread calls the hook for custom batches, and what it hands on is page-locked."""
     threads, pinned = set[str](), list[bool]()
-    hook, launch = DecodedChunk.pin_memory, engine._feeder._device.launch
+    hook, launch = DecodedChunk.pin_memory, engine._compute._device.launch
 
-    def noted(chunk: DecodedChunk) -> HostBatch:
+    def noted(chunk: DecodedChunk) -> DecodedPixels:
         threads.add(threading.current_thread().name)
         return hook(chunk)
 
-    def asked(batches: Sequence[HostBatch]) -> Launched:
-        pinned.extend(batch.pixels.is_pinned() for batch in batches)
-        return launch(batches)
+    def asked(pieces: Sequence[torch.Tensor]) -> PendingBatch:
+        pinned.extend(piece.is_pinned() for piece in pieces)
+        return launch(pieces)
 
     monkeypatch.setattr(DecodedChunk, "pin_memory", noted)
-    monkeypatch.setattr(engine._feeder._device, "launch", asked)
+    monkeypatch.setattr(engine._compute._device, "launch", asked)
     assert kinds(engine.infer([CAT] * 20)) == [Prediction] * 20
     assert set(pinned) == {kind == "cuda"}
     assert all(("_pin_memory_loop" in name) == (kind == "cuda") for name in threads), threads
@@ -199,7 +198,7 @@ def test_an_engine_with_a_worker_that_hangs_is_well_again(small: Engine, monkeyp
     small.start()
     (pid,) = small.worker_pids
     psutil.Process(pid).suspend()
-    until(lambda: not stuck(small) and small.usage.workers_replaced and small.usage.workers_ready)
+    until(lambda: not stuck(small) and small.stats.workers_replaced and small.stats.workers_ready)
     assert pid not in small.worker_pids
     assert kinds(small.infer([CAT])) == [Prediction]
     small.check()
@@ -208,14 +207,14 @@ def test_an_engine_with_a_worker_that_hangs_is_well_again(small: Engine, monkeyp
 def test_an_engine_whose_device_is_stuck_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """And that it is well again, when it is."""
     small.start()
-    may_go_on, compute = threading.Event(), small._feeder._device.launch
+    may_go_on, compute = threading.Event(), small._compute._device.launch
 
-    def hang(batches: Sequence[HostBatch]) -> Launched:
+    def hang(pieces: Sequence[torch.Tensor]) -> PendingBatch:
         assert may_go_on.wait(PATIENCE_S)
-        return compute(batches)
+        return compute(pieces)
 
-    monkeypatch.setattr(small._feeder._device, "launch", hang)
-    monkeypatch.setattr(small._feeder, "_stuck_after_s", 1.0)
+    monkeypatch.setattr(small._compute._device, "launch", hang)
+    monkeypatch.setattr(small._compute, "_stuck_after_s", 1.0)
     (waiting,) = small.submit([[EncodedImage(CAT)]])
     until(lambda: "the device has not answered a batch for" in stuck(small))
     may_go_on.set()
@@ -228,13 +227,13 @@ def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch:
     monkeypatch.setattr("pipeline.engine.PROBE_AFTER_S", 0.1)
     monkeypatch.setattr("pipeline.engine.STUCK_AFTER_S", 0.5)
     small.start()
-    first, count = small._loader._slots.take(SMALL.slots)
+    first, count = small._decode._slots.take(SMALL.slots)
     assert count == SMALL.slots
     until(lambda: "no image has come through for" in stuck(small))
-    small._loader._moved_at = time.monotonic()  # as where a worker has just been ended with its image
+    small._decode._dispatcher.moved_at = time.monotonic()  # as where a worker has just been ended with its image
     assert not stuck(small)
     until(lambda: "no image has come through for" in stuck(small))
-    small._loader.release(small._loader._slots.batch(first, count))
+    small._decode._give_back(first, count)
     until(lambda: not stuck(small))
 
 

@@ -17,7 +17,8 @@ from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import DeviceFailure, EngineClosed, InvalidModel, WorkerFailure
 from pipeline.model.classifier import Classifier
-from pipeline.model.device import Device, open_device
+from pipeline.model.device import Device
+from pipeline.model.device_kind import open_device
 from pipeline.records import EncodedImage, Prediction
 from tests.conftest import PIPELINE, SMALL, SMALL_LIMITS
 from tests.pipeline.decode.test_slots import memfds
@@ -51,7 +52,7 @@ def test_close_may_be_called_twice_and_ends_everything(small: Engine) -> None:
     for ask in (small.start, small.check, lambda: small.infer([CAT]), lambda: small.submit([])):
         with pytest.raises(EngineClosed):
             ask()
-    del small._feeder, small._loader, small._unlock_pages
+    del small._compute, small._decode, small._unlock_pages
     until(lambda: gc.collect() >= 0 and memfds().keys() <= maps.keys())
 
 

@@ -1,10 +1,9 @@
-"""A loader with its decoder processes, before a device that says what it was given."""
+"""A decode stage with its processes, before a model stage that says what it was given."""
 
 import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -12,9 +11,9 @@ from typing import Any
 from harness.photographs import jpeg, photograph
 from pipeline.config import Limits
 from pipeline.decode.slots import Claim, Slots
-from pipeline.decode.stage import Loader
-from pipeline.errors import ImageError
-from pipeline.host_batch import HostBatch
+from pipeline.decode.stage import DecodeStage
+from pipeline.errors import EngineClosed, ImageError
+from pipeline.ready_queue import PixelBatch, ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Transform
 from pipeline.task import Request, Task
 from tests.support.waiting import PATIENCE_S, until
@@ -24,13 +23,26 @@ EXACT = replace(TRANSFORM, decode="exact")
 CAT = jpeg(photograph("cat"))
 
 
+class NotedQueue(ReadyQueue):
+    """A ready queue that keeps the tasks of every batch that it was given."""
+
+    def __init__(self, *, batch_size: int, lanes: int) -> None:
+        super().__init__(batch_size=batch_size, lanes=lanes)
+        self.noted: list[Sequence[Task]] = []
+
+    def put(self, batch: PixelBatch) -> None:
+        """Notes it, and puts it."""
+        self.noted.append(batch.tasks)
+        super().put(batch)
+
+
 class Bench:
-    """A loader before a device that answers each image with the brightness of its pixels.
+    """A decode stage before a model stage that answers each image with the brightness of its pixels.
 
     Args:
         workers: how many.
         spares: processes that stand ready beside them.
-        kind: "cuda" has batches pass DataLoader's pin-memory thread.
+        kind: "cuda" has results pass DataLoader's pin-memory thread.
         slots: of the shared memory.
         transform: what the workers do with an image.
         decode_timeout_s: of one image, whatever its price is: most tests have images without one.
@@ -47,44 +59,37 @@ class Bench:
         decode_timeout_s: float = PATIENCE_S,
     ) -> None:
         self.slots = Slots(slots, 224)
-        self.loader = Loader(
+        self.queue = NotedQueue(batch_size=32, lanes=1)
+        self.stage = DecodeStage(
             workers,
             self.slots,
             transform,
+            self.queue,
             spares=spares,
             pin_memory=kind == "cuda",
             chunk_bytes=1 << 20,
             decode_timeout_s=decode_timeout_s,
             limits=Limits(),
-            device=self,
         )
-        self.loader.limit_s = lambda task: decode_timeout_s  # type: ignore[method-assign]  # noqa: ARG005
-        self.batch_size = 32
-        self.waiting = 0
+        self.stage._dispatcher.limit_s = lambda task: decode_timeout_s  # type: ignore[method-assign]  # noqa: ARG005
         self.may_answer = threading.Event()
         self.may_answer.set()
-        self.delivered: list[list[Task]] = []
-        self._device = ThreadPoolExecutor(1)
+        self._answering = threading.Thread(target=self._answer_all)
+        self._answering.start()
 
     @property
-    def wanted(self) -> int:
-        """One batch ahead."""
-        return self.batch_size
+    def delivered(self) -> list[list[Task]]:
+        """The tasks of every batch so far, in their order."""
+        return [[*tasks] for tasks in self.queue.noted]
 
-    def put(self, batch: HostBatch, tasks: list[Task]) -> None:
-        """What the loader asks of its device."""
-        assert len(batch) == len(tasks)
-        self.delivered.append(tasks)
-        self.waiting += len(batch)
-        self._device.submit(self._answer, batch, tasks)
-
-    def _answer(self, batch: HostBatch, tasks: list[Task]) -> None:
-        assert self.may_answer.wait(PATIENCE_S)
-        brightness = batch.pixels.float().mean((1, 2, 3)).tolist()
-        self.waiting -= len(batch)
-        self.loader.release(batch)
-        for task, value in zip(tasks, brightness, strict=True):
-            task.predict(("brightness",), (0,), (value,))
+    def _answer_all(self) -> None:
+        while self.queue.wait():
+            assert self.may_answer.wait(PATIENCE_S)
+            for batch in self.queue.take(1):
+                brightness = batch.pixels.float().mean((1, 2, 3)).tolist()
+                batch.release()
+                for task, value in zip(batch.tasks, brightness, strict=True):
+                    task.predict(("brightness",), (0,), (value,))
 
     def submit(self, files: Sequence[bytes], *, price_s: float | None = None) -> Request:
         """Queues one request; at the usual price, whatever the images are, or at that one each."""
@@ -92,13 +97,13 @@ class Bench:
         for image in images:
             image.price_s = price_s
         request = Request(images)
-        self.loader.submit(request.tasks)
+        self.stage.submit(request.tasks)
         return request
 
     def decoding(self, image: bytes) -> list[int]:
         """The workers that decode that image just now."""
-        with self.loader._changed:
-            ready = [worker for worker in self.loader._crew._workers if worker.chunks]
+        with self.stage._changed:
+            ready = [worker for worker in self.stage._pool if worker.chunks]
             slots = [
                 (worker.pid, worker.chunks[0].first + position)
                 for worker in ready
@@ -116,8 +121,10 @@ class Bench:
     def close(self) -> None:
         """Ends the workers, and answers what they delivered."""
         self.may_answer.set()
-        self.loader.close()
-        self._device.shutdown()
+        self.stage.close()
+        until(lambda: not len(self.queue))
+        self.queue.close(EngineClosed("the bench was closed"))
+        self._answering.join(PATIENCE_S)
 
 
 @contextmanager
@@ -125,7 +132,7 @@ def started(workers: int, **options: Any) -> Iterator[Bench]:
     """A running bench; at the end every slot is free again."""
     bench = Bench(workers, **options)
     try:
-        bench.loader.start()
+        bench.stage.start()
         yield bench
         until(lambda: bench.slots.free == bench.slots.count)
     finally:

@@ -19,14 +19,14 @@ from deployments.app import sized
 from deployments.replica import Classifier
 from deployments.service_config import ServiceConfig
 from pipeline.config import Limits, PipelineConfig
-from pipeline.stats import Usage
+from pipeline.stats import EngineStats
 from tests.support.waiting import until
 
 
 class _NoEngine:
     """Stands where the engine would, and infers nothing."""
 
-    usage = Usage(0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, lanes=1, in_work=0, free_slots=1)
+    usage = EngineStats(0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, lanes=1, in_work=0, free_slots=1)
 
     def __init__(self, config: PipelineConfig) -> None:
         self.device, self.limits = config.device, Limits()

@@ -8,7 +8,7 @@ import torch
 from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
 from pipeline.model.classifier import load_model
-from pipeline.model.device import open_device
+from pipeline.model.device_kind import open_device
 from tests.support.device_kinds import needs_gpu
 from tuning import computing
 from tuning.computing import SIZES, ComputeCost, Model, _opened
@@ -79,7 +79,7 @@ def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -
         return really(kind, classifier, batch_sizes=batch_sizes, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(computing, "open_device", with_room_for_4)
-    monkeypatch.setattr("pipeline.model.device._HOPELESS", math.inf)  # a size may seem so while something else computes
+    monkeypatch.setattr("pipeline.model.cpu._HOPELESS", math.inf)  # a size may seem so while something else computes
     config = PipelineConfig(device="cpu")
     _, sizes = _opened(config, load_model(config), 1, bound_s=60.0)
     assert sizes == [1, 2, 4]

@@ -15,9 +15,9 @@ CONFIG = PipelineConfig(device="cpu", workers=1, threads=1)
 def test_images_count_and_not_the_requests_that_they_come_in() -> None:
     """Of requests in work at a time, what has left the device counts, though most of it is of unfinished ones."""
     with Engine(CONFIG, opener=open_nothing) as engine:
-        before = engine.usage
+        before = engine.stats
         done = throughput(engine, [CAT], 0.2, together=64, requests=8)
-        after = engine.usage
+        after = engine.stats
     assert 0 < done.images < after.images - before.images  # the rest came before and after
     assert len(done.timings) % 64 == 0
     assert 0 < done.decode_s < done.seconds

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deployments.monitoring.last_minute import PREDICTED, Minute, Reading
-from pipeline.stats import Usage
+from pipeline.stats import EngineStats
 
 
 def reading(at_s: float, **usage: Any) -> Reading:
@@ -19,7 +19,7 @@ def reading(at_s: float, **usage: Any) -> Reading:
     } | usage
     return Reading(
         at_s,
-        Usage(at_s, at_s / 4, workers=2, workers_ready=2, lanes=1, **facts),
+        EngineStats(at_s, at_s / 4, workers=2, workers_ready=2, lanes=1, **facts),
         loop_s=at_s / 10,
         process_s=0.9 * at_s,
         cores=2,

@@ -9,10 +9,10 @@ import pytest
 from deployments.monitoring.last_minute import PREDICTED
 from deployments.monitoring.timeline import STAGES
 from deployments.monitoring.watch import Watch
-from pipeline.stats import Usage
+from pipeline.stats import EngineStats
 from tests.support.waiting import until
 
-USAGE = Usage(0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, lanes=1, in_work=0, free_slots=8)
+USAGE = EngineStats(0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, lanes=1, in_work=0, free_slots=8)
 
 
 def test_a_second_that_cannot_be_published_does_not_end_the_watch(

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from pipeline.config import USUAL_PRICE_S
-from pipeline.decode.fair_queue import Turns
+from pipeline.decode.fair_queue import FairQueue
 from pipeline.records import EncodedImage
 from pipeline.task import Request, Task
 
@@ -17,14 +17,14 @@ def request(images: int, price_s: float = USUAL_PRICE_S) -> list[Task]:
     return Request([image] * images).tasks
 
 
-def drained(turns: Turns) -> list[Task]:
+def drained(turns: FairQueue) -> list[Task]:
     return [turns.pop() for _ in range(len(turns))]
 
 
 def test_requests_take_turns() -> None:
     """A request of one that comes last waits for one image of each other, not for all of them."""
     many, few, one = request(100), request(2), request(1)
-    turns = Turns()
+    turns = FairQueue()
     for tasks in (many, few, one):
         turns.add(tasks)
     assert drained(turns) == [many[0], few[0], one[0], many[1], few[1], *many[2:]]
@@ -33,7 +33,7 @@ def test_requests_take_turns() -> None:
 def test_requests_that_come_together_take_turns_too() -> None:
     """As `@serve.batch` hands them over."""
     one, two = request(2), request(2)
-    turns = Turns()
+    turns = FairQueue()
     turns.add([*one, *two])
     assert drained(turns) == [one[0], two[0], one[1], two[1]]
 
@@ -41,7 +41,7 @@ def test_requests_that_come_together_take_turns_too() -> None:
 def test_what_is_tried_again_goes_first() -> None:
     """In its order, before what was put back earlier."""
     fresh, first, second = request(2), request(2), request(2)
-    turns = Turns()
+    turns = FairQueue()
     turns.add(fresh)
     turns.add_again(first)
     turns.add_again(second)
@@ -50,7 +50,7 @@ def test_what_is_tried_again_goes_first() -> None:
 
 
 def test_nothing_waits_in_the_end() -> None:
-    turns = Turns()
+    turns = FairQueue()
     turns.add(request(3))
     turns.add_again(request(1))
     assert len(turns) == len([*turns]) == 4
@@ -63,7 +63,7 @@ def test_nothing_waits_in_the_end() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_no_image_is_lost_or_given_twice(seed: int) -> None:
     """Whatever comes in between; and each request's images keep their order."""
-    dice, turns = random.Random(seed), Turns()
+    dice, turns = random.Random(seed), FairQueue()
     waiting: set[Task] = set()
     given: dict[Request, int] = {}  # the position of its last image
     for _ in range(300):
@@ -84,7 +84,7 @@ def test_no_image_is_lost_or_given_twice(seed: int) -> None:
 
 def test_what_comes_before_a_new_request_is_known() -> None:
     """Of every other one no more images than it has itself; all that is tried again; nothing that nobody wants."""
-    turns = Turns()
+    turns = FairQueue()
     for images in (100, 2, 1):
         turns.add(request(images))
     abandoned = request(50)
@@ -100,7 +100,7 @@ def test_what_comes_before_a_new_request_is_known() -> None:
 
 def test_a_cheap_image_waits_for_none_that_costs_more() -> None:
     """Eight requests of one costlier image each came before it, and it is next; then it was their turn long ago."""
-    turns, costlier = Turns(), [request(1, price_s=0.05) for _ in range(8)]
+    turns, costlier = FairQueue(), [request(1, price_s=0.05) for _ in range(8)]
     for tasks in costlier:
         turns.add(tasks)
     assert turns.ahead_of(0.002) == (0, 0.0)
@@ -116,7 +116,7 @@ def test_a_cheap_image_waits_for_none_that_costs_more() -> None:
 
 def test_requests_have_had_as_many_seconds_of_work_each() -> None:
     """Whatever their images cost: one of ten seconds has one turn where the other has ten."""
-    turns, dear, cheap = Turns(), request(3, price_s=10.0), request(30, price_s=1.0)
+    turns, dear, cheap = FairQueue(), request(3, price_s=10.0), request(30, price_s=1.0)
     turns.add(dear)
     turns.add(cheap)
     order = [task.request is dear[0].request for task in drained(turns)]

@@ -66,7 +66,7 @@ def test_an_allocation_beyond_the_limit_fails_in_its_process() -> None:
 
 
 def _limit_bytes(bench: Bench) -> int:
-    (pid,) = bench.loader.pids
+    (pid,) = bench.stage.pids
     soft, _ = psutil.Process(pid).rlimit(psutil.RLIMIT_DATA)
     return soft
 
@@ -75,7 +75,7 @@ def test_a_worker_is_limited_by_the_pixels_that_images_may_have() -> None:
     """From the first image on, and anew when the limit changes while it runs."""
     with started(1) as bench:
         for max_pixels in (1_000_000, 50_000_000):
-            bench.loader.limits = Limits(max_image_pixels=max_pixels)
+            bench.stage.limits = Limits(max_image_pixels=max_pixels)
             assert errors(bench.submit([CAT])) == [None]
             base_bytes = _limit_bytes(bench) - decode_memory_bytes(max_pixels)
             assert 0 < base_bytes < 1 << 30
@@ -85,13 +85,13 @@ def test_an_image_that_takes_too_much_memory_is_rejected_alone() -> None:
     """Its worker lives on, and its neighbours get their predictions."""
     with started(1) as bench:
         assert errors(bench.submit([CAT])) == [None]
-        pids = bench.loader.pids
+        pids = bench.stage.pids
         (worker,) = (psutil.Process(pid) for pid in pids)
         had = int(dict(line.split(":") for line in _status(worker))["VmData"].split()[0]) << 10
         worker.rlimit(psutil.RLIMIT_DATA, (had + (24 << 20), psutil.RLIM_INFINITY))
         request = bench.submit([CAT, png(photograph("cat").resize((4000, 3000))), CAT, phone_jpeg(), CAT])
         assert errors(request) == [None, TooMuchMemory, None, None, None]
-        assert bench.loader.pids == pids
+        assert bench.stage.pids == pids
 
 
 def _status(process: psutil.Process) -> list[str]:
@@ -108,12 +108,12 @@ def test_the_largest_images_allowed_fit_and_leave_nothing(transform: Transform) 
     hungry = [make() for name, make in COSTLY.items() if name in ("webp, lossless", "jpeg, too long to be reduced")]
     with started(1, transform=transform) as bench:
         assert errors(bench.submit([CAT, phone_jpeg()])) == [None, None]
-        (worker,) = (psutil.Process(pid) for pid in bench.loader.pids)
+        (worker,) = (psutil.Process(pid) for pid in bench.stage.pids)
         before = _own_bytes(worker)
         for file in (*hungry, png(picture, compress_level=1, exif=exif)):
             assert errors(bench.submit([file])) == [None]
             assert _own_bytes(worker) < before + KEPT_FREED_BYTES + (8 << 20)
-        assert bench.loader.pids == [worker.pid]
+        assert bench.stage.pids == [worker.pid]
 
 
 def test_freed_memory_is_given_back_where_it_is_much() -> None:

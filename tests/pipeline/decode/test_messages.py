@@ -47,7 +47,7 @@ def test_errors_arrive_with_class_and_message(cls: type[ImageError], slots: Slot
         (1, cls, "torn at byte 7, größer")
     ]
     batch = chunk.pin_memory()
-    assert (batch.first, len(batch), batch.errors, batch.skipped) == (3, 2, chunk.errors, frozenset({0, 4}))
+    assert (batch.first, len(batch.pixels), batch.errors, batch.skipped) == (3, 2, chunk.errors, frozenset({0, 4}))
 
 
 def test_messages_are_short_and_move_no_cursor(slots: Slots) -> None:

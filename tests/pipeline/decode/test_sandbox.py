@@ -156,7 +156,7 @@ def _said(bench: Bench, act: Callable[[], str]) -> str:
 def test_files_sockets_and_other_processes_are_refused(bench: Bench) -> None:
     """All of it, on a kernel without Landlock by the filter of system calls alone."""
     assert _said(bench, attempt_all) == "all were refused"
-    assert bench.loader.closed_to_workers == EVERYTHING
+    assert bench.stage.closed_to_workers == EVERYTHING
     assert str(EVERYTHING) == "no new privileges, no files, no network, no other processes"
 
 
@@ -189,7 +189,7 @@ def _error(file: bytes) -> str:
 
 def test_a_worker_has_no_more_descriptors_than_it_needs(bench: Bench) -> None:
     """None of the forkserver's, of the resource tracker's, or of the replica's sockets."""
-    (pid,) = bench.loader.pids
+    (pid,) = bench.stage.pids
     links = {path.name: os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
     console = {links[name] for name in "012"}
     kinds = sorted(re.split(r"[:(]", link)[0] for link in links.values() if link not in console)
@@ -199,7 +199,7 @@ def test_a_worker_has_no_more_descriptors_than_it_needs(bench: Bench) -> None:
 
 def test_a_worker_has_no_privileges(bench: Bench) -> None:
     """Not even root's, where the service runs as root."""
-    (pid,) = bench.loader.pids
+    (pid,) = bench.stage.pids
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     assert status["NoNewPrivs"] == "1"
     assert status["Seccomp"] == "2"
@@ -218,7 +218,7 @@ def test_a_kernel_that_closes_little_is_told_of(caplog: pytest.LogCaptureFixture
     with started(1, transform=cast(Transform, transform)) as bench:
         assert _said(bench, attempt_one) == "done"
         assert errors(bench.submit([CAT])) == [None]
-        assert str(bench.loader.closed_to_workers) == "no new privileges"
+        assert str(bench.stage.closed_to_workers) == "no new privileges"
     assert [record.getMessage() for record in caplog.records] == [
         "this kernel does not give decoder processes the whole sandbox; closed to them are: no new privileges"
     ]

@@ -7,8 +7,8 @@ import pytest
 
 from harness.photographs import NAMES, jpeg, photograph
 from pipeline.config import CHUNKS_PER_WORKER, Limits
+from pipeline.decode.dispatcher import Dispatcher
 from pipeline.decode.slots import Claim
-from pipeline.decode.stage import Loader
 from pipeline.errors import ImageTooCostly, TooManyPixels, UndecodableImage
 from pipeline.records import EncodedImage, Prediction, Rejection
 from pipeline.task import Request
@@ -28,7 +28,7 @@ def shared() -> Iterator[Bench]:
 def bench(shared: Bench) -> Iterator[Bench]:
     """The shared one, whose slots are free before and after each test."""
     yield shared
-    shared.loader.limits, shared.batch_size = Limits(), 32
+    shared.stage.limits, shared.queue.batch_size = Limits(), 32
     until(lambda: shared.slots.free == shared.slots.count)
 
 
@@ -72,14 +72,14 @@ def test_a_rejection_brings_its_message_and_its_timings(bench: Bench) -> None:
 def test_limits_on_pixels_and_work_hold_from_the_next_image_on(bench: Bench) -> None:
     """In the worker too, which reads the header again."""
     assert errors(bench.submit([CAT])) == [None]
-    bench.loader.limits = Limits(max_image_pixels=photograph("cat").width * photograph("cat").height - 1)
+    bench.stage.limits = Limits(max_image_pixels=photograph("cat").width * photograph("cat").height - 1)
     assert errors(bench.submit([CAT])) == [TooManyPixels]
-    bench.loader.limits = Limits(max_image_work_s=0.0001)
+    bench.stage.limits = Limits(max_image_work_s=0.0001)
     assert errors(bench.submit([CAT])) == [ImageTooCostly]
 
 
 def test_no_chunk_is_larger_than_a_batch(bench: Bench) -> None:
-    bench.batch_size = 3
+    bench.queue.batch_size = 3
     before = len(bench.delivered)
     outcomes(bench.submit([CAT] * 40))
     assert max(len(tasks) for tasks in bench.delivered[before:]) == 3
@@ -88,15 +88,15 @@ def test_no_chunk_is_larger_than_a_batch(bench: Bench) -> None:
 def test_nothing_is_decoded_that_the_device_cannot_use_yet() -> None:
     """Two batches wait at most; what comes then takes its turn before the rest of a large request."""
     with started(1) as bench:
-        bench.batch_size = 4
+        bench.queue.batch_size = 4
         bench.may_answer.clear()
         large = bench.submit([CAT] * 40)
-        until(lambda: bench.waiting >= bench.wanted)
+        until(lambda: bench.queue.room <= 0)
         single = bench.submit([CAT])
         bench.may_answer.set()
         assert errors(large) == [None] * 40
         assert errors(single) == [None]
-        most_ahead = bench.wanted + CHUNKS_PER_WORKER * bench.batch_size
+        most_ahead = bench.queue.batch_size + CHUNKS_PER_WORKER * bench.queue.batch_size
         order = [task in single.tasks for tasks in bench.delivered for task in tasks]
         assert order.index(True) <= most_ahead + 1
 
@@ -137,12 +137,12 @@ def test_large_files_give_their_memory_back(monkeypatch: pytest.MonkeyPatch) -> 
 def test_an_image_may_take_ten_times_its_price_and_a_second_at_least() -> None:
     """At the pace of now, and no more than is configured."""
     bench = Bench(1, decode_timeout_s=20.0)
-    request, pace = Request([EncodedImage(CAT)]), bench.loader._waiting.pace
+    request, pace = Request([EncodedImage(CAT)]), bench.stage._dispatcher.backlog.pace
     (task,) = request.tasks
 
     def limit_s(price_s: float) -> float:
         task.price_s = price_s
-        return Loader.limit_s(bench.loader, task)
+        return Dispatcher.limit_s(bench.stage._dispatcher, task)
 
     assert [limit_s(price_s) for price_s in (0.003, 0.5, 5.0)] == [1.0, 5.0, 20.0]
     for _ in range(100):

@@ -31,7 +31,7 @@ def patient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stop_all(bench: Bench) -> list[int]:
     """Stops all workers of a bench; returns their pids."""
-    pids = bench.loader.pids
+    pids = bench.stage.pids
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     return pids
@@ -39,13 +39,13 @@ def stop_all(bench: Bench) -> list[int]:
 
 def are_replaced(bench: Bench, pids: list[int]) -> bool:
     """Whether as many others are ready."""
-    return len(bench.loader.pids) == len(pids) and not {*bench.loader.pids} & {*pids}
+    return len(bench.stage.pids) == len(pids) and not {*bench.stage.pids} & {*pids}
 
 
 def test_an_image_in_a_stopped_worker_is_decoded_by_the_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also the one that it had begun, which is not blamed; nobody waits for the process that takes its place."""
     with started(1, spares=1) as bench:
-        monkeypatch.setattr(bench.loader._crew, "_start_worker", lambda: None)
+        monkeypatch.setattr(bench.stage, "_start_worker", lambda: None)
         request = bench.submit([CAT, slow_png(), CAT])
         (pid,) = until(lambda: bench.decoding(slow_png()))
         os.kill(pid, signal.SIGSTOP)
@@ -66,13 +66,13 @@ def test_workers_that_are_stopped_while_idle_are_replaced(workers: int) -> None:
 def test_a_worker_that_is_stopped_before_it_is_ready_is_replaced() -> None:
     """And does not count as one that cannot start."""
     with started(1) as bench:
-        crew = bench.loader._crew
+        pool = bench.stage._pool
         for _ in range(MAX_FAILED_STARTS):
-            os.kill(until(lambda: bench.loader.pids)[0], signal.SIGKILL)
-            pid = until(lambda: next((worker.pid for worker in crew._workers if not worker.ready), 0))
+            os.kill(until(lambda: bench.stage.pids)[0], signal.SIGKILL)
+            pid = until(lambda: next((worker.pid for worker in pool if not worker.ready), 0))
             os.kill(pid, signal.SIGSTOP)
-            until(lambda: bench.loader.pids)
-            assert bench.loader.pids != [pid]
+            until(lambda: bench.stage.pids)
+            assert bench.stage.pids != [pid]
         assert errors(bench.submit([CAT])) == [None]
 
 
@@ -80,24 +80,24 @@ def test_a_worker_that_never_gets_ready_is_replaced(monkeypatch: pytest.MonkeyPa
     """Whatever keeps it."""
     monkeypatch.setattr(module, "STOPPED_AFTER_S", 2 * PATIENCE_S)
     with started(1) as bench:
-        crew = bench.loader._crew
-        os.kill(until(lambda: bench.loader.pids)[0], signal.SIGKILL)
-        pid = until(lambda: next((worker.pid for worker in crew._workers if not worker.ready), 0))
+        pool = bench.stage._pool
+        os.kill(until(lambda: bench.stage.pids)[0], signal.SIGKILL)
+        pid = until(lambda: next((worker.pid for worker in pool if not worker.ready), 0))
         os.kill(pid, signal.SIGSTOP)
         monkeypatch.setattr(module, "WORKER_START_TIMEOUT_S", 0.0)
         until(lambda: not psutil.pid_exists(pid))
         monkeypatch.undo()
-        assert until(lambda: bench.loader.pids) != [pid]
+        assert until(lambda: bench.stage.pids) != [pid]
 
 
 def test_a_stop_of_a_moment_costs_no_worker() -> None:
     with started(1) as bench:
-        pids = bench.loader.pids
+        pids = bench.stage.pids
         for _ in range(5):
             os.kill(pids[0], signal.SIGSTOP)
             os.kill(pids[0], signal.SIGCONT)
             assert errors(bench.submit([CAT])) == [None]
-        assert bench.loader.pids == pids
+        assert bench.stage.pids == pids
 
 
 def stop_itself() -> None:
@@ -115,12 +115,12 @@ def test_an_image_that_stops_its_worker_is_not_tried_for_ever(monkeypatch: pytes
 def test_a_killed_forkserver_is_replaced() -> None:
     """At once, not when the next worker is needed, which would wait for its imports; workers do not notice."""
     with started(1, spares=1) as bench:
-        pids, before = bench.loader.pids, forkserver_pid()
+        pids, before = bench.stage.pids, forkserver_pid()
         assert before
         os.kill(before, signal.SIGKILL)
         until(lambda: forkserver_pid() not in (None, before))
         assert errors(bench.submit([CAT] * 8)) == [None] * 8
-        assert bench.loader.pids == pids
+        assert bench.stage.pids == pids
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
         until(lambda: are_replaced(bench, pids))
@@ -130,7 +130,7 @@ def test_a_killed_forkserver_is_replaced() -> None:
 def test_a_worker_that_waits_for_a_stopped_forkserver_is_started_by_another() -> None:
     """It does not wait for ever, nor those behind it."""
     with started(1, spares=1) as bench:
-        pids, before = bench.loader.pids, forkserver_pid()
+        pids, before = bench.stage.pids, forkserver_pid()
         assert before
         os.kill(before, signal.SIGSTOP)
         for pid in pids:

@@ -85,12 +85,12 @@ def test_a_record_that_no_worker_sends_ends_it(
     name: str, acts: dict[str, Act], bench: Bench, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At once, and another one takes its place; neighbours get their predictions, its image none."""
-    (pid,) = until(lambda: bench.loader.pids)
+    (pid,) = until(lambda: bench.stage.pids)
     request = bench.submit([CAT, order(acts[name]), CAT])
     assert errors(request) == [None, FatalImage, None]
     assert caplog.text.count("is not believed any more") == 2
     assert not folder.exists()
-    assert until(lambda: bench.loader.pids) != [pid]
+    assert until(lambda: bench.stage.pids) != [pid]
 
 
 @pytest.mark.cuda

@@ -6,9 +6,9 @@ import signal
 import pytest
 
 from pipeline.config import CHUNK_S, COSTLY_S
-from pipeline.decode import stage as module
+from pipeline.decode import dispatcher as module
+from pipeline.decode.fair_queue import Backlog
 from pipeline.decode.slots import Slots
-from pipeline.decode.work_queue import Waiting
 from pipeline.decode.worker_process import Chunk
 from pipeline.records import EncodedImage
 from pipeline.task import Request
@@ -39,7 +39,7 @@ def times_delivered(bench: Bench) -> list[int]:
 def test_what_waits_behind_a_slow_image_goes_to_the_spare() -> None:
     """Also what the slow worker has in hand already. It leaves that out when it comes to it, and goes on as before."""
     with started(1, spares=1) as bench:
-        pids = bench.loader.pids
+        pids = bench.stage.pids
         slow = bench.submit([slow_png()])
         pid = stopped_at_a_slow_image(bench)
         behind = bench.submit([CAT] * 3)
@@ -49,7 +49,7 @@ def test_what_waits_behind_a_slow_image_goes_to_the_spare() -> None:
         assert errors(slow) == [None]
         assert errors(bench.submit([CAT] * 8)) == [None] * 8
         assert times_delivered(bench) == [1] * 12
-        assert bench.loader.pids == pids
+        assert bench.stage.pids == pids
 
 
 def test_an_image_that_was_begun_as_it_was_withdrawn_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,11 +85,11 @@ def test_a_slow_worker_that_dies_is_blamed_for_nothing_that_was_withdrawn() -> N
 def test_what_a_dead_worker_had_in_hand_goes_to_the_spare(monkeypatch: pytest.MonkeyPatch) -> None:
     """At once: nobody waits for the process that is started in its place, which here never comes."""
     with started(1, spares=1) as bench:
-        monkeypatch.setattr(bench.loader._crew, "_start_worker", lambda: None)
+        monkeypatch.setattr(bench.stage, "_start_worker", lambda: None)
         request = bench.submit([slow_png(), CAT, CAT])
         killed = bench.kill_while_decoding(slow_png())
         assert errors(request) == [None] * 3
-        assert len({*bench.loader.pids} - {killed}) == 1
+        assert len({*bench.stage.pids} - {killed}) == 1
 
 
 def test_costly_images_leave_a_worker_to_the_others() -> None:
@@ -112,13 +112,13 @@ def test_costly_images_wait_for_each_other_and_nobody_waits_for_them() -> None:
     with started(1, spares=1) as bench:
         first = bench.submit([slow_png()], price_s=5.0)
         pid = stopped_at_a_slow_image(bench)
-        ratio = bench.loader._waiting.pace.ratio
-        _, in_hand_s = bench.loader.ahead_of([1.0])
+        ratio = bench.stage._dispatcher.backlog.pace.ratio
+        _, in_hand_s = bench.stage.ahead_of([1.0])
         assert 4.0 * ratio < in_hand_s < 5.0 * ratio
         second = bench.submit([slow_png()], price_s=1.0)
-        assert bench.loader.ahead_of([1.0])[1] > in_hand_s + 0.5 * ratio
-        assert bench.loader.ahead_of([0.003])[1] == 0
-        assert bench.loader.ahead_of([0.003, 1.0])[1] > in_hand_s
+        assert bench.stage.ahead_of([1.0])[1] > in_hand_s + 0.5 * ratio
+        assert bench.stage.ahead_of([0.003])[1] == 0
+        assert bench.stage.ahead_of([0.003, 1.0])[1] > in_hand_s
         os.kill(pid, signal.SIGCONT)
         assert [errors(first), errors(second)] == [[None], [None]]
 
@@ -128,7 +128,7 @@ def test_an_image_beyond_its_price_counts_as_what_it_may_still_run() -> None:
     with started(1, spares=1) as bench:
         request = bench.submit([slow_png()], price_s=0.1)
         pid = stopped_at_a_slow_image(bench)
-        until(lambda: bench.loader.ahead_of([1.0])[1] > PATIENCE_S / 2)
+        until(lambda: bench.stage.ahead_of([1.0])[1] > PATIENCE_S / 2)
         os.kill(pid, signal.SIGCONT)
         assert errors(request) == [None]
 
@@ -142,14 +142,12 @@ def test_what_a_worker_is_handed_at_a_time_is_bounded_by_its_price() -> None:
 
 def test_a_spare_does_not_decode_beside_workers_that_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many processes are at ordinary images as there are workers: the cores are the model's too."""
-    monkeypatch.setattr(
-        "pipeline.decode.worker_pool.HELD_AFTER_S", PATIENCE_S
-    )  # on a busy machine any image may take long
+    monkeypatch.setattr("pipeline.decode.stage.HELD_AFTER_S", PATIENCE_S)  # on a busy machine any image may take long
     with started(2, spares=1) as bench:
         requests = [bench.submit([CAT] * 40) for _ in range(3)]
         while not all(request.future.done() for request in requests):
-            with bench.loader._changed:
-                busy = [worker for worker in bench.loader._crew._workers if worker.chunks]
+            with bench.stage._changed:
+                busy = [worker for worker in bench.stage._pool if worker.chunks]
             assert len(busy) <= 2
 
 
@@ -158,21 +156,21 @@ def test_time_in_work_counts_while_it_runs() -> None:
     with started(1) as bench:
         bench.submit([slow_png()])
         pid = stopped_at_a_slow_image(bench)
-        first = bench.loader.decoding_s
-        readings = [first, until(lambda: (now := bench.loader.decoding_s) > first + 0.05 and now)]
+        first = bench.stage.stats.decoding_s
+        readings = [first, until(lambda: (now := bench.stage.stats.decoding_s) > first + 0.05 and now)]
         os.kill(pid, signal.SIGKILL)
         while bench.slots.free < bench.slots.count:
-            readings.append(bench.loader.decoding_s)
+            readings.append(bench.stage.stats.decoding_s)
         assert readings == sorted(readings)
-        assert bench.loader.decoding_s == bench.loader.decoding_s >= readings[-1]
+        assert bench.stage.stats.decoding_s == bench.stage.stats.decoding_s >= readings[-1]
 
 
 @pytest.mark.parametrize(("price_s", "costly"), [(0.99 * COSTLY_S, False), (COSTLY_S, True)], ids=["below", "at"])
 def test_the_price_alone_tells_what_is_costly(price_s: float, *, costly: bool) -> None:
     """Where all images take longer than they should, nobody is moved among the costly."""
-    waiting, image = Waiting(), EncodedImage(CAT)
+    backlog, image = Backlog(), EncodedImage(CAT)
     image.price_s = price_s
     for _ in range(100):
-        waiting.pace.note(1.0, 0.1)
-    waiting.add(Request([image]).tasks)
-    assert (len(waiting.ordinary), len(waiting.costly)) == (not costly, costly)
+        backlog.pace.note(1.0, 0.1)
+    backlog.add(Request([image]).tasks)
+    assert (len(backlog.ordinary), len(backlog.costly)) == (not costly, costly)

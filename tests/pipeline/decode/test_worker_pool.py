@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from pipeline.config import MAX_FAILED_STARTS, NICENESS
-from pipeline.decode import worker_pool as module
+from pipeline.decode import stage as module
 from pipeline.errors import EngineClosed, FatalImage, SlowImage, WorkerFailure
 from pipeline.records import Transform
 from tests.support.decode_bench import CAT, Bench, errors, outcomes, started
@@ -26,10 +26,10 @@ from tests.support.waiting import PATIENCE_S, until
 def test_workers_give_way_to_the_replica() -> None:
     """Also those that take another's place; at 19, the most there is, nothing is left to give."""
     with started(1) as bench:
-        (pid,) = bench.loader.pids
+        (pid,) = bench.stage.pids
         os.kill(pid, signal.SIGKILL)
-        until(lambda: bench.loader.pids not in ([], [pid]))
-        (pid,) = bench.loader.pids
+        until(lambda: bench.stage.pids not in ([], [pid]))
+        (pid,) = bench.stage.pids
         assert psutil.Process(pid).nice() == min(19, psutil.Process().nice() + NICENESS)
 
 
@@ -44,9 +44,9 @@ def test_a_killed_worker_costs_nobody_an_answer(kind: str) -> None:
         again = [task.handed_out_at != at for task, at in zip(request.tasks, handed_out, strict=True)]
         assert again == [False, False, True, True, True, True]
         assert [task.attempts for task in request.tasks] == [0, 0, 1, 0, 0, 0]
-        (pid,) = until(lambda: bench.loader.pids)
+        (pid,) = until(lambda: bench.stage.pids)
         assert pid != killed
-        bench.loader.check()
+        bench.stage.check()
 
 
 def test_an_image_that_kills_its_worker_twice_is_rejected() -> None:
@@ -68,11 +68,11 @@ def test_an_image_that_killed_its_worker_travels_alone() -> None:
         pids = bench.decoding(slow_png())
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-            until(lambda: pid not in bench.loader.pids)  # noqa: B023 - called in this turn
+            until(lambda: pid not in bench.stage.pids)  # noqa: B023 - called in this turn
         assert errors(request) == [None] * 16
         suspects = [tasks for tasks in bench.delivered if any(task.attempts for task in tasks)]
         assert [len(tasks) for tasks in suspects] == [1, 1]
-        until(lambda: len(set(bench.loader.pids) - set(pids)) == 2)
+        until(lambda: len(set(bench.stage.pids) - set(pids)) == 2)
 
 
 def test_an_image_that_hangs_its_worker_is_rejected(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,14 +85,14 @@ def test_an_image_that_hangs_its_worker_is_rejected(kind: str, monkeypatch: pyte
         assert errors(request) == [None, None, None, SlowImage, None, None]
         assert [task.attempts for task in request.tasks] == [0] * 6
         until(lambda: not psutil.pid_exists(pid))
-        until(lambda: bench.loader.pids not in ([], [pid]))
+        until(lambda: bench.stage.pids not in ([], [pid]))
         assert errors(bench.submit([CAT])) == [None]
 
 
 def test_an_image_that_takes_more_work_than_its_price_allows_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long before `decode_timeout_s`; what counts is its own work, not what else the machine has to do."""
     with started(1) as bench:
-        monkeypatch.setattr(bench.loader, "limit_s", lambda _: 0.1)
+        monkeypatch.setattr(bench.stage._dispatcher, "limit_s", lambda _: 0.1)
         request = bench.submit([CAT, slow_png(), CAT])
         assert errors(request) == [None, SlowImage, None]
 
@@ -103,40 +103,40 @@ def test_a_worker_that_does_not_begin_is_replaced(monkeypatch: pytest.MonkeyPatc
         "pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S
     )  # its stop stands for whatever keeps it
     with started(1) as bench:
-        (pid,) = bench.loader.pids
+        (pid,) = bench.stage.pids
         os.kill(pid, signal.SIGSTOP)
         request = bench.submit([CAT, CAT])
         assert errors(request) == [None, None]
         assert [task.attempts for task in request.tasks] == [0, 0]
-        assert bench.loader.pids != [pid]
+        assert bench.stage.pids != [pid]
         until(lambda: not psutil.pid_exists(pid))
 
 
 def test_a_worker_with_much_in_hand_is_not_ended() -> None:
     """What counts is the time since its last image, not how long the chunk takes: here longer than CLAIM_TIMEOUT_S."""
     with started(1) as bench:
-        pids = bench.loader.pids
+        pids = bench.stage.pids
         assert errors(bench.submit([slow_png()] * 20)) == [None] * 20
-        assert bench.loader.pids == pids
+        assert bench.stage.pids == pids
 
 
 def test_an_idle_worker_that_dies_is_replaced(kind: str) -> None:
     """Whatever ended it, and as often as it happens: only deaths before the first word count as failed starts."""
     with started(1, kind=kind) as bench:
         for end in [signal.SIGTERM, signal.SIGKILL] * (MAX_FAILED_STARTS // 2 + 1):
-            (pid,) = until(lambda: bench.loader.pids)
+            (pid,) = until(lambda: bench.stage.pids)
             os.kill(pid, end)
-            until(lambda: bench.loader.pids not in ([], [pid]))  # noqa: B023 - called in this turn
+            until(lambda: bench.stage.pids not in ([], [pid]))  # noqa: B023 - called in this turn
             assert errors(bench.submit([CAT])) == [None]
 
 
 def test_the_end_of_the_watch_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody would notice a death any more: what is asked fails instead of waiting for ever."""
     with started(1) as bench:
-        crew, none = bench.loader._crew, bench.slots.count
-        monkeypatch.setattr(crew, "_look_after_slow_workers", lambda: bench.slots.claims[none])
-        until(lambda: bench.loader._crew.failure)
-        for ask in (bench.loader.check, lambda: outcomes(bench.submit([CAT]))):
+        none = bench.slots.count
+        monkeypatch.setattr(bench.stage, "_look_after_slow_workers", lambda: bench.slots.claims[none])
+        until(lambda: bench.stage._failure)
+        for ask in (bench.stage.check, lambda: outcomes(bench.submit([CAT]))):
             with pytest.raises(WorkerFailure, match=r"the watch over the decoder processes has ended"):
                 ask()
 
@@ -150,14 +150,14 @@ class Deadly:
 
 
 def test_workers_that_cannot_start_are_reported() -> None:
-    """They die on their way, and after the third death in a row the loader gives up: all that waits fails."""
+    """They die on their way, and after the third death in a row the stage gives up: all that waits fails."""
     bench = Bench(MAX_FAILED_STARTS, transform=cast(Transform, Deadly()))
     try:
         waiting = bench.submit([CAT])
         with pytest.raises(WorkerFailure, match=r"^3 decoder processes in a row ended before they were ready$"):
-            bench.loader.start()
+            bench.stage.start()
         with pytest.raises(WorkerFailure):
-            bench.loader.check()
+            bench.stage.check()
         for request in (waiting, bench.submit([CAT])):
             with pytest.raises(WorkerFailure):
                 outcomes(request)
@@ -170,7 +170,7 @@ def test_workers_that_start_too_slowly_are_reported(monkeypatch: pytest.MonkeyPa
     bench = Bench(1)
     try:
         with pytest.raises(WorkerFailure, match=r"^decoder processes are not ready after 0 s$"):
-            bench.loader.start()
+            bench.stage.start()
     finally:
         bench.close()
 
@@ -183,14 +183,14 @@ def test_close_fails_what_is_not_decoded(kind: str) -> None:
     with started(1, kind=kind) as bench:
         requests = [bench.submit([slow_png()]) for _ in range(4)]
         until(lambda: bench.decoding(slow_png()))
-        (pid,) = bench.loader.pids
-        bench.loader.close()
+        (pid,) = bench.stage.pids
+        bench.stage.close()
         for request in [*requests, bench.submit([CAT])]:
             with pytest.raises(EngineClosed, match=r"before the image was decoded$"):
                 request.future.result(timeout=0)
         with pytest.raises(EngineClosed):
-            bench.loader.check()
-        bench.loader.close()
+            bench.stage.check()
+        bench.stage.close()
         until(lambda: not psutil.pid_exists(pid))
         bench.slots.release(0, bench.slots.count)  # nobody is left to do it
 
@@ -199,19 +199,19 @@ def test_close_ends_the_workers(kind: str) -> None:
     """And the threads that attend to them: left to the end of the interpreter, one inside torch would abort it."""
     before = threading.enumerate()
     with started(2, kind=kind) as bench:
-        pids = bench.loader.pids
+        pids = bench.stage.pids
         assert len(set(pids)) == 2
-        assert [thread.name for thread in threading.enumerate() if thread not in before].count("loader-worker") == 2
-    assert "loader-worker" not in [thread.name for thread in threading.enumerate() if thread not in before]
+        assert [thread.name for thread in threading.enumerate() if thread not in before].count("decode-worker") == 2
+    assert "decode-worker" not in [thread.name for thread in threading.enumerate() if thread not in before]
     until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
-    assert bench.loader.pids == []
+    assert bench.stage.pids == []
 
 
 def test_workers_ignore_the_interrupt_of_a_terminal() -> None:
-    """Ctrl-C reaches all processes of the terminal; only the one that owns the loader acts on it."""
+    """Ctrl-C reaches all processes of the terminal; only the replica acts on it."""
     with started(2) as bench:
-        pids = bench.loader.pids
+        pids = bench.stage.pids
         for pid in pids:
             os.kill(pid, signal.SIGINT)
         assert errors(bench.submit([CAT] * 8)) == [None] * 8
-        assert bench.loader.pids == pids
+        assert bench.stage.pids == pids

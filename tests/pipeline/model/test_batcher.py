@@ -1,4 +1,4 @@
-"""The feeder takes whatever is decoded when the device becomes free, and answers the images."""
+"""The batcher takes whatever is decoded when the device becomes free, and answers the images."""
 
 import logging
 import math
@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DeviceFailure, EngineClosed, NonFiniteScores, Stuck, UnclassifiableImage
-from pipeline.host_batch import HostBatch
-from pipeline.model.batcher import Feeder
-from pipeline.model.device import Launched, Spent
+from pipeline.model.batcher import Batcher
+from pipeline.model.device import BatchTimings, PendingBatch
+from pipeline.ready_queue import PixelBatch, ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from pipeline.task import Request
 from tests.support.waiting import PATIENCE_S, until
@@ -52,24 +52,24 @@ class Gate:
             raise RuntimeError("no memory left")
         return {1: 1.0, 1000: 1.0}
 
-    def launch(self, batches: Sequence[HostBatch]) -> Launched:
+    def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
         """Notes what it is given."""
-        pixels = torch.cat([batch.pixels for batch in batches])
+        pixels = torch.cat([*pieces])
         values = [int(image[0, 0, 0]) for image in pixels]
         self.batches.append(values)
-        self.pieces.append(len(batches))
+        self.pieces.append(len(pieces))
         if self.fails_on in values or len(values) > self.most:
             raise RuntimeError("a kernel failed")
         values = values[self.swallows :]
         scores = torch.tensor([[math.nan if value in self.nan_on else 1.0] for value in values])
-        return Launched(len(values), scores, torch.tensor(values)[:, None], self._wait(values))
+        return PendingBatch(len(values), scores, torch.tensor(values)[:, None], self._wait(values))
 
-    def _wait(self, values: list[int]) -> Callable[[], Spent]:
-        def wait() -> Spent:
+    def _wait(self, values: list[int]) -> Callable[[], BatchTimings]:
+        def wait() -> BatchTimings:
             assert self.answers.acquire(timeout=PATIENCE_S)
             if self.fails_late_on in values:
                 raise RuntimeError("a kernel failed, and it shows now")
-            return Spent(0.0, 1.0)
+            return BatchTimings(0.0, 1.0)
 
         return wait
 
@@ -79,31 +79,34 @@ class Gate:
 
 
 class Line:
-    """A feeder with its device, and the slots that came back."""
+    """A batcher with its device and the queue before it, and the slots that came back."""
 
     def __init__(self, device: Gate, max_batch_size: int = 8) -> None:
         self.device, self.released = device, list[int]()
-        self.feeder = Feeder(device, LABELS, max_batch_size=max_batch_size, release=self._release)
+        self.queue = ReadyQueue(batch_size=max_batch_size, lanes=device.lanes)
+        self.batcher = Batcher(device, LABELS, self.queue, max_batch_size=max_batch_size)
 
-    def _release(self, batch: HostBatch) -> None:
-        self.released += range(batch.first, batch.first + len(batch))
+    def give_back(self, first: int, count: int) -> None:
+        """Notes slots that are free again."""
+        self.released += range(first, first + count)
 
     def put(self, *slots: int) -> Future[list[Outcome]]:
         """One request whose images lie in these slots, side by side."""
         request = Request([EncodedImage(b"")] * len(slots))
-        self.feeder.put(HostBatch(slots[0], SLOTS[slots[0] : slots[0] + len(slots)]), request.tasks)
+        pixels = SLOTS[slots[0] : slots[0] + len(slots)]
+        self.queue.put(PixelBatch(slots[0], pixels, request.tasks, lambda *slots: self.give_back(*slots)))
         return request.future
 
 
 @contextmanager
 def line(device: Gate, max_batch_size: int = 8) -> Iterator[Line]:
     line = Line(device, max_batch_size)
-    line.feeder.start()
+    line.batcher.start()
     try:
         yield line
     finally:
         device.open()
-        line.feeder.close()
+        line.batcher.close()
 
 
 def classes(future: Future[list[Outcome]]) -> list[int]:
@@ -148,7 +151,7 @@ def test_the_limit_holds_from_the_next_batch_on() -> None:
         one.put(100)
         until(lambda: one.device.batches)
         futures = [one.put(value) for value in range(4)]
-        one.feeder.max_batch_size = 2
+        one.batcher.max_batch_size = 2
         one.device.open()
         assert [classes(future) for future in futures] == [[0], [1], [2], [3]]
         assert one.device.batches[1:] == [[0, 1], [2, 3]]
@@ -186,13 +189,13 @@ def test_a_device_that_works_on_by_itself_is_fed_before_answers_are_handed_out(a
     """Else it would wait for the interpreter; where launching is computing, answers would wait for the next batch."""
     with line(Gate(ahead=ahead), max_batch_size=2) as one:
         seen: list[int] = []
-        release = one.feeder._release
+        give_back = one.give_back
 
-        def noted(batch: HostBatch) -> None:
+        def noted(first: int, count: int) -> None:
             seen.append(len(one.device.batches))
-            release(batch)
+            give_back(first, count)
 
-        one.feeder._release = noted
+        one.give_back = noted  # type: ignore[method-assign]
         futures = [one.put(100)]
         until(lambda: one.device.batches)
         futures += [one.put(2 * n, 2 * n + 1) for n in range(3)]
@@ -209,34 +212,34 @@ def test_an_idle_lane_takes_an_image_at_once() -> None:
         futures.append(one.put(101))
         until(lambda: len(one.device.batches) == 2)
         futures += [one.put(value) for value in range(3)]
-        assert one.feeder.in_work == 5
-        assert one.feeder.wanted == 2 * one.feeder.batch_size
+        assert (one.batcher.in_work, len(one.queue)) == (2, 3)
+        assert one.queue.room == 2 * one.queue.batch_size - 3
         one.device.open()
         assert [classes(future) for future in futures] == [[100], [101], [0], [1], [2]]
         assert one.device.batches == [[100], [101], [0, 1, 2]]
-    assert not one.feeder.at_work
+    assert not one.batcher.at_work
 
 
 def test_with_two_lanes_the_wait_is_half() -> None:
     """A second a batch, of whatever size."""
     for lanes, seconds in ((1, 2.0), (2, 1.0)):
         with line(Gate(lanes=lanes), max_batch_size=4) as one:
-            assert one.feeder.seconds_until_done(8) == seconds
+            assert one.batcher.seconds_until_done(8) == seconds
 
 
 def test_a_lane_that_hangs_is_stuck_whatever_the_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
     with line(Gate(lanes=2)) as one:
-        monkeypatch.setattr(one.feeder, "_stuck_after_s", 0.3)
+        monkeypatch.setattr(one.batcher, "_stuck_after_s", 0.3)
         hanging = one.put(100)
         until(lambda: one.device.batches)
         gate, one.device.answers = one.device.answers, threading.Semaphore(1000)
         over = time.monotonic() + 0.5
         until(lambda: classes(one.put(7)) == [7] and time.monotonic() > over)
         with pytest.raises(Stuck, match="the device has not answered a batch for"):
-            one.feeder.check()
+            one.batcher.check()
         gate.release()
         assert classes(hanging) == [100]
-        one.feeder.check()
+        one.batcher.check()
 
 
 def test_chunks_side_by_side_are_one_piece() -> None:
@@ -267,7 +270,7 @@ def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead
         assert isinstance(last.error, UnclassifiableImage)
         assert classes(good) == [14, 15]
         assert classes(one.put(16)) == [16]
-        one.feeder.check()
+        one.batcher.check()
     assert sorted(one.released) == [10, 11, 12, 13, 14, 15, 16]
 
 
@@ -286,7 +289,7 @@ def test_an_image_without_scores_leaves_its_neighbours(
         assert {10 + n for n, outcome in enumerate(outcomes) if isinstance(outcome, Rejection)} == bad
         assert {type(outcome.error) for outcome in outcomes if isinstance(outcome, Rejection)} == {NonFiniteScores}
         assert classes(one.put(14, 15)) == [14, 15]
-        one.feeder.check()
+        one.batcher.check()
     assert f"scores of {len(bad)} of 4 images are NaN" in caplog.text
     assert sorted(one.released) == [1, 10, 11, 12, 13, 14, 15]
 
@@ -301,7 +304,7 @@ def test_a_device_that_scores_nothing_any_more_ends_the_engine() -> None:
         with pytest.raises(DeviceFailure, match="the scores of a black image are NaN too"):
             one.put(2, 3).result(PATIENCE_S)
         with pytest.raises(DeviceFailure):
-            one.feeder.check()
+            one.batcher.check()
     assert sorted(one.released) == [1, 2, 3]
 
 
@@ -323,7 +326,7 @@ def test_a_model_that_has_never_scored_rejects_every_image() -> None:
     with line(device) as one:
         (outcome,) = one.put(1).result(PATIENCE_S)
         assert isinstance(outcome, Rejection)
-        one.feeder.check()
+        one.batcher.check()
     assert device.batches == [[1]]
 
 
@@ -355,7 +358,7 @@ def test_a_device_that_computes_nothing_any_more_ends_the_engine(lanes: int) -> 
         with pytest.raises(DeviceFailure):
             one.put(5).result(PATIENCE_S)
         with pytest.raises(DeviceFailure):
-            one.feeder.check()
+            one.batcher.check()
     assert sorted(one.released) == [1, 2, 3, 4, 5]
 
 
@@ -369,44 +372,58 @@ def test_a_thread_that_ends_by_a_defect_leaves_no_request_waiting() -> None:
             with pytest.raises(DeviceFailure, match="the device's thread has ended"):
                 one.put(1, 2).result(PATIENCE_S)
         with pytest.raises(DeviceFailure):
-            one.feeder.check()
+            one.batcher.check()
+    assert sorted(one.released) == [1, 1, 2, 2]  # each batch once
+
+
+def test_a_defect_while_images_are_tried_one_by_one_leaves_none_waiting() -> None:
+    """Here a device that fails on a batch and answers too few images when it is tried again."""
+    device = Gate()
+    device.most, device.swallows = 1, 1
+    with line(device) as one:
+        device.open()
+        with pytest.raises(DeviceFailure, match="the device's thread has ended"):
+            one.put(1, 2).result(PATIENCE_S)
+    assert sorted(one.released) == [1, 2]
 
 
 def test_a_failed_warm_up_is_reported() -> None:
     """By `start`, and by `check` ever after; `close` still works."""
     device = Gate()
     device.fails_on = -1
-    feeder = Feeder(device, LABELS, max_batch_size=1, release=lambda _: None)
-    for step in (feeder.start, feeder.check):
+    one = Line(device, max_batch_size=1)
+    for step in (one.batcher.start, one.batcher.check):
         with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: RuntimeError: no memory left$"):
             step()
-    feeder.close()
+    with pytest.raises(DeviceFailure):
+        one.put(1).result(timeout=0)
+    one.batcher.close()
 
 
 def test_close_answers_what_is_on_the_device_and_fails_what_waits() -> None:
     device = Gate()
     one = Line(device, max_batch_size=2)
-    one.feeder.start()
+    one.batcher.start()
     running = one.put(1, 2)
     until(lambda: device.batches)
     waiting = [one.put(3, 4), one.put(5)]
-    closing = threading.Thread(target=one.feeder.close)
+    closing = threading.Thread(target=one.batcher.close)
     closing.start()
-    until(lambda: one.feeder._closing)
+    until(lambda: not one.queue.wait())
     device.open()
     closing.join(PATIENCE_S)
     assert classes(running) == [1, 2]
     for future in waiting:
         with pytest.raises(EngineClosed, match="before the model saw the image"):
             future.result(timeout=0)
-    one.feeder.close()
+    one.batcher.close()
     assert device.batches == [[1, 2]]
 
 
-def test_a_feeder_that_never_started_can_be_closed() -> None:
+def test_a_batcher_that_never_started_can_be_closed() -> None:
     one = Line(Gate())
     future = one.put(1)
-    one.feeder.close()
+    one.batcher.close()
     with pytest.raises(EngineClosed):
         future.result(timeout=0)
 
@@ -415,14 +432,14 @@ def test_a_feeder_that_never_started_can_be_closed() -> None:
 def test_time_on_the_device_counts_while_it_runs(fails_on: int | None) -> None:
     """It does not wait for the end of the batch, stands still between batches, and never falls."""
     with line(Gate(ahead=1), max_batch_size=1) as one:
-        assert one.feeder.computing_s == 0
+        assert one.batcher.stats.computing_s == 0
         one.device.fails_late_on = fails_on
         futures = [one.put(3), one.put(4)]
-        readings = [until(lambda: one.feeder.computing_s)]
-        readings.append(until(lambda: (now := one.feeder.computing_s) > readings[0] and now))
+        readings = [until(lambda: one.batcher.stats.computing_s)]
+        readings.append(until(lambda: (now := one.batcher.stats.computing_s) > readings[0] and now))
         one.device.open()
-        while not all(future.done() for future in futures) or one.feeder.in_work:
-            readings.append(one.feeder.computing_s)
-        readings.append(one.feeder.computing_s)
+        while not all(future.done() for future in futures) or one.batcher.in_work or len(one.queue):
+            readings.append(one.batcher.stats.computing_s)
+        readings.append(one.batcher.stats.computing_s)
         assert readings == sorted(readings)
-        assert one.feeder.computing_s == readings[-1]
+        assert one.batcher.stats.computing_s == readings[-1]

@@ -19,9 +19,10 @@ from torch import Tensor
 from harness.photographs import NAMES, photograph
 from pipeline.decode.slots import Slots
 from pipeline.engine import Engine
-from pipeline.model.batcher import Feeder
+from pipeline.model.batcher import Batcher
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import collect
+from pipeline.ready_queue import PixelBatch, ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction
 from pipeline.task import Request
 from tests.conftest import PIPELINE
@@ -45,18 +46,20 @@ def fed(device: CudaDevice, batches: list[Tensor]) -> list[list[Outcome]]:
     """Batches of up to 8 images that all wait when the device takes the first; the outcomes of each."""
     slots = Slots(8 * len(batches), SIDE)
     unlock = device.page_lock(slots.tensor)
-    feeder = Feeder(device, tuple("abcdefg"), max_batch_size=8, release=lambda _: None)
+    queue = ReadyQueue(batch_size=8, lanes=1)
+    batcher = Batcher(device, tuple("abcdefg"), queue, max_batch_size=8)
     try:
-        feeder.start()
+        batcher.start()
         requests = []
-        with feeder._changed:  # nothing is taken before all are there
+        with queue._changed:  # nothing is taken before all are there
             for number, pixels in enumerate(batches):
-                slots.tensor[8 * number : 8 * number + len(pixels)] = pixels
+                ours = slots.tensor[8 * number : 8 * number + len(pixels)]
+                ours[:] = pixels
                 requests.append(Request([EncodedImage(b"x")] * len(pixels)))
-                feeder.put(slots.batch(8 * number, len(pixels)), requests[-1].tasks)
+                queue.put(PixelBatch(8 * number, ours, requests[-1].tasks, lambda *_: None))
         return [request.future.result(PATIENCE_S) for request in requests]
     finally:
-        feeder.close()
+        batcher.close()
         unlock()
 
 
@@ -143,7 +146,7 @@ def test_thousands_of_images_each_get_their_own_answer() -> None:
             picks = [draw.randrange(64) for _ in range(draw.randint(1, SIZES[-1]))]
             first, cut = SIZES[-1] * (turn % 4), draw.randint(0, len(picks))
             slots.tensor[first : first + len(picks)] = images[picks]
-            pieces = [slots.batch(first, cut), slots.batch(first + cut, len(picks) - cut)]
+            pieces = [slots.tensor[first : first + cut], slots.tensor[first + cut : first + len(picks)]]
             in_flight.append((first, picks, device.launch([piece for piece in pieces if len(piece)])))
             if len(in_flight) > device.ahead:
                 check(*in_flight.pop(0))

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from pipeline.decode.slots import Slots
 from pipeline.errors import DeviceFailure
-from pipeline.host_batch import HostBatch
 from pipeline.model.classifier import Classifier
-from pipeline.model.device import Answers, CpuDevice, CudaDevice, Device, collect, open_device
+from pipeline.model.cpu import CpuDevice
+from pipeline.model.cuda import CudaDevice
+from pipeline.model.device import BatchOutput, Device, collect
+from pipeline.model.device_kind import open_device
 from tests.support.device_kinds import device_of, needs_gpu
 
 SIDE, CLASSES = 16, 7
@@ -52,13 +54,13 @@ def expected(pixels: Tensor) -> Tensor:
     return torch.cat(rows)
 
 
-def answered(device: Device, batches: list[HostBatch]) -> Tensor:
+def answered(device: Device, pieces: list[Tensor]) -> Tensor:
     """The same from the device."""
-    return in_order_of_classes(collect(device.launch(batches)))
+    return in_order_of_classes(collect(device.launch(pieces)))
 
 
-def in_order_of_classes(answers: Answers) -> Tensor:
-    scores, classes = torch.tensor(answers.scores), torch.tensor(answers.classes)
+def in_order_of_classes(output: BatchOutput) -> Tensor:
+    scores, classes = torch.tensor(output.scores), torch.tensor(output.classes)
     return torch.empty(len(scores), CLASSES).scatter_(1, classes, scores)
 
 
@@ -73,7 +75,7 @@ def test_images_can_be_told_apart() -> None:
 def test_a_batch_of_any_size_is_answered(kind: str, images: int) -> None:
     """Also of sizes between those that were warmed: what pads a batch is never seen."""
     pixels = noise(images)
-    got = answered(opened(kind), [HostBatch(0, pixels)])
+    got = answered(opened(kind), [pixels])
     torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
 
 
@@ -81,14 +83,14 @@ def test_in_bfloat16_scores_are_near_those_of_float32(kind: str) -> None:
     pixels = noise(8)
     device = open_device(kind, classifier(dtype=torch.bfloat16), batch_sizes=SIZES, side_px=SIDE, threads=1)
     device.warm_up()
-    got = answered(device, [HostBatch(0, pixels)])
+    got = answered(device, [pixels])
     torch.testing.assert_close(got, expected(pixels), atol=NEAR_IN_BFLOAT16, rtol=0)
 
 
 def test_pieces_are_answered_in_their_order(kind: str) -> None:
     """Several pieces of memory make one batch."""
     pixels = noise(8)
-    pieces = [HostBatch(5, pixels[5:8]), HostBatch(0, pixels[0:1]), HostBatch(2, pixels[2:4])]
+    pieces = [pixels[5:8], pixels[0:1], pixels[2:4]]
     got = answered(opened(kind), pieces)
     torch.testing.assert_close(got, expected(pixels[[5, 6, 7, 0, 2, 3]]), atol=NEAR, rtol=0)
 
@@ -98,13 +100,13 @@ def test_a_smaller_batch_after_a_larger_is_its_own(kind: str) -> None:
     device = opened(kind)
     for turn, images in enumerate((8, 1, 5, 3, 8, 2)):
         pixels = noise(images, seed=turn)
-        got = answered(device, [HostBatch(0, pixels)])
+        got = answered(device, [pixels])
         torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
 
 
 def test_only_the_best_classes_come_back(kind: str) -> None:
     pixels = noise(3)
-    answers = collect(opened(kind, top_k=2).launch([HostBatch(0, pixels)]))
+    answers = collect(opened(kind, top_k=2).launch([pixels]))
     best = expected(pixels).topk(2)
     assert answers.classes == best.indices.tolist()
     torch.testing.assert_close(torch.tensor(answers.scores), best.values, atol=NEAR, rtol=0)
@@ -113,7 +115,7 @@ def test_only_the_best_classes_come_back(kind: str) -> None:
 def test_what_the_device_took_is_told(kind: str) -> None:
     """Copy and model apart, and together no longer than the call."""
     device, began_at = opened(kind), time.perf_counter()
-    spent = collect(device.launch([HostBatch(0, noise(2)), HostBatch(4, noise(6))])).spent
+    spent = collect(device.launch([noise(2), noise(6)])).timings
     assert spent.copy_s > 0
     assert spent.model_s > 0
     assert spent.copy_s + spent.model_s <= time.perf_counter() - began_at
@@ -124,7 +126,7 @@ def test_as_many_batches_as_are_allowed_wait_on_the_device(kind: str) -> None:
     device = opened(kind)
     for turn in range(4):
         batches = [noise(4, seed=10 * turn + n) for n in range(1 + device.ahead)]
-        launched = [device.launch([HostBatch(0, pixels)]) for pixels in batches]
+        launched = [device.launch([pixels]) for pixels in batches]
         for pixels, batch in zip(batches, launched, strict=True):
             got = in_order_of_classes(collect(batch))
             torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
@@ -135,9 +137,9 @@ def test_slots_are_read_where_they_lie(kind: str) -> None:
     device, slots = opened(kind), Slots(8, SIDE)
     unlock = device.page_lock(slots.tensor)
     try:
-        assert slots.batch(2, 3).pixels.is_pinned() == (kind == "cuda")
+        assert slots.tensor[2:5].is_pinned() == (kind == "cuda")
         slots.pixels[:] = noise(8).numpy()
-        got = answered(device, [slots.batch(2, 3)])
+        got = answered(device, [slots.tensor[2:5]])
     finally:
         unlock()
     torch.testing.assert_close(got, expected(noise(8)[2:5]), atol=NEAR, rtol=0)
@@ -165,7 +167,7 @@ def test_nothing_is_read_before_it_has_been_copied() -> None:
                 slots.tensor[8 * half : 8 * half + 8] = pixels
                 with torch.cuda.stream(device._copies if turn % 2 else device._kernels):
                     busy @ busy
-                launched.append(device.launch([slots.batch(8 * half, 8)]))
+                launched.append(device.launch([slots.tensor[8 * half : 8 * half + 8]]))
             for half, batch in enumerate(launched):
                 got = in_order_of_classes(collect(batch))
                 slots.tensor[8 * half : 8 * half + 8] = 255
@@ -201,9 +203,9 @@ def test_a_batch_is_copied_while_another_is_computed() -> None:
     try:
         device.warm_up()
         with profiled(torch.profiler.ProfilerActivity.CUDA) as trace:
-            ahead = device.launch([slots.batch(0, images)])
+            ahead = device.launch([slots.tensor[:images]])
             for turn in range(1, 8):
-                launched = device.launch([slots.batch(images * (turn % 2), images)])
+                launched = device.launch([slots.tensor[images * (turn % 2) :][:images]])
                 collect(ahead)
                 ahead = launched
             collect(ahead)
@@ -248,8 +250,8 @@ def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
     model = classifier()
     model.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), torch.get_num_threads())))
-    monkeypatch.setattr("pipeline.model.device.frozen", lambda model, _: model)  # a graph would not call the hook
-    monkeypatch.setattr("pipeline.model.device._HOPELESS", math.inf)
+    monkeypatch.setattr("pipeline.model.cpu.frozen", lambda model, _: model)  # a graph would not call the hook
+    monkeypatch.setattr("pipeline.model.cpu._HOPELESS", math.inf)
     before = torch.get_num_threads()
     try:
         device = CpuDevice(model, SIZES, SIDE, threads=2)
@@ -272,8 +274,8 @@ def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
 ) -> None:
     """Large batches take long to measure, and a replica that starts is waited for."""
     times = iter(taken_s)
-    monkeypatch.setattr("pipeline.model.device.frozen", lambda model, _: model)
-    monkeypatch.setattr("pipeline.model.device.warm_seconds", lambda _: next(times))
+    monkeypatch.setattr("pipeline.model.cpu.frozen", lambda model, _: model)
+    monkeypatch.setattr("pipeline.model.cpu.warm_seconds", lambda _: next(times))
     before = torch.get_num_threads()
     try:
         seconds = CpuDevice(classifier(), (1, 2, 4, 8), SIDE, threads=1).warm_up()
@@ -291,14 +293,14 @@ class Logarithm(nn.Module):
 
 
 def test_scores_are_nan_in_all_classes_of_an_image_or_in_none(kind: str) -> None:
-    """The feeder looks at the best alone; neighbours in the batch have theirs, however the model is computed."""
+    """The batcher looks at the best alone; neighbours in the batch have theirs, however the model is computed."""
     model = Classifier(Logarithm(), (0.25,) * 3, (1.0,) * 3, torch.float32, top_k=3)
     device = open_device(kind, model, batch_sizes=SIZES, side_px=SIDE, threads=1)
     device.warm_up()
     pixels = noise(4)
     pixels[1] = 0
     pixels[2, :, :, 0] = 0  # one channel alone
-    answers = collect(device.launch([HostBatch(0, pixels)]))
+    answers = collect(device.launch([pixels]))
     assert [[math.isnan(score) for score in scores] for scores in answers.scores] == [
         [nan] * 3 for nan in (False, True, True, False)
     ]

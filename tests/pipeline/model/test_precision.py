@@ -9,11 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.host_batch import HostBatch
 from pipeline.model import precision
 from pipeline.model.classifier import Classifier
 from pipeline.model.cuda import CudaDevice
-from pipeline.model.pending_batch import Launched
+from pipeline.model.device import PendingBatch
 from pipeline.model.precision import TOLERANCE, Trial, quickest
 from tests.support.device_kinds import device_of
 
@@ -127,11 +126,11 @@ def test_on_cuda_the_largest_batch_is_measured_as_it_is_served(monkeypatch: pyte
     seen = []
     launch = CudaDevice.launch
 
-    def noted(device: CudaDevice, batches: Sequence[HostBatch]) -> Launched:
-        (batch,) = batches
+    def noted(device: CudaDevice, pieces: Sequence[Tensor]) -> PendingBatch:
+        (pixels,) = pieces
         flags = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        seen.append((len(batch), batch.pixels.is_pinned(), device.computed_as, *flags))
-        return launch(device, batches)
+        seen.append((len(pixels), pixels.is_pinned(), device.computed_as, *flags))
+        return launch(device, pieces)
 
     monkeypatch.setattr(CudaDevice, "launch", noted)
     with device_of("cuda"):

@@ -1,0 +1,72 @@
+"""The model on the CPU: a batch a lane, each in one thread."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, cast
+
+import torch
+from torch import Tensor
+
+from pipeline.model.classifier import Classifier
+from pipeline.model.device import MODULES, BatchTimings, PendingBatch
+from pipeline.model.torchscript import Compute, frozen
+from pipeline.pace import warm_seconds
+
+_HOPELESS: Final = 1.25
+"""Where a batch takes so many times as long per image as a smaller one, larger ones are not tried on the CPU."""
+
+
+class CpuDevice:
+    """The CPU: launching is computing. Batches are not padded, since no kernel is chosen by shape.
+
+    A lane computes in one thread, the batcher's: batches side by side lose nothing to each other, while torch's own
+    threads wait for each other at every kernel. (They spin while they do: beside busy decoders a forward pass went from
+    30 ms to 1,400 ms.)
+
+    Args:
+        classifier: the model.
+        batch_sizes: the sizes to warm.
+        side_px: of the images.
+        threads: lanes, so many of them.
+    """
+
+    ahead = 0
+    pads = False
+
+    def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int, threads: int) -> None:
+        self._classifier, self._compute = classifier, cast(Compute, classifier)
+        self._batch_sizes, self._side_px, self.lanes = batch_sizes, side_px, threads
+        self.computed_as = MODULES
+
+    def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
+        """Nothing to do."""
+        return lambda: None
+
+    def warm_up(self) -> dict[int, float]:
+        """Also makes the model a graph, and has torch use no threads of its own, here and in lanes that begin later."""
+        torch.set_num_threads(1)
+        self._compute = frozen(self._classifier, self._side_px)
+        self.computed_as = MODULES if self._compute is self._classifier else "a TorchScript graph"
+        pixels = torch.zeros(self._batch_sizes[-1], self._side_px, self._side_px, 3, dtype=torch.uint8)
+        seconds, best = dict[int, float](), math.inf
+        for size in self._batch_sizes:
+            seconds[size] = warm_seconds(partial(self._infer, pixels[:size]))
+            if seconds[size] / size > _HOPELESS * best:
+                break
+            best = min(best, seconds[size] / size)
+        return seconds
+
+    def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
+        """Computes."""
+        began_at = time.perf_counter()
+        pixels = pieces[0] if len(pieces) == 1 else torch.cat([*pieces])
+        joined_at = time.perf_counter()
+        scores, classes = self._infer(pixels)
+        timings = BatchTimings(joined_at - began_at, time.perf_counter() - joined_at)
+        return PendingBatch(len(pixels), scores, classes, wait=lambda: timings)
+
+    def _infer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.inference_mode():
+            return self._compute(pixels)

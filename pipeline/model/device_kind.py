@@ -1,0 +1,52 @@
+"""The kind of device that the model runs on, "cpu" or "cuda": chosen, sized and opened."""
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from pipeline.config import PipelineConfig
+from pipeline.model.classifier import Classifier
+from pipeline.model.cpu import CpuDevice
+from pipeline.model.cuda import CudaDevice
+from pipeline.model.device import Device
+
+
+def resolved_kind(config: PipelineConfig) -> str:
+    """The kind of device that the configuration asks for, or for `auto` CUDA where there is some."""
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.device
+
+
+def resolved_sizes(config: PipelineConfig, kind: str) -> tuple[int, int]:
+    """Workers and model threads where the configuration leaves them open.
+
+    On CUDA the cores are for decoding; workers give way to what feeds the device. On the CPU each computes a batch, and
+    those who decode, which takes about a tenth of the model's time, share them.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if kind == "cuda":
+        return config.workers or cores, config.threads or 1
+    return config.workers or max(1, cores // 8), config.threads or cores
+
+
+class OpenDevice(Protocol):
+    """What makes a device: `open_device` below, or a function for another kind."""
+
+    def __call__(
+        self, kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int
+    ) -> Device:
+        """The device with the model on it."""
+
+
+def open_device(kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int) -> Device:
+    """The device of that kind, "cpu" or "cuda", with the model on it.
+
+    Raises:
+        DeviceFailure: there is none, or the model does not fit on it.
+    """
+    if kind == "cpu":
+        return CpuDevice(classifier, batch_sizes, side_px, threads)
+    return CudaDevice(classifier, batch_sizes, side_px)
