@@ -39,9 +39,7 @@ def report() -> str:
     rows.append("|---|---:|---:|---:|---|---:|---|")
     lines = {folder: _folder(folder, rows) for folder in (*PRODUCT, *SATELLITES, "tests")}
     product, satellites = (sum(lines[folder] for folder in group) for group in (PRODUCT, SATELLITES))
-    steps = hot_path()
-    hot = {called[0] for called in steps}
-    everything = {path for called in steps for path in called}
+    hot, called = hot_path()
     return "\n".join(
         [
             *rows,
@@ -49,16 +47,24 @@ def report() -> str:
             f"Product (`{'`, `'.join(PRODUCT)}`): {product:,} lines. Satellites (`{'`, `'.join(SATELLITES)}`): "
             f"{satellites:,} lines, {satellites / product:.2f} of it.",
             "",
-            f"Hot path: {_size(hot)} hand an image on; {_size(everything)} with those that they call.",
+            f"Hot path: {_size(hot)} hand an image on; {_size(hot | called)} with those that they call.",
         ]
     )
 
 
-def hot_path() -> list[list[str]]:
-    """Files of each step of "Follow one image": the one that hands the image on, then those that it calls."""
+def hot_path() -> tuple[set[str], set[str]]:
+    """Files that hand an image on, and files that those call, by "Follow one image" in docs/architecture.md."""
     section = ARCHITECTURE.read_text("utf-8").split("## Follow one image")[1].split("\n## ")[0]
-    steps = [line for line in section.splitlines() if re.match(r"\| \d+ \|", line)]
-    return [re.findall(r"\]\(\.\./([^)]+)\)", line) for line in steps]
+    hot, called = set[str](), set[str]()
+    for row in re.findall(r"^\| \d+ \|.*$", section, re.MULTILINE):
+        *_, file, others, _ = row.split("|")
+        hot.update(_linked(file))
+        called.update(_linked(others))
+    return hot, called
+
+
+def _linked(cell: str) -> list[str]:
+    return re.findall(r"\]\(\.\./([^)]+)\)", cell)
 
 
 def _folder(folder: str, rows: list[str]) -> int:
