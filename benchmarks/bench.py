@@ -14,13 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from benchmarks import bars
+from benchmarks import charts
 from benchmarks.contestants import Ask, Contestant, Facts, contestants
 from benchmarks.limit import Limit
 from benchmarks.work import Work
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, run, say, write
+from harness.figures import svg
 
 LIMIT_FOR_S: Final = 0.7
 STEADY: Final = 0.1
@@ -112,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
                 records.append(record)
                 say(f"    {json.dumps({name: value for name, value in record.items() if name != 'runs'})}")
                 write(results, [about, *records], table.markdown(HEADER, rows(records)))
-                results.with_suffix(".svg").write_text(bars.svg(records))
+                results.with_suffix(".svg").write_text(svg(charts.shares(records)))
     sys.stdout.write(table.text(HEADER, rows(records)))
     say(f"{time.monotonic() - began_at:.0f} s")
     return 0

@@ -20,13 +20,14 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks import charts
 from benchmarks.album import album, scaled
 from benchmarks.decoders import darkroom_exact, darkroom_fast, scored_by_mobilenet
 from benchmarks.limit import TRANSFORM
-from benchmarks.reduction_figure import svg
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, Facts, run, say, write
+from harness.figures import svg
 from harness.photographs import jpeg
 from pipeline.decode.memory import keep_freed_memory
 from pipeline.images.geometry import part_of, resized
@@ -188,8 +189,9 @@ def report(about: Facts, changes: Sequence[Change], cost: Sequence[Facts]) -> st
     ]
     markdown = table.markdown(HEADER, rows) + "\n" + table.markdown(COST_HEADER, cost_rows)
     stem = RESULTS / "reduction"
-    write(stem, [about, *map(_rounded, [*cost, *map(asdict, changes)])], markdown)
-    stem.with_suffix(".svg").write_text(svg(changes, cost))
+    records = [_rounded(record) for record in (*cost, *map(asdict, changes))]
+    write(stem, [about, *records], markdown)
+    stem.with_suffix(".svg").write_text(svg(charts.reduction(records)))
     return table.text(HEADER, rows) + "\n" + table.text(COST_HEADER, cost_rows)
 
 

@@ -1,14 +1,14 @@
 """The picture of a run: throughput and p99 over workers and batch sizes, the limits, and what the service did."""
 
-import io
 import math
 from collections.abc import Callable
 from typing import Any, Final
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
+from harness.figures import styled
 from tuning.capacity import Cell, cell
 from tuning.findings import Findings
 
@@ -17,12 +17,11 @@ _BUSY: Final = 0.8
 """Share of the capacity at which expected times are shown."""
 
 _SMALL: Final = 8
-_STYLE: Final = {"font.size": 9, "axes.titlesize": 10, "svg.fonttype": "none", "svg.hashsalt": "darkroom"}
 
 
 def drawn(findings: Findings) -> Figure:
     """Draw what there is; parts that a run did not reach are left empty."""
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]  # its stubs list every key
+    with styled():
         figure = Figure(figsize=(13, 7.6), layout="constrained")
         axes = figure.subplots(2, 3)
         _grid(axes[0][0], findings, "images/s at random times", lambda cell, _: cell.capacity, "{:.0f}")
@@ -32,22 +31,6 @@ def drawn(findings: Findings) -> Figure:
         _batches(axes[1][1], findings)
         _loads(axes[1][2], findings)
     return figure
-
-
-def png(figure: Figure) -> bytes:
-    """As a PNG."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120)
-    return file.getvalue()
-
-
-def svg(figure: Figure) -> str:
-    """As an SVG element, to stand in HTML."""
-    file = io.StringIO()
-    with mpl.rc_context(_STYLE):  # type: ignore[arg-type]  # likewise
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    text = file.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _shown(findings: Findings) -> Cell | None:
@@ -102,7 +85,7 @@ def _grid(
             late = backwards and entry > 1000 * findings.bound_s
             axes.text(across, up, words, ha="center", va="center", color="#777" if late else "black", fontsize=_SMALL)
     at = workers.index(shown.workers), batches.index(shown.batch)
-    frame = mpl.patches.Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, fill=False, edgecolor=_CHOSEN, linewidth=2.5)
+    frame = Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, fill=False, edgecolor=_CHOSEN, linewidth=2.5)
     axes.add_patch(frame)
     axes.set(title=f"Expected: {title}", xlabel="workers", ylabel="images a batch")
     axes.set_xticks(range(len(workers)), list(map(str, workers)))

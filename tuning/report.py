@@ -6,8 +6,9 @@ from html import escape
 from pathlib import Path
 from typing import Final
 
+from harness.figures import png, svg
 from tuning.check import Seen
-from tuning.figure import drawn, png, svg
+from tuning.figure import drawn
 from tuning.findings import Findings
 from tuning.sentences import milliseconds, said
 from tuning.settings import Settings

@@ -6,12 +6,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 
-from benchmarks import alone, bars, bench, scaling
+from benchmarks import alone, bench, scaling
 from benchmarks.contestants import Ask, Contestant, Facts
 from benchmarks.limit import TRANSFORM, Limit
 from benchmarks.standin import StandIn, open_stand_in
@@ -119,30 +118,6 @@ def test_every_core_counts_in_the_limit() -> None:
 def test_the_table_leaves_out_what_was_not_measured() -> None:
     record = {"what": "x", "load": "y", "per_s": 50.0, "of_limit": 0.5, "least_of_limit": 0.4, "most_of_limit": 0.6}
     assert bench.rows([record]) == [["x", "y", "50.0", "0.50 (0.40 to 0.60)", "", "", ""]]
-
-
-def test_the_picture_has_a_bar_for_every_record() -> None:
-    """Grouped by load, as long as the share says."""
-    shares = {"least_of_limit": 0.4, "most_of_limit": 0.6}
-    records = [
-        {"what": what, "load": load, "of_limit": share, **shares}
-        for what, load, share in (("a & b", "small", 0.25), ("Darkroom", "small", 0.5), ("Darkroom", "large", 1.0))
-    ]
-    root = ElementTree.fromstring(bars.svg(records))  # noqa: S314  our own
-    name = "{http://www.w3.org/2000/svg}"
-    widths = [float(bar.attrib["width"]) for bar in root.iter(f"{name}rect")]
-    assert [width / widths[-1] for width in widths] == pytest.approx([0.25, 0.5, 1.0], abs=0.001)
-    said = [text.text for text in root.iter(f"{name}text")]
-    assert said == ["small", "a & b", "0.25", "Darkroom", "0.50", "limit", "large", "Darkroom", "1.00", "limit"]
-
-
-def test_no_bar_leaves_the_picture() -> None:
-    """What has no transform may do several times what the limit is."""
-    record = {"what": "HTTP alone", "load": "small", "of_limit": 6.8, "least_of_limit": 6.0, "most_of_limit": 7.3}
-    root = ElementTree.fromstring(bars.svg([record]))  # noqa: S314  our own
-    (bar,) = root.iter("{http://www.w3.org/2000/svg}rect")
-    assert float(bar.attrib["x"]) + float(bar.attrib["width"]) < float(root.attrib["width"])
-    assert ">6.80<" in bars.svg([record])
 
 
 # ---- what grows -----------------------------------------------------------------------------------------------------
