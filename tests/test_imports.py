@@ -177,7 +177,9 @@ def test_only_one_command_needs_the_extra_tune() -> None:
     paths = [
         path for folder in ("pipeline", "deployments", "harness", "commands") for path in (ROOT / folder).rglob("*.py")
     ]
-    assert [path.name for path in paths if {name.split(".")[0] for name in imports(path)} & extra] == ["tuned.py"]
+    needing = [path.name for path in paths if {name.split(".")[0] for name in imports(path)} & extra]
+    assert needing == ["figures.py", "tuned.py"]
+    assert not [path for path in paths if "harness.figures" in imports(path)], "figures are for tuning and benchmarks"
 
 
 def _tested_by(path: Path) -> set[str]:
