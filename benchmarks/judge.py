@@ -14,7 +14,7 @@ SCORE_TOLERANCE: Final = 0.02
 """Scores differ a little with the size of the batch; pixels of another file differ by more."""
 
 _DEADLINE: Final = "urn:darkroom:deadline-exceeded"
-_BLAMES: Final = ("urn:darkroom:slow-image", "urn:darkroom:fatal-image")
+_BLAMES: Final = ("urn:darkroom:decode-timeout", "urn:darkroom:decoder-crashed")
 
 
 @dataclass(frozen=True, slots=True)

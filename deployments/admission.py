@@ -1,9 +1,10 @@
-"""Limit on waiting: a request that would wait longer is refused before it has cost anything."""
+"""Limits on what a request may wait and cost: one that is beyond them is refused before it has cost anything."""
 
 import math
+from collections.abc import Iterable
 from typing import Final
 
-from pipeline.errors import Overloaded
+from deployments.request_errors import Overloaded, RequestTooCostly
 
 _MAX_RETRY_AFTER_S: Final = 60
 
@@ -29,6 +30,24 @@ def check_wait(expected_s: float, max_wait_s: float, own_s: float) -> None:
             "header says when less should be waiting",
             retry_after_s=_whole_seconds(expected_s - limit_s),
             at_once=expected_s <= max_wait_s,
+        )
+
+
+def check_request(prices_s: Iterable[float], max_work_s: float) -> None:
+    """Checks the images of one request together.
+
+    Args:
+        prices_s: of each.
+        max_work_s: the most that they may cost in all.
+
+    Raises:
+        RequestTooCostly: they cost more.
+    """
+    prices_s = list(prices_s)
+    if sum(prices_s) > max_work_s:
+        raise RequestTooCostly(
+            f"decoding the {len(prices_s)} images of the request would take {sum(prices_s):.1f} s of a processor core; "
+            f"the limit is {max_work_s:g} s (max_request_work_s): send fewer in one request, or smaller ones"
         )
 
 

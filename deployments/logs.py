@@ -15,49 +15,10 @@ from typing import Any, Final
 
 from deployments.http.responses import CLIENT_GONE, UNFORESEEN, status_of
 from deployments.log_rate import REPORT_S, LogRate
-from pipeline.errors import (
-    ClientError,
-    DarkroomError,
-    DeadlineExceeded,
-    DeviceFailure,
-    EmptyImage,
-    EngineClosed,
-    ImageError,
-    ImageTooLarge,
-    InvalidModel,
-    MalformedEncoding,
-    NonFiniteScores,
-    Overloaded,
-    RequestError,
-    ServerError,
-    Stuck,
-    Unauthorized,
-    UnclassifiableImage,
-    WorkerFailure,
-)
+from deployments.request_errors import DeadlineExceeded, Overloaded
+from pipeline.errors import ClientError, DarkroomError
 
 logger = logging.getLogger("deployments")
-
-STAGE: Final[Mapping[type[DarkroomError], str]] = {
-    Unauthorized: "access",  # whether a key opens
-    Overloaded: "admission",  # whether there is room
-    RequestError: "read",  # the body -> images
-    EmptyImage: "read",
-    MalformedEncoding: "read",
-    ImageTooLarge: "read",
-    EngineClosed: "queue",  # waiting for a worker or for the device
-    DeadlineExceeded: "queue",
-    Stuck: "queue",
-    ImageError: "decode",  # bytes -> pixels, in a worker
-    WorkerFailure: "decode",
-    UnclassifiableImage: "device",  # pixels -> classes
-    NonFiniteScores: "device",
-    DeviceFailure: "device",
-    InvalidModel: "start",  # before anything is served; what changes later is "configure"
-    ClientError: "read",
-    ServerError: "respond",  # outcomes -> JSON; also whatever else nobody has foreseen
-}
-"""Where on an image's way each error arises; a class that is not named has its base's."""
 
 MAX_CAUSE_CHARACTERS: Final = 500
 """The most that a line tells of a cause."""
@@ -82,11 +43,6 @@ _rate = LogRate[_Kind]()
 _SERVE: Final = logging.getLogger("ray.serve")
 
 
-def stage_of(error: DarkroomError) -> str:
-    """The stage of an error, its own or that of its nearest base."""
-    return next(STAGE[kind] for kind in type(error).__mro__ if kind in STAGE)
-
-
 def log_refusal(error: DarkroomError, position: int | None = None, request_id: str = "") -> None:
     """Logs why a request, or the image at a position among many, has no prediction.
 
@@ -99,7 +55,7 @@ def log_refusal(error: DarkroomError, position: int | None = None, request_id: s
     """
     level = logging.INFO if isinstance(error, ClientError | Overloaded | DeadlineExceeded) else logging.ERROR
     what = "refused" if position is None else "image refused"
-    if not _rate.admits(kind := _Kind(what, type(error).__name__, stage_of(error), status_of(error), level)):
+    if not _rate.admits(kind := _Kind(what, type(error).__name__, error.stage, status_of(error), level)):
         return
     if position is not None:
         what = f"image {position} refused"

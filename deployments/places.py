@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from ray import serve
 
-from pipeline.errors import Overloaded
+from deployments.request_errors import Overloaded
 
 _SCARCE_FROM: Final = 0.75
 """Share of the places."""

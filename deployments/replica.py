@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from deployments.admission import check_wait
+from deployments.admission import check_request, check_wait
 from deployments.checks.own_faults import in_words
 from deployments.cluster import own_node
 from deployments.http.auth import KEYS_VARIABLE, Access, cors
@@ -49,12 +49,12 @@ from deployments.monitoring.timeline import Timeline, server_timing
 from deployments.monitoring.tracing import record_spans
 from deployments.monitoring.watch import Watch
 from deployments.places import Places
+from deployments.request_errors import DeadlineExceeded, Overloaded
 from deployments.service_config import LiveConfig, ServiceConfig
 from deployments.watchdog import Watchdog
 from pipeline.config import PipelineConfig
 from pipeline.decode.forkserver import start_forkserver
-from pipeline.errors import DarkroomError, DeadlineExceeded, Overloaded
-from pipeline.images.limits import check_request
+from pipeline.errors import DarkroomError
 from pipeline.records import EncodedImage, Outcome, Rejection
 
 if TYPE_CHECKING:

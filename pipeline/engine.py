@@ -12,7 +12,7 @@ from typing import Self
 from pipeline.config import PROBE_AFTER_S, STUCK_AFTER_S, USUAL_PRICE_S, Limits, PipelineConfig
 from pipeline.decode.slots import Slots
 from pipeline.decode.stage import DecodeStage
-from pipeline.errors import EngineClosed, InvalidModel, NonFiniteScores, Stuck, WorkerFailure
+from pipeline.errors import EngineClosed, EngineStalled, InvalidModel, NonFiniteScores, WorkerFailure
 from pipeline.images.examination import examine
 from pipeline.images.price import body_price_s
 from pipeline.model.batcher import Batcher
@@ -271,7 +271,7 @@ class Engine:
             at_work = self._decode.at_work or self._compute.at_work  # before `moved_at`, which is its end
             still_s = min(idle_s, time.monotonic() - self._decode.moved_at)
             if still_s > STUCK_AFTER_S and not at_work:
-                raise Stuck(f"no image has come through for {still_s:.0f} s, not even one of the engine's own")
+                raise EngineStalled(f"no image has come through for {still_s:.0f} s, not even one of the engine's own")
         elif idle_s > PROBE_AFTER_S:
             request = Request([self._canary])
             self._probe, self._probed_at = request.future, time.monotonic()

@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from deployments.http.api_keys import Keys, Stamp, digest_of, keys_in, keys_listed, stamp_of
 from deployments.logs import log_misconfigured, log_warnings
-from pipeline.errors import MissingKey, WrongKey
+from deployments.request_errors import MissingKey, WrongKey
 
 logger = logging.getLogger(__name__)
 

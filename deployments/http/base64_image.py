@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from deployments.http.pieces import add_piece
-from pipeline.errors import MalformedEncoding
+from deployments.request_errors import MalformedEncoding
 from pipeline.records import Bytes, EncodedImage, Rejection
 
 _STANDARD: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"

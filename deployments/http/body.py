@@ -10,8 +10,9 @@ from starlette.requests import Request
 from deployments.http.body_deadline import BodyDeadline
 from deployments.http.byte_budget import Hold
 from deployments.http.content_coding import decoder_for
+from deployments.request_errors import RequestTooLarge
 from deployments.service_config import LiveConfig
-from pipeline.errors import ImageTooLarge, RequestTooLarge
+from pipeline.errors import ImageTooLarge
 
 _TURN_BYTES: Final = 1 << 20
 """Bytes of a compressed body that are decoded before others have the event loop: some milliseconds."""

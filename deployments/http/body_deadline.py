@@ -3,8 +3,8 @@
 import asyncio
 from typing import Final
 
+from deployments.request_errors import BodyTimeout
 from deployments.service_config import LiveConfig
-from pipeline.errors import SlowRequest
 
 GRACE_S: Final = 5.0
 """Seconds in which a body need not have arrived at any rate: connections of telephones pause. Kestrel has the same."""
@@ -38,12 +38,12 @@ class BodyDeadline:
         if not self._timeout.expired():
             self._timeout.reschedule(0.0)
 
-    def too_slow(self) -> SlowRequest:
+    def too_slow(self) -> BodyTimeout:
         """The refusal of a body that has not arrived in time; names values and limits."""
         live = self._live
         if self._allowed_s >= live.body_timeout_s:
-            return SlowRequest(f"the body has not arrived within {live.body_timeout_s:g} s (body_timeout_s)")
-        return SlowRequest(
+            return BodyTimeout(f"the body has not arrived within {live.body_timeout_s:g} s (body_timeout_s)")
+        return BodyTimeout(
             f"{self._bytes} bytes of the body have arrived within {self._allowed_s:.1f} s; after {GRACE_S:g} s it must "
             f"come at {live.min_body_bytes_per_s} bytes a second or faster (min_body_bytes_per_s)"
         )

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from operator import itemgetter
 from typing import Final
 
-from pipeline.errors import Overloaded
+from deployments.request_errors import Overloaded
 
 _SMALL_BYTES: Final = 1 << 20
 _STRIDE_BYTES: Final = 128 << 10

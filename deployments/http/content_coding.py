@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from pipeline.errors import MalformedRequest, RequestTooLarge, UnsupportedContentEncoding
+from deployments.request_errors import MalformedRequest, RequestTooLarge, UnsupportedContentEncoding
 
 ACCEPTED: Final = "gzip, deflate, identity"
 """For the header Accept-Encoding of a refusal (RFC 9110, section 15.5.16)."""

@@ -17,8 +17,9 @@ from deployments.http.parameters import timeout_s
 from deployments.http.responses import refusal
 from deployments.logs import log_refusal
 from deployments.places import Places
+from deployments.request_errors import Overloaded
 from deployments.service_config import LiveConfig
-from pipeline.errors import ClientError, Overloaded
+from pipeline.errors import ClientError
 
 MOST_HELD: Final = 2048
 """Refusals held back at a time: half of the connections that HAProxy has; each takes about 20 kB."""

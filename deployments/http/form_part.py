@@ -14,7 +14,7 @@ from python_multipart.multipart import parse_options_header
 
 from deployments.http.base64_image import Base64Image
 from deployments.http.pieces import add_piece
-from pipeline.errors import MalformedEncoding
+from deployments.request_errors import MalformedEncoding
 from pipeline.records import Bytes, EncodedImage, Rejection
 
 _QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"')

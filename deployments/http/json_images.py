@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from deployments.http.base64_image import Base64Image
-from pipeline.errors import MalformedRequest, TooManyImages
+from deployments.request_errors import MalformedRequest, TooManyImages
 from pipeline.records import EncodedImage, Rejection
 
 FORM: Final = '{"images": ["<base64>", ...]}'

@@ -10,7 +10,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
-from pipeline.errors import Overloaded
+from deployments.request_errors import Overloaded
 
 MOST_S: Final = 2.0
 """The longest that a refusal is held back."""

@@ -12,7 +12,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from deployments.http.form_part import FormPart
-from pipeline.errors import MalformedRequest, TooManyImages
+from deployments.request_errors import MalformedRequest, TooManyImages
 from pipeline.records import EncodedImage, Rejection
 
 _MAX_PREAMBLE_BYTES: Final = 64 << 10

@@ -6,8 +6,8 @@ from typing import Final
 from starlette.requests import Request
 
 from deployments.monitoring.last_minute import SECONDS
+from deployments.request_errors import MalformedRequest
 from deployments.service_config import LiveConfig
-from pipeline.errors import MalformedRequest
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 

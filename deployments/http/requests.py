@@ -14,8 +14,8 @@ from deployments.http.json_images import FORM, JsonImages
 from deployments.http.multipart import MultipartImages
 from deployments.http.parameters import top_k
 from deployments.http.pieces import add_piece
+from deployments.request_errors import EmptyRequest, UnsupportedContentType
 from deployments.service_config import LiveConfig
-from pipeline.errors import EmptyRequest, UnsupportedContentType
 from pipeline.records import Bytes, EncodedImage, Rejection
 
 BYTES: Final = "application/octet-stream"

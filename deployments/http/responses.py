@@ -9,28 +9,30 @@ import orjson
 from starlette.responses import Response
 
 from deployments.http.content_coding import ACCEPTED
-from pipeline.errors import (
-    ClientError,
-    DarkroomError,
+from deployments.request_errors import (
+    BodyTimeout,
     DeadlineExceeded,
-    EngineClosed,
-    ImageError,
-    ImageTooCostly,
-    ImageTooLarge,
     Overloaded,
     RequestError,
     RequestTooCostly,
     RequestTooLarge,
-    ServerError,
-    SlowRequest,
     TooManyImages,
-    TooManyPixels,
-    TooMuchMemory,
     Unauthorized,
     UnsupportedContentEncoding,
     UnsupportedContentType,
-    UnsupportedFormat,
     WrongKey,
+)
+from pipeline.errors import (
+    ClientError,
+    DarkroomError,
+    EngineClosed,
+    ImageError,
+    ImageTooCostly,
+    ImageTooLarge,
+    ServerError,
+    TooManyPixels,
+    TooMuchMemory,
+    UnsupportedFormat,
 )
 from pipeline.records import Outcome, Prediction
 
@@ -39,7 +41,7 @@ STATUS: Final[Mapping[type[DarkroomError], int]] = {
     RequestTooLarge: 413,
     TooManyImages: 413,
     RequestTooCostly: 413,
-    SlowRequest: 408,
+    BodyTimeout: 408,
     UnsupportedContentType: 415,
     UnsupportedContentEncoding: 415,
     RequestError: 400,

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deployments.monitoring.bottleneck import Load, verdict
 from deployments.monitoring.timeline import STAGES
-from pipeline.errors import Overloaded
+from deployments.request_errors import Overloaded
 from pipeline.stats import EngineStats
 
 SECONDS: Final = 60

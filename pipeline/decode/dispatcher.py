@@ -12,7 +12,7 @@ from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.worker_pool import LostChunk, WorkerPool
 from pipeline.decode.worker_process import Chunk, WorkerProcess
 from pipeline.decode.worker_progress import decoding_s, not_begun, spent_s
-from pipeline.errors import FatalImage, ServerError, SlowImage
+from pipeline.errors import DecoderCrashed, DecodeTimeout, ServerError
 from pipeline.images.price import timeout_s
 from pipeline.ready_queue import GiveBack, PixelBatch, ReadyQueue
 from pipeline.task import Task
@@ -151,9 +151,9 @@ class Dispatcher:
             elif position in chunk.withdrawn:
                 continue
             elif claim == Claim.STARTED and lost.overdue_s:
-                task.reject(SlowImage(f"decoding the image takes longer than the limit, {lost.overdue_s:.3g} s"))
+                task.reject(DecodeTimeout(f"decoding the image takes longer than the limit, {lost.overdue_s:.3g} s"))
             elif claim == Claim.STARTED and task.attempts:
-                task.reject(FatalImage("the image ended the process that decoded it, and again when tried alone"))
+                task.reject(DecoderCrashed("the image ended the process that decoded it, and again when tried alone"))
             else:
                 if claim == Claim.STARTED:
                     task.attempts += 1

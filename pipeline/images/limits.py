@@ -1,13 +1,11 @@
-"""Limits on the cost of an image, and of all images of a request: checked by header, before anything is decoded.
+"""Limits on the cost of an image, checked by its header before anything is decoded.
 
-The replica checks before it admits a request; a worker checks again, as it trusts nothing that it is sent but bytes
+The replica checks before it admits an image; a worker checks again, as it trusts nothing that it is sent but bytes
 and limits.
 """
 
-from collections.abc import Iterable
-
 from pipeline.config import RESIZED_PIXELS
-from pipeline.errors import ImageTooCostly, RequestTooCostly, TooManyPixels
+from pipeline.errors import ImageTooCostly, TooManyPixels
 from pipeline.images.geometry import resized
 from pipeline.images.header import MOST_CHUNKS, Header
 from pipeline.images.jpeg_scans import MOST_SCANS
@@ -44,24 +42,6 @@ def check_image(header: Header, transform: Transform, max_pixels: int, max_work_
             f"{max_work_s:g} s (max_image_work_s): send it with fewer pixels{_or_simpler(header)}"
         )
     return price
-
-
-def check_request(prices_s: Iterable[float], max_work_s: float) -> None:
-    """Checks the images of one request together.
-
-    Args:
-        prices_s: of each.
-        max_work_s: the most that they may cost in all.
-
-    Raises:
-        RequestTooCostly: they cost more.
-    """
-    prices_s = list(prices_s)
-    if sum(prices_s) > max_work_s:
-        raise RequestTooCostly(
-            f"decoding the {len(prices_s)} images of the request would take {sum(prices_s):.1f} s of a processor core; "
-            f"the limit is {max_work_s:g} s (max_request_work_s): send fewer in one request, or smaller ones"
-        )
 
 
 def _check_pixels(width: int, height: int, transform: Transform, max_pixels: int) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 
 from pipeline.config import STUCK_AFTER_S
-from pipeline.errors import DeviceFailure, EngineClosed, NonFiniteScores, Stuck, UnclassifiableImage, first_line
+from pipeline.errors import DeviceFailure, EngineClosed, EngineStalled, ModelFailedOnImage, NonFiniteScores, first_line
 from pipeline.model.bisection import halved
 from pipeline.model.device import BatchOutput, Device, collect
 from pipeline.model.device_thread import InFlight, Lane
@@ -71,12 +71,12 @@ class Batcher:
             thread.start()
 
     def check(self) -> None:
-        """Raises the DeviceFailure that has ended the thread, if one has; Stuck where the device does not answer."""
+        """Raises the DeviceFailure that has ended the stage, or EngineStalled where the device does not answer."""
         if self._failure:
             raise self._failure
         silent_s = max((time.monotonic() - lane.turned_at for lane in self._lanes if lane.images), default=0.0)
         if silent_s > self._stuck_after_s:
-            raise Stuck(f"the device has not answered a batch for {silent_s:.0f} s")
+            raise EngineStalled(f"the device has not answered a batch for {silent_s:.0f} s")
 
     @property
     def at_work(self) -> bool:
@@ -269,7 +269,7 @@ class Batcher:
         else:
             logger.warning("the model fails on an image and on no other: %s", error)
             image.release()
-            image.tasks[0].reject(UnclassifiableImage("the model fails on the image, and on no other"))
+            image.tasks[0].reject(ModelFailedOnImage("the model fails on the image, and on no other"))
 
     def _compute(self, lane: Lane, work: Sequence[PixelBatch]) -> BatchOutput:
         lane.turned_at = time.monotonic()

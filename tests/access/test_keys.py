@@ -16,9 +16,9 @@ from deployments.http.api_keys import _warnings
 from deployments.http.auth import KEYS_VARIABLE, Access
 from deployments.local.endpoint import StartError
 from deployments.local.launcher import launch
+from deployments.request_errors import MissingKey, Unauthorized, WrongKey
 from deployments.service_config import ServiceConfig
 from harness.photographs import jpeg, photograph
-from pipeline.errors import MissingKey, Unauthorized, WrongKey
 from tests.support.keys import KEY, NEXT, OTHER, bearer, keys_file
 from tests.support.running_service import Document, Service, opened, running, shipped_config
 from tests.support.waiting import until

@@ -52,7 +52,7 @@ def _on_the_wire(status: int, body: Document, header: str = "X-None: 0") -> byte
 
 def test_a_stalled_caller_reads_its_refusal() -> None:
     """Though the connection stays open: the balancer waits for the rest of the body."""
-    (attempt,) = _called("stalled", _on_the_wire(408, problem(408, "slow-request"))).attempts
+    (attempt,) = _called("stalled", _on_the_wire(408, problem(408, "body-timeout"))).attempts
     assert (attempt.status, attempt.verdict.kind) == (408, Kind.RIGHT)
 
 

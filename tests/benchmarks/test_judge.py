@@ -21,7 +21,7 @@ def _verdict(ask: Ask, status: int, body: Document, **headers: str) -> Kind:
         (CAT, 200, A_CUP, Kind.WRONG),
         (CAT, 200, predicted("tabby", 0.7), Kind.WRONG),  # the pixels of another file
         (CAT, 422, problem(422, "undecodable-image"), Kind.WRONG),
-        (CAT, 422, problem(422, "slow-image"), Kind.BLAMED),
+        (CAT, 422, problem(422, "decode-timeout"), Kind.BLAMED),
         (TORN, 422, problem(422, "undecodable-image"), Kind.RIGHT),
         (TORN, 415, problem(415, "unsupported-format"), Kind.WRONG),
         (TORN, 422, problem(415, "unsupported-format"), Kind.WRONG),  # the line and the body disagree
@@ -42,8 +42,8 @@ def test_an_answer_for_one_image(sample: Sample, status: int, body: Document, ki
         ([A_CAT, A_CUP, A_TORN], Kind.WRONG),
         ([A_CAT, A_TORN], Kind.WRONG),  # the count
         ([A_CAT, A_CAT, A_CUP], Kind.WRONG),  # a bad image predicted
-        ([{"error": problem(422, "fatal-image")}, A_TORN, A_CUP], Kind.BLAMED),
-        ([{"error": problem(422, "fatal-image")}, A_CUP, A_CUP], Kind.WRONG),  # the worse counts
+        ([{"error": problem(422, "decoder-crashed")}, A_TORN, A_CUP], Kind.BLAMED),
+        ([{"error": problem(422, "decoder-crashed")}, A_CUP, A_CUP], Kind.WRONG),  # the worse counts
     ],
 )
 def test_an_answer_for_many_images(results: list[Document], kind: Kind) -> None:
@@ -65,7 +65,7 @@ def test_a_deadline_may_pass_for_a_client_that_has_set_one() -> None:
 
 def test_a_request_that_is_wrong_as_a_whole_is_refused_as_it_should_be() -> None:
     ask = Ask((), many=False, refusal=HTTPStatus.REQUEST_TIMEOUT)
-    assert _verdict(ask, 408, problem(408, "slow-request")) == Kind.RIGHT
+    assert _verdict(ask, 408, problem(408, "body-timeout")) == Kind.RIGHT
     assert _verdict(ask, 400, problem(400, "malformed-request")) == Kind.WRONG
     assert _verdict(ask, 200, A_CAT) == Kind.WRONG
 

@@ -3,7 +3,7 @@
 import pytest
 
 from deployments.admission import check_wait
-from pipeline.errors import Overloaded
+from deployments.request_errors import Overloaded
 
 
 def test_what_would_wait_too_long_is_refused() -> None:

@@ -9,7 +9,8 @@ import pytest
 from deployments import logs
 from deployments.log_rate import BURST, LeftOut, LogRate
 from deployments.logs import MAX_CAUSE_CHARACTERS, log_gone, log_left_out, log_no_such_page, log_refusal, log_unforeseen
-from pipeline.errors import DeviceFailure, MalformedRequest, Overloaded, UndecodableImage, WrongKey
+from deployments.request_errors import MalformedRequest, Overloaded, WrongKey
+from pipeline.errors import DeviceFailure, UndecodableImage
 
 
 class _Clock:

@@ -9,17 +9,25 @@ import pytest
 from ray._common.formatters import JSONFormatter
 from ray.serve._private.logging_utils import log_to_stderr_filter
 
-from deployments.logs import STAGE, log_refusal, log_unforeseen, stage_of
+from deployments import request_errors
+from deployments.logs import log_refusal, log_unforeseen
+from deployments.request_errors import Overloaded
 from harness.photographs import jpeg, photograph
 from harness.roles import WORKER, role_of
 from pipeline import errors
-from pipeline.errors import DarkroomError, DeviceFailure, Overloaded, UndecodableImage
+from pipeline.errors import DarkroomError, DeviceFailure, UndecodableImage
 from tests.support.image_files import slow_png
 from tests.support.running_service import Document, Service, opened
 from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
-CLASSES = [kind for kind in vars(errors).values() if isinstance(kind, type) and kind is not DarkroomError]
+CLASSES = [
+    kind
+    for module in (errors, request_errors)
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, DarkroomError) and kind is not DarkroomError
+]
+STAGES = ("access", "admission", "read", "queue", "decode", "device", "start", "respond")
 
 
 def _lines(service: Service, **fields: Any) -> list[Document]:
@@ -45,7 +53,7 @@ def _as_json(caplog: pytest.LogCaptureFixture) -> Document:
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 def test_every_error_has_a_stage(kind: type[DarkroomError]) -> None:
-    assert stage_of(kind("")) in STAGE.values()
+    assert kind("").stage in STAGES
 
 
 def test_the_line_of_a_server_error_holds_the_traceback(caplog: pytest.LogCaptureFixture) -> None:

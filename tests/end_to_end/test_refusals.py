@@ -161,7 +161,7 @@ def test_a_body_that_does_not_arrive_is_refused(service: Service) -> None:
         response = connection.getresponse()
         body = response.read().decode()
     assert response.status == 408
-    assert "urn:darkroom:slow-request" in body
+    assert "urn:darkroom:body-timeout" in body
     assert "within 1 s" in body
 
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from harness.photographs import jpeg, photograph
 from pipeline.engine import Engine
-from pipeline.errors import FatalImage, SlowImage, TooMuchMemory
+from pipeline.errors import DecoderCrashed, DecodeTimeout, TooMuchMemory
 from pipeline.records import Outcome, Prediction, Rejection
 from tests.support.image_files import ODD_BUT_GOOD
 
@@ -15,7 +15,9 @@ FILES = tuple(ODD_BUT_GOOD.values())
 
 def _is_fair(outcome: Outcome) -> bool:
     """A prediction, or what is wrong with the image itself: not that it ended or hung a process."""
-    return isinstance(outcome, Prediction) or not isinstance(outcome.error, FatalImage | SlowImage | TooMuchMemory)
+    return isinstance(outcome, Prediction) or not isinstance(
+        outcome.error, DecoderCrashed | DecodeTimeout | TooMuchMemory
+    )
 
 
 @st.composite

@@ -18,8 +18,8 @@ from pipeline.decode.messages import DecodedChunk, DecodedPixels
 from pipeline.engine import Engine
 from pipeline.errors import (
     EmptyImage,
+    EngineStalled,
     ImageTooLarge,
-    Stuck,
     TooManyPixels,
 )
 from pipeline.model.device import PendingBatch
@@ -241,7 +241,7 @@ def stuck(engine: Engine) -> str:
     """What its health check complains of."""
     try:
         engine.check()
-    except Stuck as error:
+    except EngineStalled as error:
         return str(error)
     return ""
 

@@ -2,30 +2,25 @@
 
 import inspect
 import pickle
-import re
 
 import pytest
 
+from deployments import request_errors
 from pipeline import errors
+from pipeline.errors import ClientError, DarkroomError, ServerError
 
-CLASSES: dict[str, type[Exception]] = dict(inspect.getmembers(errors, inspect.isclass))
-
-
-def drawn() -> dict[str, str]:
-    """The tree in the module's docstring: each class, and the one it hangs on."""
-    parents: dict[str, str] = {}
-    above: list[tuple[int, str]] = []
-    for match in re.finditer(r"(?m)^( {4}[│├└─ ]*)([A-Z]\w+)", errors.__doc__ or ""):
-        depth, name = len(match[1]), match[2]
-        above = [(column, parent) for column, parent in above if column < depth]
-        parents[name] = above[-1][1] if above else "Exception"
-        above.append((depth, name))
-    return parents
+CLASSES: dict[str, type[Exception]] = {
+    name: cls
+    for module in (errors, request_errors)
+    for name, cls in inspect.getmembers(module, inspect.isclass)
+    if issubclass(cls, DarkroomError)
+}
 
 
-def test_the_tree_is_as_it_is_drawn() -> None:
-    """Neither a class that is not drawn, nor one that hangs elsewhere."""
-    assert drawn() == {name: cls.__bases__[0].__name__ for name, cls in CLASSES.items()}
+def test_every_error_is_either_the_client_s_or_the_server_s() -> None:
+    """None hangs on the base of all, which has no status."""
+    own = [cls for cls in CLASSES.values() if cls is not DarkroomError]
+    assert all(issubclass(cls, ClientError) != issubclass(cls, ServerError) for cls in own)
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -7,7 +7,7 @@ from itertools import cycle
 import pytest
 
 from deployments.http.byte_budget import ByteBudget, Hold
-from pipeline.errors import Overloaded
+from deployments.request_errors import Overloaded
 
 MB = 1 << 20
 

@@ -8,7 +8,8 @@ import zlib
 import pytest
 
 from deployments.http.content_coding import PIECE_BYTES, Decoder, decoder_for
-from pipeline.errors import ClientError, MalformedRequest, RequestTooLarge, UnsupportedContentEncoding
+from deployments.request_errors import MalformedRequest, RequestTooLarge, UnsupportedContentEncoding
+from pipeline.errors import ClientError
 
 DRAWN = random.Random(3)
 CONTENTS = [b"", b"a", DRAWN.randbytes(PIECE_BYTES), DRAWN.randbytes(300_000), bytes(PIECE_BYTES * 2), b"ab" * 200_000]

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.http.json_images import JsonImages
-from pipeline.errors import ClientError, MalformedRequest, TooManyImages
+from deployments.request_errors import MalformedRequest, TooManyImages
+from pipeline.errors import ClientError
 from tests.support.pushed import every, images_in, in_pieces, outcome_of
 
 MAX_IMAGES = 256

@@ -8,7 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
 from deployments.http.late_refusals import MOST_S, Late, body_bytes
-from pipeline.errors import Overloaded
+from deployments.request_errors import Overloaded
 
 PLAIN: Scope = {"type": "http", "headers": []}
 REST: Message = {"type": "http.request", "body": b"x", "more_body": False}

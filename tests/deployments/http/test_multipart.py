@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.http.multipart import MultipartImages
+from deployments.request_errors import MalformedRequest, TooManyImages
 from harness.photographs import jpeg, photograph
-from pipeline.errors import MalformedRequest, TooManyImages
 from pipeline.records import EncodedImage
 from tests.support.pushed import every, images_in, in_pieces, outcome_of
 

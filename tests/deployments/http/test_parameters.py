@@ -7,8 +7,8 @@ import pytest
 from starlette.requests import Request
 
 from deployments.http.parameters import TIMEOUT_HEADER, seconds, timeout_s, top_k
+from deployments.request_errors import MalformedRequest
 from deployments.service_config import LiveConfig
-from pipeline.errors import MalformedRequest
 
 LIVE = LiveConfig()
 

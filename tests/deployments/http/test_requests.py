@@ -11,18 +11,17 @@ from starlette.types import Message
 
 from deployments.http.byte_budget import ByteBudget
 from deployments.http.requests import ImagesRequest, read_images_request
-from deployments.service_config import LiveConfig
-from harness.photographs import jpeg, photograph
-from pipeline.errors import (
-    ClientError,
+from deployments.request_errors import (
+    BodyTimeout,
     EmptyRequest,
-    ImageTooLarge,
     Overloaded,
     RequestTooLarge,
-    SlowRequest,
     UnsupportedContentEncoding,
     UnsupportedContentType,
 )
+from deployments.service_config import LiveConfig
+from harness.photographs import jpeg, photograph
+from pipeline.errors import ClientError, ImageTooLarge
 from tests.support.pushed import content_of
 
 CAT = jpeg(photograph("cat"))
@@ -161,9 +160,9 @@ def test_a_body_that_comes_too_slowly_is_refused(content_type: str, monkeypatch:
 
     body = {"image/jpeg": CAT, MULTIPART: FORM, JSON: IN_JSON}[content_type]
     dribble = [None, *(piece for byte in body[:200] for piece in (bytes([byte]), None))]
-    with pytest.raises(SlowRequest, match=r"\d bytes of the body .* 1000 bytes a second .* \(min_body_bytes_per_s\)"):
+    with pytest.raises(BodyTimeout, match=r"\d bytes of the body .* 1000 bytes a second .* \(min_body_bytes_per_s\)"):
         read_slowly(dribble, ends=False)
-    with pytest.raises(SlowRequest, match=r"within 0\.1 s \(body_timeout_s\)"):
+    with pytest.raises(BodyTimeout, match=r"within 0\.1 s \(body_timeout_s\)"):
         read_slowly(dribble, ends=False, min_body_bytes_per_s=20, body_timeout_s=0.1)
     steady = [piece for at in range(0, len(body), len(body) // 5) for piece in (body[at : at + len(body) // 5], None)]
     read_slowly(steady, ends=True, min_body_bytes_per_s=1)

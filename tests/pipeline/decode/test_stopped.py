@@ -14,7 +14,7 @@ from pipeline.config import MAX_FAILED_STARTS
 from pipeline.decode import worker_health as module
 from pipeline.decode.forkserver import forked, forkserver_pid
 from pipeline.decode.process_state import StoppedProcess, state_of
-from pipeline.errors import FatalImage
+from pipeline.errors import DecoderCrashed
 from pipeline.records import Transform
 from tests.pipeline.decode.test_slots import named_maps
 from tests.support.decode_bench import CAT, Bench, errors, started
@@ -109,7 +109,7 @@ def test_an_image_that_stops_its_worker_is_not_tried_for_ever(monkeypatch: pytes
     monkeypatch.setattr("pipeline.decode.worker_pool.MAX_UNBLAMED_DEATHS", 1)
     with started(1, transform=cast(Transform, TakenOver(cast(Act, stop_itself)))) as bench:
         request = bench.submit([CAT, order(cast(Act, stop_itself)), CAT])
-        assert errors(request) == [None, FatalImage, None]
+        assert errors(request) == [None, DecoderCrashed, None]
 
 
 def test_a_killed_forkserver_is_replaced() -> None:

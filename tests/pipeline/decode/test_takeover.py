@@ -17,7 +17,7 @@ from pipeline.decode.sandbox import EVERYTHING
 from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.worker_process import Chunk
 from pipeline.decode.worker_progress import decoding_s, spent_s
-from pipeline.errors import FatalImage, SlowImage, UndecodableImage
+from pipeline.errors import DecoderCrashed, DecodeTimeout, UndecodableImage
 from pipeline.records import EncodedImage, Transform
 from pipeline.task import Request
 from tests.support.decode_bench import CAT, Bench, errors, started
@@ -87,7 +87,7 @@ def test_a_record_that_no_worker_sends_ends_it(
     """At once, and another one takes its place; neighbours get their predictions, its image none."""
     (pid,) = until(lambda: bench.stage.pids)
     request = bench.submit([CAT, order(acts[name]), CAT])
-    assert errors(request) == [None, FatalImage, None]
+    assert errors(request) == [None, DecoderCrashed, None]
     assert caplog.text.count("is not believed any more") == 2
     assert not folder.exists()
     assert until(lambda: bench.stage.pids) != [pid]
@@ -97,7 +97,7 @@ def test_a_record_that_no_worker_sends_ends_it(
 def test_it_is_ended_on_cuda_as_well(acts: dict[str, Act]) -> None:
     """There a thread of DataLoader's reads first; its own end must not be waited for."""
     with device_of("cuda"), started(1, kind="cuda", transform=cast(Transform, TakenOver(*acts.values()))) as bench:
-        assert errors(bench.submit([CAT, order(acts["garbage"]), CAT])) == [None, FatalImage, None]
+        assert errors(bench.submit([CAT, order(acts["garbage"]), CAT])) == [None, DecoderCrashed, None]
 
 
 def _own_slots() -> Slots:
@@ -122,7 +122,7 @@ def test_a_worker_that_claims_to_be_innocent_is_not_believed_for_ever() -> None:
     """Else its image would take over one worker after the other."""
     with started(1, transform=cast(Transform, TakenOver(cast(Act, die_unblamed)))) as bench:
         request = bench.submit([CAT, order(cast(Act, die_unblamed)), CAT])
-        assert errors(request) == [None, FatalImage, None]
+        assert errors(request) == [None, DecoderCrashed, None]
         assert request.tasks[1].unblamed_deaths == MAX_UNBLAMED_DEATHS + 1
 
 
@@ -130,7 +130,7 @@ def test_a_worker_that_claims_to_be_busy_is_ended(monkeypatch: pytest.MonkeyPatc
     """After the time that all of its images may take together, whatever times it writes."""
     monkeypatch.setattr("pipeline.decode.worker_health.CLAIM_TIMEOUT_S", 0.1)
     with started(1, decode_timeout_s=0.5, transform=cast(Transform, TakenOver(cast(Act, seem_busy)))) as bench:
-        assert errors(bench.submit([order(cast(Act, seem_busy))])) == [SlowImage]
+        assert errors(bench.submit([order(cast(Act, seem_busy))])) == [DecodeTimeout]
 
 
 def test_times_that_cannot_be_are_bounded() -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.config import MAX_FAILED_STARTS, NICENESS
 from pipeline.decode import stage as module
-from pipeline.errors import EngineClosed, FatalImage, SlowImage, WorkerFailure
+from pipeline.errors import DecoderCrashed, DecodeTimeout, EngineClosed, WorkerFailure
 from pipeline.records import Transform
 from tests.support.decode_bench import CAT, Bench, errors, outcomes, started
 from tests.support.image_files import slow_png
@@ -55,7 +55,7 @@ def test_an_image_that_kills_its_worker_twice_is_rejected() -> None:
         request = bench.submit([CAT, CAT, slow_png(), CAT, CAT, CAT])
         first = bench.kill_while_decoding(slow_png())
         bench.kill_while_decoding(slow_png(), but=first)
-        assert errors(request) == [None, None, FatalImage, None, None, None]
+        assert errors(request) == [None, None, DecoderCrashed, None, None, None]
         assert [task.attempts for task in request.tasks] == [0, 0, 1, 0, 0, 0]
         assert errors(bench.submit([CAT])) == [None]
 
@@ -82,7 +82,7 @@ def test_an_image_that_hangs_its_worker_is_rejected(kind: str, monkeypatch: pyte
         request = bench.submit([CAT, CAT, CAT, slow_png(), CAT, CAT])
         (pid,) = until(lambda: bench.decoding(slow_png()))
         os.kill(pid, signal.SIGSTOP)
-        assert errors(request) == [None, None, None, SlowImage, None, None]
+        assert errors(request) == [None, None, None, DecodeTimeout, None, None]
         assert [task.attempts for task in request.tasks] == [0] * 6
         until(lambda: not psutil.pid_exists(pid))
         until(lambda: bench.stage.pids not in ([], [pid]))
@@ -94,7 +94,7 @@ def test_an_image_that_takes_more_work_than_its_price_allows_is_rejected(monkeyp
     with started(1) as bench:
         monkeypatch.setattr(bench.stage._dispatcher, "limit_s", lambda _: 0.1)
         request = bench.submit([CAT, slow_png(), CAT])
-        assert errors(request) == [None, SlowImage, None]
+        assert errors(request) == [None, DecodeTimeout, None]
 
 
 def test_a_worker_that_does_not_begin_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import pytest
 
+from deployments.admission import check_request
+from deployments.request_errors import RequestTooCostly
 from deployments.service_config import LiveConfig
 from harness.costly_images import COSTLY, dense_jpeg, lossless_webp, paeth_png, png_of_many_chunks, progressive_jpeg
 from harness.photographs import jpeg, photograph
-from pipeline.errors import ImageTooCostly, RequestTooCostly, TooManyPixels
+from pipeline.errors import ImageTooCostly, TooManyPixels
 from pipeline.images.header import MOST_CHUNKS, read_header
-from pipeline.images.limits import check_image, check_request
+from pipeline.images.limits import check_image
 from pipeline.records import Transform
 from tests.support.decode_bench import EXACT, TRANSFORM
 

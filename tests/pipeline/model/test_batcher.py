@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pipeline.errors import DeviceFailure, EngineClosed, NonFiniteScores, Stuck, UnclassifiableImage
+from pipeline.errors import DeviceFailure, EngineClosed, EngineStalled, ModelFailedOnImage, NonFiniteScores
 from pipeline.model.batcher import Batcher
 from pipeline.model.device import BatchTimings, PendingBatch
 from pipeline.ready_queue import PixelBatch, ReadyQueue
@@ -235,7 +235,7 @@ def test_a_lane_that_hangs_is_stuck_whatever_the_other_does(monkeypatch: pytest.
         gate, one.device.answers = one.device.answers, threading.Semaphore(1000)
         over = time.monotonic() + 0.5
         until(lambda: classes(one.put(7)) == [7] and time.monotonic() > over)
-        with pytest.raises(Stuck, match="the device has not answered a batch for"):
+        with pytest.raises(EngineStalled, match="the device has not answered a batch for"):
             one.batcher.check()
         gate.release()
         assert classes(hanging) == [100]
@@ -267,7 +267,7 @@ def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead
         *neighbours, last = bad.result(PATIENCE_S)
         assert [outcome.indices[0] for outcome in neighbours if isinstance(outcome, Prediction)] == [10, 11, 12]
         assert isinstance(last, Rejection)
-        assert isinstance(last.error, UnclassifiableImage)
+        assert isinstance(last.error, ModelFailedOnImage)
         assert classes(good) == [14, 15]
         assert classes(one.put(16)) == [16]
         one.batcher.check()

@@ -9,7 +9,6 @@ from torch import Tensor
 from torchvision import models
 
 from deployments.http.responses import status_of
-from deployments.logs import stage_of
 from pipeline.config import PipelineConfig
 from pipeline.errors import NonFiniteScores
 from pipeline.model.classifier import load_model
@@ -66,4 +65,4 @@ def test_a_std_that_is_nothing_in_float32_is_told(state: State, tmp_path: Path) 
 def test_an_image_without_scores_is_no_fault_of_the_server() -> None:
     """Nothing that a client sends makes a 500; the log finds it at the device."""
     error = NonFiniteScores("the model's scores of the image are not finite numbers (NaN)")
-    assert (status_of(error), stage_of(error)) == (422, "device")
+    assert (status_of(error), error.stage) == (422, "device")
