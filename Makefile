@@ -4,19 +4,19 @@ PYTHON ?= python3
 CONFIG ?= serve_config.yaml
 MINUTES ?= 10
 
-# Where torch.hub looks for weights; exported, so that the service looks where `make` has put them. A user may have no
-# home, as in a container.
+# Folder where torch.hub looks for weights. It is exported, so that the service looks where `make` has put them. A user
+# may have no home, as in a container.
 TORCH_HOME ?= $(or $(XDG_CACHE_HOME),$(if $(HOME),$(HOME)/.cache),$(CURDIR)/.cache)/torch
 export TORCH_HOME
 CHECKPOINTS := $(TORCH_HOME)/hub/checkpoints
 WEIGHTS := $(CHECKPOINTS)/mobilenet_v2-b0353104.pth
 
 BIN := .venv/bin
-# A stamp says when its installation succeeded; it lives in .venv, so that both go together.
+# A stamp file is written when an installation has succeeded. It is in .venv, so that both are removed together.
 CREATED := .venv/.created
 RUNTIME := .venv/.runtime
 TESTING := .venv/.testing
-# The environments of what Darkroom is compared with, one a framework, each with its own stamp.
+# Environments of the other frameworks in benchmarks, one each, each with its own stamp.
 PEERS := .cache/peers
 PROMETHEUS := .cache/prometheus/.installed
 DOCS := .cache/docs
@@ -40,63 +40,64 @@ test: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Set up what is missing, then form
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-slow: $(TESTING) | $(WEIGHTS) ## Run the tests that `make test` leaves out: break, update and scale a service, start it by Ray's commands
+slow: $(TESTING) | $(WEIGHTS) ## Run the tests that take minutes: killed processes, updates, scaling, Ray's own commands
 	$(BIN)/pytest -m slow
 
-# Every process looks there for the plug-in of coverage, tests/support/saving.py.
+# Every process must find the plug-in of coverage, tests/support/saving.py.
 coverage: export PYTHONPATH := $(CURDIR)
 coverage: export DARKROOM_WORKERS_WRITE := $(CURDIR)/.coverage
-coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Run the tests once more, say which lines and branches they reach
+coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Run the tests again; report lines, branches and `raise` statements that no test reaches
 	rm -rf .coverage && mkdir .coverage
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 	$(BIN)/python -m tests.support.raises
 
-soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while faults are injected; say what was lost or grew
+soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while faults are injected; report lost answers and growing processes
 	@exec $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SOAK)
 
-alive: $(TESTING) | $(WEIGHTS) ## Kill, stop and hang one process after another; say what was lost, slow, and for how long
+alive: $(TESTING) | $(WEIGHTS) ## Kill, stop and hang one process after another; report lost and slow requests, and for how long
 	@exec $(BIN)/python -m tests.faults.alive $(ALIVE)
 
-fuzz: $(TESTING) ## Mutate images for MINUTES (10) and decode them where malloc checks; say what crashed, hung or was slow
+fuzz: $(TESTING) ## Decode mutated images for MINUTES (10) with a checking malloc; report crashes, hangs and slow images
 	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)
 
-hostile: $(TESTING) | $(WEIGHTS) ## Send what costs most for its size; say what a good client sees of it meanwhile
+hostile: $(TESTING) | $(WEIGHTS) ## Send costly files and slow bodies; measure what another client notices
 	@exec $(BIN)/python -m benchmarks.hostile $(HOSTILE)
 
-described: $(TESTING) $(PEERS)/schemathesis/.installed | $(WEIGHTS) ## Send requests made from /openapi.json; say which answers are not as described
+described: $(TESTING) $(PEERS)/schemathesis/.installed | $(WEIGHTS) ## Send requests generated from /openapi.json; report answers that do not match it
 	@exec $(BIN)/python -m benchmarks.described $(DESCRIBED)
 
-faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Break LitServe, mosec and Darkroom in the same ways; say who loses what
+faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Cause the same faults in LitServe, mosec and Darkroom; compare what each loses
 	@exec $(BIN)/python -m benchmarks.faults
 
-overload: $(TESTING) | $(WEIGHTS) ## Say what clients get by max_wait_s, from one to twice what can be answered, and what a refusal costs
+overload: $(TESTING) | $(WEIGHTS) ## Measure answers and refusals by max_wait_s, from one client to twice the capacity, and the cost of a refusal
 	@exec $(BIN)/python -m benchmarks.overload $(OVERLOAD)
 
-tuning: $(TESTING) | $(WEIGHTS) ## Say whether what `darkroom tune` chooses is as good as the best of a grid
+tuning: $(TESTING) | $(WEIGHTS) ## Compare the settings that `darkroom tune` chooses with the best of a grid
 	@exec $(BIN)/python -m benchmarks.tuning $(TUNING)
 
-scaling: $(TESTING) | $(WEIGHTS) ## Say what grows with batches, workers and the size of images
+scaling: $(TESTING) | $(WEIGHTS) ## Measure throughput and memory by batch size, workers and image size
 	@exec $(BIN)/python -m benchmarks.scaling
 
-decoders: $(TESTING) $(PEERS)/decoders/.installed $(PEERS)/photographs/.installed | $(WEIGHTS) ## Compare what turns JPEGs into pixels: time, pixels, scores; then how much smaller they may be decoded
+decoders: $(TESTING) $(PEERS)/decoders/.installed $(PEERS)/photographs/.installed | $(WEIGHTS) ## Compare JPEG decoders (time, pixels, scores), then the effect of decoding at a reduced size
 	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.reduction $(REDUCTION)
 
-prices: $(TESTING) ## Hold the prices of images against what decoding them costs, kind by kind
+prices: $(TESTING) ## Compare estimated decoding times with measured ones, kind by kind
 	@exec $(BIN)/python -m benchmarks.prices $(PRICES)
 
-bench: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Say how near Darkroom and two peers come to what this machine can do
+bench: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Compare the throughput of Darkroom and two peers with the limit of this machine
 	@exec $(BIN)/python -m benchmarks.bench
 
 bench-full: $(TESTING) $(PEERS)/bentoml/.installed $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## The same with every peer, one technique a row, and mixed sizes
 	@exec $(BIN)/python -m benchmarks.bench --full
 
-gpu: $(TESTING) | $(WEIGHTS) ## On a machine with a GPU: test and measure all of it within 8 minutes; DRY=1 tries every line on the CPU
+gpu: $(TESTING) | $(WEIGHTS) ## On a machine with a GPU: run the CUDA tests and all measurements within 8 minutes; DRY=1 tries them on a CPU
 	@exec $(BIN)/python -m benchmarks.gpu $(if $(DRY),--dry) $(GPU)
 
-# Pages link to files of the repository, so the site has a copy of them. The tests see to links that Zensical does not.
+# Pages link to files of the repository, so the site contains a copy of them. Zensical checks links between pages,
+# tests/test_docs.py those to other files.
 docs: $(DOCS)/.installed $(TESTING) ## Build the documentation site; warnings and broken links are errors
 	$(BIN)/pytest -q tests/test_docs.py
 	rm -rf $(DOCS)/source $(DOCS)/site && mkdir $(DOCS)/source
@@ -108,7 +109,7 @@ docs: $(DOCS)/.installed $(TESTING) ## Build the documentation site; warnings an
 sizes: $(TESTING) ## Write the sizes of folders, files and functions into docs/development.md
 	@$(BIN)/python -m tests.support.sizes --write
 
-clean: ## Remove .venv and the caches; weights stay, other projects share their folder
+clean: ## Remove .venv and the caches; keep the weights, which other projects may use
 	rm -rf .venv .cache .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find benchmarks commands deployments harness pipeline tests tuning -name __pycache__ -prune -exec rm -rf {} +
 
@@ -127,8 +128,8 @@ $(TESTING): pyproject.toml constraints.txt | $(CREATED)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[test,tune]'
 	@touch $(RUNTIME) $@
 
-# For the tests of the metrics, which say that they were skipped where it is neither installed nor one of the packages of
-# this system. It is unpacked beside the project: nothing is installed, and nobody needs to be root.
+# For the tests of the metrics, which are skipped if Prometheus is neither installed nor available as a package. It is
+# unpacked beside the project, which needs no root.
 $(PROMETHEUS):
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@command -v prometheus >/dev/null || \
@@ -141,26 +142,27 @@ $(DOCS)/.installed: docs/requirements.txt | $(CREATED)
 	$(DOCS)/env/bin/python -m pip install -r $<
 	@touch $@
 
-# Six photographs of a Debian package; without them the curve of reduction has ten.
+# Six photographs from a Debian package; without them `make decoders` has ten.
 $(PEERS)/photographs/.installed:
 	@rm -rf $(@D) && mkdir -p $(@D)
 	@{ cd $(@D) && apt-get -qq download forensics-samples-files && dpkg-deb -x forensics-samples-files*.deb . && \
 	    rm forensics-samples-files*.deb; } || echo "photographs of Debian cannot be fetched here: there are ten" >&2
 	@touch $@
 
-# These compute in the environment of Darkroom.
+# The decoders are imported by Darkroom's own environment.
 $(PEERS)/decoders/.installed: benchmarks/peers/decoders.txt | $(TESTING)
 	$(BIN)/python -m pip install --no-deps --upgrade --target $(@D) -r $<
 	@touch $@
 
-# Of what all compute with they get the versions of Darkroom, of everything else those that they ask for.
+# Peers use Darkroom's pins of numpy, Pillow, simplejpeg, torch and torchvision, and their own of all else.
 $(PEERS)/%/.installed: benchmarks/peers/%.txt constraints.txt | $(CREATED)
 	$(BIN)/python -m venv --clear $(@D)
 	sed -n '/^\(numpy\|pillow\|simplejpeg\|torch\|torchvision\)==/p' constraints.txt > $(@D)/constraints.txt
 	$(@D)/bin/python -m pip install -c $(@D)/constraints.txt -r $<
 	@touch $@
 
-# Unpacked beside its destination: a rename within one file system is atomic, so a broken download never looks whole.
+# Unpacked beside its destination, then renamed: within one file system that is atomic, so a broken download never
+# looks complete.
 $(WEIGHTS): | $(CREATED)
 	@mkdir -p '$(CHECKPOINTS)'
 	@temporary=$$(mktemp -d '$(CHECKPOINTS)/.fetch.XXXXXX') && trap 'rm -rf "$$temporary"' EXIT && \
