@@ -13,7 +13,7 @@ from ray.serve import Application
 
 from benchmarks.peers.variants import BATCH_S, IMAGE_S
 from deployments.app import sized
-from deployments.replica import Classifier
+from deployments.replica import Replica
 from deployments.service_config import ServiceConfig
 from pipeline.config import PipelineConfig
 
@@ -84,7 +84,7 @@ def open_stand_in(
     return StandIn(batch_sizes, classifier.top_k)
 
 
-class StandInClassifier(Classifier):
+class StandInReplica(Replica):
     """The replica, whole, but for the device."""
 
     def _engine_of(self, config: PipelineConfig) -> "Engine":
@@ -95,4 +95,4 @@ class StandInClassifier(Classifier):
 
 def build_app(config: ServiceConfig) -> Application:
     """What the configuration of a benchmark names instead of `deployments.app:build_app`."""
-    return sized(config, StandInClassifier)
+    return sized(config, StandInReplica)

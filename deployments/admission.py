@@ -1,12 +1,111 @@
-"""Limits on what a request may wait and cost: one that is beyond them is refused before it has cost anything."""
+"""Admission: a request that would wait too long, or finds no place, is refused before it has cost anything."""
 
 import math
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from deployments.request_errors import Overloaded, RequestTooCostly
+from deployments.service_config import LiveConfig
 
 _MAX_RETRY_AFTER_S: Final = 60
+
+_SCARCE_FROM: Final = 0.75
+"""Share of the places that are taken, from which on more are made."""
+
+_STALE_AFTER_S: Final = 0.01
+"""While more waits than may, the wait is foreseen anew after this long: going through the queue takes time as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Limits on requests at work at a time, and on those that wait before them; -1 is no limit."""
+
+    ongoing: int
+    queued: int
+
+    def check(self, taken: int) -> None:
+        """Raises Overloaded where so many leave none: Serve would say so as well, but in plain text."""
+        if self.queued >= 0 and taken >= self.ongoing + self.queued:
+            raise Overloaded(
+                f"{taken} requests are in the replica; the limit is {self.ongoing + self.queued} "
+                "(max_ongoing_requests and max_queued_requests together)"
+            )
+
+    def lacking(self, taken: int) -> int:
+        """Number of places that should be free beyond those that are, so that the next request finds one."""
+        return max(0, taken + 1 - math.ceil(self.ongoing * _SCARCE_FROM)) if self.ongoing >= 0 else 0
+
+    def rounds(self, taken: int) -> float:
+        """Factor by which a request waits longer than the engine foresees, which knows only of those at work."""
+        return max(1.0, taken / self.ongoing)
+
+
+UNLIMITED: Final = Places(-1, -1)
+
+
+class Admission:
+    """Decides on a request by its head: how large its body is, how much time it has, and how many others there are.
+
+    A large image is told by the length of its body: it has to wait for more than a small one. For one event loop.
+
+    Args:
+        expected_wait_s: bytes of a body -> seconds until the engine should turn to the images in it.
+        live: reads the settings in force.
+        places: reads how many requests the replica takes now.
+        make_places: called with how many more places should be free, for each request while next to none are.
+
+    Attributes:
+        taken: requests that have a place and are not answered yet.
+    """
+
+    def __init__(
+        self,
+        expected_wait_s: Callable[[int], float],
+        live: Callable[[], LiveConfig],
+        places: Callable[[], Places],
+        make_places: Callable[[int], None],
+    ) -> None:
+        self._expected_wait_s, self._live = expected_wait_s, live
+        self._places, self._make_places = places, make_places
+        self.taken = 0
+        self._foreseen_at_s, self._foreseen_bytes, self._foreseen_s = 0.0, 0, 0.0
+
+    def check(self, body_bytes: int, own_s: float) -> None:
+        """Checks whether a request would wait longer than it should, or finds no place.
+
+        Args:
+            body_bytes: length that its body should have; 0 where that is not known.
+            own_s: seconds that the request has.
+
+        Raises:
+            Overloaded: there is too much in work.
+        """
+        places = self._places()
+        if lacking := places.lacking(self.taken):
+            self._make_places(lacking)
+        places.check(self.taken)
+        check_wait(self._foreseen(body_bytes) * places.rounds(self.taken), self._live().max_wait_s, own_s)
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Counts a request as long as the block runs."""
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+
+    def _foreseen(self, body_bytes: int) -> float:
+        """Seconds that the request would wait in the engine."""
+        now_s = time.monotonic()
+        is_fresh = now_s - self._foreseen_at_s < _STALE_AFTER_S and self._foreseen_bytes <= body_bytes
+        if not is_fresh or self._foreseen_s <= self._live().max_wait_s:
+            self._foreseen_at_s, self._foreseen_bytes = now_s, body_bytes
+            self._foreseen_s = self._expected_wait_s(body_bytes)
+        return self._foreseen_s
 
 
 def check_wait(expected_s: float, max_wait_s: float, own_s: float) -> None:

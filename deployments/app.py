@@ -5,17 +5,17 @@ from ray.serve import Application, Deployment
 
 from deployments import cluster
 from deployments.logs import adopt_loggers, log_warnings
-from deployments.replica import Classifier
+from deployments.replica import Replica
 from deployments.service_config import DEPLOYMENT, ServiceConfig
 
 
 def build_app(config: ServiceConfig) -> Application:
     """The service, sized for the cluster that it runs on."""
-    return sized(config, Classifier)
+    return sized(config, Replica)
 
 
-def sized(config: ServiceConfig, classifier: type[Classifier]) -> Application:
-    """Size a replica for the nodes of the cluster, and make an application of the class that serves it.
+def sized(config: ServiceConfig, replica: type[Replica]) -> Application:
+    """Size a replica for the nodes of the cluster, and make an application of the class of its replicas.
 
     With `device: auto` a replica asks for a GPU only where a node has one now: one that asks where there is none waits
     for such a node, maybe for ever. (`num_gpus: 0` on the other hand hides no GPU from it, so the device travels in its
@@ -35,5 +35,5 @@ def sized(config: ServiceConfig, classifier: type[Classifier]) -> Application:
         max_ongoing_requests=fitted.max_ongoing_requests,
         ray_actor_options={"num_cpus": fitted.num_cpus, "num_gpus": fitted.num_gpus},
         max_surge_percent=0 if old_first else 1,  # rounded up: one replica at a time
-    )(classifier)
+    )(replica)
     return deployment.bind(fitted, warnings)

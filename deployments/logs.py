@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from deployments.http.responses import CLIENT_GONE, UNFORESEEN, status_of
+from deployments.http.statuses import CLIENT_GONE, UNFORESEEN, status_of
 from deployments.log_rate import REPORT_S, LogRate
 from deployments.request_errors import DeadlineExceeded, Overloaded
 from pipeline.errors import ClientError, DarkroomError
+from pipeline.records import Outcome, Rejection
 
 logger = logging.getLogger("deployments")
 
@@ -62,6 +63,13 @@ def log_refusal(error: DarkroomError, position: int | None = None, request_id: s
     known = {"position": position, "request_id": request_id or None}
     extra = {name: value for name, value in known.items() if value is not None}
     _log(kind, f"{what}: {kind.error}", str(error), error, extra)
+
+
+def log_refused_images(outcomes: Sequence[Outcome]) -> None:
+    """Logs why images among many have no prediction, a line each."""
+    for position, outcome in enumerate(outcomes):
+        if isinstance(outcome, Rejection):
+            log_refusal(outcome.error, position)
 
 
 def log_no_such_page(error: Exception, status: int, asked: str) -> None:

@@ -13,7 +13,8 @@ from typer.main import get_command
 
 from commands.main import app
 from commands.settings import unit_of, written
-from deployments.http.responses import described, status_of
+from deployments.http.responses import described
+from deployments.http.statuses import status_of
 from deployments.service_config import LiveConfig, ServiceConfig
 from harness.repository import ROOT
 from pipeline.config import PipelineConfig

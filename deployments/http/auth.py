@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.http.api_keys import Keys, Stamp, digest_of, keys_in, keys_listed, stamp_of
 from deployments.logs import log_misconfigured, log_warnings
@@ -111,6 +113,27 @@ class Access:
         if why != self._failure:  # not a line a request
             log_misconfigured("every key is refused until this is mended", why)
         self._keys, self._failure, self._failed_at_s = Keys(frozenset()), why, time.monotonic()
+
+
+class RequireKey:
+    """ASGI middleware around all that needs a key: the only place where a request is asked for one.
+
+    Args:
+        app: answers those who show a key that is in force.
+        access: knows the keys.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request.
+
+        Raises:
+            MissingKey, WrongKey: it shows none, or another.
+        """
+        await self._access.check(Headers(scope=scope).get("authorization"))
+        await self._app(scope, receive, send)
 
 
 def cors(origins: Sequence[str]) -> list[Middleware]:

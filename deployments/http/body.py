@@ -1,23 +1,70 @@
-"""The body of a request: its pieces while they arrive, within the limits on bytes, memory and time."""
+"""The body of an HTTP request: read within limits on bytes, memory and time, and taken apart into encoded images."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from starlette.requests import Request
 
-from deployments.http.body_deadline import BodyDeadline
-from deployments.http.byte_budget import Hold
 from deployments.http.content_coding import decoder_for
-from deployments.request_errors import RequestTooLarge
+from deployments.http.json_images import FORM, JsonImages
+from deployments.http.multipart import MultipartImages
+from deployments.http.pieces import add_piece
+from deployments.memory_budget import Hold
+from deployments.request_errors import (
+    BodyTimeout,
+    DeadlineExceeded,
+    EmptyRequest,
+    RequestTooLarge,
+    UnsupportedContentType,
+)
+from deployments.service import Deadline
 from deployments.service_config import LiveConfig
 from pipeline.errors import ImageTooLarge
+from pipeline.records import Bytes, EncodedImage, Rejection
+
+BYTES: Final = "application/octet-stream"
+RAW: Final = (BYTES, "binary/octet-stream", "")  # and image/*; no content type at all is taken for bytes
+MULTIPART: Final = "multipart/form-data"
+JSON: Final = "application/json"
+FORM_FIELDS: Final = "application/x-www-form-urlencoded"
+
+GRACE_S: Final = 5.0
+"""Seconds in which a body need not have arrived at any rate: connections of telephones pause. Kestrel has the same."""
 
 _TURN_BYTES: Final = 1 << 20
 """Bytes of a compressed body that are decoded before others have the event loop: some milliseconds."""
 
 _MAX_LENGTH_DIGITS: Final = 18
+
+_AS_ONE: Final = "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg'"
+_HOW_TO_SEND: Final = (
+    f"send one image as image/* or {BYTES} ({_AS_ONE}), "
+    f"many as {MULTIPART} (curl -F image=@one.jpg -F image=@two.jpg) or {JSON} ({FORM})"
+)
+_SHOWN: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SentImages:
+    """The images of a request."""
+
+    images: Sequence[EncodedImage | Rejection]  # in the client's order; rejected where not even bytes came out
+    many: bool  # whether to answer with a list: the shape follows the content type, not the number
+
+
+class BodyReader(Protocol):
+    """Takes a body in pieces and finds the images in it."""
+
+    def write(self, piece: bytes) -> None:
+        """Takes the next piece."""
+
+    def finish(self) -> Sequence[EncodedImage | Rejection]:
+        """Returns the images, in order."""
+
+    def discard(self) -> None:
+        """Frees what has arrived: an error that travels on keeps this object alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +87,71 @@ class Limit:
         return cls(live.max_request_bytes, "max_request_bytes", "body", RequestTooLarge)
 
 
-async def body_pieces(
-    request: Request, limit: Limit, hold: Hold, deadline: BodyDeadline
-) -> AsyncGenerator[bytes, None]:
-    """Yields the body in pieces, its Content-Encoding undone.
-
-    Refuses by Content-Length before anything is read, and while reading by what has arrived, or has become of it.
+async def read_images(request: Request, live: LiveConfig, hold: Hold, deadline: Deadline) -> SentImages:
+    """Reads the images in a body: one as it is, or many in a form or in JSON, by its Content-Type.
 
     Args:
         request: whose body it is.
-        limit: on its bytes.
-        hold: counts them.
-        deadline: is told of those that have arrived.
+        live: the limits in force.
+        hold: counts the bytes that arrive.
+        deadline: of the request.
 
     Raises:
-        RequestTooLarge, ImageTooLarge: it has more bytes than allowed.
-        UnsupportedContentEncoding, MalformedRequest: it is compressed in another way, or is not what it says.
+        RequestError, ImageTooLarge: what is refused, before more of the body is read than the limits allow.
         Overloaded: there is no room for it now.
+        DeadlineExceeded: the time of the request is over.
+    """
+    reader, limit, many = _reader(request.headers.get("content-type", ""), live)
+    images = await read_body(request, reader, limit, live, hold, deadline)
+    if not images:
+        raise EmptyRequest(f"the body holds no image: {_HOW_TO_SEND}")
+    return SentImages(images, many)
+
+
+async def read_body(
+    request: Request, reader: BodyReader, limit: Limit, live: LiveConfig, hold: Hold, deadline: Deadline
+) -> Sequence[EncodedImage | Rejection]:
+    """Reads a body with a reader of its format; arguments and errors as of `read_images`."""
+    pace = None
+    try:
+        async with asyncio.timeout(None) as timeout:
+            pace = _Pace(timeout, live, deadline)
+            hold.on_give_way = pace.end
+            async for piece in _pieces(request, limit, hold, pace):
+                reader.write(piece)
+        if not hold.bytes:
+            raise EmptyRequest(f"the body is empty: {_HOW_TO_SEND}")
+        return reader.finish()
+    except TimeoutError:
+        reader.discard()
+        raise (hold.refused() if hold.gave_way or not pace else pace.too_slow()) from None
+    except BaseException:
+        reader.discard()
+        raise
+
+
+def _reader(content_type: str, live: LiveConfig) -> tuple[BodyReader, Limit, bool]:
+    """Finds the reader of a body of this type, its limit, and whether it may hold many images."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    if media_type in RAW or media_type.startswith("image/"):
+        return _RawImage(), Limit.of_image(live), False
+    if media_type == MULTIPART:
+        return MultipartImages(content_type, live.max_images_per_request), Limit.of_request(live), True
+    if media_type == JSON:
+        return JsonImages(live.max_images_per_request), Limit.of_request(live), True
+    raise _unsupported(media_type)
+
+
+async def _pieces(request: Request, limit: Limit, hold: Hold, pace: "_Pace") -> AsyncGenerator[bytes, None]:
+    """Yields the body in pieces, its Content-Encoding undone.
+
+    Refuses by Content-Length before anything is read, and while reading by what has arrived, or has become of it.
     """
     decoder = decoder_for(",".join(request.headers.getlist("content-encoding")))
     _check_length(request, limit, hold)
     size = turn_bytes = 0
     async for arrived in request.stream():
-        deadline.note(len(arrived))
+        pace.note(len(arrived))
         for piece in decoder.decode(arrived) if decoder else (arrived,):
             size += len(piece)
             if size > limit.bytes:
@@ -87,3 +176,75 @@ def _check_length(request: Request, limit: Limit, hold: Hold) -> None:
         shown = declared[:_MAX_LENGTH_DIGITS]
         raise limit.error(f"the {limit.what} has {shown} bytes; the limit is {limit.bytes} ({limit.key})")
     hold.expect(length)
+
+
+class _Pace:
+    """Bounds how slowly a body may arrive: moves the end of a timeout while it does.
+
+    Args:
+        timeout: ends the reading of the body; entered already.
+        live: the time for the whole body, and the least rate.
+        deadline: of the request.
+    """
+
+    def __init__(self, timeout: asyncio.Timeout, live: LiveConfig, deadline: Deadline) -> None:
+        self._timeout, self._live, self._deadline = timeout, live, deadline
+        self._began_at = asyncio.get_running_loop().time()
+        self._most_s = min(live.body_timeout_s, deadline.left_s)
+        self._bytes = 0
+        self._allowed_s = -1.0
+        self.note(0)
+
+    def note(self, size: int) -> None:
+        """Notes that so many bytes have arrived."""
+        self._bytes += size
+        if self._allowed_s < self._most_s:
+            earned_s = GRACE_S + self._bytes / self._live.min_body_bytes_per_s
+            self._allowed_s = min(self._most_s, earned_s)
+            self._timeout.reschedule(self._began_at + self._allowed_s)
+
+    def end(self) -> None:
+        """Ends the reading at once."""
+        if not self._timeout.expired():
+            self._timeout.reschedule(0.0)
+
+    def too_slow(self) -> BodyTimeout | DeadlineExceeded:
+        """The refusal of a body that has not arrived in time; names values and limits."""
+        live = self._live
+        if self._allowed_s < self._most_s:
+            return BodyTimeout(
+                f"{self._bytes} bytes of the body have arrived within {self._allowed_s:.1f} s; after {GRACE_S:g} s it "
+                f"must come at {live.min_body_bytes_per_s} bytes a second or faster (min_body_bytes_per_s)"
+            )
+        if self._most_s < live.body_timeout_s:
+            return self._deadline.exceeded()
+        return BodyTimeout(f"the body has not arrived within {live.body_timeout_s:g} s (body_timeout_s)")
+
+
+class _RawImage:
+    """A body that is one image."""
+
+    def __init__(self) -> None:
+        self._pieces: list[Bytes] = []
+
+    def write(self, piece: bytes) -> None:
+        add_piece(self._pieces, piece)
+
+    def finish(self) -> list[EncodedImage]:
+        return [EncodedImage(*self._pieces)]
+
+    def discard(self) -> None:
+        self._pieces.clear()
+
+
+def _unsupported(media_type: str) -> UnsupportedContentType:
+    if media_type == FORM_FIELDS:
+        return UnsupportedContentType(
+            f"a body of type {FORM_FIELDS} is not read; curl -d sends it where no type is named, and also removes "
+            f"the line breaks of a file: {_AS_ONE}. Otherwise {_HOW_TO_SEND}"
+        )
+    if media_type.startswith("multipart/"):
+        return UnsupportedContentType(
+            f"a body of type {media_type[:_SHOWN]} is not read; of multipart bodies only {MULTIPART} is: {_HOW_TO_SEND}"
+        )
+    return UnsupportedContentType(f"a body of type {media_type[:_SHOWN]} is not read: {_HOW_TO_SEND}")

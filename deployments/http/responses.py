@@ -1,4 +1,4 @@
-"""Outwards: outcomes and errors -> JSON and status. The only place that knows HTTP's status codes."""
+"""Outcomes and errors as JSON documents, with their status and headers."""
 
 import functools
 import re
@@ -9,59 +9,10 @@ import orjson
 from starlette.responses import Response
 
 from deployments.http.content_coding import ACCEPTED
-from deployments.request_errors import (
-    BodyTimeout,
-    DeadlineExceeded,
-    Overloaded,
-    RequestError,
-    RequestTooCostly,
-    RequestTooLarge,
-    TooManyImages,
-    Unauthorized,
-    UnsupportedContentEncoding,
-    UnsupportedContentType,
-    WrongKey,
-)
-from pipeline.errors import (
-    ClientError,
-    DarkroomError,
-    EngineClosed,
-    ImageError,
-    ImageTooCostly,
-    ImageTooLarge,
-    ServerError,
-    TooManyPixels,
-    TooMuchMemory,
-    UnsupportedFormat,
-)
+from deployments.http.statuses import UNAUTHORIZED, UNAVAILABLE, status_of
+from deployments.request_errors import Overloaded, UnsupportedContentEncoding, WrongKey
+from pipeline.errors import DarkroomError
 from pipeline.records import Outcome, Prediction
-
-STATUS: Final[Mapping[type[DarkroomError], int]] = {
-    Unauthorized: 401,
-    RequestTooLarge: 413,
-    TooManyImages: 413,
-    RequestTooCostly: 413,
-    BodyTimeout: 408,
-    UnsupportedContentType: 415,
-    UnsupportedContentEncoding: 415,
-    RequestError: 400,
-    ImageTooLarge: 413,
-    TooManyPixels: 413,
-    ImageTooCostly: 413,
-    TooMuchMemory: 413,
-    UnsupportedFormat: 415,
-    ImageError: 422,
-    ClientError: 400,
-    EngineClosed: 503,
-    DeadlineExceeded: 504,
-    Overloaded: 503,
-    ServerError: 500,
-}
-"""Status of each error; a class that is not named has its base's."""
-
-NO_CONTENT: Final = 204
-CLIENT_GONE: Final = 499  # nobody reads it; nginx's number for a client that has gone
-UNFORESEEN: Final = 500
 
 _RETRY_AFTER_S: Final = 1
 _CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
@@ -86,9 +37,9 @@ def refusal(error: DarkroomError, request_id: str) -> Response:
     """What is wrong with a request, by RFC 9457."""
     body = {**_problem(error), "request_id": request_id}
     headers = {}
-    if body["status"] == 503:
+    if body["status"] == UNAVAILABLE:
         headers["Retry-After"] = str(error.retry_after_s if isinstance(error, Overloaded) else _RETRY_AFTER_S)
-    if body["status"] == 401:
+    if body["status"] == UNAUTHORIZED:
         headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if isinstance(error, WrongKey) else "")
     if isinstance(error, UnsupportedContentEncoding):
         headers["Accept-Encoding"] = ACCEPTED
@@ -106,11 +57,6 @@ def problem(
 def document(body: Mapping[str, Any]) -> Response:
     """A JSON document."""
     return _json(body)
-
-
-def status_of(error: DarkroomError) -> int:
-    """The status of an error, its own or that of its nearest base."""
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
 def predictions(prediction: Prediction, top_k: int) -> list[dict[str, Any]]:

@@ -9,15 +9,14 @@ from importlib.metadata import PackageNotFoundError
 
 import httpx
 import pytest
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.types import Message
 
+from deployments.admission import UNLIMITED, Places
 from deployments.http.early_refusals import EarlyRefusals
 from deployments.http.lingering import Lingering
 from deployments.http.middleware import Front
-from deployments.places import Places
-from deployments.replica import Classifier
+from deployments.replica import Replica
+from deployments.service import Inference
 from deployments.service_config import ServiceConfig
 from deployments.version import version_of
 from harness.photographs import jpeg, photograph
@@ -25,7 +24,7 @@ from harness.repository import ROOT
 from tests.conftest import PIPELINE
 
 
-class _Unserved(Classifier):
+class _Unserved(Replica):
     """Python drops it: only Serve could await what the class does then."""
 
     def __del__(self) -> None:  # type: ignore[override]
@@ -34,52 +33,53 @@ class _Unserved(Classifier):
 
 
 @pytest.fixture(scope="module")
-def classifier() -> Iterator[Classifier]:
+def replica() -> Iterator[Replica]:
     """One that has started and has not been given a `user_config` yet."""
-    classifier, threshold = _Unserved.__new__(_Unserved), gc.get_threshold()
-    asyncio.run(classifier.__init__(ServiceConfig(pipeline=PIPELINE)))  # type: ignore[misc]  # Serve awaits it too
-    yield classifier
-    classifier._engine.close()
-    classifier._watchdog.close()
+    replica, threshold = _Unserved.__new__(_Unserved), gc.get_threshold()
+    asyncio.run(replica.__init__(ServiceConfig(pipeline=PIPELINE)))  # type: ignore[misc]  # Serve awaits it too
+    replica._service.admission._places = lambda: UNLIMITED  # Serve knows them
+    yield replica
+    replica._engine.close()
+    replica._watchdog.close()
     Front.guard = None
     gc.unfreeze()  # this process has more to do
     gc.set_threshold(*threshold)
 
 
-def test_no_collection_looks_at_what_stays(classifier: Classifier) -> None:  # noqa: ARG001
+def test_no_collection_looks_at_what_stays(replica: Replica) -> None:  # noqa: ARG001
     """All the modules and the model: nothing would be answered while one did."""
     assert gc.get_freeze_count() > 10 * len(gc.get_objects())
 
 
-def test_collections_are_rare(classifier: Classifier) -> None:  # noqa: ARG001
+def test_collections_are_rare(replica: Replica) -> None:  # noqa: ARG001
     """The objects of the requests in work are ever so many, and none of them is garbage."""
     assert gc.get_threshold()[0] >= 10_000
 
 
-def test_a_start_with_a_bad_user_config_fails(classifier: Classifier) -> None:
+def test_a_start_with_a_bad_user_config_fails(replica: Replica) -> None:
     """There is no old one to keep, and the message says what to write."""
     with pytest.raises(ValueError, match=r"user_config: .*topk: no such key; did you mean top_k\?"):
-        asyncio.run(classifier.reconfigure({"topk": 5}, None))
+        asyncio.run(replica.reconfigure({"topk": 5}, None))
 
 
 @pytest.mark.parametrize("value", [True, "5", 5.0, None, float("nan")])
-def test_a_setting_of_another_kind_is_refused(classifier: Classifier, value: object) -> None:
+def test_a_setting_of_another_kind_is_refused(replica: Replica, value: object) -> None:
     """In a replica as in the file: `yes` is no number."""
     with pytest.raises(ValueError, match=r"user_config: top_k: Input should be a valid integer"):
-        asyncio.run(classifier.reconfigure({"top_k": value}, None))
+        asyncio.run(replica.reconfigure({"top_k": value}, None))
 
 
 def test_what_nobody_has_foreseen_is_answered_and_logged(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the id by which the log has the reason, and without the reason itself: it may show more than it should."""
 
-    async def broken(_: Request, __: float) -> Response:
+    async def broken(*_: object) -> Inference:
         raise ZeroDivisionError("by nothing")
 
-    monkeypatch.setattr(classifier, "_predict", broken)
+    monkeypatch.setattr(replica._service, "infer", broken)
     with caplog.at_level(logging.ERROR, "deployments"):
-        response = asyncio.run(_posted(classifier, {"Content-Type": "image/jpeg", "X-Request-ID": "an-id"}))
+        response = asyncio.run(_posted(replica, {"Content-Type": "image/jpeg", "X-Request-ID": "an-id"}))
     problem = response.json()
     assert (response.status_code, problem["status"], problem["request_id"]) == (500, 500, "an-id")
     assert response.headers["content-type"] == "application/problem+json"
@@ -88,29 +88,29 @@ def test_what_nobody_has_foreseen_is_answered_and_logged(
 
 
 def test_without_its_middleware_the_application_refuses_late_too(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a cluster without serve.env."""
-    monkeypatch.setattr(classifier._engine, "expected_wait_s", lambda *_: 100.0)
+    monkeypatch.setattr(replica._engine, "expected_wait_s", lambda **_: 100.0)
     headers = {"Content-Type": "image/jpeg", "X-Request-Timeout-Ms": "2000"}
     began_s = time.monotonic()
-    response = asyncio.run(_posted(classifier, headers))
+    response = asyncio.run(_posted(replica, headers))
     assert (response.status_code, response.json()["type"]) == (503, "urn:darkroom:overloaded")
     assert time.monotonic() - began_s >= 0.05
-    assert classifier._late.waiting == 0
+    assert replica._http._refusals._late.waiting == 0
 
 
 def test_the_body_of_a_request_that_is_refused_late_is_dropped_meanwhile(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of it, though it is read no further than is asked for: many that wait would keep much in memory."""
     guard, taken_while_held, sent = Front.guard, list[int](), list[Message]()
     assert isinstance(guard, EarlyRefusals)
-    monkeypatch.setattr(classifier._engine, "expected_wait_s", lambda **_: 100.0)
-    monkeypatch.setattr(guard, "_places", lambda: Places(4, 4))
+    monkeypatch.setattr(replica._engine, "expected_wait_s", lambda **_: 100.0)
+    monkeypatch.setattr(replica._service.admission, "_places", lambda: Places(4, 4))
 
     async def receive() -> Message:
-        taken_while_held.append(guard._late.waiting)
+        taken_while_held.append(guard._refusals._late.waiting)
         if len(taken_while_held) > 5:
             await asyncio.Event().wait()
         return {"type": "http.request", "body": b"x", "more_body": len(taken_while_held) < 5}
@@ -118,7 +118,7 @@ def test_the_body_of_a_request_that_is_refused_late_is_dropped_meanwhile(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    app = Lingering(Front(classifier.__serve_build_asgi_app__()), on_demand=True)
+    app = Lingering(Front(replica.__serve_build_asgi_app__()), on_demand=True)
     scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
     asyncio.run(app(scope, receive, send))
     assert sent[0]["status"] == 503
@@ -126,7 +126,7 @@ def test_the_body_of_a_request_that_is_refused_late_is_dropped_meanwhile(
 
 
 def test_info_is_answered_without_the_metadata_of_the_package(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a source tree runs without being installed: the launcher waits for this answer."""
 
@@ -135,20 +135,20 @@ def test_info_is_answered_without_the_metadata_of_the_package(
 
     monkeypatch.setattr("deployments.version.version", missing)
     version_of.cache_clear()
-    response = asyncio.run(_got(classifier, "/info"))
+    response = asyncio.run(_got(replica, "/info"))
     assert response.status_code == 200
     assert f'version = "{response.json()["darkroom"]}"' in (ROOT / "pyproject.toml").read_text()
 
 
-def test_what_needs_no_key_costs_little(classifier: Classifier) -> None:
+def test_what_needs_no_key_costs_little(replica: Replica) -> None:
     """Whoever asks for it again and again takes little time from the requests of others: a millisecond each."""
     for path in ("/openapi.json", "/info", "/nowhere"):
-        assert asyncio.run(_seconds_of(classifier, path)) < 0.005, path  # most of it is the client's
+        assert asyncio.run(_seconds_of(replica, path)) < 0.005, path  # most of it is the client's
 
 
-async def _seconds_of(classifier: Classifier, path: str) -> float:
+async def _seconds_of(replica: Replica, path: str) -> float:
     """Processor time of one request."""
-    async with _client(classifier) as client:
+    async with _client(replica) as client:
         await client.get(path)
         began_at = time.thread_time()
         for _ in range(20):
@@ -156,16 +156,16 @@ async def _seconds_of(classifier: Classifier, path: str) -> float:
         return (time.thread_time() - began_at) / 20
 
 
-async def _posted(classifier: Classifier, headers: dict[str, str]) -> httpx.Response:
-    async with _client(classifier) as client:
+async def _posted(replica: Replica, headers: dict[str, str]) -> httpx.Response:
+    async with _client(replica) as client:
         return await client.post("/predict", content=jpeg(photograph("cat")), headers=headers)
 
 
-async def _got(classifier: Classifier, path: str) -> httpx.Response:
-    async with _client(classifier) as client:
+async def _got(replica: Replica, path: str) -> httpx.Response:
+    async with _client(replica) as client:
         return await client.get(path)
 
 
-def _client(classifier: Classifier) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(classifier.__serve_build_asgi_app__(), raise_app_exceptions=False)
+def _client(replica: Replica) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(replica.__serve_build_asgi_app__(), raise_app_exceptions=False)
     return httpx.AsyncClient(transport=transport, base_url="http://test")

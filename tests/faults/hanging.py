@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deployments.app import sized
-from deployments.replica import Classifier
+from deployments.replica import Replica
 from deployments.service_config import ServiceConfig
 
 _FOR_S: Final = 600
@@ -22,7 +22,7 @@ EVENT_LOOP, INTERPRETER, DEVICE = "event-loop", "interpreter", "device"
 """Parts that hang when POST /hang/PART is sent: other threads go on; none does; the device's threads do not."""
 
 
-class HangingClassifier(Classifier):
+class HangingReplica(Replica):
     """The replica, whole, with one route more."""
 
     def __serve_build_asgi_app__(self) -> Starlette:
@@ -47,4 +47,4 @@ def _hang_for_ever(_: object) -> None:
 
 def build_app(config: ServiceConfig) -> Application:
     """Builds the application; a configuration names it instead of `deployments.app:build_app`."""
-    return sized(config, HangingClassifier)
+    return sized(config, HangingReplica)

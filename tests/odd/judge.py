@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
-from deployments.http.responses import STATUS
+from deployments.http.statuses import STATUS
 from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine

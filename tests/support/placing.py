@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster
 
 from deployments import cluster as cluster_nodes
 from deployments.app import sized
-from deployments.replica import Classifier
+from deployments.replica import Replica
 from deployments.service_config import ServiceConfig
 from pipeline.config import Limits, PipelineConfig
 from pipeline.stats import EngineStats
@@ -54,7 +54,7 @@ class Landed:
     warnings: tuple[str, ...]
 
 
-class _Replica(Classifier):
+class _Replica(Replica):
     """The replica, whole, but for its engine."""
 
     def _engine_of(self, config: PipelineConfig) -> Any:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from deployments.http.requests import BodyReader
+from deployments.http.body import BodyReader
 from pipeline.errors import ClientError
 from pipeline.records import EncodedImage, Rejection
 

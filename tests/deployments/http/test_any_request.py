@@ -8,24 +8,20 @@ import asyncio
 import gzip
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Scope
 
-from deployments.http.auth import Access, cors
-from deployments.http.byte_budget import ByteBudget
-from deployments.replica import Classifier
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.http.application import HttpApplication
+from deployments.http.auth import Access
+from deployments.service_config import ServiceConfig
 from harness.photographs import jpeg, photograph
-from pipeline.images.examination import examine
-from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from tests.deployments.http.test_multipart import NAMED, TEXT, form, part
-from tests.support.decode_bench import TRANSFORM
+from tests.support.fake_engine import FakeService
 
 CAT = jpeg(photograph("cat"))[:3000]
 IN_JSON = b'{"images": ["AAAA", "data:image/jpeg;base64,/9j%2FAA"]}'
@@ -61,37 +57,11 @@ class Answer:
     body: bytes
 
 
-class _Alone(Classifier):
-    """The replica's own, but for the engine: it knows the class of each image that it has not refused."""
-
-    def __del__(self) -> None:  # type: ignore[override]
-        pass
-
-    async def _infer(self, images: Sequence[EncodedImage | Rejection]) -> list[Outcome]:
-        return [image if isinstance(image, Rejection) else Prediction(("cat",), (285,), (0.5,)) for image in images]
-
-
 @pytest.fixture(scope="module")
 def app() -> ASGIApp:
     """The application, for pages of another origin too."""
-    replica = _Alone.__new__(_Alone)
-    replica._live, replica._config = LiveConfig(), ServiceConfig(cors_origins=("https://example.org",))
-    replica._access = Access(None, None)
-    replica._around = cors(replica._config.cors_origins)
-    replica._budget = ByteBudget(replica._live.max_bytes_in_flight)
-
-    def examined(images: Sequence[EncodedImage | Rejection]) -> list[EncodedImage | Rejection]:
-        return [image if isinstance(image, Rejection) else examine(image, replica._live, TRANSFORM) for image in images]
-
-    replica._engine = SimpleNamespace(examine=examined, expected_wait_s=lambda _: 0.0)  # type: ignore[assignment]
-    replica._watch = SimpleNamespace(note_images=_ignore, note_answer=_ignore, note_end=_ignore)  # type: ignore[assignment]
-    replica._description = b"{}"
-    application: ASGIApp = replica.__serve_build_asgi_app__()
-    return application
-
-
-def _ignore(*_: object) -> None:
-    pass
+    config = ServiceConfig(cors_origins=("https://example.org",))
+    return HttpApplication(FakeService(), config, Access(None, None), dict, lambda seconds: {"seconds": seconds}).asgi()
 
 
 @st.composite
@@ -147,8 +117,6 @@ async def answer_to(app: ASGIApp, scope: Scope, pieces: list[bytes]) -> Answer:
 def test_any_request_is_answered_as_promised(app: ASGIApp, request: tuple[Scope, list[bytes]]) -> None:
     """With JSON, or with a problem that has the status of the answer."""
     scope, pieces = request
-    if scope["path"] == "/info" or (scope["path"] == "/stats" and scope["method"] in ("GET", "HEAD")):
-        scope["path"] = "/predict"  # both tell of the engine
     answer = asyncio.run(answer_to(app, scope, pieces))
     is_in_a_hurry = any(name == b"x-request-timeout-ms" for name, _ in scope["headers"])
     assert answer.status < 500 or (is_in_a_hurry and answer.status in (503, 504))

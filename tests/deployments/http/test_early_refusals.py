@@ -8,42 +8,41 @@ import httpx
 import pytest
 from ray.serve._private.http_util import validate_http_proxy_callback_return
 from ray.serve._private.utils import call_function_from_import_path
+from starlette.middleware import Middleware
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.http.auth import Access, cors
+from deployments.admission import Places
+from deployments.http.auth import Access, RequireKey, cors
 from deployments.http.early_refusals import EarlyRefusals
 from deployments.http.middleware import ADMITTED, Front, middlewares
+from deployments.http.refusals import Refusals
 from deployments.local.endpoint import read_env
-from deployments.places import Places
 from deployments.service_config import LiveConfig
 from harness.repository import ROOT
+from tests.support.fake_engine import FakeService
 
 KEY = "a-key-of-this-test"
 USUAL: dict[str, Any] = {"method": "POST", "url": "/predict", "content": b"abc"}
 
 
-class Replica:
+class Replica(FakeService):
     """Counts what it is asked and refuses; `wait_s` is foreseen for a small body, thrice that for a large one."""
 
     def __init__(self, wait_s: float, max_wait_s: float = 1.0, key: str | None = None, origin: str = "") -> None:
-        self.wait_s, self.refused, self.asked, self.places_made = wait_s, 0, list[int](), 0
-        self.live = LiveConfig(max_wait_s=max_wait_s)
-        around = cors((origin,)) if origin else []
-        self.places = Places(ongoing=4, queued=4)
-        Front.guard = EarlyRefusals(
-            self._expected, lambda: self.live, Access(None, key), self._note, lambda: self.places, self._make, around
-        )
+        self.in_places, self.places_made = Places(ongoing=4, queued=4), 0
+        super().__init__(wait_s, lambda: self.in_places, max_wait_s=max_wait_s)
+        around, require_key = cors((origin,)) if origin else [], Middleware(RequireKey, Access(None, key))
+        Front.guard = EarlyRefusals(self, Refusals(self, ("/predict",), 2048), require_key, around)
 
-    def _expected(self, size: int) -> float:
-        self.asked.append(size)
-        return self.wait_s * (3 if size > 1000 else 1)
+    @property
+    def refused(self) -> int:
+        """Requests that were refused as there is too much in work."""
+        return self.recorder.ended["Overloaded"]
 
-    def _note(self) -> None:
-        self.refused += 1
-
-    def _make(self, count: int) -> None:
-        self.places_made += count
+    def _give_up(self, bodies: int) -> None:
+        self.places_made += bodies
 
 
 @pytest.fixture(autouse=True)
@@ -140,12 +139,23 @@ def test_a_client_with_little_time_is_refused_at_once() -> None:
     assert _statuses(_ask({"headers": {"X-Request-Timeout-Ms": "600"}})) == [200]
 
 
+def test_a_client_without_a_key_is_told_that() -> None:
+    """And not that it should come again: it would be refused then as well."""
+    replica = Replica(wait_s=100.0, key=KEY)
+    good, wrong = {"Authorization": f"Bearer {KEY}"}, {"Authorization": "Bearer another-key-of-this-test"}
+    answers = _ask({}, {"headers": wrong}, {"headers": good})
+    assert _statuses(answers) == [401, 401, 503]
+    types = [answer.json()["type"].removeprefix("urn:darkroom:") for answer in answers]
+    assert types == ["missing-key", "wrong-key", "overloaded"]
+    assert answers[0].headers["www-authenticate"].startswith("Bearer")
+    assert all(answer.json()["request_id"] == answer.headers["x-request-id"] for answer in answers)
+    assert replica.recorder.ended == {"MissingKey": 1, "WrongKey": 1, "Overloaded": 1}
+
+
 def test_what_is_wrong_otherwise_is_for_the_application() -> None:
-    """A client without a key, or with a deadline that is none, is told that and not that it should come again."""
-    Replica(wait_s=100.0, key=KEY)
-    good = {"Authorization": f"Bearer {KEY}"}
-    asked = [{}, {"headers": good}, {"headers": {**good, "X-Request-Timeout-Ms": "soon"}}]
-    assert _statuses(_ask(*asked)) == [200, 503, 200]
+    """A client with a deadline that is none is told that and not that it should come again."""
+    Replica(wait_s=100.0)
+    assert _statuses(_ask({"headers": {"X-Request-Timeout-Ms": "soon"}}, {})) == [200, 503]
 
 
 def _in_replica(count: int, *requests: dict[str, Any]) -> list[httpx.Response]:
@@ -178,11 +188,11 @@ def test_who_waits_before_serve_is_counted() -> None:
     refused, other = _in_replica(6, {}, {"url": "/info"})
     assert (refused.status_code, other.status_code) == (503, 200)
     assert "would wait for 1.05 s" in refused.json()["detail"]
-    replica.wait_s = 0.0
+    replica.engine.wait_s = 0.0
     assert _statuses(_in_replica(7, {})) == [200]
     (refused,) = _in_replica(8, {})
     assert "8 requests are in the replica; the limit is 8 (max_ongoing_requests and max_que" in refused.json()["detail"]
-    replica.places = Places(4, -1)
+    replica.in_places = Places(4, -1)
     assert _statuses(_in_replica(20, {})) == [200]
 
 
@@ -203,10 +213,10 @@ def test_the_queue_is_not_gone_through_for_every_refusal() -> None:
 
     async def ask() -> None:
         for _ in range(50):
-            assert await guard._is_refused(dict(scope))
+            assert guard._refused(Request(scope))
 
     asyncio.run(ask())
-    assert 1 <= len(replica.asked) < 10
+    assert 1 <= len(replica.engine.asked_bytes) < 10
 
 
 def test_pages_of_other_origins_may_read_the_refusal() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision import models
 
-from deployments.http.responses import status_of
+from deployments.http.statuses import status_of
 from pipeline.config import PipelineConfig
 from pipeline.errors import NonFiniteScores
 from pipeline.model.classifier import load_model

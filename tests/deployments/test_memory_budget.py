@@ -6,7 +6,7 @@ from itertools import cycle
 
 import pytest
 
-from deployments.http.byte_budget import ByteBudget, Hold
+from deployments.memory_budget import Hold, MemoryBudget
 from deployments.request_errors import Overloaded
 
 MB = 1 << 20
@@ -23,13 +23,13 @@ def bodies() -> Iterator[ExitStack]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, in its only element."""
     now = [100.0]
-    monkeypatch.setattr("deployments.http.byte_budget.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("deployments.memory_budget.time.monotonic", lambda: now[0])
     return now
 
 
 def test_bytes_are_given_back() -> None:
     """Also where the request ends in an error; the limit is met exactly."""
-    budget = ByteBudget(10)
+    budget = MemoryBudget(10)
     with budget.hold("a") as one, budget.hold("a") as other:
         one.take(4)
         other.take(6)
@@ -42,7 +42,7 @@ def test_bytes_are_given_back() -> None:
 
 def test_an_announcement_takes_nothing(bodies: ExitStack) -> None:
     """Eighteen connections that announce all of the memory leave it to those that send something."""
-    budget = ByteBudget(512 * MB)
+    budget = MemoryBudget(512 * MB)
     for _ in range(18):
         bodies.enter_context(budget.hold("a")).expect(128 * MB)
     assert budget.held_bytes == 0
@@ -53,7 +53,7 @@ def test_an_announcement_takes_nothing(bodies: ExitStack) -> None:
 
 def test_too_much_is_refused_and_not_counted(bodies: ExitStack) -> None:
     """By its announcement or as it arrives; the message names value and limit. The next smaller one still gets in."""
-    budget = ByteBudget(10)
+    budget = MemoryBudget(10)
     one, other = bodies.enter_context(budget.hold("a")), bodies.enter_context(budget.hold("a"))
     one.take(8)
     one.finish()
@@ -65,7 +65,7 @@ def test_too_much_is_refused_and_not_counted(bodies: ExitStack) -> None:
 
 
 def test_a_new_limit_holds_at_once() -> None:
-    budget = ByteBudget(10)
+    budget = MemoryBudget(10)
     with budget.hold("a") as one:
         one.take(10)
         budget.max_bytes = 5
@@ -74,7 +74,7 @@ def test_a_new_limit_holds_at_once() -> None:
 
 
 def test_a_whole_body_does_not_give_way(bodies: ExitStack) -> None:
-    budget = ByteBudget(10)
+    budget = MemoryBudget(10)
     whole, other = bodies.enter_context(budget.hold("a")), bodies.enter_context(budget.hold("b"))
     whole.take(8)
     whole.finish()
@@ -85,7 +85,7 @@ def test_a_whole_body_does_not_give_way(bodies: ExitStack) -> None:
 
 def test_the_source_with_most_gives_way(bodies: ExitStack) -> None:
     """Its youngest body does; a newcomer from elsewhere gets in, one of its own is told by its announcement."""
-    budget = ByteBudget(12)
+    budget = MemoryBudget(12)
     ended = list[str]()
     for name in ("old", "young"):
         body = bodies.enter_context(budget.hold("many"))
@@ -103,7 +103,7 @@ def test_the_source_with_most_gives_way(bodies: ExitStack) -> None:
 
 
 def test_a_body_that_has_given_way_takes_no_more(bodies: ExitStack) -> None:
-    budget = ByteBudget(10)
+    budget = MemoryBudget(10)
     old, young = bodies.enter_context(budget.hold("a")), bodies.enter_context(budget.hold("a"))
     young.take(6)
     old.take(6)
@@ -114,7 +114,7 @@ def test_a_body_that_has_given_way_takes_no_more(bodies: ExitStack) -> None:
 
 def test_a_slow_body_gives_way_first(bodies: ExitStack, clock: list[float]) -> None:
     """Whichever has much in memory and stands still; a small one may take its time."""
-    budget = ByteBudget(10 * MB)
+    budget = MemoryBudget(10 * MB)
     standing, small, quick = (bodies.enter_context(budget.hold("a")) for _ in range(3))
     standing.take(5 * MB)
     small.take(MB // 2)
@@ -129,7 +129,7 @@ def test_a_slow_body_gives_way_first(bodies: ExitStack, clock: list[float]) -> N
 
 def test_a_small_body_is_not_refused_for_a_large_one(bodies: ExitStack) -> None:
     """Of the same source too: the youngest large one gives way, and a small one that is there stays."""
-    budget = ByteBudget(10 * MB)
+    budget = MemoryBudget(10 * MB)
     old, young, small = (bodies.enter_context(budget.hold("a")) for _ in range(3))
     small.take(MB // 2)
     for body in (old, young):
@@ -144,7 +144,7 @@ def test_a_small_body_is_not_refused_for_a_large_one(bodies: ExitStack) -> None:
 
 def test_bodies_that_are_half_there_do_not_wait_for_each_other() -> None:
     """Sixty of 10 MB at once, from one address and at one speed, where 51 have room: all but the youngest arrive."""
-    budget = ByteBudget(512 * MB)
+    budget = MemoryBudget(512 * MB)
     with ExitStack() as stack:
         arriving = dict.fromkeys([stack.enter_context(budget.hold("a")) for _ in range(60)], 10 * MB)
         whole = list[Hold]()
@@ -169,7 +169,7 @@ def test_bodies_that_are_half_there_do_not_wait_for_each_other() -> None:
 
 def test_a_body_that_stands_still_gives_way_for_its_place(bodies: ExitStack, clock: list[float]) -> None:
     """The slowest of the source that has most: none that has just begun, and none that comes at the least rate."""
-    budget = ByteBudget(MB)
+    budget = MemoryBudget(MB)
     elsewhere = bodies.enter_context(budget.hold("b"))
     silent, dribbling, telephone = (bodies.enter_context(budget.hold("a")) for _ in range(3))
     budget.give_up_slowest(9, 1000)
@@ -188,7 +188,7 @@ def test_a_body_that_stands_still_gives_way_for_its_place(bodies: ExitStack, clo
 
 def test_the_time_to_wait_follows_backlog_and_pace(clock: list[float], bodies: ExitStack) -> None:
     """Bytes that are too many over bytes answered a second; whole seconds, from 1 to 60."""
-    budget = ByteBudget(1000)
+    budget = MemoryBudget(1000)
     assert budget.retry_after_s(1) == 1
     with budget.hold("a") as one:
         one.take(100)

@@ -9,16 +9,18 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from deployments.http.byte_budget import ByteBudget
-from deployments.http.requests import ImagesRequest, read_images_request
+from deployments.http.body import SentImages, read_images
+from deployments.memory_budget import MemoryBudget
 from deployments.request_errors import (
     BodyTimeout,
+    DeadlineExceeded,
     EmptyRequest,
     Overloaded,
     RequestTooLarge,
     UnsupportedContentEncoding,
     UnsupportedContentType,
 )
+from deployments.service import Deadline
 from deployments.service_config import LiveConfig
 from harness.photographs import jpeg, photograph
 from pipeline.errors import ClientError, ImageTooLarge
@@ -59,9 +61,11 @@ class Sent:
         return {"type": "http.request", "body": body or b"", "more_body": bool(self._pieces) or not self._ends}
 
 
-async def read_sent(sent: Sent, budget: ByteBudget, live: LiveConfig, source: str = "a") -> ImagesRequest:
+async def read_sent(
+    sent: Sent, budget: MemoryBudget, live: LiveConfig, source: str = "a", limit_s: float = 120.0
+) -> SentImages:
     with budget.hold(source) as hold:
-        return await read_images_request(sent.request, live, 10, hold)
+        return await read_images(sent.request, live, hold, Deadline(limit_s))
 
 
 def read(
@@ -70,7 +74,7 @@ def read(
     """The images in a body, of each its bytes or why it has none; nothing is held afterwards."""
     named = [("Content-Type", content_type)] if content_type is not None else []
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
-    budget, live = ByteBudget(1 << 30), LiveConfig().model_copy(update=limits)
+    budget, live = MemoryBudget(1 << 30), LiveConfig().model_copy(update=limits)
     asked = asyncio.run(read_sent(Sent(pieces, [*named, *headers]), budget, live))
     assert budget.held_bytes == 0
     return [content_of(image) for image in asked.images]
@@ -136,7 +140,7 @@ def test_the_size_that_is_limited_is_the_expanded_one() -> None:
 def test_another_encoding_is_refused_before_the_body_is_read() -> None:
     sent = Sent([CAT], [("Content-Type", "image/jpeg"), ("Content-Encoding", "gzip"), ("Content-Encoding", "br")])
     with pytest.raises(UnsupportedContentEncoding, match="Content-Encoding: gzip,br"):
-        asyncio.run(read_sent(sent, ByteBudget(1 << 30), LiveConfig()))
+        asyncio.run(read_sent(sent, MemoryBudget(1 << 30), LiveConfig()))
     assert sent.received == 0
 
 
@@ -144,15 +148,15 @@ def test_another_encoding_is_refused_before_the_body_is_read() -> None:
 def test_an_announced_length_over_the_limit_is_refused_at_once(length: str) -> None:
     sent = Sent([CAT], [("Content-Type", JSON), ("Content-Length", length)])
     with pytest.raises(RequestTooLarge, match=r"the limit is 134217728 \(max_request_bytes\)"):
-        asyncio.run(read_sent(sent, ByteBudget(1 << 30), LiveConfig()))
+        asyncio.run(read_sent(sent, MemoryBudget(1 << 30), LiveConfig()))
     assert sent.received == 0
 
 
 @pytest.mark.parametrize("content_type", ["image/jpeg", MULTIPART, JSON])
 def test_a_body_that_comes_too_slowly_is_refused(content_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However regularly its bytes come; one at the least rate arrives, up to the time for all of a body."""
-    monkeypatch.setattr("deployments.http.body_deadline.GRACE_S", 2 * PAUSE_S)
-    budget, headers = ByteBudget(1 << 20), [("Content-Type", content_type)]
+    monkeypatch.setattr("deployments.http.body.GRACE_S", 2 * PAUSE_S)
+    budget, headers = MemoryBudget(1 << 20), [("Content-Type", content_type)]
 
     def read_slowly(pieces: Sequence[bytes | None], *, ends: bool, **limits: float) -> None:
         live = LiveConfig().model_copy(update=limits)
@@ -163,17 +167,27 @@ def test_a_body_that_comes_too_slowly_is_refused(content_type: str, monkeypatch:
     with pytest.raises(BodyTimeout, match=r"\d bytes of the body .* 1000 bytes a second .* \(min_body_bytes_per_s\)"):
         read_slowly(dribble, ends=False)
     with pytest.raises(BodyTimeout, match=r"within 0\.1 s \(body_timeout_s\)"):
-        read_slowly(dribble, ends=False, min_body_bytes_per_s=20, body_timeout_s=0.1)
+        read_slowly(dribble[1:], ends=False, min_body_bytes_per_s=1, body_timeout_s=0.1)
     steady = [piece for at in range(0, len(body), len(body) // 5) for piece in (body[at : at + len(body) // 5], None)]
     read_slowly(steady, ends=True, min_body_bytes_per_s=1)
     assert budget.held_bytes == 0
 
 
+def test_a_body_is_waited_for_no_longer_than_its_request_has() -> None:
+    """Whichever ends first, the time of the request or that of a body; each says so."""
+    silent = Sent([], [("Content-Type", "image/jpeg")], ends=False)
+    live = LiveConfig().model_copy(update={"body_timeout_s": 2 * PAUSE_S})
+    with pytest.raises(DeadlineExceeded, match=r"not answered after 0\.02 s"):
+        asyncio.run(read_sent(silent, MemoryBudget(1 << 20), live, limit_s=PAUSE_S))
+    with pytest.raises(BodyTimeout, match="body_timeout_s"):
+        asyncio.run(read_sent(silent, MemoryBudget(1 << 20), live))
+
+
 def test_a_body_that_gives_way_is_told_so() -> None:
     """At once, while it waits for its next piece; the other one arrives."""
 
-    async def outcomes() -> Sequence[ImagesRequest | BaseException]:
-        budget, headers = ByteBudget(len(CAT) * 5 // 2), [("Content-Type", "image/jpeg")]
+    async def outcomes() -> Sequence[SentImages | BaseException]:
+        budget, headers = MemoryBudget(len(CAT) * 5 // 2), [("Content-Type", "image/jpeg")]
         hog, good = Sent([CAT, CAT], headers, ends=False), Sent([None, CAT], headers)
         first = asyncio.create_task(read_sent(hog, budget, LiveConfig(), "hog"))
         second = asyncio.create_task(read_sent(good, budget, LiveConfig(), "good"))
@@ -182,7 +196,7 @@ def test_a_body_that_gives_way_is_told_so() -> None:
         return list(results)
 
     given_up, answered = asyncio.run(outcomes())
-    assert isinstance(answered, ImagesRequest)
+    assert isinstance(answered, SentImages)
     assert isinstance(given_up, Overloaded)
     assert "given up while it arrived, for others" in str(given_up)
 
@@ -190,8 +204,8 @@ def test_a_body_that_gives_way_is_told_so() -> None:
 def test_announcements_keep_nobody_out() -> None:
     """Eighteen that announce all of the memory and send nothing, beside one that sends."""
 
-    async def answered() -> ImagesRequest:
-        budget, live = ByteBudget(512 << 20), LiveConfig()
+    async def answered() -> SentImages:
+        budget, live = MemoryBudget(512 << 20), LiveConfig()
         headers = [("Content-Type", JSON), ("Content-Length", str(128 << 20))]
         idle = [asyncio.create_task(read_sent(Sent([], headers, ends=False), budget, live)) for _ in range(18)]
         await asyncio.sleep(0)
@@ -211,7 +225,7 @@ def test_nothing_of_a_refused_body_is_kept_by_its_error() -> None:
         sent = Sent([body], [("Content-Type", content_type)], ends=False)
         live = LiveConfig().model_copy(update={"body_timeout_s": PAUSE_S})
         with pytest.raises(ClientError) as refused:
-            asyncio.run(read_sent(sent, ByteBudget(1 << 20), live))
+            asyncio.run(read_sent(sent, MemoryBudget(1 << 20), live))
         kept = [
             value
             for entry in refused.traceback

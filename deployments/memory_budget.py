@@ -42,14 +42,15 @@ class Hold:
 
     Attributes:
         bytes: those that have arrived and are still in memory.
+        is_whole: whether all of the body has arrived.
         gave_way: whether the body was given up for others.
         on_give_way: called when it is; ends the reading of the body.
     """
 
-    def __init__(self, budget: "ByteBudget", source: str) -> None:
+    def __init__(self, budget: "MemoryBudget", source: str) -> None:
         self.bytes = 0
         self.source = source
-        self.gave_way = False
+        self.is_whole = self.gave_way = False
         self.on_give_way: Callable[[], None] = _nothing
         self._budget = budget
         self._began_at = self._strode_at = time.monotonic()
@@ -83,6 +84,7 @@ class Hold:
 
     def finish(self) -> None:
         """Notes that the body is whole: from now on it does not give way."""
+        self.is_whole = True
         self._budget.finish(self)
 
     def refused(self) -> Overloaded:
@@ -94,7 +96,7 @@ class Hold:
         return self.bytes > _SMALL_BYTES and time.monotonic() - self._strode_at > _STRIDE_S
 
 
-class ByteBudget:
+class MemoryBudget:
     """Counts the bytes of bodies from when they arrive until they are answered. For one event loop.
 
     Args:

@@ -1,0 +1,109 @@
+"""The HTTP interface of a replica: its protocols and pages, and who may use them."""
+
+import itertools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from deployments.http.auth import Access, RequireKey, cors
+from deployments.http.early_refusals import MOST_HELD, EarlyRefusals
+from deployments.http.lingering import Asking
+from deployments.http.parameters import seconds
+from deployments.http.predict import Predict
+from deployments.http.refusals import Refusals
+from deployments.http.responses import document
+from deployments.service import InferenceService
+from deployments.service_config import ServiceConfig
+
+_OPENAPI: Final = Path(__file__).parent.with_name("openapi.yaml")
+
+PROTOCOLS: Final = (Predict,)
+"""Classes that answer requests for inference, one a protocol."""
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class HttpApplication:
+    """Answers HTTP requests by way of an `InferenceService`.
+
+    Args:
+        service: infers.
+        config: of the replica.
+        access: knows who has a key.
+        info: makes the document of GET /info.
+        stats: makes the document of GET /stats, of so many seconds.
+
+    Attributes:
+        early_refusals: what `Front` asks about each request, ahead of Serve.
+    """
+
+    def __init__(
+        self,
+        service: InferenceService,
+        config: ServiceConfig,
+        access: Access,
+        info: Callable[[], Mapping[str, Any]],
+        stats: Callable[[int], Mapping[str, Any]],
+    ) -> None:
+        self._service, self._config, self._info, self._stats = service, config, info, stats
+        self._require_key = Middleware(RequireKey, access)
+        self._around = [Middleware(Asking), *cors(config.cors_origins)]
+        self._description = _description()
+        paths = [protocol.PATH for protocol in PROTOCOLS]
+        # A quarter of the places: the others are for requests that are answered.
+        self._refusals = Refusals(service, paths, config.max_ongoing_requests // 4)
+        early = Refusals(service, paths, MOST_HELD)
+        self.early_refusals = EarlyRefusals(service, early, self._require_key, self._around)
+
+    def asgi(self) -> Starlette:
+        """The application, as Serve runs it."""
+        inference = [
+            self._with_key(protocol.PATH, protocol(self._service, self._config).handle, protocol.METHODS)
+            for protocol in PROTOCOLS
+        ]
+        app = Starlette(
+            routes=[
+                *itertools.chain(*inference),
+                *self._with_key("/info", self._get_info),
+                *self._with_key("/stats", self._get_stats),
+                *_routes("/openapi.json", self._get_openapi),
+            ],
+            exception_handlers=self._refusals.handlers,
+            middleware=self._around,
+        )
+        app.router.redirect_slashes = False
+        return app
+
+    def _with_key(self, path: str, endpoint: Endpoint, methods: Sequence[str] = ("GET",)) -> list[Route]:
+        return _routes(path, endpoint, methods, [self._require_key])
+
+    async def _get_info(self, _: Request) -> Response:
+        """GET /info: the model that is served, and the settings and limits in force."""
+        return document(self._info())
+
+    async def _get_stats(self, request: Request) -> Response:
+        """GET /stats: figures of the last minute, or of `?seconds=` of it, in this replica."""
+        return document(self._stats(seconds(request)))
+
+    async def _get_openapi(self, _: Request) -> Response:
+        """GET /openapi.json; without a key, as it is the same everywhere."""
+        return Response(self._description, media_type="application/json")
+
+
+def _routes(
+    path: str, endpoint: Endpoint, methods: Sequence[str] = ("GET",), middleware: Sequence[Middleware] = ()
+) -> list[Route]:
+    """The path, also with a slash at its end: a redirect would name the wrong scheme behind TLS, or not be followed."""
+    return [Route(each, endpoint, methods=methods, middleware=middleware) for each in (path, f"{path}/")]
+
+
+def _description() -> bytes:
+    """The description of the interface as JSON; reading YAML takes 25 ms."""
+    return bytes(document(yaml.safe_load(_OPENAPI.read_text("utf-8"))).body)

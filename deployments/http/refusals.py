@@ -1,0 +1,100 @@
+"""Answers to requests that are refused or fail: logged, counted, and told as problem documents."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope
+
+from deployments.http.late_refusals import Late
+from deployments.http.parameters import timeout_s
+from deployments.http.responses import problem, refusal
+from deployments.http.statuses import CLIENT_GONE, NO_CONTENT, UNFORESEEN
+from deployments.logs import log_no_such_page, log_refusal, log_unforeseen
+from deployments.request_errors import Overloaded
+from deployments.service import InferenceService
+from pipeline.errors import DarkroomError
+
+_SHOWN_OF_PATH: Final = 200
+
+
+class Refusals:
+    """Refuses requests in one way, whatever raised the error.
+
+    Args:
+        service: counts those that asked for an inference.
+        inference_paths: ends of the paths at which an inference is asked for.
+        most_late: refusals for overload that are held back at a time (`Late`).
+    """
+
+    def __init__(self, service: InferenceService, inference_paths: Sequence[str], most_late: int) -> None:
+        self._service, self._paths, self._late = service, tuple(inference_paths), Late(most_late)
+
+    @property
+    def handlers(self) -> Mapping[Any, Any]:
+        """Starlette's exception handlers: for each class of error what answers it."""
+        return {
+            DarkroomError: self._refuse,
+            HTTPException: self._no_such_page,
+            ClientDisconnect: self._gone,
+            Exception: self._unforeseen,
+        }
+
+    def asks_for_inference(self, scope: Scope) -> bool:
+        """Whether a request asks for an inference; a slash may end its path."""
+        return scope["method"] in ("POST", "PUT") and scope["path"].rstrip("/").endswith(self._paths)
+
+    async def settle(
+        self, error: DarkroomError, limit_s: float, scope: Scope, receive: Receive, request_id: str = ""
+    ) -> bool:
+        """Logs and counts an error, and holds it back if it says that there is too much in work.
+
+        Args:
+            error: why the request is refused.
+            limit_s: the time that the request has, of which half goes by at most.
+            scope: of the request.
+            receive: its body, which is dropped meanwhile.
+            request_id: for the log, where Serve does not know it.
+
+        Returns:
+            Whether the client is still there.
+        """
+        log_refusal(error, request_id=request_id)
+        self._count(scope, error)
+        if not isinstance(error, Overloaded):
+            return True
+        error.__traceback__ = None  # its frames would keep the images meanwhile
+        return await self._late.hold(error, limit_s, scope, receive)
+
+    async def _refuse(self, request: Request, error: DarkroomError) -> Response:
+        limit_s = timeout_s(request, self._service.live) if isinstance(error, Overloaded) else 0.0
+        await self.settle(error, limit_s, request.scope, request.receive)
+        return refusal(error, _request_id(request))
+
+    async def _no_such_page(self, request: Request, error: HTTPException) -> Response:
+        if request.method == "OPTIONS" and error.headers:  # the path is known, and OPTIONS asks what it takes
+            return Response(status_code=NO_CONTENT, headers=error.headers)
+        page = f"{request.method} {request.scope['path'][:_SHOWN_OF_PATH]}"  # of its URL the query may be no UTF-8
+        log_no_such_page(error, error.status_code, page)
+        detail = f"{page}: GET /openapi.json says what is served"
+        return problem(error.status_code, error.detail, detail, _request_id(request), error.headers)
+
+    async def _gone(self, _request: Request, _error: ClientDisconnect) -> Response:
+        self._service.note_gone("read")
+        return Response(status_code=CLIENT_GONE)
+
+    async def _unforeseen(self, request: Request, error: Exception) -> Response:
+        log_unforeseen(error)
+        self._count(request.scope, error)
+        detail = "the request could not be answered; the log says why, under this request_id"
+        return problem(UNFORESEEN, "Internal server error", detail, _request_id(request))
+
+    def _count(self, scope: Scope, error: Exception) -> None:
+        if self.asks_for_inference(scope):
+            self._service.note_refused(error)
+
+
+def _request_id(request: Request) -> str:
+    return request.headers.get("x-request-id", "")  # given by the client, or else by Serve

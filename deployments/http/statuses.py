@@ -1,0 +1,63 @@
+"""HTTP status of each error, in one table; nothing else knows HTTP's status codes."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from deployments.request_errors import (
+    BodyTimeout,
+    DeadlineExceeded,
+    Overloaded,
+    RequestError,
+    RequestTooCostly,
+    RequestTooLarge,
+    TooManyImages,
+    Unauthorized,
+    UnsupportedContentEncoding,
+    UnsupportedContentType,
+)
+from pipeline.errors import (
+    ClientError,
+    DarkroomError,
+    EngineClosed,
+    ImageError,
+    ImageTooCostly,
+    ImageTooLarge,
+    ServerError,
+    TooManyPixels,
+    TooMuchMemory,
+    UnsupportedFormat,
+)
+
+STATUS: Final[Mapping[type[DarkroomError], int]] = {
+    Unauthorized: 401,
+    RequestTooLarge: 413,
+    TooManyImages: 413,
+    RequestTooCostly: 413,
+    BodyTimeout: 408,
+    UnsupportedContentType: 415,
+    UnsupportedContentEncoding: 415,
+    RequestError: 400,
+    ImageTooLarge: 413,
+    TooManyPixels: 413,
+    ImageTooCostly: 413,
+    TooMuchMemory: 413,
+    UnsupportedFormat: 415,
+    ImageError: 422,
+    ClientError: 400,
+    EngineClosed: 503,
+    DeadlineExceeded: 504,
+    Overloaded: 503,
+    ServerError: 500,
+}
+"""Status of each error; a class that is not named has its base's."""
+
+NO_CONTENT: Final = 204
+UNAUTHORIZED: Final = 401
+CLIENT_GONE: Final = 499  # nobody reads it; nginx's number for a client that has gone
+UNFORESEEN: Final = 500
+UNAVAILABLE: Final = 503
+
+
+def status_of(error: DarkroomError) -> int:
+    """Return the status of an error: its own or that of its nearest base."""
+    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)

@@ -1,0 +1,220 @@
+"""The service behind every protocol: admission, deadline, inference, timings. It knows neither HTTP nor Ray Serve.
+
+An adapter of a protocol, such as `deployments/http/predict.py`, does for each request:
+
+    deadline = Deadline(seconds that the client waits)
+    service.admission.check(body_bytes, deadline.left_s)  # before anything of the body is read
+    with service.hold(client address) as hold:            # counts the bytes of the body, while it is read and later
+        inference = await service.infer(images, deadline)
+    answer = ...                                        # an outcome an image, in order
+    stages_s, total_s = service.note_answered(inference)
+
+Whatever is refused is raised as a `DarkroomError`; the adapter answers with it and calls `note_refused`.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
+
+from deployments.admission import UNLIMITED, Admission, Places, check_request, check_wait
+from deployments.logs import log_gone
+from deployments.memory_budget import Hold, MemoryBudget
+from deployments.monitoring.last_minute import GONE
+from deployments.monitoring.timeline import Timeline
+from deployments.monitoring.tracing import record_spans
+from deployments.request_errors import DeadlineExceeded
+from deployments.service_config import LiveConfig
+from pipeline.records import EncodedImage, Outcome, Rejection
+
+if TYPE_CHECKING:
+    from pipeline.engine import Engine  # loads torch, which takes seconds
+
+_EXAMINED_AT_ONCE: Final = 32
+"""Images whose headers are read before others have the event loop: about 1 ms."""
+
+Submit = Callable[[list[EncodedImage]], Awaitable[Future[list[Outcome]]]]
+"""Hands the images of one request to the engine; the future has an outcome an image, in order."""
+
+
+class Recorder(Protocol):
+    """Counts images and requests that end."""
+
+    def note_images(self, outcomes: Sequence[Outcome]) -> None:
+        """Notes the outcomes of a request's images."""
+
+    def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
+        """Notes a request that was answered, with seconds in each of `STAGES`."""
+
+    def note_end(self, outcome: str) -> None:
+        """Notes a request that ended in another way: an error's class name, or `GONE`."""
+
+
+class Deadline:
+    """Time that one request has; it runs from here on.
+
+    Args:
+        limit_s: seconds.
+
+    Attributes:
+        began_at: when it began, by `time.perf_counter`.
+    """
+
+    __slots__ = ("began_at", "limit_s")
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self.began_at = time.perf_counter()
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left; below 0 once it is over."""
+        return self.limit_s - (time.perf_counter() - self.began_at)
+
+    def exceeded(self) -> DeadlineExceeded:
+        """The error of a request that has not been answered in time."""
+        return DeadlineExceeded(f"the request is not answered after {self.limit_s:g} s, the time that it had")
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """Outcomes of the images of one request, in order, and when it passed which stage (`time.perf_counter`)."""
+
+    outcomes: Sequence[Outcome]
+    began_at: float
+    read_at: float  # its images were there
+
+
+class InferenceService:
+    """Takes requests on or refuses them, has the engine infer their images, and records how long that took.
+
+    Args:
+        engine: that has started.
+        submit: hands images to the engine, together with those of other requests.
+        recorder: is told of all that ends.
+        places: reads how many requests fit into the replica; without it there is no limit.
+
+    Attributes:
+        admission: decides on a request before its body is read.
+    """
+
+    def __init__(
+        self, engine: "Engine", submit: Submit, recorder: Recorder, places: Callable[[], Places] = lambda: UNLIMITED
+    ) -> None:
+        self._engine, self._submit, self._recorder = engine, submit, recorder
+        self._live = LiveConfig()
+        self._budget = MemoryBudget(self._live.max_bytes_in_flight)
+        self.admission = Admission(
+            lambda body_bytes: engine.expected_wait_s(body_bytes=body_bytes), lambda: self._live, places, self._give_up
+        )
+
+    @property
+    def live(self) -> LiveConfig:
+        """The settings in force; what is set here holds from the next request on."""
+        return self._live
+
+    @live.setter
+    def live(self, live: LiveConfig) -> None:
+        self._engine.limits = live
+        self._budget.max_bytes = live.max_bytes_in_flight
+        self._live = live
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of the bodies in work."""
+        return self._budget.held_bytes
+
+    # ---- one request ------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def hold(self, source: str) -> Iterator[Hold]:
+        """Counts the bytes of one request, from before its body is read until its images have their outcomes.
+
+        Args:
+            source: address of the client; where memory is full, whoever has most of it gives way.
+        """
+        with self._budget.hold(source) as hold:
+            try:
+                yield hold
+            except asyncio.CancelledError:  # by what serves the protocol, when the client has closed its connection
+                self.note_gone("queue" if hold.is_whole else "read")
+                raise
+
+    async def infer(self, images: Sequence[EncodedImage | Rejection], deadline: Deadline) -> Inference:
+        """Infers the images of one request.
+
+        Args:
+            images: in order; what comes in as a rejection stays one.
+            deadline: of the request. What has not been begun by then is dropped.
+
+        Raises:
+            RequestTooCostly, Overloaded: the request is not taken on.
+            DeadlineExceeded: its time is over.
+            ServerError: the engine, not an image, is at fault. A bad image is a `Rejection` in its place.
+        """
+        read_at = time.perf_counter()
+        if deadline.left_s <= 0:
+            raise deadline.exceeded()
+        try:
+            async with asyncio.timeout(deadline.left_s):
+                outcomes = await self._outcomes(await self._examined(images, deadline))
+        except TimeoutError:
+            raise deadline.exceeded() from None
+        self._recorder.note_images(outcomes)
+        return Inference(outcomes, deadline.began_at, read_at)
+
+    async def _examined(
+        self, images: Sequence[EncodedImage | Rejection], deadline: Deadline
+    ) -> Sequence[EncodedImage | Rejection]:
+        """Reads the headers of images: each gets its price, or is rejected by it.
+
+        Some images at a time: what will be refused as it would wait too long should not keep the event loop until then.
+
+        Raises:
+            RequestTooCostly, Overloaded: why they are not taken on.
+        """
+        examined: list[EncodedImage | Rejection] = []
+        for first in range(0, len(images), _EXAMINED_AT_ONCE):
+            if first:
+                await asyncio.sleep(0)
+            examined += self._engine.examine(images[first : first + _EXAMINED_AT_ONCE])
+            prices_s = (image.price_s or 0.0 for image in examined if isinstance(image, EncodedImage))
+            check_request(prices_s, self._live.max_request_work_s)
+            check_wait(self._engine.expected_wait_s(examined), self._live.max_wait_s, deadline.left_s)
+        return examined
+
+    async def _outcomes(self, images: Sequence[EncodedImage | Rejection]) -> list[Outcome]:
+        future = await self._submit([image for image in images if isinstance(image, EncodedImage)])
+        outcomes: list[Outcome] = await asyncio.wrap_future(future)
+        inferred = iter(outcomes)
+        return [image if isinstance(image, Rejection) else next(inferred) for image in images]
+
+    # ---- how requests end -------------------------------------------------------------------------------------------
+
+    def note_answered(self, inference: Inference) -> tuple[tuple[float, ...], float]:
+        """Notes that the answer to a request has been made; of many images some may have been rejected.
+
+        Returns:
+            Seconds in each of `STAGES`, of many images the longest, and in all.
+        """
+        timings = [outcome.timings for outcome in inference.outcomes if outcome.timings.ended_at]
+        timeline = Timeline(inference.began_at, inference.read_at, time.perf_counter(), timings)
+        stages_s, total_s = timeline.longest(), timeline.total_s
+        self._recorder.note_answer(stages_s, total_s)
+        record_spans(timeline)
+        return stages_s, total_s
+
+    def note_refused(self, error: Exception) -> None:
+        """Notes that a request was answered with an error."""
+        self._recorder.note_end(type(error).__name__)
+
+    def note_gone(self, stage: str) -> None:
+        """Notes that a client has not waited for its answer, and how far it had come."""
+        log_gone(stage)
+        self._recorder.note_end(GONE)
+
+    def _give_up(self, bodies: int) -> None:
+        self._budget.give_up_slowest(bodies, self._live.min_body_bytes_per_s)

@@ -1,0 +1,98 @@
+"""A service without an engine behind it: what it takes on is answered at once, with one class."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, cast
+
+from deployments.admission import UNLIMITED, Places
+from deployments.service import InferenceService
+from deployments.service_config import LiveConfig
+from pipeline.config import Limits
+from pipeline.images.examination import examine
+from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, StageTimings, Transform
+
+TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
+TIMINGS = StageTimings(decode_s=0.002, model_s=0.005, ended_at=1.0)
+CAT = Prediction(("cat",), (285,), (0.5,), TIMINGS)
+
+
+class FakeEngine:
+    """Stands in for an engine that has started.
+
+    Args:
+        wait_s: foreseen for every request.
+
+    Attributes:
+        asked_bytes: lengths of bodies whose wait was asked for.
+        requests: images of each request that was handed over.
+        answers: gives a request its future; one that is done, unless a test replaces it.
+    """
+
+    def __init__(self, wait_s: float = 0.0) -> None:
+        self.wait_s, self.limits = wait_s, Limits()
+        self.asked_bytes, self.requests = list[int](), list[list[EncodedImage]]()
+        self.answers: Callable[[list[EncodedImage]], Future[list[Outcome]]] = _done
+
+    def examine(self, images: Sequence[EncodedImage | Rejection]) -> list[EncodedImage | Rejection]:
+        """By their headers, as the engine does."""
+        return [image if isinstance(image, Rejection) else examine(image, self.limits, TRANSFORM) for image in images]
+
+    def expected_wait_s(self, images: Sequence[EncodedImage | Rejection] = (), *, body_bytes: int = 0) -> float:
+        """The same for all; thrice as long for a large body."""
+        if not images:
+            self.asked_bytes.append(body_bytes)
+        return self.wait_s * (3 if body_bytes > 1000 else 1)
+
+    async def submit(self, images: list[EncodedImage]) -> Future[list[Outcome]]:
+        """Hands a request over."""
+        self.requests.append(images)
+        return self.answers(images)
+
+
+class FakeRecorder:
+    """Keeps what it is told.
+
+    Attributes:
+        ended: requests, by outcome.
+        images: outcomes of images, in order.
+        answered: seconds of each stage, and in all, of each request that was answered.
+    """
+
+    def __init__(self) -> None:
+        self.ended = Counter[str]()
+        self.images = list[Outcome]()
+        self.answered = list[tuple[tuple[float, ...], float]]()
+
+    def note_images(self, outcomes: Sequence[Outcome]) -> None:
+        """Outcomes of one request."""
+        self.images += outcomes
+
+    def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
+        """One request that was answered."""
+        self.answered.append((stages_s, took_s))
+
+    def note_end(self, outcome: str) -> None:
+        """One request that was not."""
+        self.ended[outcome] += 1
+
+
+class FakeService(InferenceService):
+    """The service itself, before an engine that answers at once.
+
+    Args:
+        wait_s: foreseen for every request.
+        places: of the replica.
+        live: settings that differ from the default ones.
+    """
+
+    def __init__(self, wait_s: float = 0.0, places: Callable[[], Places] = lambda: UNLIMITED, **live: Any) -> None:
+        self.engine, self.recorder = FakeEngine(wait_s), FakeRecorder()
+        super().__init__(cast("Any", self.engine), self.engine.submit, self.recorder, places)
+        self.live = LiveConfig(**live)
+
+
+def _done(images: list[EncodedImage]) -> Future[list[Outcome]]:
+    future = Future[list[Outcome]]()
+    future.set_result([CAT] * len(images))
+    return future
