@@ -54,7 +54,7 @@ coverage: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Run the tests again; report l
 	$(BIN)/python -m tests.support.raises
 
 soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while faults are injected; report lost answers and growing processes
-	@exec $(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(SOAK)
+	@exec $(BIN)/python -m tests.soak --minutes $(MINUTES) $(SOAK)
 
 alive: $(TESTING) | $(WEIGHTS) ## Kill, stop and hang one process after another; report lost and slow requests, and for how long
 	@exec $(BIN)/python -m tests.faults.alive $(ALIVE)
@@ -66,7 +66,7 @@ hostile: $(TESTING) | $(WEIGHTS) ## Send costly files and slow bodies; measure w
 	@exec $(BIN)/python -m benchmarks.hostile $(HOSTILE)
 
 described: $(TESTING) $(PEERS)/schemathesis/.installed | $(WEIGHTS) ## Send requests generated from /openapi.json; report answers that do not match it
-	@exec $(BIN)/python -m benchmarks.described $(DESCRIBED)
+	@exec $(BIN)/python -m tests.described $(DESCRIBED)
 
 faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Cause the same faults in LitServe, mosec and Darkroom; compare what each loses
 	@exec $(BIN)/python -m benchmarks.faults

@@ -15,19 +15,17 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import httpx
-
 from benchmarks.body_crowds import body_crowds
 from benchmarks.crowds import Crowd, crowds, present
-from benchmarks.kinds import Document, darkroom
-from benchmarks.servers import Memory, Server, running
 from benchmarks.work import SMALL
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import run, say
 from harness.costly_images import COSTLY, lossless_webp, progressive_jpeg
 from harness.load import Load, closed_loop, open_loop
-from harness.target import Form, Target
+from harness.local_service import LocalService, local_service, one_replica
+from harness.memory import Memory
+from harness.target import Form, Target, image_body
 
 CONNECTIONS: Final = 8
 GOOD_EVERY_S: Final = 0.3
@@ -46,15 +44,6 @@ HEADER: Final = (
 Facts = dict[str, Any]
 
 
-def _one_replica(application: Document) -> None:
-    """More of them would be started in the middle of a run, on the same cores."""
-    (deployment,) = application["deployments"]
-    deployment["autoscaling_config"].update(max_replicas=1)
-
-
-SERVER: Final = darkroom("Darkroom, one replica", _one_replica)
-
-
 def many_in_json(image: bytes, count: int) -> Form:
     """One request of many images."""
     return Form("application/json", json.dumps({"images": [base64.b64encode(image).decode()] * count}).encode())
@@ -62,16 +51,16 @@ def many_in_json(image: bytes, count: int) -> Form:
 
 def kinds() -> Mapping[str, Sequence[Form]]:
     """The requests that are sent, by what they are; none is for the time without a hostile client."""
-    raw = {name: [Form("application/octet-stream", make())] for name, make in COSTLY.items()}
+    raw = {name: [image_body(make())] for name, make in COSTLY.items()}
     return {
         "nothing": [],
         **raw,
         "all of these in turn": [form for forms in raw.values() for form in forms],
-        "photographs": [Form("application/octet-stream", image) for image in SMALL.images],
+        "photographs": [image_body(image) for image in SMALL.images],
         "webp, 256 small ones in a request": [many_in_json(lossless_webp((400, 400)), 256)],
         "webp, 256 large ones in a request": [many_in_json(lossless_webp((3000, 3000)), 256)],
-        "jpeg, 883 scans": [Form("application/octet-stream", progressive_jpeg((7040, 7040), 1, 13, bands=63))],
-        "no image": [Form("application/octet-stream", b"hello")],
+        "jpeg, 883 scans": [image_body(progressive_jpeg((7040, 7040), 1, 13, bands=63))],
+        "no image": [image_body(b"hello")],
     }
 
 
@@ -115,29 +104,27 @@ def measure(target: Target, forms: Sequence[Form], for_s: float) -> Facts:
     }
 
 
-def _settled(target: Target) -> None:
+def _settled(service: LocalService) -> None:
     """Waits until nothing is in work any more; what was sent last may take a while."""
-    url = f"http://{target.host}:{target.port}/info"
-    with httpx.Client(trust_env=False, timeout=60) as client:
-        while client.get(url).json()["in_work"]:
-            threading.Event().wait(0.1)
+    while service.info()["in_work"]:
+        threading.Event().wait(0.1)
 
 
-def measured(server: Server, names: Sequence[str], for_s: float) -> Iterator[Facts]:
+def measured(service: LocalService, names: Sequence[str], for_s: float) -> Iterator[Facts]:
     """A record for each of these kinds, and for each of these crowds."""
-    target = server.target
+    target = service.target
     for name, forms in kinds().items():
         if not names or name in names:
-            with Memory(server) as memory:
+            with Memory(service.processes) as memory:
                 facts = measure(target, forms, for_s)
-            _settled(target)
+            _settled(service)
             kb = sum(len(form.body) for form in forms) / 1e3 / max(1, len(forms))
             yield {"kind": name, "kb": kb, "grown_bytes": memory.grown_bytes, **facts}
     for name, crowd in {**crowds(), **body_crowds()}.items():
         if not names or name in names:
-            with Memory(server) as memory:
+            with Memory(service.processes) as memory:
                 facts = measure_crowd(target, crowd, for_s)
-            _settled(target)
+            _settled(service)
             yield {"kind": name, "kb": 0.0, "grown_bytes": memory.grown_bytes, **facts}
 
 
@@ -163,8 +150,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--only", action="append", default=[], help="a kind, by its name; may be given again")
     options = parser.parse_args(arguments)
     about, records = circumstances("benchmarks.hostile", arguments), list[Facts]()
-    with running(SERVER, say) as server:
-        for facts in measured(server, options.only, options.for_s):
+    with local_service(one_replica(), say) as service:
+        for facts in measured(service, options.only, options.for_s):
             records.append(facts)
             say("  ".join(row(facts)))
     sys.stdout.write(table.text(HEADER, [row(facts) for facts in records]))

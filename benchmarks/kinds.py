@@ -10,20 +10,10 @@ import psutil
 import yaml
 
 from benchmarks.servers import Kind, Role
+from harness.local_service import shipped_config
 from harness.repository import PEERS, ROOT
 from harness.roles import REPLICA, WORKER, role_of
-from harness.target import Form
-
-
-def _as_it_is(image: bytes) -> Form:
-    return Form("application/octet-stream", image)
-
-
-def _parts(images: list[bytes], field: str = "image") -> Form:
-    boundary = "b0undary-of-the-f4ults"
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="image"\r\n\r\n'.encode()
-    body = b"".join(head + image + b"\r\n" for image in images) + f"--{boundary}--\r\n".encode()
-    return Form(f"multipart/form-data; boundary={boundary}", body)
+from harness.target import form_body, image_body
 
 
 def _is_spawned(process: psutil.Process) -> bool:
@@ -47,17 +37,11 @@ def _darkroom_plays(process: psutil.Process, role: Role) -> bool:
 Document = dict[str, Any]
 
 
-def configured(port: int, change: Callable[[Document], None]) -> Document:
-    """The shipped configuration on another port, and with what `change` does to its application."""
-    document: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+def _darkroom_command(port: int, folder: Path, change: Callable[[Document], None] = lambda _: None) -> list[str]:
+    document, config = shipped_config(), folder / "serve_config.yaml"
     document["http_options"]["port"] = port
     change(document["applications"][0])
-    return document
-
-
-def _darkroom_command(port: int, folder: Path, change: Callable[[Document], None] = lambda _: None) -> list[str]:
-    config = folder / "serve_config.yaml"
-    config.write_text(yaml.safe_dump(configured(port, change)))
+    config.write_text(yaml.safe_dump(document))
     return [sys.executable, "-m", "deployments.local.launcher", str(config)]
 
 
@@ -92,7 +76,7 @@ def _is_bentoml_worker(process: psutil.Process, role: Role) -> bool:  # noqa: AR
 LITSERVE: Final = Kind(
     name="LitServe",
     path="/predict",
-    wrap=lambda image: _parts([image]),
+    wrap=lambda image: form_body([image]),
     command=lambda port, _: _peer("litserve", str(port)),
     plays=_litserve_plays,
     environment=_AS_PACKAGE,
@@ -100,7 +84,7 @@ LITSERVE: Final = Kind(
 MOSEC: Final = Kind(
     name="mosec",
     path="/inference",
-    wrap=_as_it_is,
+    wrap=image_body,
     command=lambda port, _: _peer("mosec", "--address", "127.0.0.1", "--port", str(port)),
     plays=_mosec_plays,
     environment=_AS_PACKAGE,
@@ -108,7 +92,7 @@ MOSEC: Final = Kind(
 BENTOML: Final = Kind(
     name="BentoML",
     path="/classify",
-    wrap=lambda image: _parts([image], "images"),
+    wrap=lambda image: form_body([image], "images"),
     command=lambda port, _: [
         str(PEERS / "bentoml" / "bin" / "bentoml"),
         *("serve", "benchmarks.peers.bentoml_app:Classifier", "--host", "127.0.0.1", "--port", str(port)),
@@ -119,10 +103,10 @@ BENTOML: Final = Kind(
 DARKROOM: Final = Kind(
     name="Darkroom",
     path="/predict",
-    wrap=_as_it_is,
+    wrap=image_body,
     command=_darkroom_command,
     plays=_darkroom_plays,
-    many=_parts,
+    many=form_body,
 )
 
 
@@ -134,7 +118,7 @@ ECHO: Final = darkroom("HTTP alone", _echo)
 RAY_SERVE: Final = Kind(
     name="Ray Serve, batching",
     path="/",
-    wrap=_as_it_is,
+    wrap=image_body,
     command=lambda port, _: _in_our_environment("ray_serve", str(port)),
     plays=_is_ray_replica,
     environment={**_AS_PACKAGE, **_AS_OTHERS},

@@ -23,16 +23,17 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from benchmarks.kinds import ECHO, Document, configured, darkroom
-from benchmarks.live import Live
-from benchmarks.servers import Kind, Memory, Server, running
+from benchmarks.kinds import ECHO
+from benchmarks.servers import running
 from benchmarks.work import PHONE, SMALL, Work
 from deployments.service_config import LiveConfig
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, run, say, write
 from harness.load import Load, closed_loop, open_loop
-from harness.target import Form
+from harness.local_service import LocalService, local_service, one_replica
+from harness.memory import Memory
+from harness.target import Form, Target, form_body, image_body
 
 DEFAULT_S: Final = LiveConfig().max_wait_s
 SHARES: Final = (0.5, 0.8, 2.0)
@@ -92,33 +93,20 @@ QUICK: Final = replace(
 )
 
 
-def _one_replica(application: Document) -> None:
-    """More of them would be started in the middle of a run, on the same cores."""
-    application["deployments"][0]["autoscaling_config"]["max_replicas"] = 1
-
-
-def _patient(application: Document) -> None:
-    _one_replica(application)
-    application["deployments"][0]["user_config"]["max_wait_s"] = 60.0
-
-
-SERVER: Final = darkroom("Darkroom", _one_replica)
-
-
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
-def measured(server: Server, live: Live, plan: Plan) -> Iterator[Facts]:
+def measured(service: LocalService, plan: Plan) -> Iterator[Facts]:
     """A record for each row."""
     for max_wait_s in plan.waits_s:
-        live.apply(max_wait_s=max_wait_s)
+        service.apply(max_wait_s=max_wait_s)
         for work, counts in plan.clients:
-            forms = [server.kind.wrap(image) for image in work.images]
+            forms = [image_body(image) for image in work.images]
             for clients in counts:
-                yield _held_against(server, forms, plan, _Closed(work, clients), max_wait_s)
+                yield _held_against(service, forms, plan, _Closed(work, clients), max_wait_s)
             if max_wait_s in (plan.waits_s[0], DEFAULT_S):
                 for share in SHARES:
-                    yield _held_against(server, forms, plan, _Open(work, share), max_wait_s)
+                    yield _held_against(service, forms, plan, _Open(work, share), max_wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +118,9 @@ class _Closed:
     def title(self) -> str:
         return f"{self.clients} clients"
 
-    def load(self, server: Server, forms: Sequence[Form], plan: Plan, capacity_per_s: float) -> Load:
+    def load(self, target: Target, forms: Sequence[Form], plan: Plan, capacity_per_s: float) -> Load:
         warm_up_s = 1.0 + 1.5 * self.clients / max(1.0, capacity_per_s)  # the first of them all come at once
-        return closed_loop(
-            server.target, forms, clients=self.clients, warm_up_s=warm_up_s, for_s=plan.for_s, patient=False
-        )
+        return closed_loop(target, forms, clients=self.clients, warm_up_s=warm_up_s, for_s=plan.for_s, patient=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,21 +132,23 @@ class _Open:
     def title(self) -> str:
         return f"{self.share:.0%} of the capacity, by chance"
 
-    def load(self, server: Server, forms: Sequence[Form], plan: Plan, capacity_per_s: float) -> Load:
+    def load(self, target: Target, forms: Sequence[Form], plan: Plan, capacity_per_s: float) -> Load:
         began_s, chance = time.perf_counter(), random.Random(0)
         for_s = plan.open_for_s if self.share > 1 else plan.for_s
-        load = open_loop(server.target, forms, rate=self.share * capacity_per_s, for_s=for_s, chance=chance)
+        load = open_loop(target, forms, rate=self.share * capacity_per_s, for_s=for_s, chance=chance)
         load.for_s = time.perf_counter() - began_s  # the last ones are answered after the last ones have come
         return load
 
 
-def _held_against(server: Server, forms: Sequence[Form], plan: Plan, row: _Closed | _Open, max_wait_s: float) -> Facts:
+def _held_against(
+    service: LocalService, forms: Sequence[Form], plan: Plan, row: _Closed | _Open, max_wait_s: float
+) -> Facts:
     def beside() -> float:
-        return closed_loop(server.target, forms, clients=BESIDE, warm_up_s=1.0, for_s=plan.beside_for_s).per_s
+        return closed_loop(service.target, forms, clients=BESIDE, warm_up_s=1.0, for_s=plan.beside_for_s).per_s
 
     before_per_s = beside()
-    with Memory(server) as memory:
-        load = row.load(server, forms, plan, before_per_s)
+    with Memory(service.processes) as memory:
+        load = row.load(service.target, forms, plan, before_per_s)
     capacity_per_s = statistics.mean((before_per_s, beside()))
     return {
         "photographs": row.work.title.partition(",")[0],
@@ -209,7 +197,7 @@ def row(facts: Facts) -> list[str]:
 
 def costs(for_s: float) -> Iterator[Facts]:
     """Serve's own share, and what a refusal takes ahead of Serve and within the application."""
-    forms = [SERVER.wrap(image) for image in SMALL.images]
+    forms = [image_body(image) for image in SMALL.images]
     with running(ECHO, say) as server:
         (replica,) = server.players("model")
         idle_s = _processor_s(replica, lambda: time.sleep(for_s))
@@ -221,13 +209,8 @@ def costs(for_s: float) -> Iterator[Facts]:
 
         used_s = _processor_s(replica, ask) - idle_s
         yield {"what": "Serve alone, a request that does nothing", "ms": 1e3 * used_s / load.sent, "per_s": load.per_s}
-    yield {"what": "a refusal ahead of Serve", **_refusing(darkroom("Darkroom", _patient), for_s)}
-    within = darkroom("Darkroom, without its middleware", _patient)
-    yield {"what": "a refusal by the application, without serve.env", **_refusing(_with(within, WITHOUT_FRONT), for_s)}
-
-
-def _with(kind: Kind, environment: dict[str, str]) -> Kind:
-    return replace(kind, environment={**kind.environment, **environment})
+    yield {"what": "a refusal ahead of Serve", **_refusing(for_s)}
+    yield {"what": "a refusal by the application, without serve.env", **_refusing(for_s, **WITHOUT_FRONT)}
 
 
 def _processor_s(process: psutil.Process, act: Callable[[], None]) -> float:
@@ -237,36 +220,35 @@ def _processor_s(process: psutil.Process, act: Callable[[], None]) -> float:
     return float(after.user + after.system - before.user - before.system)
 
 
-def _refusing(kind: Kind, for_s: float) -> Facts:
+def _refusing(for_s: float, **environment: str) -> Facts:
     """Processor time of the event loop for a refusal, while others wait: 32 requests of 24 images.
 
     The model computes in the same process, so that of the process says nothing. Those who are refused have a tenth of a
     second for their answer, of which more goes by before it is their turn; they are told at once.
     """
-    together = [SERVER.many(list(SMALL.images[:24]))] if SERVER.many else []
-    short = [
-        Form(f"{form.content_type}\r\nX-Request-Timeout-Ms: 100", form.body)
-        for form in (kind.wrap(image) for image in SMALL.images)
-    ]
-    with running(kind, say) as server:
+    together = [form_body(list(SMALL.images[:24]))]
+    short = [Form("application/octet-stream\r\nX-Request-Timeout-Ms: 100", image) for image in SMALL.images]
+    patient = one_replica()
+    patient["applications"][0]["deployments"][0]["user_config"]["max_wait_s"] = 60.0
+    with local_service(patient, say, **environment) as service:
 
         def work() -> None:
-            closed_loop(server.target, together, clients=32, warm_up_s=0.0, for_s=for_s + 2.0)
+            closed_loop(service.target, together, clients=32, warm_up_s=0.0, for_s=for_s + 2.0)
 
         others = threading.Thread(target=work)
         others.start()
         time.sleep(2.0)
-        idle = _loop(server, 1)
-        load = closed_loop(server.target, short, clients=BESIDE, warm_up_s=0.0, for_s=for_s, patient=False)
-        busy = _loop(server, int(for_s) - 1)
+        idle = _loop(service, 1)
+        load = closed_loop(service.target, short, clients=BESIDE, warm_up_s=0.0, for_s=for_s, patient=False)
+        busy = _loop(service, int(for_s) - 1)
         others.join()
     refused = busy["requests"].get("Overloaded", 0)
     used_s = (busy["event_loop"]["busy"] - idle["event_loop"]["busy"]) * busy["window_s"]
     return {"ms": 1e3 * used_s / max(1, refused), "per_s": load.refused / for_s, "others": dict(load.others)}
 
 
-def _loop(server: Server, seconds: int) -> Facts:
-    url = f"http://{server.target.host}:{server.target.port}/stats"
+def _loop(service: LocalService, seconds: int) -> Facts:
+    url = f"{service.endpoint.url}/stats"
     stats: Facts = httpx.get(url, params={"seconds": seconds}, trust_env=False, timeout=30).raise_for_status().json()
     return stats
 
@@ -285,9 +267,8 @@ def main(arguments: Sequence[str]) -> int:
     plan = QUICK if options.quick else FULL
     about, records, cost = circumstances("benchmarks.overload", arguments), list[Facts](), list[Facts]()
     if options.only != "costs":
-        with running(SERVER, say) as server:
-            live = Live(server, configured(server.target.port, _one_replica))
-            for record in measured(server, live, plan):
+        with local_service(one_replica(), say) as service:
+            for record in measured(service, plan):
                 records.append(record)
                 say("  ".join(row(record)))
     if options.only != "table":

@@ -16,15 +16,15 @@ import torch
 
 from benchmarks import alone
 from benchmarks.bench import Limited
-from benchmarks.kinds import DARKROOM
 from benchmarks.limit import Limit
-from benchmarks.servers import running
 from benchmarks.work import SMALL, Work
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, run, say, write
 from harness.load import closed_loop
-from harness.roles import WORKER, role_of
+from harness.local_service import local_service, shipped_config
+from harness.roles import REPLICA, WORKER, role_of, with_role
+from harness.target import image_body
 from harness.timing import seconds_of
 from pipeline.config import PipelineConfig
 from pipeline.model.classifier import load_model
@@ -72,11 +72,11 @@ def sizes(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
 
 def replica(rounds: int) -> Iterator[Facts]:
     """What one has in memory with all its processes, after more and more load: what they share is shared out (PSS)."""
-    with running(DARKROOM, say) as server:
-        forms = [server.kind.wrap(image) for image in SMALL.images]
+    with local_service(shipped_config(), say) as service:
+        forms = [image_body(image) for image in SMALL.images]
         for run_number in range(1, rounds + 1):
-            load = closed_loop(server.target, forms, clients=8, warm_up_s=FOR_S, for_s=5 * FOR_S)
-            (head,) = server.players("model")
+            load = closed_loop(service.target, forms, clients=8, warm_up_s=FOR_S, for_s=5 * FOR_S)
+            (head,) = with_role(service.run, REPLICA)
             family = [head, *head.children(recursive=True)]
             pss = sum(process.memory_full_info().pss for process in family)
             yield {

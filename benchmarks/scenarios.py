@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from benchmarks.servers import Memory, Role, Server
+from benchmarks.servers import Role, Server
 from harness.broken_images import announced_bomb, decodable_bomb, photographs, truncated
 from harness.load import closed_loop
+from harness.memory import Memory
 from harness.percentiles import percentile
 from harness.photographs import phone_jpeg
 from harness.single_requests import Answer, at_once, at_rate, leave
@@ -52,7 +53,7 @@ async def _bad_among_clients(server: Server, bad: bytes) -> list[Facts]:
     runs = []
     for run in range(RUNS):
         images, place = _eight(bad, run)
-        with Memory(server) as memory:
+        with Memory(server.processes) as memory:
             answers = await at_once(server.target, [server.kind.wrap(image) for image in images])
         lost = [answer for number, answer in enumerate(answers) if number != place and not answer.good]
         runs.append(
@@ -219,7 +220,7 @@ async def overload(server: Server) -> list[Facts]:
     await _until_quiet(server, idle_s)
     runs = []
     for _ in range(RUNS):
-        with Memory(server) as memory:
+        with Memory(server.processes) as memory:
             answers = await at_rate(server.target, forms, rate=OVERLOAD * capacity, for_s=OVERLOAD_S)
         runs.append({"capacity_per_s": round(capacity, 1), **_of_overload(answers), "grown_bytes": memory.grown_bytes})
         await _until_quiet(server, idle_s)

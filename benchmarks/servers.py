@@ -4,15 +4,13 @@ import os
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Literal, Self
+from typing import Final, Literal
 
 import httpx
 import psutil
@@ -95,42 +93,6 @@ class Server:
         return response.status_code == httpx.codes.OK
 
 
-class Memory:
-    """Watches how much a server has resident, from a thread; a context manager.
-
-    Resident set sizes are added up, so pages that processes share count in each of them.
-    """
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self.before_bytes = self.peak_bytes = 0
-
-    def __enter__(self) -> Self:
-        self.before_bytes = self.peak_bytes = _resident_bytes(self._server.processes())
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
-
-    @property
-    def grown_bytes(self) -> int:
-        """The peak, less what there was before."""
-        return self.peak_bytes - self.before_bytes
-
-    def _watch(self) -> None:
-        looked_at, processes = 0.0, list[psutil.Process]()
-        while not self._over.wait(0.05):
-            if time.monotonic() - looked_at > 1:  # reading every environment of the machine costs more than the sizes
-                looked_at, processes = time.monotonic(), self._server.processes()
-            self.peak_bytes = max(self.peak_bytes, _resident_bytes(processes))
-
-
 @contextmanager
 def running(kind: Kind, say: Callable[[str], None]) -> Iterator[Server]:
     """Starts a server on a free port and waits until it answers; after the block none of its processes is left."""
@@ -184,11 +146,3 @@ def _environment(process: psutil.Process) -> dict[str, str]:
         return process.environ()
     except psutil.Error:
         return {}
-
-
-def _resident_bytes(processes: list[psutil.Process]) -> int:
-    pages = 0
-    for process in processes:
-        with suppress(OSError):
-            pages += int(Path(f"/proc/{process.pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

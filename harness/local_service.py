@@ -1,12 +1,15 @@
 """A service of one's own: started by the launcher as `make serve` does it, changed while it runs, and ended."""
 
+import copy
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,10 +20,16 @@ import yaml
 from deployments.local.endpoint import read_endpoint
 from deployments.local.machine import leftovers, start_ticks
 from deployments.local.serve_api import ServeApi, ServeApiError
+from harness.ports import apart, free_port
+from harness.repository import ROOT
+from harness.target import Target, image_body
 
 _START_TIMEOUT_S: Final = 300.0
 _STOP_TIMEOUT_S: Final = 60.0
 _ASKED_EVERY_S: Final = 0.1
+_APPLIED_WITHIN_S: Final = 30.0
+_SETTLES_AFTER_S: Final = 1.0
+"""HAProxy may be loaded anew after a deployment, and closes connections that it had."""
 
 Document = dict[str, Any]
 
@@ -36,12 +45,15 @@ class LocalService:
         folder: for its configuration and its output.
         document: its configuration.
         environment: beside that of this process.
+        prefix: of the launcher's command line.
 
     Raises:
         ServiceFailed: it did not start.
     """
 
-    def __init__(self, folder: Path, document: Document, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, document: Document, environment: Mapping[str, str], prefix: Sequence[str] = ()
+    ) -> None:
         self.document, self.output, self._path = document, folder / "output.txt", folder / "serve_config.yaml"
         self._path.write_text(yaml.safe_dump(document))
         self.endpoint = read_endpoint(self._path)
@@ -49,7 +61,7 @@ class LocalService:
         with self.output.open("wb") as sink:
             # A session of its own: a Ctrl-C in the terminal ends who measures, and he then ends the service.
             self._launcher = subprocess.Popen(
-                [sys.executable, "-m", "deployments.local.launcher", str(self._path)],
+                [*prefix, sys.executable, "-m", "deployments.local.launcher", str(self._path)],
                 env=environment,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
@@ -82,6 +94,38 @@ class LocalService:
         (deployment,) = self.document["applications"][0]["deployments"]
         user_config: Document = deployment["user_config"]
         return user_config
+
+    @property
+    def target(self) -> Target:
+        """Where it takes images, each as a body of its own."""
+        path = f"{self.endpoint.route_prefix.rstrip('/')}/predict"
+        return Target(self.endpoint.host, self.endpoint.port, path, image_body)
+
+    def processes(self) -> list[psutil.Process]:
+        """All its processes."""
+        return leftovers(self.run)
+
+    def apply(self, **user_config: Any) -> None:
+        """Changes settings of `user_config`, and waits until they are in force.
+
+        Raises:
+            ServiceFailed: they were not accepted.
+            TimeoutError: they are not in force.
+        """
+        self.user_config.update(user_config)
+        self.deploy(self.document)
+        deadline = time.monotonic() + _APPLIED_WITHIN_S
+        while not self._in_force(user_config):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{user_config} is not in force after {_APPLIED_WITHIN_S:.0f} s")
+            time.sleep(_ASKED_EVERY_S)
+        time.sleep(_SETTLES_AFTER_S)
+
+    def _in_force(self, user_config: Mapping[str, Any]) -> bool:
+        try:
+            return bool(user_config.items() <= self.info()["user_config"].items())
+        except httpx.HTTPError:
+            return False
 
     def deploy(self, document: Document) -> None:
         """Applies another configuration, and does not wait until it is in force.
@@ -132,6 +176,40 @@ class LocalService:
         found += [line for line in told if not line.removeprefix("darkroom: ").startswith(slow)]
         found += [f"left running: {_described(process)}" for process in leftovers(self.run)]
         return found
+
+
+@contextmanager
+def local_service(document: Document, say: Callable[[str], None], **environment: str) -> Iterator[LocalService]:
+    """Starts a service on free ports, beside any other; ends it after the block.
+
+    Args:
+        document: its configuration; the port does not count.
+        say: gets a line for everything that did not end in order.
+        environment: of its processes, beside that of this one.
+    """
+    document = copy.deepcopy(document)
+    document["http_options"]["port"] = free_port()
+    with tempfile.TemporaryDirectory(prefix="darkroom-") as folder:
+        service = LocalService(Path(folder), document, {**apart(), **environment})
+        try:
+            yield service
+        finally:
+            for line in service.stop():
+                say(line)
+
+
+def shipped_config(name: str = "serve_config.yaml") -> Document:
+    """One of the configurations in the repository's root, parsed."""
+    document: Document = yaml.safe_load((ROOT / name).read_text())
+    return document
+
+
+def one_replica() -> Document:
+    """The shipped configuration without autoscaling: no replica is started in the middle of a measurement."""
+    document = shipped_config()
+    (deployment,) = document["applications"][0]["deployments"]
+    deployment["autoscaling_config"]["max_replicas"] = 1
+    return document
 
 
 def _described(process: psutil.Process) -> str:

@@ -12,6 +12,19 @@ class Form:
     body: bytes
 
 
+def image_body(image: bytes) -> Form:
+    """A body that is one image, as it is."""
+    return Form("application/octet-stream", image)
+
+
+def form_body(images: list[bytes], field: str = "image") -> Form:
+    """A multipart body of many images, a part each."""
+    boundary = "b0undary-of-the-f4ults"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="image"\r\n\r\n'.encode()
+    body = b"".join(head + image + b"\r\n" for image in images) + f"--{boundary}--\r\n".encode()
+    return Form(f"multipart/form-data; boundary={boundary}", body)
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """The address of a service, and the form of the bodies that it takes."""

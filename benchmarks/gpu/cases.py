@@ -5,16 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import yaml
-
-from harness.repository import ROOT
+from harness.local_service import Document, shipped_config
 
 ONGOING: Final = 2048
 """Requests that a replica takes: a closed loop then shows what it can do, and not what it refuses."""
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +49,6 @@ class Case:
         return self.name
 
 
-def shipped(name: str) -> Document:
-    """A configuration of the project, parsed."""
-    document: Document = yaml.safe_load((ROOT / name).read_text())
-    return document
-
-
 def patient(document: Document, pipeline: Document, batch: int, replicas: int = 1) -> Document:
     """The same with other settings of the pipeline and a fixed number of replicas, and nobody is refused."""
     changed = copy.deepcopy(document)
@@ -74,7 +64,7 @@ def patient(document: Document, pipeline: Document, batch: int, replicas: int = 
 
 def on_gpu(pipeline: Document, batch: int, replicas: int) -> Document:
     """serve_config.gpu.yaml with that many replicas on one GPU, and batches of up to `batch`."""
-    document = shipped("serve_config.gpu.yaml")
+    document = shipped_config("serve_config.gpu.yaml")
     args = document["applications"][0]["args"]
     args["replicas_per_gpu"] = replicas
     sizes = [size for size in args["pipeline"]["batch_sizes"] if size <= batch]
@@ -89,7 +79,7 @@ def resnet(weights: Path, dtype: str, batch: int, replicas: int) -> Document:
 def on_two_cores() -> Document:
     """The shipped model on the CPU, small, in two replicas: what a dry run starts."""
     pipeline = {"device": "cpu", "batch_sizes": [1, 2], "slots": 64, "workers": 1, "threads": 1}
-    document = patient(shipped("serve_config.yaml"), pipeline, 2, replicas=2)
+    document = patient(shipped_config("serve_config.yaml"), pipeline, 2, replicas=2)
     document["applications"][0]["args"]["num_cpus"] = 0.5
     return document
 
@@ -106,7 +96,7 @@ def _resnet(replicas: int, batch: int, *loads: Load, dtype: str = "float16") -> 
 
 
 CASES: Final = (
-    Case("serve_config.yaml", lambda _: shipped("serve_config.yaml"), "mobilenet_v2", _SHIPPED),
+    Case("serve_config.yaml", lambda _: shipped_config("serve_config.yaml"), "mobilenet_v2", _SHIPPED),
     _resnet(8, 64, Load("small", 1, 384), _MANY, _LARGE),
     _resnet(1, 64, _ONE, _MANY, _LARGE),
     _resnet(4, 64, _ONE, _MANY, _LARGE),

@@ -19,14 +19,13 @@ from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.load import Clients
 from benchmarks.gpu.processor import Used
 from benchmarks.gpu.setting import Setting
-from benchmarks.kinds import DARKROOM
 from benchmarks.work import Work
 from deployments.local.machine import leftovers
 from deployments.local.serve_api import ServeApi, ServeApiError
 from harness.load import Load as Answered
 from harness.local_service import LocalService, ServiceFailed
 from harness.ports import apart, free_port
-from harness.target import Form, Target
+from harness.target import Form, form_body, image_body
 
 _READY_S: Final = 150.0
 _ASKED_EVERY_S: Final = 0.3
@@ -140,11 +139,10 @@ def _of_replicas(option: str) -> list[Path]:
 def rate(case: Case, service: LocalService, dtype: str, setting: Setting, clients: Clients, load: Load) -> Figure:
     """Images a second that a closed loop of clients is answered."""
     work = works(setting)[load.size == "large"]
-    target = Target(service.endpoint.host, service.endpoint.port, DARKROOM.path, DARKROOM.wrap)
     forms, for_s = forms_of(work, load.together), 1.0 if setting.dry else 4.0
-    clients.closed_loop(target, forms, clients=load.clients, warm_up_s=for_s / 8, for_s=for_s / 4)
+    clients.closed_loop(service.target, forms, clients=load.clients, warm_up_s=for_s / 8, for_s=for_s / 4)
     before, began_at = Used.by_run(service.run), time.monotonic()
-    answered = clients.closed_loop(target, forms, clients=load.clients, warm_up_s=0.3, for_s=for_s)
+    answered = clients.closed_loop(service.target, forms, clients=load.clients, warm_up_s=0.3, for_s=for_s)
     wall_s, after = time.monotonic() - began_at, Used.by_run(service.run)
     stats = stats_of(service, for_s)
     return Figure(
@@ -179,10 +177,10 @@ def _quantiles_ms(answered: Answered) -> list[float]:
 
 def forms_of(work: Work, together: int) -> Sequence[Form]:
     """Requests with that many images each."""
-    images, many = list(work.images), DARKROOM.many
-    if together == 1 or many is None:
-        return [DARKROOM.wrap(image) for image in images]
-    return [many([images[(at + n) % len(images)] for n in range(together)]) for at in range(0, len(images), 8)]
+    images = list(work.images)
+    if together == 1:
+        return [image_body(image) for image in images]
+    return [form_body([images[(at + n) % len(images)] for n in range(together)]) for at in range(0, len(images), 8)]
 
 
 def stats_of(service: LocalService, for_s: float) -> dict[str, Any]:

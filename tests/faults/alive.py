@@ -14,18 +14,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import yaml
+from typing import Final
 
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, run, say, write
-from harness.local_service import LocalService
+from harness.local_service import LocalService, shipped_config
 from harness.ports import apart, free_port
-from harness.repository import ROOT
 from harness.roles import REPLICA, TRACKER, WORKER
-from harness.target import Form, Target
 from tests.faults import strikes
 from tests.faults.hanging import DEVICE, EVENT_LOOP, INTERPRETER
 from tests.faults.outage import SLOW_S, Outage, measure
@@ -103,7 +99,7 @@ def launched(replicas: int) -> Iterator[LocalService]:
     Raises:
         RuntimeError: something is.
     """
-    document: dict[str, Any] = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    document = shipped_config()
     document["http_options"]["port"] = free_port()
     (application,) = document["applications"]
     application["import_path"] = "tests.faults.hanging:build_app"
@@ -135,9 +131,7 @@ def struck(service: LocalService, fault: Fault) -> Outage:
             raise RuntimeError(f"before {fault.name}: the service is not whole after {WHOLE_WITHIN_S:.0f} s")
         time.sleep(1)
     time.sleep(SETTLE_S)
-    endpoint = service.endpoint
-    target = Target(endpoint.host, endpoint.port, "/predict", lambda image: Form("image/jpeg", image))
-    return measure(target, lambda: fault.strike(service), fault.for_s)
+    return measure(service.target, lambda: fault.strike(service), fault.for_s)
 
 
 def row(fault: Fault, outage: Outage) -> list[str]:

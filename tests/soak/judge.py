@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from benchmarks.corpus import Sample
+from tests.soak.corpus import Sample
 
 SCORE_TOLERANCE: Final = 0.02
 """Scores differ a little with the size of the batch; pixels of another file differ by more."""

@@ -24,8 +24,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.census import Reading
 from harness.roles import DARKROOM, FORKSERVER, LAUNCHER, REPLICA, TRACKER, WATCHDOG, WORKER
+from tests.soak.census import Reading
 
 _MIB: Final = 1 << 20
 _SETTLED_AFTER_S: Final = 60.0

@@ -5,9 +5,9 @@ from http import HTTPStatus
 import orjson
 import pytest
 
-from benchmarks.corpus import Sample
-from benchmarks.judge import Answer, Ask, Kind, judge
-from tests.benchmarks.soaking import A_CAT, A_CUP, A_TORN, CAT, CUP, TORN, TRUTH, Document, predicted, problem
+from tests.soak.corpus import Sample
+from tests.soak.judge import Answer, Ask, Kind, judge
+from tests.soak.soaking import A_CAT, A_CUP, A_TORN, CAT, CUP, TORN, TRUTH, Document, predicted, problem
 
 
 def _verdict(ask: Ask, status: int, body: Document, **headers: str) -> Kind:

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from benchmarks.census import Reading
-from benchmarks.growth import TOLERANCE, Growth
-from benchmarks.injections import FLOOD, KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event
-from benchmarks.tally import Tally
 from deployments.version import version_of
 from harness.circumstances import machine
 from harness.roles import DARKROOM
+from tests.soak.census import Reading
+from tests.soak.growth import TOLERANCE, Growth
+from tests.soak.injections import FLOOD, KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event
+from tests.soak.tally import Tally
 
 FIRST_S: Final = 60.0
 """The first minute warms up: the start of the table is its end."""
@@ -176,7 +176,7 @@ def _sums(censuses: Sequence[Sequence[Reading]]) -> dict[str, dict[str, float]]:
 
 def _growths(growths: Sequence[Growth]) -> Iterable[str]:
     """Darkroom's own against their tolerance; Ray's for the record."""
-    yield "Growth in the later two thirds, by the rule in `benchmarks/growth.py`; -: too little to tell, or no heir."
+    yield "Growth in the later two thirds, by the rule in `tests/soak/growth.py`; -: too little to tell, or no heir."
     yield from ("", "| role | quantity | within | across successors | tolerance |", "|---|---|---:|---:|---:|")
     for growth in growths:
         unit = _COLUMNS[growth.quantity][1]

@@ -7,16 +7,16 @@ from typing import cast
 
 import pytest
 
-from benchmarks.callers import Attempt
-from benchmarks.injections import FLOOD, KILL_WORKER, STOP_WORKER, Event, Injections
-from benchmarks.judge import Kind, Verdict
-from benchmarks.soak import faults_of, is_rays_own, restarts_in, with_roles
-from benchmarks.tally import tally
-from deployments.local.endpoint import Endpoint
 from harness.local_service import LocalService
 from harness.ports import free_port
 from harness.roles import LAUNCHER, WORKER
-from tests.benchmarks.soaking import life, record
+from harness.target import Target, image_body
+from tests.soak.callers import Attempt
+from tests.soak.injections import FLOOD, KILL_WORKER, STOP_WORKER, Event, Injections
+from tests.soak.judge import Kind, Verdict
+from tests.soak.soaking import life, record
+from tests.soak.tally import tally
+from tests.soak.verdict import faults_of, is_rays_own, restarts_in, with_roles
 
 
 def test_what_the_injections_do_not_explain_is_a_fault() -> None:
@@ -58,9 +58,9 @@ def test_what_ray_did_not_end_in_time_is_no_fault() -> None:
 
 def test_a_flood_that_is_neither_answered_nor_refused_is_a_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
     """Here nobody listens."""
-    monkeypatch.setattr("benchmarks.injections.FLOOD_S", 0.1)
-    listening = {"endpoint": Endpoint("127.0.0.1", free_port(), "/")}
-    service = cast(LocalService, SimpleNamespace(**listening))
+    monkeypatch.setattr("tests.soak.injections.FLOOD_S", 0.1)
+    target = Target("127.0.0.1", free_port(), "/predict", image_body)
+    service = cast(LocalService, SimpleNamespace(target=target))
     injections = Injections(service, lambda: 1.0, 60.0, seed=1, stops=False, say=lambda _: None)
     event = asyncio.run(injections._flood())
     assert event.kind == FLOOD

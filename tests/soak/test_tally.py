@@ -1,9 +1,9 @@
 """What became of the callers of a soak."""
 
-from benchmarks.judge import Kind
-from benchmarks.tally import tally
-from benchmarks.traffic import is_burst, is_plain
-from tests.benchmarks.soaking import attempt, record
+from tests.soak.judge import Kind
+from tests.soak.soaking import attempt, record
+from tests.soak.tally import tally
+from tests.soak.traffic import is_burst, is_plain
 
 
 def test_only_what_a_killed_replica_explains_is_not_lost() -> None:

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from benchmarks.census import Reading
-from benchmarks.growth import Growth, growths, unlike_the_start
-from benchmarks.traffic import is_burst
 from harness.roles import REPLICA, TRACKER, WORKER
-from tests.benchmarks.soaking import life
+from tests.soak.census import Reading
+from tests.soak.growth import Growth, growths, unlike_the_start
+from tests.soak.soaking import life
+from tests.soak.traffic import is_burst
 
 
 def _fds(readings: Iterator[Reading] | list[Reading]) -> Growth:

@@ -6,9 +6,9 @@ import time
 
 import orjson
 
-from benchmarks.callers import Callers, Record
-from benchmarks.judge import Kind
-from tests.benchmarks.soaking import (
+from tests.soak.callers import Callers, Record
+from tests.soak.judge import Kind
+from tests.soak.soaking import (
     A_CAT,
     CORPUS,
     TRUTH,

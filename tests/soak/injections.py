@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -17,7 +18,7 @@ from harness.costly_images import COSTLY
 from harness.load import closed_loop
 from harness.local_service import LocalService, ServiceFailed
 from harness.roles import REPLICA, WORKER, with_role
-from harness.target import Form, Target
+from harness.target import image_body
 
 KILL_WORKER: Final = "kill a worker"
 STOP_WORKER: Final = "stop a worker"
@@ -145,12 +146,9 @@ class Injections:
     async def _flood(self) -> Event:
         """Files of one kind that cost the most for their size, again and again: each is answered or refused."""
         at_s, name = self._clock(), self._rng.choice(sorted(COSTLY))
-        endpoint = self._service.endpoint
-        target = Target(endpoint.host, endpoint.port, f"{endpoint.route_prefix.rstrip('/')}/predict", _as_it_is)
-        form = await asyncio.to_thread(lambda: _as_it_is(COSTLY[name]()))
-        load = await asyncio.to_thread(
-            closed_loop, target, [form], clients=FLOOD_CONNECTIONS, warm_up_s=0.0, for_s=FLOOD_S, patient=False
-        )
+        form = await asyncio.to_thread(lambda: image_body(COSTLY[name]()))
+        ask = partial(closed_loop, self._service.target, [form], clients=FLOOD_CONNECTIONS, patient=False)
+        load = await asyncio.to_thread(ask, warm_up_s=0.0, for_s=FLOOD_S)
         odd = {got: count for got, count in load.others.items() if got not in _REFUSALS}
         detail = f"{name}: {load.sent} sent, {len(load.took_s)} answered, {load.refused} to come again"
         return Event(at_s, self._clock(), FLOOD, detail, f"others got {odd}" if odd else "")
@@ -218,10 +216,6 @@ class Injections:
             return await asyncio.to_thread(self._service.info)
         except httpx.HTTPError:
             return None
-
-
-def _as_it_is(image: bytes) -> Form:
-    return Form("application/octet-stream", image)
 
 
 async def _until(happened: Callable[[], Awaitable[bool]], within_s: float) -> bool:

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks.census import take_census
 from deployments.local.machine import name_run
 from harness.roles import FORKSERVER, TRACKER, WORKER
-from tests.benchmarks.soaking import MIB
+from tests.soak.census import take_census
+from tests.soak.soaking import MIB
 from tests.support.waiting import until
 
 FAMILY = """

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any
 
-from benchmarks.callers import Attempt, Record
-from benchmarks.census import Reading
-from benchmarks.corpus import Corpus, Sample
-from benchmarks.judge import Best, Kind, Verdict
 from harness.roles import REPLICA
+from tests.soak.callers import Attempt, Record
+from tests.soak.census import Reading
+from tests.soak.corpus import Corpus, Sample
+from tests.soak.judge import Best, Kind, Verdict
 
 CAT, CUP = Sample("cat", b"", "image/jpeg"), Sample("cup", b"", "image/jpeg")
 TORN = Sample("torn", b"", "image/jpeg", HTTPStatus.UNPROCESSABLE_ENTITY)

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from benchmarks.callers import Attempt, Record
-from benchmarks.judge import Kind
-from benchmarks.traffic import is_plain
 from harness.percentiles import percentile
+from tests.soak.callers import Attempt, Record
+from tests.soak.judge import Kind
+from tests.soak.traffic import is_plain
 
 Outage = tuple[float, float]
 """When a replica was killed, and when the service was whole again."""

@@ -12,8 +12,8 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from benchmarks.corpus import Corpus, Sample
-from benchmarks.judge import Answer, Ask, Kind, Truth, Verdict, judge
+from tests.soak.corpus import Corpus, Sample
+from tests.soak.judge import Answer, Ask, Kind, Truth, Verdict, judge
 
 PATIENCE_S: Final = 120.0
 TRIES: Final = 6

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.hostile import SERVER
-from benchmarks.servers import running
 from harness.command import run, say
+from harness.local_service import local_service, shipped_config
 from harness.repository import PEERS
 
 BINARY: Final = PEERS / "schemathesis" / "bin" / "schemathesis"
@@ -33,12 +32,12 @@ def command(url: str, examples: int, for_s: int) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status, 0 where every answer was as described."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.described", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m tests.described", description=__doc__.splitlines()[0])
     parser.add_argument("--examples", type=int, default=100, help="of each operation")
     parser.add_argument("--for-s", type=int, default=120, help="seconds for all")
     options = parser.parse_args(arguments)
-    with running(SERVER, say) as server:
-        url = f"http://{server.target.host}:{server.target.port}/openapi.json"
+    with local_service(shipped_config(), say) as service:
+        url = f"{service.endpoint.url}/openapi.json"
         return subprocess.run(command(url, options.examples, options.for_s), check=False).returncode
 
 

@@ -5,9 +5,9 @@ import random
 import time
 from typing import Final
 
-from benchmarks.callers import PATIENCE_S, SHARES, Callers, Record
-from benchmarks.corpus import Corpus
-from benchmarks.judge import Kind, Truth
+from tests.soak.callers import PATIENCE_S, SHARES, Callers, Record
+from tests.soak.corpus import Corpus
+from tests.soak.judge import Kind, Truth
 
 MOST_IN_FLIGHT: Final = 800
 """More than that at once would measure the callers' own process; who is held back is counted."""
