@@ -19,6 +19,10 @@ _NO_WRAPPING = 1 << 16
 _FIGURE: Final = re.compile(r"\d")
 
 MEANINGS: Final = {
+    "max_batch_size": "images that the model takes at a time, at most",
+    "batch_sizes": "batch sizes that are warmed up; on CUDA every batch is padded to one of them",
+    "slots": "images in shared memory between decoding and the model",
+    "max_ongoing_requests": "requests in a replica at a time",
     "max_wait_s": "requests that would wait longer get 503 and Retry-After",
     "workers": "processes that decode images",
     "threads": "batches that the model computes at a time, a core each",

@@ -60,8 +60,8 @@ def test_what_cannot_be_done_is_one_sentence(folder: Path, arguments: list[str],
     (folder / "a.jpg").write_bytes(CAT)
     (folder / "empty").mkdir()
     (folder / "full.jsonl").write_text("my diary")
-    shipped = (ROOT / "serve_config.yaml").read_text()
-    (folder / "wrong.yaml").write_text(shipped.replace("decode: fast", "decoed: fast"))
+    written = (ROOT / "tests/support/every_setting.yaml").read_text()
+    (folder / "wrong.yaml").write_text(written.replace("decode: fast", "decoed: fast"))
     (folder / "other.yaml").write_text("applications: [{import_path: a:b}]")
     before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
     said = typed("predict", *arguments, stdin=b"")
@@ -140,8 +140,8 @@ def test_whoever_has_read_enough_ends_it_quietly(folder: Path) -> None:
 def test_an_engine_that_does_not_start_is_one_sentence(folder: Path) -> None:
     """Here for want of weights."""
     (folder / "a.jpg").write_bytes(CAT)
-    shipped = (ROOT / "serve_config.yaml").read_text()
-    (folder / "serve_config.yaml").write_text(shipped.replace("weights: IMAGENET1K_V1", "weights: nowhere.pth"))
+    written = (ROOT / "tests/support/every_setting.yaml").read_text()
+    (folder / "serve_config.yaml").write_text(written.replace("weights: IMAGENET1K_V1", "weights: nowhere.pth"))
     said = typed("predict", "a.jpg")
     assert (said.exit_code, said.stdout) == (3, "")
     assert "nowhere.pth" in said.stderr

@@ -30,7 +30,7 @@ def test_a_missing_configuration_is_named(folder: Path) -> None:
 def test_a_wrong_configuration_is_refused(folder: Path) -> None:
     """With the path of the key, before anything starts."""
     config = folder / "other.yaml"
-    config.write_text((ROOT / "serve_config.yaml").read_text().replace("decode: fast", "decoed: fast"))
+    config.write_text((ROOT / "tests/support/every_setting.yaml").read_text().replace("decode: fast", "decoed: fast"))
     said = typed("serve", "other.yaml")
     assert said.exit_code == 1
     assert said.stderr == (

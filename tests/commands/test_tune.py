@@ -190,7 +190,7 @@ def test_a_run_writes_settings_that_hold(folder: Path, monkeypatch: pytest.Monke
     after = (folder / "serve_config.yaml").read_text()
     document = yaml.safe_load(after)
     assert all_faults(document, {}) == []
-    assert "# JPEGs at reduced size where that is large enough; or exact" in after
+    assert "# any classification model of torchvision" in after
     assert f"# {MEANINGS['max_wait_s']}" in after  # the comment that was there has figures of the value that was there
     (deployment,) = document["applications"][0]["deployments"]
     assert deployment["user_config"]["max_wait_s"] > 0.001  # which refused what was measured

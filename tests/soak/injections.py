@@ -14,6 +14,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
+from deployments.service_config import LiveConfig
 from harness.costly_images import COSTLY
 from harness.load import closed_loop
 from harness.local_service import LocalService, ServiceFailed
@@ -182,7 +183,7 @@ class Injections:
         if not turn:
             complaints += await self._deploy(BAD_RECONFIGURATION, lambda info, _: bool(info["refused_user_config"]))
         changes = RECONFIGURATIONS[turn]
-        complaints += await self._deploy(changes, lambda info, wanted: bool(info["user_config"] == wanted))
+        complaints += await self._deploy(changes, _is_in_force)
         detail = f"{'a bad one, then ' if not turn else ''}{dict(changes) or 'as it was'}"
         return Event(at_s, self._clock(), "reconfigure", detail, "; ".join(complaints))
 
@@ -233,3 +234,7 @@ def _children(parent: psutil.Process) -> list[psutil.Process]:
         return parent.children()
     except psutil.NoSuchProcess:
         return []
+
+
+def _is_in_force(info: Mapping[str, Any], user_config: Mapping[str, Any]) -> bool:
+    return bool(info["user_config"] == LiveConfig.model_validate(user_config).model_dump())

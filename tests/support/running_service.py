@@ -18,6 +18,7 @@ import yaml
 
 from deployments.local.machine import run_of
 from deployments.local.serve_api import ServeApi
+from deployments.service_config import LiveConfig
 from harness.ports import apart, free_port
 from harness.repository import ROOT
 from harness.roles import FORKSERVER, REPLICA, WORKER, role_of
@@ -164,6 +165,12 @@ def with_user_config(service: Service, **user_config: Any) -> Document:
     return config
 
 
+def live_settings(config: Document) -> Document:
+    """All settings under `user_config` of a configuration, those that are not written too."""
+    (deployment,) = config["applications"][0]["deployments"]
+    return LiveConfig.model_validate(deployment["user_config"]).model_dump()
+
+
 @contextmanager
 def live_config(service: Service, **user_config: Any) -> Iterator[None]:
     """Applies another `user_config` to a running service, and the former one after the block."""
@@ -176,8 +183,8 @@ def live_config(service: Service, **user_config: Any) -> Iterator[None]:
 
 def _apply(service: Service, config: Document) -> None:
     service.deploy(config)
-    user_config = config["applications"][0]["deployments"][0]["user_config"]
-    until(lambda: bool(service.info()["user_config"] == user_config))
+    wanted = live_settings(config)
+    until(lambda: bool(service.info()["user_config"] == wanted))
 
 
 @contextmanager

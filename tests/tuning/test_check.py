@@ -14,7 +14,7 @@ from deployments.monitoring.bottleneck import State
 from harness.local_service import LocalService
 from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
-from tests.support.running_service import Service
+from tests.support.running_service import Service, live_settings
 from tests.support.waiting import until
 from tests.tuning.measured import BOUND_S, PRESENT
 from tuning.check import Busy, Check
@@ -68,11 +68,7 @@ def check(service: Service) -> Iterator[Check]:
     """For a service that has its own settings again afterwards."""
     yield Check(cast(LocalService, _Running(service)), [CAT], BOUND_S, seed=1)
     service.deploy(service.config)
-    until(
-        lambda: bool(
-            service.info()["user_config"] == service.config["applications"][0]["deployments"][0]["user_config"]
-        )
-    )
+    until(lambda: bool(service.info()["user_config"] == live_settings(service.config)))
 
 
 def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Check) -> None:

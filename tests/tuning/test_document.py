@@ -117,5 +117,6 @@ def test_the_diff_names_the_file_and_both_values() -> None:
     after = with_settings(SHIPPED, SETTINGS)
     shown = diff(Path("c.yaml"), SHIPPED, after)
     assert shown.startswith("--- c.yaml\n+++ c.yaml (tuned)\n")
-    assert "-          max_batch_size: 32\n" in shown
-    assert f"+          max_batch_size: {SETTINGS.batch}\n" in shown
+    assert "-          max_wait_s: 10.0 # " in shown
+    assert f"+          max_wait_s: {SETTINGS.max_wait_s}  # {MEANINGS['max_wait_s']}\n" in shown
+    assert f"+          max_batch_size: {SETTINGS.batch}" in shown

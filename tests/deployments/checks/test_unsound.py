@@ -15,7 +15,7 @@ from deployments.service_config import LiveConfig, ServiceConfig
 from harness.repository import ROOT
 from pipeline.config import Limits, PipelineConfig
 
-SHIPPED = (ROOT / "serve_config.yaml").read_text()
+WRITTEN_OUT = (ROOT / "tests/support/every_setting.yaml").read_text()
 USER_CONFIG = "applications.0.deployments.0.user_config"
 SCALING = "applications.0.deployments.0.autoscaling_config"
 PIPELINE = "applications.0.args.pipeline"
@@ -33,8 +33,8 @@ def faults_of(folder: Path, text: str, **environment: str) -> dict[str, str]:
 
 
 def changed(old: str, new: str) -> str:
-    assert SHIPPED.count(old) >= 1, old
-    return SHIPPED.replace(old, new, 1)
+    assert WRITTEN_OUT.count(old) >= 1, old
+    return WRITTEN_OUT.replace(old, new, 1)
 
 
 def paths(value: Any, wanted: type, path: str = "") -> Iterator[str]:
@@ -72,8 +72,8 @@ def paths(value: Any, wanted: type, path: str = "") -> Iterator[str]:
 )
 def test_what_is_no_plain_number_is_told_at_every_number(tmp_path: Path, form: str) -> None:
     """Darkroom's own and Serve's alike, in the replica's settings and in the autoscaler's."""
-    numbers = set(paths(yaml.safe_load(SHIPPED), int)) | set(paths(yaml.safe_load(SHIPPED), float))
-    text = ANY_VALUE.sub(lambda found: found[1] + form if NUMBER.fullmatch(found[2]) else found[0], SHIPPED)
+    numbers = set(paths(yaml.safe_load(WRITTEN_OUT), int)) | set(paths(yaml.safe_load(WRITTEN_OUT), float))
+    text = ANY_VALUE.sub(lambda found: found[1] + form if NUMBER.fullmatch(found[2]) else found[0], WRITTEN_OUT)
     assert len(numbers) >= 25
     assert numbers <= set(faults_of(tmp_path, text))
 
@@ -82,20 +82,20 @@ def test_what_is_no_plain_number_is_told_at_every_number(tmp_path: Path, form: s
 def test_what_is_no_whole_number_is_told_where_one_belongs(tmp_path: Path, form: str) -> None:
     whole = {f"{USER_CONFIG}.{key}" for key, field in LiveConfig.model_fields.items() if field.annotation is int}
     whole |= {"http_options.port", f"{SCALING}.min_replicas", f"{SCALING}.max_replicas"}
-    text = ANY_VALUE.sub(lambda found: found[1] + form if NUMBER.fullmatch(found[2]) else found[0], SHIPPED)
+    text = ANY_VALUE.sub(lambda found: found[1] + form if NUMBER.fullmatch(found[2]) else found[0], WRITTEN_OUT)
     assert whole <= set(faults_of(tmp_path, text))
 
 
 def test_every_key_that_stands_twice_is_told(tmp_path: Path) -> None:
     """At each level, with both lines."""
-    doubled = ANY_VALUE.sub(lambda found: f"{found[0]}\n{found[1].replace('- ', '  ')}{found[2]}", SHIPPED)
-    every = {path for kind in (int, float, str, bool) for path in paths(yaml.safe_load(SHIPPED), kind)}
+    doubled = ANY_VALUE.sub(lambda found: f"{found[0]}\n{found[1].replace('- ', '  ')}{found[2]}", WRITTEN_OUT)
+    every = {path for kind in (int, float, str, bool) for path in paths(yaml.safe_load(WRITTEN_OUT), kind)}
     told = faults_of(tmp_path, doubled)
     assert every <= set(told)
     assert "in lines" in told["http_options.port"]
     for level, text in {
-        "http_options": f"{SHIPPED}\nhttp_options:\n  host: 0.0.0.0\n",
-        "applications": f"{SHIPPED}\napplications: [{{import_path: a:b}}]\n",
+        "http_options": f"{WRITTEN_OUT}\nhttp_options:\n  host: 0.0.0.0\n",
+        "applications": f"{WRITTEN_OUT}\napplications: [{{import_path: a:b}}]\n",
         "applications.0.args": changed("    deployments:\n", "    args: {}\n    deployments:\n"),
         USER_CONFIG: changed("        max_queued_requests", "        user_config: {}\n        max_queued_requests"),
         "http_options.port": changed("http_options:\n", "http_options: {port: 1, port: 2}\nproxy_location:\n").replace(
@@ -258,7 +258,7 @@ def test_a_path_is_a_prefix(tmp_path: Path, prefix: str) -> None:
 def test_what_belongs_to_other_applications_is_theirs(tmp_path: Path) -> None:
     """They may take 0755 for the mode of a file."""
     other = "  - {name: o, import_path: 'o:p', route_prefix: /o, args: {mode: 0755, at: 12:30, on: yes, none: }}\n"
-    assert faults_of(tmp_path, SHIPPED + other) == {}
+    assert faults_of(tmp_path, WRITTEN_OUT + other) == {}
 
 
 @pytest.mark.parametrize(("variable", "value", "says"), [
@@ -270,7 +270,7 @@ def test_what_belongs_to_other_applications_is_theirs(tmp_path: Path) -> None:
 def test_ports_of_the_environment_are_held_against_the_service(
     tmp_path: Path, variable: str, value: str, says: str
 ) -> None:
-    told = faults_of(tmp_path, SHIPPED, **BEHIND_HAPROXY, **{variable: value})
+    told = faults_of(tmp_path, WRITTEN_OUT, **BEHIND_HAPROXY, **{variable: value})
     assert len(told) == 1
     assert any(says in each for each in told.values()), told
 

@@ -125,7 +125,7 @@ def test_configuration_that_serve_would_refuse_is_named(tmp_path: Path, text: st
 def test_bad_value_is_named_before_anything_starts(tmp_path: Path, old: str, new: str, says: str) -> None:
     """The key, what is wrong with it and what to write, in one line, under args and under user_config."""
     config = tmp_path / "serve_config.yaml"
-    config.write_text((ROOT / "serve_config.yaml").read_text().replace(old, new))
+    config.write_text((ROOT / "tests/support/every_setting.yaml").read_text().replace(old, new))
     with pytest.raises(StartError, match=says):
         launch(config)
 
