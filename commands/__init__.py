@@ -1,1 +1,1 @@
-"""The command line: what a person types. Imports deployments and pipeline; neither knows of it."""
+"""The command line `darkroom`. Imports the other packages; none imports it."""

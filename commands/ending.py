@@ -1,4 +1,4 @@
-"""How a command ends that cannot go on."""
+"""Exit statuses, and the last sentence of a command that cannot go on."""
 
 import signal
 import sys
@@ -11,13 +11,13 @@ REFUSED: Final = 1
 """A configuration is wrong, a port is taken; or a file has no prediction."""
 
 UNUSABLE: Final = 2
-"""What was typed cannot be done, and nothing has been begun; a wrong option ends in the same."""
+"""The arguments cannot be used, and nothing was started; a wrong option has the same status."""
 
 FAILED: Final = 3
 """Darkroom, its machine or its configuration is at fault."""
 
 INTERRUPTED: Final = 128 + signal.SIGINT
-"""Ctrl-C."""
+"""The user pressed Ctrl-C."""
 
 
 _LONGEST: Final = 10_000
@@ -28,13 +28,13 @@ CLOSED: Final = 128 + signal.SIGPIPE
 
 
 def fail(message: str, status: int) -> NoReturn:
-    """Says on stderr what is wrong, in one sentence, and ends."""
+    """Writes one sentence to stderr and ends the process with a status."""
     say(message)
     raise typer.Exit(status)
 
 
 def say(message: str) -> None:
-    """A line on stderr; what is no text in it, or would move the cursor, stands as an escape."""
+    """Writes a line to stderr; characters that are not printable are escaped."""
     if len(message) > _LONGEST:
         message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
     text = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in message)

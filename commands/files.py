@@ -1,4 +1,4 @@
-"""Which files are meant, and what is in them."""
+"""Image files named on the command line, and their bytes."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ _SUFFIXES: Final = {
     "AVIF": (".avif",),
     "HEIF": (".heic", ".heif", ".hif"),
 }
-"""What the names of files end in, by the formats of `PipelineConfig`."""
+"""Suffixes of file names, by the formats of `PipelineConfig`."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 """Byte-order mark with which editors of Windows begin a text."""
@@ -31,11 +31,11 @@ _LONGEST: Final = 200
 
 
 class NothingToDo(Exception):
-    """What was typed names nothing that could be labelled; the message says why."""
+    """Raised if the arguments name no image; the message says why."""
 
 
 def listed(paths: Sequence[str], formats: Iterable[str], stdin: BinaryIO) -> list[str]:
-    """The names of all files that are meant, each once, in the order of the paths.
+    """Lists the image files of some paths, each once, in the order of the paths.
 
     A file is taken whatever its name ends in; of a folder those files that end like one of the formats, sorted, in its
     folders too. What begins with a dot is left out there, and links to folders are not followed: they may go round.
@@ -61,7 +61,7 @@ def listed(paths: Sequence[str], formats: Iterable[str], stdin: BinaryIO) -> lis
 
 
 def read(file: str, max_bytes: int) -> bytes:
-    """The bytes of a file.
+    """Reads a file.
 
     Raises:
         UnreadableFile: there is none, it is a folder or a pipe, or the disk has failed.
@@ -83,7 +83,7 @@ def read(file: str, max_bytes: int) -> bytes:
 
 
 def shown(file: str) -> str:
-    """A name for people to read: what would move the cursor, or is no text, stands as an escape."""
+    """Escapes the characters of a name that are not printable."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in file)
 
 
@@ -94,7 +94,7 @@ def _files_of(path: str, suffixes: tuple[str, ...], stdin: BinaryIO) -> Iterator
 
 
 def _names(stdin: BinaryIO) -> Iterator[str]:
-    """The names on the standard input: a line each, also where the lines end as those of Windows do.
+    """Reads file names from the standard input, one a line, with Unix or Windows line ends.
 
     Raises:
         NothingToDo: it is closed, or cannot be read.
@@ -130,7 +130,7 @@ def _in_folder(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def _entries(folder: str) -> list[tuple[str, bool]] | None:
-    """Names in a folder, sorted, and which are folders; None where it cannot be listed."""
+    """Lists a folder: sorted names, each with whether it is a folder; None if it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)

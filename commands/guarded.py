@@ -1,4 +1,4 @@
-"""The ends of all commands: whatever the system refuses is one sentence, and a defect shows where it is.
+"""Error handling of all commands: one sentence for an error of the system, a traceback for a defect.
 
 Expected are the errors of the system (a full disk, a file that has gone, a reader that has gone) and of whoever stops a
 command. Everything else that a command does not catch is a defect: then Python's traceback is shown, which does not
@@ -20,10 +20,10 @@ from commands.streams import open_closed_streams, settle_streams
 
 
 class Guarded(TyperGroup):
-    """All commands. Both methods are Click's: the first reads what was typed, the second does it."""
+    """Group of all commands; Click calls `make_context` to parse the arguments and `invoke` to run a command."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
-        """Refuses empty arguments: none of Darkroom's may be empty, and a shell makes one of a variable not set."""
+        """Refuses empty arguments: a shell makes one of a variable that is not set."""
         open_closed_streams()
         with _ended_in_words(debug="--debug" in args):
             if any(not each or (each.startswith("--") and each.endswith("=")) for each in args):
@@ -31,7 +31,7 @@ class Guarded(TyperGroup):
             return super().make_context(info_name, args, *rest, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs a command, and writes out what it has printed while a failure can still be told."""
+        """Runs a command and flushes its output while a failure can still be reported."""
         with _ended_in_words(debug=bool(ctx.params.get("_debug"))):
             try:
                 return super().invoke(ctx)
@@ -65,7 +65,7 @@ def _end(status: int, says: str | None = None) -> NoReturn:
 
 
 def _sentence(error: Exception) -> str | None:
-    """An error of the system in words; None for any other."""
+    """Describes an error of the system in a sentence; None for any other error."""
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     if isinstance(error, RuntimeError) and "home directory" in str(error):

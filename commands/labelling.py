@@ -19,7 +19,7 @@ MAX_BYTES: Final = 256 << 20
 """Bytes of files in flight; one more file may be read, which waits until it fits."""
 
 LOOK_ROUND_S: Final = 0.25
-"""How often a wait looks up: whether it should stop, and whether the engine still works."""
+"""Seconds between checks, while waiting, for a stop and for a broken engine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Labelling:
         self._reader = threading.Thread(target=self._read_ahead, name="reader", daemon=True)
 
     def outcomes(self) -> Iterator[tuple[str, Outcome]]:
-        """Each file with what has come of it, in order; ends early where it is stopped. Once only.
+        """Yields each file with its outcome, in order; ends early when `stopped` is set. Can be called once.
 
         Raises:
             ServerError: the engine, not an image, is at fault.
@@ -70,7 +70,7 @@ class Labelling:
                 self._changed.notify_all()
 
     def _head(self) -> _InFlight | None:
-        """The file that is next; None at the end."""
+        """Takes the next file; None at the end."""
         with self._changed:
             while not (self._in_flight or self._all_read or self.stopped):
                 self._changed.wait(LOOK_ROUND_S)
@@ -79,7 +79,7 @@ class Labelling:
             return self._in_flight[0] if self._in_flight and not self.stopped else None
 
     def _settled(self, head: _InFlight) -> Outcome | None:
-        """What has come of a file; None where nobody waits for it any more."""
+        """Waits for the outcome of a file; None once the run is stopped."""
         while not self.stopped:
             try:
                 return head.outcomes.result(LOOK_ROUND_S)[0]
@@ -108,7 +108,7 @@ class Labelling:
                 self._changed.notify_all()
 
     def _send(self, file: str) -> bool:
-        """Reads a file and hands it to the engine as soon as there is room; returns whether anybody still waits."""
+        """Reads a file and submits it as soon as there is room; returns False once the run is stopped."""
         data, rejection = b"", None
         try:
             data = read(file, self._engine.limits.max_image_bytes)
@@ -126,7 +126,7 @@ class Labelling:
         return True
 
     def _is_full(self, more: int) -> bool:
-        """Whether so many more bytes have to wait; never where nothing is in flight, for they would wait for ever."""
+        """Whether so many more bytes have to wait. With nothing in flight they never do: nothing would end the wait."""
         if not self._in_flight:
             return False
         return len(self._in_flight) >= MAX_FILES or self._bytes + more > MAX_BYTES

@@ -1,4 +1,4 @@
-"""The program `darkroom`. What a command needs is loaded when it runs: help comes at once."""
+"""The program `darkroom`. Commands import what they need when they run, so that --help is fast."""
 
 from typing import Annotated
 

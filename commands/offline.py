@@ -1,4 +1,4 @@
-"""What an engine without a service is told: from serve_config.yaml, or by default."""
+"""Settings of an engine without a service: from serve_config.yaml, or the defaults."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from deployments.service_config import LiveConfig, ServiceConfig
 from pipeline.config import Limits, PipelineConfig
 
 USUAL = Path("serve_config.yaml")
-"""What is read where no configuration is named, and this one is there."""
+"""Configuration that is read if none is named and this file exists."""
 
 
 def offline_settings(config: Path | None, top_k: int) -> tuple[PipelineConfig, Limits | None]:
-    """The pipeline's settings in a configuration, and the limits among those that change live.
+    """Reads the pipeline's settings and the limits on images from a configuration.
 
     Args:
         config: the file; None for the usual one or, where that is not there, the defaults.

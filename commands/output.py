@@ -9,18 +9,18 @@ from commands.files import NothingToDo
 
 
 class OutputClosed(Exception):
-    """Nobody reads the rows any more."""
+    """Raised if the reader of the rows has gone."""
 
 
 class OutputFailed(Exception):
-    """The rows cannot be written; the message says why."""
+    """Raised if the rows cannot be written; the message says why."""
 
 
 class Output(Protocol):
     """A destination of rows."""
 
     def write(self, row: bytes) -> None:
-        """Takes a whole row, and keeps nothing of it back.
+        """Writes a whole row, without a buffer.
 
         Raises:
             OutputClosed: nobody reads it.
@@ -35,7 +35,7 @@ class FileOutput:
         self._file, self._name = file, name
 
     def write(self, row: bytes) -> None:
-        """Takes a row: once this has returned, a kill does not lose it."""
+        """Writes a row; once this has returned, a kill does not lose it."""
         try:
             while row:
                 row = row[self._file.write(row) :]
@@ -48,7 +48,7 @@ class FileOutput:
 
 @contextmanager
 def appended(path: Path) -> Iterator[BinaryIO]:
-    """A file that is written at its end, without a buffer that a kill would lose.
+    """Opens a file to append to, without a buffer that a kill would lose.
 
     Raises:
         NothingToDo: it cannot be written.
@@ -62,7 +62,7 @@ def appended(path: Path) -> Iterator[BinaryIO]:
 
 
 def refuse_to_overwrite(path: Path) -> None:
-    """Raises NothingToDo where a file holds something, which may be the work of hours."""
+    """Raises NothingToDo if a file is not empty: it may hold the work of hours."""
     try:
         is_there = path.is_file() and path.stat().st_size > 0
     except OSError as error:

@@ -65,7 +65,7 @@ def _predict(
     form: Form,
     output: Path | None,
 ) -> int:
-    """All that can be wrong with what was typed is found before torch is loaded."""
+    """Labels the files; faults of the arguments are found before torch is loaded."""
     from commands.files import listed
     from commands.offline import offline_settings
     from commands.output import FileOutput, Output, appended, refuse_to_overwrite

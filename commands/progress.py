@@ -1,4 +1,4 @@
-"""A bar on the terminal: how far it is, how fast, and how long it will take."""
+"""Progress bar on the terminal: share done, images a second and time left."""
 
 import sys
 from types import TracebackType
@@ -10,23 +10,23 @@ from rich.text import Text
 from commands.terminal import Terminal
 
 REDRAWN_HZ = 4
-"""How often: it is drawn on the cores that decode."""
+"""Redraws a second: drawing uses the cores that decode."""
 
 SETTLES_S = 2.0
-"""Before that, no speed is told: the first files come in bursts."""
+"""Seconds before a speed is shown: the first files come in bursts."""
 
 
 def clock(seconds: float) -> str:
-    """In minutes and seconds."""
+    """Formats a time in minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02}"
 
 
 class Pace(ProgressColumn):
-    """Images a second, lately, and the time that is left; at the end both of the whole."""
+    """Column with the recent images a second and the time left; at the end, both of the whole run."""
 
     def render(self, task: Task) -> Text:
-        """Nothing before it has settled."""
+        """Renders nothing before the speed has settled."""
         if task.finished:
             took_s = task.finished_time or 0.0
             return Text(f"{task.completed / took_s:.1f} images/s, took {clock(took_s)}" if took_s else "")
@@ -36,7 +36,7 @@ class Pace(ProgressColumn):
 
 
 class Bar:
-    """Where stderr is a terminal, shows the progress there; elsewhere does nothing.
+    """Shows the progress on stderr if that is a terminal; otherwise does nothing.
 
     Rows that go to the terminal too are written above the bar, by `write`.
 
@@ -66,13 +66,13 @@ class Bar:
         self._progress.stop()
 
     def begin(self) -> None:
-        """The engine runs: time is counted from here."""
+        """Starts the clock: the engine runs."""
         self._progress.reset(self._task, description="labelling")
 
     def advance(self) -> None:
-        """One file more."""
+        """Counts one more file as done."""
         self._progress.advance(self._task)
 
     def write(self, row: bytes) -> None:
-        """Takes a row, for the terminal."""
+        """Prints a row above the bar."""
         self._progress.console.print(Text(row.decode("utf-8", "replace")), end="", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""What the replicas of a service say of themselves."""
+"""Figures that the replicas of a service report about themselves."""
 
 import time
 from collections.abc import Mapping
@@ -9,27 +9,27 @@ import httpx
 from deployments.http.api_keys import is_key
 
 Stats = Mapping[str, Any]
-"""What `GET /stats` answers."""
+"""Answer of `GET /stats`."""
 
 _HOW: Final = "write http://, the machine and the port, e.g. http://127.0.0.1:8000"
 
 FORGOTTEN_AFTER_S: Final = 5.0
-"""A replica that has not answered for so long is gone, or hangs."""
+"""Seconds without an answer after which a replica is no longer shown."""
 
 _ASKED_EXTRA: Final = 2
-"""How much oftener than there are replicas one has to ask, so that a new one is found soon."""
+"""Requests beyond one for each known replica, so that a new one is found soon."""
 
 
 class NotAnAddress(Exception):
-    """Raised where the address or the key that was typed can be none; the message says why, and repeats no key."""
+    """Raised if the address or key is malformed; the message says why and does not repeat the key."""
 
 
 class NoAnswer(Exception):
-    """The service does not say how it is; the message says why, and what to do."""
+    """Raised if the service gives no figures; the message says why and what to do."""
 
 
 class Replicas:
-    """Asks a service for its figures. The balancer chooses who answers, so it is asked some times over.
+    """Asks a service for the figures of all replicas; several times, as the balancer chooses who answers.
 
     Args:
         url: of the service, without a path.
@@ -49,7 +49,7 @@ class Replicas:
         self._seen: dict[str, tuple[float, Stats]] = {}
 
     def read(self) -> list[Stats]:
-        """The figures of all replicas that have lately answered, by their names.
+        """Reads the figures of all replicas that have answered recently, by their names.
 
         Raises:
             NoAnswer: none does.
@@ -62,7 +62,7 @@ class Replicas:
         return [stats for _, (_, stats) in sorted(self._seen.items())]
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the connections."""
         self._client.close()
 
     def _ask(self) -> Stats:
@@ -100,5 +100,5 @@ def _check(text: str, key: str | None) -> None:
 
 
 def _shown(text: str) -> str:
-    """An address for a message, without what may be a password in it."""
+    """Formats an address for a message, without a password."""
     return repr(text[:100]) if "@" not in text else "what was typed"

@@ -1,4 +1,4 @@
-"""The file of a report, which has to be writable before minutes are spent on what it will say."""
+"""Path of a report, checked for writing before anything is measured."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ _SUFFIXES: Final = (".html", ".htm")
 
 
 def report_path(written: str) -> Path:
-    """The path that was typed, if a report can be written there, and its picture beside it.
+    """Checks that a report and its picture can be written to a path; returns the path.
 
     Raises:
         StartError: why it cannot, and what to type instead.
@@ -33,7 +33,7 @@ def report_path(written: str) -> Path:
 
 
 def _try_to_open(path: Path, name: str) -> None:
-    """Opens the file for writing, and leaves it as it is; where there is none, makes one of another name beside it.
+    """Opens the file for writing without changing it; if there is none, creates another one beside it and removes it.
 
     Raises:
         OSError: it cannot be written.

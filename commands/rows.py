@@ -1,4 +1,4 @@
-"""What is written of a file: a JSON object, a row of CSV, or lines for people."""
+"""Forms of a file's row: a JSON object, a row of CSV, or lines for people."""
 
 import csv
 import io
@@ -22,11 +22,11 @@ class Rows(Protocol):
     header: bytes
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """What is written of one file, with the end of its line."""
+        """Formats the row of one file, with its line end."""
 
 
 class JsonLines:
-    """An object a line: `file`, and `predictions` or `error`."""
+    """JSON Lines: an object with `file`, and `predictions` or `error`."""
 
     header = b""
 
@@ -34,7 +34,7 @@ class JsonLines:
         self._top_k = top_k
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """A name that is no text stands with Python's surrogate escapes, as `os.fsencode` takes them."""
+        """Formats an object; undecodable bytes of a name become surrogate escapes, which `os.fsencode` takes."""
         body: dict[str, Any] = {"file": file}
         if isinstance(outcome, Prediction):
             body["predictions"] = predictions(outcome, self._top_k)
@@ -47,7 +47,7 @@ class JsonLines:
 
 
 class Csv:
-    """A row a file: its name, labels and scores from the best on, and what is wrong with it.
+    """CSV: a row with the file's name, its labels and scores, best first, and its error.
 
     Names are written as the bytes that they are. Ends of lines are those of Unix.
     """
@@ -58,7 +58,7 @@ class Csv:
         self.header = _csv_row(["file", *classes, "error"])
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """Cells of classes that the model does not have, or the file does not get, are empty."""
+        """Formats a row; cells without a class are empty."""
         classes: list[str] = []
         error = ""
         if isinstance(outcome, Prediction):
@@ -72,7 +72,7 @@ class Csv:
 
 
 class Table:
-    """Lines for people: a class a line, beside the name of the file.
+    """Text for people: a line for each class, beside the file's name.
 
     Args:
         top_k: classes of each file.
@@ -86,7 +86,7 @@ class Table:
         self._width = min(_LONGEST_NAME, max((cell_len(shown(file)) for file in files), default=0))
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """The name, and right of it the classes, or what is wrong."""
+        """Formats the name with its classes, or its error, to the right."""
         if isinstance(outcome, Prediction):
             lines = [f"{each['score']:7.1%}  {each['label']}" for each in predictions(outcome, self._top_k)]
         else:
@@ -102,7 +102,10 @@ class Table:
 
 
 def _csv_row(cells: Iterable[str]) -> bytes:
-    """As RFC 4180 wants it, but for the end of the line: with its own, the writer quotes what looks like half of it."""
+    """Formats cells by RFC 4180 with Unix line ends.
+
+    The writer ends lines with CRLF, as otherwise it leaves a CR in a cell unquoted.
+    """
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue().removesuffix("\r\n").encode("utf-8", "surrogateescape") + b"\n"

@@ -1,4 +1,4 @@
-"""One run over many files: an engine, rows as they come, and how it ends."""
+"""A run of `darkroom predict`: labels files, writes their rows and reports the end."""
 
 import signal
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ class Run:
         self._named: list[str] = []
 
     def label(self, pipeline: PipelineConfig, limits: Limits | None) -> int:
-        """Labels all, says what has gone wrong, and returns the exit status."""
+        """Labels all files, reports errors and returns the exit status."""
         try:
             self._output.write(self._rows.header)
             with self._bar, Engine(pipeline, limits) as engine:
@@ -56,7 +56,7 @@ class Run:
         return REFUSED if self._bad else 0
 
     def _label(self, labelling: Labelling) -> int:
-        """Writes a row a file; returns the signal that has ended it early, else 0."""
+        """Writes a row for each file; returns the signal that ended it early, or 0."""
         with stopped_by_signals(labelling) as received:
             for file, outcome in labelling.outcomes():
                 self._output.write(self._rows.row(file, outcome))
@@ -88,7 +88,7 @@ class Run:
 
 @contextmanager
 def stopped_by_signals(labelling: Labelling) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM let the row in hand be written and end the labelling; the second of its kind ends at once.
+    """Ends the labelling after the current row on SIGINT or SIGTERM; a second signal ends it at once.
 
     Yields:
         The signals that have come; none where the process was started to ignore them, as `nohup` does.

@@ -1,4 +1,4 @@
-"""Darkroom's own settings, explained: what each is set to, in which unit, and what it means."""
+"""Darkroom's settings with their values, units, defaults and meanings."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _UNITS: Final = {
     "workers": "processes",
     "threads": "threads",
 }
-"""The unit that a name's end tells."""
+"""Units by the last part of a setting's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Setting:
 
     @property
     def is_default(self) -> bool:
-        """Whether the value is the one that holds where nothing is written."""
+        """Whether the value is the default."""
         return bool(self.value == self.default)
 
 
 def explained(model: BaseModel) -> Iterator[Setting]:
-    """The settings of a model in their order, but for those that are models themselves."""
+    """Lists the settings of a pydantic model in order, without those that are models themselves."""
     for key, field in type(model).model_fields.items():
         value = getattr(model, key)
         if not isinstance(value, BaseModel):
@@ -52,12 +52,12 @@ def explained(model: BaseModel) -> Iterator[Setting]:
 
 
 def unit_of(key: str) -> str:
-    """The unit of a setting; empty where it has none."""
+    """Derives the unit of a setting from its name; empty if it has none."""
     return next((unit for end, unit in _UNITS.items() if key.endswith(end)), "")
 
 
 def written(value: Any) -> str:
-    """A value as it is written in YAML; a dash where the machine, the weights or the cluster decide."""
+    """Formats a value as in YAML; a dash if the machine, the weights or the cluster decide."""
     if value is None:
         return "-"
     if isinstance(value, tuple):

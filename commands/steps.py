@@ -1,4 +1,4 @@
-"""A bar on the terminal for work in steps: what it is at, and how long it will take."""
+"""Progress bar on the terminal for work in steps: the current step and the time left."""
 
 import sys
 import time
@@ -13,15 +13,15 @@ from commands.terminal import Terminal
 
 
 class _Left(ProgressColumn):
-    """The time that is left, by what the steps should take."""
+    """Column with the time left, by the expected durations of the steps."""
 
     def render(self, task: Task) -> Text:
-        """0:00 where a step takes longer than it should."""
+        """Renders the time left; 0:00 if a step takes longer than expected."""
         return Text(f"{clock(max(0.0, (task.total or 0) - task.completed))} left")
 
 
 class StepsBar:
-    """Where stderr is a terminal, a bar; elsewhere a line for each step."""
+    """Shows a bar if stderr is a terminal, otherwise a line for each step."""
 
     def __init__(self) -> None:
         self._began_at = time.monotonic()
@@ -45,7 +45,7 @@ class StepsBar:
         self._progress.stop()
 
     def tell(self, title: str, left_s: float) -> None:
-        """A step begins; so many seconds are left, with it."""
+        """Shows that a step begins, and the seconds left including it."""
         self.title = title
         spent_s = time.monotonic() - self._began_at
         if self._progress.disable:

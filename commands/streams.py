@@ -14,7 +14,7 @@ Unless something stands in for it, the next file that is opened gets its number,
 
 
 def open_closed_streams() -> None:
-    """Has something stand in for streams that are closed; and names that are no text be printed as escapes."""
+    """Opens stand-ins for closed streams, and has undecodable names printed as escapes."""
     for descriptor, (name, flags) in enumerate(_STREAMS):
         try:
             os.fstat(descriptor)
@@ -28,7 +28,7 @@ def open_closed_streams() -> None:
 
 
 def settle_streams() -> None:
-    """Drops what cannot be written: Python would complain of it at its end."""
+    """Drops buffered output that cannot be written: Python would report it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

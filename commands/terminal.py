@@ -1,12 +1,12 @@
-"""Rich's console, which ends a command as any other program ends when nobody reads it any more."""
+"""Rich's console with the usual behaviour of a program whose reader has gone."""
 
 from rich.console import Console
 
 
 class Terminal(Console):
-    """A console that tells `guarded.py` when its reader has gone; Rich's own ends with status 1."""
+    """Console that raises BrokenPipeError to `guarded.py` when its reader has gone; Rich's own exits with 1."""
 
     def on_broken_pipe(self) -> None:
-        """Called while the error is handled."""
+        """Raises BrokenPipeError; Rich calls this while it handles one."""
         self.quiet = True
         raise BrokenPipeError

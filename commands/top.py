@@ -1,4 +1,4 @@
-"""`darkroom top`: how a service is, again and again."""
+"""`darkroom top`: watches the figures of a service."""
 
 import time
 from contextlib import nullcontext
@@ -79,7 +79,7 @@ def _view(url: str, replicas: "Replicas") -> "RenderableType":
 
 
 def _view_or_why_not(url: str, replicas: "Replicas") -> "RenderableType":
-    """A service that does not answer may come back."""
+    """Renders the view, or the reason why the service does not answer: it may come back."""
     from rich.text import Text
 
     from commands.replicas import NoAnswer

@@ -80,7 +80,7 @@ def _interrupt(number: int, _: object) -> None:
 
 
 def _sound(config: Path) -> dict[str, Any]:
-    """Read a configuration, where nothing is wrong with it and its ports are free.
+    """Reads a configuration and checks that it is sound and that its ports are free.
 
     Raises:
         StartError: what is wrong, or in the way.

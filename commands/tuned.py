@@ -33,7 +33,7 @@ _LOOKED_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The options that were typed."""
+    """Options of the command."""
 
     config: Path
     images: str
@@ -45,7 +45,7 @@ class Wanted:
 
 
 def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
-    """Runs it, prints the result, and returns the exit status.
+    """Runs the tuning, prints the result and returns the exit status.
 
     Args:
         wanted: the options.
@@ -97,7 +97,7 @@ def _check_writable(config: Path) -> None:
 
 
 def _check_together(together: int, images: Mapping[str, bytes], live: LiveConfig) -> None:
-    """Raises StartError where the configuration refuses such requests."""
+    """Raises StartError if the configuration refuses requests of so many images."""
     if together > live.max_images_per_request:
         raise StartError(
             f"--images-per-request {together} is above max_images_per_request: {live.max_images_per_request}; write "
@@ -112,7 +112,7 @@ def _check_together(together: int, images: Mapping[str, bytes], live: LiveConfig
 
 
 def _sample(wanted: Wanted, formats: tuple[str, ...], max_bytes: int, count: int) -> tuple[dict[str, bytes], list[str]]:
-    """Some of the images, by their names; and the files among them that cannot be read, with the reason."""
+    """Reads a random sample of the images, by name; returns also the unreadable files with the reason."""
     files = listed([wanted.images], formats, sys.stdin.buffer)
     images, unread = dict[str, bytes](), list[str]()
     for file in random.Random(wanted.seed).sample(files, min(len(files), count)):  # noqa: S311 - not for secrets
@@ -167,7 +167,7 @@ def _finished(wanted: Wanted, findings: Findings, before: str, after: str, left:
 
 
 def _leave(wanted: Wanted, findings: Findings) -> str:
-    """Writes the report, and says where it is, or why it is not."""
+    """Writes the report; returns a sentence that says where it is, or why it is missing."""
     from tuning.report import write_report
 
     try:
@@ -178,7 +178,7 @@ def _leave(wanted: Wanted, findings: Findings) -> str:
 
 
 def _replace(config: Path, before: str, after: str) -> None:
-    """Writes the configuration in one step, and only where nobody else has changed it meanwhile."""
+    """Replaces the configuration atomically, unless somebody else has changed it."""
     if config.read_text() != before:
         raise StartError(f"{config} was changed while this ran; it is left as it is")
     with tempfile.NamedTemporaryFile("w", dir=config.parent, prefix=".tune-", delete=False) as file:

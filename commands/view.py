@@ -1,4 +1,4 @@
-"""The figures of a service as people read them on a terminal."""
+"""The view of `darkroom top`: a service's figures for a terminal."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from commands.replicas import Stats
 
 _BAR: Final = 30  # columns
 _FULL: Final = 0.85
-"""From here on a part is told to be the limit."""
+"""Busy share from which a part is shown as the limit."""
 
 _COLOURS: Final = {
     "read": "cyan",
@@ -27,7 +27,7 @@ _COLOURS: Final = {
 
 
 def view(url: str, replicas: Sequence[Stats]) -> RenderableType:
-    """All replicas: together in a few lines, then each by itself.
+    """Renders all replicas: the sums in a few lines, then each replica.
 
     Args:
         url: of the service.
@@ -83,7 +83,7 @@ def _replaced(workers: int) -> str:
 
 
 def _stages(stats: Stats) -> Text:
-    """Each stage's mean, and as many columns of the bar as it has of the whole."""
+    """Renders each stage's mean and its share of the whole as a bar."""
     stages = stats["stages_ms"]
     return Text.assemble(*_segments(stages, sum(stages.values())), *_legend(stages))
 

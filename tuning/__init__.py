@@ -1,1 +1,1 @@
-"""Finds the best settings on this machine. Imports deployments and pipeline; neither knows of it."""
+"""Finds the best settings on this machine. Imports deployments, harness and pipeline; none imports it."""

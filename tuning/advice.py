@@ -1,4 +1,4 @@
-"""Says what the bottleneck is, and what would change it: a sentence each."""
+"""Sentences on the bottleneck and on what would remove it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -8,8 +8,8 @@ from pipeline.config import PipelineConfig
 from tuning.capacity import Cell, Costs, cell
 from tuning.step import number
 
-_REST: Final = "HTTP and Ray, and waiting for each other,"
-"""Beside the model and the workers everything is slower than by itself, and so are they."""
+_REST: Final = "HTTP, Ray and waiting"
+"""Time of an image beside decoding and the model; parts that share the cores also slow each other down."""
 
 _NEXT_TO_NOTHING: Final = 0.01
 """Share of an image's time below which a part is not named."""
@@ -23,7 +23,7 @@ _NAMES: Final = {
 
 
 def advice(chosen: Cell, costs: Costs, config: PipelineConfig) -> list[str]:
-    """The bottleneck first.
+    """Lists sentences: the bottleneck, then what would help.
 
     Args:
         chosen: the combination.
@@ -34,7 +34,7 @@ def advice(chosen: Cell, costs: Costs, config: PipelineConfig) -> list[str]:
 
 
 def parts_s(chosen: Cell, costs: Costs) -> dict[str, float]:
-    """Seconds of a core that an image takes, by what for."""
+    """Seconds of a core that an image takes, by part."""
     parts = {"decoding": costs.decode.alone_s, _REST: costs.serving_s}
     if costs.on_cpu:
         parts["the model"] = costs.compute.seconds(chosen.lanes, chosen.batch) / chosen.batch
@@ -62,7 +62,7 @@ def _bottleneck(chosen: Cell, costs: Costs) -> str:
     total_s = sum(seconds for _, seconds in parts)
     spent = [f"{part} {seconds / total_s:.0%}" for part, seconds in parts if seconds > _NEXT_TO_NOTHING * total_s]
     cores = "the only core" if costs.cores == 1 else f"the {costs.cores} cores"
-    return f"{cores}. Of an image's time on them: {', '.join(spent)}"
+    return f"{cores}. Shares of an image's time: {', '.join(spent)}"
 
 
 def _remedies(chosen: Cell, costs: Costs, config: PipelineConfig) -> Iterator[str]:

@@ -13,7 +13,7 @@ _BOUNDARY: Final = "darkroom-tune-7MA4YWxkTrZu0gW"
 
 
 def bodies(images: Sequence[bytes], together: int) -> list[Form]:
-    """Requests in which each image is sent about as often as any other.
+    """Makes request bodies in which all images occur about equally often.
 
     Args:
         images: encoded, at least one.

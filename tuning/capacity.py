@@ -24,15 +24,15 @@ LATE: Final = 0.01
 _LATEST: Final = -math.log(LATE)
 
 WORTH: Final = 0.02
-"""A setting with more processes or larger batches has to be so much better."""
+"""Share by which settings with more processes or larger batches have to be better."""
 
 SPARE: Final = 2
-"""Workers that cost nothing: where one dies, or has a large image, the other goes on."""
+"""Workers preferred at equal capacity: if one dies or has a large image, the other goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Costs that were measured of a machine, a model and some images."""
+    """Measured costs of a model and some images on a machine."""
 
     decode: DecodeCost
     compute: ComputeCost
@@ -45,13 +45,13 @@ class Costs:
 
     @property
     def most_workers(self) -> int:
-        """More of them were never tried."""
+        """The largest number of workers that was measured."""
         return max(self.decode.rates)
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One combination of settings, and what is expected of it."""
+    """A combination of settings with its predicted throughput and latency."""
 
     workers: int
     lanes: int
@@ -64,17 +64,17 @@ class Cell:
 
     @property
     def key(self) -> tuple[int, int, int]:
-        """Which combination it is, whatever is expected of it."""
+        """Identity of the combination, whatever is predicted for it."""
         return self.workers, self.lanes, self.batch
 
     @property
     def peak(self) -> float:
-        """Images a second, when there is always something to do."""
+        """Images a second under full load."""
         return min(self.limits.values())
 
     @property
     def bound_by(self) -> str:
-        """The part that allows the least."""
+        """The part with the lowest limit."""
         return min(self.limits, key=lambda part: self.limits[part])
 
     @property
@@ -83,7 +83,7 @@ class Cell:
         return self.own_s + (self.together - 1) / self.peak
 
     def p99_s(self, rate: float) -> float:
-        """Time within which 99 % are answered when so many images a second arrive by chance; infinite if too many."""
+        """Predicts the time within which 99 % are answered at a random arrival rate; infinite above the peak."""
         used = rate / self.peak
         if used >= 1:
             return math.inf
@@ -91,7 +91,7 @@ class Cell:
 
 
 def cell(costs: Costs, workers: int, lanes: int, batch: int, bound_s: float) -> Cell:
-    """Predict what so many workers and lanes do, with batches of so many images."""
+    """Predicts throughput and latency of a combination of workers, lanes and batch size."""
     decoded = costs.decode.rate(workers)
     batch_s = costs.compute.seconds(lanes, batch)
     of_core_s = costs.decode.alone_s + costs.serving_s + (batch_s / batch if costs.on_cpu else 0.0)
@@ -108,7 +108,7 @@ def cell(costs: Costs, workers: int, lanes: int, batch: int, bound_s: float) -> 
 
 
 def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:
-    """All combinations, those with few processes and small batches first."""
+    """Predicts all combinations, those with few processes and small batches first."""
     for workers in range(1, costs.most_workers + 1):
         for lanes in costs.compute.lanes:
             for batch in costs.compute.sizes:
@@ -116,7 +116,7 @@ def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:
 
 
 def best(candidates: list[Cell]) -> Cell:
-    """The one with the greatest capacity; of those nearly as good the first that has a worker to spare."""
+    """Chooses the greatest capacity; of nearly equal ones the first with a worker to spare."""
     most = max(candidate.capacity for candidate in candidates)
     nearly = [candidate for candidate in candidates if candidate.capacity >= (1 - WORTH) * most]
     return next((candidate for candidate in nearly if candidate.workers >= SPARE), nearly[0])

@@ -18,20 +18,20 @@ from tuning.settings import Settings, written_into
 from tuning.subject import beside
 
 APPLIED_WITHIN_S: Final = 120.0
-"""A replica is replaced where `args` change, and has its model to load."""
+"""Seconds for a change of settings; a change of `args` replaces the replica, which loads its model."""
 
 _WARM_UP_S: Final = 0.5
 _LONGEST_ROUND_S: Final = 15.0
 _SETTLING_CLIENTS: Final = 8
 _SETTLES_AFTER_S: Final = 1.0
-"""HAProxy is loaded anew after a deployment, and then closes connections that it had; late answers for a second."""
+"""Seconds of load after a deployment: HAProxy reloads, closes its connections and answers late for a second."""
 
 _ASKED_EVERY_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Answers of a service to one kind of load. Rates are images a second."""
+    """Results of one load on a service. Rates are images a second."""
 
     settings: Settings
     clients: int  # that each wait for their answer before they send the next request; 0 where requests come by chance
@@ -50,7 +50,7 @@ class Seen:
 
     @property
     def in_time(self) -> float:
-        """Share of what was sent that was answered within the bound; 0 where nothing was sent."""
+        """Share of the sent images answered within the bound; 0 if none was sent."""
         return self.good / self.offered if self.offered else 0.0
 
 
@@ -63,7 +63,7 @@ class Busy:
 
 
 class Check:
-    """A service whose settings are changed and that is sent requests.
+    """Changes the settings of a running service and sends it requests.
 
     Args:
         service: that runs.
@@ -114,7 +114,7 @@ class Check:
         self.closed(settings, _SETTLING_CLIENTS, _SETTLES_AFTER_S)
 
     def round_s(self, clients: int) -> float:
-        """Seconds until each of so many clients has an answer, about."""
+        """Estimates the seconds until each of so many clients has an answer."""
         return min(_LONGEST_ROUND_S, clients * self._together / self.expected) if self.expected else 0.0
 
     def closed(self, settings: Settings, clients: int, for_s: float) -> Seen:
@@ -155,11 +155,11 @@ class Check:
         )
 
     def verdict(self, seconds: int) -> str:
-        """The service's own sentence on its bottleneck in the last seconds; empty where it gives none."""
+        """Reads the service's sentence on its bottleneck in the last seconds; empty if it gives none."""
         return str(self._stats(seconds).get("verdict", ""))
 
     def busy(self, seconds: int) -> Busy:
-        """The service's own figures of how busy it was in the last seconds."""
+        """Reads how busy the service was in the last seconds."""
         stats = self._stats(seconds)
         return Busy(stats["event_loop"]["busy"], stats["cores"]["busy"]) if stats else Busy()
 

@@ -1,4 +1,4 @@
-"""From a cell to all settings of a replica."""
+"""All settings of a replica, derived from workers, lanes and batch size."""
 
 import math
 from collections.abc import Sequence
@@ -35,13 +35,13 @@ class Sizes:
 
     @classmethod
     def of(cls, images: Sequence[bytes]) -> "Sizes":
-        """Those of these images, at least one."""
+        """Computes the sizes of these images, at least one."""
         sizes = sorted(map(len, images))
         return cls(sum(sizes) / len(sizes), sizes[math.ceil(0.95 * len(sizes)) - 1])
 
 
 def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, bound_s: float) -> Settings:
-    """All settings of a replica with these workers, lanes and batches.
+    """Derives all settings of a replica from a combination of workers, lanes and batch size.
 
     Args:
         cell: the combination.
@@ -79,7 +79,7 @@ def _num_cpus(cell: Cell, costs: Costs, present: Settings) -> float:
 
 
 def may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
-    """Seconds that the bound leaves for waiting.
+    """Computes the seconds that the bound leaves for waiting.
 
     Batches are of what waits, so most are small; but there is to be time for a full one too.
     """
@@ -88,12 +88,12 @@ def may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
 
 
 def _peak_without_http(cell: Cell, costs: Costs, bound_s: float) -> float:
-    """Images a second by what is known before the service runs: what it shows then replaces no replica."""
+    """Predicts the peak from the costs known before the service runs, so that later ones replace no replica."""
     return capacity.cell(replace(costs, serving_s=0.0, loop_s=0.0), *cell.key, bound_s).peak
 
 
 def _chunk_images(costs: Costs, bound_s: float) -> int:
-    """Images that a worker should be handed at a time: enough to be worth it, and no more than may wait."""
+    """Chooses the images of a chunk: enough to amortise the hand-over, and no more than may wait."""
     worth = costs.decode.handing_s / (HANDING * costs.decode.alone_s)
     return max(1, math.ceil(min(worth, CHUNK_OF_BOUND * bound_s / costs.decode.alone_s)))
 

@@ -3,24 +3,24 @@
 from typing import Final
 
 MOST_CLIENTS: Final = 256
-"""More are not tried."""
+"""The most clients that are tried."""
 
 FULL: Final = 0.6
 """Share of the bound that requests should take on average, so that nearly all of them stay below it."""
 
 LEAST_BOUND_S: Final = 0.5
 TIMES_ALONE: Final = 10
-"""The bound where none was asked for is so many times what a request takes alone, and at least 0.5 s."""
+"""The default bound is so many times the time of a single request, and at least 0.5 s."""
 
 COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MOST_CLIENTS)
-"""Numbers of clients that are tried when it is asked how many a bound allows."""
+"""Numbers of clients that are tried to find out how many a bound allows."""
 
 
 def usual_bound_s(alone_s: float) -> float:
-    """The bound where none was asked for, by what a request takes alone."""
+    """Computes the default bound from the time of a single request."""
     return max(LEAST_BOUND_S, TIMES_ALONE * alone_s)
 
 
 def clients_for(bound_s: float, requests_per_s: float, most: int = MOST_CLIENTS) -> int:
-    """Clients that keep a service as busy as the bound allows: by Little's law, so many are in work at a time."""
+    """Computes the clients that keep a service as busy as the bound allows, by Little's law."""
     return max(1, min(most, int(FULL * bound_s * requests_per_s)))

@@ -1,4 +1,4 @@
-"""Costs of the model: seconds of a batch by its size and by how many are computed side by side."""
+"""Costs of the model: seconds of a batch by batch size and by the number of batches computed at a time."""
 
 import collections
 import itertools
@@ -24,15 +24,15 @@ SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Batch sizes that are tried, as far as they fit and pay."""
 
 QUICKER: Final = 2.0
-"""At best, an image in a large batch than alone on a CPU; batches that are too late even so are not tried."""
+"""Greatest speed-up of an image in a large batch on a CPU; batches too slow for the bound even then are not tried."""
 
 _PIXELS_OF: Final = 32
-"""Images whose pixels the model is shown; larger batches repeat them."""
+"""Images in the measured batches; larger batches repeat them."""
 
 
 @dataclass(slots=True)
 class ComputeCost:
-    """As measured, so far."""
+    """Measured costs of batches."""
 
     batches: dict[tuple[int, int], list[float]] = field(default_factory=dict)  # seconds of each, by lanes and images
 
@@ -91,7 +91,7 @@ class Model:
         self._unlock = self._device.page_lock(self._pixels)
 
     def measure(self, lanes: int, images: int, for_s: float) -> None:
-        """Batches of so many, so many lanes side by side; may be called again, and then adds to what is known."""
+        """Measures batches of so many images in so many lanes; further calls add measurements."""
         self.cost.batches.setdefault((lanes, images), []).extend(self._side_by_side(lanes, images, for_s))
 
     def _side_by_side(self, lanes: int, images: int, for_s: float) -> list[float]:
@@ -115,11 +115,11 @@ class Model:
         return self.cost.seconds(lanes, images) / statistics.median(batches)
 
     def close(self) -> None:
-        """Gives its memory back."""
+        """Frees the page-locked memory."""
         self._unlock()
 
     def _repeated(self, images: int, end_at: float) -> list[float]:
-        """Seconds from each batch to the next, of those behind the first; as many ahead as the device takes."""
+        """Measures the seconds between batches after the first, with as many queued as the device takes."""
         batch = [self._pixels[:images]]
         launched = collections.deque(self._device.launch(batch) for _ in range(1 + self._device.ahead))
         collect(launched.popleft())
@@ -136,13 +136,13 @@ class Model:
 
 
 def _pixels(loaded: LoadedModel, images: Sequence[bytes], max_pixels: int) -> torch.Tensor:
-    """uint8 [n, crop_px, crop_px, 3]."""
+    """Decodes the images: uint8 [n, crop_px, crop_px, 3]."""
     arrays = [decode(memoryview(data), loaded.transform, max_pixels) for data in images]
     return torch.stack([torch.from_numpy(array.copy()) for array in arrays])
 
 
 def _opened(config: PipelineConfig, loaded: LoadedModel, lanes: int, bound_s: float | None) -> tuple[Device, list[int]]:
-    """The device, and the batch sizes that fit into its memory and the bound and are not much slower an image."""
+    """Opens the device; returns it with the batch sizes that fit into its memory and the bound."""
 
     def opened(sizes: Sequence[int]) -> tuple[Device, dict[int, float]]:
         side_px = loaded.transform.crop_px

@@ -1,4 +1,4 @@
-"""The cost of decoding: images a second by the number of workers, measured with the pipeline that serves."""
+"""The cost of decoding: images a second by the number of workers, measured with the serving pipeline."""
 
 import itertools
 import os
@@ -17,12 +17,12 @@ from tuning.fits import Scaling, fit_scaling
 from tuning.nothing import open_nothing
 
 _CHUNK_BYTES: Final = 256 << 10
-"""Enough that handing it over costs little, and so little that what is counted between two moments is exact."""
+"""Bytes of a chunk: large enough to amortise the hand-over, small enough for exact counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readable:
-    """Which images can be served, and what is wrong with the others."""
+    """Images that can be served, and the faults of the others."""
 
     images: tuple[bytes, ...]
     faults: tuple[str, ...]
@@ -30,7 +30,7 @@ class Readable:
 
 @dataclass(slots=True)
 class DecodeCost:
-    """As measured, so far."""
+    """Measured costs of decoding."""
 
     runs: dict[int, list[float]] = field(default_factory=dict)  # images a second, by the number of workers
     decoding: list[float] = field(default_factory=list)  # seconds of an image in a worker, in each run
@@ -44,26 +44,26 @@ class DecodeCost:
 
     @property
     def scaling(self) -> Scaling:
-        """The law that these rates follow."""
+        """The law fitted to these rates."""
         return fit_scaling(self.rates)
 
     def rate(self, workers: int) -> float:
-        """Images a second: as measured, or between what was measured as the law has it."""
+        """Images a second of so many workers: measured, or interpolated by the fitted law."""
         return self.rates.get(workers) or self.scaling.rate(workers)
 
     @property
     def alone_s(self) -> float:
-        """Seconds of an image in one worker: what it takes of a core."""
+        """Seconds of a core to decode an image."""
         return statistics.median(self.decoding)
 
     @property
     def handing_s(self) -> float:
-        """Seconds that it costs to hand a worker something, however much that is."""
+        """Seconds to hand a chunk to a worker, whatever its size."""
         return statistics.median(self.handing)
 
 
 class Decoders:
-    """Measures with one number of workers after the other.
+    """Measures decoding with different numbers of workers.
 
     Args:
         config: of the pipeline; its device and dtype are not used.
@@ -77,7 +77,7 @@ class Decoders:
         self.cost = DecodeCost()
 
     def readable(self, images: Mapping[str, bytes]) -> Readable:
-        """Which of the images, by their names, can be decoded; what a client would be told of the others."""
+        """Decodes the images; returns those that can be served and the error messages of the others."""
         with self._engine(1) as engine:
             outcomes = dict(zip(images, engine.infer(list(images.values())), strict=True))
         good = tuple(data for name, data in images.items() if isinstance(outcomes[name], Prediction))
@@ -87,7 +87,7 @@ class Decoders:
         return Readable(good, tuple(faults))
 
     def measure(self, workers: int, images: Sequence[bytes], for_s: float) -> None:
-        """Images a second of so many workers; may be called again, and then adds to what is known."""
+        """Measures the images a second of so many workers; further calls add measurements."""
         with self._engine(workers) as engine:
             done = _throughput(engine, images, for_s)
             self.cost.runs.setdefault(workers, []).append(done.per_s)
@@ -109,6 +109,6 @@ class Decoders:
 
 
 def _throughput(engine: Engine, images: Sequence[bytes], for_s: float) -> Throughput:
-    """In requests of a chunk each, and little more of them than workers hold: large images take long."""
+    """Measures with requests of a chunk each, few of them at a time: large images take long."""
     together = max(1, engine.config.chunk_bytes * len(images) // sum(map(len, images)))
     return throughput(engine, images, for_s, together=together, requests=2 + 2 * CHUNKS_PER_WORKER * engine.workers)

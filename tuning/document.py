@@ -1,4 +1,4 @@
-"""A configuration as text: settings written into it, and everything else, comments too, as it was."""
+"""Writes settings into the text of a configuration and keeps the rest of it, comments included."""
 
 import difflib
 import io
@@ -37,7 +37,7 @@ Those that are there keep their own, unless it has a figure: that speaks of the 
 
 
 def with_settings(text: str, settings: Settings, present: Settings | None = None) -> str:
-    """The text of a configuration whose first application of Darkroom's has these settings.
+    """Writes settings into the first application of Darkroom in a configuration; returns its text.
 
     Args:
         text: of the configuration.
@@ -56,14 +56,14 @@ def with_settings(text: str, settings: Settings, present: Settings | None = None
 
 
 def first_application(document: Any) -> dict[str, Any]:
-    """The first application that is Darkroom, where there is one."""
+    """Finds the first application of Darkroom."""
     path, _ = next(own_applications(document))
     application: dict[str, Any] = document["applications"][int(path.rpartition(".")[2])]
     return application
 
 
 def _put(mapping: Any, key: str, value: Any) -> None:
-    """Sets a value, and its comment where there is none, or one that speaks of the old value.
+    """Sets a value, and its comment if there is none or if it has figures of the old value.
 
     Lists stand on one line; a new key before the last one, behind which blank lines and comments of what follows stand.
     """
@@ -81,7 +81,7 @@ def _put(mapping: Any, key: str, value: Any) -> None:
 
 
 def _correct_comment(mapping: CommentedMap, key: str) -> None:
-    """Only of the line itself: blank lines and comments of what follows stand in the same token."""
+    """Replaces the comment of the line alone: what follows the line stands in the same token."""
     tokens = mapping.ca.items.get(key)
     token = tokens[2] if tokens else None
     if token is None or key not in MEANINGS:
@@ -92,7 +92,7 @@ def _correct_comment(mapping: CommentedMap, key: str) -> None:
 
 
 def diff(path: Path, before: str, after: str) -> str:
-    """The changes as `diff -u` shows them; empty where there are none."""
+    """Formats the changes like `diff -u`; empty if there are none."""
     lines = difflib.unified_diff(
         before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), f"{path} (tuned)"
     )

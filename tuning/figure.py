@@ -1,4 +1,4 @@
-"""The picture of a run: throughput and p99 over workers and batch sizes, the limits, and what the service did."""
+"""Figures of a run: predicted throughput and p99, the limits, and the measurements."""
 
 import math
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _SMALL: Final = 8
 
 
 def drawn(findings: Findings) -> Figure:
-    """Draw what there is; parts that a run did not reach are left empty."""
+    """Draws the results so far; parts that a run did not reach stay empty."""
     with styled():
         figure = Figure(figsize=(13, 7.6), layout="constrained")
         axes = figure.subplots(2, 3)
@@ -34,7 +34,7 @@ def drawn(findings: Findings) -> Figure:
 
 
 def _shown(findings: Findings) -> Cell | None:
-    """The combination that the settings come down to: batches and lanes beyond what was measured are never filled."""
+    """Finds the measured combination that settings correspond to: larger batches are never filled."""
     settings = findings.chosen or findings.predicted
     if not settings:
         return None
@@ -69,7 +69,7 @@ def _grid(
     *,
     backwards: bool = False,
 ) -> None:
-    """Workers across, batch sizes upwards."""
+    """Draws a value for each number of workers (across) and batch size (upwards)."""
     shown = _shown(findings)
     if not shown:
         return _nothing(axes, title)
@@ -94,7 +94,7 @@ def _grid(
 
 
 def _limits(axes: Axes, findings: Findings) -> None:
-    """Draw what each part allows, against the number of workers, at the shown batch size."""
+    """Draws the limit of each part by the number of workers, at the shown batch size."""
     shown, costs = _shown(findings), findings.costs
     title = "Limits"
     if not shown or not costs:
@@ -154,7 +154,7 @@ def _batches(axes: Axes, findings: Findings) -> None:
 
 
 def _loads(axes: Axes, findings: Findings) -> None:
-    """Times over rates, for both kinds of load."""
+    """Draws times over rates, for both kinds of load."""
     title = "The service, chosen settings"
     kinds = (
         ("clients that wait", findings.closed, _CHOSEN, "answered"),

@@ -1,4 +1,4 @@
-"""The results of a run so far: its report is made of them."""
+"""Results of a run, from which its report is made."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from tuning.trials import Trial
 
 @dataclass(slots=True)
 class Findings:
-    """Filled from top to bottom; what is not there yet is None or empty."""
+    """Results of a run, filled from top to bottom; what is not known yet is None or empty."""
 
     command: str
     date: str
@@ -54,21 +54,21 @@ class Findings:
 
     @property
     def scaling(self) -> Scaling | None:
-        """The law that decoding follows, once there are two numbers of workers."""
+        """The law fitted to decoding, once there are measurements."""
         return self.costs.decode.scaling if self.costs and self.costs.decode.rates else None
 
     @property
     def batch_costs(self) -> dict[int, BatchCost]:
-        """Costs of batches, by lanes."""
+        """Fitted costs of batches, by lanes."""
         return self.costs.compute.fits() if self.costs and self.costs.compute.batches else {}
 
     def of(self, settings: Settings | None) -> list[Trial]:
-        """The trials of some settings, whatever they let wait."""
+        """Finds the trials of some settings, whatever their limits."""
         return [trial for trial in self.trials if settings and trial.settings.key == settings.key]
 
     @property
     def peak(self) -> Seen | None:
-        """The chosen settings at full load, or those of the configuration before there is a choice.
+        """Results at full load of the chosen settings, or of the present ones before there is a choice.
 
         Images a second are the mean of the runs; times are those of the slowest. Where fewer clients were answered more
         later, since the machine had become faster, these count.

@@ -1,4 +1,4 @@
-"""Predicts what every combination of settings does, from what is known of the costs so far."""
+"""Predictions for all combinations of settings, from the costs known so far."""
 
 import math
 from typing import Final
@@ -9,7 +9,7 @@ from tuning.room import Room
 from tuning.settings import Settings
 
 AS_MUCH: Final = 0.95
-"""Share of the peak that a larger batch has to reach; that it is handed over less often is not in it."""
+"""Share of the peak that a larger batch has to reach; its cheaper hand-over is not counted."""
 
 
 class Refused(Exception):
@@ -17,7 +17,7 @@ class Refused(Exception):
 
 
 class Forecast:
-    """All combinations, and those of them that the memory holds.
+    """Predictions for all combinations, and those of them that fit into the memory.
 
     Args:
         costs: as measured.
@@ -33,22 +33,22 @@ class Forecast:
         self.candidates = [cell for cell in self.cells if room.holds(self.settings(cell))]
 
     def revised(self, costs: Costs) -> "Forecast":
-        """The prediction by costs that are better known."""
+        """Predicts anew from better known costs."""
         return Forecast(costs, self._sizes, self._present, self._bound_s, self._room)
 
     def settings(self, cell: Cell) -> Settings:
-        """The settings that go with a combination."""
+        """Derives all settings from a combination."""
         return settings_for(cell, self.costs, self._sizes, self._present, self._bound_s)
 
     def nearest(self, settings: Settings) -> Cell:
-        """The combination that settings come down to: batches and lanes beyond what was measured are never filled."""
+        """Finds the measured combination that settings correspond to: larger batches are never filled."""
         compute = self.costs.compute
         lanes = max((lanes for lanes in compute.lanes if lanes <= settings.threads), default=compute.lanes[0])
         batch = max((size for size in compute.sizes if size <= settings.batch), default=compute.sizes[0])
         return cell(self.costs, settings.workers, lanes, batch, self._bound_s)
 
     def best(self) -> Cell:
-        """The combination that should do the most, with as large a batch as does no harm.
+        """Chooses the combination with the most images a second, with as large a batch as does no harm.
 
         Batches are of what waits: while little does, a larger one is never filled, and where much does, it saves.
 
@@ -79,7 +79,7 @@ class Forecast:
         )
 
     def left_out(self) -> list[str]:
-        """Says how many combinations the memory does not hold, where there are such."""
+        """Describes how many combinations need more memory than there is."""
         too_large = len(self.cells) - len(self.candidates)
         words = "combinations of workers, lanes and batch size were left out: they need more memory than there is"
         return [f"{too_large} of {len(self.cells)} {words}"] if too_large else []
@@ -94,6 +94,6 @@ class Forecast:
 
 
 def _rounded_up(milliseconds: float) -> int:
-    """A whole number with two significant digits."""
+    """Rounds up to a whole number with two significant digits."""
     step = max(1, 10 ** (math.floor(math.log10(max(1.0, milliseconds))) - 1))
     return int(math.ceil(milliseconds / step) * step)

@@ -1,4 +1,4 @@
-"""Finds how much settings bear within a latency bound, on the running service.
+"""Finds the heaviest loads that settings answer within a latency bound, on the running service.
 
 Two kinds of load, since they differ widely: clients in a closed loop, each of which sends its next request when it has
 its answer, so that never more is in work than there are clients; and requests that arrive by chance (Poisson), as from
@@ -16,25 +16,25 @@ from tuning.settings import Settings
 from tuning.step import Step, number
 
 SHARES: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Shares of the peak that are sent by chance."""
+"""Shares of the peak that are sent at random times."""
 
 CHANCE: Final = 1.5
-"""Times as long as clients that wait, requests come by chance: queues take a while to show how long they get."""
+"""Duration of random arrivals, as a multiple of the closed loop's: queues take a while to build up."""
 
 LONGER: Final = 3.0
-"""Times as long as others, one client is measured before a bound is said to be out of reach."""
+"""Duration of one client's load, as a multiple of others, before a bound is said to be out of reach."""
 
 TRIES: Final = 4
 """Loads of each kind that are measured."""
 
 
 def is_borne(seen: Seen, bound_s: float) -> bool:
-    """Whether 99 % of the answers came within the bound, and nothing was refused or lost."""
+    """Whether 99 % of the answers came within the bound and nothing was refused or lost."""
     return seen.answered > 0 and seen.p99_s <= bound_s and not seen.refused and not seen.lost
 
 
 class Holding:
-    """Measures step by step.
+    """Searches the heaviest load of each kind, a measurement a step.
 
     Args:
         check: the service, with the settings applied.
@@ -57,7 +57,7 @@ class Holding:
         self.by_chance: dict[float, Seen] = {}
 
     def next(self) -> Step | None:
-        """The next measurement; None where enough is known."""
+        """Plans the next measurement; None if enough is known."""
         if (clients := self.clients.next()) is not None:
             act: Callable[[], None] = partial(self._try_clients, clients)
             return Step(f"the bound: {number(clients, 'client')} in a closed loop", self._for_s, act)
@@ -67,7 +67,7 @@ class Holding:
         return None
 
     def bears_one(self) -> bool:
-        """Whether one client is answered in time; measured once more, and for longer, before it is denied."""
+        """Whether one client is answered in time; measured once more, for longer, before the answer is no."""
         if self.clients.heaviest is not None or is_borne(self.closed[1], self._check.bound_s):
             return True
         self.closed[1] = self._check.closed(self._settings, 1, LONGER * self._for_s)
@@ -75,17 +75,17 @@ class Holding:
 
     @property
     def most_clients(self) -> Seen:
-        """The closed loop with the most clients that was borne; with one, where `bears_one`."""
+        """Results of the closed loop with the most clients within the bound, or of one client."""
         return self.closed[self.clients.heaviest or 1]
 
     @property
     def most_by_chance(self) -> Seen | None:
-        """The most that was borne by chance."""
+        """Results of the highest random arrival rate within the bound."""
         return self.by_chance[share] if (share := self.shares.heaviest) is not None else None
 
     @property
     def too_many_by_chance(self) -> Seen | None:
-        """The least that was not."""
+        """Results of the lowest random arrival rate beyond the bound."""
         return self.by_chance[share] if (share := self.shares.too_much) is not None else None
 
     def _try_clients(self, clients: int) -> None:

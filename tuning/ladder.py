@@ -1,4 +1,4 @@
-"""Finds the heaviest load that a service bears, in few measurements."""
+"""Search for the heaviest load that a service bears, in few measurements."""
 
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -7,7 +7,7 @@ Rung = TypeVar("Rung", int, float)
 
 
 class Ladder(Generic[Rung]):
-    """Loads that get heavier, of which some are tried.
+    """Search over loads in ascending order.
 
     From where it starts it goes up while the load is borne and down while it is not, two rungs at a time, then between.
 
@@ -23,13 +23,13 @@ class Ladder(Generic[Rung]):
         self._at = max((at for at, rung in enumerate(rungs) if rung <= start), default=0)
 
     def next(self) -> Rung | None:
-        """The load to be tried; None where enough is known."""
+        """Returns the next load to try; None if enough is known."""
         if self._borne + 1 >= self._not or (self._tries <= 0 and self._borne >= 0):
             return None
         return self._rungs[self._at]
 
     def note(self, *, borne: bool) -> None:
-        """Takes down whether the load that `next` gave was borne."""
+        """Records whether the load from `next` was borne."""
         self._tries -= 1
         if borne:
             self._borne = self._at
@@ -44,10 +44,10 @@ class Ladder(Generic[Rung]):
 
     @property
     def heaviest(self) -> Rung | None:
-        """The heaviest load that was borne; None where none was."""
+        """The heaviest load that was borne; None if none was."""
         return self._rungs[self._borne] if self._borne >= 0 else None
 
     @property
     def too_much(self) -> Rung | None:
-        """The lightest load that was not borne; None where all were."""
+        """The lightest load that was not borne; None if all were."""
         return self._rungs[self._not] if self._not < len(self._rungs) else None

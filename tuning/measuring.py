@@ -1,4 +1,4 @@
-"""The costs of the parts, without the service: decoding with more and more workers, the model with larger batches."""
+"""Measurements without the service: decoding with more and more workers, the model with larger batches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -17,7 +17,7 @@ from tuning.subject import Subject
 
 
 class Measuring:
-    """The steps that measure them.
+    """Plans and runs the measurements without the service.
 
     Args:
         subject: the configuration that is tuned.
@@ -50,7 +50,7 @@ class Measuring:
 
     @property
     def steps(self) -> list[Step]:
-        """All of them; the last is known in full only when the model is loaded."""
+        """All steps; the last one adds others once the model is loaded."""
         return [
             Step("reading the images", 3.0, self._read),
             Step("loading the model", 3.0, self._load_model),

@@ -1,4 +1,4 @@
-"""A device that does nothing at all: before it, the pipeline is as fast as its workers decode."""
+"""A device that computes nothing: with it, the pipeline is as fast as its workers decode."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -13,7 +13,7 @@ _BATCH_S: Final = 1e-6
 
 
 class Nothing:
-    """As `pipeline.model.device.Device` wants it; every image is of class 0.
+    """A `pipeline.model.device.Device` for which every image is of class 0.
 
     Args:
         largest_batch: images.
@@ -50,5 +50,5 @@ def open_nothing(
     side_px: int,  # noqa: ARG001
     threads: int,  # noqa: ARG001
 ) -> Nothing:
-    """As `pipeline.model.device_kind.OpenDevice` wants it."""
+    """Opens such a device, as a `pipeline.model.device_kind.OpenDevice`."""
     return Nothing(batch_sizes[-1])

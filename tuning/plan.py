@@ -1,10 +1,10 @@
-"""The extent of a run: how much is measured, and for how long."""
+"""Extent of a run: the number and duration of its measurements."""
 
 from dataclasses import dataclass
 from typing import Final
 
 START_S: Final = 25.0
-"""Seconds of a start of the service on two cores, and below of a change; for the time that is left."""
+"""Seconds of a start of the service on two cores, estimated; below, of other changes."""
 
 REPLACE_S: Final = 15.0
 LIVE_S: Final = 2.5
@@ -14,7 +14,7 @@ ENGINE_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run's extent; times in seconds."""
+    """Number and duration of a run's measurements; times in seconds."""
 
     images: int = 48  # of the sample
     decode_s: float = 0.4  # for each number of workers
@@ -25,7 +25,7 @@ class Plan:
 
     @property
     def decoding_s(self) -> float:
-        """Seconds of one number of workers, about, and below of other parts of a run; for the time that is left."""
+        """Seconds for one number of workers, estimated."""
         return ENGINE_S + self.decode_s
 
     @property
@@ -50,7 +50,7 @@ class Plan:
 
 
 def worker_counts(cores: int) -> list[int]:
-    """Numbers of workers that are measured on so many cores; those between follow from a law."""
+    """Numbers of workers to measure on so many cores; the fitted law gives those between."""
     if cores > 4:
         return sorted({1, cores, *(1 << power for power in range(1, cores.bit_length()) if 1 << power <= cores)})
     return list(range(1, cores + 1))

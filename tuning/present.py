@@ -1,4 +1,4 @@
-"""The settings that a configuration has now, with all that the machine decides where it says nothing."""
+"""Present settings of a configuration, with defaults and what the machine decides."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,7 +11,7 @@ _SERVES_TARGET: Final = 2
 
 
 def present_settings(application: Mapping[str, Any], config: ServiceConfig, live: LiveConfig) -> Settings:
-    """The settings in force when this machine serves the configuration as it is.
+    """Reads the settings that a configuration has on this machine.
 
     Args:
         application: of the configuration.

@@ -1,4 +1,4 @@
-"""Measures the chosen settings within the bound, and proves that the written ones refuse none of that load."""
+"""Measures the chosen settings within the bound, and checks that the written ones refuse none of that load."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,14 +17,14 @@ LONGEST_ROUND_S: Final = 10.0
 """Seconds that a client may wait for its answer in the longest closed loop that is tried."""
 
 MIN_PER_S: Final = 0.01
-"""Images a second that a service does at least, however little was seen of it."""
+"""Lowest images a second that is assumed of a service."""
 
 PROOFS: Final = 3
-"""Numbers of clients, fewer each time, that are run until 99 % of the answers come within the bound once more."""
+"""The most numbers of clients, descending, that are run until 99 % are answered within the bound again."""
 
 
 class Proving:
-    """Measures the chosen settings, in steps.
+    """Measures and checks the chosen settings, in steps.
 
     Args:
         check: the service.
@@ -49,12 +49,12 @@ class Proving:
         self._holding: Holding
 
     def holding(self) -> list[Step]:
-        """The steps that see how many clients, and how many images a second by chance, are answered in time."""
+        """Plans the search for the loads that are answered within the bound."""
         self._check.apply(self._chosen)
         return [Step("the bound: the chosen settings at full load", self._for_s, self._measure_full)]
 
     def _measure_full(self) -> None:
-        """Once more, beside all that is compared with it: a machine may be faster now."""
+        """Measures full load once more: the machine may have become faster since."""
         findings, check = self._findings, self._check
         findings.full = check.closed(self._chosen, self._full.clients, self._for_s)
         peak = check.expected = max(findings.full.answered, MIN_PER_S)
@@ -68,7 +68,7 @@ class Proving:
         return [step, Step("the bound", 0.0, self._note)]
 
     def _note(self) -> None:
-        """Notes what is known, and goes on until it is enough.
+        """Records the results so far and plans the next measurement.
 
         Raises:
             Refused: not even one client is answered within the bound.
@@ -85,7 +85,7 @@ class Proving:
         self._before_all(self._next())
 
     def prove(self, present: Settings, filling: int) -> None:
-        """Makes limits that let in the closed loop that is reported, and runs it against them.
+        """Derives limits that refuse none of the reported load, and runs the load against them.
 
         Args:
             present: the settings of the configuration.
@@ -117,7 +117,7 @@ class Proving:
         )
 
     def _loads(self) -> list[Seen]:
-        """The closed loops that are proved, the one with the most clients first."""
+        """Lists the closed loops to check, the one with the most clients first."""
         if self._findings.asked_s is None:
             return [self._full]
         most = self._holding.most_clients

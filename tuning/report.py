@@ -1,4 +1,4 @@
-"""The report of a run: one page of HTML that needs nothing else, and its picture as a PNG."""
+"""Report of a run: one self-contained HTML page, and its figures as a PNG."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
@@ -30,7 +30,7 @@ Rows = Iterable[Sequence[object]]
 
 
 def write_report(path: Path, findings: Findings) -> Path:
-    """Writes the page, and its picture beside it under the same name; returns the picture's path."""
+    """Writes the page and, beside it, its figures as a PNG; returns the path of the PNG."""
     figure = drawn(findings)
     picture = path.with_suffix(".png")
     picture.write_bytes(png(figure))
@@ -39,7 +39,7 @@ def write_report(path: Path, findings: Findings) -> Path:
 
 
 def page(findings: Findings, picture: str) -> str:
-    """The page; `picture` is an SVG element."""
+    """Formats the page; `picture` is an SVG element."""
     body = [
         "<h1>darkroom tune</h1>",
         f"<p class=sub>{escape(findings.date)}: <code>{escape(findings.command)}</code></p>",

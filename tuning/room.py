@@ -1,4 +1,4 @@
-"""The memory of the machine, and the part of it that a replica may take."""
+"""Memory of the machine, and the share of it that a replica may take."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from pipeline.decode.slots import KEPT_BYTES
 from tuning.settings import Settings
 
 USED: Final = 0.9
-"""Share of the free memory that a replica may take; the rest is for what nobody foresees."""
+"""Share of the available memory that a replica may take."""
 
 _CGROUPS: Final = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
 """Limit and use, in the two versions of the kernel's interface."""
 
 
 def available_bytes(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Memory that can be had: of the machine, and no more than its container may use."""
+    """Reads the available memory of the machine, or of its container if that has less."""
     available = psutil.virtual_memory().available
     for limit, used in _CGROUPS:
         with suppress(OSError, ValueError):  # no container, or "max"
@@ -30,7 +30,7 @@ def available_bytes(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """Memory for a replica, and what one takes whatever its settings are.
+    """Available memory, and the memory that a replica takes whatever its settings are.
 
     Args:
         available_bytes: that can be had.
@@ -47,12 +47,12 @@ class Room:
     live: LiveConfig
 
     def needed_bytes(self, settings: Settings) -> int:
-        """The most that a replica takes with these settings."""
+        """Computes the most memory that a replica takes with these settings."""
         processes = settings.workers + PipelineConfig().spare_workers
         workers = processes * (self.worker_bytes + decode_memory_bytes(self.live.max_image_pixels))
         slots = settings.slots * self.crop_px * self.crop_px * 3 + KEPT_BYTES
         return self.replica_bytes + workers + slots + settings.max_bytes_in_flight
 
     def holds(self, settings: Settings) -> bool:
-        """Whether that is there, and something is left."""
+        """Whether the machine has that memory, with some to spare."""
         return self.needed_bytes(settings) <= USED * self.available_bytes

@@ -12,7 +12,7 @@ _WIDTH: Final = 100
 
 
 def screen(findings: Findings) -> str:
-    """All sentences under their headings, and the table of the settings that were tried."""
+    """Formats all sentences under headings, and the table of the settings that were tried."""
     return "\n".join(_sections(findings))
 
 

@@ -11,53 +11,53 @@ from tuning.settings import Settings
 from tuning.step import number
 
 FEW_IMAGES: Final = 10
-"""With fewer images, the sentence says that only images like them were measured."""
+"""Number of images below which a caution is shown."""
 
 UNSTEADY: Final = 0.25
-"""Share by which the machine's speed may vary before the sentence warns of it."""
+"""Share by which the machine's speed may vary before a caution is shown."""
 
 TOO_UNSTEADY: Final = 0.25
-"""Noise above which a comparison tells nothing."""
+"""Noise above which a comparison means nothing."""
 
 BUSY: Final = 0.3
-"""Share of the cores that other programs may use before a run."""
+"""Share of the cores that other programs may use before a caution is shown."""
 
 MUCH: Final = 0.05
-"""Share of the cores that the clients may take before it is said."""
+"""Share of the cores that the clients may take before a caution is shown."""
 
 
 def in_words(settings: Settings) -> str:
-    """The three settings that matter most."""
+    """Describes the three settings that matter most."""
     at_a_time = f"{number(settings.threads, 'batch')} at a time of up to {number(settings.batch, 'image')}"
     return f"{number(settings.workers, 'decoding worker')}, {at_a_time}"
 
 
 def milliseconds(seconds: float) -> str:
-    """A time for people."""
+    """Formats a time for people."""
     if not math.isfinite(seconds):
         return "never"
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def rate(images_per_s: float, together: int) -> str:
-    """A rate for people; with several images a request, that of requests too."""
+    """Formats a rate for people; with several images a request, also in requests."""
     words = f"{images_per_s:.3g} images/s"
     return words if together == 1 else f"{words} ({images_per_s / together:.3g} requests/s)"
 
 
 def measured(findings: Findings) -> Iterator[str]:
-    """Say what was measured, and with what."""
+    """Describes what was measured, and with what."""
     together = "one a request" if findings.together == 1 else f"{findings.together} a request"
     if findings.sizes:
         images = f"{number(findings.images, 'image')} of {findings.sizes.mean / 1000:.3g} kB on average"
         yield f"Measured on this machine with {images}, {together}, and {findings.model}"
     if findings.alone:
-        what = "An image" if findings.together == 1 else f"A request of {findings.together} images"
-        yield f"{what} alone, with nothing else in work, is answered in {milliseconds(findings.alone.p50_s)}"
+        alone = milliseconds(findings.alone.p50_s)
+        yield f"A request with {number(findings.together, 'image')} takes {alone} if the service is otherwise idle"
     if findings.asked_s is None and math.isfinite(findings.bound_s):
         yield (
             f"No --p99-ms was given, so the goal is the most images a second, with 99 % of the answers within "
-            f"{milliseconds(findings.bound_s)}: ten times a request alone, and at least 0.5 s"
+            f"{milliseconds(findings.bound_s)}: ten times a single request, and at least 0.5 s"
         )
     elif math.isfinite(findings.bound_s):
         bound = milliseconds(findings.bound_s)
@@ -65,7 +65,7 @@ def measured(findings: Findings) -> Iterator[str]:
 
 
 def found(findings: Findings) -> Iterator[str]:
-    """Say how much the chosen settings do: the peak, and what holds within the bound."""
+    """Describes the peak of the chosen settings, and the loads within the bound."""
     peak, together = findings.peak, findings.together
     if not findings.chosen or not peak:
         return
@@ -75,15 +75,15 @@ def found(findings: Findings) -> Iterator[str]:
     )
     if findings.asked_s is None or not findings.proof:
         return
-    bound, proof = f"99 % of the answers within {milliseconds(findings.bound_s)}", findings.proof
+    bound, proof = f"With 99 % of the answers within {milliseconds(findings.bound_s)}", findings.proof
     more = next((seen for seen in sorted(findings.closed, key=_clients) if seen.clients > proof.clients), None)
     beyond = _beyond(more, number(more.clients, "client") if more else "")
     yield (
-        f"{bound}, with clients that each wait for the answer: {rate(proof.answered, together)} with "
-        f"{number(proof.clients, 'client')}{beyond}"
+        f"{bound}: {rate(proof.answered, together)} to {number(proof.clients, 'client')} that each wait for the answer"
+        f"{beyond}"
     )
     borne, many = findings.borne, findings.too_many
-    by_chance = f"{bound}, with requests at random times, as many independent users send them"
+    by_chance = f"{bound}, and requests at random times, as many independent users send them"
     if borne:
         beyond = _beyond(many, rate(many.offered, together) if many else "")
         yield f"{by_chance}: {rate(borne.offered, together)}{beyond}"
@@ -100,12 +100,12 @@ def _clients(seen: Seen) -> int:
 
 def _beyond(seen: Seen | None, load: str) -> str:
     if seen is None:
-        return " (more was not tried)"
-    return f" (with {load}: {milliseconds(seen.p99_s)})"
+        return "; more was not tried"
+    return f"; with {load}, 99 % took up to {milliseconds(seen.p99_s)}"
 
 
 def recommended(findings: Findings) -> Iterator[str]:
-    """Say what to do with the settings, and how sure that is."""
+    """Describes the recommendation, and how sure it is."""
     result, predicted = findings.comparison, findings.predicted
     if not findings.chosen or not findings.present:
         return
@@ -139,7 +139,7 @@ def _against(result: Comparison) -> str:
 
 
 def limits(findings: Findings) -> Iterator[str]:
-    """Say what the written limits mean, and that they refuse none of the clients that were measured."""
+    """Describes the written limits, and that they refuse none of the measured clients."""
     written, proof, present = findings.written, findings.proof, findings.present
     if not written or not proof or not present:
         return
@@ -164,11 +164,11 @@ def limits(findings: Findings) -> Iterator[str]:
 
 
 def cautions(findings: Findings) -> Iterator[str]:
-    """Say what makes the figures less sure, or less general."""
+    """Describes what makes the figures less sure or less general."""
     if findings.unreadable:
-        were = "file was" if len(findings.unreadable) == 1 else "files were"
+        were, them = ("file was", "it") if len(findings.unreadable) == 1 else ("files were", "them")
         yield (
-            f"{len(findings.unreadable)} {were} left out, since a client would get an error for them; the first: "
+            f"{len(findings.unreadable)} {were} left out, because the service would refuse {them}; the first: "
             f"{findings.unreadable[0]}"
         )
     if findings.images < FEW_IMAGES and findings.images:
@@ -205,7 +205,7 @@ def _of_the_clients(findings: Findings) -> Iterator[str]:
 
 
 def said(findings: Findings) -> Iterator[tuple[str, Sequence[str]]]:
-    """Everything, under headings; without those that have nothing to say."""
+    """Groups all sentences under headings; headings without sentences are left out."""
     sections = (
         ("What was measured", [*measured(findings)]),
         ("What was found", [*found(findings), *findings.advice, *_verdict(findings)]),

@@ -1,4 +1,4 @@
-"""The settings that are chosen for a replica, and where each stands in serve_config.yaml."""
+"""Settings of a replica that tuning chooses, and their places in serve_config.yaml."""
 
 import operator
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from deployments.service_config import DEPLOYMENT
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All of a replica's settings that depend on the machine, the model and the images."""
+    """Settings of a replica that depend on the machine, the model and the images."""
 
     workers: int
     threads: int  # batches side by side on a CPU; 1 on CUDA
@@ -27,7 +27,7 @@ class Settings:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """The settings by which one is quicker than another: all but the limits."""
+        """The settings that affect speed: all but the limits."""
         return (
             *(self.workers, self.threads, self.batch, self.batch_sizes),
             *(self.chunk_bytes, self.slots, self.batch_wait_s),
@@ -35,7 +35,7 @@ class Settings:
 
     @property
     def args(self) -> Mapping[str, Any]:
-        """Those that stand under `args`, fixed for the life of a replica."""
+        """Settings under `args`, fixed for the life of a replica."""
         return {
             "max_ongoing_requests": self.max_ongoing_requests,
             "num_cpus": self.num_cpus,
@@ -50,7 +50,7 @@ class Settings:
 
     @property
     def user_config(self) -> Mapping[str, Any]:
-        """Those that change live."""
+        """Settings under `user_config`, which change live."""
         return {
             "max_batch_size": self.batch,
             "batch_wait_s": self.batch_wait_s,
@@ -60,7 +60,7 @@ class Settings:
 
     @property
     def autoscaling_config(self) -> Mapping[str, Any]:
-        """Serve's own, for deployments that have such."""
+        """Settings under Serve's `autoscaling_config`."""
         return {"target_ongoing_requests": self.target_ongoing_requests}
 
 
@@ -68,13 +68,13 @@ Put = Callable[[dict[str, Any], str, Any], None]
 """Sets a value in a mapping."""
 
 _SIZED_BY: Final = ("workers", "threads")
-"""Ray reserves cores for a replica by these where they are written, unless num_cpus is written too."""
+"""Settings from which Ray's reservation of cores follows if they are written without num_cpus."""
 
 
 def written_into(
     application: dict[str, Any], settings: Settings, put: Put = operator.setitem, present: Settings | None = None
 ) -> None:
-    """Sets the values in an application of a configuration, in place, and leaves everything else as it is.
+    """Writes settings into an application of a configuration, in place.
 
     Args:
         application: of a configuration.
@@ -103,7 +103,7 @@ def written_into(
 
 
 def _different(new: Mapping[str, Any], old: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The values of `new` that are not those of `old`, mappings inside compared likewise."""
+    """Finds the values of `new` that differ from `old`, recursively."""
     found = {}
     for key, value in new.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""A part of a run, which says how long it will take."""
+"""Steps of a run, with their expected durations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A part of the run."""
+    """A step of a run."""
 
     title: str
     seconds: float  # about
@@ -14,5 +14,5 @@ class Step:
 
 
 def number(count: int, what: str) -> str:
-    """A count and its noun, e.g. "2 workers"."""
+    """Formats a count with its noun, e.g. "2 workers"."""
     return f"{count} {what}{'es' if what.endswith('batch') else 's'}" if count != 1 else f"{count} {what}"

@@ -1,4 +1,4 @@
-"""The configuration that is tuned, on this machine."""
+"""The configuration to tune, on this machine."""
 
 import copy
 import os
@@ -19,7 +19,7 @@ from tuning.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A replica, and the service that it is checked in.
+    """A configuration to tune, with the service to try settings on.
 
     Args:
         document: of the service: one application with one replica, on loopback, open to everybody there.
@@ -44,7 +44,7 @@ class Subject:
 
 
 def subject_of(document: Mapping[str, Any], application: Mapping[str, Any], environment: Mapping[str, str]) -> Subject:
-    """Describe one application of a sound configuration on this machine.
+    """Reads one application of a sound configuration on this machine.
 
     Raises:
         StartError: it is for a GPU, and this machine has none.
@@ -70,7 +70,7 @@ def subject_of(document: Mapping[str, Any], application: Mapping[str, Any], envi
 
 
 def pin(cores: int) -> frozenset[int]:
-    """Keeps this process, and all that it starts from now on, on as many cores as a replica has; returns the others."""
+    """Keeps this process and its later children on as many cores as a replica has; returns the other cores."""
     usable = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, usable[:cores])
     return frozenset(usable[cores:])
@@ -78,7 +78,7 @@ def pin(cores: int) -> frozenset[int]:
 
 @contextmanager
 def beside(others: Collection[int]) -> Iterator[None]:
-    """Runs the block on other cores than the service has, where there are such: clients are to cost it nothing."""
+    """Runs the block on other cores than the service's, if there are any, so that clients cost it nothing."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, others or own)
     try:

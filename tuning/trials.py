@@ -1,4 +1,4 @@
-"""Trials: measurements of settings on one service, on a machine that is now faster and now slower."""
+"""Trials: measurements of settings on one running service."""
 
 from dataclasses import dataclass, replace
 from typing import Final
@@ -8,14 +8,14 @@ from tuning.computing import Model
 from tuning.settings import Settings
 
 LEAST_REQUESTS: Final = 60
-"""A load lasts until about so many are answered, and no longer than `LONGEST_S`."""
+"""Requests to be answered in a load, about, if that takes no longer than `LONGEST_S`."""
 
 LONGEST_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One measurement of settings, with each load."""
+    """Results of one measurement of settings, with two loads."""
 
     settings: Settings
     within: Seen  # with as many clients as the bound allows
@@ -28,7 +28,7 @@ class Trial:
 
 
 class Trials:
-    """Sends each of the settings the same load from clients that wait for their answers, and counts the answers.
+    """Measures settings under the same load from clients that each wait for their answer.
 
     How fast the machine is just then is measured before and after each load by the model alone. Figures are not put on
     one speed by that: where other programs come and go within seconds it would make them worse. It says how sure they
@@ -48,11 +48,11 @@ class Trials:
         self._model, self._speed_s = model, speed_s
 
     def last(self, requests_per_s: float) -> None:
-        """Has loads last longer where so few requests are answered a second that they would tell little."""
+        """Lengthens the loads if few requests are answered a second."""
         self.check_s = max(self.check_s, min(LONGEST_S, LEAST_REQUESTS / max(requests_per_s, 1e-3)))
 
     def run(self, settings: Settings) -> Trial:
-        """Applies settings, and notes what comes back."""
+        """Applies settings, measures them and records the trial."""
         self.check.apply(settings)
         within = self._load(settings, self.clients_within)
         full = within if self.clients_full == self.clients_within else self._load(settings, self.clients_full)
@@ -60,7 +60,7 @@ class Trials:
         return self.seen[-1]
 
     def of(self, settings: Settings) -> list[Trial]:
-        """The trials of some settings, the first one first."""
+        """Finds the trials of some settings, in order."""
         return [trial for trial in self.seen if trial.settings == settings]
 
     def _load(self, settings: Settings, clients: int) -> Seen:

@@ -1,4 +1,4 @@
-"""One run, step by step: measure the parts, predict settings, try them on a running service, choose, and prove."""
+"""A run of `darkroom tune`: measure the parts, predict settings, try them on a service, choose, check."""
 
 import tempfile
 import time
@@ -30,24 +30,24 @@ from tuning.subject import Subject
 from tuning.trials import Trials
 
 PATIENCE_S: Final = 60.0
-"""`max_wait_s` while settings are compared: nothing is to be refused then."""
+"""`max_wait_s` while settings are compared, so that nothing is refused."""
 
 ALONE_LONGER: Final = (1, 4, 12)
 ALONE_LEAST: Final = 3
-"""One client is measured until it has had so many answers, if need be for so many times as long."""
+"""Answers of one client that are waited for, in loads of up to the multiples above."""
 
 ROUGHLY_CLIENTS: Final = 16
-"""Images in work at a time while the peak is estimated, by which the number of clients is chosen."""
+"""Images in work at a time while the peak is estimated."""
 
 OF_A_START: Final = 0.6
 """Share of the service's start that replacing its replica takes."""
 
 CORES_FULL: Final = 0.9
-"""Share of the time from which on cores count as used up."""
+"""Busy share from which all cores count as used."""
 
 
 class Tuning:
-    """A context manager: its end waits until nothing that it has started is left.
+    """A run, as a context manager; its end waits until all processes that it started have ended.
 
     Args:
         subject: the configuration that is tuned.
@@ -85,7 +85,7 @@ class Tuning:
         self._stack.close()
 
     def run(self, tell: Callable[[str, float], None]) -> None:
-        """Does everything; the service has then been told to stop.
+        """Runs all steps; the service has been told to stop when this returns.
 
         Args:
             tell: called before each step with its title and the seconds that are left, about.
@@ -101,7 +101,7 @@ class Tuning:
             step.act()
 
     def _all(self) -> list[Step]:
-        """All steps; some are known in full only later, and until then take about so long."""
+        """Lists all steps; some add others when they run, and until then have an estimated duration."""
         plan = self._plan
         steps = [
             *self._measuring.steps,
@@ -151,7 +151,7 @@ class Tuning:
     # ---- try on the service -----------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """With the settings of the configuration: whatever else is recommended has to be better than these."""
+        """Starts the service with the present settings."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="darkroom-tune-")))
         document, plan, findings = self._subject.document, self._plan, self.findings
         (application,) = document["applications"]
@@ -174,7 +174,7 @@ class Tuning:
         findings.trials = self._trials.seen
 
     def _measure_alone(self) -> None:
-        """Sets the bound, where none was asked for."""
+        """Measures one client alone, which sets the default bound."""
         findings, trials = self.findings, self._trials
         for times in ALONE_LONGER:
             findings.alone = alone = trials.check.closed(self._present, 1, times * self._plan.check_s)
@@ -190,7 +190,7 @@ class Tuning:
         trials.last(1 / alone.p50_s)
 
     def _measure_full(self) -> None:
-        """Estimates the peak and so how many clients reach it; measures what the service costs beside its parts."""
+        """Measures the present settings at full load, and the costs of the service beside its parts."""
         findings, trials, together = self.findings, self._trials, self.findings.together
         roughly = trials.check.closed(self._present, max(2, ROUGHLY_CLIENTS // together), trials.check_s / 2)
         requests_s = max(roughly.answered, findings.alone.answered if findings.alone else 0.0) / together
@@ -205,13 +205,13 @@ class Tuning:
 
     @property
     def _most_clients(self) -> int:
-        """As many as the bodies of which a replica takes on at a time."""
+        """The most clients whose requests a replica may hold in memory."""
         assert self.findings.sizes is not None  # noqa: S101 - likewise
         request_bytes = self.findings.together * self.findings.sizes.mean
         return max(1, min(MOST_CLIENTS, int(self._present.max_bytes_in_flight / (2 * request_bytes))))
 
     def _note_serving_costs(self, peak: float) -> None:
-        """HTTP's share shows only in the service: what an image takes there of the cores, beside its known parts."""
+        """Computes the costs that show only in the service, HTTP above all, and predicts anew."""
         busy, costs, cell = self._trials.check.busy(int(self._trials.check_s)), self._forecast.costs, self._cell
         if not peak:
             return
@@ -228,18 +228,18 @@ class Tuning:
             self._cell = self._forecast.nearest(self._forecast.settings(cell))
 
     def _plan_trials(self) -> None:
-        """The present settings first, which are in force; then the predicted ones, if they do anything else."""
+        """Plans the trials of the present settings, which are in force, and of the predicted ones if they differ."""
         predicted, runs = self._forecast.settings(self._cell), self._plan.runs
         turns = [self._present] * (runs - 1) + ([predicted] * runs if self._differ(predicted) else [])
         self._before_all([*self._in_turn(turns), Step("choosing", 0.1, self._choose)])
 
     def _differ(self, settings: Settings) -> bool:
-        """Whether they do anything else than the present ones, whose batches never get larger than what pays."""
+        """Whether settings differ from the present ones in effect: batches never get larger than helps."""
         here = self._forecast.nearest(self._present)
         return self._forecast.nearest(settings).key != here.key or settings.args != self._present.args
 
     def _in_turn(self, turns: Sequence[Settings]) -> list[Step]:
-        """A step for each; a replica is replaced where `args` change."""
+        """Plans a step for each of the settings; a change of `args` replaces the replica."""
         steps, before = [], self._trials.seen[-1].settings
         for each in turns:
             apply_s = 0.0 if each == before else LIVE_S if each.args == before.args else self._replace_s
@@ -267,11 +267,11 @@ class Tuning:
         findings.advice = advice(self._cell, self._forecast.costs, self._subject.config.pipeline)
 
     def _hold(self) -> None:
-        """Sees how much the chosen settings answer within the bound."""
+        """Plans the search for the loads within the bound."""
         self._before_all(self._proving().holding())
 
     def _prove(self) -> None:
-        """Runs the settings as they will be written."""
+        """Checks the settings as they will be written."""
         filling = 2 * self._cell.lanes * self._cell.batch + self._cell.workers
         self._proving().prove(self._subject.present, -(-filling // self.findings.together))
 

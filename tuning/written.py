@@ -1,4 +1,4 @@
-"""The settings that are written: limits that do not refuse the load that was measured, and a proof of that."""
+"""Limits of the written settings, which refuse none of the measured load, and the check of that."""
 
 import math
 from dataclasses import replace
@@ -11,11 +11,11 @@ MARGIN: Final = 2.0
 """Times the longest answer that was seen, so that the same load on a slower day is not refused."""
 
 DOUBLINGS: Final = 4
-"""Times that `max_wait_s` is doubled at most, where the load is refused all the same."""
+"""The most times that `max_wait_s` is doubled if requests are refused all the same."""
 
 
 def needed_wait_s(seen: Seen, together: int) -> float:
-    """The least `max_wait_s` that lets in a closed loop.
+    """Computes the least `max_wait_s` that refuses no request of a closed loop.
 
     A request waits for those of all other clients at most, which the service answers in clients / rate.
 
@@ -31,7 +31,7 @@ def needed_wait_s(seen: Seen, together: int) -> float:
 def with_limits(
     chosen: Settings, present: Settings, seen: Seen, *, together: int, asked_s: float | None, filling: int
 ) -> Settings:
-    """The chosen settings with limits that let in the closed loop that was measured.
+    """Gives the chosen settings limits that refuse no request of the measured closed loop.
 
     Args:
         chosen: settings; their limits do not count.
@@ -57,7 +57,7 @@ def with_limits(
 
 
 def proved(check: Check, settings: Settings, clients: int, for_s: float) -> tuple[Settings, Seen]:
-    """Runs the closed loop against the settings; where it is refused, again with a longer `max_wait_s`.
+    """Runs the closed loop against the settings; if any request is refused, again with a longer `max_wait_s`.
 
     Returns:
         The settings that refused nothing, or the last that were tried, and what came back.
@@ -72,7 +72,7 @@ def proved(check: Check, settings: Settings, clients: int, for_s: float) -> tupl
 
 
 def _rounded_up(seconds: float) -> float:
-    """Two significant digits."""
+    """Rounds up to two significant digits."""
     if seconds <= 0:
         return 0.001
     step = 10.0 ** (math.floor(math.log10(seconds)) - 1)

@@ -16,8 +16,7 @@ def _told(given: Costs, workers: int, lanes: int, batch: int, **config: str) -> 
 def test_cores_that_are_used_up_are_told_by_what_for() -> None:
     told = _told(replace(costs(), serving_s=0.001), 1, 2, 1)
     assert told.startswith(
-        "Bottleneck: the 2 cores. Of an image's time on them: the model 80%, decoding 13%, HTTP and Ray, and waiting "
-        "for each other, 7%\n"
+        "Bottleneck: the 2 cores. Shares of an image's time: the model 80%, decoding 13%, HTTP, Ray and waiting 7%\n"
     )
     assert "dtype: auto" in told
     assert "A GPU" in told
