@@ -45,7 +45,8 @@ def report() -> str:
             *rows,
             "",
             f"- Product (`{'`, `'.join(PRODUCT)}`): {product:,} lines.",
-            f"- Satellites (`{'`, `'.join(SATELLITES)}`): {satellites:,} lines, {satellites / product:.2f} of the product.",
+            f"- Satellites (`{'`, `'.join(SATELLITES)}`): {satellites:,} lines, "
+            f"{satellites / product:.2f} of the product.",
             f"- Hot path: {_size(hot)} hand an image on; {_size(hot | called)} with those that they call.",
         ]
     )
