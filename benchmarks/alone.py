@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks.peers.variants import stand_in
 from benchmarks.standin import StandIn, open_stand_in
-from harness.throughput import frozen_heap, throughput
+from harness.throughput import throughput, without_gc
 from harness.timing import done_per_s
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
@@ -35,7 +35,7 @@ def pipeline(workers: int | None = None, *, together: int = 32, requests: int = 
     """
     workers = workers or len(os.sched_getaffinity(0))
     config = PipelineConfig(device="cpu", workers=workers, spare_workers=0, threads=1, max_top_k=10)
-    with Engine(config, opener=open_stand_in) as engine, frozen_heap():
+    with Engine(config, opener=open_stand_in) as engine, without_gc():
         yield lambda images, for_s: throughput(engine, images, for_s, together=together, requests=requests).per_s
 
 

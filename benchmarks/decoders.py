@@ -30,10 +30,10 @@ from harness.timing import done_per_s
 from pipeline.config import Limits, PipelineConfig
 from pipeline.decode.memory import keep_freed_memory
 from pipeline.images.decode import decode
-from pipeline.images.geometry import part_of, resized
+from pipeline.images.geometry import dct_scale, resized
 from pipeline.images.header import read_header
 from pipeline.images.jpeg import decode_jpeg
-from pipeline.images.resize import Frame, by_pillow, quickly
+from pipeline.images.resize import CropPlan, by_pillow, resize_fast
 from pipeline.model.classifier import load_model
 
 TURNS: Final = 7
@@ -67,16 +67,16 @@ def pillow_alone(data: bytes) -> Pixels:
 
 def pillow_and_torch(data: bytes) -> Pixels:
     """Pillow decodes at a reduced size, torch's kernel for uint8 resizes."""
-    return quickly(*_pillow(data), TRANSFORM)
+    return resize_fast(*_pillow(data), TRANSFORM)
 
 
 def simplejpeg_and_pillow(data: bytes) -> Pixels:
     """By simplejpeg at a reduced size; Pillow resizes what the crop keeps."""
     header = read_header((data,), TRANSFORM.formats)
     size = (header.width, header.height)
-    part = part_of(size, resized(*size, TRANSFORM.resize_px))
+    part = dct_scale(size, resized(*size, TRANSFORM.resize_px))
     pixels = decode_jpeg(memoryview(data), header, part)
-    return by_pillow(pixels, _frame(header.width, header.height, part), TRANSFORM)
+    return by_pillow(pixels, _plan(header.width, header.height, part), TRANSFORM)
 
 
 def torchcodec_and_torch(data: bytes) -> Pixels:
@@ -84,21 +84,21 @@ def torchcodec_and_torch(data: bytes) -> Pixels:
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     decoded: torch.Tensor = import_module("torchcodec.decoders").decode_jpeg(encoded)
     _, height, width = decoded.shape
-    return quickly(decoded.permute(1, 2, 0).numpy(), _frame(width, height), TRANSFORM)
+    return resize_fast(decoded.permute(1, 2, 0).numpy(), _plan(width, height), TRANSFORM)
 
 
-def _pillow(data: bytes) -> tuple[Pixels, Frame]:
+def _pillow(data: bytes) -> tuple[Pixels, CropPlan]:
     image = Image.open(io.BytesIO(data))
     width, height = image.size
-    part = part_of(image.size, resized(width, height, TRANSFORM.resize_px))
+    part = dct_scale(image.size, resized(width, height, TRANSFORM.resize_px))
     image.draft("RGB", (width // part, height // part))
-    return np.array(image), _frame(width, height, part)
+    return np.array(image), _plan(width, height, part)
 
 
-def _frame(width: int, height: int, part: int = 1) -> Frame:
+def _plan(width: int, height: int, part: int = 1) -> CropPlan:
     target, crop = resized(width, height, TRANSFORM.resize_px), TRANSFORM.crop_px
     left, top = (round((length - crop) / 2) for length in target)
-    return Frame((width / part, height / part), target, left, top)
+    return CropPlan((width / part, height / part), target, left, top)
 
 
 WAYS: Final[dict[str, Way]] = {

@@ -26,7 +26,7 @@ from pipeline.config import Limits, PipelineConfig
 from pipeline.images.decode import decode
 from pipeline.model.classifier import Classifier, LoadedModel, load_model
 from pipeline.model.precision import IMAGES, scenes
-from pipeline.model.torchscript import Compute, frozen
+from pipeline.model.torchscript import Compute, as_graph
 
 BATCHES: Final = (1, 2, 4, 8)
 TURNS: Final = 5
@@ -68,11 +68,11 @@ def ways_of(loaded: LoadedModel) -> list[Way]:
     found = [
         Way("as torchvision gives it", plain, plain),
         Way("channels_last", ours, ours),
-        Way("the same as a graph, batch norm folded", frozen(ours, side_px), ours),
+        Way("the same as a graph, batch norm folded", as_graph(ours, side_px), ours),
     ]
     for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
         smaller = ours.computing_in(dtype)
-        found.append(Way(f"the same in {name}", frozen(smaller, side_px), smaller))
+        found.append(Way(f"the same in {name}", as_graph(smaller, side_px), smaller))
     return found
 
 

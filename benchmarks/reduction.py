@@ -1,7 +1,7 @@
 """The ratio that a reduced JPEG must keep to the resize: how far scores move, and what an image costs, ratio by ratio.
 
 `python -m benchmarks.reduction [--step 8]`. First 1/8, 1/4 and 1/2, at ratios from 1 to 5.8; then the rule in force
-(`pipeline.images.geometry.part_of`), at every `step`th short side from 256 to 3200 pixels. The reference is
+(`pipeline.images.geometry.dct_scale`), at every `step`th short side from 256 to 3200 pixels. The reference is
 `decode: exact` on the same file; photographs are brought to a size and encoded in three samplings of colour by turns,
 in each where the rule reduces. By mobilenet_v2. It takes about an hour of a core, at a step of 64 some minutes.
 """
@@ -30,8 +30,8 @@ from harness.command import RESULTS, Facts, run, say, write
 from harness.figures import svg
 from harness.photographs import jpeg
 from pipeline.decode.memory import keep_freed_memory
-from pipeline.images.geometry import part_of, resized
-from pipeline.images.resize import Frame, quickly
+from pipeline.images.geometry import dct_scale, resized
+from pipeline.images.resize import CropPlan, resize_fast
 
 Pixels = NDArray[np.uint8]
 Score = Callable[[Sequence[Pixels]], torch.Tensor]
@@ -87,7 +87,7 @@ def decoded(data: bytes, size: tuple[int, int], eighths: int) -> Pixels:
         raise RuntimeError(f"it is not decoded at {eighths}/8")
     target, crop = resized(width, height, TRANSFORM.resize_px), TRANSFORM.crop_px
     left, top = (round((length - crop) / 2) for length in target)
-    return quickly(pixels, Frame((width * eighths / 8, height * eighths / 8), target, left, top), TRANSFORM)
+    return resize_fast(pixels, CropPlan((width * eighths / 8, height * eighths / 8), target, left, top), TRANSFORM)
 
 
 def changes_of_parts(name: str, picture: Image.Image, score: Score) -> Iterator[Change]:
@@ -104,7 +104,7 @@ def changes_of_rule(name: str, picture: Image.Image, score: Score, sides_px: Ite
     """One photograph, as `fast` decodes it: in every sampling where it is reduced, else in them by turns."""
     for number, short_px in enumerate(sides_px):
         image = scaled(picture, short_px)
-        part = part_of(image.size, resized(*image.size, TRANSFORM.resize_px))
+        part = dct_scale(image.size, resized(*image.size, TRANSFORM.resize_px))
         for sampling in range(3) if part > 1 else [(number + len(name)) % 3]:
             data = jpeg(image, subsampling=sampling)
             pair = darkroom_exact(data), darkroom_fast(data)

@@ -28,7 +28,7 @@ from harness.target import image_body
 from harness.timing import seconds_of
 from pipeline.config import PipelineConfig
 from pipeline.model.classifier import load_model
-from pipeline.model.torchscript import frozen
+from pipeline.model.torchscript import as_graph
 
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES_PX: Final = ((365, 274), (500, 375), (1155, 866), (2000, 1500), (4032, 3024), (5774, 4330))
@@ -45,7 +45,7 @@ def batches(rounds: int) -> Iterator[Facts]:
     torch.set_num_threads(1)
     loaded = load_model(PipelineConfig())
     side_px = loaded.transform.crop_px
-    compute = frozen(loaded.classifier, side_px)
+    compute = as_graph(loaded.classifier, side_px)
     pixels = torch.randint(256, (BATCHES[-1], side_px, side_px, 3), dtype=torch.uint8)
     with torch.inference_mode():
         for size in BATCHES:

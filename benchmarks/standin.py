@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.engine import Engine
-    from pipeline.model.classifier import Classifier as Model
+    from pipeline.model.classifier import Classifier
     from pipeline.model.device import PendingBatch
 
 
@@ -33,7 +33,7 @@ class StandIn:
         classes: kept of every image.
     """
 
-    lanes = 1
+    concurrent_batches = 1
     ahead = 1
     pads = False
     computed_as = "a stand-in that sleeps"
@@ -73,8 +73,8 @@ class StandIn:
 
 
 def open_stand_in(
-    kind: str,  # noqa: ARG001
-    classifier: "Model",
+    device_kind: str,  # noqa: ARG001
+    classifier: "Classifier",
     *,
     batch_sizes: Sequence[int],
     side_px: int,  # noqa: ARG001

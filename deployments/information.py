@@ -21,14 +21,14 @@ def information(
         live: the settings in force.
         requests: that have ended since the start, by outcome.
     """
-    usage = engine.stats
+    engine_stats = engine.stats
     return {
         "darkroom": version_of("darkroom"),
         "model": config.pipeline.model,
         "weights": config.pipeline.weights,
         "weights_from": engine.weights_from,
         "labels": engine.labels,
-        "device": engine.device,
+        "device": engine.device_kind,
         "dtype": engine.dtype,
         "computed_as": engine.computed_as,
         "workers": engine.workers,
@@ -42,10 +42,10 @@ def information(
         "args": config.model_dump(),
         "user_config": live.model_dump(),
         "batch_size": engine.batch_size,
-        "in_work": usage.in_work,
+        "in_work": engine_stats.in_work,
         "counts": {
             "requests": requests,
-            "images_dropped": usage.images_dropped,
-            "workers_replaced": usage.workers_replaced,
+            "images_dropped": engine_stats.images_dropped,
+            "workers_replaced": engine_stats.workers_replaced,
         },
     }

@@ -17,7 +17,7 @@ from deployments.checks.own_faults import in_words
 from deployments.cluster import own_node
 from deployments.http.application import HttpApplication
 from deployments.http.auth import KEYS_VARIABLE, Access
-from deployments.http.middleware import Front
+from deployments.http.middleware import RequestGuard
 from deployments.information import information
 from deployments.logs import adopt_loggers, log_left_out, log_misconfigured, log_warnings
 from deployments.monitoring.watch import Watch
@@ -72,11 +72,11 @@ class Replica:
         self._configured = False
         self._refused_user_config: str | None = None
         self._engine = await asyncio.to_thread(self._started_engine)
-        self._watch = Watch(lambda: self._engine.stats, lambda: self._service.held_bytes, self._engine.device)
+        self._watch = Watch(lambda: self._engine.stats, lambda: self._service.held_bytes, self._engine.device_kind)
         self._service = InferenceService(self._engine, self._gather, self._watch, _places)
         self._running = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._watchdog.run())]
         self._http = HttpApplication(self._service, self._config, self._access, self._info, self._stats)
-        Front.guard = self._http.early_refusals
+        RequestGuard.guard = self._http.early_refusals
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """Builds the application that answers HTTP; called by Serve after the constructor."""
@@ -126,7 +126,7 @@ class Replica:
             for task in self._running:
                 task.cancel()
             self._watchdog.close()
-            Front.guard = None
+            RequestGuard.guard = None
             log_left_out(after_s=0.0)
         if hasattr(self, "_engine"):
             await asyncio.to_thread(self._engine.close)

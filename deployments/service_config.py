@@ -9,7 +9,7 @@ from typing import Final, Self
 from pydantic import Field, field_validator, model_validator
 
 from deployments.node import Node
-from pipeline.config import Frozen, Limits, PipelineConfig
+from pipeline.config import Limits, PipelineConfig, StrictSettings
 
 DEPLOYMENT = "Classifier"
 """What Serve, and `deployments` in serve_config.yaml, call the replicas."""
@@ -50,7 +50,7 @@ class LiveConfig(Limits):
     max_bytes_in_flight: int = Field(512 << 20, ge=1, description="bytes of all bodies that a replica has in work")
 
 
-class ServiceConfig(Frozen):
+class ServiceConfig(StrictSettings):
     """What is fixed for the life of a replica: `args`. Where None stands, the cluster decides."""
 
     pipeline: PipelineConfig = Field(PipelineConfig(), description="how images are decoded and classified")

@@ -70,7 +70,7 @@ def throughput(
 
 
 @contextmanager
-def frozen_heap() -> Iterator[None]:
+def without_gc() -> Iterator[None]:
     """No collection of garbage looks at what is there now, as in a replica."""
     gc.collect()
     gc.freeze()

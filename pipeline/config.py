@@ -32,7 +32,7 @@ CHUNKS_PER_WORKER = 2
 """Chunks handed to a worker at a time: one in work, one waiting, so that it never waits for the replica."""
 
 BATCHES_AHEAD = 1
-"""Batches a lane that may be decoded and wait for the device before no more is handed to the workers."""
+"""Batches a concurrent batch that may be decoded and wait for the device before no more is handed to the workers."""
 
 NICENESS = 5
 """By how much workers give way to the replica where both want a core.
@@ -93,7 +93,7 @@ MOST = 1 << 53
 """The largest number of any setting: what is larger is a slip, and overflows somewhere."""
 
 
-class Frozen(BaseModel):
+class StrictSettings(BaseModel):
     """A record that cannot be changed, and whose unknown keys are errors.
 
     Values have the type that is declared: pydantic would take `yes` for 1 and the text "8" for 8. Numbers are finite.
@@ -110,7 +110,7 @@ class Frozen(BaseModel):
         return value
 
 
-class Limits(Frozen):
+class Limits(StrictSettings):
     """What may change while the engine runs."""
 
     max_batch_size: int = Field(32, ge=1, description="images the model takes at once")
@@ -121,7 +121,7 @@ class Limits(Frozen):
     )
 
 
-class PipelineConfig(Frozen):
+class PipelineConfig(StrictSettings):
     """The pipeline's settings. Where None stands, the machine or the weights decide.
 
     Sizes of the transform default to those of the weights' own `transforms()`.

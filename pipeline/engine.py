@@ -48,8 +48,8 @@ class Engine:
         self, config: PipelineConfig, limits: Limits | None = None, *, opener: OpenDevice = open_device
     ) -> None:
         self.config, self._opener = config, opener
-        self.device = resolved_kind(config)
-        self.workers, self.threads = resolved_sizes(config, self.device)
+        self.device_kind = resolved_kind(config)
+        self.workers, self.threads = resolved_sizes(config, self.device_kind)
         self._limits = limits or Limits(max_batch_size=config.largest_batch)
         config.check_limits(self._limits)
         self._lifecycle = threading.Lock()
@@ -95,19 +95,21 @@ class Engine:
         logger.log(logging.WARNING if loaded.preparation.assumed else logging.INFO, "transform: %s", loaded.preparation)
         classifier = loaded.classifier
         if self.config.dtype == "auto":
-            classifier = quickest(classifier, self.device, self.transform.crop_px, self.config.largest_batch)
+            classifier = quickest(classifier, self.device_kind, self.transform.crop_px, self.config.largest_batch)
         self._classifier = classifier
         self.dtype = str(classifier.dtype).removeprefix("torch.")
         slots = Slots(self.config.slots, self.transform.crop_px)
         device = self._opener(
-            self.device,
+            self.device_kind,
             classifier,
             batch_sizes=self.config.batch_sizes,
             side_px=self.transform.crop_px,
             threads=self.threads,
         )
         self._unlock_pages = device.page_lock(slots.tensor)
-        self._ready = ReadyQueue(batch_size=1, lanes=device.lanes)  # until the warm-up has shown what pays
+        self._ready = ReadyQueue(
+            batch_size=1, concurrent_batches=device.concurrent_batches
+        )  # until the warm-up has shown what pays
         self._compute = Batcher(device, self.labels, self._ready, max_batch_size=self._limits.max_batch_size)
         self._decode = DecodeStage(
             self.workers,
@@ -115,7 +117,7 @@ class Engine:
             self.transform,
             self._ready,
             spares=self.config.spare_workers,
-            pin_memory=self.device == "cuda",
+            pin_memory=self.device_kind == "cuda",
             chunk_bytes=self.config.chunk_bytes,
             decode_timeout_s=self.config.decode_timeout_s,
             limits=self._limits.model_copy(
@@ -221,7 +223,7 @@ class Engine:
             workers_replaced=decode.workers_replaced,
             workers=self.workers,
             workers_ready=decode.workers_ready,
-            lanes=compute.lanes,
+            concurrent_batches=compute.concurrent_batches,
             in_work=decode.in_work + len(self._ready) + compute.in_work,
             free_slots=decode.free_slots,
         )

@@ -90,11 +90,11 @@ class ReadyQueue:
 
     Attributes:
         batch_size: images that the model takes at once; no chunk of the decode stage should be larger.
-        lanes: batches that the model computes at a time.
+        concurrent batches: batches that the model computes at a time.
     """
 
-    def __init__(self, *, batch_size: int, lanes: int) -> None:
-        self.batch_size, self.lanes = batch_size, lanes
+    def __init__(self, *, batch_size: int, concurrent_batches: int) -> None:
+        self.batch_size, self.concurrent_batches = batch_size, concurrent_batches
         self._changed = threading.Condition()  # guards what follows
         self._batches: deque[PixelBatch] = deque()
         self._images = 0
@@ -110,7 +110,7 @@ class ReadyQueue:
 
         An image that is decoded further ahead has no turn any more: those of another request would wait behind it.
         """
-        return BATCHES_AHEAD * self.lanes * self.batch_size - self._images
+        return BATCHES_AHEAD * self.concurrent_batches * self.batch_size - self._images
 
     def put(self, batch: PixelBatch) -> None:
         """Queues a batch, also where there is no room for it; where the queue is closed, the batch fails at once."""

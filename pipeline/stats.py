@@ -22,7 +22,7 @@ class ModelStats:
 
     computing_s: float
     batches: Mapping[int, int]
-    lanes: int
+    concurrent_batches: int
     in_work: int  # images that are on the device
 
 
@@ -31,14 +31,14 @@ class EngineStats:
     """Counts only rise: the difference of two says what happened between them."""
 
     decoding_s: float  # of all workers and spare ones together, up to now: what is in work counts while it runs
-    computing_s: float  # of all lanes of the device together, with the copies; likewise
+    computing_s: float  # of all concurrent batches of the device together, with the copies; likewise
     batches: Mapping[int, int]  # images of a batch, as the device took it: how many such batches
     images_dropped: int  # given up undecoded, as nobody waited for them any more
     workers_replaced: int
 
     workers: int  # as many as decode ordinary images at a time; spare ones are not counted
     workers_ready: int  # those of them that take images: fewer while more have died than spare ones stood ready
-    lanes: int  # batches that the device computes at a time
+    concurrent_batches: int  # batches that the device computes at a time
     in_work: int  # images that somebody waits for and that have no outcome yet
     free_slots: int
 

@@ -105,7 +105,7 @@ class Task:
         self.attempts = self.unblamed_deaths = 0
         self.handed_out_at = self.decoded_at = self.decode_s = self.copy_s = self.model_s = 0.0
 
-    def predict(self, labels: tuple[str, ...], indices: tuple[int, ...], scores: tuple[float, ...]) -> None:
+    def complete(self, labels: tuple[str, ...], indices: tuple[int, ...], scores: tuple[float, ...]) -> None:
         """Ends well: the best classes, best first."""
         self._end(Prediction(labels, indices, scores, self._timings()))
 

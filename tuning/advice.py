@@ -37,7 +37,7 @@ def parts_s(chosen: Cell, costs: Costs) -> dict[str, float]:
     """Seconds of a core that an image takes, by part."""
     parts = {"decoding": costs.decode.alone_s, _REST: costs.serving_s}
     if costs.on_cpu:
-        parts["the model"] = costs.compute.seconds(chosen.lanes, chosen.batch) / chosen.batch
+        parts["the model"] = costs.compute.seconds(chosen.concurrent_batches, chosen.batch) / chosen.batch
     return parts
 
 
@@ -69,7 +69,9 @@ def _remedies(chosen: Cell, costs: Costs, config: PipelineConfig) -> Iterator[st
     if costs.on_cpu:
         yield "More cores would hold more replicas of this size (max_replicas), each with about this peak"
     elif chosen.bound_by == "cores":
-        twice = cell(replace(costs, cores=2 * costs.cores), chosen.workers, chosen.lanes, chosen.batch, 1.0)
+        twice = cell(
+            replace(costs, cores=2 * costs.cores), chosen.workers, chosen.concurrent_batches, chosen.batch, 1.0
+        )
         part = min(twice.limits, key=lambda part: twice.limits[part])
         until = "" if part == "cores" else f"; then {_NAMES[part]} would be the bottleneck"
         yield f"Twice the cores would give about {twice.peak / chosen.peak:.3g} times the images/s{until}"

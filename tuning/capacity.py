@@ -54,7 +54,7 @@ class Cell:
     """A combination of settings with its predicted throughput and latency."""
 
     workers: int
-    lanes: int
+    concurrent_batches: int
     batch: int
     limits: Mapping[str, float]  # images a second that each part allows
     own_s: float  # of an image from worker to answer without waiting, when all are at work
@@ -65,7 +65,7 @@ class Cell:
     @property
     def key(self) -> tuple[int, int, int]:
         """Identity of the combination, whatever is predicted for it."""
-        return self.workers, self.lanes, self.batch
+        return self.workers, self.concurrent_batches, self.batch
 
     @property
     def peak(self) -> float:
@@ -90,29 +90,29 @@ class Cell:
         return self.request_s + self.spread * _LATEST * used * self.together / (2 * (1 - used) * self.peak)
 
 
-def cell(costs: Costs, workers: int, lanes: int, batch: int, bound_s: float) -> Cell:
-    """Predicts throughput and latency of a combination of workers, lanes and batch size."""
+def cell(costs: Costs, workers: int, concurrent_batches: int, batch: int, bound_s: float) -> Cell:
+    """Predicts throughput and latency of a combination of workers, concurrent batches and batch size."""
     decoded = costs.decode.rate(workers)
-    batch_s = costs.compute.seconds(lanes, batch)
+    batch_s = costs.compute.seconds(concurrent_batches, batch)
     of_core_s = costs.decode.alone_s + costs.serving_s + (batch_s / batch if costs.on_cpu else 0.0)
-    limits = {"decoding": decoded, "device": lanes * batch / batch_s, "cores": costs.cores / of_core_s}
+    limits = {"decoding": decoded, "device": concurrent_batches * batch / batch_s, "cores": costs.cores / of_core_s}
     if costs.loop_s:
         limits["HTTP"] = 1 / costs.loop_s
     peak = min(limits.values())
-    at_work = peak * (costs.decode.alone_s + costs.serving_s) + (lanes if costs.on_cpu else 0)
+    at_work = peak * (costs.decode.alone_s + costs.serving_s) + (concurrent_batches if costs.on_cpu else 0)
     crowding = max(1.0, at_work / costs.cores)
     own_s = costs.serving_s + crowding * (costs.decode.alone_s + batch_s)
     room_s = bound_s - own_s - (costs.together - 1) / peak
     capacity = peak / (1 + costs.spread * _LATEST * costs.together / (2 * peak * room_s)) if room_s > 0 else 0.0
-    return Cell(workers, lanes, batch, limits, own_s, costs.together, costs.spread, capacity)
+    return Cell(workers, concurrent_batches, batch, limits, own_s, costs.together, costs.spread, capacity)
 
 
 def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:
     """Predicts all combinations, those with few processes and small batches first."""
     for workers in range(1, costs.most_workers + 1):
-        for lanes in costs.compute.lanes:
+        for concurrent_batches in costs.compute.concurrent_batches:
             for batch in costs.compute.sizes:
-                yield cell(costs, workers, lanes, batch, bound_s)
+                yield cell(costs, workers, concurrent_batches, batch, bound_s)
 
 
 def best(candidates: list[Cell]) -> Cell:

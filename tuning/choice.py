@@ -1,4 +1,4 @@
-"""All settings of a replica, derived from workers, lanes and batch size."""
+"""All settings of a replica, derived from workers, concurrent batches and batch size."""
 
 import math
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Sizes:
 
 
 def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, bound_s: float) -> Settings:
-    """Derives all settings of a replica from a combination of workers, lanes and batch size.
+    """Derives all settings of a replica from a combination of workers, concurrent batches and batch size.
 
     Args:
         cell: the combination.
@@ -51,14 +51,14 @@ def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, boun
         bound_s: within which 99 % should be answered.
     """
     chunk = _chunk_images(costs, bound_s)
-    in_flight = cell.workers * CHUNKS_PER_WORKER * chunk + cell.lanes * cell.batch * (2 + BATCHES_AHEAD)
+    in_flight = cell.workers * CHUNKS_PER_WORKER * chunk + cell.concurrent_batches * cell.batch * (2 + BATCHES_AHEAD)
     smaller = [size for size in costs.compute.sizes if size <= cell.batch]
     batch_sizes = tuple(costs.compute.sizes[: len(smaller) + 1])  # the next one too: so the batch can grow live
     requests_s = _peak_without_http(cell, costs, bound_s) / costs.together
     ongoing = min(4096, max(64, 2 * batch_sizes[-1], _power_of_two(4 * requests_s * bound_s)))
     return Settings(
         workers=cell.workers,
-        threads=cell.lanes,
+        threads=cell.concurrent_batches,
         batch=cell.batch,
         batch_sizes=batch_sizes,
         chunk_bytes=min(64 * _MIB, max(64 * _KIB, _power_of_two(chunk * sizes.mean))),
@@ -73,7 +73,7 @@ def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, boun
 
 
 def _num_cpus(cell: Cell, costs: Costs, present: Settings) -> float:
-    if (cell.workers, cell.lanes) == (present.workers, present.threads):
+    if (cell.workers, cell.concurrent_batches) == (present.workers, present.threads):
         return present.num_cpus
     return costs.cores if costs.on_cpu else min(costs.cores, cell.workers + 1)
 
@@ -83,7 +83,7 @@ def may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
 
     Batches are of what waits, so most are small; but there is to be time for a full one too.
     """
-    smallest = capacity.cell(costs, cell.workers, cell.lanes, costs.compute.sizes[0], bound_s)
+    smallest = capacity.cell(costs, cell.workers, cell.concurrent_batches, costs.compute.sizes[0], bound_s)
     return min(ROOM * (bound_s - smallest.own_s), bound_s - cell.own_s)
 
 

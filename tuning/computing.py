@@ -34,16 +34,18 @@ _PIXELS_OF: Final = 32
 class ComputeCost:
     """Measured costs of batches."""
 
-    batches: dict[tuple[int, int], list[float]] = field(default_factory=dict)  # seconds of each, by lanes and images
+    batches: dict[tuple[int, int], list[float]] = field(
+        default_factory=dict
+    )  # seconds of each, by concurrent batches and images
 
-    def seconds(self, lanes: int, images: int) -> float:
+    def seconds(self, concurrent_batches: int, images: int) -> float:
         """Seconds of a batch of so many images, with so many batches computed at a time: the median."""
-        return statistics.median(self.batches[lanes, images])
+        return statistics.median(self.batches[concurrent_batches, images])
 
     @property
-    def lanes(self) -> list[int]:
+    def concurrent_batches(self) -> list[int]:
         """Numbers of batches at a time that were measured."""
-        return sorted({lanes for lanes, _ in self.batches})
+        return sorted({concurrent_batches for concurrent_batches, _ in self.batches})
 
     @property
     def sizes(self) -> list[int]:
@@ -51,12 +53,15 @@ class ComputeCost:
         return sorted({images for _, images in self.batches})
 
     def fits(self) -> dict[int, BatchCost]:
-        """Fitted costs of a batch, by lanes."""
-        return {lanes: fit_batches({size: self.seconds(lanes, size) for size in self.sizes}) for lanes in self.lanes}
+        """Fitted costs of a batch, by concurrent batches."""
+        return {
+            concurrent_batches: fit_batches({size: self.seconds(concurrent_batches, size) for size in self.sizes})
+            for concurrent_batches in self.concurrent_batches
+        }
 
-    def rate(self, lanes: int, images: int) -> float:
-        """Images a second of so many lanes in batches of so many."""
-        return lanes * images / self.seconds(lanes, images)
+    def rate(self, concurrent_batches: int, images: int) -> float:
+        """Images a second of so many concurrent batches in batches of so many."""
+        return concurrent_batches * images / self.seconds(concurrent_batches, images)
 
 
 class Model:
@@ -64,7 +69,7 @@ class Model:
 
     Args:
         config: of the pipeline, with its device settled.
-        lanes: the most batches side by side; a device that computes one at a time has one lane whatever stands here.
+        concurrent_batches: the most batches side by side; 1 where a device computes one at a time.
         images: encoded, that can be decoded.
         max_pixels: the most that one of them may have.
         bound_s: within which batches have to be; where None, as for a service without a bound.
@@ -74,7 +79,12 @@ class Model:
     """
 
     def __init__(
-        self, config: PipelineConfig, lanes: int, images: Sequence[bytes], max_pixels: int, bound_s: float | None
+        self,
+        config: PipelineConfig,
+        concurrent_batches: int,
+        images: Sequence[bytes],
+        max_pixels: int,
+        bound_s: float | None,
     ) -> None:
         loaded = load_model(config)
         self.cost = ComputeCost()
@@ -84,20 +94,23 @@ class Model:
             classifier = quickest(loaded.classifier, config.device, self.crop_px, config.largest_batch)
             loaded = replace(loaded, classifier=classifier)
         self.dtype = str(loaded.classifier.dtype).removeprefix("torch.")
-        self._device, self.sizes = _opened(config, loaded, lanes, bound_s)
-        self.lanes = range(1, self._device.lanes + 1)
+        self._device, self.sizes = _opened(config, loaded, concurrent_batches, bound_s)
+        self.concurrent_batches = range(1, self._device.concurrent_batches + 1)
         largest = self.sizes[-1]
         self._pixels = pixels.repeat(-(-largest // len(pixels)), 1, 1, 1)[:largest].contiguous()
         self._unlock = self._device.page_lock(self._pixels)
 
-    def measure(self, lanes: int, images: int, for_s: float) -> None:
-        """Measures batches of so many images in so many lanes; further calls add measurements."""
-        self.cost.batches.setdefault((lanes, images), []).extend(self._side_by_side(lanes, images, for_s))
+    def measure(self, concurrent_batches: int, images: int, for_s: float) -> None:
+        """Measures batches of so many images in so many concurrent batches; further calls add measurements."""
+        self.cost.batches.setdefault((concurrent_batches, images), []).extend(
+            self._side_by_side(concurrent_batches, images, for_s)
+        )
 
-    def _side_by_side(self, lanes: int, images: int, for_s: float) -> list[float]:
+    def _side_by_side(self, concurrent_batches: int, images: int, for_s: float) -> list[float]:
         batches, end_at = list[list[float]](), time.perf_counter() + for_s
         threads = [
-            threading.Thread(target=lambda: batches.append(self._repeated(images, end_at))) for _ in range(lanes)
+            threading.Thread(target=lambda: batches.append(self._repeated(images, end_at)))
+            for _ in range(concurrent_batches)
         ]
         for thread in threads:
             thread.start()
@@ -108,11 +121,11 @@ class Model:
     def speed(self, for_s: float) -> float:
         """Measure the speed of the machine now, as a multiple of what it was when costs were measured.
 
-        By the smallest batches, in all lanes.
+        By the smallest batches, in all concurrent batches.
         """
-        lanes, images = self.lanes[-1], self.sizes[0]
-        batches = self._side_by_side(lanes, images, for_s)
-        return self.cost.seconds(lanes, images) / statistics.median(batches)
+        concurrent_batches, images = self.concurrent_batches[-1], self.sizes[0]
+        batches = self._side_by_side(concurrent_batches, images, for_s)
+        return self.cost.seconds(concurrent_batches, images) / statistics.median(batches)
 
     def close(self) -> None:
         """Frees the page-locked memory."""
@@ -141,12 +154,16 @@ def _pixels(loaded: LoadedModel, images: Sequence[bytes], max_pixels: int) -> to
     return torch.stack([torch.from_numpy(array.copy()) for array in arrays])
 
 
-def _opened(config: PipelineConfig, loaded: LoadedModel, lanes: int, bound_s: float | None) -> tuple[Device, list[int]]:
+def _opened(
+    config: PipelineConfig, loaded: LoadedModel, concurrent_batches: int, bound_s: float | None
+) -> tuple[Device, list[int]]:
     """Opens the device; returns it with the batch sizes that fit into its memory and the bound."""
 
     def opened(sizes: Sequence[int]) -> tuple[Device, dict[int, float]]:
         side_px = loaded.transform.crop_px
-        device = open_device(config.device, loaded.classifier, batch_sizes=tuple(sizes), side_px=side_px, threads=lanes)
+        device = open_device(
+            config.device, loaded.classifier, batch_sizes=tuple(sizes), side_px=side_px, threads=concurrent_batches
+        )
         return device, device.warm_up()
 
     sizes = list(SIZES)

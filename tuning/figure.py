@@ -38,9 +38,11 @@ def _shown(findings: Findings) -> Cell | None:
     settings = findings.chosen or findings.predicted
     if not settings:
         return None
-    fitting = [cell for cell in findings.cells if cell.lanes <= settings.threads and cell.batch <= settings.batch]
+    fitting = [
+        cell for cell in findings.cells if cell.concurrent_batches <= settings.threads and cell.batch <= settings.batch
+    ]
     alike = [cell for cell in fitting if cell.workers == min(settings.workers, _most_workers(findings))]
-    return max(alike, key=lambda cell: (cell.lanes, cell.batch), default=None)
+    return max(alike, key=lambda cell: (cell.concurrent_batches, cell.batch), default=None)
 
 
 def _most_workers(findings: Findings) -> int:
@@ -73,10 +75,10 @@ def _grid(
     shown = _shown(findings)
     if not shown:
         return _nothing(axes, title)
-    cells = [cell for cell in findings.cells if cell.lanes == shown.lanes]
+    cells = [cell for cell in findings.cells if cell.concurrent_batches == shown.concurrent_batches]
     workers, batches = sorted({cell.workers for cell in cells}), sorted({cell.batch for cell in cells})
     values = {cell.key: value(cell, findings) for cell in cells}
-    table = [[values[number, shown.lanes, batch] for number in workers] for batch in batches]
+    table = [[values[number, shown.concurrent_batches, batch] for number in workers] for batch in batches]
     finite = [[entry if math.isfinite(entry) else math.nan for entry in row] for row in table]
     axes.imshow(finite, origin="lower", aspect="auto", cmap="viridis_r" if backwards else "viridis", alpha=0.55)
     for up, row in enumerate(table):
@@ -100,7 +102,7 @@ def _limits(axes: Axes, findings: Findings) -> None:
     if not shown or not costs:
         return _nothing(axes, title)
     workers = range(1, costs.most_workers + 1)
-    row = [cell(costs, number, shown.lanes, shown.batch, findings.bound_s) for number in workers]
+    row = [cell(costs, number, shown.concurrent_batches, shown.batch, findings.bound_s) for number in workers]
     for part, style in (("decoding", "--"), ("device", ":"), ("cores", "-."), ("HTTP", (0, (1, 3)))):
         if part in row[0].limits:
             axes.plot(
@@ -139,10 +141,16 @@ def _batches(axes: Axes, findings: Findings) -> None:
     costs, fits = findings.costs, findings.batch_costs
     if not costs or not fits:
         return _nothing(axes, title)
-    for number, (lanes, fit) in enumerate(fits.items()):
+    for number, (concurrent_batches, fit) in enumerate(fits.items()):
         sizes, colour = costs.compute.sizes, f"C{number}"
-        measured = [1000 * costs.compute.seconds(lanes, size) / size for size in sizes]
-        words = "" if len(fits) == 1 else f", {lanes} side by side" if lanes > 1 else ", one at a time"
+        measured = [1000 * costs.compute.seconds(concurrent_batches, size) / size for size in sizes]
+        words = (
+            ""
+            if len(fits) == 1
+            else f", {concurrent_batches} side by side"
+            if concurrent_batches > 1
+            else ", one at a time"
+        )
         axes.plot(sizes, measured, "o", color=colour, label=f"measured{words}")
         axes.plot(sizes, [1000 * fit.seconds(size) / size for size in sizes], color=colour, label="fitted")
     axes.set_xscale("log", base=2)

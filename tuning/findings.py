@@ -59,7 +59,7 @@ class Findings:
 
     @property
     def batch_costs(self) -> dict[int, BatchCost]:
-        """Fitted costs of batches, by lanes."""
+        """Fitted costs of batches, by concurrent batches."""
         return self.costs.compute.fits() if self.costs and self.costs.compute.batches else {}
 
     def of(self, settings: Settings | None) -> list[Trial]:

@@ -43,9 +43,16 @@ class Forecast:
     def nearest(self, settings: Settings) -> Cell:
         """Finds the measured combination that settings correspond to: larger batches are never filled."""
         compute = self.costs.compute
-        lanes = max((lanes for lanes in compute.lanes if lanes <= settings.threads), default=compute.lanes[0])
+        concurrent_batches = max(
+            (
+                concurrent_batches
+                for concurrent_batches in compute.concurrent_batches
+                if concurrent_batches <= settings.threads
+            ),
+            default=compute.concurrent_batches[0],
+        )
         batch = max((size for size in compute.sizes if size <= settings.batch), default=compute.sizes[0])
-        return cell(self.costs, settings.workers, lanes, batch, self._bound_s)
+        return cell(self.costs, settings.workers, concurrent_batches, batch, self._bound_s)
 
     def best(self) -> Cell:
         """Chooses the combination with the most images a second, with as large a batch as does no harm.
@@ -71,7 +78,7 @@ class Forecast:
             (
                 cell
                 for cell in self.candidates
-                if (cell.workers, cell.lanes) == (found.workers, found.lanes)
+                if (cell.workers, cell.concurrent_batches) == (found.workers, found.concurrent_batches)
                 and cell.peak >= AS_MUCH * found.peak
                 and may_wait_s(cell, self.costs, self._bound_s) >= wait_s
             ),
@@ -81,7 +88,7 @@ class Forecast:
     def left_out(self) -> list[str]:
         """Describes how many combinations need more memory than there is."""
         too_large = len(self.cells) - len(self.candidates)
-        words = "combinations of workers, lanes and batch size were left out: they need more memory than there is"
+        words = "combinations of workers, concurrent batches and batch size were left out: they need too much memory"
         return [f"{too_large} of {len(self.cells)} {words}"] if too_large else []
 
     def _too_little_memory(self) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 
-from harness.throughput import frozen_heap
+from harness.throughput import without_gc
 from tuning.capacity import Costs
 from tuning.choice import Sizes
 from tuning.computing import Model
@@ -68,10 +68,12 @@ class Measuring:
 
     def _load_model(self) -> None:
         subject, findings = self._subject, self._findings
-        lanes = subject.cores if subject.on_cpu else 1
-        self.model = Model(subject.config.pipeline, lanes, self.images, subject.live.max_image_pixels, findings.asked_s)
+        concurrent_batches = subject.cores if subject.on_cpu else 1
+        self.model = Model(
+            subject.config.pipeline, concurrent_batches, self.images, subject.live.max_image_pixels, findings.asked_s
+        )
         self._stack.callback(self.model.close)
-        self._stack.enter_context(frozen_heap())
+        self._stack.enter_context(without_gc())
         findings.model = f"{subject.config.pipeline.model}, {self.model.dtype}"
         findings.costs = Costs(
             self._decoders.cost, self.model.cost, subject.cores, subject.on_cpu, together=findings.together
@@ -84,10 +86,10 @@ class Measuring:
                 *(self._decoding(workers) for workers in worker_counts(self._subject.cores)),
                 Step("decoding, images handed over one by one", plan.decoding_s, self._measure_one_by_one),
                 *(
-                    self._computing(lanes, images)
+                    self._computing(concurrent_batches, images)
                     for _ in range(plan.turns)
                     for images in model.sizes
-                    for lanes in model.lanes  # these are compared: one right after the other
+                    for concurrent_batches in model.concurrent_batches  # these are compared: one right after the other
                 ),
             ]
         )
@@ -99,7 +101,7 @@ class Measuring:
     def _measure_one_by_one(self) -> None:
         self._decoders.measure_one_by_one(self.images, self._plan.decode_s)
 
-    def _computing(self, lanes: int, images: int) -> Step:
-        act = partial(self.model.measure, lanes, images, self._plan.batch_s)
-        at_a_time = f", {lanes} at a time" if lanes > 1 else ""
+    def _computing(self, concurrent_batches: int, images: int) -> Step:
+        act = partial(self.model.measure, concurrent_batches, images, self._plan.batch_s)
+        at_a_time = f", {concurrent_batches} at a time" if concurrent_batches > 1 else ""
         return Step(f"the model with batches of {number(images, 'image')}{at_a_time}", self._plan.batch_s, act)

@@ -19,7 +19,7 @@ class Nothing:
         largest_batch: images.
     """
 
-    lanes = 1
+    concurrent_batches = 1
     ahead = 0
     pads = False
     computed_as = "nothing"
@@ -43,7 +43,7 @@ class Nothing:
 
 
 def open_nothing(
-    kind: str,  # noqa: ARG001
+    device_kind: str,  # noqa: ARG001
     classifier: Classifier,  # noqa: ARG001
     *,
     batch_sizes: Sequence[int],

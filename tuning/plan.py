@@ -19,7 +19,7 @@ class Plan:
     images: int = 48  # of the sample
     decode_s: float = 0.4  # for each number of workers
     turns: int = 2  # over the model's batches
-    batch_s: float = 0.1  # for each batch size, number of lanes and turn
+    batch_s: float = 0.1  # for each batch size, number of concurrent batches and turn
     check_s: float = 2.5  # for each load on the service
     runs: int = 2  # of the configuration's settings and of the predicted ones, when one of both is chosen
 

@@ -114,8 +114,8 @@ def _costs(findings: Findings) -> Iterator[str]:
     )
     rates = costs.decode.rates.items()
     yield _table(("workers", "images/s", "fitted"), ((w, f"{x:.1f}", f"{scaling.rate(w):.1f}") for w, x in rates))
-    for lanes, fit in findings.batch_costs.items():
-        yield f"<h2>The model, without the service, {number(lanes, 'batch')} at a time</h2>"
+    for concurrent_batches, fit in findings.batch_costs.items():
+        yield f"<h2>The model, without the service, {number(concurrent_batches, 'batch')} at a time</h2>"
         beyond = f" + {1000 * fit.beyond_s:.2g} ms · n²" if fit.beyond_s else ""
         yield (
             f"<p>A batch of n images takes {milliseconds(fit.fixed_s)} + {milliseconds(fit.each_s)} · n{beyond} "
@@ -123,7 +123,7 @@ def _costs(findings: Findings) -> Iterator[str]:
         )
         batches = (
             (
-                *(size, milliseconds(seconds := costs.compute.seconds(lanes, size))),
+                *(size, milliseconds(seconds := costs.compute.seconds(concurrent_batches, size))),
                 *(milliseconds(seconds / size), milliseconds(fit.seconds(size))),
             )
             for size in costs.compute.sizes

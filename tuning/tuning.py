@@ -216,7 +216,7 @@ class Tuning:
         if not peak:
             return
         here = self._forecast.nearest(self._present)
-        model_s = costs.compute.seconds(here.lanes, here.batch) / here.batch if costs.on_cpu else 0.0
+        model_s = costs.compute.seconds(here.concurrent_batches, here.batch) / here.batch if costs.on_cpu else 0.0
         used = costs.cores * (1.0 if busy.cores >= CORES_FULL else busy.cores)
         serving_s = max(0.0, used / peak - costs.decode.alone_s - model_s)
         self._expect(
@@ -272,7 +272,7 @@ class Tuning:
 
     def _prove(self) -> None:
         """Checks the settings as they will be written."""
-        filling = 2 * self._cell.lanes * self._cell.batch + self._cell.workers
+        filling = 2 * self._cell.concurrent_batches * self._cell.batch + self._cell.workers
         self._proving().prove(self._subject.present, -(-filling // self.findings.together))
 
     def _proving(self) -> Proving:

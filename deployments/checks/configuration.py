@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from deployments.checks.own_faults import own_applications, own_faults
 from deployments.checks.start_error import StartError
-from deployments.checks.yaml_document import Fault, NotADocument, read_yaml
+from deployments.checks.yaml_document import ConfigFault, NotADocument, read_yaml
 
 _OTHERS: Final = re.compile(r"applications\.\d+\.(args|runtime_env|deployments\.\d+\.user_config)\.")
 """Keys that other applications than Darkroom read, and may write as they like."""
@@ -27,7 +27,7 @@ class Configuration:
 
     path: Path
     document: dict[str, Any]
-    written: tuple[Fault, ...]
+    written: tuple[ConfigFault, ...]
 
     def faults(self, environment: Mapping[str, str], find: FindFaults = own_faults) -> list[str]:
         """All that is wrong with it, a line a fault: with how it is written, and with what it says.

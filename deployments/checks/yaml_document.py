@@ -26,7 +26,7 @@ class NotADocument(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ConfigFault:
     """Something wrong in a document.
 
     Attributes:
@@ -46,7 +46,7 @@ class Written:
     """Content of a YAML file, and faults in how it is written."""
 
     value: Any
-    faults: tuple[Fault, ...]
+    faults: tuple[ConfigFault, ...]
 
 
 def read_yaml(path: Path) -> Written:
@@ -77,10 +77,10 @@ def read_yaml(path: Path) -> Written:
         raise NotADocument(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
-def _faults(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], seen: set[int]) -> Iterator[Fault]:
+def _faults(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], seen: set[int]) -> Iterator[ConfigFault]:
     """Lists faults of a value and of all in it; of one that has aliases once."""
     if any(node is other for other in above):
-        yield Fault(path, _CYCLE)
+        yield ConfigFault(path, _CYCLE)
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -95,18 +95,20 @@ def _faults(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], seen: set[
         and node.style is None
         and (says := _misread(node.tag.removeprefix(_PREFIX), node.value))
     ):
-        yield Fault(path, says)
+        yield ConfigFault(path, says)
     for name, value in inside:
         yield from _faults(value, _joined(path, name), (*above, node), seen)
 
 
-def _faults_of_keys(mapping: yaml.MappingNode, path: str) -> Iterator[Fault]:
+def _faults_of_keys(mapping: yaml.MappingNode, path: str) -> Iterator[ConfigFault]:
     lines = dict[tuple[str, str], int]()
     for key, _ in mapping.value:
         line, known_as = key.start_mark.line + 1, (key.tag, _name(key))
         if known_as in lines and key.tag != f"{_PREFIX}merge":
             where = f"in line {line}" if line == lines[known_as] else f"in lines {lines[known_as]} and {line}"
-            yield Fault(_joined(path, _name(key)), f"it stands twice, {where}, and the last one would count; keep one")
+            yield ConfigFault(
+                _joined(path, _name(key)), f"it stands twice, {where}, and the last one would count; keep one"
+            )
         lines[known_as] = line
 
 

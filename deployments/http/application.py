@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from deployments.http.auth import Access, RequireKey, cors
 from deployments.http.early_refusals import MOST_HELD, EarlyRefusals
-from deployments.http.lingering import Asking
+from deployments.http.lingering import BodyOnDemand
 from deployments.http.parameters import seconds
 from deployments.http.predict import Predict
 from deployments.http.refusals import Refusals
@@ -41,7 +41,7 @@ class HttpApplication:
         stats: makes the document of GET /stats, of so many seconds.
 
     Attributes:
-        early_refusals: what `Front` asks about each request, ahead of Serve.
+        early_refusals: what `RequestGuard` asks about each request, ahead of Serve.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class HttpApplication:
     ) -> None:
         self._service, self._config, self._info, self._stats = service, config, info, stats
         self._require_key = Middleware(RequireKey, access)
-        self._around = [Middleware(Asking), *cors(config.cors_origins)]
+        self._around = [Middleware(BodyOnDemand), *cors(config.cors_origins)]
         self._description = _description()
         paths = [protocol.PATH for protocol in PROTOCOLS]
         # A quarter of the places: the others are for requests that are answered.

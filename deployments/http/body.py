@@ -68,7 +68,7 @@ class BodyReader(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class BodyLimit:
     """Limit on the bytes of a body, and how to say that it has more."""
 
     bytes: int
@@ -77,12 +77,12 @@ class Limit:
     error: type[RequestTooLarge | ImageTooLarge]
 
     @classmethod
-    def of_image(cls, live: LiveConfig) -> "Limit":
+    def of_image(cls, live: LiveConfig) -> "BodyLimit":
         """The limit on a body that is one image."""
         return cls(live.max_image_bytes, "max_image_bytes", "image", ImageTooLarge)
 
     @classmethod
-    def of_request(cls, live: LiveConfig) -> "Limit":
+    def of_request(cls, live: LiveConfig) -> "BodyLimit":
         """The limit on a body of many images."""
         return cls(live.max_request_bytes, "max_request_bytes", "body", RequestTooLarge)
 
@@ -109,7 +109,7 @@ async def read_images(request: Request, live: LiveConfig, hold: Hold, deadline: 
 
 
 async def read_body(
-    request: Request, reader: BodyReader, limit: Limit, live: LiveConfig, hold: Hold, deadline: Deadline
+    request: Request, reader: BodyReader, limit: BodyLimit, live: LiveConfig, hold: Hold, deadline: Deadline
 ) -> Sequence[EncodedImage | Rejection]:
     """Reads a body with a reader of its format; arguments and errors as of `read_images`."""
     pace = None
@@ -130,19 +130,19 @@ async def read_body(
         raise
 
 
-def _reader(content_type: str, live: LiveConfig) -> tuple[BodyReader, Limit, bool]:
+def _reader(content_type: str, live: LiveConfig) -> tuple[BodyReader, BodyLimit, bool]:
     """Finds the reader of a body of this type, its limit, and whether it may hold many images."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in RAW or media_type.startswith("image/"):
-        return _RawImage(), Limit.of_image(live), False
+        return _RawImage(), BodyLimit.of_image(live), False
     if media_type == MULTIPART:
-        return MultipartImages(content_type, live.max_images_per_request), Limit.of_request(live), True
+        return MultipartImages(content_type, live.max_images_per_request), BodyLimit.of_request(live), True
     if media_type == JSON:
-        return JsonImages(live.max_images_per_request), Limit.of_request(live), True
+        return JsonImages(live.max_images_per_request), BodyLimit.of_request(live), True
     raise _unsupported(media_type)
 
 
-async def _pieces(request: Request, limit: Limit, hold: Hold, pace: "_Pace") -> AsyncGenerator[bytes, None]:
+async def _pieces(request: Request, limit: BodyLimit, hold: Hold, pace: "_Pace") -> AsyncGenerator[bytes, None]:
     """Yields the body in pieces, its Content-Encoding undone.
 
     Refuses by Content-Length before anything is read, and while reading by what has arrived, or has become of it.
@@ -167,7 +167,7 @@ async def _pieces(request: Request, limit: Limit, hold: Hold, pace: "_Pace") -> 
     hold.finish()
 
 
-def _check_length(request: Request, limit: Limit, hold: Hold) -> None:
+def _check_length(request: Request, limit: BodyLimit, hold: Hold) -> None:
     declared = request.headers.get("content-length", "")
     if not (declared.isascii() and declared.isdecimal()):
         return

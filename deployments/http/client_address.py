@@ -20,7 +20,7 @@ _IPV6_NETWORK_BITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class PeerConnection:
     """A client's connection to HAProxy."""
 
     address: str
@@ -41,7 +41,7 @@ def source_of(scope: Scope) -> str:
     return _group(connection.address if connection else client[0] if client else UNKNOWN)
 
 
-def connection_of(scope: Scope) -> Connection | None:
+def connection_of(scope: Scope) -> PeerConnection | None:
     """Return the client's connection as HAProxy has told it; None for a request that has not come by HAProxy."""
     secret = os.environ.get(SECRET_VARIABLE, "").encode()
     for name, value in scope["headers"]:
@@ -49,7 +49,7 @@ def connection_of(scope: Scope) -> Connection | None:
             told, _, shown = value.rpartition(b" ")
             if hmac.compare_digest(shown, secret):
                 address, client_port, port = told.split()
-                return Connection(address.decode("ascii"), int(client_port), int(port))
+                return PeerConnection(address.decode("ascii"), int(client_port), int(port))
     return None
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.http.client_address import Connection, connection_of
+from deployments.http.client_address import PeerConnection, connection_of
 from deployments.http.haproxy import HALF_CLOSE_VARIABLE
 
 LOOK_EVERY_S: Final = 0.25
@@ -40,13 +40,13 @@ _CLOSE_WAIT: Final = 8
 _HEAD_BYTES: Final = 4
 
 
-def half_closed(port: int) -> set[Connection]:
+def half_closed(port: int) -> set[PeerConnection]:
     """Return the connections to a port of this machine whose clients have closed their half.
 
     Raises:
         OSError: the kernel does not say, as in some sandboxes.
     """
-    found: set[Connection] = set()
+    found: set[PeerConnection] = set()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(1.0)
         for family in (socket.AF_INET, socket.AF_INET6):
@@ -59,7 +59,7 @@ def half_closed(port: int) -> set[Connection]:
     return found
 
 
-def _take(answer: bytes, family: int, found: set[Connection]) -> bool:
+def _take(answer: bytes, family: int, found: set[PeerConnection]) -> bool:
     """Add the sockets of an answer; tell whether more answers follow."""
     at = 0
     while at < len(answer):
@@ -70,7 +70,7 @@ def _take(answer: bytes, family: int, found: set[Connection]) -> bool:
             raise OSError("the kernel does not list TCP sockets")
         port, client_port, _, client = _SOCKET.unpack_from(answer, at + _MESSAGE.size + _HEAD_BYTES)
         raw = client[:4] if family == socket.AF_INET else client
-        found.add(Connection(_address(ipaddress.ip_address(raw)), client_port, port))
+        found.add(PeerConnection(_address(ipaddress.ip_address(raw)), client_port, port))
         at += size + -size % 4
     return True
 
@@ -90,7 +90,7 @@ def can_look() -> bool:
 
 @dataclass(eq=False, slots=True)
 class _Request:
-    connection: Connection
+    connection: PeerConnection
     cycle: Any
     since_s: float
 
@@ -139,7 +139,7 @@ class HalfClosed:
 
 def _closed(requests: Iterable[_Request]) -> list[_Request]:
     waiting = list(requests)
-    found = set[Connection]()
+    found = set[PeerConnection]()
     for port in {request.connection.port for request in waiting}:
         found |= half_closed(port)
     return [request for request in waiting if request.connection in found]

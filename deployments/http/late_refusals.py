@@ -32,7 +32,7 @@ def body_bytes(headers: Headers) -> int:
     return int(length) if length.isdecimal() and len(length) < _MOST_DIGITS else 0
 
 
-class Late:
+class LateRefusals:
     """Holds refusals back, the longer the more there are, and the larger their bodies. For one event loop.
 
     Args:

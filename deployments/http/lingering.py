@@ -28,13 +28,13 @@ _ASK: Final = "darkroom.ask"
 """Key of the scope under which the application finds what it calls before it receives."""
 
 
-class Reading:
+class BodyReading:
     """Reading of one body.
 
     Args:
         scope: of the request.
         receive: of the server.
-        on_demand: whether the application says when it wants a piece, as `Asking` does.
+        on_demand: whether the application says when it wants a piece, as `BodyOnDemand` does.
     """
 
     def __init__(self, scope: Scope, receive: Receive, *, on_demand: bool) -> None:
@@ -84,7 +84,7 @@ class Lingering:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = Reading(scope, receive, on_demand=self._on_demand)
+        body = BodyReading(scope, receive, on_demand=self._on_demand)
         if self._on_demand:
             scope[_ASK] = body.ask
         held: list[Message] = []
@@ -101,7 +101,7 @@ class Lingering:
             if held:
                 await self._send_held(held, body, send)
 
-    async def _send_held(self, held: list[Message], body: Reading, send: Send) -> None:
+    async def _send_held(self, held: list[Message], body: BodyReading, send: Send) -> None:
         if not body.awaits_invitation and self._lingering < MAX_LINGERING:
             self._lingering += 1
             try:
@@ -115,7 +115,7 @@ class Lingering:
             await send(message)
 
 
-async def _drain(body: Reading) -> None:
+async def _drain(body: BodyReading) -> None:
     began_at, size = asyncio.get_running_loop().time(), 0
     with suppress(TimeoutError):
         while not body.has_ended:
@@ -124,7 +124,7 @@ async def _drain(body: Reading) -> None:
                 size += len((await body.read()).get("body", b""))
 
 
-class Asking:
+class BodyOnDemand:
     """ASGI middleware around the application: says each time when it wants a piece of the body.
 
     Args:

@@ -19,13 +19,13 @@ from deployments.http.lingering import Lingering
 from deployments.http.plain_text import PlainText, refuse_in_json
 
 ADMITTED: Final = "darkroom.admitted"
-"""Key in the scope of a request that has passed `Front`, so that nobody asks the same again."""
+"""Key in the scope of a request that has passed `RequestGuard`, so that nobody asks the same again."""
 
 Guard = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
 """Answers a request by that application, or refuses it."""
 
 
-class Front:
+class RequestGuard:
     """ASGI middleware that has the replica of this process decide before Serve sees a request.
 
     Args:
@@ -42,18 +42,18 @@ class Front:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, as ASGI has it."""
-        if Front.guard is None or scope["type"] != "http":
+        if RequestGuard.guard is None or scope["type"] != "http":
             await self._app(scope, receive, send)
         else:
             scope[ADMITTED] = True
-            await Front.guard(self._app, scope, receive, send)
+            await RequestGuard.guard(self._app, scope, receive, send)
 
 
 def middlewares() -> list[Middleware]:
     """Return what Serve puts around itself, the outermost last."""
     refuse_in_json()
     return [
-        Middleware(Front),
+        Middleware(RequestGuard),
         Middleware(PlainText),
         Middleware(Lingering, on_demand=_application_is_here()),
         Middleware(ClientHeaders),

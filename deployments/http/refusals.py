@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope
 
-from deployments.http.late_refusals import Late
+from deployments.http.late_refusals import LateRefusals
 from deployments.http.parameters import timeout_s
 from deployments.http.responses import problem, refusal
 from deployments.http.statuses import CLIENT_GONE, NO_CONTENT, UNFORESEEN
@@ -26,11 +26,11 @@ class Refusals:
     Args:
         service: counts those that asked for an inference.
         inference_paths: ends of the paths at which an inference is asked for.
-        most_late: refusals for overload that are held back at a time (`Late`).
+        most_late: refusals for overload that are held back at a time (`LateRefusals`).
     """
 
     def __init__(self, service: InferenceService, inference_paths: Sequence[str], most_late: int) -> None:
-        self._service, self._paths, self._late = service, tuple(inference_paths), Late(most_late)
+        self._service, self._paths, self._late = service, tuple(inference_paths), LateRefusals(most_late)
 
     @property
     def handlers(self) -> Mapping[Any, Any]:

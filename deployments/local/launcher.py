@@ -34,7 +34,7 @@ from deployments.local.loopback import loopback
 from deployments.local.machine import name_run, obstacles
 from deployments.local.ray_token import provide_token
 from deployments.local.run_folder import PARENT_VARIABLE, RunFolder, create_run_folder
-from deployments.local.run_health import Health, Service
+from deployments.local.run_health import Health, ServicePort
 from deployments.local.serve_api import ServeApi, ServeApiError
 from deployments.local.serve_run import POLL_INTERVAL_S, ServeRun
 from deployments.local.stop_requests import StopRequests
@@ -196,7 +196,7 @@ def wait_until_ready(
         RunEnded: `serve run` or Ray has ended.
     """
     started = asked = time.monotonic()
-    service, api, said = Service(endpoint), ServeApi(environment["DARKROOM_RUN"], environment), 1
+    service, api, said = ServicePort(endpoint), ServeApi(environment["DARKROOM_RUN"], environment), 1
     while not stop.count:
         check_running(server, health)
         if response := service.info():

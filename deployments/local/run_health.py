@@ -62,7 +62,7 @@ class Silence:
         return 0.0 if self._answered_at is None else now - self._answered_at
 
 
-class Node:
+class RayNode:
     """gcs_server and raylet of a run."""
 
     def __init__(self, run: str) -> None:
@@ -112,7 +112,7 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
-class Service:
+class ServicePort:
     """The service as a client sees it."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -148,7 +148,7 @@ class Health(threading.Thread):
         self.fault: str | None = None
         self._run, self._over, self._ready = run, threading.Event(), threading.Event()
         self._began_at, self._patience_s = time.monotonic(), GIVEN_UP_AFTER_S
-        self._node, self._service, self._api = Node(run), Service(endpoint), ServeApi(run, environment)
+        self._node, self._service, self._api = RayNode(run), ServicePort(endpoint), ServeApi(run, environment)
         self._service_silence, self._controller_silence = Silence(), Silence()
         self._said_silent, self._controller_asked_at = False, 0.0
         self._helpers = dict[str, psutil.Process]()

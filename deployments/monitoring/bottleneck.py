@@ -42,7 +42,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class ReplicaLoad:
     """What a replica was at, over some time; shares are of that time, 0 to 1."""
 
     requests_per_s: float
@@ -50,7 +50,7 @@ class Load:
     reading: float  # of the time of all requests that were answered: until their bodies had come
     workers: int
     workers_busy: float
-    lanes: int  # batches that the device computes at a time
+    concurrent_batches: int  # batches that the device computes at a time
     device_busy: float
     interpreter_busy: float  # the Python of the replica's process
     cores: int  # of the machine, as far as this process may use them
@@ -63,37 +63,37 @@ class Load:
         if not self.device_busy:
             return 0
         until_full = round(self.workers * self.workers_busy / self.device_busy) - self.workers
-        cores_each = 1 + (self.lanes * self.device_busy / self.workers if self.on_cpu else 0)
+        cores_each = 1 + (self.concurrent_batches * self.device_busy / self.workers if self.on_cpu else 0)
         return max(0, min(until_full, math.floor(self.cores * (1 - self.cores_busy) / cores_each)))
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Bottleneck:
     """The state, and the sentence that says why, and what would change it."""
 
     state: State
     sentence: str
 
 
-def verdict(load: Load) -> Verdict:
+def verdict(load: ReplicaLoad) -> Bottleneck:
     """By the rule above."""
     bound, why = _bound(load)
     if load.overloaded > REFUSED:
         words = f"{load.overloaded:.0%} of the requests were refused; {_shares(load)}; another replica would pay"
-        return Verdict(State.OVERLOADED, f"{State.OVERLOADED}: {words}")
+        return Bottleneck(State.OVERLOADED, f"{State.OVERLOADED}: {words}")
     if bound:
-        return Verdict(bound, f"{bound}: {why}")
+        return Bottleneck(bound, f"{bound}: {why}")
     if load.reading > READING:
         words = f"{load.reading:.0%} of the time of requests goes by until their bodies have come; {_shares(load)}"
-        return Verdict(State.NETWORK_BOUND, f"{State.NETWORK_BOUND}: {words}")
+        return Bottleneck(State.NETWORK_BOUND, f"{State.NETWORK_BOUND}: {words}")
     busiest = max(load.workers_busy, load.device_busy, load.interpreter_busy)
     if busiest < IDLE:
-        return Verdict(State.IDLE, f"{State.IDLE}: {load.requests_per_s:.3g} requests/s; {_shares(load)}")
+        return Bottleneck(State.IDLE, f"{State.IDLE}: {load.requests_per_s:.3g} requests/s; {_shares(load)}")
     words = f"{_shares(load)}; about {min(1 / busiest, 1 / max(load.cores_busy, IDLE)):.1f} times as much could come"
-    return Verdict(State.UNSATURATED, f"{State.UNSATURATED}: {words}")
+    return Bottleneck(State.UNSATURATED, f"{State.UNSATURATED}: {words}")
 
 
-def _bound(load: Load) -> tuple[State | None, str]:
+def _bound(load: ReplicaLoad) -> tuple[State | None, str]:
     busiest = max(load.workers_busy, load.device_busy)
     if load.interpreter_busy >= BUSY and load.interpreter_busy > busiest:
         words = f"the replica's Python is {load.interpreter_busy:.0%} busy, {_shares(load)}; another replica would pay"
@@ -107,7 +107,7 @@ def _bound(load: Load) -> tuple[State | None, str]:
     return State.DEVICE_BOUND, words + ("more cores would" if load.on_cpu else "another GPU or a quicker dtype would")
 
 
-def _more_workers(load: Load) -> str:
+def _more_workers(load: ReplicaLoad) -> str:
     more = load.workers_that_pay
     if more:
         return f"{more} more worker{'s' if more > 1 else ''} would pay {_until(load, more)}"
@@ -116,10 +116,10 @@ def _more_workers(load: Load) -> str:
     return "the device is nearly full too"
 
 
-def _until(load: Load, more: int) -> str:
+def _until(load: ReplicaLoad, more: int) -> str:
     share = load.device_busy * (load.workers + more) / load.workers
     return "until the device is full" if share >= BUSY else f"and there are cores for no more (device {share:.0%} then)"
 
 
-def _shares(load: Load) -> str:
+def _shares(load: ReplicaLoad) -> str:
     return f"workers {load.workers_busy:.0%} busy, device {load.device_busy:.0%}"

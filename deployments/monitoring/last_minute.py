@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from deployments.monitoring.bottleneck import Load, verdict
+from deployments.monitoring.bottleneck import ReplicaLoad, verdict
 from deployments.monitoring.timeline import STAGES
 from deployments.request_errors import Overloaded
 from pipeline.stats import EngineStats
@@ -26,11 +26,11 @@ GONE: Final = "ClientGone"
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Snapshot:
     """How things stood at one moment."""
 
     at_s: float  # by `time.monotonic`
-    usage: EngineStats
+    engine_stats: EngineStats
     loop_s: float  # processor time of the event loop's thread
     process_s: float  # likewise of all threads of the replica's process
     cores: int  # that this process may use
@@ -38,7 +38,7 @@ class Reading:
 
 
 @dataclass(slots=True)
-class Ended:
+class EndedRequests:
     """What ended in about a second."""
 
     requests: Counter[str] = field(default_factory=Counter)  # by outcome
@@ -61,42 +61,42 @@ class Second:
     images: Counter[str]
     took_s: NDArray[np.float64]  # [answers]
     stages_s: NDArray[np.float64]  # [stages], of all these answers together
-    reading: Reading
+    snapshot: Snapshot
 
     @classmethod
-    def of(cls, ended: Ended, reading: Reading) -> Self:
+    def of(cls, ended: EndedRequests, snapshot: Snapshot) -> Self:
         """Summed up."""
         stages_s = np.array(ended.stages_s, float).reshape(-1, len(STAGES)).sum(0)
-        return cls(ended.requests, ended.images, np.array(ended.took_s, float), stages_s, reading)
+        return cls(ended.requests, ended.images, np.array(ended.took_s, float), stages_s, snapshot)
 
 
-class Minute:
+class LastMinute:
     """Remembers the last 60 seconds.
 
     Args:
-        reading: how things stand at its beginning; the second before it counts as an idle one, to have one to tell of.
-        device: "cpu" or "cuda".
+        snapshot: how things stand at its beginning; the second before it counts as an idle one, to have one to tell of.
+        device_kind: "cpu" or "cuda".
 
     Attributes:
         now: what ends in the second that is not over yet.
     """
 
-    def __init__(self, reading: Reading, device: str) -> None:
-        self.now = Ended()
-        self._device = device
-        earlier = replace(reading, at_s=reading.at_s - 1.0)
+    def __init__(self, snapshot: Snapshot, device_kind: str) -> None:
+        self.now = EndedRequests()
+        self._device_kind = device_kind
+        earlier = replace(snapshot, at_s=snapshot.at_s - 1.0)
         self._told: dict[int, dict[str, Any]] = {}  # by how many seconds: some milliseconds after 60 busy ones
-        self._seconds = deque((Second.of(Ended(), moment) for moment in (earlier, reading)), SECONDS + 1)
+        self._seconds = deque((Second.of(EndedRequests(), moment) for moment in (earlier, snapshot)), SECONDS + 1)
 
     @property
-    def last(self) -> Reading:
+    def last(self) -> Snapshot:
         """How things stood when the last second was over."""
-        return self._seconds[-1].reading
+        return self._seconds[-1].snapshot
 
-    def tick(self, reading: Reading) -> Ended:
+    def tick(self, snapshot: Snapshot) -> EndedRequests:
         """A second is over; returns what ended in it."""
-        ended, self.now = self.now, Ended()
-        self._seconds.append(Second.of(ended, reading))
+        ended, self.now = self.now, EndedRequests()
+        self._seconds.append(Second.of(ended, snapshot))
         self._told = {}
         return ended
 
@@ -111,15 +111,15 @@ class Minute:
 
     def _stats(self, seconds: int) -> dict[str, Any]:
         before, *rest = list(self._seconds)[-seconds - 1 :]
-        first, last = before.reading, rest[-1].reading
+        first, last = before.snapshot, rest[-1].snapshot
         window_s = last.at_s - first.at_s
         requests = sum((second.requests for second in rest), Counter[str]())
         images = sum((second.images for second in rest), Counter[str]())
         took_s = np.concatenate([second.took_s for second in rest])
         stages_s = np.sum([second.stages_s for second in rest], 0)
-        cores_busy = float(np.mean([second.reading.cores_busy for second in rest]))
+        cores_busy = float(np.mean([second.snapshot.cores_busy for second in rest]))
         load = self._load(first, last, cores_busy, requests, float(stages_s[0] / max(took_s.sum(), 1e-9)))
-        batches = sum(last.usage.batches.values()) - sum(first.usage.batches.values())
+        batches = sum(last.engine_stats.batches.values()) - sum(first.engine_stats.batches.values())
         given = verdict(load)
         return {
             "window_s": window_s,
@@ -134,39 +134,48 @@ class Minute:
             "workers": {
                 "count": load.workers,
                 "busy": load.workers_busy,
-                "replaced": last.usage.workers_replaced - first.usage.workers_replaced,
+                "replaced": last.engine_stats.workers_replaced - first.engine_stats.workers_replaced,
             },
             "device": {
-                "kind": self._device,
-                "lanes": load.lanes,
+                "kind": self._device_kind,
+                "concurrent_batches": load.concurrent_batches,
                 "busy": load.device_busy,
-                "images_per_batch": (last.usage.images - first.usage.images) / max(batches, 1),
+                "images_per_batch": (last.engine_stats.images - first.engine_stats.images) / max(batches, 1),
             },
             "interpreter": {"busy": load.interpreter_busy},
             "event_loop": {"busy": _share(first.loop_s, last.loop_s, window_s)},
             "cores": {"count": load.cores, "busy": load.cores_busy},
-            "in_work": last.usage.in_work,
-            "free_slots": last.usage.free_slots,
+            "in_work": last.engine_stats.in_work,
+            "free_slots": last.engine_stats.free_slots,
         }
 
-    def _load(self, first: Reading, last: Reading, cores_busy: float, requests: Counter[str], reading: float) -> Load:
-        window_s, usage = last.at_s - first.at_s, last.usage
-        return Load(
+    def _load(
+        self, first: Snapshot, last: Snapshot, cores_busy: float, requests: Counter[str], reading: float
+    ) -> ReplicaLoad:
+        window_s, engine_stats = last.at_s - first.at_s, last.engine_stats
+        return ReplicaLoad(
             requests_per_s=requests.total() / window_s,
             overloaded=requests[Overloaded.__name__] / max(requests.total(), 1),
             reading=reading,
-            workers=usage.workers,
-            workers_busy=min(1.0, (usage.decoding_s - first.usage.decoding_s) / window_s / usage.workers),
-            lanes=usage.lanes,
-            device_busy=min(1.0, (usage.computing_s - first.usage.computing_s) / window_s / usage.lanes),
+            workers=engine_stats.workers,
+            workers_busy=min(
+                1.0, (engine_stats.decoding_s - first.engine_stats.decoding_s) / window_s / engine_stats.workers
+            ),
+            concurrent_batches=engine_stats.concurrent_batches,
+            device_busy=min(
+                1.0,
+                (engine_stats.computing_s - first.engine_stats.computing_s)
+                / window_s
+                / engine_stats.concurrent_batches,
+            ),
             interpreter_busy=(
                 _share(first.loop_s, last.loop_s, window_s)
-                if self._device == "cpu"
+                if self._device_kind == "cpu"
                 else _share(first.process_s, last.process_s, window_s)
             ),
             cores=last.cores,
             cores_busy=cores_busy,
-            on_cpu=self._device == "cpu",
+            on_cpu=self._device_kind == "cpu",
         )
 
 

@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from ray.serve import metrics
 
-from deployments.monitoring.last_minute import Ended
+from deployments.monitoring.last_minute import EndedRequests
 from deployments.monitoring.timeline import STAGES
 from pipeline.stats import EngineStats
 
@@ -35,21 +35,23 @@ class Metrics:
         )
         self._batches = _histogram("batch_images", "images of a batch, as the device took it", BATCH_BUCKETS)
         self._decoding = _counter("decoding_seconds_total", "what workers have spent decoding so far, spare ones too")
-        self._computing = _counter("computing_seconds_total", "what the device has spent on batches so far, all lanes")
+        self._computing = _counter(
+            "computing_seconds_total", "what the device has spent on batches so far, all concurrent_batches"
+        )
         self._dropped = _counter("images_dropped_total", "images given up undecoded: nobody waited for them any more")
         self._replaced = _counter("workers_replaced_total", "decoder processes that died or were ended, and restarted")
         self._workers = _gauge("workers", "decoder processes at ordinary images at a time; spares not counted")
         self._workers_ready = _gauge(
             "workers_ready", "those of them that take images: fewer where no spare is left for a dead one"
         )
-        self._lanes = _gauge("device_lanes", "batches that the device computes at a time")
+        self._concurrent_batches = _gauge("device_concurrent_batches", "batches that the device computes at a time")
         self._workers_busy = _gauge("workers_busy_ratio", "share of their time that workers decode, 0 to 1")
         self._device_busy = _gauge("device_busy_ratio", "share of its time that the device computes, 0 to 1")
         self._in_work = _gauge("images_in_work", "images that have been taken on and have no outcome yet")
         self._free_slots = _gauge("free_slots", "images that there is room for between decoding and the device")
         self._held_bytes = _gauge("encoded_bytes_in_flight", "bytes of the bodies of requests in work")
 
-    def publish(self, ended: Ended, usage: EngineStats, held_bytes: int, seconds: float) -> None:
+    def publish(self, ended: EndedRequests, engine_stats: EngineStats, held_bytes: int, seconds: float) -> None:
         """Brings everything up to date.
 
         Ray takes its time for each figure, so this is left to a thread once a second: the event loop has answers to
@@ -57,15 +59,15 @@ class Metrics:
 
         Args:
             ended: since this was last called.
-            usage: of the engine, now.
+            engine_stats: of the engine, now.
             held_bytes: of the bodies in work.
             seconds: since this was last called.
         """
         self._publish_ended(ended)
-        self._publish_usage(usage, seconds)
+        self._publish_engine_stats(engine_stats, seconds)
         self._held_bytes.set(held_bytes)
 
-    def _publish_ended(self, ended: Ended) -> None:
+    def _publish_ended(self, ended: EndedRequests) -> None:
         for counter, counts in ((self._requests, ended.requests), (self._images, ended.images)):
             for outcome, count in counts.items():
                 counter.inc(count, {"outcome": outcome})
@@ -75,27 +77,27 @@ class Metrics:
             for stage, stage_s in zip(STAGES, stages_s, strict=True):
                 self._stages.observe(stage_s, {"stage": stage})
 
-    def _publish_usage(self, usage: EngineStats, seconds: float) -> None:
-        last, self._published = self._published, usage
-        decoding_s, computing_s = usage.decoding_s - last.decoding_s, usage.computing_s - last.computing_s
+    def _publish_engine_stats(self, engine_stats: EngineStats, seconds: float) -> None:
+        last, self._published = self._published, engine_stats
+        decoding_s, computing_s = engine_stats.decoding_s - last.decoding_s, engine_stats.computing_s - last.computing_s
         for counter, more in (
             (self._decoding, decoding_s),
             (self._computing, computing_s),
-            (self._dropped, usage.images_dropped - last.images_dropped),
-            (self._replaced, usage.workers_replaced - last.workers_replaced),
+            (self._dropped, engine_stats.images_dropped - last.images_dropped),
+            (self._replaced, engine_stats.workers_replaced - last.workers_replaced),
         ):
             if more > 0:  # Ray refuses 0
                 counter.inc(more)
-        for images, count in usage.batches.items():
+        for images, count in engine_stats.batches.items():
             for _ in range(count - last.batches.get(images, 0)):
                 self._batches.observe(images)
-        self._workers.set(usage.workers)
-        self._workers_ready.set(usage.workers_ready)
-        self._lanes.set(usage.lanes)
-        self._workers_busy.set(min(1.0, decoding_s / seconds / usage.workers))
-        self._device_busy.set(min(1.0, computing_s / seconds / usage.lanes))
-        self._in_work.set(usage.in_work)
-        self._free_slots.set(usage.free_slots)
+        self._workers.set(engine_stats.workers)
+        self._workers_ready.set(engine_stats.workers_ready)
+        self._concurrent_batches.set(engine_stats.concurrent_batches)
+        self._workers_busy.set(min(1.0, decoding_s / seconds / engine_stats.workers))
+        self._device_busy.set(min(1.0, computing_s / seconds / engine_stats.concurrent_batches))
+        self._in_work.set(engine_stats.in_work)
+        self._free_slots.set(engine_stats.free_slots)
 
 
 def _counter(name: str, description: str, *labels: str) -> metrics.Counter:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import psutil
 
 from deployments.logs import log_left_out
-from deployments.monitoring.last_minute import PREDICTED, Minute, Reading
+from deployments.monitoring.last_minute import PREDICTED, LastMinute, Snapshot
 from deployments.monitoring.metrics import Metrics
 from pipeline.records import Outcome, Prediction
 from pipeline.stats import EngineStats
@@ -25,21 +25,23 @@ class Watch:
     """Of one replica; used by its event loop alone.
 
     Args:
-        usage: reads that of the engine.
+        engine_stats: reads that of the engine.
         held_bytes: reads the bytes of the bodies in work.
-        device: "cpu" or "cuda".
+        device_kind: "cpu" or "cuda".
 
     Attributes:
         requests: that ended since the start, by outcome.
     """
 
-    def __init__(self, usage: Callable[[], EngineStats], held_bytes: Callable[[], int], device: str) -> None:
+    def __init__(
+        self, engine_stats: Callable[[], EngineStats], held_bytes: Callable[[], int], device_kind: str
+    ) -> None:
         self.requests: Counter[str] = Counter()
-        self._usage, self._held_bytes = usage, held_bytes
+        self._engine_stats, self._held_bytes = engine_stats, held_bytes
         self._cores = sorted(os.sched_getaffinity(0))
         self._metrics = Metrics()
         psutil.cpu_percent(percpu=True)  # the first time it has nothing to compare with
-        self._minute = Minute(self._read(), device)
+        self._minute = LastMinute(self._read(), device_kind)
 
     def note_images(self, outcomes: Sequence[Outcome]) -> None:
         """The images of a request have their outcomes."""
@@ -66,17 +68,17 @@ class Watch:
         while True:
             await asyncio.sleep(_PERIOD_S)
             log_left_out()
-            before, reading = self._minute.last, self._read()
-            ended, held_bytes = self._minute.tick(reading), self._held_bytes()
+            before, snapshot = self._minute.last, self._read()
+            ended, held_bytes = self._minute.tick(snapshot), self._held_bytes()
             try:
                 await asyncio.to_thread(
-                    self._metrics.publish, ended, reading.usage, held_bytes, reading.at_s - before.at_s
+                    self._metrics.publish, ended, snapshot.engine_stats, held_bytes, snapshot.at_s - before.at_s
                 )
             except Exception:
                 logger.exception("metrics of a second could not be published")
 
-    def _read(self) -> Reading:
+    def _read(self) -> Snapshot:
         percents = psutil.cpu_percent(percpu=True)
         busy = sum(percents[core] for core in self._cores if core < len(percents)) / len(self._cores) / 100
         loop_s, process_s = time.thread_time(), time.process_time()
-        return Reading(time.monotonic(), self._usage(), loop_s, process_s, len(self._cores), busy)
+        return Snapshot(time.monotonic(), self._engine_stats(), loop_s, process_s, len(self._cores), busy)

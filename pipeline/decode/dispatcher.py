@@ -10,7 +10,7 @@ from pipeline.decode.fair_queue import Backlog, FairQueue
 from pipeline.decode.messages import DecodedPixels
 from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.worker_pool import LostChunk, WorkerPool
-from pipeline.decode.worker_process import Chunk, WorkerProcess
+from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
 from pipeline.decode.worker_progress import decoding_s, not_begun, spent_s
 from pipeline.errors import DecoderCrashed, DecodeTimeout, ServerError
 from pipeline.images.price import timeout_s
@@ -93,7 +93,7 @@ class Dispatcher:
             worker.hand_out(chunk)
         return chunk is not None
 
-    def _next_chunk(self, images: FairQueue) -> Chunk | None:
+    def _next_chunk(self, images: FairQueue) -> DecodeChunk | None:
         """Takes the next images of a queue into slots; None where there is no free slot, or nobody waits for them."""
         first, room = self._slots.take(self._chunk_size(images))
         tasks = self.backlog.take(images, room, self._chunk_bytes)
@@ -101,7 +101,7 @@ class Dispatcher:
             self._slots.write_encoded(slot, *task.image.pieces)
         self._slots.release(first + len(tasks), room - len(tasks))
         limits, price_s = self.limits, sum(task.price_s for task in tasks)
-        return Chunk(first, tasks, limits.max_image_pixels, limits.max_image_work_s, price_s) if tasks else None
+        return DecodeChunk(first, tasks, limits.max_image_pixels, limits.max_image_work_s, price_s) if tasks else None
 
     def _chunk_size(self, images: FairQueue) -> int:
         """Guided self-scheduling: a share of what waits, so that all workers end together.
@@ -115,7 +115,7 @@ class Dispatcher:
 
     # ---- what comes back --------------------------------------------------------------------------------------------
 
-    def accept(self, chunk: Chunk, result: DecodedPixels) -> None:
+    def accept(self, chunk: DecodeChunk, result: DecodedPixels) -> None:
         """A chunk is done: its bad images are answered here, the others go into the ready queue."""
         self.moved_at = time.monotonic()
         for position, error in result.errors.items():
@@ -124,7 +124,7 @@ class Dispatcher:
         left_out = result.skipped | result.errors.keys()
         self._hand_on(chunk, result.pixels, [n for n in range(len(chunk.tasks)) if n not in left_out])
 
-    def withdraw(self, chunks: Iterable[Chunk]) -> None:
+    def withdraw(self, chunks: Iterable[DecodeChunk]) -> None:
         """A worker is slow: the images that it has not begun are put back, before all others.
 
         It may begin one at this very moment. Then two workers decode it: whichever is first answers it, and what
@@ -163,7 +163,7 @@ class Dispatcher:
         self._ended_s -= sum(self._decoded_s(chunk, position) for position in kept)  # noted as they are handed on
         self._hand_on(chunk, self._slots.tensor[chunk.first : chunk.first + len(kept)], kept)
 
-    def _hand_on(self, chunk: Chunk, pixels: Tensor, positions: Sequence[int]) -> None:
+    def _hand_on(self, chunk: DecodeChunk, pixels: Tensor, positions: Sequence[int]) -> None:
         """Puts the decoded images of a chunk into the queue: their pixels are the first of its slots, without gaps."""
         for position in positions:
             self._note_decoded(chunk, position)
@@ -174,17 +174,17 @@ class Dispatcher:
             tasks = [chunk.tasks[position] for position in positions]
             self._queue.put(PixelBatch(chunk.first, pixels, tasks, self._give_back))
 
-    def _decoded_s(self, chunk: Chunk, position: int) -> float:
+    def _decoded_s(self, chunk: DecodeChunk, position: int) -> float:
         return decoding_s(chunk.first + position, self._slots)
 
-    def _note_decoded(self, chunk: Chunk, position: int) -> None:
+    def _note_decoded(self, chunk: DecodeChunk, position: int) -> None:
         task = chunk.tasks[position]
         task.decode_s = self._decoded_s(chunk, position)
         self._ended_s += task.decode_s
         task.decoded_at = time.perf_counter()
         self.backlog.pace.note(task.decode_s, task.price_s)
 
-    def fail(self, failure: ServerError, in_hand: Iterable[Chunk]) -> None:
+    def fail(self, failure: ServerError, in_hand: Iterable[DecodeChunk]) -> None:
         """Fails all that waits, and chunks in hand that will not come back."""
         for task in (*self.backlog, *(task for chunk in in_hand for task in chunk.tasks)):
             task.request.fail(failure)

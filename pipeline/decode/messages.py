@@ -52,12 +52,12 @@ class DecodedPixels:
 
     first: int
     pixels: Tensor  # uint8 [n, height, width, 3], a view of the slots, page-locked where there is CUDA
-    errors: Mapping[int, ImageError]  # as in `DecodedChunk`
+    errors: Mapping[int, ImageError]  # as in `DecodeResult`
     skipped: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
-class DecodedChunk:
+class DecodeResult:
     """A job done. The pixels stay where they are, in shared memory."""
 
     first: int
@@ -84,7 +84,7 @@ class WorkerFault:
     text: str
 
 
-Record = WorkerReady | DecodedChunk | WorkerFault | _IterableDatasetStopIteration
+Record = WorkerReady | DecodeResult | WorkerFault | _IterableDatasetStopIteration
 
 
 def _classes(base: type[ImageError] = ImageError) -> Iterator[type[ImageError]]:
@@ -106,7 +106,7 @@ def to_bytes(item: object) -> bytes:
         TypeError: there is no record for it.
     """
     match item:
-        case DecodedChunk():
+        case DecodeResult():
             return _chunk_to_bytes(item)
         case WorkerReady():
             return _HEAD.pack(_READY, item.closed, 0, 0, 0)
@@ -118,7 +118,7 @@ def to_bytes(item: object) -> bytes:
     raise TypeError(f"a worker cannot send a {type(item).__name__}")
 
 
-def _chunk_to_bytes(chunk: DecodedChunk) -> bytes:
+def _chunk_to_bytes(chunk: DecodeResult) -> bytes:
     room = MAX_RECORD_BYTES - _HEAD.size - len(chunk.skipped) * _SKIPPED.size
     most = min(MAX_TEXT_BYTES, room // max(1, len(chunk.errors)) - _ERROR.size)
     parts = [_HEAD.pack(_CHUNK, chunk.first, chunk.decoded, len(chunk.errors), len(chunk.skipped))]
@@ -150,7 +150,7 @@ def from_bytes(data: bytes, slots: Slots) -> Record:
             if ends < 0:
                 raise MalformedRecord(f"a decoder process sent {len(body)} bytes for {skipped} skipped images")
             positions = frozenset(position for (position,) in _SKIPPED.iter_unpack(body[ends:]))
-            return DecodedChunk(first, decoded, dict(_errors(body[:ends], errors)), positions, slots)
+            return DecodeResult(first, decoded, dict(_errors(body[:ends], errors)), positions, slots)
         if kind == _FAULT:
             lines = body[:_MAX_FAULT_BYTES].decode(errors="replace").split("\n")
             return WorkerFault("\n".join(map(_printable, lines)))

@@ -14,7 +14,7 @@ from pipeline.decode.sandbox import EVERYTHING, Closed
 from pipeline.decode.slots import Slots
 from pipeline.decode.worker_health import ended, exceeded_s, late_starters, stopped, why_gone
 from pipeline.decode.worker_pool import WorkerPool
-from pipeline.decode.worker_process import Chunk, WorkerProcess, WorkerStarted
+from pipeline.decode.worker_process import DecodeChunk, WorkerProcess, WorkerStarted
 from pipeline.decode.worker_progress import in_work
 from pipeline.errors import EngineClosed, ServerError, WorkerFailure
 from pipeline.ready_queue import ReadyQueue
@@ -241,7 +241,7 @@ class DecodeStage:
             self._dispatcher.dispatch()
         self._changed.notify_all()
 
-    def _fail(self, failure: ServerError, in_hand: Sequence[Chunk] = ()) -> None:
+    def _fail(self, failure: ServerError, in_hand: Sequence[DecodeChunk] = ()) -> None:
         """Hands nothing out any more: what waits fails, and what is in hand of chunks that will not come back."""
         self._failure = self._failure or failure
         self._dispatcher.fail(self._failure, in_hand)

@@ -3,10 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 
-from pipeline.decode.worker_process import Chunk, WorkerProcess
+from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
 
 
-class Forecast:
+class WaitForecast:
     """Forecasts waits from the workers as they are now.
 
     Args:
@@ -15,7 +15,7 @@ class Forecast:
         limit_s: the most that what is in hand may still take, once it is beyond its price.
     """
 
-    def __init__(self, workers: Sequence[WorkerProcess], ratio: float, limit_s: Callable[[Chunk], float]) -> None:
+    def __init__(self, workers: Sequence[WorkerProcess], ratio: float, limit_s: Callable[[DecodeChunk], float]) -> None:
         self._workers = [worker for worker in workers if worker.ready]
         self._ratio, self._limit_s, self._now_ns = ratio, limit_s, time.monotonic_ns()
 

@@ -15,7 +15,7 @@ from torch.utils.data._utils.worker import ManagerWatchdog
 
 from pipeline.config import NICENESS
 from pipeline.decode.memory import FreedMemory, MemoryLimit, keep_freed_memory
-from pipeline.decode.messages import DecodedChunk, WorkerReady
+from pipeline.decode.messages import DecodeResult, WorkerReady
 from pipeline.decode.sandbox import close_inherited, enter_sandbox
 from pipeline.decode.slots import Claim, Slots
 from pipeline.errors import ImageError
@@ -27,7 +27,7 @@ Image.init()  # once, in the forkserver: else each worker would import Pillow's 
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class DecodeJob:
     """Encoded images in adjacent slots, to be decoded in this order."""
 
     first: int
@@ -36,11 +36,11 @@ class Job:
     max_work_s: float
 
 
-class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
+class DecodeJobs(IterableDataset[WorkerReady | DecodeResult]):
     """A live dataset: what the replica sends down `jobs`, decoded. None ends it, the replica's death ends its process.
 
     Args:
-        jobs: the reading end of a pipe of `Job`s that belongs to this worker alone. A queue shared by workers
+        jobs: the reading end of a pipe of `DecodeJob`s that belongs to this worker alone. A queue shared by workers
             would stay locked for all when one of them is killed inside `get`.
         slots: where the images lie.
         transform: what to do with them.
@@ -49,8 +49,8 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
     def __init__(self, jobs: Connection, slots: Slots, transform: Transform) -> None:
         self._jobs, self._slots, self._transform = jobs, slots, transform
 
-    def __iter__(self) -> Iterator[WorkerReady | DecodedChunk]:
-        """Yields `WorkerReady` once, then one `DecodedChunk` a job."""
+    def __iter__(self) -> Iterator[WorkerReady | DecodeResult]:
+        """Yields `WorkerReady` once, then one `DecodeResult` a job."""
         _prepare_process()
         _warm_up(self._transform)
         memory, freed = MemoryLimit(), FreedMemory()
@@ -59,14 +59,14 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
             memory.fit(job.max_pixels)
             yield self._do(job, freed)
 
-    def _next_job(self) -> Job | None:
+    def _next_job(self) -> DecodeJob | None:
         try:
-            job: Job | None = self._jobs.recv()
+            job: DecodeJob | None = self._jobs.recv()
         except (EOFError, OSError):
             os._exit(0)  # the replica is gone, perhaps killed: nobody else ends this process
         return job
 
-    def _do(self, job: Job, freed: FreedMemory) -> DecodedChunk:
+    def _do(self, job: DecodeJob, freed: FreedMemory) -> DecodeResult:
         decoded, errors, skipped = 0, {}, set[int]()
         for position, size in enumerate(job.sizes):
             slot, started_ns = job.first + position, time.monotonic_ns()
@@ -87,7 +87,7 @@ class Jobs(IterableDataset[WorkerReady | DecodedChunk]):
             self._slots.decode_ns[slot] = time.monotonic_ns() - started_ns
             self._slots.claims[slot] = claim
             freed.give_back()
-        return DecodedChunk(job.first, decoded, errors, frozenset(skipped))
+        return DecodeResult(job.first, decoded, errors, frozenset(skipped))
 
 
 def _prepare_process() -> None:

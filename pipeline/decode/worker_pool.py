@@ -19,8 +19,8 @@ from pipeline.config import CHUNKS_PER_WORKER, MAX_UNBLAMED_DEATHS
 from pipeline.decode.fair_queue import Ahead
 from pipeline.decode.sandbox import Closed
 from pipeline.decode.slots import Claim, Slots
-from pipeline.decode.wait_forecast import Forecast
-from pipeline.decode.worker_process import Chunk, WorkerProcess
+from pipeline.decode.wait_forecast import WaitForecast
+from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
 from pipeline.records import Transform
 from pipeline.task import Task
 
@@ -29,7 +29,7 @@ from pipeline.task import Task
 class LostChunk:
     """A chunk whose worker has ended before it was done."""
 
-    chunk: Chunk
+    chunk: DecodeChunk
     claims: list[int]  # of `Claim`, one an image: how far the worker had come with it
     overdue_s: float  # the time limit at which the worker was ended; 0 where it ended by itself
 
@@ -66,7 +66,7 @@ class WorkerPool:
         return iter([*self._workers])
 
     @property
-    def chunks(self) -> list[Chunk]:
+    def chunks(self) -> list[DecodeChunk]:
         """All that workers have in hand."""
         return [chunk for worker in self._workers for chunk in worker.chunks]
 
@@ -109,7 +109,7 @@ class WorkerPool:
         workers, self._workers = self._workers, []
         return workers
 
-    def _claims(self, worker: WorkerProcess, chunk: Chunk) -> list[int]:
+    def _claims(self, worker: WorkerProcess, chunk: DecodeChunk) -> list[int]:
         """The worker's claims on the images of a chunk; of one that is not believed, the worst for its oldest chunk.
 
         Where somebody has stopped the worker, no image is blamed for having been begun.
@@ -151,7 +151,7 @@ class WorkerPool:
 
     def wait_s(self, ahead: Ahead, ratio: float, limit_s: Callable[[Task], float]) -> float:
         """Seconds until workers should turn to images behind so much, where images take `ratio` times their price."""
-        forecast = Forecast(self._workers, ratio, lambda chunk: limit_s(chunk.tasks[0]))
+        forecast = WaitForecast(self._workers, ratio, lambda chunk: limit_s(chunk.tasks[0]))
         ordinary_s = 0.0 if ahead.ordinary_s is None else forecast.ordinary_s(ahead.ordinary_s, self.count)
         costly_s = 0.0 if ahead.costly_s is None else forecast.costly_s(ahead.costly_s)
         return max(ordinary_s, costly_s)

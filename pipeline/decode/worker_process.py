@@ -17,17 +17,17 @@ from torch.utils.data import DataLoader
 
 from pipeline.config import CHUNKS_PER_WORKER
 from pipeline.decode.forkserver import forked
-from pipeline.decode.messages import DecodedChunk, DecodedPixels, MalformedRecord, WorkerFault, WorkerReady
+from pipeline.decode.messages import DecodedPixels, DecodeResult, MalformedRecord, WorkerFault, WorkerReady
 from pipeline.decode.pipe_queue import PipeQueues
 from pipeline.decode.process_state import StoppedProcess
 from pipeline.decode.slots import Slots
-from pipeline.decode.worker import Job, Jobs
+from pipeline.decode.worker import DecodeJob, DecodeJobs
 from pipeline.records import Transform
 from pipeline.task import Task
 
 
 @dataclass(frozen=True, slots=True)
-class Chunk:
+class DecodeChunk:
     """Images handed to a worker together, in adjacent slots."""
 
     first: int
@@ -43,9 +43,9 @@ class Chunk:
         return self.tasks[0].costly
 
     @property
-    def job(self) -> Job:
+    def job(self) -> DecodeJob:
         """What the worker is sent: the bytes themselves lie in the slots."""
-        return Job(self.first, tuple(task.image.size for task in self.tasks), self.max_pixels, self.max_work_s)
+        return DecodeJob(self.first, tuple(task.image.size for task in self.tasks), self.max_pixels, self.max_work_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class WorkerProcess:
     """A decoder process and the persistent DataLoader that runs it. Its owner guards it by a lock."""
 
     def __init__(self, slots: Slots, transform: Transform, *, pin_memory: bool) -> None:
-        self.chunks: deque[Chunk] = deque()  # the oldest first: the one that it works on
+        self.chunks: deque[DecodeChunk] = deque()  # the oldest first: the one that it works on
         self.turned_ns = 0  # when it could turn to the oldest chunk, by `time.monotonic_ns`
         self.pid, self.pidfd = 0, -1
         self.ready = False  # it has reported for duty
@@ -74,7 +74,7 @@ class WorkerProcess:
         self._reader, self._writer = Pipe(duplex=False)
         self._queues = PipeQueues(slots)
         self._loader: DataLoader[Any] = DataLoader(
-            Jobs(self._reader, slots, transform),
+            DecodeJobs(self._reader, slots, transform),
             batch_size=None,
             num_workers=1,
             prefetch_factor=CHUNKS_PER_WORKER + 2,  # more than it can have in hand: it never waits for an index
@@ -111,7 +111,7 @@ class WorkerProcess:
             for record in iterator:
                 if isinstance(record, WorkerFault):
                     raise RuntimeError(f"error in a decoder process\n{record.text}")
-                yield record.pin_memory() if isinstance(record, DecodedChunk) else record
+                yield record.pin_memory() if isinstance(record, DecodeResult) else record
         finally:
             del iterator, self._loader  # a DataLoader ends its worker when it is dropped
 
@@ -125,7 +125,7 @@ class WorkerProcess:
         """Seconds for which it has been seen stopped (SIGSTOP) by whoever calls this again and again."""
         return self._state.stopped_s(self.pid) if self.pid else 0.0
 
-    def hand_out(self, chunk: Chunk) -> None:
+    def hand_out(self, chunk: DecodeChunk) -> None:
         """Sends it a chunk: a few hundred bytes, which never fill the pipe."""
         if not self.chunks:
             self.turned_ns = time.monotonic_ns()
@@ -151,7 +151,7 @@ class WorkerProcess:
             and result.skipped <= chunk.withdrawn
         )
 
-    def take_back(self) -> Chunk:
+    def take_back(self) -> DecodeChunk:
         """The oldest chunk, which it has done; now it can turn to the next."""
         self.turned_ns, self.held = time.monotonic_ns(), False
         return self.chunks.popleft()

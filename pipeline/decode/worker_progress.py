@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.decode.slots import Claim, Slots
-from pipeline.decode.worker_process import Chunk, WorkerProcess
+from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
 from pipeline.task import Task
 
 
@@ -36,14 +36,14 @@ def in_work(worker: WorkerProcess, slots: Slots) -> InWork:
     return InWork(None, max(worker.turned_ns, int(ended_ns.max(initial=0))))
 
 
-def not_begun(chunk: Chunk, slots: Slots) -> list[int]:
+def not_begun(chunk: DecodeChunk, slots: Slots) -> list[int]:
     """Positions of the images of a chunk that still wait for the worker which has it."""
     claims = slots.claims[chunk.first : chunk.first + len(chunk.tasks)].copy()
     waiting = (claims == Claim.WAITING).nonzero()[0].tolist()
     return [position for position in waiting if position not in chunk.withdrawn]
 
 
-def spent_s(chunk: Chunk, slots: Slots) -> float:
+def spent_s(chunk: DecodeChunk, slots: Slots) -> float:
     """Seconds that a worker has spent on the images of a chunk so far, the one in work included."""
     claims, started_ns, decode_ns = _ledger(chunk, slots)
     spent_ns = int(decode_ns[(claims == Claim.DECODED) | (claims == Claim.REJECTED)].sum())
@@ -58,7 +58,7 @@ def decoding_s(slot: int, slots: Slots) -> float:
     return max(0, min(int(slots.decode_ns[slot]), passed_ns)) * 1e-9
 
 
-def _ledger(chunk: Chunk, slots: Slots) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+def _ledger(chunk: DecodeChunk, slots: Slots) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
     """Claims, begins and durations of a chunk's images, read once; a worker may have written times that cannot be."""
     ours = slice(chunk.first, chunk.first + len(chunk.tasks))
     now_ns = time.monotonic_ns()

@@ -14,14 +14,14 @@ from PIL import Image
 
 from pipeline.config import decode_memory_bytes
 from pipeline.errors import ImageError, TooMuchMemory, UndecodableImage
-from pipeline.images.geometry import part_of, resized, scales
+from pipeline.images.geometry import dct_scale, resized, scales
 from pipeline.images.header import Header, read_header
 from pipeline.images.jpeg import decode_jpeg, metadata_of_jpeg
 from pipeline.images.limits import check_image
 from pipeline.images.orientation import UPRIGHT, Metadata, corner, orientation_of, orientation_of_opened
 from pipeline.images.pillow import check_size, load_all, opened, rgb
 from pipeline.images.png import pixels_of_png, rows_of_png
-from pipeline.images.resize import Frame, exactly, quickly
+from pipeline.images.resize import CropPlan, resize_exact, resize_fast
 from pipeline.images.webp import pixels_of_webp
 from pipeline.records import Transform
 
@@ -32,7 +32,7 @@ class _Picture:
 
     pixels: NDArray[np.uint8]  # [height, width, 3], RGB
     size: tuple[int, int]  # width and height, as stored
-    covered: tuple[float, float]  # width and height of the picture in `pixels`; see `Frame`
+    covered: tuple[float, float]  # width and height of the picture in `pixels`; see `CropPlan`
     orientation: int
 
 
@@ -72,21 +72,21 @@ def _decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s:
     header = read_header((data,), transform.formats)
     check_image(header, transform, max_pixels, max_work_s)
     if transform.decode == "fast":
-        return _quickly(data, header, transform)
+        return _decode_fast(data, header, transform)
     picture = _picture(data, header, 1, transform.background)
     stored = Image.fromarray(picture.pixels)
     upright = stored.transpose(UPRIGHT[picture.orientation]) if picture.orientation in UPRIGHT else stored
-    return np.asarray(exactly(upright, transform))
+    return np.asarray(resize_exact(upright, transform))
 
 
-def _quickly(data: memoryview, header: Header, transform: Transform) -> NDArray[np.uint8]:
+def _decode_fast(data: memoryview, header: Header, transform: Transform) -> NDArray[np.uint8]:
     """Brings upright last, when there is the least of it."""
     size = (header.width, header.height)
-    part = part_of(size, resized(*size, transform.resize_px))
+    part = dct_scale(size, resized(*size, transform.resize_px))
     picture = _picture(data, header, part, transform.background)
     target = resized(*picture.size, transform.resize_px)
     left, top = corner(target, picture.orientation, transform.crop_px)
-    kept = quickly(picture.pixels, Frame(picture.covered, target, left, top), transform)
+    kept = resize_fast(picture.pixels, CropPlan(picture.covered, target, left, top), transform)
     if picture.orientation in UPRIGHT:
         return np.asarray(Image.fromarray(kept).transpose(UPRIGHT[picture.orientation]))
     return kept

@@ -24,7 +24,7 @@ def resized(width: int, height: int, shorter_px: int) -> tuple[int, int]:
     return int(shorter_px * width / height), shorter_px
 
 
-def part_of(size: tuple[int, int], target: tuple[int, int]) -> int:
+def dct_scale(size: tuple[int, int], target: tuple[int, int]) -> int:
     """The part of its width and height at which an image is decoded: 1, 4 or 8.
 
     Args:

@@ -54,7 +54,7 @@ _AFTER_STRAY_BYTES: Final = re.compile(rb"[^\xff]*+(?:\xff++\x00[^\xff]*+)*+\xff
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class JpegFrame:
     """The frame header, and what lies around it."""
 
     coding: str  # a name in `CODINGS`
@@ -67,7 +67,7 @@ class Frame:
     segments: int = 0  # before the pixels
 
 
-def read_frame(file: Piecewise) -> Frame:
+def read_frame(file: Piecewise) -> JpegFrame:
     """Reads a JPEG up to its first scan.
 
     Raises:
@@ -123,7 +123,7 @@ def _next_marker(file: Piecewise, at: int) -> tuple[int, int, int]:
     raise Damaged("its header is damaged")
 
 
-def _frame(marker: int, segment: bytes) -> Frame:
+def _frame(marker: int, segment: bytes) -> JpegFrame:
     """From the first 8 bytes of the segment and three for each component (T.81, B.2.2)."""
     try:
         length, bit_depth, height, width, channels = struct.unpack_from(">HBHHB", segment)
@@ -138,7 +138,7 @@ def _frame(marker: int, segment: bytes) -> Frame:
         raise NotDecoded(f"JPEG of {channels} components; only 1, 3 and 4 are decoded")
     if not width or length != 8 + 3 * channels:
         raise Damaged("its frame header is damaged")
-    return Frame(coding, width, height, channels, bit_depth, _samples(segment[8 : 8 + 3 * channels]))
+    return JpegFrame(coding, width, height, channels, bit_depth, _samples(segment[8 : 8 + 3 * channels]))
 
 
 @lru_cache(64)  # few files have another sampling than those before
@@ -149,7 +149,7 @@ def _samples(components: bytes) -> dict[int, float]:
     return {number: count / (across * down) if across and down else 1.0 for number, count in times.items()}
 
 
-def _up_to_pixels(frame: Frame, file: Piecewise, at: int, segments: int) -> Frame:
+def _up_to_pixels(frame: JpegFrame, file: Piecewise, at: int, segments: int) -> JpegFrame:
     """Adds the number of segments and, where the first scan does not hold everything, the scans."""
     in_first_scan = int.from_bytes(file.read(at + 2, 1))
     if "progressive" in frame.coding or in_first_scan < frame.channels:

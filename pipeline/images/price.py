@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from pipeline.config import COSTLY_S
-from pipeline.images.geometry import part_of, resized, scales
+from pipeline.images.geometry import dct_scale, resized, scales
 from pipeline.images.header import Header
 from pipeline.records import Transform
 
@@ -115,7 +115,7 @@ def _part(header: Header, transform: Transform) -> int:
     if transform.decode == "exact" or not scales(header):
         return 1
     size = header.width, header.height
-    return part_of(size, resized(*size, transform.resize_px))
+    return dct_scale(size, resized(*size, transform.resize_px))
 
 
 def _png(header: Header, transform: Transform) -> float:

@@ -20,7 +20,7 @@ Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class CropPlan:
     """What is kept of an image: of its resized version the crop.
 
     Args:
@@ -37,7 +37,7 @@ class Frame:
     top: int
 
 
-def exactly(image: Image.Image, transform: Transform) -> Image.Image:
+def resize_exact(image: Image.Image, transform: Transform) -> Image.Image:
     """Resizes all of an upright image and crops, as the preset does with Pillow, to the bit."""
     across, down = resized(*image.size, transform.resize_px)
     left, top = (round((length - transform.crop_px) / 2) for length in (across, down))
@@ -45,32 +45,32 @@ def exactly(image: Image.Image, transform: Transform) -> Image.Image:
     return whole.crop((left, top, left + transform.crop_px, top + transform.crop_px))
 
 
-def quickly(pixels: Pixels, frame: Frame, transform: Transform) -> Pixels:
+def resize_fast(pixels: Pixels, plan: CropPlan, transform: Transform) -> Pixels:
     """Resizes by torch's kernel for uint8, quicker than Pillow's (`make decoders`), and off by a level, rarely two.
 
     Args:
         pixels: uint8 [height, width, 3].
-        frame: what of it is kept.
+        plan: what of it is kept.
         transform: of the interpolations torch's kernel knows two; for the others Pillow computes the crop alone.
 
     Returns:
         uint8 [crop_px, crop_px, 3].
     """
-    across, down = frame.target
+    across, down = plan.target
     crop = transform.crop_px
     if transform.interpolation not in _BY_TORCH or across * down > _SPREAD * crop**2:
-        return by_pillow(pixels, frame, transform)
-    whole = _by_torch(pixels, frame, transform.interpolation)
-    return whole[frame.top : frame.top + crop, frame.left : frame.left + crop]
+        return by_pillow(pixels, plan, transform)
+    whole = _by_torch(pixels, plan, transform.interpolation)
+    return whole[plan.top : plan.top + crop, plan.left : plan.left + crop]
 
 
-def _by_torch(pixels: Pixels, frame: Frame, interpolation: str) -> Pixels:
+def _by_torch(pixels: Pixels, plan: CropPlan, interpolation: str) -> Pixels:
     """The whole image, uint8 [target height, target width, 3]."""
     height, width, _ = pixels.shape
-    (across, down), (covered_across, covered_down) = frame.target, frame.covered
+    (across, down), (covered_across, covered_down) = plan.target, plan.covered
     channels_last = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # quick where the strides say so
     try:
-        if (width, height) == frame.covered:
+        if (width, height) == plan.covered:
             done = interpolate(channels_last, size=(down, across), mode=interpolation, antialias=True)
         else:
             scale = (down / covered_down, across / covered_across)
@@ -80,10 +80,10 @@ def _by_torch(pixels: Pixels, frame: Frame, interpolation: str) -> Pixels:
     return done[0].permute(1, 2, 0).numpy()
 
 
-def by_pillow(pixels: Pixels, frame: Frame, transform: Transform) -> Pixels:
+def by_pillow(pixels: Pixels, plan: CropPlan, transform: Transform) -> Pixels:
     """The crop alone: 1 x 400,000 pixels would be 256 x 102,400,000 once resized."""
-    across, down = (covered / target for covered, target in zip(frame.covered, frame.target, strict=True))
-    crop, left, top = transform.crop_px, frame.left, frame.top
+    across, down = (covered / target for covered, target in zip(plan.covered, plan.target, strict=True))
+    crop, left, top = transform.crop_px, plan.left, plan.top
     box = (left * across, top * down, (left + crop) * across, (top + crop) * down)
     resample = Image.Resampling[transform.interpolation.upper()]
     return np.asarray(Image.fromarray(pixels).resize((crop, crop), resample, box=box))

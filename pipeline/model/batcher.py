@@ -12,9 +12,9 @@ import torch
 
 from pipeline.config import STUCK_AFTER_S
 from pipeline.errors import DeviceFailure, EngineClosed, EngineStalled, ModelFailedOnImage, NonFiniteScores, first_line
-from pipeline.model.bisection import halved
+from pipeline.model.bisection import bisected
 from pipeline.model.device import BatchOutput, Device, collect
-from pipeline.model.device_thread import InFlight, Lane
+from pipeline.model.device_thread import DeviceThread, InFlight
 from pipeline.pace import DevicePace
 from pipeline.ready_queue import PixelBatch, ReadyQueue, pieces
 from pipeline.stats import ModelStats
@@ -23,9 +23,9 @@ logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "device"})
 
 
 class Batcher:
-    """Gathers decoded images into batches for one device, by a thread for each of its lanes.
+    """Gathers decoded images into batches for one device, by a thread for each of its threads.
 
-    No timer holds an image back while a lane is idle, and no small batch is sealed while all are busy: behind a batch
+    No timer holds an image back while a thread is idle, and no small batch is sealed while all are busy: behind a batch
     in work only a full one is launched ahead.
 
     Args:
@@ -42,21 +42,21 @@ class Batcher:
         self.max_batch_size = max_batch_size
         self.answered_at = 0.0
         self._batches: Counter[int] = Counter()
-        self._lanes = [Lane() for _ in range(device.lanes)]
+        self._device_threads = [DeviceThread() for _ in range(device.concurrent_batches)]
         self._stuck_after_s = STUCK_AFTER_S
         self._pace = DevicePace({1: 1.0})
         self._device, self._labels, self._queue = device, labels, queue
-        self._clock = threading.Lock()  # guards `_batches`, the next two, and when lanes are busy
+        self._clock = threading.Lock()  # guards `_batches`, the next two, and when threads are busy
         self._ended_s = self._computing_s = 0.0  # of batches that have ended; as it was last told
         self._failure: DeviceFailure | None = None
         self._has_scored = False  # any image
         self._warm = threading.Event()
-        self._threads = [self._thread(self._warm_up_and_run, self._lanes[0])]
-        self._threads += [self._thread(self._run, lane) for lane in self._lanes[1:]]
+        self._threads = [self._thread(self._warm_up_and_run, self._device_threads[0])]
+        self._threads += [self._thread(self._run, thread) for thread in self._device_threads[1:]]
 
     @staticmethod
-    def _thread(body: Callable[[Lane], None], lane: Lane) -> threading.Thread:
-        return threading.Thread(target=body, args=(lane,), name="device", daemon=True)
+    def _thread(body: Callable[[DeviceThread], None], thread: DeviceThread) -> threading.Thread:
+        return threading.Thread(target=body, args=(thread,), name="device", daemon=True)
 
     def start(self) -> None:
         """Warms the device up, and returns when it is ready for work.
@@ -74,14 +74,16 @@ class Batcher:
         """Raises the DeviceFailure that has ended the stage, or EngineStalled where the device does not answer."""
         if self._failure:
             raise self._failure
-        silent_s = max((time.monotonic() - lane.turned_at for lane in self._lanes if lane.images), default=0.0)
+        silent_s = max(
+            (time.monotonic() - thread.turned_at for thread in self._device_threads if thread.images), default=0.0
+        )
         if silent_s > self._stuck_after_s:
             raise EngineStalled(f"the device has not answered a batch for {silent_s:.0f} s")
 
     @property
     def at_work(self) -> bool:
         """Whether the device has images; `check` sees to it that it gets on with them."""
-        return any(lane.images for lane in self._lanes)
+        return any(thread.images for thread in self._device_threads)
 
     @property
     def batch_size(self) -> int:
@@ -98,19 +100,19 @@ class Batcher:
         """What the stage has done since its start, and what it holds now."""
         with self._clock:
             now = time.perf_counter()
-            in_work_s = sum(now - lane.busy_since for lane in self._lanes if lane.busy_since)
+            in_work_s = sum(now - thread.busy_since for thread in self._device_threads if thread.busy_since)
             self._computing_s = max(self._computing_s, self._ended_s + in_work_s)  # it never falls
-            return ModelStats(self._computing_s, self._batches.copy(), len(self._lanes), self.in_work)
+            return ModelStats(self._computing_s, self._batches.copy(), len(self._device_threads), self.in_work)
 
     @property
     def in_work(self) -> int:
         """Images that are on the device."""
-        return sum(lane.images for lane in self._lanes)
+        return sum(thread.images for thread in self._device_threads)
 
     def seconds_until_done(self, more: int) -> float:
         """Seconds until the device should have answered all that it has and that is ready, and `more` images then."""
         images = self.in_work + len(self._queue) + more
-        return self._pace.seconds_for(images, self.batch_size) / len(self._lanes)
+        return self._pace.seconds_for(images, self.batch_size) / len(self._device_threads)
 
     def close(self) -> None:
         """Ends the threads after the batches on the device; what still waits fails with EngineClosed."""
@@ -119,7 +121,7 @@ class Batcher:
             if thread.is_alive():
                 thread.join()
 
-    def _warm_up_and_run(self, lane: Lane) -> None:
+    def _warm_up_and_run(self, thread: DeviceThread) -> None:
         """Body of the first thread; the warm-up runs here because cuDNN caches its search per thread."""
         try:
             started_at = time.monotonic()
@@ -133,44 +135,44 @@ class Batcher:
             return
         finally:
             self._warm.set()
-        self._run(lane)
+        self._run(thread)
 
-    def _run(self, lane: Lane) -> None:
+    def _run(self, thread: DeviceThread) -> None:
         try:
-            self._feed(lane)
+            self._feed(thread)
         except Exception as error:  # a defect, or a device that answers something else than it was asked
             logger.exception("the device's thread has ended")
             self._failure = self._failure or DeviceFailure("the device's thread has ended; the log says how")
             self._failure.__cause__ = error
         if self._failure:
-            self._end(lane, self._failure)
+            self._end(thread, self._failure)
 
-    def _feed(self, lane: Lane) -> None:
+    def _feed(self, thread: DeviceThread) -> None:
         while not self._failure:
-            lane.images = sum(batch.images for batch in lane.in_flight)
-            if not lane.in_flight and not self._queue.wait():
-                return  # closing, or another lane has failed
-            work = self._queue.take(self.batch_size, at_least=self.batch_size if lane.in_flight else 1)
+            thread.images = sum(batch.images for batch in thread.in_flight)
+            if not thread.in_flight and not self._queue.wait():
+                return  # closing, or another thread has failed
+            work = self._queue.take(self.batch_size, at_least=self.batch_size if thread.in_flight else 1)
             if work:
-                self._launch(work, lane)
-            if lane.in_flight and (not work or len(lane.in_flight) > self._device.ahead):
-                self._answer(lane.in_flight[0], lane)
-                lane.in_flight.popleft()
+                self._launch(work, thread)
+            if thread.in_flight and (not work or len(thread.in_flight) > self._device.ahead):
+                self._answer(thread.in_flight[0], thread)
+                thread.in_flight.popleft()
 
-    def _launch(self, work: list[PixelBatch], lane: Lane) -> None:
-        lane.turned_at = time.monotonic()  # before `images`: by both `check` sees how long it has been at them
-        lane.images += sum(map(len, work))
+    def _launch(self, work: list[PixelBatch], thread: DeviceThread) -> None:
+        thread.turned_at = time.monotonic()  # before `images`: by both `check` sees how long it has been at them
+        thread.images += sum(map(len, work))
         work.sort(key=lambda batch: batch.first)
         now = time.perf_counter()
-        lane.busy_since = lane.busy_since or now
+        thread.busy_since = thread.busy_since or now
         try:
-            lane.in_flight.append(InFlight(work, self._device.launch(pieces(work)), now))
+            thread.in_flight.append(InFlight(work, self._device.launch(pieces(work)), now))
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
-            self._failed(work, lane)
-            if not lane.in_flight:
-                self._note_end(lane, time.perf_counter())
+            self._failed(work, thread)
+            if not thread.in_flight:
+                self._note_end(thread, time.perf_counter())
 
-    def _answer(self, batch: InFlight, lane: Lane) -> None:
+    def _answer(self, batch: InFlight, thread: DeviceThread) -> None:
         """Collects the oldest batch, launches the next in its place, then hands the answers out.
 
         In this order a device that works on by itself has its next batch before the interpreter is needed for answers.
@@ -178,38 +180,38 @@ class Batcher:
         try:
             output = collect(batch.pending)
         except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
-            self._failed(batch.work, lane)
-            self._note_end(lane, time.perf_counter())
+            self._failed(batch.work, thread)
+            self._note_end(thread, time.perf_counter())
             return
-        self._note_pace(batch, lane)
+        self._note_pace(batch, thread)
         if self._device.ahead:
-            at_least = self.batch_size if len(lane.in_flight) > 1 else 1
+            at_least = self.batch_size if len(thread.in_flight) > 1 else 1
             if work := self._queue.take(self.batch_size, at_least=at_least):
-                self._launch(work, lane)
-        self._settle(batch.work, output, lane)
+                self._launch(work, thread)
+        self._settle(batch.work, output, thread)
 
-    def _note_pace(self, batch: InFlight, lane: Lane) -> None:
+    def _note_pace(self, batch: InFlight, thread: DeviceThread) -> None:
         """A batch that was launched ahead has waited for the one before it."""
         now = time.perf_counter()
-        took_s = now - max(batch.launched_at, lane.free_at)
+        took_s = now - max(batch.launched_at, thread.free_at)
         self._pace.note(batch.images, took_s)
-        lane.free_at = now
+        thread.free_at = now
         with self._clock:
             self._batches[batch.images] += 1
-        self._note_end(lane, now)
+        self._note_end(thread, now)
 
-    def _note_end(self, lane: Lane, now: float) -> None:
+    def _note_end(self, thread: DeviceThread, now: float) -> None:
         """A batch has ended, well or not: the one behind it, if there is one, begins."""
         with self._clock:
-            if lane.busy_since:
-                self._ended_s += now - lane.busy_since
-            lane.busy_since = now if len(lane.in_flight) > 1 else 0.0
+            if thread.busy_since:
+                self._ended_s += now - thread.busy_since
+            thread.busy_since = now if len(thread.in_flight) > 1 else 0.0
 
-    def _settle(self, work: Sequence[PixelBatch], output: BatchOutput, lane: Lane) -> None:
+    def _settle(self, work: Sequence[PixelBatch], output: BatchOutput, thread: DeviceThread) -> None:
         tasks = [task for batch in work for task in batch.tasks]
-        self.answered_at = lane.turned_at = time.monotonic()
+        self.answered_at = thread.turned_at = time.monotonic()
         nan = sum(not math.isfinite(best[0]) for best in output.scores)  # softmax is NaN in all classes or in none
-        if nan and (failure := self._failure_by_nan(nan, work, lane)):
+        if nan and (failure := self._failure_by_nan(nan, work, thread)):
             _fail(work, failure)
             return
         self._has_scored |= nan < len(tasks)
@@ -220,9 +222,9 @@ class Batcher:
             if nan and not math.isfinite(best[0]):
                 task.reject(NonFiniteScores("the model's scores of the image are not finite numbers (NaN)"))
             else:
-                task.predict(tuple(self._labels[index] for index in indices), tuple(indices), tuple(best))
+                task.complete(tuple(self._labels[index] for index in indices), tuple(indices), tuple(best))
 
-    def _failure_by_nan(self, images: int, work: Sequence[PixelBatch], lane: Lane) -> DeviceFailure | None:
+    def _failure_by_nan(self, images: int, work: Sequence[PixelBatch], thread: DeviceThread) -> DeviceFailure | None:
         """Decides whether so many images without scores are the device's fault: whether a black image has none either.
 
         At the start no image has had scores yet: there it is the model's fault, and the engine says so.
@@ -232,7 +234,7 @@ class Batcher:
         if images < in_all or not self._has_scored:
             return None
         try:
-            if math.isfinite(self._scores_of_black(work[0], lane)):
+            if math.isfinite(self._scores_of_black(work[0], thread)):
                 return None
             self._failure = DeviceFailure("the device has failed: the scores of a black image are NaN too")
         except Exception as error:
@@ -243,25 +245,25 @@ class Batcher:
 
     # ---- when the model raises --------------------------------------------------------------------------------------
 
-    def _failed(self, work: list[PixelBatch], lane: Lane) -> None:
-        lane.singles = [single for batch in work for single in batch.singles()]
-        logger.exception("the model failed on a batch of %d images; trying again, then its halves", len(lane.singles))
-        for part, output in halved(lane.singles, partial(self._compute, lane)):
+    def _failed(self, work: list[PixelBatch], thread: DeviceThread) -> None:
+        thread.singles = [single for batch in work for single in batch.singles()]
+        logger.exception("the model failed on a batch of %d images; trying again, then its halves", len(thread.singles))
+        for part, output in bisected(thread.singles, partial(self._compute, thread)):
             if isinstance(output, Exception):
-                self._blame(part[0], output, lane)
+                self._blame(part[0], output, thread)
             else:
-                self._settle(part, output, lane)
+                self._settle(part, output, thread)
             if self._failure:
                 return  # `_end` fails those that are left
-        lane.singles = []
+        thread.singles = []
 
-    def _blame(self, image: PixelBatch, error: Exception, lane: Lane) -> None:
+    def _blame(self, image: PixelBatch, error: Exception, thread: DeviceThread) -> None:
         """The image is at fault where the device computes another; else the device is, and with it the engine.
 
         (After an error of CUDA's own no kernel runs any more in its process.)
         """
         try:
-            self._scores_of_black(image, lane)
+            self._scores_of_black(image, thread)
         except Exception:
             logger.exception("the device fails on a black image too")
             self._failure = DeviceFailure("the device has failed; the log says how")
@@ -271,18 +273,18 @@ class Batcher:
             image.release()
             image.tasks[0].reject(ModelFailedOnImage("the model fails on the image, and on no other"))
 
-    def _compute(self, lane: Lane, work: Sequence[PixelBatch]) -> BatchOutput:
-        lane.turned_at = time.monotonic()
+    def _compute(self, thread: DeviceThread, work: Sequence[PixelBatch]) -> BatchOutput:
+        thread.turned_at = time.monotonic()
         return collect(self._device.launch(pieces(work)))
 
-    def _scores_of_black(self, batch: PixelBatch, lane: Lane) -> float:
+    def _scores_of_black(self, batch: PixelBatch, thread: DeviceThread) -> float:
         """The best score of a black image of the same size: whether the device still computes."""
-        lane.turned_at = time.monotonic()
+        thread.turned_at = time.monotonic()
         return collect(self._device.launch([torch.zeros_like(batch.pixels[:1])])).scores[0][0]
 
-    def _end(self, lane: Lane, failure: DeviceFailure) -> None:
-        self._queue.close(failure)  # the other lanes end too
-        _fail([*(batch for in_flight in lane.in_flight for batch in in_flight.work), *lane.singles], failure)
+    def _end(self, thread: DeviceThread, failure: DeviceFailure) -> None:
+        self._queue.close(failure)  # the other threads end too
+        _fail([*(batch for in_flight in thread.in_flight for batch in in_flight.work), *thread.singles], failure)
 
 
 def _fail(work: Iterable[PixelBatch], failure: DeviceFailure) -> None:

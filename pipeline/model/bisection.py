@@ -7,7 +7,7 @@ Image = TypeVar("Image")
 Answer = TypeVar("Answer")
 
 
-def halved(
+def bisected(
     images: Sequence[Image], compute: Callable[[Sequence[Image]], Answer]
 ) -> Iterator[tuple[Sequence[Image], Answer | Exception]]:
     """Computes images by halves, down to the one at fault; what is answered together is yielded together, in order.
@@ -27,7 +27,7 @@ def halved(
         if len(images) == 1:
             yield images, error
         else:
-            yield from halved(images[: len(images) // 2], compute)
-            yield from halved(images[len(images) // 2 :], compute)
+            yield from bisected(images[: len(images) // 2], compute)
+            yield from bisected(images[len(images) // 2 :], compute)
     else:
         yield images, answer

@@ -14,7 +14,7 @@ from typing import Any, Final
 from torch import Tensor
 
 from pipeline.errors import InvalidModel
-from pipeline.model.checkpoint_file import StandIn, read_checkpoint
+from pipeline.model.checkpoint_file import Placeholder, read_checkpoint
 
 State = Mapping[str, Tensor]
 
@@ -184,11 +184,11 @@ def head_of(model: State) -> str:
 
 
 def _without_states(content: Any) -> str:
-    if isinstance(content, StandIn) and content.is_module:
+    if isinstance(content, Placeholder) and content.is_module:
         modules = [content]
     else:
         values = content.values() if isinstance(content, Mapping) else ()
-        modules = [value for value in values if isinstance(value, StandIn) and value.is_module]
+        modules = [value for value in values if isinstance(value, Placeholder) and value.is_module]
     if modules:
         return (
             f"holds a pickled module ({type(modules[0]).__name__}), which is code and is not run; save its state dict "

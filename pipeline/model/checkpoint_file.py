@@ -28,7 +28,7 @@ _WRONG_KIND: Final = re.compile(r"(?P<does>SETITEM|append|extend).*<class 'stand
 """torch's refusal to fill an object that is none of its own lists or dicts."""
 
 
-class StandIn:
+class Placeholder:
     """An empty object in the place of one whose class torch does not hold for harmless.
 
     Attributes:
@@ -52,8 +52,8 @@ class StandIn:
 def read_checkpoint(path: Path) -> Any:
     """The content of a file of weights: tensors, dicts and lists.
 
-    A training's settings and other objects that torch does not hold for harmless come as a `StandIn`. No code of a file
-    is run, whatever its name ends in.
+    A training's settings and other objects that torch does not hold for harmless come as a `Placeholder`. No code of a
+    file is run, whatever its name ends in.
 
     Raises:
         InvalidModel: it cannot be read, or is something else.
@@ -134,10 +134,10 @@ def _read_with_stand_ins(path: Path) -> Any:
 
 
 def _stand_in(name: str, kind: type) -> type:
-    """A class of that name whose instances are empty: a `StandIn`, or a dict or list that torch fills."""
+    """A class of that name whose instances are empty: a `Placeholder`, or a dict or list that torch fills."""
     if kind is not object:
         return type(name, (), {"__module__": "stand-in", "__new__": lambda _cls, *_args, **_settings: kind()})
-    return type(name, (StandIn,), {"__module__": "stand-in"})
+    return type(name, (Placeholder,), {"__module__": "stand-in"})
 
 
 def _cause(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The model on the CPU: a batch a lane, each in one thread."""
+"""The model on the CPU: a batch a concurrent batch, each in one thread."""
 
 import math
 import time
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.model.classifier import Classifier
 from pipeline.model.device import MODULES, BatchTimings, PendingBatch
-from pipeline.model.torchscript import Compute, frozen
+from pipeline.model.torchscript import Compute, as_graph
 from pipeline.pace import warm_seconds
 
 _HOPELESS: Final = 1.25
@@ -21,15 +21,15 @@ _HOPELESS: Final = 1.25
 class CpuDevice:
     """The CPU: launching is computing. Batches are not padded, since no kernel is chosen by shape.
 
-    A lane computes in one thread, the batcher's: batches side by side lose nothing to each other, while torch's own
-    threads wait for each other at every kernel. (They spin while they do: beside busy decoders a forward pass went from
-    30 ms to 1,400 ms.)
+    Each concurrent batch computes in one thread of the batcher's: they lose nothing to each other, while torch's own
+    threads wait for each other at every kernel. (They spin while they do: beside busy decoders a forward pass went
+    from 30 ms to 1,400 ms.)
 
     Args:
         classifier: the model.
         batch_sizes: the sizes to warm.
         side_px: of the images.
-        threads: lanes, so many of them.
+        threads: concurrent batches, so many of them.
     """
 
     ahead = 0
@@ -37,7 +37,7 @@ class CpuDevice:
 
     def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int, threads: int) -> None:
         self._classifier, self._compute = classifier, cast(Compute, classifier)
-        self._batch_sizes, self._side_px, self.lanes = batch_sizes, side_px, threads
+        self._batch_sizes, self._side_px, self.concurrent_batches = batch_sizes, side_px, threads
         self.computed_as = MODULES
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
@@ -45,9 +45,9 @@ class CpuDevice:
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """Also makes the model a graph, and has torch use no threads of its own, here and in lanes that begin later."""
+        """Also makes the model a graph, and has torch use no threads of its own, here and in those that begin later."""
         torch.set_num_threads(1)
-        self._compute = frozen(self._classifier, self._side_px)
+        self._compute = as_graph(self._classifier, self._side_px)
         self.computed_as = MODULES if self._compute is self._classifier else "a TorchScript graph"
         pixels = torch.zeros(self._batch_sizes[-1], self._side_px, self._side_px, 3, dtype=torch.uint8)
         seconds, best = dict[int, float](), math.inf

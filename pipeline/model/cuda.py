@@ -64,7 +64,7 @@ class CudaDevice:
         DeviceFailure: this process sees no such device.
     """
 
-    lanes = 1
+    concurrent_batches = 1
     ahead = 1
     pads = True
 

@@ -44,10 +44,10 @@ def collect(pending: PendingBatch) -> BatchOutput:
 
 
 class Device(Protocol):
-    """Runs the model on batches of pixels. `launch`, and what it returns, is used by one thread a lane."""
+    """Runs the model on batches of pixels. `launch`, and what it returns, is used by one thread a concurrent batch."""
 
-    lanes: int  # batches that it computes at a time
-    ahead: int  # batches that may wait in a lane behind the one in work
+    concurrent_batches: int  # batches that it computes at a time
+    ahead: int  # batches that may wait in a concurrent batch behind the one in work
     pads: bool  # whether a batch is filled up to the next of its sizes
     computed_as: str  # how it computes the model, for people; settled by the warm-up
 

@@ -20,14 +20,14 @@ def resolved_kind(config: PipelineConfig) -> str:
     return config.device
 
 
-def resolved_sizes(config: PipelineConfig, kind: str) -> tuple[int, int]:
+def resolved_sizes(config: PipelineConfig, device_kind: str) -> tuple[int, int]:
     """Workers and model threads where the configuration leaves them open.
 
     On CUDA the cores are for decoding; workers give way to what feeds the device. On the CPU each computes a batch, and
     those who decode, which takes about a tenth of the model's time, share them.
     """
     cores = len(os.sched_getaffinity(0))
-    if kind == "cuda":
+    if device_kind == "cuda":
         return config.workers or cores, config.threads or 1
     return config.workers or max(1, cores // 8), config.threads or cores
 
@@ -36,17 +36,19 @@ class OpenDevice(Protocol):
     """What makes a device: `open_device` below, or a function for another kind."""
 
     def __call__(
-        self, kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int
+        self, device_kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int
     ) -> Device:
         """The device with the model on it."""
 
 
-def open_device(kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int) -> Device:
+def open_device(
+    device_kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int
+) -> Device:
     """The device of that kind, "cpu" or "cuda", with the model on it.
 
     Raises:
         DeviceFailure: there is none, or the model does not fit on it.
     """
-    if kind == "cpu":
+    if device_kind == "cpu":
         return CpuDevice(classifier, batch_sizes, side_px, threads)
     return CudaDevice(classifier, batch_sizes, side_px)

@@ -1,4 +1,4 @@
-"""One lane of a device: the batch that it computes, and the batches launched ahead of their turn."""
+"""One concurrent batch of a device: the batch that it computes, and the batches launched ahead of their turn."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class InFlight:
         return sum(map(len, self.work))
 
 
-class Lane:
+class DeviceThread:
     """One of the batches that a device computes at a time, and those that it is given ahead behind it."""
 
     def __init__(self) -> None:

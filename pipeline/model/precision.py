@@ -18,7 +18,7 @@ from pipeline.errors import first_line
 from pipeline.model.classifier import Classifier
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import collect
-from pipeline.model.torchscript import Compute, frozen
+from pipeline.model.torchscript import Compute, as_graph
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
@@ -40,7 +40,7 @@ _HOPELESS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class DtypeTrial:
     """Speed and scores of a number format, computed as it would be served."""
 
     seconds: float  # of a batch
@@ -52,18 +52,18 @@ class Trial:
         return float((self.scores - expected.gather(1, self.classes)).abs().max())
 
 
-def quickest(classifier: Classifier, kind: str, side_px: int, largest_batch: int) -> Classifier:
+def quickest(classifier: Classifier, device_kind: str, side_px: int, largest_batch: int) -> Classifier:
     """The classifier in the quickest format of those that agree with it; where two are as quick, in the more exact one.
 
     Args:
         classifier: computes in float32, on the CPU.
-        kind: of the device that it is for, "cpu" or "cuda".
+        device_kind: of the device that it is for, "cpu" or "cuda".
         side_px: of its images, which are square.
         largest_batch: images; on CUDA a batch of that size is measured, as it will be served.
     """
     pixels = scenes(min(IMAGES, largest_batch), side_px)
     expected = _scores(classifier, pixels)
-    attempt = _OnCuda(pixels, largest_batch) if kind == "cuda" else _OnCpu(pixels, classifier)
+    attempt = _OnCuda(pixels, largest_batch) if device_kind == "cuda" else _OnCpu(pixels, classifier)
     trial = _tried(attempt, classifier)
     best, best_s = classifier, trial.seconds if trial else math.inf
     for dtype in SMALLER:
@@ -77,7 +77,7 @@ def quickest(classifier: Classifier, kind: str, side_px: int, largest_batch: int
     return best
 
 
-def _tried(attempt: Callable[[Classifier], Trial | None], classifier: Classifier) -> Trial | None:
+def _tried(attempt: Callable[[Classifier], DtypeTrial | None], classifier: Classifier) -> DtypeTrial | None:
     """Measure a format; None where it is hopeless, or torch has no such kernel or no memory for it."""
     try:
         return attempt(classifier)
@@ -93,11 +93,11 @@ class _OnCuda:
     pixels: Tensor
     largest_batch: int
 
-    def __call__(self, classifier: Classifier) -> Trial:
+    def __call__(self, classifier: Classifier) -> DtypeTrial:
         device = CudaDevice(classifier, (self.largest_batch,), self.pixels.shape[1])
         seconds = device.warm_up()[self.largest_batch]
         output = collect(device.launch([self.pixels.pin_memory()]))
-        return Trial(seconds, torch.tensor(output.scores), torch.tensor(output.classes))
+        return DtypeTrial(seconds, torch.tensor(output.scores), torch.tensor(output.classes))
 
 
 class _OnCpu:
@@ -113,12 +113,12 @@ class _OnCpu:
         self._pixels, self._exact = pixels, exact
         self._alone_s = _seconds(exact, pixels[:1])
 
-    def __call__(self, classifier: Classifier) -> Trial | None:
+    def __call__(self, classifier: Classifier) -> DtypeTrial | None:
         if classifier is not self._exact and _seconds(classifier, self._pixels[:1]) > _HOPELESS * self._alone_s:
             return None
-        graph = frozen(classifier, self._pixels.shape[1])
+        graph = as_graph(classifier, self._pixels.shape[1])
         with torch.inference_mode():
-            return Trial(_seconds(graph, self._pixels), *graph(self._pixels))
+            return DtypeTrial(_seconds(graph, self._pixels), *graph(self._pixels))
 
 
 def _scores(classifier: Classifier, pixels: Tensor) -> Tensor:

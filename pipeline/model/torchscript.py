@@ -30,7 +30,7 @@ _CHECKED: Final = (1, 3)
 Compute = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def frozen(classifier: Classifier, side_px: int) -> Compute:
+def as_graph(classifier: Classifier, side_px: int) -> Compute:
     """The classifier as a graph, for the CPU; itself where that cannot be, and the log says why.
 
     Args:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from commands.view import view
-from deployments.monitoring.last_minute import Minute, Reading
+from deployments.monitoring.last_minute import LastMinute, Snapshot
 from deployments.monitoring.timeline import STAGES
 from pipeline.stats import EngineStats
 
@@ -20,15 +20,20 @@ def _stats(replica: str, *answers: float, **usage: Any) -> dict[str, Any]:
         "in_work": 3,
         "free_slots": 8,
     } | usage
-    minute = Minute(
-        Reading(0.0, EngineStats(0.0, 0.0, {}, 0, 0, 3, 3, 1, 0, 8), 0.0, 0.0, cores=4, cores_busy=0.0), "cpu"
+    minute = LastMinute(
+        Snapshot(0.0, EngineStats(0.0, 0.0, {}, 0, 0, 3, 3, 1, 0, 8), 0.0, 0.0, cores=4, cores_busy=0.0), "cpu"
     )
     for took_s in answers:
         minute.now.note_answer((took_s / len(STAGES),) * len(STAGES), took_s)
     minute.now.images["predicted"] = len(answers)
     minute.tick(
-        Reading(
-            1.0, EngineStats(2.7, 0.3, workers=3, workers_ready=3, lanes=1, **facts), 0.1, 0.2, cores=4, cores_busy=0.5
+        Snapshot(
+            1.0,
+            EngineStats(2.7, 0.3, workers=3, workers_ready=3, concurrent_batches=1, **facts),
+            0.1,
+            0.2,
+            cores=4,
+            cores_busy=0.5,
         )
     )
     return {"replica": replica, **minute.stats(1)}

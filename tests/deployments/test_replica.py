@@ -14,7 +14,7 @@ from starlette.types import Message
 from deployments.admission import UNLIMITED, Places
 from deployments.http.early_refusals import EarlyRefusals
 from deployments.http.lingering import Lingering
-from deployments.http.middleware import Front
+from deployments.http.middleware import RequestGuard
 from deployments.replica import Replica
 from deployments.service import Inference
 from deployments.service_config import ServiceConfig
@@ -41,7 +41,7 @@ def replica() -> Iterator[Replica]:
     yield replica
     replica._engine.close()
     replica._watchdog.close()
-    Front.guard = None
+    RequestGuard.guard = None
     gc.unfreeze()  # this process has more to do
     gc.set_threshold(*threshold)
 
@@ -104,7 +104,7 @@ def test_the_body_of_a_request_that_is_refused_late_is_dropped_meanwhile(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All of it, though it is read no further than is asked for: many that wait would keep much in memory."""
-    guard, taken_while_held, sent = Front.guard, list[int](), list[Message]()
+    guard, taken_while_held, sent = RequestGuard.guard, list[int](), list[Message]()
     assert isinstance(guard, EarlyRefusals)
     monkeypatch.setattr(replica._engine, "expected_wait_s", lambda **_: 100.0)
     monkeypatch.setattr(replica._service.admission, "_places", lambda: Places(4, 4))
@@ -118,7 +118,7 @@ def test_the_body_of_a_request_that_is_refused_late_is_dropped_meanwhile(
     async def send(message: Message) -> None:
         sent.append(message)
 
-    app = Lingering(Front(replica.__serve_build_asgi_app__()), on_demand=True)
+    app = Lingering(RequestGuard(replica.__serve_build_asgi_app__()), on_demand=True)
     scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b"", "headers": []}
     asyncio.run(app(scope, receive, send))
     assert sent[0]["status"] == 503

@@ -14,7 +14,7 @@ from torchvision import models
 
 from harness.photographs import NAMES, jpeg, original, phone_jpeg, photograph
 from pipeline.config import Limits, PipelineConfig
-from pipeline.decode.messages import DecodedChunk, DecodedPixels
+from pipeline.decode.messages import DecodedPixels, DecodeResult
 from pipeline.engine import Engine
 from pipeline.errors import (
     EmptyImage,
@@ -118,9 +118,9 @@ def test_the_device_gets_page_locked_memory_through_dataloader(
 ) -> None:
     """On CUDA its pin-memory thread calls the hook for custom batches, and what it hands on is page-locked."""
     threads, pinned = set[str](), list[bool]()
-    hook, launch = DecodedChunk.pin_memory, engine._compute._device.launch
+    hook, launch = DecodeResult.pin_memory, engine._compute._device.launch
 
-    def noted(chunk: DecodedChunk) -> DecodedPixels:
+    def noted(chunk: DecodeResult) -> DecodedPixels:
         threads.add(threading.current_thread().name)
         return hook(chunk)
 
@@ -128,7 +128,7 @@ def test_the_device_gets_page_locked_memory_through_dataloader(
         pinned.extend(piece.is_pinned() for piece in pieces)
         return launch(pieces)
 
-    monkeypatch.setattr(DecodedChunk, "pin_memory", noted)
+    monkeypatch.setattr(DecodeResult, "pin_memory", noted)
     monkeypatch.setattr(engine._compute._device, "launch", asked)
     assert kinds(engine.infer([CAT] * 20)) == [Prediction] * 20
     assert set(pinned) == {kind == "cuda"}

@@ -132,9 +132,9 @@ def test_a_piece_is_one_view_of_the_same_memory() -> None:
 # ---- the queue ------------------------------------------------------------------------------------------------------
 
 
-def queue(*sizes: int, batch_size: int = 8, lanes: int = 1) -> ReadyQueue:
+def queue(*sizes: int, batch_size: int = 8, concurrent_batches: int = 1) -> ReadyQueue:
     """A queue with batches of so many images each."""
-    queue = ReadyQueue(batch_size=batch_size, lanes=lanes)
+    queue = ReadyQueue(batch_size=batch_size, concurrent_batches=concurrent_batches)
     for size in sizes:
         queue.put(batch(0, size))
     return queue
@@ -160,7 +160,7 @@ def test_too_few_images_are_left_to_grow() -> None:
 
 def test_there_is_room_for_a_batch_a_lane() -> None:
     """What is put beyond it waits all the same: workers have it in hand by then."""
-    one = queue(5, batch_size=4, lanes=2)
+    one = queue(5, batch_size=4, concurrent_batches=2)
     assert one.room == 3
     one.put(batch(0, 6))
     assert (one.room, len(one)) == (-3, 11)

@@ -107,9 +107,9 @@ def test_a_warm_up_without_an_answer_fails_the_start(monkeypatch: pytest.MonkeyP
 def test_a_model_that_fails_its_warm_up_fails_the_start() -> None:
     """As one does that the device has no memory for."""
 
-    def opened(kind: str, classifier: Classifier, **sizes: Any) -> Device:
+    def opened(device_kind: str, classifier: Classifier, **sizes: Any) -> Device:
         classifier.backbone = nn.Conv2d(4, 1, 1)  # images have three channels
-        return open_device(kind, classifier, **sizes)
+        return open_device(device_kind, classifier, **sizes)
 
     engine = Engine(SMALL, SMALL_LIMITS, opener=opened)
     with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: RuntimeError: Given groups=1, "):
@@ -161,16 +161,16 @@ def test_the_steps_of_a_start_are_timed() -> None:
 
 
 def test_the_device_is_found_where_it_is_left_open() -> None:
-    assert Engine(PipelineConfig()).device == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert Engine(PipelineConfig()).device_kind == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def test_the_dtype_is_found_where_it_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """And is what the device gets to compute in."""
     got = []
 
-    def opened(kind: str, classifier: Classifier, **sizes: Any) -> Device:
+    def opened(device_kind: str, classifier: Classifier, **sizes: Any) -> Device:
         got.append(classifier.dtype)
-        return open_device(kind, classifier.computing_in(torch.float32), **sizes)
+        return open_device(device_kind, classifier.computing_in(torch.float32), **sizes)
 
     monkeypatch.setattr("pipeline.engine.quickest", lambda classifier, *_: classifier.computing_in(torch.float16))
     with Engine(SMALL.model_copy(update={"dtype": "auto"}), SMALL_LIMITS, opener=opened) as engine:

@@ -17,8 +17,8 @@ def request(images: int) -> Request:
     return Request([EncodedImage(b"")] * images)
 
 
-def predict(task: Task) -> None:
-    task.predict((f"class {task.position}",), (task.position,), (1.0,))
+def complete(task: Task) -> None:
+    task.complete((f"class {task.position}",), (task.position,), (1.0,))
 
 
 def test_a_request_without_images_is_answered() -> None:
@@ -31,16 +31,16 @@ def test_outcomes_are_in_the_order_of_the_images(order: tuple[int, ...]) -> None
     whole = request(3)
     for position in order:
         assert not whole.future.done()
-        predict(whole.tasks[position])
+        complete(whole.tasks[position])
     answers = [outcome.indices for outcome in whole.future.result(timeout=0) if isinstance(outcome, Prediction)]
     assert answers == [(0,), (1,), (2,)]
 
 
 def test_a_rejection_stands_in_its_place() -> None:
     whole, error = request(3), UndecodableImage("torn")
-    predict(whole.tasks[0])
+    complete(whole.tasks[0])
     whole.tasks[1].reject(error)
-    predict(whole.tasks[2])
+    complete(whole.tasks[2])
     first, second, third = whole.future.result(timeout=0)
     assert second == Rejection(error)
     assert isinstance(first, Prediction)
@@ -53,7 +53,7 @@ def test_the_first_failure_of_a_request_counts() -> None:
     whole.fail(DeviceFailure("first"))
     whole.fail(EngineClosed("second"))
     for task in whole.tasks:
-        predict(task)
+        complete(task)
     assert whole.abandoned
     with pytest.raises(DeviceFailure, match="first"):
         whole.future.result(timeout=0)
@@ -61,7 +61,7 @@ def test_the_first_failure_of_a_request_counts() -> None:
 
 def test_a_failure_after_the_answer_changes_nothing() -> None:
     whole = request(1)
-    predict(whole.tasks[0])
+    complete(whole.tasks[0])
     whole.fail(EngineClosed("late"))
     assert len(whole.future.result(timeout=0)) == 1
 
@@ -73,11 +73,11 @@ def test_a_cancelled_request_is_abandoned() -> None:
     whole.future.cancel()
     assert whole.abandoned
     for task in whole.tasks:
-        predict(task)
+        complete(task)
     assert whole.future.cancelled()
 
 
-@pytest.mark.parametrize("end", [predict, lambda task: task.reject(UndecodableImage())], ids=["predict", "reject"])
+@pytest.mark.parametrize("end", [complete, lambda task: task.reject(UndecodableImage())], ids=["predict", "reject"])
 def test_nothing_of_an_answered_request_is_left(end: Callable[[Task], None]) -> None:
     """Its images are freed at once, not when the garbage collector next runs."""
     whole = request(2)
@@ -96,7 +96,7 @@ def test_images_may_end_in_many_threads() -> None:
     """None of 2,000 outcomes that arrive at once is lost, and the request is settled once."""
     whole = request(2000)
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(predict, whole.tasks))
+        list(threads.map(complete, whole.tasks))
     outcomes = whole.future.result(timeout=0)
     assert [outcome.indices for outcome in outcomes if isinstance(outcome, Prediction)] == [(n,) for n in range(2000)]
 
@@ -115,7 +115,7 @@ def test_the_stages_of_an_image_follow_each_other() -> None:
     task = whole.tasks[0]
     whole.submitted_at -= 10
     task.decode_s, task.decoded_at, task.copy_s, task.model_s = 0.25, whole.submitted_at + 2, 0.5, 1.0
-    predict(task)
+    complete(task)
     timings = whole.future.result(timeout=0)[0].timings
     assert (timings.queue_s, timings.decode_s, timings.copy_s, timings.model_s) == pytest.approx((1.75, 0.25, 0.5, 1))
     assert timings.wait_s == pytest.approx(10 - 1.75 - 0.25 - 0.5 - 1, abs=0.5)

@@ -26,8 +26,8 @@ CAT = jpeg(photograph("cat"))
 class NotedQueue(ReadyQueue):
     """A ready queue that keeps the tasks of every batch that it was given."""
 
-    def __init__(self, *, batch_size: int, lanes: int) -> None:
-        super().__init__(batch_size=batch_size, lanes=lanes)
+    def __init__(self, *, batch_size: int, concurrent_batches: int) -> None:
+        super().__init__(batch_size=batch_size, concurrent_batches=concurrent_batches)
         self.noted: list[Sequence[Task]] = []
 
     def put(self, batch: PixelBatch) -> None:
@@ -59,7 +59,7 @@ class Bench:
         decode_timeout_s: float = PATIENCE_S,
     ) -> None:
         self.slots = Slots(slots, 224)
-        self.queue = NotedQueue(batch_size=32, lanes=1)
+        self.queue = NotedQueue(batch_size=32, concurrent_batches=1)
         self.stage = DecodeStage(
             workers,
             self.slots,
@@ -89,7 +89,7 @@ class Bench:
                 brightness = batch.pixels.float().mean((1, 2, 3)).tolist()
                 batch.release()
                 for task, value in zip(batch.tasks, brightness, strict=True):
-                    task.predict(("brightness",), (0,), (value,))
+                    task.complete(("brightness",), (0,), (value,))
 
     def submit(self, files: Sequence[bytes], *, price_s: float | None = None) -> Request:
         """Queues one request; at the usual price, whatever the images are, or at that one each."""

@@ -26,7 +26,9 @@ from tests.support.waiting import until
 class _NoEngine:
     """Stands where the engine would, and infers nothing."""
 
-    usage = EngineStats(0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, lanes=1, in_work=0, free_slots=1)
+    engine_stats = EngineStats(
+        0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, concurrent_batches=1, in_work=0, free_slots=1
+    )
 
     def __init__(self, config: PipelineConfig) -> None:
         self.device, self.limits = config.device, Limits()
@@ -54,7 +56,7 @@ class Landed:
     warnings: tuple[str, ...]
 
 
-class _Replica(Replica):
+class _PlacedReplica(Replica):
     """The replica, whole, but for its engine."""
 
     def _engine_of(self, config: PipelineConfig) -> Any:
@@ -77,7 +79,7 @@ class _Replica(Replica):
 
 def deploy(name: str, **args: Any) -> None:
     """Deploys an application of one replica by the project's own builder; does not wait for it."""
-    application = sized(ServiceConfig.model_validate(args), _Replica)
+    application = sized(ServiceConfig.model_validate(args), _PlacedReplica)
     serve.run_many(
         [serve.RunTarget(application, name=name, route_prefix=f"/{name}")], wait_for_applications_running=False
     )

@@ -48,8 +48,10 @@ def costs(
     for workers in range(1, most_workers + 1):
         decode.runs[workers] = [min(workers, cores) / decode_s]
     decode.decoding, decode.handing, decode.worker_bytes = [decode_s], [0.0002], 30 << 20
-    lanes = range(1, cores + 1) if on_cpu else (1,)
-    compute = ComputeCost({(n, size): [fixed_s + size * model_s] for n in lanes for size in (1, 2, 4, 8, 16)})
+    concurrent_batches = range(1, cores + 1) if on_cpu else (1,)
+    compute = ComputeCost(
+        {(n, size): [fixed_s + size * model_s] for n in concurrent_batches for size in (1, 2, 4, 8, 16)}
+    )
     return Costs(decode, compute, cores, on_cpu)
 
 

@@ -8,9 +8,9 @@ from tuning.advice import advice
 from tuning.capacity import Costs, cell
 
 
-def _told(given: Costs, workers: int, lanes: int, batch: int, **config: str) -> str:
+def _told(given: Costs, workers: int, concurrent_batches: int, batch: int, **config: str) -> str:
     pipeline = PipelineConfig.model_validate(config)
-    return "\n".join(advice(cell(given, workers, lanes, batch, BOUND_S), given, pipeline))
+    return "\n".join(advice(cell(given, workers, concurrent_batches, batch, BOUND_S), given, pipeline))
 
 
 def test_cores_that_are_used_up_are_told_by_what_for() -> None:

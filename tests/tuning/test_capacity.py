@@ -79,9 +79,9 @@ def test_of_those_as_good_the_smallest_with_a_spare_worker_is_taken() -> None:
     chosen = best(candidates)
     assert chosen.workers == 2
     for other in candidates:
-        if other.batch < chosen.batch or other.lanes < chosen.lanes:
+        if other.batch < chosen.batch or other.concurrent_batches < chosen.concurrent_batches:
             assert other.capacity < 0.99 * chosen.capacity
-    dear = [each for each in candidates if each.workers == 1 or each.lanes == 1]
+    dear = [each for each in candidates if each.workers == 1 or each.concurrent_batches == 1]
     assert best(dear).workers == 1
 
 

@@ -21,29 +21,29 @@ MAX_PIXELS = 50_000_000
     "kind", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, needs_gpu("batches of 256 take it too long")])]
 )
 def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
-    """With each number of lanes; the law that is fitted has no cost below 0.
+    """With each number of concurrent batches; the law that is fitted has no cost below 0.
 
     Nothing is said of how long batches take: on a large GPU eight images may take as long as one.
     """
     model = Model(PipelineConfig(device="cuda" if kind == "cuda" else "cpu"), 2, IMAGES, MAX_PIXELS, bound_s=1.0)
-    assert list(model.lanes) == ([1, 2] if kind == "cpu" else [1])
+    assert list(model.concurrent_batches) == ([1, 2] if kind == "cpu" else [1])
     assert set(model.sizes) <= set(SIZES)
-    for lanes in model.lanes:
+    for concurrent_batches in model.concurrent_batches:
         for images in model.sizes[:4]:  # fewer where larger ones do not pay
-            model.measure(lanes, images, 0.05)
+            model.measure(concurrent_batches, images, 0.05)
     cost, once = model.cost, len(model.cost.batches[1, 1])
     model.measure(1, 1, 0.05)
     assert len(cost.batches[1, 1]) > once  # a second look adds to the first
-    assert (cost.lanes, cost.sizes) == (list(model.lanes), model.sizes[:4])
+    assert (cost.concurrent_batches, cost.sizes) == (list(model.concurrent_batches), model.sizes[:4])
     assert min(fit.each_s for fit in cost.fits().values()) >= 0
     assert 0.01 < model.speed(0.05) < 100  # the same machine, a moment later: a slip of units would show
     model.close()
 
 
 def test_the_cost_of_a_batch_is_the_median_of_its_measurements() -> None:
-    """One that something else on the machine has slowed down does not count; a rate is of all lanes together."""
+    """One that something else on the machine has slowed down does not count; a rate is of all of them together."""
     cost = ComputeCost({(1, 1): [0.010, 0.011, 0.9], (1, 8): [0.012, 0.011, 0.010], (2, 1): [0.02], (2, 8): [0.02]})
-    assert (cost.lanes, cost.sizes) == ([1, 2], [1, 8])
+    assert (cost.concurrent_batches, cost.sizes) == ([1, 2], [1, 8])
     assert (cost.seconds(1, 1), cost.seconds(1, 8)) == (0.011, 0.011)
     assert cost.rate(1, 8) == pytest.approx(8 / 0.011)
     assert cost.rate(2, 8) == pytest.approx(2 * 8 / 0.02)
@@ -61,11 +61,15 @@ def test_a_batch_may_take_as_long_as_one_image(of_eight_s: float, each_s: float)
 def test_the_speed_of_the_machine_is_relative_to_what_was_measured(
     slower: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the smallest batch in all lanes; the figure is what batches took then over what they take now."""
+    """By the smallest batch in all concurrent batches; the figure is what batches took then over what they take now."""
     model = Model.__new__(Model)
     model.cost = ComputeCost({(1, 1): [0.010], (2, 1): [0.016], (2, 8): [0.040]})
-    model.lanes, model.sizes = range(1, 3), [1, 8]
-    monkeypatch.setattr(model, "_side_by_side", lambda lanes, images, _: [slower * model.cost.seconds(lanes, images)])
+    model.concurrent_batches, model.sizes = range(1, 3), [1, 8]
+    monkeypatch.setattr(
+        model,
+        "_side_by_side",
+        lambda concurrent_batches, images, _: [slower * model.cost.seconds(concurrent_batches, images)],
+    )
     assert model.speed(0.1) == pytest.approx(1 / slower)
 
 

@@ -90,7 +90,7 @@ def test_only_what_changes_is_written() -> None:
 def test_the_size_of_a_replica_is_written_beside_what_it_would_follow_from(
     settings: Settings, written: tuple[int | None, int | None]
 ) -> None:
-    """With two workers and two lanes written, a replica would reserve four cores where there are so many."""
+    """With two workers and two concurrent batches, a replica would reserve four cores where there are so many."""
     args = yaml.safe_load(with_settings(SHIPPED, settings, PRESENT))["applications"][0]["args"]
     assert args["num_cpus"] == PRESENT.num_cpus
     assert (args["pipeline"].get("workers"), args["pipeline"].get("threads")) == written

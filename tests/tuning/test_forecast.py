@@ -20,25 +20,25 @@ def _forecast(given: Costs, bound_s: float = BOUND_S) -> Forecast:
 
 @pytest.mark.parametrize(("bound_s", "batch"), [(0.03, 1), (0.1, 2), (0.2, 4), (0.4, 8), (1.0, 16)])
 def test_a_batch_is_as_large_as_there_is_time_for(bound_s: float, batch: int) -> None:
-    """With the workers and lanes that are best, and without anything having to wait any less."""
+    """With the workers and concurrent batches that are best, and without anything having to wait any less."""
     forecast = _forecast(costs(fixed_s=0.0), bound_s)
     found, most = forecast.best(), best(forecast.candidates)
     assert found.batch == batch
-    assert (found.workers, found.lanes) == (most.workers, most.lanes)
+    assert (found.workers, found.concurrent_batches) == (most.workers, most.concurrent_batches)
     assert may_wait_s(found, forecast.costs, bound_s) == may_wait_s(most, forecast.costs, bound_s)
 
 
 def test_a_batch_is_no_larger_than_pays() -> None:
     """Twice the images in more than twice the time are not worth it, whatever time there is."""
     given = costs(fixed_s=0.0)
-    for lanes in given.compute.lanes:
+    for concurrent_batches in given.compute.concurrent_batches:
         for batch in (4, 8, 16):
-            given.compute.batches[lanes, batch] = [0.012 * batch]
+            given.compute.batches[concurrent_batches, batch] = [0.012 * batch]
     assert _forecast(given, 1.0).best().batch == 2
 
 
 def test_settings_come_down_to_a_combination_that_was_measured() -> None:
-    """Batches and lanes beyond what was measured are never filled; workers are what they are."""
+    """Batches and concurrent batches beyond what was measured are never filled; workers are what they are."""
     forecast = _forecast(costs())
     assert forecast.nearest(PRESENT).key == (1, 2, 16)
     assert forecast.nearest(replace(PRESENT, threads=8, batch=3, workers=7)).key == (7, 2, 2)

@@ -64,7 +64,9 @@ def test_what_the_memory_does_not_hold_is_no_candidate() -> None:
     findings, _, says = _run({"cat": CAT}, bound_s=0.001, max_image_pixels=pixels)
     assert says.startswith("--p99-ms 1 cannot be met")
     (line,) = findings.too_large
-    assert line.startswith(f"{len(findings.cells) // 2} of {len(findings.cells)} combinations of workers, lanes and")
+    assert line.startswith(
+        f"{len(findings.cells) // 2} of {len(findings.cells)} combinations of workers, concurrent_batches and"
+    )
 
 
 def test_without_an_image_that_can_be_decoded_nothing_is_measured() -> None:

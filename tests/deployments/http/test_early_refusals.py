@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deployments.admission import Places
 from deployments.http.auth import Access, RequireKey, cors
 from deployments.http.early_refusals import EarlyRefusals
-from deployments.http.middleware import ADMITTED, Front, middlewares
+from deployments.http.middleware import ADMITTED, RequestGuard, middlewares
 from deployments.http.refusals import Refusals
 from deployments.local.endpoint import read_env
 from deployments.service_config import LiveConfig
@@ -34,7 +34,7 @@ class Replica(FakeService):
         self.in_places, self.places_made = Places(ongoing=4, queued=4), 0
         super().__init__(wait_s, lambda: self.in_places, max_wait_s=max_wait_s)
         around, require_key = cors((origin,)) if origin else [], Middleware(RequireKey, Access(None, key))
-        Front.guard = EarlyRefusals(self, Refusals(self, ("/predict",), 2048), require_key, around)
+        RequestGuard.guard = EarlyRefusals(self, Refusals(self, ("/predict",), 2048), require_key, around)
 
     @property
     def refused(self) -> int:
@@ -48,9 +48,9 @@ class Replica(FakeService):
 @pytest.fixture(autouse=True)
 def nobody_refuses() -> Iterator[None]:
     """Before the test and after it."""
-    Front.guard = None
+    RequestGuard.guard = None
     yield
-    Front.guard = None
+    RequestGuard.guard = None
 
 
 async def _served(scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,7 +79,7 @@ def test_serve_env_names_the_middleware() -> None:
     """As Serve looks it up, and takes it."""
     path = read_env(ROOT / "serve.env")["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
     middleware, *_ = validate_http_proxy_callback_return(call_function_from_import_path(path))
-    assert str(middleware.cls) == str(Front)
+    assert str(middleware.cls) == str(RequestGuard)
 
 
 def test_a_process_without_a_replica_refuses_nothing() -> None:
@@ -169,7 +169,9 @@ def _in_replica(count: int, *requests: dict[str, Any]) -> list[httpx.Response]:
         await _served(scope, receive, send)
 
     async def ask() -> list[httpx.Response]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(Front(app)), base_url="http://test") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(RequestGuard(app)), base_url="http://test"
+        ) as client:
             slow = [asyncio.create_task(client.post("/predict?slow")) for _ in range(count)]
             for _ in range(count):
                 await arrived.acquire()
@@ -207,7 +209,7 @@ def test_places_are_made_where_next_to_none_are_free(taken: int, made: int) -> N
 def test_the_queue_is_not_gone_through_for_every_refusal() -> None:
     """It takes 0.2 ms where 500 requests wait: one look is good for 10 ms."""
     replica = Replica(wait_s=100.0)
-    guard = Front.guard
+    guard = RequestGuard.guard
     assert isinstance(guard, EarlyRefusals)
     scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "query_string": b""}
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from deployments.http.late_refusals import MOST_S, Late, body_bytes
+from deployments.http.late_refusals import MOST_S, LateRefusals, body_bytes
 from deployments.request_errors import Overloaded
 
 PLAIN: Scope = {"type": "http", "headers": []}
@@ -30,7 +30,9 @@ def receiving(messages: Iterable[Message], asked: list[Message] | None = None) -
     return receive
 
 
-def held(late: Late, receive: Receive, scope: Scope = PLAIN, *, limit_s: float = 0.02, at_once: bool = False) -> bool:
+def held(
+    late: LateRefusals, receive: Receive, scope: Scope = PLAIN, *, limit_s: float = 0.02, at_once: bool = False
+) -> bool:
     """Whether the client is still there after a refusal was held back."""
     return asyncio.run(late.hold(Overloaded("too much", at_once=at_once), limit_s, scope, receive))
 
@@ -38,7 +40,7 @@ def held(late: Late, receive: Receive, scope: Scope = PLAIN, *, limit_s: float =
 def _waits_s(monkeypatch: pytest.MonkeyPatch, others: int, *, limit_s: float = 60.0, body_bytes: int = 0) -> float:
     """Seconds that a refusal is held back while so many others of the same kind are."""
     asked = list[float]()
-    late, timeout = Late(1000), asyncio.timeout
+    late, timeout = LateRefusals(1000), asyncio.timeout
     scope = {**PLAIN, "headers": [(b"content-length", b"%d" % body_bytes)]}
 
     def noted(delay_s: float) -> asyncio.Timeout:
@@ -79,19 +81,19 @@ def test_the_more_are_refused_the_later_each_is_told(
 def test_what_comes_of_the_body_meanwhile_is_dropped() -> None:
     """It is in nobody's memory while the refusal waits."""
     asked = list[Message]()
-    assert held(late := Late(1), receiving([REST], asked))
+    assert held(late := LateRefusals(1), receiving([REST], asked))
     assert (asked, late.waiting) == ([REST], 0)
 
 
 def test_nobody_is_told_who_has_gone() -> None:
-    assert not held(late := Late(1), receiving([REST, GONE]), limit_s=60.0)
+    assert not held(late := LateRefusals(1), receiving([REST, GONE]), limit_s=60.0)
     assert late.waiting == 0
 
 
 def test_a_refusal_that_is_held_back_no_further_comes_at_once() -> None:
     """Beyond the limit, or where only this client's time is too short: nothing is waited for, or read."""
-    assert held(Late(0), receiving([GONE]))
-    assert held(Late(1), receiving([GONE]), at_once=True)
+    assert held(LateRefusals(0), receiving([GONE]))
+    assert held(LateRefusals(1), receiving([GONE]), at_once=True)
 
 
 @pytest.mark.parametrize("length", [b"", b"-1", b"1e3", b"9" * 5000, "²".encode("latin-1"), b"0x10"])
@@ -103,5 +105,5 @@ def test_a_body_that_waits_to_be_asked_for_is_not_asked_for() -> None:
     """To receive it would send 100 Continue."""
     asked = list[Message]()
     scope = {**PLAIN, "headers": [(b"expect", b"100-continue")]}
-    assert held(Late(1), receiving([REST], asked), scope)
+    assert held(LateRefusals(1), receiving([REST], asked), scope)
     assert not asked

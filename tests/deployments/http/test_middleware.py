@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.http import middleware as front
 from deployments.http.haproxy import HALF_CLOSE_VARIABLE, SECRET_VARIABLE, edited
-from deployments.http.lingering import GRACE_S, MAX_LINGERING, Asking
+from deployments.http.lingering import GRACE_S, MAX_LINGERING, BodyOnDemand
 from deployments.local.endpoint import read_env
 from harness.ports import free_port
 from harness.repository import ROOT
@@ -53,7 +53,7 @@ class Places:
                 Route("/-/healthz", self.headers),  # HAProxy asks for it
                 Route("/headers", self.headers),
             ],
-            middleware=[Middleware(Asking)],
+            middleware=[Middleware(BodyOnDemand)],
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,7 +15,7 @@ import pytest
 from deployments.local import run_health as health
 from deployments.local.endpoint import Endpoint
 from deployments.local.machine import name_run
-from deployments.local.run_health import Health, Node, Silence, _works
+from deployments.local.run_health import Health, RayNode, Silence, _works
 from deployments.local.serve_api import ServeApi, ServeApiError
 from harness.ports import free_port
 from tests.support.waiting import until
@@ -58,7 +58,7 @@ def test_a_node_that_ends_or_hangs_is_noticed(
     """With its name and pid; a process that has not answered yet is starting."""
     monkeypatch.setattr(health, "NODE_SILENCE_S", 0.5)
     monkeypatch.setattr(health, "ANSWER_TIMEOUT_S", 0.2)
-    node = Node(name_run())
+    node = RayNode(name_run())
     assert node.fault() is None
     with _pretender(tmp_path, name) as process:
         until(lambda: node.fault() is None and name in node._ports)

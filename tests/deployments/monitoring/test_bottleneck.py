@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from deployments.monitoring.bottleneck import Load, State, verdict
+from deployments.monitoring.bottleneck import ReplicaLoad, State, verdict
 
-QUIET = Load(
+QUIET = ReplicaLoad(
     requests_per_s=10.0,
     overloaded=0.0,
     reading=0.1,
     workers=4,
     workers_busy=0.05,
-    lanes=1,
+    concurrent_batches=1,
     device_busy=0.02,
     interpreter_busy=0.03,
     cores=16,

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from deployments.monitoring.last_minute import PREDICTED, Minute, Reading
+from deployments.monitoring.last_minute import PREDICTED, LastMinute, Snapshot
 from pipeline.stats import EngineStats
 
 
-def reading(at_s: float, **usage: Any) -> Reading:
-    """Two workers that decode for half of the time, one lane that computes for a quarter."""
+def reading(at_s: float, **usage: Any) -> Snapshot:
+    """Two workers that decode for half of the time, one concurrent batch that computes for a quarter."""
     facts: dict[str, Any] = {
         "batches": {},
         "images_dropped": 0,
@@ -17,9 +17,9 @@ def reading(at_s: float, **usage: Any) -> Reading:
         "in_work": 0,
         "free_slots": 8,
     } | usage
-    return Reading(
+    return Snapshot(
         at_s,
-        EngineStats(at_s, at_s / 4, workers=2, workers_ready=2, lanes=1, **facts),
+        EngineStats(at_s, at_s / 4, workers=2, workers_ready=2, concurrent_batches=1, **facts),
         loop_s=at_s / 10,
         process_s=0.9 * at_s,
         cores=2,
@@ -27,14 +27,14 @@ def reading(at_s: float, **usage: Any) -> Reading:
     )
 
 
-def answer(minute: Minute, took_s: float) -> None:
+def answer(minute: LastMinute, took_s: float) -> None:
     """A quarter of it is reading, the rest the model's."""
     minute.now.note_answer((took_s / 4, 0.0, 0.0, 0.0, 0.0, 0.75 * took_s, 0.0), took_s)
 
 
 def test_at_first_it_was_idle() -> None:
     """What ends in a second is told when the second is over."""
-    minute = Minute(reading(5.0), "cpu")
+    minute = LastMinute(reading(5.0), "cpu")
     answer(minute, 1.0)
     stats = minute.stats(60)
     assert (stats["window_s"], stats["state"], stats["requests"]) == (1.0, "idle", {})
@@ -42,7 +42,7 @@ def test_at_first_it_was_idle() -> None:
 
 def test_figures_are_worked_out_once_a_second() -> None:
     """However often they are asked for: some milliseconds after busy seconds."""
-    minute = Minute(reading(100.0), "cpu")
+    minute = LastMinute(reading(100.0), "cpu")
     assert minute.stats(10) is minute.stats(10)
     answer(minute, 1.0)
     minute.tick(reading(101.0))
@@ -51,7 +51,7 @@ def test_figures_are_worked_out_once_a_second() -> None:
 
 def test_seconds_are_added_up() -> None:
     """Rates and shares are of the time that has passed, whatever a tick is late."""
-    minute = Minute(reading(100.0), "cpu")
+    minute = LastMinute(reading(100.0), "cpu")
     answer(minute, 1.0)
     minute.now.images[PREDICTED] += 1
     minute.tick(reading(101.5, batches={1: 1}))
@@ -67,7 +67,12 @@ def test_seconds_are_added_up() -> None:
     assert stats["latency_ms"]["p50"] == pytest.approx(1500)
     assert stats["stages_ms"]["read"] == pytest.approx(375)
     assert stats["workers"] == {"count": 2, "busy": pytest.approx(0.5), "replaced": 1}
-    assert stats["device"] == {"kind": "cpu", "lanes": 1, "busy": pytest.approx(0.25), "images_per_batch": 2.0}
+    assert stats["device"] == {
+        "kind": "cpu",
+        "concurrent_batches": 1,
+        "busy": pytest.approx(0.25),
+        "images_per_batch": 2.0,
+    }
     assert (stats["event_loop"]["busy"], stats["cores"]["busy"]) == pytest.approx((0.1, 0.6))
     assert stats["in_work"] == 5
     assert (stats["state"], stats["verdict"].split(":")[0]) == ("overloaded", "overloaded")
@@ -76,7 +81,7 @@ def test_seconds_are_added_up() -> None:
 @pytest.mark.parametrize(("device", "busy"), [("cpu", 0.1), ("cuda", 0.9)])
 def test_the_interpreter_is_busy_with_every_thread_that_needs_it(device: str, busy: float) -> None:
     """All of a replica where a GPU computes; where the cores do, those threads run beside it."""
-    minute = Minute(reading(100.0), device)
+    minute = LastMinute(reading(100.0), device)
     minute.tick(reading(101.0))
     assert minute.stats(1)["interpreter"]["busy"] == pytest.approx(busy)
     assert (minute.stats(1)["state"] == "interpreter-bound") == (device == "cuda")
@@ -84,7 +89,7 @@ def test_the_interpreter_is_busy_with_every_thread_that_needs_it(device: str, bu
 
 def test_of_more_than_was_asked_for_nothing_is_told() -> None:
     """And what is older than a minute is forgotten."""
-    minute = Minute(reading(0.0), "cuda")
+    minute = LastMinute(reading(0.0), "cuda")
     for second in range(1, 200):
         answer(minute, float(second))
         minute.tick(reading(float(second)))
@@ -95,7 +100,7 @@ def test_of_more_than_was_asked_for_nothing_is_told() -> None:
 
 
 def test_a_minute_without_requests_has_no_latency() -> None:
-    minute = Minute(reading(0.0), "cpu")
+    minute = LastMinute(reading(0.0), "cpu")
     minute.tick(reading(1.0))
     assert minute.stats(60)["latency_ms"] is None
     assert minute.stats(60)["requests_per_s"] == 0

@@ -12,7 +12,9 @@ from deployments.monitoring.watch import Watch
 from pipeline.stats import EngineStats
 from tests.support.waiting import until
 
-USAGE = EngineStats(0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, lanes=1, in_work=0, free_slots=8)
+ENGINE_STATS = EngineStats(
+    0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, concurrent_batches=1, in_work=0, free_slots=8
+)
 
 
 def test_a_second_that_cannot_be_published_does_not_end_the_watch(
@@ -23,7 +25,7 @@ def test_a_second_that_cannot_be_published_does_not_end_the_watch(
     monkeypatch.setattr("deployments.monitoring.metrics.Metrics.publish", lambda *_: 1 / 0)
 
     async def watched() -> Watch:
-        watch = Watch(lambda: USAGE, lambda: 0, "cpu")
+        watch = Watch(lambda: ENGINE_STATS, lambda: 0, "cpu")
         watching = asyncio.create_task(watch.run())
         watch.note_answer((0.01,) * len(STAGES), 0.07)
         await asyncio.to_thread(until, lambda: len(caplog.records) >= 3)

@@ -17,107 +17,107 @@ def request(images: int, price_s: float = USUAL_PRICE_S) -> list[Task]:
     return Request([image] * images).tasks
 
 
-def drained(turns: FairQueue) -> list[Task]:
-    return [turns.pop() for _ in range(len(turns))]
+def drained(queue: FairQueue) -> list[Task]:
+    return [queue.pop() for _ in range(len(queue))]
 
 
 def test_requests_take_turns() -> None:
     """A request of one that comes last waits for one image of each other, not for all of them."""
     many, few, one = request(100), request(2), request(1)
-    turns = FairQueue()
+    queue = FairQueue()
     for tasks in (many, few, one):
-        turns.add(tasks)
-    assert drained(turns) == [many[0], few[0], one[0], many[1], few[1], *many[2:]]
+        queue.add(tasks)
+    assert drained(queue) == [many[0], few[0], one[0], many[1], few[1], *many[2:]]
 
 
 def test_requests_that_come_together_take_turns_too() -> None:
     """As `@serve.batch` hands them over."""
     one, two = request(2), request(2)
-    turns = FairQueue()
-    turns.add([*one, *two])
-    assert drained(turns) == [one[0], two[0], one[1], two[1]]
+    queue = FairQueue()
+    queue.add([*one, *two])
+    assert drained(queue) == [one[0], two[0], one[1], two[1]]
 
 
 def test_what_is_tried_again_goes_first() -> None:
     """In its order, before what was put back earlier."""
     fresh, first, second = request(2), request(2), request(2)
-    turns = FairQueue()
-    turns.add(fresh)
-    turns.add_again(first)
-    turns.add_again(second)
-    assert turns.next is second[0]
-    assert drained(turns) == [*second, *first, *fresh]
+    queue = FairQueue()
+    queue.add(fresh)
+    queue.add_again(first)
+    queue.add_again(second)
+    assert queue.next is second[0]
+    assert drained(queue) == [*second, *first, *fresh]
 
 
 def test_nothing_waits_in_the_end() -> None:
-    turns = FairQueue()
-    turns.add(request(3))
-    turns.add_again(request(1))
-    assert len(turns) == len([*turns]) == 4
-    turns.clear()
-    assert (len(turns), [*turns]) == (0, [])
+    queue = FairQueue()
+    queue.add(request(3))
+    queue.add_again(request(1))
+    assert len(queue) == len([*queue]) == 4
+    queue.clear()
+    assert (len(queue), [*queue]) == (0, [])
     with pytest.raises(IndexError):
-        turns.pop()
+        queue.pop()
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_image_is_lost_or_given_twice(seed: int) -> None:
     """Whatever comes in between; and each request's images keep their order."""
-    dice, turns = random.Random(seed), FairQueue()
+    dice, queue = random.Random(seed), FairQueue()
     waiting: set[Task] = set()
     given: dict[Request, int] = {}  # the position of its last image
     for _ in range(300):
         if dice.random() < 0.4:
             tasks = request(dice.choice([1, 1, 2, 40]))
-            turns.add(tasks)
+            queue.add(tasks)
             waiting.update(tasks)
         elif waiting:
-            expected = turns.next
-            task = turns.pop()
+            expected = queue.next
+            task = queue.pop()
             assert task is expected
             waiting.remove(task)
             assert task.position == given.get(task.request, -1) + 1
             given[task.request] = task.position
-        assert len(turns) == len(waiting)
-    assert {*turns} == waiting
+        assert len(queue) == len(waiting)
+    assert {*queue} == waiting
 
 
 def test_what_comes_before_a_new_request_is_known() -> None:
     """Of every other one no more images than it has itself; all that is tried again; nothing that nobody wants."""
-    turns = FairQueue()
+    queue = FairQueue()
     for images in (100, 2, 1):
-        turns.add(request(images))
+        queue.add(request(images))
     abandoned = request(50)
-    turns.add(abandoned)
+    queue.add(abandoned)
     abandoned[0].request.future.cancel()
-    ahead = [turns.ahead_of(images * USUAL_PRICE_S) for images in (1, 2, 10, 1000)]
+    ahead = [queue.ahead_of(images * USUAL_PRICE_S) for images in (1, 2, 10, 1000)]
     assert [images for images, _ in ahead] == [3, 5, 13, 103]
     assert [price_s for _, price_s in ahead] == pytest.approx([n * USUAL_PRICE_S for n in (3, 5, 13, 103)])
-    assert turns.wanted == 103
-    turns.add_again(request(4))
-    assert turns.ahead_of(USUAL_PRICE_S)[0] == 7
+    assert queue.wanted == 103
+    queue.add_again(request(4))
+    assert queue.ahead_of(USUAL_PRICE_S)[0] == 7
 
 
 def test_a_cheap_image_waits_for_none_that_costs_more() -> None:
     """Eight requests of one costlier image each came before it, and it is next; then it was their turn long ago."""
-    turns, costlier = FairQueue(), [request(1, price_s=0.05) for _ in range(8)]
+    queue, costlier = FairQueue(), [request(1, price_s=0.05) for _ in range(8)]
     for tasks in costlier:
-        turns.add(tasks)
-    assert turns.ahead_of(0.002) == (0, 0.0)
+        queue.add(tasks)
+    assert queue.ahead_of(0.002) == (0, 0.0)
     cheap = request(1, price_s=0.002)
-    turns.add(cheap)
-    assert turns.pop() is cheap[0]
+    queue.add(cheap)
+    assert queue.pop() is cheap[0]
     for _ in range(23):
-        turns.add(request(1, price_s=0.002))
-        assert turns.pop() not in itertools.chain(*costlier)
-    turns.add(request(1, price_s=0.003))
-    assert drained(turns)[:8] == [*itertools.chain(*costlier)]
+        queue.add(request(1, price_s=0.002))
+        assert queue.pop() not in itertools.chain(*costlier)
+    queue.add(request(1, price_s=0.003))
+    assert drained(queue)[:8] == [*itertools.chain(*costlier)]
 
 
 def test_requests_have_had_as_many_seconds_of_work_each() -> None:
     """Whatever their images cost: one of ten seconds has one turn where the other has ten."""
-    turns, dear, cheap = FairQueue(), request(3, price_s=10.0), request(30, price_s=1.0)
-    turns.add(dear)
-    turns.add(cheap)
-    order = [task.request is dear[0].request for task in drained(turns)]
+    queue, dear, cheap = FairQueue(), request(3, price_s=10.0), request(30, price_s=1.0)
+    queue.add(dear)
+    queue.add(cheap)
+    order = [task.request is dear[0].request for task in drained(queue)]
     assert [order[:n].count(True) for n in (9, 11, 20, 22, 33)] == [0, 1, 1, 2, 3]

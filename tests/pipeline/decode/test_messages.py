@@ -12,7 +12,7 @@ from pipeline import errors
 from pipeline.decode.messages import (
     MAX_RECORD_BYTES,
     MAX_TEXT_BYTES,
-    DecodedChunk,
+    DecodeResult,
     MalformedRecord,
     WorkerFault,
     WorkerReady,
@@ -40,8 +40,8 @@ def _through(item: object, slots: Slots) -> object:
 
 @pytest.mark.parametrize("cls", IMAGE_ERRORS)
 def test_errors_arrive_with_class_and_message(cls: type[ImageError], slots: Slots) -> None:
-    chunk = _through(DecodedChunk(3, 2, {1: cls("torn at byte 7, größer")}, frozenset({0, 4})), slots)
-    assert isinstance(chunk, DecodedChunk)
+    chunk = _through(DecodeResult(3, 2, {1: cls("torn at byte 7, größer")}, frozenset({0, 4})), slots)
+    assert isinstance(chunk, DecodeResult)
     assert (chunk.first, chunk.decoded, chunk.slots) == (3, 2, slots)
     assert [(position, type(error), str(error)) for position, error in chunk.errors.items()] == [
         (1, cls, "torn at byte 7, größer")
@@ -52,8 +52,8 @@ def test_errors_arrive_with_class_and_message(cls: type[ImageError], slots: Slot
 
 def test_messages_are_short_and_move_no_cursor(slots: Slots) -> None:
     """They come from an image's bytes, and go to terminals and logs; the cut leaves no half of a character."""
-    chunk = _through(DecodedChunk(0, 0, {0: UndecodableImage("a\x1b[2J\nb\r" + "ü" * 1000)}), slots)
-    assert isinstance(chunk, DecodedChunk)
+    chunk = _through(DecodeResult(0, 0, {0: UndecodableImage("a\x1b[2J\nb\r" + "ü" * 1000)}), slots)
+    assert isinstance(chunk, DecodeResult)
     text = str(chunk.errors[0])
     assert text.startswith("a�[2J�b�üü")
     assert text.endswith("ü")
@@ -62,10 +62,10 @@ def test_messages_are_short_and_move_no_cursor(slots: Slots) -> None:
 
 def test_a_chunk_of_many_errors_fits_into_a_record(slots: Slots) -> None:
     """They share the room; each keeps its class and its beginning."""
-    record = to_bytes(DecodedChunk(0, 0, {n: UndecodableImage("damaged" * 90) for n in range(1000)}))
+    record = to_bytes(DecodeResult(0, 0, {n: UndecodableImage("damaged" * 90) for n in range(1000)}))
     assert len(record) <= MAX_RECORD_BYTES
     chunk = from_bytes(record, slots)
-    assert isinstance(chunk, DecodedChunk)
+    assert isinstance(chunk, DecodeResult)
     assert {str(error)[:14] for error in chunk.errors.values()} == {"damageddamaged"}
     assert len(chunk.errors) == 1000
 
@@ -82,10 +82,10 @@ def test_what_else_dataloader_sends_arrives(slots: Slots) -> None:
     with pytest.raises(TypeError, match="a worker cannot send a dict"):
         to_bytes({})
     with pytest.raises(ValueError, match="knows no slots"):
-        DecodedChunk(0, 0).pin_memory()
+        DecodeResult(0, 0).pin_memory()
 
 
-GOOD = to_bytes(DecodedChunk(0, 1, {1: UndecodableImage("torn"), 2: UndecodableImage("")}, frozenset({3})))
+GOOD = to_bytes(DecodeResult(0, 1, {1: UndecodableImage("torn"), 2: UndecodableImage("")}, frozenset({3})))
 
 
 CHANGED = st.builds(
@@ -101,7 +101,7 @@ def test_bytes_are_a_record_or_refused(data: bytes) -> None:
         record = from_bytes(data, slots)
     except MalformedRecord:
         return
-    if isinstance(record, DecodedChunk):
+    if isinstance(record, DecodeResult):
         assert all(type(error) in IMAGE_ERRORS and str(error).isprintable() for error in record.errors.values())
     else:
         assert isinstance(record, WorkerReady | WorkerFault | _IterableDatasetStopIteration)

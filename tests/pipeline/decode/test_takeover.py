@@ -12,10 +12,10 @@ from typing import cast
 import pytest
 
 from pipeline.config import MAX_UNBLAMED_DEATHS
-from pipeline.decode.messages import DecodedChunk, WorkerReady, to_bytes
+from pipeline.decode.messages import DecodeResult, WorkerReady, to_bytes
 from pipeline.decode.sandbox import EVERYTHING
 from pipeline.decode.slots import Claim, Slots
-from pipeline.decode.worker_process import Chunk
+from pipeline.decode.worker_process import DecodeChunk
 from pipeline.decode.worker_progress import decoding_s, spent_s
 from pipeline.errors import DecoderCrashed, DecodeTimeout, UndecodableImage
 from pipeline.records import EncodedImage, Transform
@@ -53,11 +53,11 @@ def hang_up() -> None:
 
 RECORDS = {
     "garbage": b"\xff" * 1000,
-    "half a record": to_bytes(DecodedChunk(0, 2, {1: UndecodableImage("torn")}))[:-1],
-    "other slots": to_bytes(DecodedChunk(40, 3)),
-    "too many images": to_bytes(DecodedChunk(0, 1000)),
-    "other positions": to_bytes(DecodedChunk(0, 2, {9: UndecodableImage("not here")})),
-    "skipped unasked": to_bytes(DecodedChunk(0, 2, {}, frozenset({1}))),
+    "half a record": to_bytes(DecodeResult(0, 2, {1: UndecodableImage("torn")}))[:-1],
+    "other slots": to_bytes(DecodeResult(40, 3)),
+    "too many images": to_bytes(DecodeResult(0, 1000)),
+    "other positions": to_bytes(DecodeResult(0, 2, {9: UndecodableImage("not here")})),
+    "skipped unasked": to_bytes(DecodeResult(0, 2, {}, frozenset({1}))),
     "ready again": to_bytes(WorkerReady(EVERYTHING)),
 }
 
@@ -139,6 +139,6 @@ def test_times_that_cannot_be_are_bounded() -> None:
     for started_ns, decode_ns in [(2**63 - 1, 2**63 - 1), (0, 2**63 - 1), (-(2**63), -(2**63)), (5, -7)]:
         slots.started_ns[:], slots.decode_ns[:], slots.claims[:] = started_ns, decode_ns, (Claim.DECODED, Claim.STARTED)
         now_s = time.monotonic()
-        chunk = Chunk(0, Request([EncodedImage(CAT)] * 2).tasks, 1, 1, price_s=1.0)
+        chunk = DecodeChunk(0, Request([EncodedImage(CAT)] * 2).tasks, 1, 1, price_s=1.0)
         assert 0 <= decoding_s(0, slots) <= now_s + 1
         assert 0 <= spent_s(chunk, slots) <= 2 * (now_s + 1)

@@ -9,7 +9,7 @@ from pipeline.config import CHUNK_S, COSTLY_S
 from pipeline.decode import dispatcher as module
 from pipeline.decode.fair_queue import Backlog
 from pipeline.decode.slots import Slots
-from pipeline.decode.worker_process import Chunk
+from pipeline.decode.worker_process import DecodeChunk
 from pipeline.records import EncodedImage
 from pipeline.task import Request
 from tests.support.decode_bench import CAT, Bench, errors, started
@@ -55,7 +55,7 @@ def test_what_waits_behind_a_slow_image_goes_to_the_spare() -> None:
 def test_an_image_that_was_begun_as_it_was_withdrawn_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers decode it: the first one's result counts, the second one's harms nobody."""
 
-    def everything(chunk: Chunk, _slots: Slots) -> list[int]:
+    def everything(chunk: DecodeChunk, _slots: Slots) -> list[int]:
         return [position for position in range(len(chunk.tasks)) if position not in chunk.withdrawn]
 
     monkeypatch.setattr(module, "not_begun", everything)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from harness.photographs import NAMES, jpeg, photograph
 from pipeline.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
-from pipeline.images.geometry import LEAST_RATIO, part_of, resized, scales
+from pipeline.images.geometry import LEAST_RATIO, dct_scale, resized, scales
 from pipeline.images.header import read_header
 from pipeline.images.jpeg import decode_jpeg, metadata_of_jpeg
 from tests.support.image_files import ODD_BUT_GOOD, lossless_jpeg, segment, with_orientation
@@ -60,15 +60,15 @@ def test_a_reduced_image_keeps_a_ratio_to_the_resize(resize_px: int) -> None:
             target = resized(*size, resize_px)
             ratios = {part: short / part / resize_px for part in (1, 2, 4, 8)}
             allowed = [part for part, ratio in ratios.items() if part == 1 or ratio >= LEAST_RATIO]
-            assert part_of(size, target) == max(allowed), size
+            assert dct_scale(size, target) == max(allowed), size
 
 
 def test_common_sizes_are_decoded_whole_and_those_of_telephones_at_a_half() -> None:
     for size in ((512, 512), (540, 960), (1024, 1024), (1920, 1080), (2048, 2048), (3840, 2160)):
-        assert part_of(size, resized(*size, 256)) == 1, size
+        assert dct_scale(size, resized(*size, 256)) == 1, size
     for size in ((4032, 3024), (3024, 4032), (4000, 3000), (3968, 2976)):
-        assert part_of(size, resized(*size, 256)) == 2, size
-    assert part_of((8064, 6048), resized(8064, 6048, 256)) == 4
+        assert dct_scale(size, resized(*size, 256)) == 2, size
+    assert dct_scale((8064, 6048), resized(8064, 6048, 256)) == 4
 
 
 # ---- codings that libjpeg cannot scale ------------------------------------------------------------------------------

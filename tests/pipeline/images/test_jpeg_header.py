@@ -8,7 +8,7 @@ import pytest
 import simplejpeg
 
 from harness.photographs import jpeg, photograph
-from pipeline.images.jpeg_header import Frame, read_frame
+from pipeline.images.jpeg_header import JpegFrame, read_frame
 from pipeline.images.piecewise import Piecewise
 from pipeline.images.signature import Damaged, NotDecoded
 from tests.support.image_files import segment
@@ -27,7 +27,7 @@ def sos(channels: int = 3) -> bytes:
     return segment(0xDA, bytes((channels,)) + b"\1\0" * channels + b"\0\x3f\0")
 
 
-def frame(file: bytes) -> Frame:
+def frame(file: bytes) -> JpegFrame:
     return read_frame(Piecewise([file]))
 
 

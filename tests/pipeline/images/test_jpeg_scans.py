@@ -4,12 +4,12 @@ import pytest
 
 from harness.costly_images import progressive_jpeg
 from harness.photographs import jpeg, photograph
-from pipeline.images.jpeg_header import Frame, read_frame
+from pipeline.images.jpeg_header import JpegFrame, read_frame
 from pipeline.images.jpeg_scans import MOST_SCANS, ONE, Scans
 from pipeline.images.piecewise import Piecewise
 
 
-def frame(file: bytes) -> Frame:
+def frame(file: bytes) -> JpegFrame:
     return read_frame(Piecewise([file]))
 
 

@@ -8,7 +8,7 @@ import pytest
 from harness.photographs import photograph
 from pipeline.images import resize
 from pipeline.images.geometry import resized
-from pipeline.images.resize import Frame, by_pillow, exactly, quickly
+from pipeline.images.resize import CropPlan, by_pillow, resize_exact, resize_fast
 from pipeline.records import Transform
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG",))
@@ -18,9 +18,9 @@ def _pixels(width: int, height: int) -> resize.Pixels:
     return np.array(photograph("temple").resize((width, height)))
 
 
-def _frame(width: int, height: int) -> Frame:
+def _plan(width: int, height: int) -> CropPlan:
     target = resized(width, height, 256)
-    return Frame((width, height), target, round((target[0] - 224) / 2), round((target[1] - 224) / 2))
+    return CropPlan((width, height), target, round((target[0] - 224) / 2), round((target[1] - 224) / 2))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "lanczos"])
@@ -28,8 +28,8 @@ def _frame(width: int, height: int) -> Frame:
 def test_it_is_off_by_little(size: tuple[int, int], interpolation: str) -> None:
     """From what Pillow makes of the whole; larger and smaller images, wide ones too."""
     transform = replace(TRANSFORM, interpolation=interpolation)
-    expected = np.asarray(exactly(photograph("temple").resize(size), transform)).astype(int)
-    found = quickly(_pixels(*size), _frame(*size), transform)
+    expected = np.asarray(resize_exact(photograph("temple").resize(size), transform)).astype(int)
+    found = resize_fast(_pixels(*size), _plan(*size), transform)
     assert found.shape == (224, 224, 3)
     assert abs(found - expected).mean() < (1.0 if interpolation == "nearest" else 0.1)
     if interpolation in ("bilinear", "bicubic"):
@@ -38,16 +38,16 @@ def test_it_is_off_by_little(size: tuple[int, int], interpolation: str) -> None:
 
 def test_what_reduction_adds_is_left_out() -> None:
     """501 x 376 pixels of which the picture covers 500.5 x 375.25: both kernels see it in the same place."""
-    pixels, frame = _pixels(501, 376), replace(_frame(501, 376), covered=(500.5, 375.25))
-    found, expected = quickly(pixels, frame, TRANSFORM), by_pillow(pixels, frame, TRANSFORM)
+    pixels, plan = _pixels(501, 376), replace(_plan(501, 376), covered=(500.5, 375.25))
+    found, expected = resize_fast(pixels, plan, TRANSFORM), by_pillow(pixels, plan, TRANSFORM)
     assert abs(found.astype(int) - expected).max() <= 1
-    whole = quickly(pixels, _frame(501, 376), TRANSFORM)
+    whole = resize_fast(pixels, _plan(501, 376), TRANSFORM)
     assert abs(found.astype(int) - whole).mean() > 0.1
 
 
 def test_of_a_thin_image_the_crop_alone_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(resize, "interpolate")
-    assert quickly(_pixels(3, 4000), _frame(3, 4000), TRANSFORM).shape == (224, 224, 3)
+    assert resize_fast(_pixels(3, 4000), _plan(3, 4000), TRANSFORM).shape == (224, 224, 3)
 
 
 def test_where_torch_has_no_memory_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,4 +56,4 @@ def test_where_torch_has_no_memory_it_is_said(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(resize, "interpolate", fail)
     with pytest.raises(MemoryError, match="can't allocate memory"):
-        quickly(_pixels(500, 375), _frame(500, 375), TRANSFORM)
+        resize_fast(_pixels(500, 375), _plan(500, 375), TRANSFORM)

@@ -31,8 +31,8 @@ class Gate:
     pads = False
     computed_as = "a gate"
 
-    def __init__(self, ahead: int = 0, lanes: int = 1) -> None:
-        self.ahead, self.lanes = ahead, lanes
+    def __init__(self, ahead: int = 0, concurrent_batches: int = 1) -> None:
+        self.ahead, self.concurrent_batches = ahead, concurrent_batches
         self.batches: list[list[int]] = []  # the images of every batch, as it was launched
         self.pieces: list[int] = []  # in how many pieces of memory each came
         self.answers = threading.Semaphore(0)
@@ -83,7 +83,7 @@ class Line:
 
     def __init__(self, device: Gate, max_batch_size: int = 8) -> None:
         self.device, self.released = device, list[int]()
-        self.queue = ReadyQueue(batch_size=max_batch_size, lanes=device.lanes)
+        self.queue = ReadyQueue(batch_size=max_batch_size, concurrent_batches=device.concurrent_batches)
         self.batcher = Batcher(device, LABELS, self.queue, max_batch_size=max_batch_size)
 
     def give_back(self, first: int, count: int) -> None:
@@ -206,7 +206,7 @@ def test_a_device_that_works_on_by_itself_is_fed_before_answers_are_handed_out(a
 
 def test_an_idle_lane_takes_an_image_at_once() -> None:
     """While the other is at work; and what comes when both are waits for the first that is free."""
-    with line(Gate(lanes=2)) as one:
+    with line(Gate(concurrent_batches=2)) as one:
         futures = [one.put(100)]
         until(lambda: len(one.device.batches) == 1)
         futures.append(one.put(101))
@@ -220,15 +220,15 @@ def test_an_idle_lane_takes_an_image_at_once() -> None:
     assert not one.batcher.at_work
 
 
-def test_with_two_lanes_the_wait_is_half() -> None:
+def test_with_two_concurrent_batches_the_wait_is_half() -> None:
     """A second a batch, of whatever size."""
-    for lanes, seconds in ((1, 2.0), (2, 1.0)):
-        with line(Gate(lanes=lanes), max_batch_size=4) as one:
+    for concurrent_batches, seconds in ((1, 2.0), (2, 1.0)):
+        with line(Gate(concurrent_batches=concurrent_batches), max_batch_size=4) as one:
             assert one.batcher.seconds_until_done(8) == seconds
 
 
 def test_a_lane_that_hangs_is_stuck_whatever_the_other_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    with line(Gate(lanes=2)) as one:
+    with line(Gate(concurrent_batches=2)) as one:
         monkeypatch.setattr(one.batcher, "_stuck_after_s", 0.3)
         hanging = one.put(100)
         until(lambda: one.device.batches)
@@ -256,10 +256,10 @@ def test_chunks_side_by_side_are_one_piece() -> None:
 
 
 @pytest.mark.parametrize("when", ["at launch", "later"])
-@pytest.mark.parametrize(("ahead", "lanes"), [(0, 1), (1, 1), (0, 2)])
-def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead: int, lanes: int) -> None:
+@pytest.mark.parametrize(("ahead", "concurrent_batches"), [(0, 1), (1, 1), (0, 2)])
+def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead: int, concurrent_batches: int) -> None:
     """It is found by halves and rejected alone; all slots come back, and the next batch is answered."""
-    device = Gate(ahead, lanes)
+    device = Gate(ahead, concurrent_batches)
     device.fails_on, device.fails_late_on = (13, None) if when == "at launch" else (None, 13)
     with line(device, max_batch_size=4) as one:
         device.open()
@@ -275,12 +275,12 @@ def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead
 
 
 @pytest.mark.parametrize("bad", [{12}, {10, 13}, {10, 11, 12, 13}], ids=["one", "two", "all of a batch"])
-@pytest.mark.parametrize(("ahead", "lanes"), [(0, 1), (1, 1), (0, 2)])
+@pytest.mark.parametrize(("ahead", "concurrent_batches"), [(0, 1), (1, 1), (0, 2)])
 def test_an_image_without_scores_leaves_its_neighbours(
-    bad: set[int], ahead: int, lanes: int, caplog: pytest.LogCaptureFixture
+    bad: set[int], ahead: int, concurrent_batches: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """NaN is never a prediction; the log says how many, and the device goes on: black images have scores."""
-    device = Gate(ahead, lanes)
+    device = Gate(ahead, concurrent_batches)
     device.nan_on = bad
     device.open()
     with line(device, max_batch_size=4) as one, caplog.at_level(logging.WARNING):
@@ -341,10 +341,10 @@ def test_a_batch_too_large_for_the_device_is_answered_in_parts() -> None:
     assert [len(batch) for batch in device.batches] == [5, 5, 2, 3, 1, 2]
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_a_device_that_computes_nothing_any_more_ends_the_engine(lanes: int) -> None:
+@pytest.mark.parametrize("concurrent_batches", [1, 2])
+def test_a_device_that_computes_nothing_any_more_ends_the_engine(concurrent_batches: int) -> None:
     """No image is blamed: its requests, those that wait and those to come fail, `check` says so, slots come back."""
-    device = Gate(lanes=lanes)
+    device = Gate(concurrent_batches=concurrent_batches)
     with line(device, max_batch_size=2) as one:
         running = one.put(1, 2)
         until(lambda: device.batches)

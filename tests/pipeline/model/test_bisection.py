@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from pipeline.model.bisection import halved
+from pipeline.model.bisection import bisected
 
 
 class Model:
@@ -25,7 +25,7 @@ class Model:
 def _found(images: Sequence[int], model: Model) -> dict[tuple[int, ...], str]:
     return {
         tuple(part): str(answer) if isinstance(answer, Exception) else "answered"
-        for part, answer in halved(images, model.compute)
+        for part, answer in bisected(images, model.compute)
         if isinstance(answer, Exception) or answer == [*part]
     }
 
@@ -56,6 +56,6 @@ def test_what_is_too_much_at_once_is_answered_in_parts() -> None:
 def test_nothing_is_computed_before_it_is_asked_for() -> None:
     """Whoever finds the device itself at fault stops there."""
     model = Model(most=1)
-    search = halved([1, 2, 3, 4], model.compute)
+    search = bisected([1, 2, 3, 4], model.compute)
     assert next(search) == ([1], [1])
     assert [4] not in model.computed

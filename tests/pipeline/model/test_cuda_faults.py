@@ -46,7 +46,7 @@ def fed(device: CudaDevice, batches: list[Tensor]) -> list[list[Outcome]]:
     """Batches of up to 8 images that all wait when the device takes the first; the outcomes of each."""
     slots = Slots(8 * len(batches), SIDE)
     unlock = device.page_lock(slots.tensor)
-    queue = ReadyQueue(batch_size=8, lanes=1)
+    queue = ReadyQueue(batch_size=8, concurrent_batches=1)
     batcher = Batcher(device, tuple("abcdefg"), queue, max_batch_size=8)
     try:
         batcher.start()

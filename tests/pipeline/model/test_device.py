@@ -106,19 +106,19 @@ def test_a_smaller_batch_after_a_larger_is_its_own(kind: str) -> None:
 
 def test_only_the_best_classes_come_back(kind: str) -> None:
     pixels = noise(3)
-    answers = collect(opened(kind, top_k=2).launch([pixels]))
+    output = collect(opened(kind, top_k=2).launch([pixels]))
     best = expected(pixels).topk(2)
-    assert answers.classes == best.indices.tolist()
-    torch.testing.assert_close(torch.tensor(answers.scores), best.values, atol=NEAR, rtol=0)
+    assert output.classes == best.indices.tolist()
+    torch.testing.assert_close(torch.tensor(output.scores), best.values, atol=NEAR, rtol=0)
 
 
 def test_what_the_device_took_is_told(kind: str) -> None:
     """Copy and model apart, and together no longer than the call."""
     device, began_at = opened(kind), time.perf_counter()
-    spent = collect(device.launch([noise(2), noise(6)])).timings
-    assert spent.copy_s > 0
-    assert spent.model_s > 0
-    assert spent.copy_s + spent.model_s <= time.perf_counter() - began_at
+    timings = collect(device.launch([noise(2), noise(6)])).timings
+    assert timings.copy_s > 0
+    assert timings.model_s > 0
+    assert timings.copy_s + timings.model_s <= time.perf_counter() - began_at
 
 
 def test_as_many_batches_as_are_allowed_wait_on_the_device(kind: str) -> None:
@@ -246,11 +246,11 @@ def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the CPU by one thread, however many lanes there are; and it says what a batch of each takes."""
+    """On the CPU by one thread, however many concurrent batches there are; and it says what a batch of each takes."""
     seen: list[tuple[int, int]] = []
     model = classifier()
     model.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), torch.get_num_threads())))
-    monkeypatch.setattr("pipeline.model.cpu.frozen", lambda model, _: model)  # a graph would not call the hook
+    monkeypatch.setattr("pipeline.model.cpu.as_graph", lambda model, _: model)  # a graph would not call the hook
     monkeypatch.setattr("pipeline.model.cpu._HOPELESS", math.inf)
     before = torch.get_num_threads()
     try:
@@ -259,7 +259,7 @@ def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         torch.set_num_threads(before)
     assert set(seen) == {(size, 1) for size in SIZES}
-    assert device.lanes == 2
+    assert device.concurrent_batches == 2
     assert tuple(seconds) == SIZES
     assert all(taken > 0 for taken in seconds.values())
 
@@ -274,7 +274,7 @@ def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
 ) -> None:
     """Large batches take long to measure, and a replica that starts is waited for."""
     times = iter(taken_s)
-    monkeypatch.setattr("pipeline.model.cpu.frozen", lambda model, _: model)
+    monkeypatch.setattr("pipeline.model.cpu.as_graph", lambda model, _: model)
     monkeypatch.setattr("pipeline.model.cpu.warm_seconds", lambda _: next(times))
     before = torch.get_num_threads()
     try:
@@ -300,7 +300,7 @@ def test_scores_are_nan_in_all_classes_of_an_image_or_in_none(kind: str) -> None
     pixels = noise(4)
     pixels[1] = 0
     pixels[2, :, :, 0] = 0  # one channel alone
-    answers = collect(device.launch([pixels]))
-    assert [[math.isnan(score) for score in scores] for scores in answers.scores] == [
+    output = collect(device.launch([pixels]))
+    assert [[math.isnan(score) for score in scores] for scores in output.scores] == [
         [nan] * 3 for nan in (False, True, True, False)
     ]

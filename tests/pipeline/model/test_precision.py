@@ -13,7 +13,7 @@ from pipeline.model import precision
 from pipeline.model.classifier import Classifier
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import PendingBatch
-from pipeline.model.precision import TOLERANCE, Trial, quickest
+from pipeline.model.precision import TOLERANCE, DtypeTrial, quickest
 from tests.support.device_kinds import device_of
 
 SIDE, LARGEST = 32, 16
@@ -111,7 +111,7 @@ def test_of_formats_that_are_as_quick_the_more_exact_is_taken(
     seconds = {torch.float32: 1.0, torch.float16: float16_s, torch.bfloat16: bfloat16_s}
     really = precision._tried
 
-    def told(attempt: Any, classifier: Classifier) -> Trial | None:
+    def told(attempt: Any, classifier: Classifier) -> DtypeTrial | None:
         trial = really(attempt, classifier)
         return trial and replace(trial, seconds=seconds[classifier.dtype])
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from pipeline.model.classifier import Classifier
-from pipeline.model.torchscript import frozen
+from pipeline.model.torchscript import as_graph
 
 SIDE = 64
 
@@ -38,7 +38,7 @@ def pixels(images: int) -> Tensor:
 def test_a_graph_answers_as_the_model(name: str, images: int) -> None:
     """Also for batches of sizes that it was not traced with."""
     model = classifier(trained(name))
-    graph = frozen(model, SIDE)
+    graph = as_graph(model, SIDE)
     assert isinstance(graph, torch.jit.ScriptModule)
     with torch.inference_mode():
         scores, classes = graph(pixels(images))
@@ -49,7 +49,7 @@ def test_a_graph_answers_as_the_model(name: str, images: int) -> None:
 
 def test_batch_norm_is_folded() -> None:
     """Half of what the interpreter would be asked for is not computed at all."""
-    graph = frozen(classifier(trained("mobilenet_v2")), SIDE)
+    graph = as_graph(classifier(trained("mobilenet_v2")), SIDE)
     assert isinstance(graph, torch.jit.ScriptModule)
     kinds = [node.kind() for node in graph.graph.nodes()]
     assert "aten::_convolution" in kinds
@@ -83,6 +83,6 @@ def test_a_model_that_cannot_be_traced_computes_as_it_was_loaded(
 ) -> None:
     model = classifier(backbone)
     with caplog.at_level(logging.WARNING):
-        assert frozen(model, SIDE) is model
+        assert as_graph(model, SIDE) is model
     assert reason in caplog.text
     assert "and more" not in caplog.text
