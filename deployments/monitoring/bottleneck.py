@@ -58,7 +58,7 @@ class ReplicaLoad:
     on_cpu: bool  # whether the device computes on these cores
 
     @property
-    def workers_that_pay(self) -> int:
+    def workers_that_help(self) -> int:
         """More of them that would be at work before the device is full, and that there are cores for."""
         if not self.device_busy:
             return 0
@@ -79,7 +79,7 @@ def verdict(load: ReplicaLoad) -> Bottleneck:
     """By the rule above."""
     bound, why = _bound(load)
     if load.overloaded > REFUSED:
-        words = f"{load.overloaded:.0%} of the requests were refused; {_shares(load)}; another replica would pay"
+        words = f"{load.overloaded:.0%} of the requests were refused; {_shares(load)}; another replica would help"
         return Bottleneck(State.OVERLOADED, f"{State.OVERLOADED}: {words}")
     if bound:
         return Bottleneck(bound, f"{bound}: {why}")
@@ -96,23 +96,23 @@ def verdict(load: ReplicaLoad) -> Bottleneck:
 def _bound(load: ReplicaLoad) -> tuple[State | None, str]:
     busiest = max(load.workers_busy, load.device_busy)
     if load.interpreter_busy >= BUSY and load.interpreter_busy > busiest:
-        words = f"the replica's Python is {load.interpreter_busy:.0%} busy, {_shares(load)}; another replica would pay"
+        words = f"the replica's Python is {load.interpreter_busy:.0%} busy, {_shares(load)}; another replica would help"
         return State.INTERPRETER_BOUND, words
     in_use = load.cores_busy >= CORES_IN_USE and busiest >= IDLE
     if busiest < BUSY and not in_use:
         return None, ""
     if load.workers_busy > load.device_busy:
         return State.DECODE_BOUND, f"{_shares(load)}; {_more_workers(load)}"
-    words = f"device {load.device_busy:.0%} busy, workers {load.workers_busy:.0%}; more workers would not pay, "
-    return State.DEVICE_BOUND, words + ("more cores would" if load.on_cpu else "another GPU or a quicker dtype would")
+    words = f"device {load.device_busy:.0%} busy, workers {load.workers_busy:.0%}; more workers would not help, "
+    return State.DEVICE_BOUND, words + ("more cores would" if load.on_cpu else "another GPU or a faster dtype would")
 
 
 def _more_workers(load: ReplicaLoad) -> str:
-    more = load.workers_that_pay
+    more = load.workers_that_help
     if more:
-        return f"{more} more worker{'s' if more > 1 else ''} would pay {_until(load, more)}"
+        return f"{more} more worker{'s' if more > 1 else ''} would help {_until(load, more)}"
     if load.cores_busy >= CORES_IN_USE or load.cores * (1 - load.cores_busy) < 1:
-        return f"the {load.cores} cores are in use, so only more cores would pay"
+        return f"the {load.cores} cores are in use, so only more cores would help"
     return "the device is nearly full too"
 
 

@@ -53,12 +53,12 @@ def test_the_first_rule_that_holds_decides(changes: dict[str, Any], state: State
 @pytest.mark.parametrize(
     ("changes", "advice"),
     [
-        ({"device_busy": 0.41}, "6 more workers would pay until the device is full"),
-        ({"device_busy": 0.8}, "1 more worker would pay until the device is full"),
-        ({"device_busy": 0.1}, "14 more workers would pay and there are cores for no more (device 45% then)"),
+        ({"device_busy": 0.41}, "6 more workers would help until the device is full"),
+        ({"device_busy": 0.8}, "1 more worker would help until the device is full"),
+        ({"device_busy": 0.1}, "14 more workers would help and there are cores for no more (device 45% then)"),
         ({"device_busy": 0.96}, "the device is nearly full too"),
-        ({"device_busy": 0.41, "cores_busy": 1.0}, "the 16 cores are in use, so only more cores would pay"),
-        ({"device_busy": 0.41, "cores_busy": 0.7, "on_cpu": True}, "4 more workers would pay and there are cores for"),
+        ({"device_busy": 0.41, "cores_busy": 1.0}, "the 16 cores are in use, so only more cores would help"),
+        ({"device_busy": 0.41, "cores_busy": 0.7, "on_cpu": True}, "4 more workers would help and there are cores for"),
     ],
     ids=str,
 )
@@ -70,7 +70,7 @@ def test_more_workers_pay_until_the_device_is_full_or_no_core_is_left(changes: d
 @pytest.mark.parametrize(("on_cpu", "advice"), [(True, "more cores would"), (False, "another GPU")])
 def test_a_full_device_needs_no_more_workers(on_cpu: bool, advice: str) -> None:
     sentence = verdict(replace(QUIET, device_busy=0.97, on_cpu=on_cpu)).sentence
-    assert "device 97% busy, workers 5%; more workers would not pay" in sentence
+    assert "device 97% busy, workers 5%; more workers would not help" in sentence
     assert advice in sentence
 
 
