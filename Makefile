@@ -71,7 +71,7 @@ described: $(TESTING) $(PEERS)/schemathesis/.installed | $(WEIGHTS) ## Send requ
 faults: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Cause the same faults in LitServe, mosec and Darkroom; compare what each loses
 	@exec $(BIN)/python -m benchmarks.faults
 
-overload: $(TESTING) | $(WEIGHTS) ## Measure answers and refusals by max_wait_s, from one client to twice the capacity, and the cost of a refusal
+overload: $(TESTING) | $(WEIGHTS) ## Measure answers and refusals by max_queue_wait_s, from one client to twice the capacity, and the cost of a refusal
 	@exec $(BIN)/python -m benchmarks.overload $(OVERLOAD)
 
 tuning: $(TESTING) | $(WEIGHTS) ## Compare the settings that `darkroom tune` chooses with the best of a grid

@@ -34,7 +34,7 @@ def pipeline(workers: int | None = None, *, together: int = 32, requests: int = 
         requests: in work at a time.
     """
     workers = workers or len(os.sched_getaffinity(0))
-    config = PipelineConfig(device="cpu", workers=workers, spare_workers=0, threads=1, max_top_k=10)
+    config = PipelineConfig(device="cpu", decode_workers=workers, spare_workers=0, concurrent_batches=1, max_top_k=10)
     with Engine(config, opener=open_stand_in) as engine, without_gc():
         yield lambda images, for_s: throughput(engine, images, for_s, together=together, requests=requests).per_s
 
@@ -66,7 +66,7 @@ def model() -> Iterator[Rate]:
     config = PipelineConfig()
     loaded = load_model(config)
     side_px, kind = loaded.transform.crop_px, "cuda" if torch.cuda.is_available() else "cpu"
-    opened = open_device(kind, loaded.classifier, batch_sizes=config.batch_sizes, side_px=side_px, threads=1)
+    opened = open_device(kind, loaded.classifier, batch_sizes=config.batch_sizes, side_px=side_px, concurrent_batches=1)
     yield _rate_of(opened, side_px)
 
 

@@ -91,13 +91,15 @@ def by_itself(name: str, context: Callable[[], AbstractContextManager[Rate]], *w
 def _with_stand_in(application: Document) -> None:
     """A replica whose workers have all the cores, as beside a GPU; nobody is refused, as nobody is at the peers."""
     application["import_path"] = "benchmarks.standin:build_app"
-    application["args"]["pipeline"].update(device="cpu", workers=len(os.sched_getaffinity(0)), threads=1)
+    application["args"]["pipeline"].update(
+        device="cpu", decode_workers=len(os.sched_getaffinity(0)), concurrent_batches=1
+    )
     _refusing_nobody(application)
 
 
 def _refusing_nobody(application: Document) -> None:
     (deployment,) = application["deployments"]
-    deployment["user_config"]["max_wait_s"] = 60.0
+    deployment["user_config"]["max_queue_wait_s"] = 60.0
     deployment["autoscaling_config"]["max_replicas"] = 1
 
 
@@ -117,7 +119,7 @@ def _exact(application: Document) -> None:
 def _one_worker(application: Document) -> None:
     """Also one process that decodes."""
     _exact(application)
-    application["args"]["pipeline"]["workers"] = 1
+    application["args"]["pipeline"]["decode_workers"] = 1
 
 
 def _variant(kind: Kind, name: str = "", **environment: str) -> Kind:

@@ -131,10 +131,10 @@ LOADER_A_BATCH: Final = replace(
 
 
 def _hasty(application: Document) -> None:
-    application["deployments"][0]["user_config"]["max_wait_s"] = 0.25
+    application["deployments"][0]["user_config"]["max_queue_wait_s"] = 0.25
 
 
 HASTY: Final = darkroom("Darkroom", _hasty)
-"""With a service level, so that seconds of overload show what is refused; the shipped `max_wait_s` is 10 s."""
+"""With a service level, so that seconds of overload show what is refused; the shipped `max_queue_wait_s` is 10 s."""
 
 KINDS: Final = (LITSERVE, MOSEC, HASTY)

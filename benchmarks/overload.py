@@ -1,10 +1,10 @@
-"""Measures a service from one client to twice what it can answer, by `max_wait_s`. `make overload` runs it.
+"""Measures a service from one client to twice what it can answer, by `max_queue_wait_s`. `make overload` runs it.
 
 Clients that wait for their answers (a closed loop, as `wrk` and `hey` have it) come back at once, whatever Retry-After
 says. Others come by chance, half as many as can be answered, four fifths, and twice as many, whether or not the earlier
 ones have been answered: below the capacity these rows show the latency, above it what is refused. It is the
-shipped service, one replica, with its model and photographs; `max_wait_s` is changed while it runs. The speed of a
-machine drifts, so each row is held against 16 clients that are measured before it and after it.
+shipped service, one replica, with its model and photographs; `max_queue_wait_s` is changed while it runs. The speed of
+a machine drifts, so each row is held against 16 clients that are measured before it and after it.
 
 Last comes what a refusal costs the replica, beside what Ray Serve alone takes for a request that does nothing.
 """
@@ -35,7 +35,7 @@ from harness.local_service import LocalService, local_service, one_replica
 from harness.memory import Memory
 from harness.target import Form, Target, form_body, image_body
 
-DEFAULT_S: Final = LiveConfig().max_wait_s
+DEFAULT_S: Final = LiveConfig().max_queue_wait_s
 SHARES: Final = (0.5, 0.8, 2.0)
 """Requests that come by chance, as shares of the capacity."""
 
@@ -45,7 +45,7 @@ BESIDE: Final = 16
 HEADER: Final = (
     "photographs",
     "load",
-    "max_wait_s",
+    "max_queue_wait_s",
     "predictions/s",
     f"of {BESIDE} clients'",
     "refused",
@@ -67,10 +67,10 @@ class Plan:
     """Loads and settings of a run, and how long each is measured.
 
     Args:
-        waits_s: the settings of `max_wait_s`.
+        waits_s: the settings of `max_queue_wait_s`.
         clients: of a closed loop, by work.
         for_s: a row of a closed loop.
-        open_for_s: a row of an open loop above the capacity, which takes as long as `max_wait_s` to fill the queue.
+        open_for_s: a row of an open loop above the capacity: `max_queue_wait_s` passes until the queue is full.
         beside_for_s: the clients that a row is held against.
     """
 
@@ -98,15 +98,15 @@ QUICK: Final = replace(
 
 def measured(service: LocalService, plan: Plan) -> Iterator[Facts]:
     """A record for each row."""
-    for max_wait_s in plan.waits_s:
-        service.apply(max_wait_s=max_wait_s)
+    for max_queue_wait_s in plan.waits_s:
+        service.apply(max_queue_wait_s=max_queue_wait_s)
         for work, counts in plan.clients:
             forms = [image_body(image) for image in work.images]
             for clients in counts:
-                yield _held_against(service, forms, plan, _Closed(work, clients), max_wait_s)
-            if max_wait_s in (plan.waits_s[0], DEFAULT_S):
+                yield _held_against(service, forms, plan, _Closed(work, clients), max_queue_wait_s)
+            if max_queue_wait_s in (plan.waits_s[0], DEFAULT_S):
                 for share in SHARES:
-                    yield _held_against(service, forms, plan, _Open(work, share), max_wait_s)
+                    yield _held_against(service, forms, plan, _Open(work, share), max_queue_wait_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class _Open:
 
 
 def _held_against(
-    service: LocalService, forms: Sequence[Form], plan: Plan, row: _Closed | _Open, max_wait_s: float
+    service: LocalService, forms: Sequence[Form], plan: Plan, row: _Closed | _Open, max_queue_wait_s: float
 ) -> Facts:
     def beside() -> float:
         return closed_loop(service.target, forms, clients=BESIDE, warm_up_s=1.0, for_s=plan.beside_for_s).per_s
@@ -153,7 +153,7 @@ def _held_against(
     return {
         "photographs": row.work.title.partition(",")[0],
         "load": row.title,
-        "max_wait_s": max_wait_s,
+        "max_queue_wait_s": max_queue_wait_s,
         "capacity_per_s": capacity_per_s,
         "grown_bytes": memory.grown_bytes,
         **of(load, capacity_per_s),
@@ -180,7 +180,7 @@ def row(facts: Facts) -> list[str]:
     return [
         facts["photographs"],
         facts["load"],
-        f"{facts['max_wait_s']:g}",
+        f"{facts['max_queue_wait_s']:g}",
         f"{facts['good_per_s']:.1f}",
         f"{facts['of_capacity']:.2f}",
         f"{facts['refused'] / max(1, facts['sent']):.1%}",
@@ -229,7 +229,7 @@ def _refusing(for_s: float, **environment: str) -> Facts:
     together = [form_body(list(SMALL.images[:24]))]
     short = [Form("application/octet-stream\r\nX-Request-Timeout-Ms: 100", image) for image in SMALL.images]
     patient = one_replica()
-    patient["applications"][0]["deployments"][0]["user_config"]["max_wait_s"] = 60.0
+    patient["applications"][0]["deployments"][0]["user_config"]["max_queue_wait_s"] = 60.0
     with local_service(patient, say, **environment) as service:
 
         def work() -> None:

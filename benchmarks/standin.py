@@ -78,7 +78,7 @@ def open_stand_in(
     *,
     batch_sizes: Sequence[int],
     side_px: int,  # noqa: ARG001
-    threads: int,  # noqa: ARG001
+    concurrent_batches: int,  # noqa: ARG001
 ) -> StandIn:
     """As `pipeline.model.device_kind.OpenDevice` wants it."""
     return StandIn(batch_sizes, classifier.top_k)

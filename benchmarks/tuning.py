@@ -50,7 +50,7 @@ FINALISTS: Final = 3
 """Settings of the grid that are measured again, the best ones."""
 
 QUEUE_WAIT_S: Final = 60.0
-"""`max_wait_s` of all settings: none refuses a request while they are compared."""
+"""`max_queue_wait_s` of all settings: none refuses a request while they are compared."""
 
 HEADER: Final = (
     "images",
@@ -87,7 +87,7 @@ def shipped() -> Document:
 def settings_of(document: Document) -> Settings:
     """The settings of a configuration on this machine, with a queue that refuses nothing."""
     (application,) = document["applications"]
-    return replace(subject_of(document, application, {}).present, max_wait_s=QUEUE_WAIT_S)
+    return replace(subject_of(document, application, {}).present, max_queue_wait_s=QUEUE_WAIT_S)
 
 
 def chosen(seed: int, folder: Path) -> Choice:
@@ -106,12 +106,14 @@ def chosen(seed: int, folder: Path) -> Choice:
 def grid(usual: Settings) -> list[Settings]:
     """All combinations, those that need the same replica side by side; all else as usual."""
     combinations = itertools.product(WORKERS, CONCURRENT_BATCHES, BATCH_SIZES)
-    return [replace(usual, workers=each[0], threads=each[1], batch=each[2]) for each in combinations]
+    return [replace(usual, decode_workers=each[0], concurrent_batches=each[1], batch=each[2]) for each in combinations]
 
 
 def in_short(settings: Settings) -> str:
     """The settings that are compared."""
-    return f"{settings.workers} workers, {settings.threads} batches at a time, of up to {settings.batch}"
+    return (
+        f"{settings.decode_workers} workers, {settings.concurrent_batches} batches at a time, of up to {settings.batch}"
+    )
 
 
 def measured(
@@ -150,7 +152,7 @@ def _scores(check: Check, clients: int, for_s: float, compared: Sequence[Setting
 
 
 def _replica(settings: Settings) -> tuple[object, ...]:
-    return settings.workers, settings.threads, settings.chunk_bytes, settings.slots, settings.batch
+    return settings.decode_workers, settings.concurrent_batches, settings.chunk_bytes, settings.slots, settings.batch
 
 
 def shares(rounds: Rounds, settings: Settings, others: Sequence[Settings]) -> list[float]:

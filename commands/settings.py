@@ -22,7 +22,7 @@ _UNITS: Final = {
     "replicas_per_gpu": "replicas",
     "_cpus": "CPUs",
     "workers": "processes",
-    "threads": "threads",
+    "concurrent_batches": "batches",
 }
 """Units by the last part of a setting's name."""
 

@@ -87,7 +87,7 @@ class Admission:
         if lacking := places.lacking(self.taken):
             self._make_places(lacking)
         places.check(self.taken)
-        check_wait(self._foreseen(body_bytes) * places.rounds(self.taken), self._live().max_wait_s, own_s)
+        check_wait(self._foreseen(body_bytes) * places.rounds(self.taken), self._live().max_queue_wait_s, own_s)
 
     @contextmanager
     def place(self) -> Iterator[None]:
@@ -102,33 +102,33 @@ class Admission:
         """Seconds that the request would wait in the engine."""
         now_s = time.monotonic()
         is_fresh = now_s - self._foreseen_at_s < _STALE_AFTER_S and self._foreseen_bytes <= body_bytes
-        if not is_fresh or self._foreseen_s <= self._live().max_wait_s:
+        if not is_fresh or self._foreseen_s <= self._live().max_queue_wait_s:
             self._foreseen_at_s, self._foreseen_bytes = now_s, body_bytes
             self._foreseen_s = self._expected_wait_s(body_bytes)
         return self._foreseen_s
 
 
-def check_wait(expected_s: float, max_wait_s: float, own_s: float) -> None:
+def check_wait(expected_s: float, max_queue_wait_s: float, own_s: float) -> None:
     """Checks whether a request would wait longer than it should, before it has cost anything.
 
     Without this limit a queue grows for as long as more comes than is answered, until every answer is late.
 
     Args:
         expected_s: seconds that it would wait.
-        max_wait_s: the most that any may wait.
+        max_queue_wait_s: the most that any may wait.
         own_s: the time that this request has.
 
     Raises:
         Overloaded: it would wait longer than one of them.
     """
-    limit_s = min(max_wait_s, own_s)
+    limit_s = min(max_queue_wait_s, own_s)
     if expected_s > limit_s:
-        named = "max_wait_s" if max_wait_s <= own_s else "the time that the request has"
+        named = "max_queue_wait_s" if max_queue_wait_s <= own_s else "the time that the request has"
         raise Overloaded(
             f"its images would wait for {expected_s:.2f} s; the limit is {limit_s:g} s ({named}); the Retry-After "
             "header says when less should be waiting",
             retry_after_s=_whole_seconds(expected_s - limit_s),
-            at_once=expected_s <= max_wait_s,
+            at_once=expected_s <= max_queue_wait_s,
         )
 
 

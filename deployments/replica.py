@@ -114,7 +114,7 @@ class Replica:
             return
         self._service.live, self._configured, self._refused_user_config = live, True, None
         self._gather.set_max_batch_size(live.max_batch_size)  # type: ignore[attr-defined]  # serve.batch adds both
-        self._gather.set_batch_wait_timeout_s(live.batch_wait_s)  # type: ignore[attr-defined]
+        self._gather.set_batch_wait_timeout_s(live.batch_window_s)  # type: ignore[attr-defined]
 
     async def check_health(self) -> None:
         """Raises what keeps the engine from answering; Serve replaces the replica when it has done so three times."""

@@ -183,7 +183,7 @@ class InferenceService:
             examined += self._engine.examine(images[first : first + _EXAMINED_AT_ONCE])
             prices_s = (image.price_s or 0.0 for image in examined if isinstance(image, EncodedImage))
             check_request(prices_s, self._live.max_request_work_s)
-            check_wait(self._engine.expected_wait_s(examined), self._live.max_wait_s, deadline.left_s)
+            check_wait(self._engine.expected_wait_s(examined), self._live.max_queue_wait_s, deadline.left_s)
         return examined
 
     async def _outcomes(self, images: Sequence[EncodedImage | Rejection]) -> list[Outcome]:

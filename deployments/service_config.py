@@ -30,7 +30,9 @@ _STEPS: Final = 10_000
 class LiveConfig(Limits):
     """What changes without a restart: `user_config`."""
 
-    batch_wait_s: float = Field(
+    renamed = {"max_wait_s": "max_queue_wait_s", "batch_wait_s": "batch_window_s"}  # noqa: RUF012 - a ClassVar of its base
+
+    batch_window_s: float = Field(
         0.0, ge=0, le=1, description="how long @serve.batch waits for more requests; later stages gather on their own"
     )
     top_k: int = Field(5, ge=1, description="classes an answer names where the request does not say")
@@ -46,7 +48,7 @@ class LiveConfig(Limits):
     request_timeout_s: float = Field(
         120.0, gt=0, description="a request that is not answered by then is given up; X-Request-Timeout-Ms shortens it"
     )
-    max_wait_s: float = Field(10.0, gt=0, description="a request whose images would wait longer is refused")
+    max_queue_wait_s: float = Field(10.0, gt=0, description="a request whose images would wait longer is refused")
     max_bytes_in_flight: int = Field(512 << 20, ge=1, description="bytes of all bodies that a replica has in work")
 
 
@@ -149,9 +151,9 @@ class ServiceConfig(StrictSettings):
 
         On a GPU, a replica has a GPU, or its share of one, and the cores of its node that come with it. Only nodes with
         a GPU count. The one with the fewest cores for each replica sets what is reserved, so that every GPU holds
-        `replicas_per_gpu` of them. Workers and threads stay open: `placed` settles them on the node that a replica has
-        landed on. Where no node has a GPU yet and `device: cuda` is written, the cores of the node to come are unknown:
-        the replicas of a GPU reserve one CPU together, and wait.
+        `replicas_per_gpu` of them. Workers and concurrent batches stay open: `placed` settles them on the node that a
+        replica has landed on. Where no node has a GPU yet and `device: cuda` is written, the cores of the node to come
+        are unknown: the replicas of a GPU reserve one CPU together, and wait.
 
         On the CPU, a replica has two cores, on each of which the model computes a batch, and a worker that takes a
         little of both; replicas are what grows. The node with the most cores counts: where it has fewer than two, a
@@ -166,27 +168,34 @@ class ServiceConfig(StrictSettings):
             device = "cuda" if gpu_nodes else "cpu"
         if device == "cuda":
             num_cpus = min(map(self._core_share, gpu_nodes), default=_CPUS_PER_GPU * self._gpu_share)
-            if self.pipeline.workers:
-                num_cpus = min(num_cpus, self.pipeline.workers + (self.pipeline.threads or 1))
+            if self.pipeline.decode_workers:
+                num_cpus = min(num_cpus, self.pipeline.decode_workers + (self.pipeline.concurrent_batches or 1))
             return self._with_sizes(num_cpus, device=device)
         cpus = max((node.cpus for node in nodes), default=0.0) or _CPUS_OF_A_REPLICA  # no node yet: as a node should be
-        threads = self.pipeline.threads or min(_CPUS_OF_A_REPLICA, math.ceil(cpus))
-        num_cpus = min(threads + (self.pipeline.workers or 0), cpus)
-        return self._with_sizes(num_cpus, device=device, workers=self.pipeline.workers or 1, threads=threads)
+        concurrent_batches = self.pipeline.concurrent_batches or min(_CPUS_OF_A_REPLICA, math.ceil(cpus))
+        num_cpus = min(concurrent_batches + (self.pipeline.decode_workers or 0), cpus)
+        return self._with_sizes(
+            num_cpus,
+            device=device,
+            decode_workers=self.pipeline.decode_workers or 1,
+            concurrent_batches=concurrent_batches,
+        )
 
     def placed(self, node: Node) -> Self:
-        """Settle workers and threads, once `fitted`, for the node that the replica runs on; return a copy.
+        """Settle workers and concurrent batches, once `fitted`, for the node that the replica runs on; return a copy.
 
         On a GPU, a worker for each core that comes with the replica. Workers give way to its interpreter
         (`pipeline.config.NICENESS`), which is seldom busy all the time: a core kept free for it stood idle.
         """
-        workers = self.pipeline.workers or self.cores_on(node)
-        return self._with_sizes(self.num_cpus, workers=workers, threads=self.pipeline.threads or 1)
+        workers = self.pipeline.decode_workers or self.cores_on(node)
+        return self._with_sizes(
+            self.num_cpus, decode_workers=workers, concurrent_batches=self.pipeline.concurrent_batches or 1
+        )
 
     @property
     def is_placed(self) -> bool:
-        """Whether workers and threads are settled."""
-        return self.pipeline.workers is not None and self.pipeline.threads is not None
+        """Whether workers and concurrent batches are settled."""
+        return self.pipeline.decode_workers is not None and self.pipeline.concurrent_batches is not None
 
     def cores_on(self, node: Node) -> int:
         """Cores of a node that a replica has where nothing else is written, once `fitted`."""

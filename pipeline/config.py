@@ -1,11 +1,21 @@
 """What an `Engine` is told: fixed at its start in `PipelineConfig`, changeable while it runs in `Limits`."""
 
 import math
+from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from PIL import ImageColor
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 DROP = "drop"
 """Background that leaves out transparency as torchvision does: what is hidden under it is shown."""
@@ -92,6 +102,9 @@ def decode_memory_bytes(max_pixels: int) -> int:
 MOST = 1 << 53
 """The largest number of any setting: what is larger is a slip, and overflows somewhere."""
 
+RENAMED = "renamed_setting"
+"""Type of pydantic's error for an old name of a setting."""
+
 
 class StrictSettings(BaseModel):
     """A record that cannot be changed, and whose unknown keys are errors.
@@ -101,6 +114,7 @@ class StrictSettings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    renamed: ClassVar[Mapping[str, str]] = {}  # old names of settings, and what they are called now
 
     @field_validator("*", mode="before")
     @classmethod
@@ -108,6 +122,28 @@ class StrictSettings(BaseModel):
         if isinstance(value, int | float) and MOST < abs(value) < math.inf:
             raise ValueError(f"a number of this setting is at most {MOST}; write a smaller one")
         return value
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _names_the_new_setting(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Refuses an old name with the new one in the message, where any other unknown key has none."""
+        try:
+            return handler(values)
+        except ValidationError as error:
+            faults = error.errors()
+            if not any(fault["loc"] == (old,) for fault in faults for old in cls.renamed):
+                raise
+            raise ValidationError.from_exception_data(error.title, [cls._told(fault) for fault in faults]) from None
+
+    @classmethod
+    def _told(cls, fault: ErrorDetails) -> InitErrorDetails:
+        """The same fault for a new error, an old name with its new one."""
+        told: InitErrorDetails = {"type": fault["type"], "loc": fault["loc"], "input": fault["input"]}
+        if "ctx" in fault:
+            told["ctx"] = fault["ctx"]
+        if new := cls.renamed.get(str(fault["loc"][0]) if fault["loc"] else ""):
+            told["type"] = PydanticCustomError(RENAMED, "this setting is called {new} now; write {new}", {"new": new})
+        return told
 
 
 class Limits(StrictSettings):
@@ -127,6 +163,8 @@ class PipelineConfig(StrictSettings):
     Sizes of the transform default to those of the weights' own `transforms()`.
     """
 
+    renamed = {"workers": "decode_workers", "threads": "concurrent_batches"}
+
     model: str = Field("mobilenet_v2", description="name of a torchvision classification model")
     weights: str = Field(
         "IMAGENET1K_V1", description="torchvision weights name, or path to a file, as by torch.save or safetensors"
@@ -145,11 +183,13 @@ class PipelineConfig(StrictSettings):
     )
     max_top_k: int = Field(100, ge=1, description="classes kept of every image, best first")
 
-    workers: int | None = Field(None, ge=1, description="processes that decode and transform images")
+    decode_workers: int | None = Field(None, ge=1, description="processes that decode and transform images")
     spare_workers: int = Field(
         1, ge=0, description="processes that stand ready beside them: while an image takes long or a worker has died"
     )
-    threads: int | None = Field(None, ge=1, description="CPU threads of the model, a batch each")
+    concurrent_batches: int | None = Field(
+        None, ge=1, description="batches that the CPU computes at a time, a thread each"
+    )
     chunk_bytes: int = Field(
         1 << 20, ge=1, description="encoded bytes at which what is handed to a worker at a time is full; about 20 ms"
     )

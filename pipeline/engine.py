@@ -49,7 +49,7 @@ class Engine:
     ) -> None:
         self.config, self._opener = config, opener
         self.device_kind = resolved_kind(config)
-        self.workers, self.threads = resolved_sizes(config, self.device_kind)
+        self.decode_workers, self.concurrent_batches = resolved_sizes(config, self.device_kind)
         self._limits = limits or Limits(max_batch_size=config.largest_batch)
         config.check_limits(self._limits)
         self._lifecycle = threading.Lock()
@@ -104,7 +104,7 @@ class Engine:
             classifier,
             batch_sizes=self.config.batch_sizes,
             side_px=self.transform.crop_px,
-            threads=self.threads,
+            concurrent_batches=self.concurrent_batches,
         )
         self._unlock_pages = device.page_lock(slots.tensor)
         self._ready = ReadyQueue(
@@ -112,7 +112,7 @@ class Engine:
         )  # until the warm-up has shown what pays
         self._compute = Batcher(device, self.labels, self._ready, max_batch_size=self._limits.max_batch_size)
         self._decode = DecodeStage(
-            self.workers,
+            self.decode_workers,
             slots,
             self.transform,
             self._ready,
@@ -128,7 +128,7 @@ class Engine:
     def _warm_up(self) -> None:
         self._canary = EncodedImage(blank(self.transform))
         images = [EncodedImage(data) for data in warm_up_images(self.transform)]
-        request = Request([self._canary] * self.workers + images)
+        request = Request([self._canary] * self.decode_workers + images)
         self._decode.submit(request.tasks)  # not held against the limits, which are for clients
         self._probe, self._probed_at = request.future, time.monotonic()
         errors = [outcome.error for outcome in request.future.result() if isinstance(outcome, Rejection)]
@@ -221,7 +221,7 @@ class Engine:
             batches=compute.batches,
             images_dropped=decode.images_dropped,
             workers_replaced=decode.workers_replaced,
-            workers=self.workers,
+            decode_workers=self.decode_workers,
             workers_ready=decode.workers_ready,
             concurrent_batches=compute.concurrent_batches,
             in_work=decode.in_work + len(self._ready) + compute.in_work,

@@ -36,7 +36,7 @@ class EngineStats:
     images_dropped: int  # given up undecoded, as nobody waited for them any more
     workers_replaced: int
 
-    workers: int  # as many as decode ordinary images at a time; spare ones are not counted
+    decode_workers: int  # as many as decode ordinary images at a time; spare ones are not counted
     workers_ready: int  # those of them that take images: fewer while more have died than spare ones stood ready
     concurrent_batches: int  # batches that the device computes at a time
     in_work: int  # images that somebody waits for and that have no outcome yet

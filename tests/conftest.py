@@ -14,9 +14,11 @@ from tests.support.running_service import Service, running, shipped_config
 # A shell that starts the suite in the background has it ignore Ctrl-C, and every program that a test starts would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PIPELINE = PipelineConfig(device="cpu", workers=2, threads=2, max_top_k=1000)
+PIPELINE = PipelineConfig(device="cpu", decode_workers=2, concurrent_batches=2, max_top_k=1000)
 
-SMALL = PipelineConfig(device="cpu", workers=1, spare_workers=0, threads=1, batch_sizes=(1, 2), slots=8)
+SMALL = PipelineConfig(
+    device="cpu", decode_workers=1, spare_workers=0, concurrent_batches=1, batch_sizes=(1, 2), slots=8
+)
 SMALL_LIMITS = Limits(max_batch_size=2)
 
 

@@ -44,8 +44,8 @@ def parts_s(chosen: Cell, costs: Costs) -> dict[str, float]:
 def _bottleneck(chosen: Cell, costs: Costs) -> str:
     if chosen.bound_by == "decoding":
         return (
-            f"decoding. {number(chosen.workers, 'worker')} can decode {chosen.peak:.3g} images/s; the model's device "
-            f"could take {chosen.limits['device']:.3g}"
+            f"decoding. {number(chosen.decode_workers, 'worker')} can decode {chosen.peak:.3g} images/s; the model's "
+            f"device could take {chosen.limits['device']:.3g}"
         )
     if chosen.bound_by == "device":
         return (
@@ -70,7 +70,7 @@ def _remedies(chosen: Cell, costs: Costs, config: PipelineConfig) -> Iterator[st
         yield "More cores would hold more replicas of this size (max_replicas), each with about this peak"
     elif chosen.bound_by == "cores":
         twice = cell(
-            replace(costs, cores=2 * costs.cores), chosen.workers, chosen.concurrent_batches, chosen.batch, 1.0
+            replace(costs, cores=2 * costs.cores), chosen.decode_workers, chosen.concurrent_batches, chosen.batch, 1.0
         )
         part = min(twice.limits, key=lambda part: twice.limits[part])
         until = "" if part == "cores" else f"; then {_NAMES[part]} would be the bottleneck"

@@ -53,7 +53,7 @@ class Costs:
 class Cell:
     """A combination of settings with its predicted throughput and latency."""
 
-    workers: int
+    decode_workers: int
     concurrent_batches: int
     batch: int
     limits: Mapping[str, float]  # images a second that each part allows
@@ -65,7 +65,7 @@ class Cell:
     @property
     def key(self) -> tuple[int, int, int]:
         """Identity of the combination, whatever is predicted for it."""
-        return self.workers, self.concurrent_batches, self.batch
+        return self.decode_workers, self.concurrent_batches, self.batch
 
     @property
     def peak(self) -> float:
@@ -119,4 +119,4 @@ def best(candidates: list[Cell]) -> Cell:
     """Chooses the greatest capacity; of nearly equal ones the first with a worker to spare."""
     most = max(candidate.capacity for candidate in candidates)
     nearly = [candidate for candidate in candidates if candidate.capacity >= (1 - WORTH) * most]
-    return next((candidate for candidate in nearly if candidate.workers >= SPARE), nearly[0])
+    return next((candidate for candidate in nearly if candidate.decode_workers >= SPARE), nearly[0])

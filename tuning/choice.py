@@ -51,20 +51,22 @@ def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, boun
         bound_s: within which 99 % should be answered.
     """
     chunk = _chunk_images(costs, bound_s)
-    in_flight = cell.workers * CHUNKS_PER_WORKER * chunk + cell.concurrent_batches * cell.batch * (2 + BATCHES_AHEAD)
+    in_flight = cell.decode_workers * CHUNKS_PER_WORKER * chunk + cell.concurrent_batches * cell.batch * (
+        2 + BATCHES_AHEAD
+    )
     smaller = [size for size in costs.compute.sizes if size <= cell.batch]
     batch_sizes = tuple(costs.compute.sizes[: len(smaller) + 1])  # the next one too: so the batch can grow live
     requests_s = _peak_without_http(cell, costs, bound_s) / costs.together
     ongoing = min(4096, max(64, 2 * batch_sizes[-1], _power_of_two(4 * requests_s * bound_s)))
     return Settings(
-        workers=cell.workers,
-        threads=cell.concurrent_batches,
+        decode_workers=cell.decode_workers,
+        concurrent_batches=cell.concurrent_batches,
         batch=cell.batch,
         batch_sizes=batch_sizes,
         chunk_bytes=min(64 * _MIB, max(64 * _KIB, _power_of_two(chunk * sizes.mean))),
         slots=min(8192, max(64, 2 * batch_sizes[-1], _power_of_two(in_flight))),
-        batch_wait_s=0.0,
-        max_wait_s=present.max_wait_s,
+        batch_window_s=0.0,
+        max_queue_wait_s=present.max_queue_wait_s,
         max_ongoing_requests=max(present.max_ongoing_requests, ongoing),
         max_bytes_in_flight=present.max_bytes_in_flight,
         target_ongoing_requests=present.target_ongoing_requests,
@@ -73,9 +75,9 @@ def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, boun
 
 
 def _num_cpus(cell: Cell, costs: Costs, present: Settings) -> float:
-    if (cell.workers, cell.concurrent_batches) == (present.workers, present.threads):
+    if (cell.decode_workers, cell.concurrent_batches) == (present.decode_workers, present.concurrent_batches):
         return present.num_cpus
-    return costs.cores if costs.on_cpu else min(costs.cores, cell.workers + 1)
+    return costs.cores if costs.on_cpu else min(costs.cores, cell.decode_workers + 1)
 
 
 def may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
@@ -83,7 +85,7 @@ def may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
 
     Batches are of what waits, so most are small; but there is to be time for a full one too.
     """
-    smallest = capacity.cell(costs, cell.workers, cell.concurrent_batches, costs.compute.sizes[0], bound_s)
+    smallest = capacity.cell(costs, cell.decode_workers, cell.concurrent_batches, costs.compute.sizes[0], bound_s)
     return min(ROOM * (bound_s - smallest.own_s), bound_s - cell.own_s)
 
 

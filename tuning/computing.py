@@ -162,7 +162,11 @@ def _opened(
     def opened(sizes: Sequence[int]) -> tuple[Device, dict[int, float]]:
         side_px = loaded.transform.crop_px
         device = open_device(
-            config.device, loaded.classifier, batch_sizes=tuple(sizes), side_px=side_px, threads=concurrent_batches
+            config.device,
+            loaded.classifier,
+            batch_sizes=tuple(sizes),
+            side_px=side_px,
+            concurrent_batches=concurrent_batches,
         )
         return device, device.warm_up()
 

@@ -71,7 +71,7 @@ class Decoders:
     """
 
     def __init__(self, config: PipelineConfig, limits: Limits) -> None:
-        self._config = config.model_copy(update={"device": "cpu", "threads": 1, "dtype": "float32"})
+        self._config = config.model_copy(update={"device": "cpu", "concurrent_batches": 1, "dtype": "float32"})
         self._limits = limits
         self._cores = len(os.sched_getaffinity(0))
         self.cost = DecodeCost()
@@ -104,11 +104,15 @@ class Decoders:
         self.cost.handing.append(statistics.median(waits))
 
     def _engine(self, workers: int, chunk_bytes: int = _CHUNK_BYTES) -> Engine:
-        config = self._config.model_copy(update={"workers": workers, "spare_workers": 0, "chunk_bytes": chunk_bytes})
+        config = self._config.model_copy(
+            update={"decode_workers": workers, "spare_workers": 0, "chunk_bytes": chunk_bytes}
+        )
         return Engine(config, self._limits, opener=open_nothing)
 
 
 def _throughput(engine: Engine, images: Sequence[bytes], for_s: float) -> Throughput:
     """Measures with requests of a chunk each, few of them at a time: large images take long."""
     together = max(1, engine.config.chunk_bytes * len(images) // sum(map(len, images)))
-    return throughput(engine, images, for_s, together=together, requests=2 + 2 * CHUNKS_PER_WORKER * engine.workers)
+    return throughput(
+        engine, images, for_s, together=together, requests=2 + 2 * CHUNKS_PER_WORKER * engine.decode_workers
+    )

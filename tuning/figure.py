@@ -39,14 +39,16 @@ def _shown(findings: Findings) -> Cell | None:
     if not settings:
         return None
     fitting = [
-        cell for cell in findings.cells if cell.concurrent_batches <= settings.threads and cell.batch <= settings.batch
+        cell
+        for cell in findings.cells
+        if cell.concurrent_batches <= settings.concurrent_batches and cell.batch <= settings.batch
     ]
-    alike = [cell for cell in fitting if cell.workers == min(settings.workers, _most_workers(findings))]
+    alike = [cell for cell in fitting if cell.decode_workers == min(settings.decode_workers, _most_workers(findings))]
     return max(alike, key=lambda cell: (cell.concurrent_batches, cell.batch), default=None)
 
 
 def _most_workers(findings: Findings) -> int:
-    return max((cell.workers for cell in findings.cells), default=0)
+    return max((cell.decode_workers for cell in findings.cells), default=0)
 
 
 def _rate(findings: Findings) -> float:
@@ -76,7 +78,7 @@ def _grid(
     if not shown:
         return _nothing(axes, title)
     cells = [cell for cell in findings.cells if cell.concurrent_batches == shown.concurrent_batches]
-    workers, batches = sorted({cell.workers for cell in cells}), sorted({cell.batch for cell in cells})
+    workers, batches = sorted({cell.decode_workers for cell in cells}), sorted({cell.batch for cell in cells})
     values = {cell.key: value(cell, findings) for cell in cells}
     table = [[values[number, shown.concurrent_batches, batch] for number in workers] for batch in batches]
     finite = [[entry if math.isfinite(entry) else math.nan for entry in row] for row in table]
@@ -86,7 +88,7 @@ def _grid(
             words = form.format(entry) if math.isfinite(entry) else "-"
             late = backwards and entry > 1000 * findings.bound_s
             axes.text(across, up, words, ha="center", va="center", color="#777" if late else "black", fontsize=_SMALL)
-    at = workers.index(shown.workers), batches.index(shown.batch)
+    at = workers.index(shown.decode_workers), batches.index(shown.batch)
     frame = Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, fill=False, edgecolor=_CHOSEN, linewidth=2.5)
     axes.add_patch(frame)
     axes.set(title=f"Expected: {title}", xlabel="workers", ylabel="images a batch")
@@ -109,10 +111,10 @@ def _limits(axes: Axes, findings: Findings) -> None:
                 workers, [each.limits[part] for each in row], linestyle=style, label=f"limit: {part}", linewidth=1.2
             )
     axes.plot(workers, [each.peak for each in row], color="black", linewidth=2, label="expected peak")
-    tried = [(trial.settings.workers, trial.full.answered) for trial in findings.trials]
+    tried = [(trial.settings.decode_workers, trial.full.answered) for trial in findings.trials]
     if tried:
         axes.plot(*zip(*tried, strict=True), "o", color="#2563eb", alpha=0.6, label="the service, all settings tried")
-    axes.plot(shown.workers, shown.peak, "D", color=_CHOSEN, label="chosen", markersize=7)
+    axes.plot(shown.decode_workers, shown.peak, "D", color=_CHOSEN, label="chosen", markersize=7)
     axes.set(title=f"{title}, batches of {shown.batch}", xlabel="workers", ylabel="images/s")
     axes.set_ylim(0, 2.6 * max(each.peak for each in row))
     axes.set_xticks(list(workers))

@@ -47,12 +47,12 @@ class Forecast:
             (
                 concurrent_batches
                 for concurrent_batches in compute.concurrent_batches
-                if concurrent_batches <= settings.threads
+                if concurrent_batches <= settings.concurrent_batches
             ),
             default=compute.concurrent_batches[0],
         )
         batch = max((size for size in compute.sizes if size <= settings.batch), default=compute.sizes[0])
-        return cell(self.costs, settings.workers, concurrent_batches, batch, self._bound_s)
+        return cell(self.costs, settings.decode_workers, concurrent_batches, batch, self._bound_s)
 
     def best(self) -> Cell:
         """Chooses the combination with the most images a second, with as large a batch as does no harm.
@@ -78,7 +78,7 @@ class Forecast:
             (
                 cell
                 for cell in self.candidates
-                if (cell.workers, cell.concurrent_batches) == (found.workers, found.concurrent_batches)
+                if (cell.decode_workers, cell.concurrent_batches) == (found.decode_workers, found.concurrent_batches)
                 and cell.peak >= AS_MUCH * found.peak
                 and may_wait_s(cell, self.costs, self._bound_s) >= wait_s
             ),

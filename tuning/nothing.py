@@ -48,7 +48,7 @@ def open_nothing(
     *,
     batch_sizes: Sequence[int],
     side_px: int,  # noqa: ARG001
-    threads: int,  # noqa: ARG001
+    concurrent_batches: int,  # noqa: ARG001
 ) -> Nothing:
     """Opens such a device, as a `pipeline.model.device_kind.OpenDevice`."""
     return Nothing(batch_sizes[-1])

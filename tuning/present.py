@@ -19,19 +19,19 @@ def present_settings(application: Mapping[str, Any], config: ServiceConfig, live
         live: its `user_config`.
     """
     pipeline = config.pipeline
-    assert pipeline.workers is not None  # noqa: S101 - it has been placed
-    assert pipeline.threads is not None  # noqa: S101 - likewise
+    assert pipeline.decode_workers is not None  # noqa: S101 - it has been placed
+    assert pipeline.concurrent_batches is not None  # noqa: S101 - likewise
     (deployment,) = application.get("deployments") or [{}]
     scaling = deployment.get("autoscaling_config")
     return Settings(
-        workers=pipeline.workers,
-        threads=pipeline.threads,
+        decode_workers=pipeline.decode_workers,
+        concurrent_batches=pipeline.concurrent_batches,
         batch=live.max_batch_size,
         batch_sizes=pipeline.batch_sizes,
         chunk_bytes=pipeline.chunk_bytes,
         slots=pipeline.slots,
-        batch_wait_s=live.batch_wait_s,
-        max_wait_s=live.max_wait_s,
+        batch_window_s=live.batch_window_s,
+        max_queue_wait_s=live.max_queue_wait_s,
         max_ongoing_requests=config.max_ongoing_requests,
         max_bytes_in_flight=live.max_bytes_in_flight,
         target_ongoing_requests=(

@@ -70,7 +70,7 @@ def _result(findings: Findings) -> Iterator[str]:
     shown = findings.written or findings.chosen or findings.predicted
     if shown:
         if findings.present and not findings.written:  # limits come last
-            shown = replace(shown, max_wait_s=findings.present.max_wait_s)
+            shown = replace(shown, max_queue_wait_s=findings.present.max_queue_wait_s)
         kind = "recommended" if findings.written else "chosen" if findings.chosen else "predicted, not tried yet"
         yield f"<h2>Settings, now and as {kind}</h2>"
         yield _table(("setting", "now", kind.partition(",")[0]), _settings(shown, findings.present))

@@ -48,7 +48,7 @@ class Room:
 
     def needed_bytes(self, settings: Settings) -> int:
         """Computes the most memory that a replica takes with these settings."""
-        processes = settings.workers + PipelineConfig().spare_workers
+        processes = settings.decode_workers + PipelineConfig().spare_workers
         workers = processes * (self.worker_bytes + decode_memory_bytes(self.live.max_image_pixels))
         slots = settings.slots * self.crop_px * self.crop_px * 3 + KEPT_BYTES
         return self.replica_bytes + workers + slots + settings.max_bytes_in_flight

@@ -28,8 +28,8 @@ MUCH: Final = 0.05
 
 def in_words(settings: Settings) -> str:
     """Describes the three settings that matter most."""
-    at_a_time = f"{number(settings.threads, 'batch')} at a time of up to {number(settings.batch, 'image')}"
-    return f"{number(settings.workers, 'decoding worker')}, {at_a_time}"
+    at_a_time = f"{number(settings.concurrent_batches, 'batch')} at a time of up to {number(settings.batch, 'image')}"
+    return f"{number(settings.decode_workers, 'decoding worker')}, {at_a_time}"
 
 
 def milliseconds(seconds: float) -> str:
@@ -143,14 +143,18 @@ def limits(findings: Findings) -> Iterator[str]:
     written, proof, present = findings.written, findings.proof, findings.present
     if not written or not proof or not present:
         return
-    kept = "stays" if written.max_wait_s == present.max_wait_s else f"was {present.max_wait_s:g} and becomes"
+    kept = (
+        "stays"
+        if written.max_queue_wait_s == present.max_queue_wait_s
+        else f"was {present.max_queue_wait_s:g} and becomes"
+    )
     yield (
-        f"max_wait_s {kept} {written.max_wait_s:g}: a request that would wait longer is refused (503, "
+        f"max_queue_wait_s {kept} {written.max_queue_wait_s:g}: a request that would wait longer is refused (503, "
         f"Retry-After). With it, {number(proof.clients, 'client')} sent {number(proof.requests, 'request')}; "
         f"{'none was' if not proof.refused else f'{proof.refused} were'} refused"
     )
-    if written.max_wait_s < present.max_wait_s:
-        most = int(written.max_wait_s * proof.answered / findings.together)
+    if written.max_queue_wait_s < present.max_queue_wait_s:
+        most = int(written.max_queue_wait_s * proof.answered / findings.together)
         if most > proof.clients:
             yield (
                 f"With more than about {number(most, 'client')} at a time, some requests are refused rather than "

@@ -12,14 +12,14 @@ from deployments.service_config import DEPLOYMENT
 class Settings:
     """Settings of a replica that depend on the machine, the model and the images."""
 
-    workers: int
-    threads: int  # batches side by side on a CPU; 1 on CUDA
+    decode_workers: int
+    concurrent_batches: int  # on a CPU; 1 on CUDA
     batch: int  # images that the model takes at once, at most
     batch_sizes: tuple[int, ...]  # that are warmed; the last one is at least `batch`
     chunk_bytes: int
     slots: int  # images in shared memory
-    batch_wait_s: float
-    max_wait_s: float
+    batch_window_s: float
+    max_queue_wait_s: float
     max_ongoing_requests: int
     max_bytes_in_flight: int
     target_ongoing_requests: int  # from which on another replica is started
@@ -29,8 +29,8 @@ class Settings:
     def key(self) -> tuple[object, ...]:
         """The settings that affect speed: all but the limits."""
         return (
-            *(self.workers, self.threads, self.batch, self.batch_sizes),
-            *(self.chunk_bytes, self.slots, self.batch_wait_s),
+            *(self.decode_workers, self.concurrent_batches, self.batch, self.batch_sizes),
+            *(self.chunk_bytes, self.slots, self.batch_window_s),
         )
 
     @property
@@ -40,8 +40,8 @@ class Settings:
             "max_ongoing_requests": self.max_ongoing_requests,
             "num_cpus": self.num_cpus,
             "pipeline": {
-                "workers": self.workers,
-                "threads": self.threads,
+                "decode_workers": self.decode_workers,
+                "concurrent_batches": self.concurrent_batches,
                 "batch_sizes": [*self.batch_sizes],
                 "chunk_bytes": self.chunk_bytes,
                 "slots": self.slots,
@@ -53,8 +53,8 @@ class Settings:
         """Settings under `user_config`, which change live."""
         return {
             "max_batch_size": self.batch,
-            "batch_wait_s": self.batch_wait_s,
-            "max_wait_s": self.max_wait_s,
+            "batch_window_s": self.batch_window_s,
+            "max_queue_wait_s": self.max_queue_wait_s,
             "max_bytes_in_flight": self.max_bytes_in_flight,
         }
 
@@ -67,7 +67,7 @@ class Settings:
 Put = Callable[[dict[str, Any], str, Any], None]
 """Sets a value in a mapping."""
 
-_SIZED_BY: Final = ("workers", "threads")
+_SIZED_BY: Final = ("decode_workers", "concurrent_batches")
 """Settings from which Ray's reservation of cores follows if they are written without num_cpus."""
 
 

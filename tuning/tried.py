@@ -24,7 +24,7 @@ def rows(trials: Sequence[Trial], present: Settings | None, bound_s: float) -> t
     for settings in dict.fromkeys(trial.settings for trial in trials):
         runs = [trial for trial in trials if trial.settings == settings]
         mark = "present" if present and settings.key == present.key else ""
-        what = [mark, str(settings.workers), str(settings.threads), f"up to {settings.batch}"]
+        what = [mark, str(settings.decode_workers), str(settings.concurrent_batches), f"up to {settings.batch}"]
         loads = [[trial.within for trial in runs], *([[trial.full for trial in runs]] if two_loads else [])]
         table += [[*what, *_figures(load)] for load in loads]
     return header, table

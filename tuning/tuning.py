@@ -30,7 +30,7 @@ from tuning.subject import Subject
 from tuning.trials import Trials
 
 PATIENCE_S: Final = 60.0
-"""`max_wait_s` while settings are compared, so that nothing is refused."""
+"""`max_queue_wait_s` while settings are compared, so that nothing is refused."""
 
 ALONE_LONGER: Final = (1, 4, 12)
 ALONE_LEAST: Final = 3
@@ -75,7 +75,7 @@ class Tuning:
         self._proof: Proving | None = None
         self._replace_s = REPLACE_S
         self._steps = self._all()
-        self._present = replace(subject.present, max_wait_s=PATIENCE_S)
+        self._present = replace(subject.present, max_queue_wait_s=PATIENCE_S)
         findings.present, findings.others_cores = subject.present, len(others)
 
     def __enter__(self) -> "Tuning":
@@ -272,7 +272,7 @@ class Tuning:
 
     def _prove(self) -> None:
         """Checks the settings as they will be written."""
-        filling = 2 * self._cell.concurrent_batches * self._cell.batch + self._cell.workers
+        filling = 2 * self._cell.concurrent_batches * self._cell.batch + self._cell.decode_workers
         self._proving().prove(self._subject.present, -(-filling // self.findings.together))
 
     def _proving(self) -> Proving:

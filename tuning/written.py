@@ -11,11 +11,11 @@ MARGIN: Final = 2.0
 """Times the longest answer that was seen, so that the same load on a slower day is not refused."""
 
 DOUBLINGS: Final = 4
-"""The most times that `max_wait_s` is doubled if requests are refused all the same."""
+"""The most times that `max_queue_wait_s` is doubled if requests are refused all the same."""
 
 
 def needed_wait_s(seen: Seen, together: int) -> float:
-    """Computes the least `max_wait_s` that refuses no request of a closed loop.
+    """Computes the least `max_queue_wait_s` that refuses no request of a closed loop.
 
     A request waits for those of all other clients at most, which the service answers in clients / rate.
 
@@ -42,22 +42,22 @@ def with_limits(
         filling: requests in work that keep a replica busy.
     """
     needed_s = needed_wait_s(seen, together)
-    wait_s, target = max(present.max_wait_s, needed_s), present.target_ongoing_requests
+    wait_s, target = max(present.max_queue_wait_s, needed_s), present.target_ongoing_requests
     if chosen.key != present.key:
         target = max(target, min(filling, seen.clients))
     if asked_s is not None:
-        wait_s = max(min(present.max_wait_s, asked_s), needed_s)
+        wait_s = max(min(present.max_queue_wait_s, asked_s), needed_s)
         target = min(target, seen.clients)
     return replace(
         chosen,
-        max_wait_s=wait_s,
+        max_queue_wait_s=wait_s,
         target_ongoing_requests=max(1, target),
         max_ongoing_requests=max(chosen.max_ongoing_requests, 2 * seen.clients, 2 * target),
     )
 
 
 def proved(check: Check, settings: Settings, clients: int, for_s: float) -> tuple[Settings, Seen]:
-    """Runs the closed loop against the settings; if any request is refused, again with a longer `max_wait_s`.
+    """Runs the closed loop against the settings; if any request is refused, again with a longer `max_queue_wait_s`.
 
     Returns:
         The settings that refused nothing, or the last that were tried, and what came back.
@@ -67,7 +67,7 @@ def proved(check: Check, settings: Settings, clients: int, for_s: float) -> tupl
         seen = check.closed(settings, clients, for_s)
         if not seen.refused:
             break
-        settings = replace(settings, max_wait_s=_rounded_up(2 * settings.max_wait_s))
+        settings = replace(settings, max_queue_wait_s=_rounded_up(2 * settings.max_queue_wait_s))
     return settings, replace(seen, settings=settings)
 
 

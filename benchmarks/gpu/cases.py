@@ -56,7 +56,7 @@ def patient(document: Document, pipeline: Document, batch: int, replicas: int = 
     (deployment,) = application["deployments"]
     application["args"]["max_ongoing_requests"] = deployment["max_queued_requests"] = ONGOING
     application["args"]["pipeline"].update(pipeline)
-    deployment["user_config"].update({"max_wait_s": 60.0, "max_batch_size": batch})
+    deployment["user_config"].update({"max_queue_wait_s": 60.0, "max_batch_size": batch})
     deployment.pop("autoscaling_config", None)
     deployment["num_replicas"] = replicas
     return changed
@@ -78,7 +78,7 @@ def resnet(weights: Path, dtype: str, batch: int, replicas: int) -> Document:
 
 def on_two_cores() -> Document:
     """The shipped model on the CPU, small, in two replicas: what a dry run starts."""
-    pipeline = {"device": "cpu", "batch_sizes": [1, 2], "slots": 64, "workers": 1, "threads": 1}
+    pipeline = {"device": "cpu", "batch_sizes": [1, 2], "slots": 64, "decode_workers": 1, "concurrent_batches": 1}
     document = patient(shipped_config("serve_config.yaml"), pipeline, 2, replicas=2)
     document["applications"][0]["args"]["num_cpus"] = 0.5
     return document

@@ -155,7 +155,7 @@ def engine(
 ) -> Iterator[Classify]:
     """Darkroom's engine, started once."""
     sizes = (1, max(2, together // 4), together)
-    config = PipelineConfig(device="cuda", dtype=dtype, decode=decode, batch_sizes=sizes, workers=workers)
+    config = PipelineConfig(device="cuda", dtype=dtype, decode=decode, batch_sizes=sizes, decode_workers=workers)
     with Engine(config, Limits(max_batch_size=together)) as started:
 
         def classify(images: Sequence[bytes]) -> Classes:

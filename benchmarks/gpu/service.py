@@ -67,7 +67,7 @@ def rates_of(case: Case, setting: Setting, folder: Path, weights: Path, clients:
         took_s, info = time.monotonic() - began_at, service.info()
         told = {
             name: info.get(name)
-            for name in ("device", "dtype", "computed_as", "workers", "num_cpus", "num_gpus", "batch_size")
+            for name in ("device", "dtype", "computed_as", "decode_workers", "num_cpus", "num_gpus", "batch_size")
         }
         yield Figure(f"{case.name}: start until all replicas run", took_s, "s", note=_joined(told), details=told)
         measure = partial(rate, case, service, str(info["dtype"]), setting, clients)

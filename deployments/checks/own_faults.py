@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from deployments.checks.address import address_faults
 from deployments.http.auth import KEYS_VARIABLE, Access
 from deployments.service_config import DEPLOYMENT, LiveConfig, ServiceConfig
-from pipeline.config import PipelineConfig
+from pipeline.config import RENAMED, PipelineConfig
 from pipeline.model.catalogue import names_fault
 
 _PLACES = {
@@ -31,7 +31,7 @@ IMPORT_PATHS: Final = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))
 _SECRET: Final = re.compile(r"key|token|secret|passw|credential|env_vars", re.IGNORECASE)
 """Keys whose values no message repeats, whatever is wrong with them."""
 
-_SAYS_NO_VALUE: Final = ("missing", "value_error", "assertion_error", "extra_forbidden")
+_SAYS_NO_VALUE: Final = ("missing", "value_error", "assertion_error", "extra_forbidden", RENAMED)
 """Faults whose message names the value where that helps, or where there is none."""
 
 UNKNOWN = "extra_forbidden"
@@ -178,7 +178,7 @@ def _reserved_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, pa
     """GPUs reserved where Serve's documentation has them: every replica would still have a whole GPU's workers."""
     options = deployment.get("ray_actor_options")
     num_gpus = options.get("num_gpus") if isinstance(options, dict) else None
-    if num_gpus is None or config.pipeline.workers is not None:
+    if num_gpus is None or config.pipeline.decode_workers is not None:
         return []
     return [
         f"{path}.ray_actor_options.num_gpus: {num_gpus} does not change how many workers a replica has; write "

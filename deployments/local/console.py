@@ -171,6 +171,6 @@ def _served(info: Mapping[str, object] | None) -> str:
         parts.append(f"with weights {weights}")
     if device := info.get("device"):
         parts.append(f"on {device}")
-    if workers := info.get("workers"):
+    if workers := info.get("decode_workers"):
         parts.append(f"with {workers} decoding worker{'s' * (workers != 1)} in each replica")
     return " ".join(parts)

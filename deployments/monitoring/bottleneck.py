@@ -48,7 +48,7 @@ class ReplicaLoad:
     requests_per_s: float
     overloaded: float  # requests that were refused since too much waited, of all
     reading: float  # of the time of all requests that were answered: until their bodies had come
-    workers: int
+    decode_workers: int
     workers_busy: float
     concurrent_batches: int  # batches that the device computes at a time
     device_busy: float
@@ -62,8 +62,8 @@ class ReplicaLoad:
         """More of them that would be at work before the device is full, and that there are cores for."""
         if not self.device_busy:
             return 0
-        until_full = round(self.workers * self.workers_busy / self.device_busy) - self.workers
-        cores_each = 1 + (self.concurrent_batches * self.device_busy / self.workers if self.on_cpu else 0)
+        until_full = round(self.decode_workers * self.workers_busy / self.device_busy) - self.decode_workers
+        cores_each = 1 + (self.concurrent_batches * self.device_busy / self.decode_workers if self.on_cpu else 0)
         return max(0, min(until_full, math.floor(self.cores * (1 - self.cores_busy) / cores_each)))
 
 
@@ -117,7 +117,7 @@ def _more_workers(load: ReplicaLoad) -> str:
 
 
 def _until(load: ReplicaLoad, more: int) -> str:
-    share = load.device_busy * (load.workers + more) / load.workers
+    share = load.device_busy * (load.decode_workers + more) / load.decode_workers
     return "until the device is full" if share >= BUSY else f"and there are cores for no more (device {share:.0%} then)"
 
 

@@ -132,7 +132,7 @@ class LastMinute:
             "latency_ms": _percentiles_ms(took_s),
             "stages_ms": dict(zip(STAGES, (1e3 * stages_s / max(len(took_s), 1)).tolist(), strict=True)),
             "workers": {
-                "count": load.workers,
+                "count": load.decode_workers,
                 "busy": load.workers_busy,
                 "replaced": last.engine_stats.workers_replaced - first.engine_stats.workers_replaced,
             },
@@ -157,9 +157,9 @@ class LastMinute:
             requests_per_s=requests.total() / window_s,
             overloaded=requests[Overloaded.__name__] / max(requests.total(), 1),
             reading=reading,
-            workers=engine_stats.workers,
+            decode_workers=engine_stats.decode_workers,
             workers_busy=min(
-                1.0, (engine_stats.decoding_s - first.engine_stats.decoding_s) / window_s / engine_stats.workers
+                1.0, (engine_stats.decoding_s - first.engine_stats.decoding_s) / window_s / engine_stats.decode_workers
             ),
             concurrent_batches=engine_stats.concurrent_batches,
             device_busy=min(

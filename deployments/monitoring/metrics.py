@@ -91,10 +91,10 @@ class Metrics:
         for images, count in engine_stats.batches.items():
             for _ in range(count - last.batches.get(images, 0)):
                 self._batches.observe(images)
-        self._workers.set(engine_stats.workers)
+        self._workers.set(engine_stats.decode_workers)
         self._workers_ready.set(engine_stats.workers_ready)
         self._concurrent_batches.set(engine_stats.concurrent_batches)
-        self._workers_busy.set(min(1.0, decoding_s / seconds / engine_stats.workers))
+        self._workers_busy.set(min(1.0, decoding_s / seconds / engine_stats.decode_workers))
         self._device_busy.set(min(1.0, computing_s / seconds / engine_stats.concurrent_batches))
         self._in_work.set(engine_stats.in_work)
         self._free_slots.set(engine_stats.free_slots)

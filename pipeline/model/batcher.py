@@ -23,7 +23,7 @@ logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "device"})
 
 
 class Batcher:
-    """Gathers decoded images into batches for one device, by a thread for each of its threads.
+    """Gathers decoded images into batches for one device, by a thread for each of its concurrent batches.
 
     No timer holds an image back while a thread is idle, and no small batch is sealed while all are busy: behind a batch
     in work only a full one is launched ahead.

@@ -29,15 +29,17 @@ class CpuDevice:
         classifier: the model.
         batch_sizes: the sizes to warm.
         side_px: of the images.
-        threads: concurrent batches, so many of them.
+        concurrent_batches: how many batches it computes at a time, a thread each.
     """
 
     ahead = 0
     pads = False
 
-    def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int, threads: int) -> None:
+    def __init__(
+        self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int, concurrent_batches: int
+    ) -> None:
         self._classifier, self._compute = classifier, cast(Compute, classifier)
-        self._batch_sizes, self._side_px, self.concurrent_batches = batch_sizes, side_px, threads
+        self._batch_sizes, self._side_px, self.concurrent_batches = batch_sizes, side_px, concurrent_batches
         self.computed_as = MODULES
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up

@@ -21,28 +21,34 @@ def resolved_kind(config: PipelineConfig) -> str:
 
 
 def resolved_sizes(config: PipelineConfig, device_kind: str) -> tuple[int, int]:
-    """Workers and model threads where the configuration leaves them open.
+    """Workers and concurrent batches where the configuration leaves them open.
 
     On CUDA the cores are for decoding; workers give way to what feeds the device. On the CPU each computes a batch, and
     those who decode, which takes about a tenth of the model's time, share them.
     """
     cores = len(os.sched_getaffinity(0))
     if device_kind == "cuda":
-        return config.workers or cores, config.threads or 1
-    return config.workers or max(1, cores // 8), config.threads or cores
+        return config.decode_workers or cores, config.concurrent_batches or 1
+    return config.decode_workers or max(1, cores // 8), config.concurrent_batches or cores
 
 
 class OpenDevice(Protocol):
     """What makes a device: `open_device` below, or a function for another kind."""
 
     def __call__(
-        self, device_kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int
+        self,
+        device_kind: str,
+        classifier: Classifier,
+        *,
+        batch_sizes: Sequence[int],
+        side_px: int,
+        concurrent_batches: int,
     ) -> Device:
         """The device with the model on it."""
 
 
 def open_device(
-    device_kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, threads: int
+    device_kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, concurrent_batches: int
 ) -> Device:
     """The device of that kind, "cpu" or "cuda", with the model on it.
 
@@ -50,5 +56,5 @@ def open_device(
         DeviceFailure: there is none, or the model does not fit on it.
     """
     if device_kind == "cpu":
-        return CpuDevice(classifier, batch_sizes, side_px, threads)
+        return CpuDevice(classifier, batch_sizes, side_px, concurrent_batches)
     return CudaDevice(classifier, batch_sizes, side_px)

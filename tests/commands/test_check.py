@@ -65,13 +65,13 @@ def test_all_faults_are_listed(tmp_path: Path) -> None:
     deployment["autoscaling_config"]["max_replicas"] = "many"
     application["args"]["pipeline"]["decoed"] = "fast"
     application["args"]["top_k"] = 5
-    deployment["user_config"]["max_wait_s"] = -1
+    deployment["user_config"]["max_queue_wait_s"] = -1
     lines = checked(tmp_path, document)
     inner = "applications.0.deployments.0"
     assert f"{inner}.max_queued_request: no such key; did you mean max_queued_requests?" in lines
     assert "applications.0.args.pipeline.decoed: no such key; did you mean decode?" in lines
     assert "applications.0.args.top_k: no such key here; it stands under user_config" in lines
-    assert f"{inner}.user_config.max_wait_s: Input should be greater than 0, not -1" in lines
+    assert f"{inner}.user_config.max_queue_wait_s: Input should be greater than 0, not -1" in lines
     assert "http_options.port: 'eight' is no port; write a number from 1 to 65535, e.g. 8000" in lines
     assert f"{inner}.autoscaling_config.max_replicas: 'many' is text; write a number, without quotes" in lines
     assert len(lines) == 6
@@ -129,7 +129,7 @@ def test_a_part_of_a_gpu_is_asked_for_in_one_place(tmp_path: Path) -> None:
         "applications.0.deployments.0.ray_actor_options.num_gpus: 0.25 does not change how many workers a replica has; "
         "write replicas_per_gpu under args instead, or workers under args.pipeline as well"
     ]
-    application["args"]["pipeline"]["workers"] = 3
+    application["args"]["pipeline"]["decode_workers"] = 3
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(document))
     assert typed("check", tmp_path / "a.yaml").exit_code == 0
 

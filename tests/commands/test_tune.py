@@ -20,7 +20,7 @@ from tests.support.waiting import until
 from tuning.document import MEANINGS
 
 SHIPPED = (ROOT / "serve_config.yaml").read_text()
-SHIPPED_NARROW = re.sub(r"max_wait_s: [0-9.]+", "max_wait_s: 0.001", SHIPPED)
+SHIPPED_NARROW = re.sub(r"max_queue_wait_s: [0-9.]+", "max_queue_wait_s: 0.001", SHIPPED)
 """The shipped configuration, but hardly anything may wait."""
 
 
@@ -64,7 +64,7 @@ def _of_this_run(mark: str) -> list[psutil.Process]:
         (
             ["--images", "photographs", "--config", "wrong.yaml"],
             1,
-            "pipeline.wokers: no such key; did you mean workers?",
+            "pipeline.decode_wokers: no such key; did you mean decode_workers?",
         ),
         (["--images", "photographs", "--config", "serves.yaml"], 1, "auto_scaling_config: no such key; did you mean"),
         (["--images", "photographs", "--config", "other.yaml"], 1, "no application has import_path: deployments.app"),
@@ -91,7 +91,7 @@ def _of_this_run(mark: str) -> list[psutil.Process]:
 )
 def test_what_cannot_be_done_is_one_sentence(folder: Path, arguments: list[str], status: int, says: str) -> None:
     """Before anything is measured; and nothing is changed or left."""
-    (folder / "wrong.yaml").write_text(SHIPPED.replace("        model:", "        wokers: 2\n        model:"))
+    (folder / "wrong.yaml").write_text(SHIPPED.replace("        model:", "        decode_wokers: 2\n        model:"))
     (folder / "serves.yaml").write_text(SHIPPED.replace("autoscaling_config", "auto_scaling_config"))
     (folder / "other.yaml").write_text(SHIPPED.replace("deployments.app:build_app", "other:app"))
     (folder / "large").mkdir()
@@ -191,9 +191,11 @@ def test_a_run_writes_settings_that_hold(folder: Path, monkeypatch: pytest.Monke
     document = yaml.safe_load(after)
     assert all_faults(document, {}) == []
     assert "# any classification model of torchvision" in after
-    assert f"# {MEANINGS['max_wait_s']}" in after  # the comment that was there has figures of the value that was there
+    assert (
+        f"# {MEANINGS['max_queue_wait_s']}" in after
+    )  # the comment that was there has figures of the value that was there
     (deployment,) = document["applications"][0]["deployments"]
-    assert deployment["user_config"]["max_wait_s"] > 0.001  # which refused what was measured
+    assert deployment["user_config"]["max_queue_wait_s"] > 0.001  # which refused what was measured
     assert document["http_options"] == yaml.safe_load(before)["http_options"]
     assert deployment["autoscaling_config"]["max_replicas"] == 4
     page = (folder / "out.html").read_text()

@@ -29,7 +29,7 @@ def _stats(replica: str, *answers: float, **usage: Any) -> dict[str, Any]:
     minute.tick(
         Snapshot(
             1.0,
-            EngineStats(2.7, 0.3, workers=3, workers_ready=3, concurrent_batches=1, **facts),
+            EngineStats(2.7, 0.3, decode_workers=3, workers_ready=3, concurrent_batches=1, **facts),
             0.1,
             0.2,
             cores=4,

@@ -9,7 +9,9 @@ from deployments.request_errors import Overloaded
 def test_what_would_wait_too_long_is_refused() -> None:
     """The message names both times; when to come back follows from how much too long it is."""
     check_wait(0.25, 0.25, own_s=1.0)
-    with pytest.raises(Overloaded, match=r"would wait for 2\.75 s; the limit is 0\.25 s \(max_wait_s\)") as refused:
+    with pytest.raises(
+        Overloaded, match=r"would wait for 2\.75 s; the limit is 0\.25 s \(max_queue_wait_s\)"
+    ) as refused:
         check_wait(2.75, 0.25, own_s=1.0)
     assert (refused.value.retry_after_s, refused.value.at_once) == (3, False)
     with pytest.raises(Overloaded) as refused:

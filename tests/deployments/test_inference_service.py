@@ -68,8 +68,8 @@ def test_a_request_is_timed_from_its_deadlines_beginning_to_its_answer() -> None
 
 def test_a_request_that_would_wait_too_long_is_refused() -> None:
     """Longer than any may wait, or than its own time lasts; the message names the limit."""
-    assert "would wait for 5.00 s; the limit is 1 s (max_wait_s)" in refused(
-        Overloaded, FakeService(wait_s=5.0, max_wait_s=1.0)
+    assert "would wait for 5.00 s; the limit is 1 s (max_queue_wait_s)" in refused(
+        Overloaded, FakeService(wait_s=5.0, max_queue_wait_s=1.0)
     )
     assert "(the time that the request has)" in refused(Overloaded, FakeService(wait_s=5.0), limit_s=2.0)
 
@@ -145,9 +145,9 @@ def test_bytes_beyond_the_limit_are_refused_and_those_held_are_freed() -> None:
 
 def test_new_settings_hold_at_once() -> None:
     """For the engine too, whose limits are among them."""
-    service = FakeService(wait_s=5.0, max_wait_s=1.0)
+    service = FakeService(wait_s=5.0, max_queue_wait_s=1.0)
     refused(Overloaded, service)
-    service.live = LiveConfig(max_wait_s=10.0, max_batch_size=8)
+    service.live = LiveConfig(max_queue_wait_s=10.0, max_batch_size=8)
     assert list(asyncio.run(service.infer([image()], Deadline(60.0))).outcomes) == [CAT]
     assert service.engine.limits.max_batch_size == 8
 

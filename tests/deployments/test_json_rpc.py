@@ -49,7 +49,7 @@ def test_a_second_protocol_gets_the_same_predictions(engine: Engine) -> None:
 def test_a_second_protocol_is_refused_by_the_same_limits() -> None:
     """Each error has its name, as everywhere; only its code is the protocol's own."""
     refusals = [
-        (FakeService(wait_s=5.0, max_wait_s=1.0), {}, BUSY, "overloaded"),
+        (FakeService(wait_s=5.0, max_queue_wait_s=1.0), {}, BUSY, "overloaded"),
         (FakeService(wait_s=0.2), {"timeout_s": 0.1}, BUSY, "overloaded"),
         (FakeService(max_bytes_in_flight=100, max_request_bytes=100, max_image_bytes=100), {}, BUSY, "overloaded"),
         (FakeService(max_request_work_s=1e-9), {}, INVALID, "request-too-costly"),

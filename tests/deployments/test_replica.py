@@ -146,6 +146,17 @@ def test_what_needs_no_key_costs_little(replica: Replica) -> None:
         assert asyncio.run(_seconds_of(replica, path)) < 0.005, path  # most of it is the client's
 
 
+def test_an_old_name_is_refused_with_the_new_one(replica: Replica) -> None:
+    """While it runs as in the file; the settings that are in force stay."""
+    asyncio.run(replica.reconfigure({"max_queue_wait_s": 5.0}, None))
+    asyncio.run(replica.reconfigure({"max_wait_s": 6.0}, None))
+    assert (
+        replica._refused_user_config
+        == "max_wait_s: this setting is called max_queue_wait_s now; write max_queue_wait_s"
+    )
+    assert replica._service.live.max_queue_wait_s == 5.0
+
+
 async def _seconds_of(replica: Replica, path: str) -> float:
     """Processor time of one request."""
     async with _client(replica) as client:

@@ -93,7 +93,7 @@ def test_no_shipped_setting_restates_its_default(application: Document, deployme
         (application["logging_config"], LoggingConfig().model_dump()),
     ]
     restated = {key for values, defaults in written for key in values if values[key] == defaults.get(key)}
-    assert restated <= {"model", "max_wait_s"}
+    assert restated <= {"model", "max_queue_wait_s"}
 
 
 def test_the_file_of_the_tests_writes_every_setting_out() -> None:
@@ -145,7 +145,7 @@ def test_slots_of_the_gpu_file_keep_its_device_and_its_workers_busy() -> None:
     """
     config, deployment = _of_the_gpu_file()
     pipeline = config.placed(GPU_NODE).pipeline
-    at_workers = (pipeline.workers or 0) * CHUNKS_PER_WORKER * (pipeline.chunk_bytes // IMAGE_BYTES)
+    at_workers = (pipeline.decode_workers or 0) * CHUNKS_PER_WORKER * (pipeline.chunk_bytes // IMAGE_BYTES)
     assert pipeline.slots >= 4 * pipeline.largest_batch + at_workers
     assert deployment["user_config"]["max_batch_size"] == pipeline.largest_batch
     assert config.max_ongoing_requests > pipeline.slots

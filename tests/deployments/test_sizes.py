@@ -29,9 +29,9 @@ def fitted(nodes: list[Node], pipeline: Document | None = None, **args: object) 
         ({}, [Node(0), Node(16)], (1, 2, 2)),
         ({}, [Node(0)], (1, 2, 2)),
         ({}, [], (1, 2, 2)),
-        ({"workers": 3, "threads": 4}, [Node(16)], (3, 4, 7)),
-        ({"workers": 3, "threads": 4}, [Node(4), Node(4)], (3, 4, 4)),
-        ({"workers": 3}, [Node(2)], (3, 2, 2)),
+        ({"decode_workers": 3, "concurrent_batches": 4}, [Node(16)], (3, 4, 7)),
+        ({"decode_workers": 3, "concurrent_batches": 4}, [Node(4), Node(4)], (3, 4, 4)),
+        ({"decode_workers": 3}, [Node(2)], (3, 2, 2)),
         ({"device": "cpu"}, [Node(16, gpus=2)], (1, 2, 2)),
     ],
     ids=str,
@@ -43,7 +43,7 @@ def test_on_the_cpu_a_replica_is_no_larger_than_a_node(
     config = fitted(nodes, pipeline)
     assert config.pipeline.device == "cpu"
     assert config.is_placed
-    assert (config.pipeline.workers, config.pipeline.threads, config.num_cpus) == sizes
+    assert (config.pipeline.decode_workers, config.pipeline.concurrent_batches, config.num_cpus) == sizes
     assert config.num_gpus == 0
 
 
@@ -73,8 +73,8 @@ def test_on_a_gpu_a_replica_fits_on_every_node_that_has_one(
     assert config.pipeline.device == "cuda"
     assert (config.num_cpus, config.num_gpus) == (num_cpus, 1)
     gpu_nodes = [node for node in nodes if node.gpus]
-    assert [config.placed(node).pipeline.workers for node in gpu_nodes] == workers
-    assert {config.placed(node).pipeline.threads for node in gpu_nodes} == {1}
+    assert [config.placed(node).pipeline.decode_workers for node in gpu_nodes] == workers
+    assert {config.placed(node).pipeline.concurrent_batches for node in gpu_nodes} == {1}
     for node in gpu_nodes:  # replicas on all of its GPUs are not more than its cores, in the steps that Ray counts in
         assert round(10_000 * (config.num_cpus or 0)) * int(node.gpus) <= 10_000 * node.cpus
 
@@ -100,7 +100,7 @@ def test_replicas_that_share_a_gpu_share_its_cores(
     config = fitted(nodes, replicas_per_gpu=replicas_per_gpu)
     assert (config.num_cpus, config.num_gpus) == (num_cpus, num_gpus)
     gpu_nodes = [node for node in nodes if node.gpus]
-    assert [config.placed(node).pipeline.workers for node in gpu_nodes] == workers
+    assert [config.placed(node).pipeline.decode_workers for node in gpu_nodes] == workers
     for node in gpu_nodes:
         replicas = int(node.gpus * replicas_per_gpu)
         assert round(10_000 * (config.num_cpus or 0)) * replicas <= 10_000 * node.cpus
@@ -142,20 +142,20 @@ def test_a_replica_that_waits_for_a_gpu_takes_its_workers_from_the_node_that_com
     """Nobody knows the cores of that node before: one is reserved meanwhile, by all replicas of a GPU together."""
     config = fitted(nodes, {"device": "cuda"})
     assert (config.num_cpus, config.num_gpus, config.is_placed) == (1, 1, False)
-    assert config.placed(Node(16, gpus=1)).pipeline.workers == 16
-    assert config.placed(Node(32, gpus=4)).pipeline.workers == 8
+    assert config.placed(Node(16, gpus=1)).pipeline.decode_workers == 16
+    assert config.placed(Node(32, gpus=4)).pipeline.decode_workers == 8
     assert config.placed(Node(32, gpus=4)).is_placed
     shared = fitted(nodes, {"device": "cuda"}, replicas_per_gpu=4)
     assert (shared.num_cpus, shared.num_gpus) == (0.25, 0.25)
-    assert shared.placed(Node(16, gpus=1)).pipeline.workers == 4
+    assert shared.placed(Node(16, gpus=1)).pipeline.decode_workers == 4
 
 
 @pytest.mark.parametrize(
     ("written", "num_cpus", "workers"),
     [
-        ({"pipeline": {"workers": 3}}, 4, 3),
-        ({"pipeline": {"workers": 3, "threads": 2}}, 5, 3),
-        ({"pipeline": {"workers": 40}}, 16, 40),
+        ({"pipeline": {"decode_workers": 3}}, 4, 3),
+        ({"pipeline": {"decode_workers": 3, "concurrent_batches": 2}}, 5, 3),
+        ({"pipeline": {"decode_workers": 40}}, 16, 40),
         ({"num_cpus": 2}, 2, 16),
         ({"num_cpus": 0}, 0, 16),
     ],
@@ -165,7 +165,7 @@ def test_what_is_written_stays(written: Document, num_cpus: float, workers: int)
     """But more cores than come with the GPU are not reserved for workers: that would leave other GPUs unused."""
     config = ServiceConfig.model_validate(written).fitted([HEAD, Node(32, gpus=2)])
     assert config.num_cpus == num_cpus
-    assert config.placed(Node(32, gpus=2)).pipeline.workers == workers
+    assert config.placed(Node(32, gpus=2)).pipeline.decode_workers == workers
 
 
 @pytest.mark.parametrize(

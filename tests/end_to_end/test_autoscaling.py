@@ -15,7 +15,9 @@ def _scaling_config() -> Document:
     config = shipped_config()
     application = config["applications"][0]
     application["args"]["num_cpus"] = 1
-    application["deployments"][0]["user_config"]["max_wait_s"] = 60.0  # all of them wait, so that the load is seen
+    application["deployments"][0]["user_config"]["max_queue_wait_s"] = (
+        60.0  # all of them wait, so that the load is seen
+    )
     application["deployments"][0]["autoscaling_config"] = {
         "min_replicas": 1,
         "max_replicas": 2,

@@ -56,7 +56,7 @@ def seen() -> Document:
 
 def test_auto_takes_the_cpu_where_no_node_has_a_gpu_and_says_so(seen: Document) -> None:
     before = seen["before"]
-    assert (before["device"], before["workers"], before["num_cpus"], before["num_gpus"]) == ("cpu", 1, 1, 0)
+    assert (before["device"], before["decode_workers"], before["num_cpus"], before["num_gpus"]) == ("cpu", 1, 1, 0)
     assert "device: auto found no GPU on any node of the cluster (1 alive)" in before["warnings"][0]
 
 
@@ -65,7 +65,7 @@ def test_cuda_waits_for_a_node_with_a_gpu_and_is_sized_by_it(seen: Document) -> 
     waited = seen["waited"]
     assert seen["waits"]
     assert waited["node_id"] == seen["node"]
-    assert (waited["device"], waited["workers"], waited["num_cpus"], waited["num_gpus"]) == ("cuda", 8, 0.5, 0.5)
+    assert (waited["device"], waited["decode_workers"], waited["num_cpus"], waited["num_gpus"]) == ("cuda", 8, 0.5, 0.5)
     assert "device: cuda found no GPU on any node of the cluster (1 alive)" in waited["warnings"][0]
 
 
@@ -74,6 +74,6 @@ def test_replicas_share_a_gpu_and_its_cores(seen: Document) -> None:
     after = seen["after"]
     assert seen["nodes"] == [[4, 0], [16, 1]]
     assert after["node_id"] == seen["node"]
-    assert (after["device"], after["workers"], after["num_cpus"], after["num_gpus"]) == ("cuda", 8, 8, 0.5)
+    assert (after["device"], after["decode_workers"], after["num_cpus"], after["num_gpus"]) == ("cuda", 8, 8, 0.5)
     assert after["gpus"] == seen["waited"]["gpus"] == "0"
     assert after["warnings"] == []

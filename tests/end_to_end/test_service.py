@@ -75,7 +75,7 @@ def test_an_answer_does_not_depend_on_its_company(service: Service) -> None:
     angles = range(64)
     pictures = [jpeg(photograph(("cat", "espresso", "astronaut", "rocket")[n % 4]).rotate(n)) for n in angles]
     alone = [service.post(picture, params={"top_k": 1}).raise_for_status().json() for picture in pictures]
-    with live_config(service, max_wait_s=60.0), ThreadPoolExecutor(64) as clients:
+    with live_config(service, max_queue_wait_s=60.0), ThreadPoolExecutor(64) as clients:
         together = list(clients.map(lambda picture: service.post(picture, params={"top_k": 1}).json(), pictures))
     for single, crowded in zip(alone, together, strict=True):
         assert best(crowded) == best(single)

@@ -13,7 +13,7 @@ from tests.support.running_service import Document, Service, live_config, opened
 from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
-PATIENTLY = 30.0  # max_wait_s: nothing is refused
+PATIENTLY = 30.0  # max_queue_wait_s: nothing is refused
 
 
 def _stats(service: Service, seconds: int) -> Document:
@@ -66,7 +66,7 @@ def test_small_photographs_keep_the_device_busy(service: Service) -> None:
     """On the CPU the model takes several times what their decoding takes; on a GPU it need not."""
     if service.info()["device"] != "cpu":
         pytest.skip("the service runs its model on a GPU, which small photographs need not keep busy")
-    with live_config(service, max_wait_s=PATIENTLY), _clients(service, 4, [CAT] * 8):
+    with live_config(service, max_queue_wait_s=PATIENTLY), _clients(service, 4, [CAT] * 8):
         stats = _held(service, "device-bound", lambda stats: stats["images"].get("predicted", 0) > 8)
     assert stats["device"]["busy"] > stats["workers"]["busy"]
     assert stats["device"]["images_per_batch"] >= 1
@@ -75,15 +75,17 @@ def test_small_photographs_keep_the_device_busy(service: Service) -> None:
 
 def test_large_ones_keep_the_workers_busy(service: Service) -> None:
     """31 megapixels each, which no decoder can reduce."""
-    clients = 2 * service.info()["workers"] + 2  # each worker has one in work and one waiting, on a large machine too
-    with live_config(service, max_wait_s=PATIENTLY), _clients(service, clients, [slow_png()]):
+    clients = (
+        2 * service.info()["decode_workers"] + 2
+    )  # each worker has one in work and one waiting, on a large machine too
+    with live_config(service, max_queue_wait_s=PATIENTLY), _clients(service, clients, [slow_png()]):
         stats = _held(service, "decode-bound", lambda stats: stats["workers"]["busy"] > 0.8)
     assert stats["workers"]["busy"] <= 1
     assert stats["stages_ms"]["decode"] > stats["stages_ms"]["model"]
 
 
 def test_more_than_can_be_answered_is_an_overload(service: Service) -> None:
-    with live_config(service, max_wait_s=0.001), _clients(service, 12, [CAT] * 4):
+    with live_config(service, max_queue_wait_s=0.001), _clients(service, 12, [CAT] * 4):
         stats = _held(service, "overloaded")
     assert stats["requests"]["Overloaded"] > 0
 

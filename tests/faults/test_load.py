@@ -41,7 +41,7 @@ def test_what_would_wait_too_long_is_refused_at_once(service: Service) -> None:
         image = (CAT, ESPRESSO)[number % 2]
         return [service.post(image, params={"top_k": 1}) for _ in range(3)]
 
-    with live_config(service, max_wait_s=0.1), ThreadPoolExecutor(64) as clients:
+    with live_config(service, max_queue_wait_s=0.1), ThreadPoolExecutor(64) as clients:
         answers = list(clients.map(ask, range(64)))
         for number, answer in ((number, answer) for number, some in enumerate(answers) for answer in some):
             if answer.status_code == 200:
@@ -49,7 +49,7 @@ def test_what_would_wait_too_long_is_refused_at_once(service: Service) -> None:
             else:
                 assert (answer.status_code, answer.json()["type"]) == (503, "urn:darkroom:overloaded"), answer.text
                 assert int(answer.headers["retry-after"]) >= 1
-                assert "max_wait_s" in answer.json()["detail"]
+                assert "max_queue_wait_s" in answer.json()["detail"]
         statuses = Counter(answer.status_code for some in answers for answer in some)
         assert set(statuses) == {200, 503}
         until(lambda: service.post(CAT).status_code == 200)
@@ -58,7 +58,7 @@ def test_what_would_wait_too_long_is_refused_at_once(service: Service) -> None:
 
 def test_a_large_request_leaves_single_ones_their_turn(service: Service) -> None:
     """While one of 256 images is in work, others come and are answered before it is."""
-    with live_config(service, max_wait_s=10.0), ThreadPoolExecutor(1) as client:
+    with live_config(service, max_queue_wait_s=10.0), ThreadPoolExecutor(1) as client:
         large = client.submit(service.post_files, *[CAT] * 256)
         until(lambda: service.info()["in_work"] > 0)
         singles = 0
@@ -93,7 +93,7 @@ def test_the_configured_deadline_holds_for_everybody(service: Service) -> None:
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(service: Service) -> None:
     """Nothing of such a request is decoded; it is counted as refused."""
-    with live_config(service, max_wait_s=10.0), ThreadPoolExecutor(1) as client:
+    with live_config(service, max_queue_wait_s=10.0), ThreadPoolExecutor(1) as client:
         large = client.submit(service.post_files, *[CAT] * 256)
         until(lambda: service.info()["in_work"] > 100)
         refused = service.post_files(*[CAT] * 200, headers={"X-Request-Timeout-Ms": "1000"})
@@ -111,7 +111,7 @@ def test_a_deadline_that_is_none_is_refused(service: Service, value: str) -> Non
 def test_images_of_a_client_that_has_gone_are_not_decoded(service: Service) -> None:
     """It sends 40 and leaves: what waits is dropped and counted, and its room is free again."""
     before = _counts(service)["images_dropped"]
-    with live_config(service, max_wait_s=10.0):
+    with live_config(service, max_queue_wait_s=10.0):
         leaving = threading.Thread(target=_send_and_leave, args=(service,))
         leaving.start()
         leaving.join()

@@ -39,7 +39,7 @@ def _config(replicas: int, **pipeline: Any) -> Document:
     application["args"]["pipeline"].update(pipeline)
     scaling = {"min_replicas": replicas, "max_replicas": replicas, "downscale_delay_s": 1, "upscale_delay_s": 1}
     application["deployments"][0]["autoscaling_config"].update(scaling)
-    application["deployments"][0]["user_config"]["max_wait_s"] = 60.0  # nothing is refused for being too much
+    application["deployments"][0]["user_config"]["max_queue_wait_s"] = 60.0  # nothing is refused for being too much
     return config
 
 

@@ -42,8 +42,8 @@ def test_settings_at_the_edge_are_accepted(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("settings", "key"),
     [
-        ({"workers": 0}, "workers"),
-        ({"threads": 0}, "threads"),
+        ({"decode_workers": 0}, "decode_workers"),
+        ({"concurrent_batches": 0}, "concurrent_batches"),
         ({"slots": 8193}, "slots"),
         ({"max_top_k": 0}, "max_top_k"),
         ({"resize_px": 0}, "resize_px"),
@@ -64,6 +64,16 @@ def test_single_settings_out_of_range_are_refused_by_name(settings: dict[str, An
     """Unknown keys too: a typing error is not a default."""
     with pytest.raises(ValidationError, match=rf"(?m)^{key}\b"):
         PipelineConfig(**settings)
+
+
+@pytest.mark.parametrize(("old", "new"), [("workers", "decode_workers"), ("threads", "concurrent_batches")])
+def test_an_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
+    """And so is all else that is wrong."""
+    with pytest.raises(ValidationError) as refused:
+        PipelineConfig(**{old: 2, "slots": 0})  # type: ignore[arg-type]
+    told = {error["loc"]: error["msg"] for error in refused.value.errors()}
+    assert told[old,] == f"this setting is called {new} now; write {new}"
+    assert "greater than or equal to 1" in told["slots",]
 
 
 def test_a_background_is_a_colour_or_none() -> None:

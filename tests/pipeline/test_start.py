@@ -149,9 +149,9 @@ def test_sizes_that_are_left_open_follow_the_cores() -> None:
     """On the CPU all are the model's, shared with a few who decode; on CUDA all decode. What is set is kept."""
     cores = len(os.sched_getaffinity(0))
     cpu, cuda = Engine(PipelineConfig(device="cpu")), Engine(PipelineConfig(device="cuda"))
-    assert (cpu.workers, cpu.threads) == (max(1, cores // 8), cores)
-    assert (cuda.workers, cuda.threads) == (cores, 1)
-    assert (Engine(PIPELINE).workers, Engine(PIPELINE).threads) == (2, 2)
+    assert (cpu.decode_workers, cpu.concurrent_batches) == (max(1, cores // 8), cores)
+    assert (cuda.decode_workers, cuda.concurrent_batches) == (cores, 1)
+    assert (Engine(PIPELINE).decode_workers, Engine(PIPELINE).concurrent_batches) == (2, 2)
 
 
 def test_the_steps_of_a_start_are_timed() -> None:

@@ -38,7 +38,7 @@ RECONFIGURATIONS: Final[tuple[Mapping[str, Any], ...]] = (
     {"top_k": 3},
     {"max_batch_size": 8},
     {"max_request_bytes": 24 << 20, "max_bytes_in_flight": 24 << 20},  # so that a burst is refused, in part
-    {"batch_wait_s": 0.005},
+    {"batch_window_s": 0.005},
     {},
 )
 _REFUSALS: Final = ("413", "503")

@@ -46,7 +46,7 @@ def growth_faults(soak: Soak) -> list[str]:
     start = Counter(reading.role for reading in soak.readings if reading.at_s == soak.readings[0].at_s)
     faults += unlike_the_start(start, Counter(reading.role for reading in soak.at_rest))
     limits, args = soak.info["user_config"], soak.info["args"]["pipeline"]
-    large_bytes = soak.info["workers"] * CHUNKS_PER_WORKER * limits["max_batch_size"] * limits["max_image_bytes"]
+    large_bytes = soak.info["decode_workers"] * CHUNKS_PER_WORKER * limits["max_batch_size"] * limits["max_image_bytes"]
     bound = slots_bound_bytes(args["slots"], soak.info["transform"]["crop_px"], large_bytes, KEPT_BYTES)
     for at_s in sorted({reading.at_s for reading in soak.readings}):
         now = [reading for reading in soak.readings if reading.at_s == at_s]

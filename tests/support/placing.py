@@ -27,7 +27,7 @@ class _NoEngine:
     """Stands where the engine would, and infers nothing."""
 
     engine_stats = EngineStats(
-        0.0, 0.0, {}, 0, 0, workers=1, workers_ready=1, concurrent_batches=1, in_work=0, free_slots=1
+        0.0, 0.0, {}, 0, 0, decode_workers=1, workers_ready=1, concurrent_batches=1, in_work=0, free_slots=1
     )
 
     def __init__(self, config: PipelineConfig) -> None:
@@ -49,7 +49,7 @@ class Landed:
 
     node_id: str
     device: str
-    workers: int
+    decode_workers: int
     num_cpus: float  # that Ray has reserved for it
     num_gpus: float  # likewise
     gpus: str | None  # that Ray lets it see
@@ -69,7 +69,7 @@ class _PlacedReplica(Replica):
         return Landed(
             node_id=context.get_node_id(),
             device=pipeline.device,
-            workers=pipeline.workers or 0,
+            decode_workers=pipeline.decode_workers or 0,
             num_cpus=reserved.get("CPU", 0.0),
             num_gpus=reserved.get("GPU", 0.0),
             gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),

@@ -9,14 +9,14 @@ from tuning.settings import Settings
 BOUND_S = 0.1
 
 PRESENT = Settings(
-    workers=1,
-    threads=2,
+    decode_workers=1,
+    concurrent_batches=2,
     batch=32,
     batch_sizes=(1, 2, 4, 8, 16, 32),
     chunk_bytes=1 << 20,
     slots=256,
-    batch_wait_s=0.0,
-    max_wait_s=5.0,
+    batch_window_s=0.0,
+    max_queue_wait_s=5.0,
     max_ongoing_requests=512,
     max_bytes_in_flight=512 << 20,
     target_ongoing_requests=8,

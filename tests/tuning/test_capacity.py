@@ -23,7 +23,7 @@ def test_the_peak_is_that_of_the_weakest_part() -> None:
 def test_a_gpu_leaves_the_cores_to_decoding() -> None:
     given = costs(decode_s=0.010, model_s=0.0001, cores=16, on_cpu=False, most_workers=16)
     assert cell(given, 8, 1, 16, BOUND_S).limits["cores"] == pytest.approx(1600)
-    assert best_of(given).workers >= 15
+    assert best_of(given).decode_workers >= 15
 
 
 def test_http_takes_its_share_of_the_cores() -> None:
@@ -77,12 +77,12 @@ def test_of_those_as_good_the_smallest_with_a_spare_worker_is_taken() -> None:
     """No third worker and no larger batch for nothing; one worker only where a second one costs something."""
     candidates = list(cells(costs(), BOUND_S))
     chosen = best(candidates)
-    assert chosen.workers == 2
+    assert chosen.decode_workers == 2
     for other in candidates:
         if other.batch < chosen.batch or other.concurrent_batches < chosen.concurrent_batches:
             assert other.capacity < 0.99 * chosen.capacity
-    dear = [each for each in candidates if each.workers == 1 or each.concurrent_batches == 1]
-    assert best(dear).workers == 1
+    dear = [each for each in candidates if each.decode_workers == 1 or each.concurrent_batches == 1]
+    assert best(dear).decode_workers == 1
 
 
 def test_workers_that_wait_take_no_core_from_others() -> None:
@@ -93,5 +93,5 @@ def test_workers_that_wait_take_no_core_from_others() -> None:
 
 def test_photographs_that_are_slow_to_decode_want_workers() -> None:
     small, large = (best_of(costs(decode_s=s, cores=8, most_workers=8), bound_s=1.0) for s in (0.001, 0.020))
-    assert small.workers == 2
-    assert large.workers > 4
+    assert small.decode_workers == 2
+    assert large.decode_workers > 4

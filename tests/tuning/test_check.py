@@ -32,7 +32,7 @@ def _live(service: Service, **user_config: Any) -> Settings:
     pipeline = args["pipeline"]
     return replace(
         PRESENT,
-        **{name: pipeline[name] for name in ("workers", "threads", "chunk_bytes", "slots")},
+        **{name: pipeline[name] for name in ("decode_workers", "concurrent_batches", "chunk_bytes", "slots")},
         batch_sizes=tuple(pipeline["batch_sizes"]),
         max_ongoing_requests=args["max_ongoing_requests"],
         num_cpus=args["num_cpus"],
@@ -51,7 +51,7 @@ class _Running:
         running = service.info()["args"]
         args["num_cpus"] = running["num_cpus"]
         args["pipeline"].update(
-            {name: running["pipeline"][name] for name in ("workers", "threads", "chunk_bytes")}
+            {name: running["pipeline"][name] for name in ("decode_workers", "concurrent_batches", "chunk_bytes")}
         )  # as they are without being written
 
     def deploy(self, document: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ def check(service: Service) -> Iterator[Check]:
 
 def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Check) -> None:
     """They are in force before anything is sent; what is then answered, refused or late is counted as such."""
-    check.apply(patient := _live(service, batch=4, max_wait_s=60.0))
+    check.apply(patient := _live(service, batch=4, max_queue_wait_s=60.0))
     assert service.info()["user_config"]["max_batch_size"] == 4
     seen = check.by_chance(patient, 10.0, 1.0)
     assert (seen.settings, seen.clients, seen.lost, seen.refused) == (patient, 0, 0, 0)
@@ -89,7 +89,7 @@ def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Chec
     assert trial.full.refused == trial.full.lost == 0
     assert 0 < trial.within.good <= trial.within.answered
     assert 0 < trial.speed != 1.0
-    hasty = replace(patient, max_wait_s=0.001)
+    hasty = replace(patient, max_queue_wait_s=0.001)
     assert (trials.of(patient), trials.of(hasty)) == ([trial], [])
 
     check.apply(hasty)
@@ -101,14 +101,14 @@ def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Chec
 
 def test_what_a_closed_loop_waits_is_let_in(service: Service, check: Check) -> None:
     """The settings that are written refuse none of the clients that were measured, however little they let wait now."""
-    patient = _live(service, max_wait_s=60.0)
+    patient = _live(service, max_queue_wait_s=60.0)
     check.apply(patient)
     seen = check.closed(patient, 12, 1.0)
-    written = with_limits(patient, replace(patient, max_wait_s=0.001), seen, together=1, asked_s=0.001, filling=4)
+    written = with_limits(patient, replace(patient, max_queue_wait_s=0.001), seen, together=1, asked_s=0.001, filling=4)
     settings, proof = proved(check, replace(written, max_ongoing_requests=patient.max_ongoing_requests), 12, 1.0)
     assert (proof.refused, proof.lost) == (0, 0)
     assert proof.answered > 0
-    assert service.info()["user_config"]["max_wait_s"] == settings.max_wait_s < 60
+    assert service.info()["user_config"]["max_queue_wait_s"] == settings.max_queue_wait_s < 60
 
 
 def test_a_service_that_does_not_answer_has_no_verdict(service: Service) -> None:

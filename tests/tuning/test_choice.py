@@ -56,7 +56,7 @@ def test_no_replica_is_replaced_for_what_the_service_shows() -> None:
 def test_limits_stay_as_wide_as_they_are() -> None:
     """Those that do not follow from workers, concurrent batches and batches; none is made narrower by a combination."""
     settings = settings_for(next(cells(costs(), BOUND_S)), costs(), SIZES, PRESENT, BOUND_S)
-    for name in ("max_wait_s", "max_bytes_in_flight", "target_ongoing_requests", "max_ongoing_requests"):
+    for name in ("max_queue_wait_s", "max_bytes_in_flight", "target_ongoing_requests", "max_ongoing_requests"):
         assert getattr(settings, name) == getattr(PRESENT, name)
 
 
@@ -65,7 +65,7 @@ def test_what_ray_reserves_follows_from_the_size_of_a_replica(on_cpu: bool, work
     """And stays as it is where the size does."""
     given = costs(cores=2 if on_cpu else 16, on_cpu=on_cpu)
     concurrent_batches = 2 if on_cpu else 1
-    present = replace(PRESENT, threads=concurrent_batches, num_cpus=2.0 if on_cpu else 1.5)
+    present = replace(PRESENT, concurrent_batches=concurrent_batches, num_cpus=2.0 if on_cpu else 1.5)
     combination = cell(given, workers, concurrent_batches, 4, BOUND_S)
     assert settings_for(combination, given, SIZES, present, BOUND_S).num_cpus == cores
 

@@ -46,15 +46,17 @@ def test_comments_and_all_that_was_not_tuned_stay() -> None:
 def test_a_comment_that_speaks_of_the_old_value_is_replaced() -> None:
     """It has a figure; comments of what follows stay, and so does what says nothing of the value."""
     text = BARE + (
-        "  deployments:\n  - name: Classifier\n    user_config:\n      max_wait_s: 10.0 # 256 clients wait for 5 s\n\n"
+        "  deployments:\n  - name: Classifier\n    user_config:\n"
+        "      max_queue_wait_s: 10.0 # 256 clients wait for 5 s\n\n"
         "      # of the 3 following\n      top_k: 5\n    autoscaling_config:\n      target_ongoing_requests: 8 # mine\n"
     )
-    after = with_settings(text, replace(PRESENT, max_wait_s=0.2, target_ongoing_requests=4), PRESENT)
+    after = with_settings(text, replace(PRESENT, max_queue_wait_s=0.2, target_ongoing_requests=4), PRESENT)
     assert (
-        "max_wait_s: 0.2  # requests that would wait longer get 503 and Retry-After\n\n      # of the 3 foll" in after
+        "max_queue_wait_s: 0.2  # requests that would wait longer get 503 and Retry-After\n\n      # of the 3 foll"
+        in after
     )
     assert "target_ongoing_requests: 4 # mine" in after
-    kept = with_settings(text, replace(PRESENT, max_wait_s=10.0), replace(PRESENT, max_wait_s=10.0))
+    kept = with_settings(text, replace(PRESENT, max_queue_wait_s=10.0), replace(PRESENT, max_queue_wait_s=10.0))
     assert kept == text
 
 
@@ -77,15 +79,15 @@ def test_written_twice_it_stays_as_it_is() -> None:
 def test_only_what_changes_is_written() -> None:
     """A configuration that leaves a value to the machine goes on to do so where the tuned value is the same."""
     assert with_settings(SHIPPED, PRESENT, PRESENT) == SHIPPED
-    wider = with_settings(SHIPPED, replace(PRESENT, max_wait_s=7.0), PRESENT)
+    wider = with_settings(SHIPPED, replace(PRESENT, max_queue_wait_s=7.0), PRESENT)
     (changed,) = [line for line in wider.splitlines() if line not in SHIPPED.splitlines()]
-    assert changed.strip().startswith("max_wait_s: 7.0 ")
+    assert changed.strip().startswith("max_queue_wait_s: 7.0 ")
 
 
 @pytest.mark.parametrize(
     ("settings", "written"),
-    [(replace(PRESENT, workers=3), (3, None)), (replace(PRESENT, threads=3), (None, 3))],
-    ids=["workers", "threads"],
+    [(replace(PRESENT, decode_workers=3), (3, None)), (replace(PRESENT, concurrent_batches=3), (None, 3))],
+    ids=["decode_workers", "concurrent_batches"],
 )
 def test_the_size_of_a_replica_is_written_beside_what_it_would_follow_from(
     settings: Settings, written: tuple[int | None, int | None]
@@ -93,13 +95,13 @@ def test_the_size_of_a_replica_is_written_beside_what_it_would_follow_from(
     """With two workers and two concurrent batches, a replica would reserve four cores where there are so many."""
     args = yaml.safe_load(with_settings(SHIPPED, settings, PRESENT))["applications"][0]["args"]
     assert args["num_cpus"] == PRESENT.num_cpus
-    assert (args["pipeline"].get("workers"), args["pipeline"].get("threads")) == written
+    assert (args["pipeline"].get("decode_workers"), args["pipeline"].get("concurrent_batches")) == written
 
 
 def test_a_new_key_says_what_it_is() -> None:
     """Those that are there keep the comment that they have."""
     lines = with_settings(SHIPPED, SETTINGS).splitlines()
-    (line,) = [line for line in lines if line.strip().startswith("workers:")]
+    (line,) = [line for line in lines if line.strip().startswith("decode_workers:")]
     assert line.endswith(" # processes that decode images")
     assert all(all_faults(yaml.safe_load(text), {}) == [] for text in ("\n".join(lines), SHIPPED))
 
@@ -108,7 +110,7 @@ def test_what_the_file_leaves_out_is_added_to_the_right_application() -> None:
     after = with_settings(BARE, SETTINGS)
     other, darkroom = yaml.safe_load(after)["applications"]
     assert other == {"import_path": "other:app", "name": "other", "route_prefix": "/other"}
-    assert darkroom["args"]["pipeline"]["workers"] == SETTINGS.workers
+    assert darkroom["args"]["pipeline"]["decode_workers"] == SETTINGS.decode_workers
     assert darkroom["deployments"] == [{"name": "Classifier", "user_config": dict(SETTINGS.user_config)}]
     assert after.startswith(BARE)
 
@@ -117,6 +119,6 @@ def test_the_diff_names_the_file_and_both_values() -> None:
     after = with_settings(SHIPPED, SETTINGS)
     shown = diff(Path("c.yaml"), SHIPPED, after)
     assert shown.startswith("--- c.yaml\n+++ c.yaml (tuned)\n")
-    assert "-          max_wait_s: 10.0 # " in shown
-    assert f"+          max_wait_s: {SETTINGS.max_wait_s}  # {MEANINGS['max_wait_s']}\n" in shown
+    assert "-          max_queue_wait_s: 10.0 # " in shown
+    assert f"+          max_queue_wait_s: {SETTINGS.max_queue_wait_s}  # {MEANINGS['max_queue_wait_s']}\n" in shown
     assert f"+          max_batch_size: {SETTINGS.batch}" in shown

@@ -24,7 +24,7 @@ def test_a_batch_is_as_large_as_there_is_time_for(bound_s: float, batch: int) ->
     forecast = _forecast(costs(fixed_s=0.0), bound_s)
     found, most = forecast.best(), best(forecast.candidates)
     assert found.batch == batch
-    assert (found.workers, found.concurrent_batches) == (most.workers, most.concurrent_batches)
+    assert (found.decode_workers, found.concurrent_batches) == (most.decode_workers, most.concurrent_batches)
     assert may_wait_s(found, forecast.costs, bound_s) == may_wait_s(most, forecast.costs, bound_s)
 
 
@@ -41,7 +41,7 @@ def test_settings_come_down_to_a_combination_that_was_measured() -> None:
     """Batches and concurrent batches beyond what was measured are never filled; workers are what they are."""
     forecast = _forecast(costs())
     assert forecast.nearest(PRESENT).key == (1, 2, 16)
-    assert forecast.nearest(replace(PRESENT, threads=8, batch=3, workers=7)).key == (7, 2, 2)
+    assert forecast.nearest(replace(PRESENT, concurrent_batches=8, batch=3, decode_workers=7)).key == (7, 2, 2)
 
 
 def test_a_bound_that_cannot_be_met_names_one_that_may_be() -> None:

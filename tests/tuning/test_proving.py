@@ -24,7 +24,7 @@ class _Service:
         self._times, self.last_others, self.expected = 1.0, "9 times 503", 0.0
 
     def apply(self, settings: Settings) -> None:
-        self._times = 1.0 if settings.max_wait_s == 60.0 else self._slower
+        self._times = 1.0 if settings.max_queue_wait_s == 60.0 else self._slower
 
     def closed(self, settings: Settings, clients: int, for_s: float) -> Seen:  # noqa: ARG002
         refused = 9 if self._refuses and self._times > 1 else 0
@@ -39,7 +39,7 @@ class _Service:
 
 def _proved(asked_s: float | None, slower: float = 1.0, **service: bool) -> Findings:
     findings, steps = finished(asked_s), list[Step]()
-    findings.chosen = replace(PRESENT, max_wait_s=60.0)
+    findings.chosen = replace(PRESENT, max_queue_wait_s=60.0)
     check = cast(Check, _Service(asked_s or 0.5, slower, **service))
 
     def before_all(new: Sequence[Step]) -> None:

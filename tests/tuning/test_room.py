@@ -42,7 +42,7 @@ def test_each_worker_may_need_what_the_largest_image_takes() -> None:
     room = Room(8 << 30, 1 << 30, 30 << 20, 224, LiveConfig(max_image_pixels=10_000_000))
 
     def needed(workers: int) -> int:
-        return room.needed_bytes(replace(SETTINGS, workers=workers))
+        return room.needed_bytes(replace(SETTINGS, decode_workers=workers))
 
     each = (30 << 20) + decode_memory_bytes(10_000_000)
     assert needed(3) - needed(2) == each

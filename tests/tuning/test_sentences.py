@@ -15,7 +15,7 @@ from tuning.sentences import milliseconds, rate, said
 from tuning.settings import Settings
 from tuning.trials import Trial
 
-OTHER = replace(PRESENT, workers=2, batch=4)
+OTHER = replace(PRESENT, decode_workers=2, batch=4)
 
 
 def _trial(settings: Settings, per_s: float, *, full_per_s: float | None = None, speed: float = 1.0) -> Trial:
@@ -45,7 +45,7 @@ def finished(asked_s: float | None = None, *, gain: float = 0.2) -> Findings:
         findings.by_chance = [seen(offered=30.0), seen(offered=36.0, p99_s=0.2)]
         findings.borne, findings.too_many = findings.by_chance
         findings.proof = seen(findings.chosen, clients=4, offered=55.0)
-        findings.written = replace(findings.chosen, max_wait_s=0.2, target_ongoing_requests=4)
+        findings.written = replace(findings.chosen, max_queue_wait_s=0.2, target_ongoing_requests=4)
     findings.verdict, findings.advice, findings.diff = "idle: 0 requests/s", ["Bottleneck: the 2 cores"], "-a\n+b\n"
     return findings
 
@@ -75,7 +75,7 @@ def test_with_a_bound_both_figures_are_told() -> None:
         "and requests at random times, as many independent users send them: 30 images/s; with 36 images/s, "
         "99 % took up to 200 ms" in told
     )
-    assert "max_wait_s was 5 and becomes 0.2" in told
+    assert "max_queue_wait_s was 5 and becomes 0.2" in told
     assert "4 clients sent 220 requests; none was refused" in told
     assert "With more than about 11 clients at a time, some requests are refused" in told
     assert "target_ongoing_requests becomes 4" in told

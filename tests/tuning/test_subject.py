@@ -44,7 +44,7 @@ def test_a_configuration_without_deployments_has_the_defaults() -> None:
     del document["applications"][0]["deployments"]
     subject = _subject(document)
     assert subject.live == LiveConfig()
-    assert subject.present.max_wait_s == LiveConfig().max_wait_s
+    assert subject.present.max_queue_wait_s == LiveConfig().max_queue_wait_s
 
 
 def test_the_present_settings_are_those_that_the_machine_decides_on() -> None:
@@ -52,7 +52,10 @@ def test_the_present_settings_are_those_that_the_machine_decides_on() -> None:
     document = shipped_config()
     subject = _subject(document)
     present = subject.present
-    assert (present.workers, present.threads) == (subject.config.pipeline.workers, subject.config.pipeline.threads)
+    assert (present.decode_workers, present.concurrent_batches) == (
+        subject.config.pipeline.decode_workers,
+        subject.config.pipeline.concurrent_batches,
+    )
     assert present.target_ongoing_requests == 8
     written_into(document["applications"][0], present)
     assert _subject(document).present == present
@@ -78,7 +81,7 @@ def test_on_a_gpu_a_replica_is_as_large_as_it_would_be(
     document = shipped_config("serve_config.gpu.yaml")
     document["applications"][0]["args"]["replicas_per_gpu"] = replicas_per_gpu
     subject = _subject(document)
-    assert (subject.config.pipeline.workers, subject.config.pipeline.threads, subject.cores) == sizes
+    assert (subject.config.pipeline.decode_workers, subject.config.pipeline.concurrent_batches, subject.cores) == sizes
     assert not subject.on_cpu
 
 

@@ -9,7 +9,7 @@ from pipeline.engine import Engine
 from tuning.nothing import open_nothing
 
 CAT = jpeg(photograph("cat"))
-CONFIG = PipelineConfig(device="cpu", workers=1, threads=1)
+CONFIG = PipelineConfig(device="cpu", decode_workers=1, concurrent_batches=1)
 
 
 def test_images_count_and_not_the_requests_that_they_come_in() -> None:

@@ -65,7 +65,7 @@ def test_what_the_memory_does_not_hold_is_no_candidate() -> None:
     assert says.startswith("--p99-ms 1 cannot be met")
     (line,) = findings.too_large
     assert line.startswith(
-        f"{len(findings.cells) // 2} of {len(findings.cells)} combinations of workers, concurrent_batches and"
+        f"{len(findings.cells) // 2} of {len(findings.cells)} combinations of workers, concurrent batches and"
     )
 
 

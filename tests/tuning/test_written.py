@@ -13,7 +13,7 @@ from tuning.check import Check, Seen
 from tuning.settings import Settings
 from tuning.written import DOUBLINGS, needed_wait_s, proved, with_limits
 
-OTHER = replace(PRESENT, workers=2, batch=4)
+OTHER = replace(PRESENT, decode_workers=2, batch=4)
 
 
 @given(
@@ -30,15 +30,15 @@ def test_a_closed_loop_is_let_in_by_arithmetic(
 ) -> None:
     """Twice what its last client waits for; as many requests as clients; and replicas come before refusals."""
     load = seen(clients=clients, offered=rate, p99_s=p99_s)
-    present = replace(PRESENT, max_wait_s=present_s, max_ongoing_requests=8)
+    present = replace(PRESENT, max_queue_wait_s=present_s, max_ongoing_requests=8)
     written = with_limits(
         replace(OTHER, max_ongoing_requests=8), present, load, together=together, asked_s=asked_s, filling=filling
     )
-    assert written.max_wait_s >= 2 * clients * together / rate * (1 - 1e-9)
-    assert written.max_wait_s >= 2 * load.longest_s * (1 - 1e-9)
+    assert written.max_queue_wait_s >= 2 * clients * together / rate * (1 - 1e-9)
+    assert written.max_queue_wait_s >= 2 * load.longest_s * (1 - 1e-9)
     assert written.max_ongoing_requests >= max(2 * clients, 2 * written.target_ongoing_requests)
     if asked_s is None:
-        assert written.max_wait_s >= present_s
+        assert written.max_queue_wait_s >= present_s
     else:
         assert 1 <= written.target_ongoing_requests <= clients
 
@@ -46,10 +46,10 @@ def test_a_closed_loop_is_let_in_by_arithmetic(
 def test_without_a_bound_what_is_there_stays() -> None:
     """Limits that are wide enough, and when another replica is started, where nothing else changes."""
     load = seen(clients=18, p99_s=0.35)
-    kept = with_limits(replace(PRESENT, max_wait_s=60.0), PRESENT, load, together=1, asked_s=None, filling=40)
+    kept = with_limits(replace(PRESENT, max_queue_wait_s=60.0), PRESENT, load, together=1, asked_s=None, filling=40)
     assert kept == PRESENT
-    narrow = replace(PRESENT, max_wait_s=0.25)
-    assert with_limits(narrow, narrow, load, together=1, asked_s=None, filling=40).max_wait_s == 0.77
+    narrow = replace(PRESENT, max_queue_wait_s=0.25)
+    assert with_limits(narrow, narrow, load, together=1, asked_s=None, filling=40).max_queue_wait_s == 0.77
 
 
 def test_a_larger_replica_is_filled_before_another_is_started() -> None:
@@ -62,11 +62,11 @@ def test_a_bound_shortens_the_wait_to_what_can_be_in_time() -> None:
     load = seen(clients=4, p99_s=0.09)
 
     def wait_s(asked_s: float) -> float:
-        return with_limits(PRESENT, PRESENT, load, together=1, asked_s=asked_s, filling=4).max_wait_s
+        return with_limits(PRESENT, PRESENT, load, together=1, asked_s=asked_s, filling=4).max_queue_wait_s
 
     assert wait_s(1.0) == 1.0
     assert wait_s(0.1) == needed_wait_s(load, 1) == 0.2
-    assert wait_s(60.0) == PRESENT.max_wait_s
+    assert wait_s(60.0) == PRESENT.max_queue_wait_s
 
 
 def test_what_was_never_answered_needs_no_wait() -> None:
@@ -74,13 +74,13 @@ def test_what_was_never_answered_needs_no_wait() -> None:
 
 
 class _Refusing:
-    """Refuses some requests while `max_wait_s` is below a limit."""
+    """Refuses some requests while `max_queue_wait_s` is below a limit."""
 
     def __init__(self, until_s: float) -> None:
         self._until_s, self._wait_s, self.loads = until_s, 0.0, 0
 
     def apply(self, settings: Settings) -> None:
-        self._wait_s = settings.max_wait_s
+        self._wait_s = settings.max_queue_wait_s
 
     def closed(self, settings: Settings, clients: int, for_s: float) -> Seen:  # noqa: ARG002
         self.loads += 1
@@ -91,8 +91,8 @@ class _Refusing:
 def test_settings_that_refuse_are_not_what_is_written(until_s: float, wait_s: float, loads: int) -> None:
     """The closed loop is run against them, and again with a longer wait until nothing is refused."""
     check = _Refusing(until_s)
-    settings, proof = proved(cast(Check, check), replace(PRESENT, max_wait_s=0.1), 4, 1.0)
-    assert (settings.max_wait_s, check.loads, proof.refused) == (wait_s, loads, 0)
+    settings, proof = proved(cast(Check, check), replace(PRESENT, max_queue_wait_s=0.1), 4, 1.0)
+    assert (settings.max_queue_wait_s, check.loads, proof.refused) == (wait_s, loads, 0)
     assert proof.settings == settings
 
 

@@ -188,7 +188,7 @@ def test_what_is_no_file_is_one_sentence(tmp_path: Path) -> None:
         ("name: darkroom", "name: my/model", "applications.0.name", "is no name"),
         ("name: darkroom", "name: '#'", "applications.0.name", "is no name"),
         ("name: darkroom", 'name: "\\udcff"', "applications.0.name", "is no name"),
-        ("max_wait_s: ", "max_wait_s: 1.0e+300 #", f"{USER_CONFIG}.max_wait_s", "at most 9007199254740992"),
+        ("max_queue_wait_s: ", "max_queue_wait_s: 1.0e+300 #", f"{USER_CONFIG}.max_queue_wait_s", "is at most 9007199"),
         ("upscale_delay_s: 5", "upscale_delay_s: 1000000000000000000000", f"{SCALING}.upscale_delay_s", "too large"),
         ("encoding: JSON", 'encoding: "\\udcff"', "applications.0.logging_config", "half a character"),
         ("mobilenet_v2", "mobilenet_v9", f"{PIPELINE}.model", "did you mean mobilenet_v2"),
@@ -205,7 +205,11 @@ def test_what_is_no_file_is_one_sentence(tmp_path: Path) -> None:
         ("slots: 256", "slots: 256\n        mean: [.inf, 0, 0]", f"{PIPELINE}.mean.0", "finite number, not inf"),
         ("slots: 256", "slots: 256\n        std: [.2, .nan, .2]", f"{PIPELINE}.std.1", "finite number, not nan"),
         ("slots: 256", "slots: 256\n        mean: [.2, .2]", f"{PIPELINE}.mean.2", "required"),
-        ("slots: 256", "slots: 256\n        workers:", f"{PIPELINE}.workers", "there is no value"),
+        ("slots: 256", "slots: 256\n        decode_workers:", f"{PIPELINE}.decode_workers", "there is no value"),
+        ("slots: 256", "slots: 256\n        workers: 2", f"{PIPELINE}.workers", "called decode_workers now"),
+        ("slots: 256", "slots: 256\n        threads: 2", f"{PIPELINE}.threads", "write concurrent_batches"),
+        ("top_k: 5\n", "top_k: 5\n          max_wait_s: 5\n", f"{USER_CONFIG}.max_wait_s", "write max_queue_wait_s"),
+        ("top_k: 5\n", "top_k: 5\n          batch_wait_s: 0\n", f"{USER_CONFIG}.batch_wait_s", "write batch_window_s"),
         ("min_replicas: 1", "min_replicas: 5", SCALING, "max_replicas (4) must be greater"),
         ("min_replicas: 1", "min_replicas: 1\n          initial_replicas: 9", SCALING, "initial_replicas (9)"),
         ("target_ongoing_requests: 8", "target_ongoing_requests: 1000", f"{SCALING}.target_ongoing_requests", "512"),
@@ -239,8 +243,10 @@ def test_each_spelling_of_the_import_path_is_darkrooms(tmp_path: Path, spelling:
     """Ray takes both: what is wrong under it is found."""
     text = changed("deployments.app:build_app", spelling)
     assert faults_of(tmp_path, text) == {}
-    told = faults_of(tmp_path, text.replace("max_wait_s", "max_waits_s").replace("decode: fast", "decode: fsat"))
-    assert set(told) == {f"{USER_CONFIG}.max_waits_s", f"{PIPELINE}.decode"}
+    told = faults_of(
+        tmp_path, text.replace("max_queue_wait_s", "max_queue_waits_s").replace("decode: fast", "decode: fsat")
+    )
+    assert set(told) == {f"{USER_CONFIG}.max_queue_waits_s", f"{PIPELINE}.decode"}
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ USUAL: dict[str, Any] = {"method": "POST", "url": "/predict", "content": b"abc"}
 class Replica(FakeService):
     """Counts what it is asked and refuses; `wait_s` is foreseen for a small body, thrice that for a large one."""
 
-    def __init__(self, wait_s: float, max_wait_s: float = 1.0, key: str | None = None, origin: str = "") -> None:
+    def __init__(self, wait_s: float, max_queue_wait_s: float = 1.0, key: str | None = None, origin: str = "") -> None:
         self.in_places, self.places_made = Places(ongoing=4, queued=4), 0
-        super().__init__(wait_s, lambda: self.in_places, max_wait_s=max_wait_s)
+        super().__init__(wait_s, lambda: self.in_places, max_queue_wait_s=max_queue_wait_s)
         around, require_key = cors((origin,)) if origin else [], Middleware(RequireKey, Access(None, key))
         RequestGuard.guard = EarlyRefusals(self, Refusals(self, ("/predict",), 2048), require_key, around)
 
@@ -95,7 +95,7 @@ def test_what_would_wait_too_long_is_refused_before_anything_else() -> None:
     assert _statuses([named, fresh, other]) == [503] * 3
     problem = named.json()
     assert problem["type"] == "urn:darkroom:overloaded"
-    assert "would wait for 1.50 s; the limit is 1 s (max_wait_s)" in problem["detail"]
+    assert "would wait for 1.50 s; the limit is 1 s (max_queue_wait_s)" in problem["detail"]
     assert (named.headers["content-type"], named.headers["retry-after"]) == ("application/problem+json", "1")
     assert problem["request_id"] == named.headers["x-request-id"] == "mine"
     assert fresh.json()["request_id"] == fresh.headers["x-request-id"] != other.headers["x-request-id"]
@@ -112,7 +112,7 @@ def test_what_would_not_wait_too_long_comes_in() -> None:
 def test_a_new_limit_holds_at_once() -> None:
     replica = Replica(wait_s=1.5)
     assert _statuses(_ask({})) == [503]
-    replica.live = LiveConfig(max_wait_s=2.0)
+    replica.live = LiveConfig(max_queue_wait_s=2.0)
     assert _statuses(_ask({})) == [200]
 
 

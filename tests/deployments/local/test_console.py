@@ -145,7 +145,7 @@ def test_nobody_has_to_read_the_console(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_announcement_says_what_where_how_and_where_the_logs_are(tmp_path: Path) -> None:
-    info = {"model": "resnet50", "weights": "V2", "device": "cuda", "workers": 7}
+    info = {"model": "resnet50", "weights": "V2", "device": "cuda", "decode_workers": 7}
     text = announcement(ENDPOINT, info, tmp_path / "logs", tmp_path / "printed.log")
     assert text.startswith("Darkroom answers at http://127.0.0.1:8000 until Ctrl-C.\n")
     assert "resnet50 with weights V2 on cuda with 7 decoding workers in each replica" in text

@@ -109,7 +109,7 @@ def _load(service: Service, ask: Ask) -> Iterator[None]:
                     process.kill()
             leave.wait(1.0)
 
-    with live_config(service, max_wait_s=0.05):
+    with live_config(service, max_queue_wait_s=0.05):
         threads = [threading.Thread(target=body) for body in (send, send, send, trouble)]
         for thread in threads:
             thread.start()
@@ -147,7 +147,7 @@ def test_metrics_say_of_which_replica_they_are(service: Service, ask: Ask) -> No
     (line,) = until(lambda: ask("ray_darkroom_workers"))
     assert (line["metric"]["application"], line["metric"]["deployment"]) == ("darkroom", "Classifier")
     assert line["metric"]["replica"] == service.client.get("/stats").json()["replica"]
-    assert float(line["value"][1]) == service.info()["workers"]
+    assert float(line["value"][1]) == service.info()["decode_workers"]
 
 
 def test_the_dashboard_fits_on_one_screen() -> None:

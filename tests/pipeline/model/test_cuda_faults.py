@@ -166,7 +166,12 @@ def test_photographs_get_the_scores_that_they_get_on_the_cpu(dtype: str, near: f
     files = [png(photograph(name)) for name in NAMES]
     rows = []
     for changes in ({"device": "cuda", "dtype": dtype}, {"device": "cpu"}):
-        settings = {"decode": "exact", "batch_sizes": [8], "workers": 2, **changes}  # few graphs: it starts sooner
+        settings = {
+            "decode": "exact",
+            "batch_sizes": [8],
+            "decode_workers": 2,
+            **changes,
+        }  # few graphs: it starts sooner
         with Engine(PIPELINE.model_copy(update=settings)) as engine:
             rows.append(torch.stack([scores(outcome) for outcome in engine.infer(files)]))
     torch.testing.assert_close(*rows, atol=near, rtol=0)

@@ -34,7 +34,7 @@ def classifier(top_k: int = CLASSES, dtype: torch.dtype = torch.float32) -> Clas
 
 
 def opened(kind: str, top_k: int = CLASSES) -> Device:
-    device = open_device(kind, classifier(top_k), batch_sizes=SIZES, side_px=SIDE, threads=1)
+    device = open_device(kind, classifier(top_k), batch_sizes=SIZES, side_px=SIDE, concurrent_batches=1)
     device.warm_up()
     return device
 
@@ -81,7 +81,7 @@ def test_a_batch_of_any_size_is_answered(kind: str, images: int) -> None:
 
 def test_in_bfloat16_scores_are_near_those_of_float32(kind: str) -> None:
     pixels = noise(8)
-    device = open_device(kind, classifier(dtype=torch.bfloat16), batch_sizes=SIZES, side_px=SIDE, threads=1)
+    device = open_device(kind, classifier(dtype=torch.bfloat16), batch_sizes=SIZES, side_px=SIDE, concurrent_batches=1)
     device.warm_up()
     got = answered(device, [pixels])
     torch.testing.assert_close(got, expected(pixels), atol=NEAR_IN_BFLOAT16, rtol=0)
@@ -198,7 +198,10 @@ def test_a_batch_is_copied_while_another_is_computed() -> None:
     )
     model = Classifier(nn.Sequential(backbone, nn.Flatten()), (0.5,) * 3, (0.1,) * 3, torch.float32, top_k=CLASSES)
     side, images = 224, 32
-    device, slots = open_device("cuda", model, batch_sizes=(images,), side_px=side, threads=1), Slots(2 * images, side)
+    device, slots = (
+        open_device("cuda", model, batch_sizes=(images,), side_px=side, concurrent_batches=1),
+        Slots(2 * images, side),
+    )
     unlock = device.page_lock(slots.tensor)
     try:
         device.warm_up()
@@ -242,7 +245,7 @@ def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(
         DeviceFailure, match=r"^device: cuda was asked for, but .* sees no CUDA device; write auto or cpu$"
     ):
-        open_device("cuda", classifier(), batch_sizes=SIZES, side_px=SIDE, threads=1)
+        open_device("cuda", classifier(), batch_sizes=SIZES, side_px=SIDE, concurrent_batches=1)
 
 
 def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,7 +257,7 @@ def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.model.cpu._HOPELESS", math.inf)
     before = torch.get_num_threads()
     try:
-        device = CpuDevice(model, SIZES, SIDE, threads=2)
+        device = CpuDevice(model, SIZES, SIDE, concurrent_batches=2)
         seconds = device.warm_up()
     finally:
         torch.set_num_threads(before)
@@ -278,7 +281,7 @@ def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
     monkeypatch.setattr("pipeline.model.cpu.warm_seconds", lambda _: next(times))
     before = torch.get_num_threads()
     try:
-        seconds = CpuDevice(classifier(), (1, 2, 4, 8), SIDE, threads=1).warm_up()
+        seconds = CpuDevice(classifier(), (1, 2, 4, 8), SIDE, concurrent_batches=1).warm_up()
     finally:
         torch.set_num_threads(before)
     assert seconds == dict(zip(tried, taken_s, strict=False))
@@ -295,7 +298,7 @@ class Logarithm(nn.Module):
 def test_scores_are_nan_in_all_classes_of_an_image_or_in_none(kind: str) -> None:
     """The batcher looks at the best alone; neighbours in the batch have theirs, however the model is computed."""
     model = Classifier(Logarithm(), (0.25,) * 3, (1.0,) * 3, torch.float32, top_k=3)
-    device = open_device(kind, model, batch_sizes=SIZES, side_px=SIDE, threads=1)
+    device = open_device(kind, model, batch_sizes=SIZES, side_px=SIDE, concurrent_batches=1)
     device.warm_up()
     pixels = noise(4)
     pixels[1] = 0
