@@ -32,11 +32,11 @@ from harness.command import RESULTS, run, say, write
 from harness.local_service import Document, LocalService
 from harness.ports import apart, free_port
 from harness.repository import ROOT
-from tuning.check import Check
 from tuning.clients import clients_for, usual_bound_s
-from tuning.settings import Settings, written_into
-from tuning.subject import subject_of
-from tuning.tuning import ROUGHLY_CLIENTS
+from tuning.load_check import LoadCheck
+from tuning.replica_settings import Settings, written_into
+from tuning.tuned_config import tuned_config
+from tuning.tuning_run import PEAK_ESTIMATE_CLIENTS
 
 KINDS: Final[Mapping[str, Work]] = {
     "500x375": replace(SMALL, variants=16),
@@ -87,7 +87,7 @@ def shipped() -> Document:
 def settings_of(document: Document) -> Settings:
     """The settings of a configuration on this machine, with a queue that refuses nothing."""
     (application,) = document["applications"]
-    return replace(subject_of(document, application, {}).present, max_queue_wait_s=QUEUE_WAIT_S)
+    return replace(tuned_config(document, application, {}).present, max_queue_wait_s=QUEUE_WAIT_S)
 
 
 def chosen(seed: int, folder: Path) -> Choice:
@@ -128,10 +128,10 @@ def measured(
     written_into(document["applications"][0], usual)
     service = LocalService(folder, document, apart())
     try:
-        check = Check(service, images, 1.0, seed=100)
-        alone = check.closed(usual, 1, options.load_s)
+        check = LoadCheck(service, images, 1.0, seed=100)
+        alone = check.closed_loop(usual, 1, options.load_s)
         check.bound_s = usual_bound_s(alone.p50_s)
-        clients = clients_for(check.bound_s, check.closed(usual, ROUGHLY_CLIENTS, options.load_s).answered)
+        clients = clients_for(check.bound_s, check.closed_loop(usual, PEAK_ESTIMATE_CLIENTS, options.load_s).answered)
         say(f"{clients} clients; the bound is {check.bound_s:g} s; an image alone takes {alone.p50_s:.4f} s")
         scored = partial(_scores, check, clients, options.load_s)
         scores = scored(grid(usual))
@@ -142,11 +142,11 @@ def measured(
         service.stop()
 
 
-def _scores(check: Check, clients: int, for_s: float, compared: Sequence[Settings]) -> dict[Settings, float]:
+def _scores(check: LoadCheck, clients: int, for_s: float, compared: Sequence[Settings]) -> dict[Settings, float]:
     scores = {}
     for settings in compared:
         check.apply(settings)
-        scores[settings] = check.closed(settings, clients, for_s).good
+        scores[settings] = check.closed_loop(settings, clients, for_s).good
         say(f"{in_short(settings)}: {scores[settings]:.1f} images/s in time")
     return scores
 

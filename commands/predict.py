@@ -89,9 +89,9 @@ def _predict(
     from pipeline.decode.forkserver import start_forkserver
 
     start_forkserver()  # its imports take as long as those of the next line
-    from commands.run import Run
+    from commands.predict_run import PredictRun
 
-    return Run(files, rows, destination, bar).label(pipeline, limits)
+    return PredictRun(files, rows, destination, bar).label(pipeline, limits)
 
 
 def _rows(form: Form, top_k: int, files: list[str]) -> "Rows":

@@ -61,11 +61,11 @@ def tune(
 
         path = report_path(report)
         document = _sound(config)
-        from commands.tuned import Wanted, tuned
+        from commands.tune_run import Wanted, run_tuning
 
         bound_s = None if p99_ms is None else p99_ms / 1000
         wanted = Wanted(config, images, bound_s, images_per_request, path, seed, write=write)
-        status = tuned(wanted, document)
+        status = run_tuning(wanted, document)
     except NothingToDo as error:
         fail(str(error), UNUSABLE)
     except StartError as error:

@@ -178,7 +178,7 @@ def test_only_one_command_needs_the_extra_tune() -> None:
         path for folder in ("pipeline", "deployments", "harness", "commands") for path in (ROOT / folder).rglob("*.py")
     ]
     needing = [path.name for path in paths if {name.split(".")[0] for name in imports(path)} & extra]
-    assert needing == ["figures.py", "tuned.py"]
+    assert needing == ["figures.py", "tune_run.py"]
     assert not [path for path in paths if "harness.figures" in imports(path)], "figures are for tuning and benchmarks"
 
 

@@ -85,5 +85,5 @@ def _remedies(chosen: Cell, costs: Costs, config: PipelineConfig) -> Iterator[st
         yield "`decode: fast` would decode large JPEGs at a reduced size, which is quicker"
     if chosen.bound_by == "HTTP":
         yield "Several images in one request, or another replica on the same machine, would raise that limit"
-    elif parts[_REST] >= max(parts.values()) and costs.together == 1:
+    elif parts[_REST] >= max(parts.values()) and costs.images_per_request == 1:
         yield "HTTP takes the largest part; several images in one request would share its cost"

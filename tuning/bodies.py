@@ -12,18 +12,18 @@ MOST_BYTES: Final = 256 << 20
 _BOUNDARY: Final = "darkroom-tune-7MA4YWxkTrZu0gW"
 
 
-def bodies(images: Sequence[bytes], together: int) -> list[Form]:
+def bodies(images: Sequence[bytes], images_per_request: int) -> list[Form]:
     """Makes request bodies in which all images occur about equally often.
 
     Args:
         images: encoded, at least one.
-        together: images a request.
+        images_per_request: images a request.
     """
-    if together == 1:
+    if images_per_request == 1:
         return [Form("application/octet-stream", image) for image in images]
     turn, forms, size = itertools.cycle(images), list[Form](), 0
     for _ in images:
-        body = _multipart([next(turn) for _ in range(together)])
+        body = _multipart([next(turn) for _ in range(images_per_request)])
         forms.append(Form(f"multipart/form-data; boundary={_BOUNDARY}", body))
         size += len(body)
         if size > MOST_BYTES:

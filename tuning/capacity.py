@@ -18,15 +18,15 @@ from typing import Final
 from tuning.computing import ComputeCost
 from tuning.decoding import DecodeCost
 
-LATE: Final = 0.01
+LATE_SHARE: Final = 0.01
 """Share of the answers that may come later than the bound."""
 
-_LATEST: Final = -math.log(LATE)
+_LATEST: Final = -math.log(LATE_SHARE)
 
-WORTH: Final = 0.02
+LEAST_GAIN: Final = 0.02
 """Share by which settings with more processes or larger batches have to be better."""
 
-SPARE: Final = 2
+PREFERRED_WORKERS: Final = 2
 """Workers preferred at equal capacity: if one dies or has a large image, the other goes on."""
 
 
@@ -38,7 +38,7 @@ class Costs:
     compute: ComputeCost
     cores: int  # that a replica has
     on_cpu: bool  # whether the model computes on these
-    together: int = 1  # images a request
+    images_per_request: int = 1  # images a request
     serving_s: float = 0.0  # of a core, for an image: all that shows only in the service, HTTP above all
     loop_s: float = 0.0  # of the event loop, for an image; 0 while the service has not been measured
     spread: float = 2.0  # times the wait that there would be if every request cost the same
@@ -58,7 +58,7 @@ class Cell:
     batch: int
     limits: Mapping[str, float]  # images a second that each part allows
     own_s: float  # of an image from worker to answer without waiting, when all are at work
-    together: int  # images a request
+    images_per_request: int  # images a request
     spread: float  # as in `Costs`
     capacity: float  # images a second that may arrive by chance
 
@@ -80,14 +80,14 @@ class Cell:
     @property
     def request_s(self) -> float:
         """Seconds of a request that does not wait: its last image is answered after the others."""
-        return self.own_s + (self.together - 1) / self.peak
+        return self.own_s + (self.images_per_request - 1) / self.peak
 
     def p99_s(self, rate: float) -> float:
         """Predicts the time within which 99 % are answered at a random arrival rate; infinite above the peak."""
         used = rate / self.peak
         if used >= 1:
             return math.inf
-        return self.request_s + self.spread * _LATEST * used * self.together / (2 * (1 - used) * self.peak)
+        return self.request_s + self.spread * _LATEST * used * self.images_per_request / (2 * (1 - used) * self.peak)
 
 
 def cell(costs: Costs, workers: int, concurrent_batches: int, batch: int, bound_s: float) -> Cell:
@@ -102,9 +102,11 @@ def cell(costs: Costs, workers: int, concurrent_batches: int, batch: int, bound_
     at_work = peak * (costs.decode.alone_s + costs.serving_s) + (concurrent_batches if costs.on_cpu else 0)
     crowding = max(1.0, at_work / costs.cores)
     own_s = costs.serving_s + crowding * (costs.decode.alone_s + batch_s)
-    room_s = bound_s - own_s - (costs.together - 1) / peak
-    capacity = peak / (1 + costs.spread * _LATEST * costs.together / (2 * peak * room_s)) if room_s > 0 else 0.0
-    return Cell(workers, concurrent_batches, batch, limits, own_s, costs.together, costs.spread, capacity)
+    left_s = bound_s - own_s - (costs.images_per_request - 1) / peak
+    capacity = (
+        peak / (1 + costs.spread * _LATEST * costs.images_per_request / (2 * peak * left_s)) if left_s > 0 else 0.0
+    )
+    return Cell(workers, concurrent_batches, batch, limits, own_s, costs.images_per_request, costs.spread, capacity)
 
 
 def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:
@@ -118,5 +120,5 @@ def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:
 def best(candidates: list[Cell]) -> Cell:
     """Chooses the greatest capacity; of nearly equal ones the first with a worker to spare."""
     most = max(candidate.capacity for candidate in candidates)
-    nearly = [candidate for candidate in candidates if candidate.capacity >= (1 - WORTH) * most]
-    return next((candidate for candidate in nearly if candidate.decode_workers >= SPARE), nearly[0])
+    nearly = [candidate for candidate in candidates if candidate.capacity >= (1 - LEAST_GAIN) * most]
+    return next((candidate for candidate in nearly if candidate.decode_workers >= PREFERRED_WORKERS), nearly[0])

@@ -23,7 +23,7 @@ from tuning.fits import BatchCost, fit_batches
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Batch sizes that are tried, as far as they fit and pay."""
 
-QUICKER: Final = 2.0
+MOST_SPEEDUP: Final = 2.0
 """Greatest speed-up of an image in a large batch on a CPU; batches too slow for the bound even then are not tried."""
 
 _PIXELS_OF: Final = 32
@@ -174,7 +174,7 @@ def _opened(
     if config.device == "cpu":
         _, seconds = opened(SIZES[:1])
         bound_s = bound_s or usual_bound_s(seconds[1])
-        sizes = [size for size in SIZES if size * seconds[1] <= QUICKER * bound_s] or [SIZES[0]]
+        sizes = [size for size in SIZES if size * seconds[1] <= MOST_SPEEDUP * bound_s] or [SIZES[0]]
     while True:
         try:
             device, seconds = opened(sizes)

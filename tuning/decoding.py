@@ -14,7 +14,7 @@ from pipeline.config import CHUNKS_PER_WORKER, Limits, PipelineConfig
 from pipeline.engine import Engine
 from pipeline.records import Prediction
 from tuning.fits import Scaling, fit_scaling
-from tuning.nothing import open_nothing
+from tuning.null_device import open_null_device
 
 _CHUNK_BYTES: Final = 256 << 10
 """Bytes of a chunk: large enough to amortise the hand-over, small enough for exact counts."""
@@ -107,7 +107,7 @@ class Decoders:
         config = self._config.model_copy(
             update={"decode_workers": workers, "spare_workers": 0, "chunk_bytes": chunk_bytes}
         )
-        return Engine(config, self._limits, opener=open_nothing)
+        return Engine(config, self._limits, opener=open_null_device)
 
 
 def _throughput(engine: Engine, images: Sequence[bytes], for_s: float) -> Throughput:

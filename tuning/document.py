@@ -11,7 +11,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.util import load_yaml_guess_indent
 
 from deployments.checks.own_faults import own_applications
-from tuning.settings import Settings, written_into
+from tuning.replica_settings import Settings, written_into
 
 _NO_WRAPPING = 1 << 16
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from tuning.capacity import Cell, Costs
-from tuning.check import Seen
-from tuning.choice import Sizes
 from tuning.comparison import Comparison
+from tuning.derived_settings import Sizes
 from tuning.fits import BatchCost, Scaling
-from tuning.settings import Settings
+from tuning.load_check import LoadResult
+from tuning.replica_settings import Settings
 from tuning.trials import Trial
 
 
@@ -22,7 +22,7 @@ class Findings:
     date: str
     asked_s: float | None  # the bound on 99 % of the answers that the user has asked for
     seed: int
-    together: int = 1  # images a request
+    images_per_request: int = 1  # images a request
     bound_s: float = math.nan  # the one asked for, or else the one that follows from the machine
     machine: Sequence[str] = ()  # a line each
     model: str = ""
@@ -34,17 +34,17 @@ class Findings:
     too_large: Sequence[str] = ()  # settings that the machine's memory does not hold
     present: Settings | None = None  # those of the configuration
     predicted: Settings | None = None
-    alone: Seen | None = None  # one client, the configuration's settings
+    alone: LoadResult | None = None  # one client, the configuration's settings
     trials: Sequence[Trial] = ()  # of all settings that were tried on the running service
     comparison: Comparison | None = None  # of the configuration's settings with the predicted ones
     chosen: Settings | None = None
-    full: Seen | None = None  # the chosen settings at full load, once more, where a bound was asked for
-    closed: Sequence[Seen] = ()  # the chosen settings, with more and fewer clients
-    by_chance: Sequence[Seen] = ()  # likewise, as more and fewer requests came by chance
-    borne: Seen | None = None  # the most by chance that kept the bound
-    too_many: Seen | None = None  # the least that did not
+    full: LoadResult | None = None  # the chosen settings at full load, once more, where a bound was asked for
+    closed_loop: Sequence[LoadResult] = ()  # the chosen settings, with more and fewer clients
+    open_loop: Sequence[LoadResult] = ()  # likewise, as more and fewer requests came by chance
+    borne: LoadResult | None = None  # the most by chance that kept the bound
+    too_many: LoadResult | None = None  # the least that did not
     written: Settings | None = None  # the chosen settings with their limits
-    proof: Seen | None = None  # these, with the clients that the bound allows
+    proof: LoadResult | None = None  # these, with the clients that the bound allows
     verdict: str = ""  # the service's own
     advice: Sequence[str] = ()  # what is the bottleneck, and what would change it
     others_cores: int = 0  # cores for the clients alone
@@ -67,7 +67,7 @@ class Findings:
         return [trial for trial in self.trials if settings and trial.settings.key == settings.key]
 
     @property
-    def peak(self) -> Seen | None:
+    def peak(self) -> LoadResult | None:
         """Results at full load of the chosen settings, or of the present ones before there is a choice.
 
         Images a second are the mean of the runs; times are those of the slowest. Where fewer clients were answered more

@@ -4,11 +4,11 @@ import math
 from typing import Final
 
 from tuning.capacity import Cell, Costs, best, cell, cells
-from tuning.choice import Sizes, may_wait_s, settings_for
-from tuning.room import Room
-from tuning.settings import Settings
+from tuning.derived_settings import Sizes, may_wait_s, settings_for
+from tuning.replica_memory import ReplicaMemory
+from tuning.replica_settings import Settings
 
-AS_MUCH: Final = 0.95
+LEAST_PEAK: Final = 0.95
 """Share of the peak that a larger batch has to reach; its cheaper hand-over is not counted."""
 
 
@@ -24,17 +24,17 @@ class Forecast:
         sizes: of the images.
         present: what the configuration says now.
         bound_s: within which 99 % should be answered.
-        room: the memory.
+        memory: the memory.
     """
 
-    def __init__(self, costs: Costs, sizes: Sizes, present: Settings, bound_s: float, room: Room) -> None:
-        self.costs, self._sizes, self._present, self._bound_s, self._room = costs, sizes, present, bound_s, room
+    def __init__(self, costs: Costs, sizes: Sizes, present: Settings, bound_s: float, memory: ReplicaMemory) -> None:
+        self.costs, self._sizes, self._present, self._bound_s, self._memory = costs, sizes, present, bound_s, memory
         self.cells = list(cells(costs, bound_s))
-        self.candidates = [cell for cell in self.cells if room.holds(self.settings(cell))]
+        self.candidates = [cell for cell in self.cells if memory.holds(self.settings(cell))]
 
     def revised(self, costs: Costs) -> "Forecast":
         """Predicts anew from better known costs."""
-        return Forecast(costs, self._sizes, self._present, self._bound_s, self._room)
+        return Forecast(costs, self._sizes, self._present, self._bound_s, self._memory)
 
     def settings(self, cell: Cell) -> Settings:
         """Derives all settings from a combination."""
@@ -67,7 +67,11 @@ class Forecast:
         found = best(self.candidates)
         if not found.capacity:
             least_s = min(cell.request_s for cell in self.candidates)
-            what = "an image takes" if self.costs.together == 1 else f"{self.costs.together} images take"
+            what = (
+                "an image takes"
+                if self.costs.images_per_request == 1
+                else f"{self.costs.images_per_request} images take"
+            )
             raise Refused(
                 f"--p99-ms {1000 * self._bound_s:g} cannot be met on this machine: {what} at least "
                 f"{1000 * least_s:.3g} ms to decode and compute, even when nothing else is in work. Nothing was "
@@ -79,7 +83,7 @@ class Forecast:
                 cell
                 for cell in self.candidates
                 if (cell.decode_workers, cell.concurrent_batches) == (found.decode_workers, found.concurrent_batches)
-                and cell.peak >= AS_MUCH * found.peak
+                and cell.peak >= LEAST_PEAK * found.peak
                 and may_wait_s(cell, self.costs, self._bound_s) >= wait_s
             ),
             key=lambda cell: cell.batch,
@@ -92,10 +96,10 @@ class Forecast:
         return [f"{too_large} of {len(self.cells)} {words}"] if too_large else []
 
     def _too_little_memory(self) -> str:
-        least = min(self._room.needed_bytes(self.settings(cell)) for cell in self.cells)
+        least = min(self._memory.needed_bytes(self.settings(cell)) for cell in self.cells)
         return (
-            f"too little memory: {self._room.available_bytes >> 20} MiB are free, and a replica with one worker may "
-            f"take {least >> 20} MiB where an image may have {self._room.live.max_image_pixels} pixels; write a "
+            f"too little memory: {self._memory.available_bytes >> 20} MiB are free, and a replica with one worker may "
+            f"take {least >> 20} MiB where an image may have {self._memory.live.max_image_pixels} pixels; write a "
             "smaller max_image_pixels or max_bytes_in_flight"
         )
 

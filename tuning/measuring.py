@@ -6,21 +6,21 @@ from functools import partial
 
 from harness.throughput import without_gc
 from tuning.capacity import Costs
-from tuning.choice import Sizes
 from tuning.computing import Model
 from tuning.decoding import Decoders
+from tuning.derived_settings import Sizes
 from tuning.findings import Findings
 from tuning.forecast import Refused
 from tuning.plan import Plan, worker_counts
 from tuning.step import Step, number
-from tuning.subject import Subject
+from tuning.tuned_config import TunedConfig
 
 
 class Measuring:
     """Plans and runs the measurements without the service.
 
     Args:
-        subject: the configuration that is tuned.
+        tuned: the configuration that is tuned.
         named: images, encoded, by their names.
         plan: how much is measured.
         findings: filled as it goes on.
@@ -36,16 +36,16 @@ class Measuring:
 
     def __init__(
         self,
-        subject: Subject,
+        tuned: TunedConfig,
         named: Mapping[str, bytes],
         plan: Plan,
         findings: Findings,
         stack: ExitStack,
         before_all: Callable[[Sequence[Step]], None],
     ) -> None:
-        self._subject, self._named, self._plan, self._findings = subject, named, plan, findings
+        self._tuned, self._named, self._plan, self._findings = tuned, named, plan, findings
         self._stack, self._before_all = stack, before_all
-        self._decoders = Decoders(subject.config.pipeline, subject.live)
+        self._decoders = Decoders(tuned.config.pipeline, tuned.live)
         self.images: Sequence[bytes] = ()
 
     @property
@@ -67,23 +67,27 @@ class Measuring:
         self._findings.images, self._findings.sizes = len(found.images), Sizes.of(found.images)
 
     def _load_model(self) -> None:
-        subject, findings = self._subject, self._findings
-        concurrent_batches = subject.cores if subject.on_cpu else 1
+        tuned, findings = self._tuned, self._findings
+        concurrent_batches = tuned.cores if tuned.on_cpu else 1
         self.model = Model(
-            subject.config.pipeline, concurrent_batches, self.images, subject.live.max_image_pixels, findings.asked_s
+            tuned.config.pipeline, concurrent_batches, self.images, tuned.live.max_image_pixels, findings.asked_s
         )
         self._stack.callback(self.model.close)
         self._stack.enter_context(without_gc())
-        findings.model = f"{subject.config.pipeline.model}, {self.model.dtype}"
+        findings.model = f"{tuned.config.pipeline.model}, {self.model.dtype}"
         findings.costs = Costs(
-            self._decoders.cost, self.model.cost, subject.cores, subject.on_cpu, together=findings.together
+            self._decoders.cost,
+            self.model.cost,
+            tuned.cores,
+            tuned.on_cpu,
+            images_per_request=findings.images_per_request,
         )
 
     def _plan_parts(self) -> None:
         plan, model = self._plan, self.model
         self._before_all(
             [
-                *(self._decoding(workers) for workers in worker_counts(self._subject.cores)),
+                *(self._decoding(workers) for workers in worker_counts(self._tuned.cores)),
                 Step("decoding, images handed over one by one", plan.decoding_s, self._measure_one_by_one),
                 *(
                     self._computing(concurrent_batches, images)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from deployments.service_config import LiveConfig, ServiceConfig
-from tuning.settings import Settings
+from tuning.replica_settings import Settings
 
 _SERVES_TARGET: Final = 2
 """Serve's own default of `target_ongoing_requests`."""

@@ -4,14 +4,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from tuning.check import Check, Seen
+from tuning.bound_search import BoundSearch
 from tuning.clients import COUNTS
 from tuning.findings import Findings
 from tuning.forecast import Refused
-from tuning.holding import Holding
-from tuning.settings import Settings
+from tuning.load_check import LoadCheck, LoadResult
+from tuning.replica_settings import Settings
 from tuning.step import Step, number
-from tuning.written import proved, with_limits
+from tuning.written_limits import proved, with_limits
 
 LONGEST_ROUND_S: Final = 10.0
 """Seconds that a client may wait for its answer in the longest closed loop that is tried."""
@@ -36,7 +36,7 @@ class Proving:
 
     def __init__(
         self,
-        check: Check,
+        check: LoadCheck,
         findings: Findings,
         for_s: float,
         most_clients: int,
@@ -46,7 +46,7 @@ class Proving:
         assert findings.peak is not None  # noqa: S101 - likewise
         self._check, self._findings, self._for_s, self._before_all = check, findings, for_s, before_all
         self._chosen, self._full, self._most_clients = findings.chosen, findings.peak, most_clients
-        self._holding: Holding
+        self._holding: BoundSearch
 
     def holding(self) -> list[Step]:
         """Plans the search for the loads that are answered within the bound."""
@@ -56,10 +56,10 @@ class Proving:
     def _measure_full(self) -> None:
         """Measures full load once more: the machine may have become faster since."""
         findings, check = self._findings, self._check
-        findings.full = check.closed(self._chosen, self._full.clients, self._for_s)
+        findings.full = check.closed_loop(self._chosen, self._full.clients, self._for_s)
         peak = check.expected = max(findings.full.answered, MIN_PER_S)
-        most = max(1, min(self._most_clients, int(LONGEST_ROUND_S * peak / findings.together)))
-        self._holding = Holding(check, self._chosen, peak, findings.together, self._for_s, most)
+        most = max(1, min(self._most_clients, int(LONGEST_ROUND_S * peak / findings.images_per_request)))
+        self._holding = BoundSearch(check, self._chosen, peak, findings.images_per_request, self._for_s, most)
         self._before_all(self._next())
 
     def _next(self) -> list[Step]:
@@ -74,13 +74,16 @@ class Proving:
             Refused: not even one client is answered within the bound.
         """
         holding, findings = self._holding, self._findings
-        findings.closed, findings.by_chance = tuple(holding.closed.values()), tuple(holding.by_chance.values())
-        findings.borne, findings.too_many = holding.most_by_chance, holding.too_many_by_chance
-        if holding.clients.next() is None and not holding.bears_one():
+        findings.closed_loop, findings.open_loop = (
+            tuple(holding.closed_loop.values()),
+            tuple(holding.open_loop.values()),
+        )
+        findings.borne, findings.too_many = holding.most_open, holding.too_many_open
+        if holding.clients.next() is None and not holding.keeps_bound_of_one():
             raise Refused(
                 f"{_cannot_be_met(findings)}: even one client alone has 99 % of its answers only within "
-                f"{1000 * holding.closed[1].p99_s:.3g} ms with the best settings found. Nothing was changed. Give a "
-                "larger --p99-ms, or none"
+                f"{1000 * holding.closed_loop[1].p99_s:.3g} ms with the best settings found. Nothing was changed. Give "
+                "a larger --p99-ms, or none"
             )
         self._before_all(self._next())
 
@@ -100,7 +103,7 @@ class Proving:
                 self._chosen,
                 present,
                 load,
-                together=findings.together,
+                images_per_request=findings.images_per_request,
                 asked_s=findings.asked_s,
                 filling=filling,
             )
@@ -116,7 +119,7 @@ class Proving:
             "--p99-ms"
         )
 
-    def _loads(self) -> list[Seen]:
+    def _loads(self) -> list[LoadResult]:
         """Lists the closed loops to check, the one with the most clients first."""
         if self._findings.asked_s is None:
             return [self._full]
@@ -124,7 +127,7 @@ class Proving:
         counts = [count for count in reversed(COUNTS) if count <= most.clients][:PROOFS]
         return [replace(most, clients=count) for count in counts]
 
-    def _check_not_refused(self, proof: Seen) -> None:
+    def _check_not_refused(self, proof: LoadResult) -> None:
         if proof.refused or proof.lost:
             raise Refused(
                 f"{proof.refused + proof.lost} of {proof.requests} requests of {number(proof.clients, 'client')} were "

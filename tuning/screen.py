@@ -6,7 +6,7 @@ from typing import Final
 
 from tuning.findings import Findings
 from tuning.sentences import said
-from tuning.tried import aligned, rows
+from tuning.trials_table import aligned, rows
 
 _WIDTH: Final = 100
 

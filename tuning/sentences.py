@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tuning.check import Seen
 from tuning.comparison import Comparison
 from tuning.findings import Findings
-from tuning.settings import Settings
+from tuning.load_check import LoadResult
+from tuning.replica_settings import Settings
 from tuning.step import number
 
 FEW_IMAGES: Final = 10
@@ -19,10 +19,10 @@ UNSTEADY: Final = 0.25
 TOO_UNSTEADY: Final = 0.25
 """Noise above which a comparison means nothing."""
 
-BUSY: Final = 0.3
+BUSY_SHARE: Final = 0.3
 """Share of the cores that other programs may use before a caution is shown."""
 
-MUCH: Final = 0.05
+CLIENTS_SHARE: Final = 0.05
 """Share of the cores that the clients may take before a caution is shown."""
 
 
@@ -39,21 +39,21 @@ def milliseconds(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
-def rate(images_per_s: float, together: int) -> str:
+def rate(images_per_s: float, images_per_request: int) -> str:
     """Formats a rate for people; with several images a request, also in requests."""
     words = f"{images_per_s:.3g} images/s"
-    return words if together == 1 else f"{words} ({images_per_s / together:.3g} requests/s)"
+    return words if images_per_request == 1 else f"{words} ({images_per_s / images_per_request:.3g} requests/s)"
 
 
 def measured(findings: Findings) -> Iterator[str]:
     """Describes what was measured, and with what."""
-    together = "one a request" if findings.together == 1 else f"{findings.together} a request"
+    each = "one a request" if findings.images_per_request == 1 else f"{findings.images_per_request} a request"
     if findings.sizes:
         images = f"{number(findings.images, 'image')} of {findings.sizes.mean / 1000:.3g} kB on average"
-        yield f"Measured on this machine with {images}, {together}, and {findings.model}"
+        yield f"Measured on this machine with {images}, {each}, and {findings.model}"
     if findings.alone:
-        alone = milliseconds(findings.alone.p50_s)
-        yield f"A request with {number(findings.together, 'image')} takes {alone} if the service is otherwise idle"
+        images, alone = number(findings.images_per_request, "image"), milliseconds(findings.alone.p50_s)
+        yield f"A request with {images} takes {alone} if the service is otherwise idle"
     if findings.asked_s is None and math.isfinite(findings.bound_s):
         yield (
             f"No --p99-ms was given, so the goal is the most images a second, with 99 % of the answers within "
@@ -66,39 +66,39 @@ def measured(findings: Findings) -> Iterator[str]:
 
 def found(findings: Findings) -> Iterator[str]:
     """Describes the peak of the chosen settings, and the loads within the bound."""
-    peak, together = findings.peak, findings.together
+    peak, each = findings.peak, findings.images_per_request
     if not findings.chosen or not peak:
         return
     yield (
-        f"Peak: {rate(peak.answered, together)}, with {number(peak.clients, 'client')} that each wait for the answer "
+        f"Peak: {rate(peak.answered, each)}, with {number(peak.clients, 'client')} that each wait for the answer "
         f"before they send the next request; 99 % of the answers came within {milliseconds(peak.p99_s)}"
     )
     if findings.asked_s is None or not findings.proof:
         return
     bound, proof = f"With 99 % of the answers within {milliseconds(findings.bound_s)}", findings.proof
-    more = next((seen for seen in sorted(findings.closed, key=_clients) if seen.clients > proof.clients), None)
+    more = next((seen for seen in sorted(findings.closed_loop, key=_clients) if seen.clients > proof.clients), None)
     beyond = _beyond(more, number(more.clients, "client") if more else "")
     yield (
-        f"{bound}: {rate(proof.answered, together)} to {number(proof.clients, 'client')} that each wait for the answer"
+        f"{bound}: {rate(proof.answered, each)} to {number(proof.clients, 'client')} that each wait for the answer"
         f"{beyond}"
     )
     borne, many = findings.borne, findings.too_many
-    by_chance = f"{bound}, and requests at random times, as many independent users send them"
+    at_random = f"{bound}, and requests at random times, as many independent users send them"
     if borne:
-        beyond = _beyond(many, rate(many.offered, together) if many else "")
-        yield f"{by_chance}: {rate(borne.offered, together)}{beyond}"
+        beyond = _beyond(many, rate(many.offered, each) if many else "")
+        yield f"{at_random}: {rate(borne.offered, each)}{beyond}"
     elif many:
         yield (
-            f"{by_chance}: less than {rate(many.offered, together)}; requests that come at the same moment wait for "
+            f"{at_random}: less than {rate(many.offered, each)}; requests that come at the same moment wait for "
             "each other"
         )
 
 
-def _clients(seen: Seen) -> int:
+def _clients(seen: LoadResult) -> int:
     return seen.clients
 
 
-def _beyond(seen: Seen | None, load: str) -> str:
+def _beyond(seen: LoadResult | None, load: str) -> str:
     if seen is None:
         return "; more was not tried"
     return f"; with {load}, 99 % took up to {milliseconds(seen.p99_s)}"
@@ -154,7 +154,7 @@ def limits(findings: Findings) -> Iterator[str]:
         f"{'none was' if not proof.refused else f'{proof.refused} were'} refused"
     )
     if written.max_queue_wait_s < present.max_queue_wait_s:
-        most = int(written.max_queue_wait_s * proof.answered / findings.together)
+        most = int(written.max_queue_wait_s * proof.answered / findings.images_per_request)
         if most > proof.clients:
             yield (
                 f"With more than about {number(most, 'client')} at a time, some requests are refused rather than "
@@ -181,7 +181,7 @@ def cautions(findings: Findings) -> Iterator[str]:
             "holds for images of this kind and size, and no others"
         )
     speeds = [trial.speed for trial in findings.trials]
-    if findings.busy_before > BUSY:
+    if findings.busy_before > BUSY_SHARE:
         yield (
             f"Before the run, other programs used {findings.busy_before:.0%} of the cores, so the figures are those of "
             "a busy machine; run it again when nothing else computes"
@@ -201,7 +201,7 @@ def _of_the_clients(findings: Findings) -> Iterator[str]:
         return
     if peak.clients_cores > 0.9:
         yield "The clients of this measurement were as busy as one process can be; the service may do more"
-    elif not findings.others_cores and peak.clients_cores > MUCH * cores:
+    elif not findings.others_cores and peak.clients_cores > CLIENTS_SHARE * cores:
         yield (
             f"The clients of this measurement ran on the service's own cores and took {peak.clients_cores / cores:.0%} "
             "of them; with clients on other machines, the service does about that much more"

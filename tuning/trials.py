@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tuning.check import Check, Seen
 from tuning.computing import Model
-from tuning.settings import Settings
+from tuning.load_check import LoadCheck, LoadResult
+from tuning.replica_settings import Settings
 
 LEAST_REQUESTS: Final = 60
 """Requests to be answered in a load, about, if that takes no longer than `LONGEST_S`."""
@@ -18,8 +18,8 @@ class Trial:
     """Results of one measurement of settings, with two loads."""
 
     settings: Settings
-    within: Seen  # with as many clients as the bound allows
-    full: Seen  # with as many as keep the service busy; the same measurement where the bound allows that many
+    within: LoadResult  # with as many clients as the bound allows
+    full: LoadResult  # with as many as keep the service busy; the same measurement where the bound allows that many
 
     @property
     def speed(self) -> float:
@@ -41,7 +41,7 @@ class Trials:
         check_s: for how long each load is sent.
     """
 
-    def __init__(self, check: Check, model: Model, *, speed_s: float, check_s: float) -> None:
+    def __init__(self, check: LoadCheck, model: Model, *, speed_s: float, check_s: float) -> None:
         self.check, self.check_s = check, check_s
         self.clients_within = self.clients_full = 1
         self.seen: list[Trial] = []
@@ -63,7 +63,7 @@ class Trials:
         """Finds the trials of some settings, in order."""
         return [trial for trial in self.seen if trial.settings == settings]
 
-    def _load(self, settings: Settings, clients: int) -> Seen:
+    def _load(self, settings: Settings, clients: int) -> LoadResult:
         before = self._model.speed(self._speed_s)
-        seen = self.check.closed(settings, clients, self.check_s)
+        seen = self.check.closed_loop(settings, clients, self.check_s)
         return replace(seen, speed=(before + self._model.speed(self._speed_s)) / 2)

@@ -1,10 +1,10 @@
 """Costs as they might have been measured, and what follows from them."""
 
 from tuning.capacity import Cell, Costs, best, cells
-from tuning.check import Seen
 from tuning.computing import ComputeCost
 from tuning.decoding import DecodeCost
-from tuning.settings import Settings
+from tuning.load_check import LoadResult
+from tuning.replica_settings import Settings
 
 BOUND_S = 0.1
 
@@ -74,9 +74,9 @@ def seen(
     p99_s: float = 0.08,
     refused: int = 0,
     lost: int = 0,
-) -> Seen:
+) -> LoadResult:
     """Answers to a load, all of them in time unless `good` says otherwise."""
-    return Seen(
+    return LoadResult(
         settings=settings,
         clients=clients,
         offered=offered,

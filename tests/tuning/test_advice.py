@@ -56,7 +56,9 @@ def test_a_full_device_is_told() -> None:
 def test_http_that_takes_the_most_is_told() -> None:
     given = replace(costs(model_s=0.0005, fixed_s=0.0), serving_s=0.010)
     assert "several images in one request would share" in _told(given, best_of(given).decode_workers, 2, 1)
-    assert "several images in one request" not in _told(replace(given, together=8), best_of(given).decode_workers, 2, 1)
+    assert "several images in one request" not in _told(
+        replace(given, images_per_request=8), best_of(given).decode_workers, 2, 1
+    )
 
 
 def test_a_full_event_loop_is_told() -> None:

@@ -23,13 +23,13 @@ def test_one_image_is_the_body() -> None:
     assert [form.body for form in bodies(IMAGES, 1)] == IMAGES
 
 
-@pytest.mark.parametrize("together", [2, 3, 7])
-def test_several_are_parts_of_a_form(together: int) -> None:
+@pytest.mark.parametrize("images_per_request", [2, 3, 7])
+def test_several_are_parts_of_a_form(images_per_request: int) -> None:
     """Each image comes about as often as any other."""
-    forms = bodies(IMAGES, together)
+    forms = bodies(IMAGES, images_per_request)
     parts = [part for form in forms for part in _parts(form)]
-    assert all(len(_parts(form)) == together for form in forms)
-    assert {parts.count(image) for image in IMAGES} == {together}
+    assert all(len(_parts(form)) == images_per_request for form in forms)
+    assert {parts.count(image) for image in IMAGES} == {images_per_request}
 
 
 def test_bodies_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:

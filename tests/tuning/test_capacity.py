@@ -37,20 +37,26 @@ def test_more_comes_within_a_longer_bound() -> None:
     assert 0.95 < capacities[-1] / cell(costs(), 1, 2, 1, 3.0).peak < 1
 
 
-@pytest.mark.parametrize("together", [1, 4])
-def test_of_as_many_as_may_come_one_in_a_hundred_is_late(together: int) -> None:
+@pytest.mark.parametrize("images_per_request", [1, 4])
+def test_of_as_many_as_may_come_one_in_a_hundred_is_late(images_per_request: int) -> None:
     """The two formulas are one, read from both ends."""
-    expected = cell(replace(costs(), spread=2.5, together=together), 1, 2, 2, BOUND_S)
+    expected = cell(replace(costs(), spread=2.5, images_per_request=images_per_request), 1, 2, 2, BOUND_S)
     assert expected.p99_s(expected.capacity) == pytest.approx(BOUND_S)
     assert expected.p99_s(1.01 * expected.peak) == math.inf
 
 
 def test_requests_of_many_images_leave_less_room_in_a_bound() -> None:
     """The last image of a request is answered after the others, and those of one request come at the same moment."""
-    capacities = [cell(replace(costs(), together=together), 1, 2, 2, 0.2).capacity for together in (1, 2, 4, 32)]
+    capacities = [
+        cell(replace(costs(), images_per_request=images_per_request), 1, 2, 2, 0.2).capacity
+        for images_per_request in (1, 2, 4, 32)
+    ]
     assert capacities == sorted(capacities, reverse=True)
     assert capacities[-1] == 0
-    peaks = {cell(replace(costs(), together=together), 1, 2, 2, 0.2).peak for together in (1, 32)}
+    peaks = {
+        cell(replace(costs(), images_per_request=images_per_request), 1, 2, 2, 0.2).peak
+        for images_per_request in (1, 32)
+    }
     assert len(peaks) == 1
 
 

@@ -10,9 +10,9 @@ import yaml
 from deployments.checks.serve_faults import all_faults
 from harness.repository import ROOT
 from tests.tuning.measured import BOUND_S, PRESENT, best_of, costs
-from tuning.choice import Sizes, settings_for
+from tuning.derived_settings import Sizes, settings_for
 from tuning.document import MEANINGS, diff, with_settings
-from tuning.settings import Settings
+from tuning.replica_settings import Settings
 
 SETTINGS = settings_for(best_of(costs()), costs(), Sizes(60_000, 120_000), PRESENT, BOUND_S)
 SHIPPED = (ROOT / "serve_config.yaml").read_text()

@@ -7,11 +7,11 @@ import pytest
 from deployments.service_config import LiveConfig
 from tests.tuning.measured import BOUND_S, PRESENT, costs
 from tuning.capacity import Costs, best
-from tuning.choice import Sizes, may_wait_s
+from tuning.derived_settings import Sizes, may_wait_s
 from tuning.forecast import Forecast, Refused
-from tuning.room import Room
+from tuning.replica_memory import ReplicaMemory
 
-PLENTY = Room(1 << 40, 1 << 30, 1 << 27, 224, LiveConfig())
+PLENTY = ReplicaMemory(1 << 40, 1 << 30, 1 << 27, 224, LiveConfig())
 
 
 def _forecast(given: Costs, bound_s: float = BOUND_S) -> Forecast:
@@ -49,4 +49,4 @@ def test_a_bound_that_cannot_be_met_names_one_that_may_be() -> None:
     with pytest.raises(Refused, match=r"an image takes at least 1\d\.?\d* ms .* Give a larger --p99-ms, \d\d or more"):
         _forecast(costs(), 0.001).best()
     with pytest.raises(Refused, match=r"8 images take at least"):
-        _forecast(replace(costs(), together=8), 0.02).best()
+        _forecast(replace(costs(), images_per_request=8), 0.02).best()

@@ -8,11 +8,11 @@ import pytest
 
 from tests.tuning.measured import PRESENT, seen
 from tests.tuning.test_sentences import finished
-from tuning.check import Check, Seen
 from tuning.findings import Findings
 from tuning.forecast import Refused
+from tuning.load_check import LoadCheck, LoadResult
 from tuning.proving import Proving
-from tuning.settings import Settings
+from tuning.replica_settings import Settings
 from tuning.step import Step
 
 
@@ -26,11 +26,11 @@ class _Service:
     def apply(self, settings: Settings) -> None:
         self._times = 1.0 if settings.max_queue_wait_s == 60.0 else self._slower
 
-    def closed(self, settings: Settings, clients: int, for_s: float) -> Seen:  # noqa: ARG002
+    def closed_loop(self, settings: Settings, clients: int, for_s: float) -> LoadResult:  # noqa: ARG002
         refused = 9 if self._refuses and self._times > 1 else 0
         return seen(settings, clients=clients, p99_s=self._times * clients / 60, refused=refused)
 
-    def by_chance(self, settings: Settings, rate: float, for_s: float) -> Seen:  # noqa: ARG002
+    def open_loop(self, settings: Settings, rate: float, for_s: float) -> LoadResult:  # noqa: ARG002
         return seen(settings, offered=rate, p99_s=2.3 / (60 - rate))
 
     def verdict(self, seconds: int) -> str:  # noqa: ARG002
@@ -40,7 +40,7 @@ class _Service:
 def _proved(asked_s: float | None, slower: float = 1.0, **service: bool) -> Findings:
     findings, steps = finished(asked_s), list[Step]()
     findings.chosen = replace(PRESENT, max_queue_wait_s=60.0)
-    check = cast(Check, _Service(asked_s or 0.5, slower, **service))
+    check = cast(LoadCheck, _Service(asked_s or 0.5, slower, **service))
 
     def before_all(new: Sequence[Step]) -> None:
         steps[:0] = new
@@ -61,7 +61,7 @@ def test_within_a_bound_the_clients_that_it_bears_are_run_again() -> None:
     assert findings.written is not None
     assert findings.proof.clients == 6
     assert findings.proof.settings == findings.written
-    assert {seen.clients for seen in findings.closed} >= {6, 8}
+    assert {seen.clients for seen in findings.closed_loop} >= {6, 8}
     assert findings.borne is not None
     assert findings.borne.offered == pytest.approx(0.6 * 60)
     assert findings.verdict == "idle"

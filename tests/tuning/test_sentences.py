@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.tuning.measured import BOUND_S, PRESENT, cells_of, costs, seen
-from tuning.choice import Sizes
 from tuning.comparison import compare
+from tuning.derived_settings import Sizes
 from tuning.findings import Findings
+from tuning.replica_settings import Settings
 from tuning.screen import screen
 from tuning.sentences import milliseconds, rate, said
-from tuning.settings import Settings
 from tuning.trials import Trial
 
 OTHER = replace(PRESENT, decode_workers=2, batch=4)
@@ -41,9 +41,9 @@ def finished(asked_s: float | None = None, *, gain: float = 0.2) -> Findings:
     findings.written = findings.chosen
     findings.proof = seen(findings.chosen, clients=18, p99_s=0.35)
     if asked_s:
-        findings.closed = [seen(clients=clients, p99_s=clients * 0.02) for clients in (4, 6)]
-        findings.by_chance = [seen(offered=30.0), seen(offered=36.0, p99_s=0.2)]
-        findings.borne, findings.too_many = findings.by_chance
+        findings.closed_loop = [seen(clients=clients, p99_s=clients * 0.02) for clients in (4, 6)]
+        findings.open_loop = [seen(offered=30.0), seen(offered=36.0, p99_s=0.2)]
+        findings.borne, findings.too_many = findings.open_loop
         findings.proof = seen(findings.chosen, clients=4, offered=55.0)
         findings.written = replace(findings.chosen, max_queue_wait_s=0.2, target_ongoing_requests=4)
     findings.verdict, findings.advice, findings.diff = "idle: 0 requests/s", ["Bottleneck: the 2 cores"], "-a\n+b\n"
@@ -148,7 +148,7 @@ def test_all_that_makes_it_less_sure_is_told() -> None:
 
 def test_images_of_one_request_are_told_apart_from_requests() -> None:
     findings = finished()
-    findings.together = 32
+    findings.images_per_request = 32
     assert "48 images of 60 kB on average, 32 a request" in _said(findings)
     assert "A request with 32 images takes" in _said(findings)
     assert "Peak: 72 images/s (2.25 requests/s)" in _said(findings)

@@ -6,7 +6,7 @@ from harness.photographs import jpeg, photograph
 from harness.throughput import throughput
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
-from tuning.nothing import open_nothing
+from tuning.null_device import open_null_device
 
 CAT = jpeg(photograph("cat"))
 CONFIG = PipelineConfig(device="cpu", decode_workers=1, concurrent_batches=1)
@@ -14,7 +14,7 @@ CONFIG = PipelineConfig(device="cpu", decode_workers=1, concurrent_batches=1)
 
 def test_images_count_and_not_the_requests_that_they_come_in() -> None:
     """Of requests in work at a time, what has left the device counts, though most of it is of unfinished ones."""
-    with Engine(CONFIG, opener=open_nothing) as engine:
+    with Engine(CONFIG, opener=open_null_device) as engine:
         before = engine.stats
         done = throughput(engine, [CAT], 0.2, together=64, requests=8)
         after = engine.stats
@@ -26,5 +26,5 @@ def test_images_count_and_not_the_requests_that_they_come_in() -> None:
 
 
 def test_an_image_that_is_not_predicted_is_no_throughput() -> None:
-    with Engine(CONFIG, opener=open_nothing) as engine, pytest.raises(RuntimeError, match="was not predicted"):
+    with Engine(CONFIG, opener=open_null_device) as engine, pytest.raises(RuntimeError, match="was not predicted"):
         throughput(engine, [CAT, b"no image"], 0.1, together=2, requests=1)

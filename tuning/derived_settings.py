@@ -8,15 +8,15 @@ from typing import Final
 from pipeline.config import BATCHES_AHEAD, CHUNKS_PER_WORKER
 from tuning import capacity
 from tuning.capacity import Cell, Costs
-from tuning.settings import Settings
+from tuning.replica_settings import Settings
 
-HANDING: Final = 0.02
+HANDING_SHARE: Final = 0.02
 """Share of a worker's time that handing it its chunks may cost."""
 
-CHUNK_OF_BOUND: Final = 0.1
+CHUNK_SHARE: Final = 0.1
 """Share of the latency bound that a worker may take for a chunk: its first image waits for its last."""
 
-ROOM: Final = 0.7
+WAITING_SHARE: Final = 0.7
 """Share of the latency bound, less the image's own way, that is kept for waiting.
 
 A batch is only made larger where that much is left: decoding and the model take now less and now longer.
@@ -56,7 +56,7 @@ def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, boun
     )
     smaller = [size for size in costs.compute.sizes if size <= cell.batch]
     batch_sizes = tuple(costs.compute.sizes[: len(smaller) + 1])  # the next one too: so the batch can grow live
-    requests_s = _peak_without_http(cell, costs, bound_s) / costs.together
+    requests_s = _peak_without_http(cell, costs, bound_s) / costs.images_per_request
     ongoing = min(4096, max(64, 2 * batch_sizes[-1], _power_of_two(4 * requests_s * bound_s)))
     return Settings(
         decode_workers=cell.decode_workers,
@@ -86,7 +86,7 @@ def may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
     Batches are of what waits, so most are small; but there is to be time for a full one too.
     """
     smallest = capacity.cell(costs, cell.decode_workers, cell.concurrent_batches, costs.compute.sizes[0], bound_s)
-    return min(ROOM * (bound_s - smallest.own_s), bound_s - cell.own_s)
+    return min(WAITING_SHARE * (bound_s - smallest.own_s), bound_s - cell.own_s)
 
 
 def _peak_without_http(cell: Cell, costs: Costs, bound_s: float) -> float:
@@ -96,8 +96,8 @@ def _peak_without_http(cell: Cell, costs: Costs, bound_s: float) -> float:
 
 def _chunk_images(costs: Costs, bound_s: float) -> int:
     """Chooses the images of a chunk: enough to amortise the hand-over, and no more than may wait."""
-    worth = costs.decode.handing_s / (HANDING * costs.decode.alone_s)
-    return max(1, math.ceil(min(worth, CHUNK_OF_BOUND * bound_s / costs.decode.alone_s)))
+    worth = costs.decode.handing_s / (HANDING_SHARE * costs.decode.alone_s)
+    return max(1, math.ceil(min(worth, CHUNK_SHARE * bound_s / costs.decode.alone_s)))
 
 
 def _power_of_two(least: float) -> int:

@@ -22,7 +22,7 @@ FAULTS_NAMED: Final = 20
 """Files without a prediction that are named at the end; the rows name all."""
 
 
-class Run:
+class PredictRun:
     """Labels files and writes their rows.
 
     Args:

@@ -14,11 +14,11 @@ from deployments.node import Node
 from deployments.service_config import LiveConfig, ServiceConfig
 from harness.local_service import Document
 from tuning.present import present_settings
-from tuning.settings import Settings
+from tuning.replica_settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class TunedConfig:
     """A configuration to tune, with the service to try settings on.
 
     Args:
@@ -43,7 +43,9 @@ class Subject:
         return self.config.pipeline.device == "cpu"
 
 
-def subject_of(document: Mapping[str, Any], application: Mapping[str, Any], environment: Mapping[str, str]) -> Subject:
+def tuned_config(
+    document: Mapping[str, Any], application: Mapping[str, Any], environment: Mapping[str, str]
+) -> TunedConfig:
     """Reads one application of a sound configuration on this machine.
 
     Raises:
@@ -59,7 +61,7 @@ def subject_of(document: Mapping[str, Any], application: Mapping[str, Any], envi
     (deployment,) = application.get("deployments") or [{}]
     live = LiveConfig.model_validate(deployment.get("user_config") or {})
     placed = config.placed(node)
-    return Subject(
+    return TunedConfig(
         document=_alone(document, application),
         config=placed,
         live=live,
@@ -69,7 +71,7 @@ def subject_of(document: Mapping[str, Any], application: Mapping[str, Any], envi
     )
 
 
-def pin(cores: int) -> frozenset[int]:
+def keep_to_cores(cores: int) -> frozenset[int]:
     """Keeps this process and its later children on as many cores as a replica has; returns the other cores."""
     usable = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, usable[:cores])
@@ -77,7 +79,7 @@ def pin(cores: int) -> frozenset[int]:
 
 
 @contextmanager
-def beside(others: Collection[int]) -> Iterator[None]:
+def on_cores(others: Collection[int]) -> Iterator[None]:
     """Runs the block on other cores than the service's, if there are any, so that clients cost it nothing."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, others or own)

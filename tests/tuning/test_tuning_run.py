@@ -13,9 +13,9 @@ from tuning.document import first_application
 from tuning.findings import Findings
 from tuning.forecast import Refused
 from tuning.plan import Plan, worker_counts
-from tuning.room import available_bytes
-from tuning.subject import subject_of
-from tuning.tuning import Tuning
+from tuning.replica_memory import available_bytes
+from tuning.tuned_config import tuned_config
+from tuning.tuning_run import TuningRun
 
 CAT = jpeg(photograph("cat"))
 TINY = Plan(images=2, decode_s=0.05, turns=1, batch_s=0.02, check_s=0.5)
@@ -30,7 +30,7 @@ def _run(
     application["deployments"][0]["user_config"].update(live)
     findings = Findings("darkroom tune", "today", bound_s, 0)
     with (
-        Tuning(subject_of(document, application, {}), images, TINY, findings) as tuning,
+        TuningRun(tuned_config(document, application, {}), images, TINY, findings) as tuning,
         pytest.raises(Refused) as refused,
     ):
         tuning.run(lambda title, left_s: told.append((title, left_s)))

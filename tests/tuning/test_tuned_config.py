@@ -9,12 +9,12 @@ from deployments.local.endpoint import StartError
 from deployments.service_config import LiveConfig
 from tests.support.running_service import Document, shipped_config
 from tuning.document import first_application
-from tuning.settings import written_into
-from tuning.subject import Subject, beside, pin, subject_of
+from tuning.replica_settings import written_into
+from tuning.tuned_config import TunedConfig, keep_to_cores, on_cores, tuned_config
 
 
-def _subject(document: Document) -> Subject:
-    return subject_of(document, first_application(document), {})
+def _tuned(document: Document) -> TunedConfig:
+    return tuned_config(document, first_application(document), {})
 
 
 def test_it_is_one_replica_on_loopback_that_asks_for_no_key() -> None:
@@ -23,9 +23,9 @@ def test_it_is_one_replica_on_loopback_that_asks_for_no_key() -> None:
     document["http_options"]["host"] = "0.0.0.0"  # noqa: S104 - what must not be
     document["applications"].append({"name": "other", "import_path": "other:app", "route_prefix": "/other"})
     document["applications"][0]["args"]["api_keys_file"] = "/etc/keys"
-    subject = _subject(document)
-    assert subject.document["http_options"] == {**document["http_options"], "host": "127.0.0.1"}
-    (application,) = subject.document["applications"]
+    tuned = _tuned(document)
+    assert tuned.document["http_options"] == {**document["http_options"], "host": "127.0.0.1"}
+    (application,) = tuned.document["applications"]
     assert "api_keys_file" not in application["args"]
     assert application["deployments"][0]["autoscaling_config"]["max_replicas"] == 1
     assert document["applications"][0]["args"]["api_keys_file"] == "/etc/keys"
@@ -36,39 +36,39 @@ def test_replicas_may_be_a_number() -> None:
     (deployment,) = document["applications"][0]["deployments"]
     del deployment["autoscaling_config"]
     deployment["num_replicas"] = 3
-    assert _subject(document).document["applications"][0]["deployments"][0]["num_replicas"] == 1
+    assert _tuned(document).document["applications"][0]["deployments"][0]["num_replicas"] == 1
 
 
 def test_a_configuration_without_deployments_has_the_defaults() -> None:
     document = shipped_config()
     del document["applications"][0]["deployments"]
-    subject = _subject(document)
-    assert subject.live == LiveConfig()
-    assert subject.present.max_queue_wait_s == LiveConfig().max_queue_wait_s
+    tuned = _tuned(document)
+    assert tuned.live == LiveConfig()
+    assert tuned.present.max_queue_wait_s == LiveConfig().max_queue_wait_s
 
 
 def test_the_present_settings_are_those_that_the_machine_decides_on() -> None:
     """A configuration may leave them open; written back, they change nothing but to say so."""
     document = shipped_config()
-    subject = _subject(document)
-    present = subject.present
+    tuned = _tuned(document)
+    present = tuned.present
     assert (present.decode_workers, present.concurrent_batches) == (
-        subject.config.pipeline.decode_workers,
-        subject.config.pipeline.concurrent_batches,
+        tuned.config.pipeline.decode_workers,
+        tuned.config.pipeline.concurrent_batches,
     )
     assert present.target_ongoing_requests == 8
     written_into(document["applications"][0], present)
-    assert _subject(document).present == present
+    assert _tuned(document).present == present
 
 
 @pytest.mark.parametrize("device", ["cpu", "auto"])
 def test_the_device_is_settled(device: str) -> None:
     document = shipped_config()
     document["applications"][0]["args"]["pipeline"]["device"] = device
-    subject = _subject(document)
-    assert subject.config.pipeline.device in ("cpu", "cuda")
-    assert subject.on_cpu == (subject.config.pipeline.device == "cpu")
-    assert subject.cores >= 1
+    tuned = _tuned(document)
+    assert tuned.config.pipeline.device in ("cpu", "cuda")
+    assert tuned.on_cpu == (tuned.config.pipeline.device == "cpu")
+    assert tuned.cores >= 1
 
 
 @pytest.mark.parametrize(("replicas_per_gpu", "sizes"), [(1, (16, 1, 16)), (4, (4, 1, 4))])
@@ -80,27 +80,27 @@ def test_on_a_gpu_a_replica_is_as_large_as_it_would_be(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     document = shipped_config("serve_config.gpu.yaml")
     document["applications"][0]["args"]["replicas_per_gpu"] = replicas_per_gpu
-    subject = _subject(document)
-    assert (subject.config.pipeline.decode_workers, subject.config.pipeline.concurrent_batches, subject.cores) == sizes
-    assert not subject.on_cpu
+    tuned = _tuned(document)
+    assert (tuned.config.pipeline.decode_workers, tuned.config.pipeline.concurrent_batches, tuned.cores) == sizes
+    assert not tuned.on_cpu
 
 
 def test_what_is_for_a_gpu_is_not_tuned_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """In one sentence, before anything is measured."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(StartError, match="device: cuda needs a GPU, and torch finds none on this machine"):
-        _subject(shipped_config("serve_config.gpu.yaml"))
+        _tuned(shipped_config("serve_config.gpu.yaml"))
 
 
 def test_a_replica_has_no_more_cores_than_it_would_have() -> None:
     """Whatever is started from here on runs on its cores."""
     before = os.sched_getaffinity(0)
     try:
-        others = pin(1)
+        others = keep_to_cores(1)
         own = os.sched_getaffinity(0)
         assert len(own) == 1
         assert own | others == before
-        with beside(others):  # for clients, where there are others
+        with on_cores(others):  # for clients, where there are others
             assert os.sched_getaffinity(0) == (others or own)
         assert os.sched_getaffinity(0) == own
     finally:

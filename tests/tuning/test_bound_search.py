@@ -6,9 +6,9 @@ from typing import cast
 import pytest
 
 from tests.tuning.measured import PRESENT, seen
-from tuning.check import Check, Seen
-from tuning.holding import Holding, is_borne
-from tuning.settings import Settings
+from tuning.bound_search import BoundSearch, keeps_bound
+from tuning.load_check import LoadCheck, LoadResult
+from tuning.replica_settings import Settings
 
 
 class _Queue:
@@ -17,30 +17,30 @@ class _Queue:
     def __init__(self, rate: float, bound_s: float) -> None:
         self.rate, self.bound_s = rate, bound_s
 
-    def closed(self, settings: Settings, clients: int, for_s: float) -> Seen:  # noqa: ARG002
+    def closed_loop(self, settings: Settings, clients: int, for_s: float) -> LoadResult:  # noqa: ARG002
         return seen(settings, clients=clients, offered=self.rate, p99_s=clients / self.rate)
 
-    def by_chance(self, settings: Settings, rate: float, for_s: float) -> Seen:  # noqa: ARG002
+    def open_loop(self, settings: Settings, rate: float, for_s: float) -> LoadResult:  # noqa: ARG002
         return seen(settings, offered=rate, p99_s=2.3 / max(1e-9, self.rate - rate))
 
 
-def _held(rate: float, bound_s: float, most_clients: int = 256) -> tuple[Holding, list[str]]:
-    check = cast(Check, _Queue(rate, bound_s))
-    holding, titles = Holding(check, PRESENT, rate, 1, 1.0, most_clients), list[str]()
+def _held(rate: float, bound_s: float, most_clients: int = 256) -> tuple[BoundSearch, list[str]]:
+    check = cast(LoadCheck, _Queue(rate, bound_s))
+    holding, titles = BoundSearch(check, PRESENT, rate, 1, 1.0, most_clients), list[str]()
     while (step := holding.next()) is not None:
         titles.append(step.title)
         step.act()
     return holding, titles
 
 
-@pytest.mark.parametrize(("bound_s", "clients", "by_chance"), [(0.1, 6, 36), (0.5, 24, 54), (1.0, 48, 54)])
-def test_both_kinds_of_load_are_held_against_the_bound(bound_s: float, clients: int, by_chance: float) -> None:
+@pytest.mark.parametrize(("bound_s", "clients", "open_loop"), [(0.1, 6, 36), (0.5, 24, 54), (1.0, 48, 54)])
+def test_both_kinds_of_load_are_held_against_the_bound(bound_s: float, clients: int, open_loop: float) -> None:
     """A service of 60 images/s, by Little's law 6 clients in 0.1 s, and by chance less than with clients that wait."""
     holding, titles = _held(60.0, bound_s)
     assert holding.clients.heaviest == clients
-    assert holding.closed[clients].p99_s <= bound_s
-    assert holding.most_by_chance is not None
-    assert holding.most_by_chance.offered == pytest.approx(by_chance)
+    assert holding.closed_loop[clients].p99_s <= bound_s
+    assert holding.most_open is not None
+    assert holding.most_open.offered == pytest.approx(open_loop)
     assert len(titles) <= 8
     assert all(title.startswith("the bound: ") for title in titles)
 
@@ -49,9 +49,9 @@ def test_a_bound_that_nobody_meets_is_no_hold() -> None:
     """Even one client is late, and the fewest that may come by chance are; it ends all the same."""
     holding, _ = _held(60.0, 0.01)
     assert holding.clients.heaviest is None
-    assert not holding.bears_one()
-    assert holding.most_by_chance is None
-    assert holding.too_many_by_chance is not None
+    assert not holding.keeps_bound_of_one()
+    assert holding.most_open is None
+    assert holding.too_many_open is not None
 
 
 def test_a_bound_is_out_of_reach_only_if_a_longer_look_says_so() -> None:
@@ -59,7 +59,7 @@ def test_a_bound_is_out_of_reach_only_if_a_longer_look_says_so() -> None:
     holding, _ = _held(60.0, 0.0165)
     assert holding.clients.heaviest is None
     holding._check.bound_s = 0.017
-    assert holding.bears_one()
+    assert holding.keeps_bound_of_one()
     assert holding.most_clients.clients == 1
 
 
@@ -79,6 +79,6 @@ def test_a_bound_that_does_not_matter_ends_at_the_most_clients() -> None:
     ],
     ids=["late", "refused", "lost", "nothing"],
 )
-def test_who_is_late_or_sent_away_is_not_held(load: Seen) -> None:
-    assert is_borne(seen(), 0.1)
-    assert not is_borne(load, 0.1)
+def test_who_is_late_or_sent_away_is_not_held(load: LoadResult) -> None:
+    assert keeps_bound(seen(), 0.1)
+    assert not keeps_bound(load, 0.1)

@@ -9,16 +9,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from tuning.check import Check, Seen
 from tuning.clients import COUNTS, FULL, clients_for
-from tuning.ladder import Ladder
-from tuning.settings import Settings
+from tuning.heaviest_load import HeaviestLoad
+from tuning.load_check import LoadCheck, LoadResult
+from tuning.replica_settings import Settings
 from tuning.step import Step, number
 
 SHARES: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of the peak that are sent at random times."""
 
-CHANCE: Final = 1.5
+RANDOM_LONGER: Final = 1.5
 """Duration of random arrivals, as a multiple of the closed loop's: queues take a while to build up."""
 
 LONGER: Final = 3.0
@@ -28,33 +28,39 @@ TRIES: Final = 4
 """Loads of each kind that are measured."""
 
 
-def is_borne(seen: Seen, bound_s: float) -> bool:
+def keeps_bound(seen: LoadResult, bound_s: float) -> bool:
     """Whether 99 % of the answers came within the bound and nothing was refused or lost."""
     return seen.answered > 0 and seen.p99_s <= bound_s and not seen.refused and not seen.lost
 
 
-class Holding:
+class BoundSearch:
     """Searches the heaviest load of each kind, a measurement a step.
 
     Args:
         check: the service, with the settings applied.
         settings: these.
         peak: images a second that the service does at full load.
-        together: images a request.
+        images_per_request: images a request.
         for_s: how long each load is sent.
         most_clients: the most that are tried.
     """
 
     def __init__(
-        self, check: Check, settings: Settings, peak: float, together: int, for_s: float, most_clients: int
+        self,
+        check: LoadCheck,
+        settings: Settings,
+        peak: float,
+        images_per_request: int,
+        for_s: float,
+        most_clients: int,
     ) -> None:
         self._check, self._settings, self._peak, self._for_s = check, settings, peak, for_s
         counts = [count for count in COUNTS if count <= most_clients]
-        expected = clients_for(check.bound_s, peak / together, most_clients)
-        self.clients = Ladder(counts, expected, TRIES)
-        self.shares = Ladder(SHARES, FULL, TRIES)
-        self.closed: dict[int, Seen] = {}
-        self.by_chance: dict[float, Seen] = {}
+        expected = clients_for(check.bound_s, peak / images_per_request, most_clients)
+        self.clients = HeaviestLoad(counts, expected, TRIES)
+        self.shares = HeaviestLoad(SHARES, FULL, TRIES)
+        self.closed_loop: dict[int, LoadResult] = {}
+        self.open_loop: dict[float, LoadResult] = {}
 
     def next(self) -> Step | None:
         """Plans the next measurement; None if enough is known."""
@@ -63,36 +69,36 @@ class Holding:
             return Step(f"the bound: {number(clients, 'client')} in a closed loop", self._for_s, act)
         if (share := self.shares.next()) is not None:
             title = f"the bound: {share * self._peak:.3g} images/s by chance"
-            return Step(title, CHANCE * self._for_s, partial(self._try_share, share))
+            return Step(title, RANDOM_LONGER * self._for_s, partial(self._try_share, share))
         return None
 
-    def bears_one(self) -> bool:
+    def keeps_bound_of_one(self) -> bool:
         """Whether one client is answered in time; measured once more, for longer, before the answer is no."""
-        if self.clients.heaviest is not None or is_borne(self.closed[1], self._check.bound_s):
+        if self.clients.heaviest is not None or keeps_bound(self.closed_loop[1], self._check.bound_s):
             return True
-        self.closed[1] = self._check.closed(self._settings, 1, LONGER * self._for_s)
-        return is_borne(self.closed[1], self._check.bound_s)
+        self.closed_loop[1] = self._check.closed_loop(self._settings, 1, LONGER * self._for_s)
+        return keeps_bound(self.closed_loop[1], self._check.bound_s)
 
     @property
-    def most_clients(self) -> Seen:
+    def most_clients(self) -> LoadResult:
         """Results of the closed loop with the most clients within the bound, or of one client."""
-        return self.closed[self.clients.heaviest or 1]
+        return self.closed_loop[self.clients.heaviest or 1]
 
     @property
-    def most_by_chance(self) -> Seen | None:
+    def most_open(self) -> LoadResult | None:
         """Results of the highest random arrival rate within the bound."""
-        return self.by_chance[share] if (share := self.shares.heaviest) is not None else None
+        return self.open_loop[share] if (share := self.shares.heaviest) is not None else None
 
     @property
-    def too_many_by_chance(self) -> Seen | None:
+    def too_many_open(self) -> LoadResult | None:
         """Results of the lowest random arrival rate beyond the bound."""
-        return self.by_chance[share] if (share := self.shares.too_much) is not None else None
+        return self.open_loop[share] if (share := self.shares.too_much) is not None else None
 
     def _try_clients(self, clients: int) -> None:
-        self.closed[clients] = seen = self._check.closed(self._settings, clients, self._for_s)
-        self.clients.note(borne=is_borne(seen, self._check.bound_s))
+        self.closed_loop[clients] = seen = self._check.closed_loop(self._settings, clients, self._for_s)
+        self.clients.note(borne=keeps_bound(seen, self._check.bound_s))
 
     def _try_share(self, share: float) -> None:
-        for_s = CHANCE * self._for_s
-        self.by_chance[share] = seen = self._check.by_chance(self._settings, share * self._peak, for_s)
-        self.shares.note(borne=is_borne(seen, self._check.bound_s))
+        for_s = RANDOM_LONGER * self._for_s
+        self.open_loop[share] = seen = self._check.open_loop(self._settings, share * self._peak, for_s)
+        self.shares.note(borne=keeps_bound(seen, self._check.bound_s))

@@ -12,7 +12,7 @@ from pipeline.model.device import BatchTimings, PendingBatch
 _BATCH_S: Final = 1e-6
 
 
-class Nothing:
+class NullDevice:
     """A `pipeline.model.device.Device` for which every image is of class 0.
 
     Args:
@@ -28,27 +28,27 @@ class Nothing:
         self._largest_batch = largest_batch
         self._scores, self._classes = torch.ones(largest_batch, 1), torch.zeros(largest_batch, 1, dtype=torch.int64)
 
-    def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
-        """Nothing to do."""
+    def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002
+        """Does nothing: there is no copy to speed up."""
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """Large batches pay, as on a fast device."""
+        """Gives the same time for small and large batches, so that large ones are best."""
         return {1: _BATCH_S, self._largest_batch: _BATCH_S}
 
     def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
-        """Is done at once."""
+        """Returns a batch that is done at once."""
         images = sum(map(len, pieces))
         return PendingBatch(images, self._scores[:images], self._classes[:images], lambda: BatchTimings(0.0, 0.0))
 
 
-def open_nothing(
+def open_null_device(
     device_kind: str,  # noqa: ARG001
     classifier: Classifier,  # noqa: ARG001
     *,
     batch_sizes: Sequence[int],
     side_px: int,  # noqa: ARG001
     concurrent_batches: int,  # noqa: ARG001
-) -> Nothing:
+) -> NullDevice:
     """Opens such a device, as a `pipeline.model.device_kind.OpenDevice`."""
-    return Nothing(batch_sizes[-1])
+    return NullDevice(batch_sizes[-1])

@@ -2,17 +2,17 @@
 
 import pytest
 
-from tuning.ladder import Ladder
+from tuning.heaviest_load import HeaviestLoad
 
 RUNGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
-def _climbed(bears: float, start: int, tries: int = 20) -> tuple[Ladder[int], list[int]]:
+def _climbed(bears: float, start: int, tries: int = 20) -> tuple[HeaviestLoad[int], list[int]]:
     """Tried until enough is known, on something that bears so much."""
-    ladder, tried = Ladder(RUNGS, start, tries), list[int]()
-    while (rung := ladder.next()) is not None:
-        tried.append(rung)
-        ladder.note(borne=rung <= bears)
+    ladder, tried = HeaviestLoad(RUNGS, start, tries), list[int]()
+    while (load := ladder.next()) is not None:
+        tried.append(load)
+        ladder.note(borne=load <= bears)
     return ladder, tried
 
 
@@ -21,8 +21,8 @@ def _climbed(bears: float, start: int, tries: int = 20) -> tuple[Ladder[int], li
 def test_the_heaviest_is_found_from_everywhere(bears: int, start: int) -> None:
     """And the lightest that is too much; nothing is measured twice."""
     ladder, tried = _climbed(bears, start)
-    assert ladder.heaviest == max((rung for rung in RUNGS if rung <= bears), default=None)
-    assert ladder.too_much == min((rung for rung in RUNGS if rung > bears), default=None)
+    assert ladder.heaviest == max((load for load in RUNGS if load <= bears), default=None)
+    assert ladder.too_much == min((load for load in RUNGS if load > bears), default=None)
     assert len(set(tried)) == len(tried) <= len(RUNGS)
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from tuning.check import Seen
+from tuning.load_check import LoadResult
+from tuning.replica_settings import Settings
 from tuning.sentences import milliseconds
-from tuning.settings import Settings
 from tuning.trials import Trial
 
 
@@ -30,7 +30,7 @@ def rows(trials: Sequence[Trial], present: Settings | None, bound_s: float) -> t
     return header, table
 
 
-def _figures(load: Sequence[Seen]) -> list[str]:
+def _figures(load: Sequence[LoadResult]) -> list[str]:
     answered, good = fmean(seen.answered for seen in load), fmean(seen.good for seen in load)
     share = f"{good / answered:.0%}" if answered else "-"
     slowest = milliseconds(max(seen.p99_s for seen in load))

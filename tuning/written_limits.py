@@ -4,8 +4,8 @@ import math
 from dataclasses import replace
 from typing import Final
 
-from tuning.check import Check, Seen
-from tuning.settings import Settings
+from tuning.load_check import LoadCheck, LoadResult
+from tuning.replica_settings import Settings
 
 MARGIN: Final = 2.0
 """Times the longest answer that was seen, so that the same load on a slower day is not refused."""
@@ -14,22 +14,28 @@ DOUBLINGS: Final = 4
 """The most times that `max_queue_wait_s` is doubled if requests are refused all the same."""
 
 
-def needed_wait_s(seen: Seen, together: int) -> float:
+def needed_wait_s(seen: LoadResult, images_per_request: int) -> float:
     """Computes the least `max_queue_wait_s` that refuses no request of a closed loop.
 
     A request waits for those of all other clients at most, which the service answers in clients / rate.
 
     Args:
         seen: of the closed loop.
-        together: images a request.
+        images_per_request: images a request.
     """
-    behind_all_s = seen.clients * together / seen.answered if seen.answered else 0.0
+    behind_all_s = seen.clients * images_per_request / seen.answered if seen.answered else 0.0
     longest_s = seen.longest_s if math.isfinite(seen.longest_s) else 0.0
     return _rounded_up(MARGIN * max(behind_all_s, longest_s))
 
 
 def with_limits(
-    chosen: Settings, present: Settings, seen: Seen, *, together: int, asked_s: float | None, filling: int
+    chosen: Settings,
+    present: Settings,
+    seen: LoadResult,
+    *,
+    images_per_request: int,
+    asked_s: float | None,
+    filling: int,
 ) -> Settings:
     """Gives the chosen settings limits that refuse no request of the measured closed loop.
 
@@ -37,11 +43,11 @@ def with_limits(
         chosen: settings; their limits do not count.
         present: the configuration's own settings, whose limits stay where they are wide enough.
         seen: the closed loop.
-        together: images a request.
+        images_per_request: images a request.
         asked_s: the bound, where the user has asked for one: who would wait longer is refused then.
         filling: requests in work that keep a replica busy.
     """
-    needed_s = needed_wait_s(seen, together)
+    needed_s = needed_wait_s(seen, images_per_request)
     wait_s, target = max(present.max_queue_wait_s, needed_s), present.target_ongoing_requests
     if chosen.key != present.key:
         target = max(target, min(filling, seen.clients))
@@ -56,7 +62,7 @@ def with_limits(
     )
 
 
-def proved(check: Check, settings: Settings, clients: int, for_s: float) -> tuple[Settings, Seen]:
+def proved(check: LoadCheck, settings: Settings, clients: int, for_s: float) -> tuple[Settings, LoadResult]:
     """Runs the closed loop against the settings; if any request is refused, again with a longer `max_queue_wait_s`.
 
     Returns:
@@ -64,7 +70,7 @@ def proved(check: Check, settings: Settings, clients: int, for_s: float) -> tupl
     """
     for _ in range(DOUBLINGS):
         check.apply(settings)
-        seen = check.closed(settings, clients, for_s)
+        seen = check.closed_loop(settings, clients, for_s)
         if not seen.refused:
             break
         settings = replace(settings, max_queue_wait_s=_rounded_up(2 * settings.max_queue_wait_s))

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from harness.figures import png, svg
-from tuning.check import Seen
-from tuning.figure import drawn
 from tuning.findings import Findings
+from tuning.load_check import LoadResult
+from tuning.replica_settings import Settings
+from tuning.report_figure import drawn
 from tuning.sentences import milliseconds, said
-from tuning.settings import Settings
 from tuning.step import number
-from tuning.tried import rows
+from tuning.trials_table import rows
 
 _STYLE: Final = """
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 72rem; padding: 0 1rem; color: #1a1a1a }
@@ -95,7 +95,7 @@ def _subject(findings: Findings) -> Iterator[str]:
     facts += [("machine", line) for line in findings.machine]
     if sizes:
         facts += [("images", findings.images), ("bytes of an image, on average", f"{sizes.mean:.0f}")]
-        facts += [("images a request", findings.together), ("seed of the choice of images", findings.seed)]
+        facts += [("images a request", findings.images_per_request), ("seed of the choice of images", findings.seed)]
     yield _table(("", ""), facts).replace("<table>", "<table class=words>")
     if findings.unreadable:
         yield f"<p>Files that were left out: {len(findings.unreadable)}.</p>"
@@ -137,12 +137,12 @@ def _costs(findings: Findings) -> Iterator[str]:
 
 
 def _service(findings: Findings) -> Iterator[str]:
-    if findings.closed:
-        loads = ((seen.clients, *_load(seen)) for seen in sorted(findings.closed, key=lambda seen: seen.clients))
+    if findings.closed_loop:
+        loads = ((seen.clients, *_load(seen)) for seen in sorted(findings.closed_loop, key=lambda seen: seen.clients))
         yield "<h2>The chosen settings, with clients that each wait for the answer</h2>"
         yield _table(("clients", *_LOAD), loads)
-    if findings.by_chance:
-        loads = ((f"{seen.offered:.1f}", *_load(seen)) for seen in sorted(findings.by_chance, key=_offered))
+    if findings.open_loop:
+        loads = ((f"{seen.offered:.1f}", *_load(seen)) for seen in sorted(findings.open_loop, key=_offered))
         yield "<h2>The chosen settings, with requests at random times (Poisson)</h2>"
         yield _table(("images/s sent", *_LOAD), loads)
 
@@ -150,12 +150,12 @@ def _service(findings: Findings) -> Iterator[str]:
 _LOAD: Final = ("images/s answered", "in time", "50 % within", "99 % within", "refused", "lost")
 
 
-def _load(seen: Seen) -> tuple[object, ...]:
+def _load(seen: LoadResult) -> tuple[object, ...]:
     times = milliseconds(seen.p50_s), milliseconds(seen.p99_s)
     return (f"{seen.answered:.1f}", f"{seen.in_time:.1%}", *times, seen.refused, seen.lost)
 
 
-def _offered(seen: Seen) -> float:
+def _offered(seen: LoadResult) -> float:
     return seen.offered
 
 

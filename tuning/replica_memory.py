@@ -10,9 +10,9 @@ import psutil
 from deployments.service_config import LiveConfig
 from pipeline.config import PipelineConfig, decode_memory_bytes
 from pipeline.decode.slots import KEPT_BYTES
-from tuning.settings import Settings
+from tuning.replica_settings import Settings
 
-USED: Final = 0.9
+USED_SHARE: Final = 0.9
 """Share of the available memory that a replica may take."""
 
 _CGROUPS: Final = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
@@ -29,7 +29,7 @@ def available_bytes(root: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class ReplicaMemory:
     """Available memory, and the memory that a replica takes whatever its settings are.
 
     Args:
@@ -55,4 +55,4 @@ class Room:
 
     def holds(self, settings: Settings) -> bool:
         """Whether the machine has that memory, with some to spare."""
-        return self.needed_bytes(settings) <= USED * self.available_bytes
+        return self.needed_bytes(settings) <= USED_SHARE * self.available_bytes

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.tuning.measured import PRESENT, seen
-from tuning.check import Check, Seen
-from tuning.settings import Settings
-from tuning.written import DOUBLINGS, needed_wait_s, proved, with_limits
+from tuning.load_check import LoadCheck, LoadResult
+from tuning.replica_settings import Settings
+from tuning.written_limits import DOUBLINGS, needed_wait_s, proved, with_limits
 
 OTHER = replace(PRESENT, decode_workers=2, batch=4)
 
@@ -20,21 +20,32 @@ OTHER = replace(PRESENT, decode_workers=2, batch=4)
     clients=st.integers(1, 256),
     rate=st.floats(0.5, 5000),
     p99_s=st.floats(0.002, 60),
-    together=st.sampled_from([1, 8, 32]),
+    images_per_request=st.sampled_from([1, 8, 32]),
     asked_s=st.none() | st.floats(0.001, 600),
     present_s=st.floats(0.001, 60),
     filling=st.integers(1, 500),
 )
 def test_a_closed_loop_is_let_in_by_arithmetic(
-    clients: int, rate: float, p99_s: float, together: int, asked_s: float | None, present_s: float, filling: int
+    clients: int,
+    rate: float,
+    p99_s: float,
+    images_per_request: int,
+    asked_s: float | None,
+    present_s: float,
+    filling: int,
 ) -> None:
     """Twice what its last client waits for; as many requests as clients; and replicas come before refusals."""
     load = seen(clients=clients, offered=rate, p99_s=p99_s)
     present = replace(PRESENT, max_queue_wait_s=present_s, max_ongoing_requests=8)
     written = with_limits(
-        replace(OTHER, max_ongoing_requests=8), present, load, together=together, asked_s=asked_s, filling=filling
+        replace(OTHER, max_ongoing_requests=8),
+        present,
+        load,
+        images_per_request=images_per_request,
+        asked_s=asked_s,
+        filling=filling,
     )
-    assert written.max_queue_wait_s >= 2 * clients * together / rate * (1 - 1e-9)
+    assert written.max_queue_wait_s >= 2 * clients * images_per_request / rate * (1 - 1e-9)
     assert written.max_queue_wait_s >= 2 * load.longest_s * (1 - 1e-9)
     assert written.max_ongoing_requests >= max(2 * clients, 2 * written.target_ongoing_requests)
     if asked_s is None:
@@ -46,14 +57,16 @@ def test_a_closed_loop_is_let_in_by_arithmetic(
 def test_without_a_bound_what_is_there_stays() -> None:
     """Limits that are wide enough, and when another replica is started, where nothing else changes."""
     load = seen(clients=18, p99_s=0.35)
-    kept = with_limits(replace(PRESENT, max_queue_wait_s=60.0), PRESENT, load, together=1, asked_s=None, filling=40)
+    kept = with_limits(
+        replace(PRESENT, max_queue_wait_s=60.0), PRESENT, load, images_per_request=1, asked_s=None, filling=40
+    )
     assert kept == PRESENT
     narrow = replace(PRESENT, max_queue_wait_s=0.25)
-    assert with_limits(narrow, narrow, load, together=1, asked_s=None, filling=40).max_queue_wait_s == 0.77
+    assert with_limits(narrow, narrow, load, images_per_request=1, asked_s=None, filling=40).max_queue_wait_s == 0.77
 
 
 def test_a_larger_replica_is_filled_before_another_is_started() -> None:
-    wide = with_limits(OTHER, PRESENT, seen(clients=256), together=1, asked_s=None, filling=143)
+    wide = with_limits(OTHER, PRESENT, seen(clients=256), images_per_request=1, asked_s=None, filling=143)
     assert wide.target_ongoing_requests == 143
 
 
@@ -62,7 +75,7 @@ def test_a_bound_shortens_the_wait_to_what_can_be_in_time() -> None:
     load = seen(clients=4, p99_s=0.09)
 
     def wait_s(asked_s: float) -> float:
-        return with_limits(PRESENT, PRESENT, load, together=1, asked_s=asked_s, filling=4).max_queue_wait_s
+        return with_limits(PRESENT, PRESENT, load, images_per_request=1, asked_s=asked_s, filling=4).max_queue_wait_s
 
     assert wait_s(1.0) == 1.0
     assert wait_s(0.1) == needed_wait_s(load, 1) == 0.2
@@ -82,7 +95,7 @@ class _Refusing:
     def apply(self, settings: Settings) -> None:
         self._wait_s = settings.max_queue_wait_s
 
-    def closed(self, settings: Settings, clients: int, for_s: float) -> Seen:  # noqa: ARG002
+    def closed_loop(self, settings: Settings, clients: int, for_s: float) -> LoadResult:  # noqa: ARG002
         self.loads += 1
         return seen(settings, clients=clients, refused=int(self._wait_s < self._until_s))
 
@@ -91,7 +104,7 @@ class _Refusing:
 def test_settings_that_refuse_are_not_what_is_written(until_s: float, wait_s: float, loads: int) -> None:
     """The closed loop is run against them, and again with a longer wait until nothing is refused."""
     check = _Refusing(until_s)
-    settings, proof = proved(cast(Check, check), replace(PRESENT, max_queue_wait_s=0.1), 4, 1.0)
+    settings, proof = proved(cast(LoadCheck, check), replace(PRESENT, max_queue_wait_s=0.1), 4, 1.0)
     assert (settings.max_queue_wait_s, check.loads, proof.refused) == (wait_s, loads, 0)
     assert proof.settings == settings
 
@@ -99,5 +112,5 @@ def test_settings_that_refuse_are_not_what_is_written(until_s: float, wait_s: fl
 def test_what_is_refused_all_the_same_is_told() -> None:
     """Whatever else refuses it; the caller writes nothing then."""
     check = _Refusing(math.inf)
-    _, proof = proved(cast(Check, check), PRESENT, 4, 1.0)
+    _, proof = proved(cast(LoadCheck, check), PRESENT, 4, 1.0)
     assert (proof.refused, check.loads) == (1, DOUBLINGS)

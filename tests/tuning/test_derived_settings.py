@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deployments.service_config import LiveConfig, ServiceConfig
 from tests.tuning.measured import BOUND_S, PRESENT, costs
 from tuning.capacity import cell, cells
-from tuning.choice import Sizes, may_wait_s, settings_for
+from tuning.derived_settings import Sizes, may_wait_s, settings_for
 
 SIZES = Sizes(60_000, 120_000)
 

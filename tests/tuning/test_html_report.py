@@ -11,7 +11,7 @@ from PIL import Image
 from tests.tuning.measured import BOUND_S
 from tests.tuning.test_sentences import finished
 from tuning.findings import Findings
-from tuning.report import write_report
+from tuning.html_report import write_report
 
 
 def _finished() -> Findings:

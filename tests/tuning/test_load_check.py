@@ -17,11 +17,11 @@ from pipeline.config import PipelineConfig
 from tests.support.running_service import Service, live_settings
 from tests.support.waiting import until
 from tests.tuning.measured import BOUND_S, PRESENT
-from tuning.check import Busy, Check
 from tuning.computing import Model
-from tuning.settings import Settings
+from tuning.load_check import Busy, LoadCheck
+from tuning.replica_settings import Settings
 from tuning.trials import Trials
-from tuning.written import proved, with_limits
+from tuning.written_limits import proved, with_limits
 
 CAT = jpeg(photograph("cat"))
 
@@ -64,18 +64,18 @@ class _Running:
 
 
 @pytest.fixture
-def check(service: Service) -> Iterator[Check]:
+def check(service: Service) -> Iterator[LoadCheck]:
     """For a service that has its own settings again afterwards."""
-    yield Check(cast(LocalService, _Running(service)), [CAT], BOUND_S, seed=1)
+    yield LoadCheck(cast(LocalService, _Running(service)), [CAT], BOUND_S, seed=1)
     service.deploy(service.config)
     until(lambda: bool(service.info()["user_config"] == live_settings(service.config)))
 
 
-def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Check) -> None:
+def test_settings_are_tried_on_a_service_that_runs(service: Service, check: LoadCheck) -> None:
     """They are in force before anything is sent; what is then answered, refused or late is counted as such."""
     check.apply(patient := _live(service, batch=4, max_queue_wait_s=60.0))
     assert service.info()["user_config"]["max_batch_size"] == 4
-    seen = check.by_chance(patient, 10.0, 1.0)
+    seen = check.open_loop(patient, 10.0, 1.0)
     assert (seen.settings, seen.clients, seen.lost, seen.refused) == (patient, 0, 0, 0)
     assert seen.p50_s <= seen.p99_s <= seen.longest_s
     assert 0 < seen.answered <= seen.offered
@@ -93,18 +93,20 @@ def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Chec
     assert (trials.of(patient), trials.of(hasty)) == ([trial], [])
 
     check.apply(hasty)
-    assert check.by_chance(hasty, 8 * trial.full.answered, 1.0).refused > 0
+    assert check.open_loop(hasty, 8 * trial.full.answered, 1.0).refused > 0
     assert "503" in check.last_others
     assert check.verdict(5).split(":")[0] in list(State)
     assert 0 < check.busy(5).event_loop <= 1
 
 
-def test_what_a_closed_loop_waits_is_let_in(service: Service, check: Check) -> None:
+def test_what_a_closed_loop_waits_is_let_in(service: Service, check: LoadCheck) -> None:
     """The settings that are written refuse none of the clients that were measured, however little they let wait now."""
     patient = _live(service, max_queue_wait_s=60.0)
     check.apply(patient)
-    seen = check.closed(patient, 12, 1.0)
-    written = with_limits(patient, replace(patient, max_queue_wait_s=0.001), seen, together=1, asked_s=0.001, filling=4)
+    seen = check.closed_loop(patient, 12, 1.0)
+    written = with_limits(
+        patient, replace(patient, max_queue_wait_s=0.001), seen, images_per_request=1, asked_s=0.001, filling=4
+    )
     settings, proof = proved(check, replace(written, max_ongoing_requests=patient.max_ongoing_requests), 12, 1.0)
     assert (proof.refused, proof.lost) == (0, 0)
     assert proof.answered > 0
@@ -116,7 +118,7 @@ def test_a_service_that_does_not_answer_has_no_verdict(service: Service) -> None
     nowhere = SimpleNamespace(
         document=service.config, endpoint=replace(read_endpoint(service.path), port=1), info=lambda: _fail()
     )
-    check = Check(cast(LocalService, nowhere), [CAT], BOUND_S, seed=1)
+    check = LoadCheck(cast(LocalService, nowhere), [CAT], BOUND_S, seed=1)
     assert check.verdict(1) == ""
     assert check.busy(1) == Busy()
 
@@ -124,8 +126,8 @@ def test_a_service_that_does_not_answer_has_no_verdict(service: Service) -> None
 def test_requests_may_have_several_images(service: Service) -> None:
     """Rates are those of images; one that is no image among them is a prediction all the same."""
     running = cast(LocalService, _Running(service))
-    check = Check(running, [CAT], BOUND_S, seed=1, together=3)
-    seen = check.closed(PRESENT, 1, 1.0)
+    check = LoadCheck(running, [CAT], BOUND_S, seed=1, images_per_request=3)
+    seen = check.closed_loop(PRESENT, 1, 1.0)
     assert (seen.refused, seen.lost) == (0, 0)
     assert seen.answered == pytest.approx(3 * seen.requests, rel=0.01)
 

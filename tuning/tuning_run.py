@@ -14,43 +14,43 @@ import psutil
 from harness.local_service import LocalService, ServiceFailed
 from tuning.advice import advice
 from tuning.capacity import Cell
-from tuning.check import Check
 from tuning.clients import MOST_CLIENTS, clients_for, usual_bound_s
 from tuning.comparison import compare
 from tuning.findings import Findings
 from tuning.forecast import Forecast, Refused
+from tuning.load_check import LoadCheck
 from tuning.measuring import Measuring
 from tuning.plan import LIVE_S, REPLACE_S, START_S, STOP_S, Plan
 from tuning.proving import Proving
-from tuning.room import Room, available_bytes
+from tuning.replica_memory import ReplicaMemory, available_bytes
+from tuning.replica_settings import Settings, written_into
 from tuning.sentences import in_words
-from tuning.settings import Settings, written_into
 from tuning.step import Step, number
-from tuning.subject import Subject
 from tuning.trials import Trials
+from tuning.tuned_config import TunedConfig
 
-PATIENCE_S: Final = 60.0
+TRIAL_QUEUE_WAIT_S: Final = 60.0
 """`max_queue_wait_s` while settings are compared, so that nothing is refused."""
 
-ALONE_LONGER: Final = (1, 4, 12)
-ALONE_LEAST: Final = 3
+ALONE_MULTIPLES: Final = (1, 4, 12)
+ALONE_ANSWERS: Final = 3
 """Answers of one client that are waited for, in loads of up to the multiples above."""
 
-ROUGHLY_CLIENTS: Final = 16
+PEAK_ESTIMATE_CLIENTS: Final = 16
 """Images in work at a time while the peak is estimated."""
 
-OF_A_START: Final = 0.6
+REPLACING_SHARE: Final = 0.6
 """Share of the service's start that replacing its replica takes."""
 
 CORES_FULL: Final = 0.9
 """Busy share from which all cores count as used."""
 
 
-class Tuning:
+class TuningRun:
     """A run, as a context manager; its end waits until all processes that it started have ended.
 
     Args:
-        subject: the configuration that is tuned.
+        tuned: the configuration that is tuned.
         images: encoded, by their names.
         plan: how much is measured.
         findings: filled as it goes on.
@@ -59,15 +59,15 @@ class Tuning:
 
     def __init__(
         self,
-        subject: Subject,
+        tuned: TunedConfig,
         images: Mapping[str, bytes],
         plan: Plan,
         findings: Findings,
         others: frozenset[int] = frozenset(),
     ) -> None:
-        self._subject, self._plan, self.findings, self._others = subject, plan, findings, others
+        self._tuned, self._plan, self.findings, self._others = tuned, plan, findings, others
         self._stack = ExitStack()
-        self._measuring = Measuring(subject, images, plan, findings, self._stack, self._before_all)
+        self._measuring = Measuring(tuned, images, plan, findings, self._stack, self._before_all)
         self._service: LocalService
         self._trials: Trials
         self._forecast: Forecast
@@ -75,10 +75,10 @@ class Tuning:
         self._proof: Proving | None = None
         self._replace_s = REPLACE_S
         self._steps = self._all()
-        self._present = replace(subject.present, max_queue_wait_s=PATIENCE_S)
-        findings.present, findings.others_cores = subject.present, len(others)
+        self._present = replace(tuned.present, max_queue_wait_s=TRIAL_QUEUE_WAIT_S)
+        findings.present, findings.others_cores = tuned.present, len(others)
 
-    def __enter__(self) -> "Tuning":
+    def __enter__(self) -> "TuningRun":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -125,19 +125,19 @@ class Tuning:
     # ---- predict ----------------------------------------------------------------------------------------------------
 
     def _predict(self) -> None:
-        subject, findings, costs, sizes = self._subject, self.findings, self.findings.costs, self.findings.sizes
+        tuned, findings, costs, sizes = self._tuned, self.findings, self.findings.costs, self.findings.sizes
         assert costs is not None  # noqa: S101 - the steps before have seen to it
         assert sizes is not None  # noqa: S101 - likewise
-        room = Room(
+        memory = ReplicaMemory(
             available_bytes=available_bytes(),
             replica_bytes=psutil.Process().memory_full_info().uss,
             worker_bytes=costs.decode.worker_bytes,
             crop_px=self._measuring.model.crop_px,
-            live=subject.live,
+            live=tuned.live,
         )
         alone_s = costs.decode.alone_s + costs.compute.seconds(1, costs.compute.sizes[0])
-        findings.bound_s = findings.asked_s or usual_bound_s(findings.together * alone_s)
-        self._expect(Forecast(costs, sizes, self._present, findings.bound_s, room))
+        findings.bound_s = findings.asked_s or usual_bound_s(findings.images_per_request * alone_s)
+        self._expect(Forecast(costs, sizes, self._present, findings.bound_s, memory))
         findings.too_large = self._forecast.left_out()
         self._choose_cell()
 
@@ -153,21 +153,21 @@ class Tuning:
     def _start(self) -> None:
         """Starts the service with the present settings."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="darkroom-tune-")))
-        document, plan, findings = self._subject.document, self._plan, self.findings
+        document, plan, findings = self._tuned.document, self._plan, self.findings
         (application,) = document["applications"]
         written_into(application, self._present)
         # Found out once, not by each replica.
         application["args"].setdefault("pipeline", {})["dtype"] = self._measuring.model.dtype
         began_at = time.monotonic()
-        self._service = LocalService(folder, document, self._subject.environment)
-        self._replace_s = max(REPLACE_S, OF_A_START * (time.monotonic() - began_at))
+        self._service = LocalService(folder, document, self._tuned.environment)
+        self._replace_s = max(REPLACE_S, REPLACING_SHARE * (time.monotonic() - began_at))
         self._stack.callback(self._service.stop)
-        check = Check(
+        check = LoadCheck(
             self._service,
             self._measuring.images,
             findings.bound_s,
             findings.seed,
-            together=findings.together,
+            images_per_request=findings.images_per_request,
             others=self._others,
         )
         self._trials = Trials(check, self._measuring.model, speed_s=plan.batch_s, check_s=plan.check_s)
@@ -176,14 +176,14 @@ class Tuning:
     def _measure_alone(self) -> None:
         """Measures one client alone, which sets the default bound."""
         findings, trials = self.findings, self._trials
-        for times in ALONE_LONGER:
-            findings.alone = alone = trials.check.closed(self._present, 1, times * self._plan.check_s)
-            if alone.requests >= ALONE_LEAST:
+        for times in ALONE_MULTIPLES:
+            findings.alone = alone = trials.check.closed_loop(self._present, 1, times * self._plan.check_s)
+            if alone.requests >= ALONE_ANSWERS:
                 break
         if not alone.answered:
             raise ServiceFailed(
                 f"the service that was started gave no prediction to {number(alone.requests, 'request')} in "
-                f"{ALONE_LONGER[-1] * self._plan.check_s:g} s ({trials.check.last_others or 'no answer'})"
+                f"{ALONE_MULTIPLES[-1] * self._plan.check_s:g} s ({trials.check.last_others or 'no answer'})"
             )
         if findings.asked_s is None:
             trials.check.bound_s = findings.bound_s = usual_bound_s(alone.p50_s)
@@ -191,10 +191,12 @@ class Tuning:
 
     def _measure_full(self) -> None:
         """Measures the present settings at full load, and the costs of the service beside its parts."""
-        findings, trials, together = self.findings, self._trials, self.findings.together
-        roughly = trials.check.closed(self._present, max(2, ROUGHLY_CLIENTS // together), trials.check_s / 2)
-        requests_s = max(roughly.answered, findings.alone.answered if findings.alone else 0.0) / together
-        trials.check.expected = requests_s * together
+        findings, trials, images_per_request = self.findings, self._trials, self.findings.images_per_request
+        roughly = trials.check.closed_loop(
+            self._present, max(2, PEAK_ESTIMATE_CLIENTS // images_per_request), trials.check_s / 2
+        )
+        requests_s = max(roughly.answered, findings.alone.answered if findings.alone else 0.0) / images_per_request
+        trials.check.expected = requests_s * images_per_request
         # With more clients than that all wait longer, and no more are answered.
         full_s = usual_bound_s(findings.alone.p50_s if findings.alone else 0.0)
         trials.clients_full = clients_for(full_s, requests_s, self._most_clients)
@@ -207,7 +209,7 @@ class Tuning:
     def _most_clients(self) -> int:
         """The most clients whose requests a replica may hold in memory."""
         assert self.findings.sizes is not None  # noqa: S101 - likewise
-        request_bytes = self.findings.together * self.findings.sizes.mean
+        request_bytes = self.findings.images_per_request * self.findings.sizes.mean
         return max(1, min(MOST_CLIENTS, int(self._present.max_bytes_in_flight / (2 * request_bytes))))
 
     def _note_serving_costs(self, peak: float) -> None:
@@ -264,7 +266,7 @@ class Tuning:
             if findings.comparison.is_better:
                 findings.chosen = last
         self._cell = self._forecast.nearest(findings.chosen)
-        findings.advice = advice(self._cell, self._forecast.costs, self._subject.config.pipeline)
+        findings.advice = advice(self._cell, self._forecast.costs, self._tuned.config.pipeline)
 
     def _hold(self) -> None:
         """Plans the search for the loads within the bound."""
@@ -273,7 +275,7 @@ class Tuning:
     def _prove(self) -> None:
         """Checks the settings as they will be written."""
         filling = 2 * self._cell.concurrent_batches * self._cell.batch + self._cell.decode_workers
-        self._proving().prove(self._subject.present, -(-filling // self.findings.together))
+        self._proving().prove(self._tuned.present, -(-filling // self.findings.images_per_request))
 
     def _proving(self) -> Proving:
         if self._proof is None:

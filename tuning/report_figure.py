@@ -167,8 +167,8 @@ def _loads(axes: Axes, findings: Findings) -> None:
     """Draws times over rates, for both kinds of load."""
     title = "The service, chosen settings"
     kinds = (
-        ("clients that wait", findings.closed, _CHOSEN, "answered"),
-        ("random times", findings.by_chance, "#2563eb", "offered"),
+        ("clients that wait", findings.closed_loop, _CHOSEN, "answered"),
+        ("random times", findings.open_loop, "#2563eb", "offered"),
     )
     if not findings.chosen or not any(seen for _, seen, _, _ in kinds):
         return _nothing(axes, title)

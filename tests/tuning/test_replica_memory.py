@@ -9,8 +9,8 @@ import pytest
 from deployments.service_config import LiveConfig
 from pipeline.config import decode_memory_bytes
 from tests.tuning.measured import BOUND_S, PRESENT, best_of, costs
-from tuning.choice import Sizes, settings_for
-from tuning.room import Room, available_bytes
+from tuning.derived_settings import Sizes, settings_for
+from tuning.replica_memory import ReplicaMemory, available_bytes
 
 SETTINGS = settings_for(best_of(costs()), costs(), Sizes(60_000, 120_000), PRESENT, BOUND_S)
 
@@ -39,10 +39,10 @@ def test_without_a_limit_the_machine_is_what_there_is(tmp_path: Path, limit: str
 
 def test_each_worker_may_need_what_the_largest_image_takes() -> None:
     """The spare one too."""
-    room = Room(8 << 30, 1 << 30, 30 << 20, 224, LiveConfig(max_image_pixels=10_000_000))
+    memory = ReplicaMemory(8 << 30, 1 << 30, 30 << 20, 224, LiveConfig(max_image_pixels=10_000_000))
 
     def needed(workers: int) -> int:
-        return room.needed_bytes(replace(SETTINGS, decode_workers=workers))
+        return memory.needed_bytes(replace(SETTINGS, decode_workers=workers))
 
     each = (30 << 20) + decode_memory_bytes(10_000_000)
     assert needed(3) - needed(2) == each
@@ -50,6 +50,6 @@ def test_each_worker_may_need_what_the_largest_image_takes() -> None:
 
 
 def test_a_tenth_of_the_memory_is_left_for_what_nobody_foresees() -> None:
-    needed = Room(0, 1 << 30, 30 << 20, 224, LiveConfig()).needed_bytes(SETTINGS)
-    holding = [Room(int(factor * needed), 1 << 30, 30 << 20, 224, LiveConfig()) for factor in (1.0, 1.1, 1.12)]
-    assert [room.holds(SETTINGS) for room in holding] == [False, False, True]
+    needed = ReplicaMemory(0, 1 << 30, 30 << 20, 224, LiveConfig()).needed_bytes(SETTINGS)
+    holding = [ReplicaMemory(int(factor * needed), 1 << 30, 30 << 20, 224, LiveConfig()) for factor in (1.0, 1.1, 1.12)]
+    assert [memory.holds(SETTINGS) for memory in holding] == [False, False, True]

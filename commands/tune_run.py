@@ -22,9 +22,9 @@ from deployments.local.endpoint import StartError
 from deployments.service_config import LiveConfig
 from deployments.version import version_of
 from pipeline.errors import ImageError, ServerError
-from tuning.busy import busy_with_others
 from tuning.document import diff, first_application, with_settings
 from tuning.findings import Findings
+from tuning.other_programs import busy_with_others
 from tuning.plan import Plan
 
 _LOOKED_S: Final = 0.5
@@ -38,13 +38,13 @@ class Wanted:
     config: Path
     images: str
     bound_s: float | None
-    together: int  # images a request
+    images_per_request: int  # images a request
     report: Path
     seed: int
     write: bool
 
 
-def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
+def run_tuning(wanted: Wanted, document: dict[str, Any]) -> int:
     """Runs the tuning, prints the result and returns the exit status.
 
     Args:
@@ -57,24 +57,24 @@ def tuned(wanted: Wanted, document: dict[str, Any]) -> int:
     """
     from harness.local_service import ServiceFailed
     from tuning.forecast import Refused
-    from tuning.subject import pin, subject_of
-    from tuning.tuning import Tuning
+    from tuning.tuned_config import keep_to_cores, tuned_config
+    from tuning.tuning_run import TuningRun
 
     if wanted.write:
         _check_writable(wanted.config)
     text, plan = wanted.config.read_text(), Plan()
     os.environ.pop(KEYS_VARIABLE, None)  # the service that is checked is open, on loopback
-    subject = subject_of(document, first_application(document), {})
-    images, unread = _sample(wanted, subject.config.pipeline.formats, subject.live.max_image_bytes, plan.images)
-    _check_together(wanted.together, images, subject.live)
-    findings = _blank(wanted, subject.config.pipeline.model, [*_machine(subject.cores, subject.config.pipeline.device)])
+    tuned = tuned_config(document, first_application(document), {})
+    images, unread = _sample(wanted, tuned.config.pipeline.formats, tuned.live.max_image_bytes, plan.images)
+    _check_images_per_request(wanted.images_per_request, images, tuned.live)
+    findings = _blank(wanted, tuned.config.pipeline.model, [*_machine(tuned.cores, tuned.config.pipeline.device)])
     findings.unreadable, findings.busy_before = unread, busy_with_others(_LOOKED_S)
-    others, bar = pin(subject.cores), StepsBar()
+    others, bar = keep_to_cores(tuned.cores), StepsBar()
     try:
-        with bar, Tuning(subject, images, plan, findings, others) as tuning:
+        with bar, TuningRun(tuned, images, plan, findings, others) as tuning:
             tuning.run(bar.tell)
             assert findings.written is not None  # noqa: S101 - the run has come to its end
-            after = with_settings(text, findings.written, subject.present)
+            after = with_settings(text, findings.written, tuned.present)
             findings.diff = diff(wanted.config, text, after)
             left = _leave(wanted, findings)  # while the service stops
     except KeyboardInterrupt:
@@ -96,18 +96,19 @@ def _check_writable(config: Path) -> None:
         raise StartError(f"cannot write {config} or its folder, as --write is to do; nothing was measured")
 
 
-def _check_together(together: int, images: Mapping[str, bytes], live: LiveConfig) -> None:
+def _check_images_per_request(images_per_request: int, images: Mapping[str, bytes], live: LiveConfig) -> None:
     """Raises StartError if the configuration refuses requests of so many images."""
-    if together > live.max_images_per_request:
+    if images_per_request > live.max_images_per_request:
         raise StartError(
-            f"--images-per-request {together} is above max_images_per_request: {live.max_images_per_request}; write "
-            "a larger one into the configuration, or give fewer"
+            f"--images-per-request {images_per_request} is above max_images_per_request: "
+            f"{live.max_images_per_request}; write a larger one into the configuration, or give fewer"
         )
-    request_bytes = together * sum(map(len, images.values())) // len(images)
+    request_bytes = images_per_request * sum(map(len, images.values())) // len(images)
     if request_bytes > live.max_request_bytes:
         raise StartError(
-            f"--images-per-request {together} makes requests of {request_bytes} bytes with these images, above "
-            f"max_request_bytes: {live.max_request_bytes}; write a larger one into the configuration, or give fewer"
+            f"--images-per-request {images_per_request} makes requests of {request_bytes} bytes with these images, "
+            f"above max_request_bytes: {live.max_request_bytes}; write a larger one into the configuration, or give "
+            "fewer"
         )
 
 
@@ -134,7 +135,7 @@ def _blank(wanted: Wanted, model: str, machine: list[str]) -> Findings:
         date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         asked_s=wanted.bound_s,
         seed=wanted.seed,
-        together=wanted.together,
+        images_per_request=wanted.images_per_request,
         machine=machine,
         model=model,
     )
@@ -168,7 +169,7 @@ def _finished(wanted: Wanted, findings: Findings, before: str, after: str, left:
 
 def _leave(wanted: Wanted, findings: Findings) -> str:
     """Writes the report; returns a sentence that says where it is, or why it is missing."""
-    from tuning.report import write_report
+    from tuning.html_report import write_report
 
     try:
         write_report(wanted.report, findings)

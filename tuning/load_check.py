@@ -14,8 +14,8 @@ from harness.load import Load, closed_loop, open_loop
 from harness.local_service import LocalService, ServiceFailed
 from harness.target import Form, Target
 from tuning.bodies import bodies
-from tuning.settings import Settings, written_into
-from tuning.subject import beside
+from tuning.replica_settings import Settings, written_into
+from tuning.tuned_config import on_cores
 
 APPLIED_WITHIN_S: Final = 120.0
 """Seconds for a change of settings; a change of `args` replaces the replica, which loads its model."""
@@ -30,7 +30,7 @@ _ASKED_EVERY_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class LoadResult:
     """Results of one load on a service. Rates are images a second."""
 
     settings: Settings
@@ -62,7 +62,7 @@ class Busy:
     cores: float = 1.0
 
 
-class Check:
+class LoadCheck:
     """Changes the settings of a running service and sends it requests.
 
     Args:
@@ -70,7 +70,7 @@ class Check:
         images: encoded, sent in turn.
         bound_s: within which an answer counts; may be set at any time.
         seed: of the times at which requests come; the same for all settings.
-        together: images a request.
+        images_per_request: images a request.
         others: cores that the service does not use, for the clients; they share its cores where there are none.
 
     Attributes:
@@ -85,15 +85,15 @@ class Check:
         bound_s: float,
         seed: int,
         *,
-        together: int = 1,
+        images_per_request: int = 1,
         others: Collection[int] = (),
     ) -> None:
-        self._service, self._seed, self._together, self._others = service, seed, together, others
+        self._service, self._seed, self._images_per_request, self._others = service, seed, images_per_request, others
         self.bound_s, self.expected, self.last_others = bound_s, 0.0, ""
         self._document = copy.deepcopy(service.document)
         path = f"{service.endpoint.route_prefix.rstrip('/')}/predict"
         self._target = Target(service.endpoint.host, service.endpoint.port, path, _as_it_is)
-        self._forms = bodies(images, together)
+        self._forms = bodies(images, images_per_request)
 
     def apply(self, settings: Settings) -> None:
         """Deploys settings and waits until they are in force.
@@ -111,39 +111,41 @@ class Check:
             if time.monotonic() > deadline:
                 raise ServiceFailed(f"settings are not in force after {APPLIED_WITHIN_S:.0f} s")
             time.sleep(_ASKED_EVERY_S)
-        self.closed(settings, _SETTLING_CLIENTS, _SETTLES_AFTER_S)
+        self.closed_loop(settings, _SETTLING_CLIENTS, _SETTLES_AFTER_S)
 
     def round_s(self, clients: int) -> float:
         """Estimates the seconds until each of so many clients has an answer."""
-        return min(_LONGEST_ROUND_S, clients * self._together / self.expected) if self.expected else 0.0
+        return min(_LONGEST_ROUND_S, clients * self._images_per_request / self.expected) if self.expected else 0.0
 
-    def closed(self, settings: Settings, clients: int, for_s: float) -> Seen:
+    def closed_loop(self, settings: Settings, clients: int, for_s: float) -> LoadResult:
         """Sends requests from so many clients that wait for each answer, or until they are told to come again.
 
         Nothing counts before each of them has had an answer: they all begin at once.
         """
         round_s = self.round_s(clients)
         warm_up_s, for_s = max(_WARM_UP_S, 1.5 * round_s), max(for_s, 1.5 * round_s)
-        with beside(self._others):
+        with on_cores(self._others):
             load = closed_loop(self._target, self._forms, clients=clients, warm_up_s=warm_up_s, for_s=for_s)
         return self._seen(settings, load, clients)
 
-    def by_chance(self, settings: Settings, rate: float, for_s: float) -> Seen:
+    def open_loop(self, settings: Settings, rate: float, for_s: float) -> LoadResult:
         """Sends so many images a second at random times (Poisson), whether or not earlier ones are answered."""
         chance = random.Random(self._seed)  # noqa: S311 - not for secrets
-        with beside(self._others):
-            load = open_loop(self._target, self._forms, rate=rate / self._together, for_s=for_s, chance=chance)
+        with on_cores(self._others):
+            load = open_loop(
+                self._target, self._forms, rate=rate / self._images_per_request, for_s=for_s, chance=chance
+            )
         return self._seen(settings, load, 0)
 
-    def _seen(self, settings: Settings, load: Load, clients: int) -> Seen:
-        together = self._together
+    def _seen(self, settings: Settings, load: Load, clients: int) -> LoadResult:
+        images_per_request = self._images_per_request
         self.last_others = ", ".join(f"{count} times {what}" for what, count in load.others.most_common(3))
-        return Seen(
+        return LoadResult(
             settings=settings,
             clients=clients,
-            offered=together * load.sent / load.for_s,
-            answered=together * load.per_s,
-            good=together * load.within_per_s(self.bound_s),
+            offered=images_per_request * load.sent / load.for_s,
+            answered=images_per_request * load.per_s,
+            good=images_per_request * load.within_per_s(self.bound_s),
             p50_s=load.quantile_s(0.5),
             p99_s=load.quantile_s(0.99),
             longest_s=load.quantile_s(1.0),
