@@ -24,7 +24,7 @@ MEANINGS: Final = {
     "slots": "images in shared memory between decoding and the model",
     "max_ongoing_requests": "requests in a replica at a time",
     "max_queue_wait_s": "requests that would wait longer get 503 and Retry-After",
-    "workers": "processes that decode images",
+    "decode_workers": "processes that decode images",
     "concurrent_batches": "batches that the model computes at a time, a core each",
     "chunk_bytes": "bytes of images that a worker is handed at a time",
     "num_cpus": "cores that Ray reserves for a replica",
