@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import yaml
 from starlette.applications import Starlette
@@ -24,10 +24,32 @@ from deployments.service_config import ServiceConfig
 
 _OPENAPI: Final = Path(__file__).parent.with_name("openapi.yaml")
 
-PROTOCOLS: Final = (Predict,)
-"""Classes that answer requests for inference, one a protocol."""
-
 Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class HttpProtocol(Protocol):
+    """Answers requests for inference in one form.
+
+    Args:
+        service: infers.
+        config: of the replica.
+
+    Attributes:
+        PATH: end of the path at which an inference is asked for.
+        METHODS: of HTTP; POST or PUT.
+    """
+
+    PATH: ClassVar[str]
+    METHODS: ClassVar[Sequence[str]]
+
+    def __init__(self, service: InferenceService, config: ServiceConfig) -> None: ...
+
+    async def handle(self, request: Request) -> Response:
+        """Answers one request; what it raises becomes a problem document."""
+
+
+PROTOCOLS: Final[tuple[type[HttpProtocol], ...]] = (Predict,)
+"""Protocols that are served: each needs a key, is refused under overload, and is counted."""
 
 
 class HttpApplication:

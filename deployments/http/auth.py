@@ -132,7 +132,8 @@ class RequireKey:
         Raises:
             MissingKey, WrongKey: it shows none, or another.
         """
-        await self._access.check(Headers(scope=scope).get("authorization"))
+        if not self._access.open:
+            await self._access.check(Headers(scope=scope).get("authorization"))
         await self._app(scope, receive, send)
 
 

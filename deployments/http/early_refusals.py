@@ -31,7 +31,7 @@ class EarlyRefusals:
 
     Args:
         service: decides.
-        refusals: logs, counts and holds back what is refused here.
+        refusals: logs and holds back what is refused here.
         require_key: as around the application's own routes: a client without a key is told that instead.
         around: middlewares of the application that an answer needs, the outermost first.
     """
@@ -74,6 +74,7 @@ class EarlyRefusals:
         try:
             await self._raise(scope, receive, send)
         except DarkroomError as error:
+            self._service.note_refused(error)
             request_id = Headers(scope=scope).get("x-request-id") or str(uuid.uuid4())
             if await self._refusals.settle(error, limit_s, scope, receive, request_id):
                 response = refusal(error, request_id)

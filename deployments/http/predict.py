@@ -1,6 +1,7 @@
 """POST and PUT /predict, Darkroom's own protocol: one image or many in, their best classes out."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import ClassVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,8 +26,8 @@ class Predict:
         config: of the replica.
     """
 
-    PATH: Final = "/predict"
-    METHODS: Final = ("POST", "PUT")
+    PATH: ClassVar[str] = "/predict"
+    METHODS: ClassVar[Sequence[str]] = ("POST", "PUT")
 
     def __init__(self, service: InferenceService, config: ServiceConfig) -> None:
         self._service = service

@@ -49,7 +49,7 @@ class Refusals:
     async def settle(
         self, error: DarkroomError, limit_s: float, scope: Scope, receive: Receive, request_id: str = ""
     ) -> bool:
-        """Logs and counts an error, and holds it back if it says that there is too much in work.
+        """Logs an error, and holds it back if it says that there is too much in work.
 
         Args:
             error: why the request is refused.
@@ -62,13 +62,13 @@ class Refusals:
             Whether the client is still there.
         """
         log_refusal(error, request_id=request_id)
-        self._count(scope, error)
         if not isinstance(error, Overloaded):
             return True
         error.__traceback__ = None  # its frames would keep the images meanwhile
         return await self._late.hold(error, limit_s, scope, receive)
 
     async def _refuse(self, request: Request, error: DarkroomError) -> Response:
+        self._count(request.scope, error)
         limit_s = timeout_s(request, self._service.live) if isinstance(error, Overloaded) else 0.0
         await self.settle(error, limit_s, request.scope, request.receive)
         return refusal(error, _request_id(request))
