@@ -54,22 +54,22 @@ class LocalService:
     def __init__(
         self, folder: Path, document: Document, environment: Mapping[str, str], prefix: Sequence[str] = ()
     ) -> None:
-        self.document, self.output, self._path = document, folder / "output.txt", folder / "serve_config.yaml"
-        self._path.write_text(yaml.safe_dump(document))
-        self.endpoint = read_endpoint(self._path)
-        environment = {**os.environ, **environment}
+        self.document, self.output, self.path = document, folder / "output.txt", folder / "serve_config.yaml"
+        self.path.write_text(yaml.safe_dump(document))
+        self.endpoint = read_endpoint(self.path)
+        self.environment = {**os.environ, **environment}
         with self.output.open("wb") as sink:
             # A session of its own: a Ctrl-C in the terminal ends who measures, and he then ends the service.
             self._launcher = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "deployments.local.launcher", str(self._path)],
-                env=environment,
+                [*prefix, sys.executable, "-m", "deployments.local.launcher", str(self.path)],
+                env=self.environment,
                 stdout=sink,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         self.pid, self._interrupted = self._launcher.pid, False
         self.run = f"{self.pid}-{start_ticks(self.pid)}"
-        self._api = ServeApi(self.run, environment)
+        self._api = ServeApi(self.run, self.environment)
         try:
             self._wait_until_it_answers()
         except BaseException:  # Ctrl-C too, which does not reach its session
@@ -160,14 +160,18 @@ class LocalService:
             self._launcher.send_signal(signal.SIGINT)  # a second one would end it at once
         self._interrupted = True
 
-    def stop(self) -> list[str]:
-        """Presses Ctrl-C; returns what did not end in order, or is left, a line each. May be called again."""
+    def end(self, within_s: float) -> int:
+        """Presses Ctrl-C and waits; kills a launcher that has not ended by then. Returns its exit status."""
         self.interrupt()
         try:
-            status = self._launcher.wait(_STOP_TIMEOUT_S)
+            return self._launcher.wait(within_s)
         except subprocess.TimeoutExpired:
             self._launcher.kill()
-            status = self._launcher.wait()
+            return self._launcher.wait()
+
+    def stop(self) -> list[str]:
+        """Presses Ctrl-C; returns what did not end in order, or is left, a line each. May be called again."""
+        status = self.end(_STOP_TIMEOUT_S)
         found = [f"the launcher ended with status {status}"] if status else []
         printed = self.output.read_text(errors="replace").splitlines()
         # What it had to end by force, or to start anew; that Serve took its time to replace something is none of these.

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.local_service import shipped_config
 from pipeline.config import Limits, PipelineConfig
 from pipeline.engine import Engine
 from tests.support.device_kinds import KINDS, device_of
-from tests.support.running_service import Service, running, shipped_config
+from tests.support.running_service import Service, running
 
 # A shell that starts the suite in the background has it ignore Ctrl-C, and every program that a test starts would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.local_service import shipped_config
 from tests.support.keys import KEY, OTHER, keys_file
-from tests.support.running_service import Service, running, shipped_config
+from tests.support.running_service import Service, running
 
 ORIGINS = ("https://example.org", "http://127.0.0.1:3000")
 

@@ -18,9 +18,10 @@ from deployments.local.endpoint import StartError
 from deployments.local.launcher import launch
 from deployments.request_errors import MissingKey, Unauthorized, WrongKey
 from deployments.service_config import ServiceConfig
+from harness.local_service import Document, shipped_config
 from harness.photographs import jpeg, photograph
 from tests.support.keys import KEY, NEXT, OTHER, bearer, keys_file
-from tests.support.running_service import Document, Service, opened, running, shipped_config
+from tests.support.running_service import Service, opened, running
 from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))

@@ -10,9 +10,9 @@ import yaml
 
 from commands.settings import explained, unit_of, written
 from deployments.service_config import LiveConfig, ServiceConfig
+from harness.local_service import Document, shipped_config
 from harness.repository import ROOT
 from pipeline.config import Limits, PipelineConfig
-from tests.support.running_service import Document, shipped_config
 from tests.support.typed import typed
 
 

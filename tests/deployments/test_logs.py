@@ -12,12 +12,13 @@ from ray.serve._private.logging_utils import log_to_stderr_filter
 from deployments import request_errors
 from deployments.logs import log_refusal, log_unforeseen
 from deployments.request_errors import Overloaded
+from harness.local_service import Document
 from harness.photographs import jpeg, photograph
 from harness.roles import WORKER, role_of
 from pipeline import errors
 from pipeline.errors import DarkroomError, DeviceFailure, UndecodableImage
 from tests.support.image_files import slow_png
-from tests.support.running_service import Document, Service, opened
+from tests.support.running_service import Service, opened
 from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))

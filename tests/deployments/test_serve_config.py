@@ -18,9 +18,9 @@ from deployments.checks.serve_faults import all_faults
 from deployments.local.endpoint import read_env
 from deployments.node import Node
 from deployments.service_config import LiveConfig, ServiceConfig
+from harness.local_service import Document, shipped_config
 from harness.repository import ROOT
 from pipeline.config import CHUNKS_PER_WORKER, PipelineConfig
-from tests.support.running_service import Document, shipped_config
 
 FILES = ["serve_config.yaml", "serve_config.gpu.yaml"]
 GPU_NODE = Node(cpus=16, gpus=1)

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from deployments.node import Node
 from deployments.service_config import ServiceConfig
-from tests.support.running_service import Document
+from harness.local_service import Document
 
 HEAD = Node(cpus=8)
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.local_service import Document, shipped_config
 from tests.support.judged_load import Load
-from tests.support.running_service import Document, Service, running, shipped_config
+from tests.support.running_service import Service, running
 from tests.support.waiting import until
 
 

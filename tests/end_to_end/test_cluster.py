@@ -11,8 +11,9 @@ import ray
 
 from deployments import cluster
 from deployments.node import Node
+from harness.local_service import Document
 from harness.repository import ROOT
-from tests.support.running_service import AS_LAUNCHED, Document, marked
+from tests.support.running_service import AS_LAUNCHED, marked
 
 
 def _entry(node_id: str, *, alive: bool = True, **resources: float) -> Document:

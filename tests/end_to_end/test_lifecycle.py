@@ -13,10 +13,11 @@ import psutil
 import pytest
 import yaml
 
+from harness.local_service import Document, shipped_config
 from harness.photographs import jpeg, photograph
 from harness.ports import free_port
 from harness.repository import ROOT
-from tests.support.running_service import Document, Service, is_decoder, marked, name_of, shipped_config
+from tests.support.running_service import Service, is_decoder, marked, name_of
 from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))

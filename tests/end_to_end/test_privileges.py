@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
 from harness.repository import ROOT
-from tests.support.running_service import running, shipped_config
+from tests.support.running_service import running
 
 NOBODY = 65534
 # Where root has set up Python and the weights, others may not read them: that right alone is lent.

@@ -7,10 +7,11 @@ import httpx
 import pytest
 
 from harness.costly_images import lossless_webp
+from harness.local_service import Document
 from harness.photographs import jpeg, photograph
 from tests.support.answers import CAT_LABELS, best
 from tests.support.image_files import BAD
-from tests.support.running_service import Document, Service, live_config, opened
+from tests.support.running_service import Service, live_config, opened
 from tests.support.waiting import until
 
 CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))

@@ -10,10 +10,11 @@ import jsonschema
 import pytest
 
 from deployments.monitoring.timeline import STAGES
+from harness.local_service import Document
 from harness.photographs import jpeg, photograph
 from tests.support.answers import CAT_LABELS, best
 from tests.support.image_files import ODD_BUT_GOOD, png, webp
-from tests.support.running_service import Document, Service, live_config
+from tests.support.running_service import Service, live_config
 
 CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
 

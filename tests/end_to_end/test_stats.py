@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
+from harness.local_service import Document
 from harness.photographs import jpeg, photograph
 from tests.support.image_files import slow_png
-from tests.support.running_service import Document, Service, live_config, opened
+from tests.support.running_service import Service, live_config, opened
 from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))

@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from deployments.local.disk_space import NEEDED_BYTES
+from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
 from harness.ports import free_port
 from harness.repository import ROOT
-from tests.support.running_service import Service, is_decoder, running, shipped_config
+from tests.support.running_service import Service, is_decoder, running
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.slow

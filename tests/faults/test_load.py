@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from harness.local_service import Document
 from harness.photographs import jpeg, photograph
 from tests.support.image_files import slow_png
-from tests.support.running_service import Document, Service, live_config
+from tests.support.running_service import Service, live_config
 from tests.support.waiting import until
 
 CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from harness.local_service import Document, shipped_config
 from tests.support.early import COLD, Early
 from tests.support.judged_load import Load, under_load
-from tests.support.running_service import Document, Service, live_config, running, shipped_config
+from tests.support.running_service import Service, live_config, running
 from tests.support.seen import actor, is_whole, killed, says_running, with_decoders
 from tests.support.waiting import until
 

@@ -1,6 +1,6 @@
 """How one sees that an answer is right."""
 
-from tests.support.running_service import Document
+from harness.local_service import Document
 
 CAT_LABELS = {"Egyptian cat", "tabby", "tiger cat"}
 """The breeds for which the cat may be taken, by the size and the decoder."""

@@ -3,11 +3,7 @@
 import copy
 import http.client
 import json
-import os
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,40 +15,28 @@ import yaml
 from deployments.local.machine import run_of
 from deployments.local.serve_api import ServeApi
 from deployments.service_config import LiveConfig
+from harness.local_service import Document, LocalService
 from harness.ports import apart, free_port
-from harness.repository import ROOT
 from harness.roles import FORKSERVER, REPLICA, WORKER, role_of
 from tests.support.waiting import until
-
-START_TIMEOUT_S = 180.0
 
 AS_LAUNCHED = {
     "RAY_AUTH_MODE": "token",  # as the launcher sets it: `serve deploy` from outside needs it too
     "SPT_NOENV": "1",  # likewise: Ray's process titles would hide the environment
 }
 
-Document = dict[str, Any]
-
-
-def shipped_config(name: str = "serve_config.yaml") -> Document:
-    """One of the configurations in the repository's root, parsed."""
-    document: Document = yaml.safe_load((ROOT / name).read_text())
-    return document
-
 
 class Service:
-    """A running service.
+    """A running service, and a client of it.
 
     Args:
-        path: of its configuration, which `deploy` replaces.
-        config: that configuration.
-        environment: of its processes.
-        output: what it has printed so far.
+        local: the service.
     """
 
-    def __init__(self, path: Path, config: Document, environment: Mapping[str, str], output: Path) -> None:
-        self.path, self.config, self.environment, self.output = path, config, environment, output
-        self.url = f"http://127.0.0.1:{config['http_options']['port']}"
+    def __init__(self, local: LocalService) -> None:
+        self.path, self.config = local.path, local.document
+        self.environment, self.output = local.environment, local.output
+        self.url = local.endpoint.url
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def post(self, content: bytes, content_type: str = "image/jpeg", **options: Any) -> httpx.Response:
@@ -137,24 +121,16 @@ def running(folder: Path, config: Document, *prefix: str, **variables: str) -> I
     """
     config = copy.deepcopy(config)
     config["http_options"]["port"] = free_port()
-    path, output = folder / "serve_config.yaml", folder / "output.txt"
-    path.write_text(yaml.safe_dump(config))
-    environment = {**os.environ, **apart(), **AS_LAUNCHED, **variables, "DARKROOM_TEST": str(path)}
-    with output.open("wb") as sink:
-        command = [*prefix, sys.executable, "-m", "deployments.local.launcher", str(path)]
-        launcher = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=sink, stderr=subprocess.STDOUT)
-    service = Service(path, config, environment, output)
+    mark = {"DARKROOM_TEST": str(folder / "serve_config.yaml")}
+    local = LocalService(folder, config, {**apart(), **AS_LAUNCHED, **variables, **mark}, prefix)
+    service = Service(local)
     try:
-        until(lambda: launcher.poll() is not None or _announced(output), timeout_s=START_TIMEOUT_S)
-        if launcher.poll() is not None:
-            raise RuntimeError(f"the service did not start:\n{output.read_text()}")
         yield service
     finally:
         service.client.close()
-        launcher.send_signal(signal.SIGINT)
-        status = launcher.wait(timeout=30)
+        status = local.end(within_s=30)
     assert status == 0, f"the launcher ended with status {status}"
-    assert "did not end by itself" not in output.read_text(), "something had to be ended by force"
+    assert "did not end by itself" not in local.output.read_text(), "something had to be ended by force"
     assert not service.processes(), "the service has left processes behind"
 
 
@@ -199,7 +175,3 @@ def opened(service: Service, *, content_length: int) -> Iterator[http.client.HTT
         yield connection
     finally:
         connection.close()
-
-
-def _announced(output: Path) -> bool:
-    return "Darkroom answers at" in output.read_text()

@@ -13,8 +13,9 @@ import yaml
 from deployments.local.machine import leftovers, start_ticks
 from harness.ports import apart, free_port
 from harness.repository import ROOT
-from tests.support.running_service import START_TIMEOUT_S
 from tests.support.waiting import until
+
+START_TIMEOUT_S = 180.0
 
 APPLICATION = """
 import subprocess

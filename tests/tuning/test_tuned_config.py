@@ -7,7 +7,7 @@ import torch
 
 from deployments.local.endpoint import StartError
 from deployments.service_config import LiveConfig
-from tests.support.running_service import Document, shipped_config
+from harness.local_service import Document, shipped_config
 from tuning.document import first_application
 from tuning.replica_settings import written_into
 from tuning.tuned_config import TunedConfig, keep_to_cores, on_cores, tuned_config

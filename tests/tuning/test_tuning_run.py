@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
 from pipeline.config import DECODE_BYTES_PER_PIXEL
-from tests.support.running_service import shipped_config
 from tuning.document import first_application
 from tuning.findings import Findings
 from tuning.forecast import Refused

@@ -24,9 +24,9 @@ from deployments.local.run_health import Health
 from deployments.local.serve_api import ServeApi, ServeApiError
 from deployments.local.serve_run import ServeRun
 from deployments.local.stop_requests import StopRequests
+from harness.local_service import shipped_config
 from harness.ports import free_port
-from tests.support.running_service import START_TIMEOUT_S, shipped_config
-from tests.support.tiny import TinyService, tiny_service
+from tests.support.tiny import START_TIMEOUT_S, TinyService, tiny_service
 
 STOP_TIMEOUT_S = 30.0  # far above what a stop takes, for machines that are busy with something else
 

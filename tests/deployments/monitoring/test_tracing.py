@@ -5,9 +5,10 @@ import uuid
 from collections.abc import Iterator
 
 from deployments.monitoring.timeline import STAGES
+from harness.local_service import Document, shipped_config
 from harness.photographs import jpeg, photograph
 from tests.support.image_files import slow_png
-from tests.support.running_service import Document, Service, shipped_config
+from tests.support.running_service import Service
 from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
