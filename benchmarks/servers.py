@@ -1,11 +1,8 @@
 """The servers: how each is started, told from everything else on the machine, and ended."""
 
-import os
-import signal
 import subprocess
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,15 +13,13 @@ import httpx
 import psutil
 
 from harness.broken_images import photographs
+from harness.marked_program import MarkedProgram
 from harness.ports import apart, free_port
-from harness.repository import PEERS, ROOT
+from harness.repository import PEERS
 from harness.target import Form, Target
 
 START_TIMEOUT_S: Final = 300.0
 STOP_TIMEOUT_S: Final = 15.0
-
-_MARK: Final = "DARKROOM_BENCHMARK"
-"""In the environment of all that a server has started, at whatever remove."""
 
 Role = Literal["decoder", "model"]
 
@@ -55,15 +50,15 @@ class Kind:
 class Server:
     """A running one."""
 
-    def __init__(self, kind: Kind, port: int, mark: str) -> None:
+    def __init__(self, kind: Kind, port: int, program: MarkedProgram) -> None:
         self.kind, self.name = kind, kind.name
         self.target = Target("127.0.0.1", port, kind.path, kind.wrap)
-        self._mark = mark
+        self._program = program
         self._cpu_s = dict[psutil.Process, float]()  # of each process, when it was last seen
 
     def processes(self) -> list[psutil.Process]:
         """All its processes."""
-        return [process for process in psutil.process_iter() if _environment(process).get(_MARK) == self._mark]
+        return self._program.processes()
 
     def players(self, role: Role) -> list[psutil.Process]:
         """Its processes with that role, the oldest first."""
@@ -96,26 +91,18 @@ class Server:
 @contextmanager
 def running(kind: Kind, say: Callable[[str], None]) -> Iterator[Server]:
     """Starts a server on a free port and waits until it answers; after the block none of its processes is left."""
-    mark, port = uuid.uuid4().hex, free_port()
-    server = Server(kind, port, mark)
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        log = PEERS / "logs" / f"{kind.name}.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, **apart(), **kind.environment, _MARK: mark}
+    port, log = free_port(), PEERS / "logs" / f"{kind.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="darkroom-server-") as folder:
         with log.open("ab") as sink:
-            leader = subprocess.Popen(
-                kind.command(port, Path(folder)),
-                cwd=ROOT,
-                env=environment,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the benchmark, which ends the server in order
-            )
+            program = MarkedProgram(kind.command(port, Path(folder)), {**apart(), **kind.environment}, sink)
+        server = Server(kind, port, program)
         try:
-            _wait_until_ready(server, leader, log)
+            _wait_until_ready(server, program.leader, log)
             yield server
         finally:
-            _end(server, leader, say)
+            if killed := program.end(STOP_TIMEOUT_S):
+                say(f"{kind.name} is ended by force: {killed} processes are left after SIGINT")
 
 
 def _wait_until_ready(server: Server, leader: subprocess.Popen[bytes], log: Path) -> None:
@@ -124,25 +111,3 @@ def _wait_until_ready(server: Server, leader: subprocess.Popen[bytes], log: Path
         if leader.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{server.name} has not started:\n{log.read_text(errors='replace')[-4000:]}")
         time.sleep(0.2)
-
-
-def _end(server: Server, leader: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
-    """Asks it to stop as Ctrl-C does; what is left after a while is ended by force."""
-    with suppress(ProcessLookupError):
-        leader.send_signal(signal.SIGINT)
-    with suppress(subprocess.TimeoutExpired):
-        leader.wait(STOP_TIMEOUT_S)
-    if left := server.processes():
-        say(f"{server.name} is ended by force: {len(left)} processes are left {STOP_TIMEOUT_S:.0f} s after SIGINT")
-        for process in left:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-        psutil.wait_procs(left, timeout=10)
-    leader.wait()
-
-
-def _environment(process: psutil.Process) -> dict[str, str]:
-    try:
-        return process.environ()
-    except psutil.Error:
-        return {}

@@ -16,6 +16,7 @@ from deployments.local.machine import run_of
 from deployments.local.serve_api import ServeApi
 from deployments.service_config import LiveConfig
 from harness.local_service import Document, LocalService
+from harness.marked_program import with_environment
 from harness.ports import apart, free_port
 from harness.roles import FORKSERVER, REPLICA, WORKER, role_of
 from tests.support.waiting import until
@@ -86,7 +87,7 @@ class Service:
 
 def marked(mark: str) -> list[psutil.Process]:
     """The processes that were started, at whatever remove, with DARKROOM_TEST=mark in their environment."""
-    return [process for process in psutil.process_iter() if _environment(process).get("DARKROOM_TEST") == mark]
+    return with_environment("DARKROOM_TEST", mark)
 
 
 def name_of(process: psutil.Process) -> str:
@@ -100,13 +101,6 @@ def name_of(process: psutil.Process) -> str:
 def is_decoder(process: psutil.Process) -> bool:
     """Whether a worker of the pipeline runs in it, or the process that workers are forked from."""
     return role_of(process) in (FORKSERVER, WORKER)
-
-
-def _environment(process: psutil.Process) -> dict[str, str]:
-    try:
-        return process.environ()
-    except psutil.Error:
-        return {}
 
 
 @contextmanager

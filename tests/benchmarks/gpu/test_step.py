@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.gpu import step
 from benchmarks.gpu.step import run_step
+from harness import marked_program
 
 
 def runs(pid: int) -> bool:
@@ -25,7 +25,7 @@ def test_a_step_that_overruns_is_ended_with_all_that_it_has_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also a process that has left its session and ignores Ctrl-C, as those of a service do."""
-    monkeypatch.setattr(step, "_SETTLE_S", 0.1)
+    monkeypatch.setattr(marked_program, "_SETTLE_S", 0.1)
     log = tmp_path / "log"
     started = "trap '' INT; setsid sleep 1000 & echo $!; sleep 1000 & echo $!; exec sleep 1000"
     ended = run_step(["bash", "-c", started], 0.5, log, {}, grace_s=0.2)
@@ -50,7 +50,7 @@ def test_a_step_whose_time_is_up_may_end_in_order(tmp_path: Path) -> None:
 def test_what_a_step_leaves_is_ended_also_where_it_ends_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "_SETTLE_S", 0.1)
+    monkeypatch.setattr(marked_program, "_SETTLE_S", 0.1)
     log = tmp_path / "log"
     ended = run_step(["bash", "-c", "setsid sleep 1000 & echo $!"], 30, log, {})
     assert (ended.status, ended.cut_off, ended.killed) == (0, False, 1)
