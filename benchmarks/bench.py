@@ -5,7 +5,6 @@ since the speed of a machine drifts. Server, balancer and clients share the core
 than a tenth is made again.
 """
 
-import argparse
 import json
 import statistics
 import sys
@@ -15,12 +14,12 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from benchmarks import charts
-from benchmarks.contestants import Ask, Contestant, Facts, contestants
+from benchmarks.contestants import Ask, Contestant, contestants
 from benchmarks.limit import Limit
 from benchmarks.work import Work
 from harness import table
 from harness.circumstances import circumstances
-from harness.command import RESULTS, run, say, write
+from harness.command import RESULTS, Facts, parser_of, run, say, write
 from harness.figures import svg
 
 LIMIT_FOR_S: Final = 0.7
@@ -96,7 +95,7 @@ def rows(records: Sequence[Facts]) -> list[list[str]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", description=__doc__.splitlines()[0])
+    parser = parser_of("benchmarks.bench", __doc__)
     parser.add_argument("--rounds", type=int, help="runs of each row (2, with --full 3)")
     parser.add_argument("--full", action="store_true", help="also the other peers, what lies between, and mixed sizes")
     parser.add_argument("--only", help="only what has this in its name")

@@ -6,17 +6,16 @@ It measures nothing. The colours can be read on white and on black.
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.limit import TRANSFORM
-from harness.command import RESULTS, say
+from harness.command import RESULTS, Facts, say
 from harness.figures import styled, svg
 from pipeline.images.geometry import LEAST_RATIO
 
-Facts = dict[str, Any]
 Draw = Callable[[Sequence[Facts]], Figure]
 
 _INK: Final = "#6e7681"

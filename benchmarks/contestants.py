@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from benchmarks import alone
 from benchmarks.alone import Rate
 from benchmarks.kinds import BENTOML, ECHO, LITSERVE, LOADER_A_BATCH, MOSEC, RAY_SERVE, Document, darkroom
 from benchmarks.servers import Kind, Server, running
 from benchmarks.work import MIXED, PHONE, SMALL, SMALL_ALONE, SMALL_MANY, Work
-from harness.command import say
+from harness.command import Facts, say
 from harness.load import Load, closed_loop
 
 NO_HAPROXY: Final = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
@@ -21,7 +21,6 @@ NO_HAPROXY: Final = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPT
 STAND_IN: Final = "stand-in"
 """Marks what has the sleeping device."""
 
-Facts = dict[str, Any]
 
 Ask = Callable[[Work], Facts]
 """One run: a load -> what it has shown."""

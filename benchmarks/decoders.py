@@ -4,7 +4,6 @@ The reference is what everybody trains with: Pillow decodes whole, torchvision's
 turn, as the speed of a machine drifts.
 """
 
-import argparse
 import io
 import statistics
 import sys
@@ -22,9 +21,8 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from benchmarks.limit import TRANSFORM
 from benchmarks.work import PHONE, SMALL, Work
-from harness import table
 from harness.circumstances import circumstances
-from harness.command import RESULTS, Facts, run, say, write
+from harness.command import Facts, parser_of, publish, run, say
 from harness.repository import PEERS
 from harness.timing import done_per_s
 from pipeline.config import Limits, PipelineConfig
@@ -200,7 +198,7 @@ def row(result: Result) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.decoders", description=__doc__.splitlines()[0])
+    parser = parser_of("benchmarks.decoders", __doc__)
     parser.parse_args(arguments)
     sys.path.append(str(PEERS / "decoders"))
     about = {**circumstances("benchmarks.decoders", arguments), **_versions("simplejpeg", "torchcodec")}
@@ -211,8 +209,7 @@ def main(arguments: Sequence[str]) -> int:
         say(f"{work.title.partition(',')[0]}: {len(WAYS)} ways, {TURNS} turns")
         results += compare(work, score)
     rows = [row(result) for result in results]
-    write(RESULTS / "decoders", [about, *map(asdict, results)], table.markdown(HEADER, rows))
-    sys.stdout.write(table.text(HEADER, rows))
+    publish("decoders", about, [*map(asdict, results)], HEADER, rows)
     return 0
 
 

@@ -4,7 +4,6 @@ Server after server is started alone, each on both cores, with the clients besid
 with those of another, not with those of another machine.
 """
 
-import argparse
 import asyncio
 import sys
 import time
@@ -20,12 +19,10 @@ from benchmarks.kinds import KINDS
 from benchmarks.servers import Kind, Server, running
 from harness import table
 from harness.circumstances import circumstances
-from harness.command import RESULTS, run, say, write
+from harness.command import RESULTS, Facts, parser_of, run, say, write
 
 QUIET_CORES: Final = 0.3
 """More than this beside the server and its clients, and the figures say little."""
-
-Facts = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +152,7 @@ def rows(faults: Sequence[Fault], kinds: Sequence[Kind], results: Sequence[Resul
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.faults", description=__doc__.splitlines()[0])
+    parser = parser_of("benchmarks.faults", __doc__)
     parser.add_argument("--server", action="append", choices=[kind.name for kind in KINDS], help="only this one")
     parser.add_argument("--only", action="append", choices=[fault.name for fault in FAULTS], help="only this fault")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for faults.json and faults.md")

@@ -4,7 +4,6 @@
 those of the model as torchvision gives it, of photographs and of the images made up by which `dtype: auto` chooses.
 """
 
-import argparse
 import copy
 import statistics
 import sys
@@ -18,9 +17,8 @@ from torch import Tensor
 
 from benchmarks.busy import busy
 from benchmarks.work import SMALL
-from harness import table
 from harness.circumstances import circumstances
-from harness.command import RESULTS, Facts, run, say, write
+from harness.command import Facts, parser_of, publish, run, say
 from harness.timing import seconds_of
 from pipeline.config import Limits, PipelineConfig
 from pipeline.images.decode import decode
@@ -143,7 +141,7 @@ def row(record: Facts) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.forward", description=__doc__.splitlines()[0])
+    parser = parser_of("benchmarks.forward", __doc__)
     parser.add_argument("models", nargs="*", default=["mobilenet_v2"], help="torchvision's names")
     options = parser.parse_args(arguments)
     sys.setswitchinterval(0.0005)  # as in a replica
@@ -154,8 +152,7 @@ def main(arguments: Sequence[str]) -> int:
             records.append(record)
             say(" | ".join(row(record)))
     rows = [row(record) for record in records]
-    write(RESULTS / "forward", [about, *records], table.markdown(HEADER, rows))
-    sys.stdout.write(table.text(HEADER, rows))
+    publish("forward", about, records, HEADER, rows)
     return 0
 
 

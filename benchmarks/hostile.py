@@ -6,21 +6,20 @@ client sends an ordinary photograph every 0.3 s. Server, balancer and all client
 last line is the whole table as JSON.
 """
 
-import argparse
 import base64
 import json
 import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 from benchmarks.body_crowds import body_crowds
 from benchmarks.crowds import Crowd, crowds, present
 from benchmarks.work import SMALL
 from harness import table
 from harness.circumstances import circumstances
-from harness.command import run, say
+from harness.command import Facts, parser_of, run, say
 from harness.costly_images import COSTLY, lossless_webp, progressive_jpeg
 from harness.load import Load, closed_loop, open_loop
 from harness.local_service import LocalService, local_service, one_replica
@@ -40,8 +39,6 @@ HEADER: Final = (
     "good refused or lost",
     "memory + MB",
 )
-
-Facts = dict[str, Any]
 
 
 def many_in_json(image: bytes, count: int) -> Form:
@@ -145,7 +142,7 @@ def row(facts: Facts) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile", description=__doc__.splitlines()[0])
+    parser = parser_of("benchmarks.hostile", __doc__)
     parser.add_argument("--for-s", type=float, default=10.0, help="seconds a kind")
     parser.add_argument("--only", action="append", default=[], help="a kind, by its name; may be given again")
     options = parser.parse_args(arguments)

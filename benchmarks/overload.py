@@ -9,7 +9,6 @@ a machine drifts, so each row is held against 16 clients that are measured befor
 Last comes what a refusal costs the replica, beside what Ray Serve alone takes for a request that does nothing.
 """
 
-import argparse
 import json
 import random
 import statistics
@@ -18,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import psutil
@@ -29,7 +28,7 @@ from benchmarks.work import PHONE, SMALL, Work
 from deployments.service_config import LiveConfig
 from harness import table
 from harness.circumstances import circumstances
-from harness.command import RESULTS, run, say, write
+from harness.command import RESULTS, Facts, parser_of, run, say, write
 from harness.load import Load, closed_loop, open_loop
 from harness.local_service import LocalService, local_service, one_replica
 from harness.memory import Memory
@@ -58,8 +57,6 @@ HEADER: Final = (
 COST_HEADER: Final = ("what", "processor time of a request, ms", "requests/s")
 
 WITHOUT_FRONT: Final = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ""}
-
-Facts = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +257,7 @@ def cost_row(facts: Facts) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.overload", description=__doc__.splitlines()[0])
+    parser = parser_of("benchmarks.overload", __doc__)
     parser.add_argument("--quick", action="store_true", help="a few rows, to see that it works")
     parser.add_argument("--only", choices=("table", "costs"), help="one of both parts")
     options = parser.parse_args(arguments)

@@ -5,7 +5,6 @@ one bounds what a client gets for one request: images of the kind until `max_req
 `max_images_per_request` refuses more.
 """
 
-import argparse
 import re
 import sys
 import time
@@ -22,7 +21,7 @@ from benchmarks.limit import TRANSFORM
 from deployments.service_config import LiveConfig
 from harness import table
 from harness.circumstances import circumstances
-from harness.command import RESULTS, run, say, write
+from harness.command import RESULTS, parser_of, run, say, write
 from harness.costly_images import COSTLY
 from harness.photographs import encoded, jpeg, photograph
 from harness.timing import seconds_of
@@ -136,7 +135,7 @@ def row(cost: Cost) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.prices", description=__doc__.splitlines()[0])
+    parser = parser_of("benchmarks.prices", __doc__)
     parser.add_argument("--kinds", default="", help="a part of the names of files; others are left out")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -6,7 +6,6 @@
 in each where the rule reduces. By mobilenet_v2. It takes about an hour of a core, at a step of 64 some minutes.
 """
 
-import argparse
 import statistics
 import sys
 import time
@@ -26,7 +25,7 @@ from benchmarks.decoders import darkroom_exact, darkroom_fast, scored_by_mobilen
 from benchmarks.limit import TRANSFORM
 from harness import table
 from harness.circumstances import circumstances
-from harness.command import RESULTS, Facts, run, say, write
+from harness.command import RESULTS, Facts, parser_of, run, say, write
 from harness.figures import svg
 from harness.photographs import jpeg
 from pipeline.decode.memory import keep_freed_memory
@@ -201,7 +200,7 @@ def _rounded(record: Facts) -> Facts:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.reduction", description=__doc__.splitlines()[0])
+    parser = parser_of("benchmarks.reduction", __doc__)
     parser.add_argument("--step", type=int, default=8, help="pixels from one short side to the next (8)")
     options = parser.parse_args(arguments)
     about = circumstances("benchmarks.reduction", arguments)

@@ -4,12 +4,10 @@ Without HTTP: Darkroom's engine before the stand-in device, each rate beside the
 after it, and the model by itself. With it: what a replica of the shipped configuration takes in memory.
 """
 
-import argparse
 import statistics
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import psutil
 import torch
@@ -18,9 +16,8 @@ from benchmarks import alone
 from benchmarks.bench import Limited
 from benchmarks.limit import Limit
 from benchmarks.work import SMALL, Work
-from harness import table
 from harness.circumstances import circumstances
-from harness.command import RESULTS, run, say, write
+from harness.command import Facts, parser_of, publish, run, say
 from harness.load import closed_loop
 from harness.local_service import local_service, shipped_config
 from harness.roles import REPLICA, WORKER, role_of, with_role
@@ -36,8 +33,6 @@ SIZES_PX: Final = ((365, 274), (500, 375), (1155, 866), (2000, 1500), (4032, 302
 
 FOR_S: Final = 2.0
 HEADER: Final = ("what", "of", "images/s", "of the limit", "ms an image", "MiB")
-
-Facts = dict[str, Any]
 
 
 def batches(rounds: int) -> Iterator[Facts]:
@@ -134,7 +129,7 @@ def rows(records: Sequence[Facts]) -> list[list[str]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__.splitlines()[0])
+    parser = parser_of("benchmarks.scaling", __doc__)
     parser.add_argument("--rounds", type=int, default=3, help="runs of each row (3)")
     options = parser.parse_args(arguments)
     about, records = circumstances("benchmarks.scaling", arguments), list[Facts]()
@@ -148,8 +143,7 @@ def main(arguments: Sequence[str]) -> int:
             for record in part:
                 records.append(record)
                 say(str(record))
-    write(RESULTS / "scaling", [about, *records], table.markdown(HEADER, rows(records)))
-    sys.stdout.write(table.text(HEADER, rows(records)))
+    publish("scaling", about, records, HEADER, rows(records))
     return 0
 
 

@@ -9,17 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from benchmarks.servers import Role, Server
 from harness.broken_images import announced_bomb, decodable_bomb, photographs, truncated
+from harness.command import Facts
 from harness.load import closed_loop
 from harness.memory import Memory
 from harness.percentiles import percentile
 from harness.photographs import phone_jpeg
 from harness.single_requests import Answer, at_once, at_rate, leave
-
-Facts = dict[str, Any]
 
 RUNS: Final = 3
 TOGETHER: Final = 8

@@ -26,9 +26,8 @@ from typing import Any, Final
 import yaml
 
 from benchmarks.work import MIXED, PHONE, SMALL, Work
-from harness import table
 from harness.circumstances import circumstances
-from harness.command import RESULTS, run, say, write
+from harness.command import parser_of, publish, run, say
 from harness.local_service import Document, LocalService
 from harness.ports import apart, free_port
 from harness.repository import ROOT
@@ -204,7 +203,7 @@ def _compare(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tuning", description=__doc__.splitlines()[0])
+    parser = parser_of("benchmarks.tuning", __doc__)
     parser.add_argument("--images", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of images (all)")
     parser.add_argument("--seeds", type=int, default=2, help="runs of the command for each kind of images (2)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of the best settings, at least 2 (3)")
@@ -213,8 +212,7 @@ def main(arguments: Sequence[str]) -> int:
     about = circumstances("benchmarks.tuning", arguments)
     figures = [each for kind in options.images for each in _compare(kind, options)]
     rows = [_row(each) for each in figures]
-    write(RESULTS / "tuning", [about, *figures], table.markdown(HEADER, rows))
-    sys.stdout.write(table.text(HEADER, rows))
+    publish("tuning", about, figures, HEADER, rows)
     sys.stdout.write(json.dumps({"least_of_best": min(each["of_best"] for each in figures)}) + "\n")
     return 0
 

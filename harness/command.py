@@ -1,5 +1,6 @@
-"""How a benchmark is run as a command, and what it leaves: its figures, and what one must know to read them."""
+"""The command line of a benchmark: its arguments, its results, and its end by Ctrl-C."""
 
+import argparse
 import json
 import resource
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from harness import table
 from harness.repository import ROOT
 
 RESULTS: Final = ROOT / "benchmarks" / "results"
@@ -21,6 +23,19 @@ def write(stem: Path, records: Sequence[Facts], markdown: str) -> None:
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".json").write_text("".join(json.dumps(record) + "\n" for record in records))
     stem.with_suffix(".md").write_text(markdown)
+
+
+def parser_of(module: str, text: str) -> argparse.ArgumentParser:
+    """The parser of a module's command line, described by the first line of its docstring."""
+    return argparse.ArgumentParser(prog=f"python -m {module}", description=text.splitlines()[0])
+
+
+def publish(
+    name: str, about: Facts, records: Sequence[Facts], header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Writes the results of a benchmark to `benchmarks/results/`, and prints its table."""
+    write(RESULTS / name, [about, *records], table.markdown(header, rows))
+    sys.stdout.write(table.text(header, rows))
 
 
 def say(line: str) -> None:

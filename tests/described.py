@@ -4,13 +4,12 @@ Schemathesis makes them: right ones, and wrong ones of each kind that the descri
 a status, a content type and a form that are described; no 500.
 """
 
-import argparse
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from harness.command import run, say
+from harness.command import parser_of, run, say
 from harness.local_service import local_service, shipped_config
 from harness.repository import PEERS
 
@@ -32,7 +31,7 @@ def command(url: str, examples: int, for_s: int) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status, 0 where every answer was as described."""
-    parser = argparse.ArgumentParser(prog="python -m tests.described", description=__doc__.splitlines()[0])
+    parser = parser_of("tests.described", __doc__)
     parser.add_argument("--examples", type=int, default=100, help="of each operation")
     parser.add_argument("--for-s", type=int, default=120, help="seconds for all")
     options = parser.parse_args(arguments)

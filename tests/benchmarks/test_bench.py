@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from benchmarks import alone, bench, scaling
-from benchmarks.contestants import Ask, Contestant, Facts
+from benchmarks.contestants import Ask, Contestant
 from benchmarks.limit import TRANSFORM, Limit
 from benchmarks.standin import StandIn, open_stand_in
 from benchmarks.work import MIXED, PHONE, SMALL, SMALL_MANY, Work
+from harness.command import Facts
 from harness.photographs import NAMES, jpeg, photograph
 from harness.repository import ROOT
 from pipeline.config import Limits, PipelineConfig

@@ -5,7 +5,6 @@ its own. Then the faults happen to it one by one; after each it has to be whole 
 `benchmarks/results/alive.md` and `.json`. `make alive` runs it.
 """
 
-import argparse
 import signal
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from typing import Final
 
 from harness import table
 from harness.circumstances import circumstances
-from harness.command import RESULTS, run, say, write
+from harness.command import RESULTS, parser_of, run, say, write
 from harness.local_service import LocalService, shipped_config
 from harness.ports import apart, free_port
 from harness.roles import REPLICA, TRACKER, WORKER
@@ -150,7 +149,7 @@ def row(fault: Fault, outage: Outage) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status: 0 where nothing is beyond its bounds."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.alive", description=__doc__.splitlines()[0])
+    parser = parser_of("tests.faults.alive", __doc__)
     parser.add_argument("--only", action="append", default=[], help="a fault, by its name; may be given again")
     options = parser.parse_args(arguments)
     about, rows, records, complaints = circumstances("tests.faults.alive", arguments), [], [], []

@@ -5,7 +5,6 @@ The service is started as `make serve` does it, on free ports, with the shipped 
 hold. Ctrl-C ends a run early, with its table.
 """
 
-import argparse
 import asyncio
 import datetime
 import json
@@ -16,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Final
 
-from harness.command import RESULTS, say
+from harness.command import RESULTS, parser_of, say
 from harness.local_service import LocalService, shipped_config
 from harness.ports import apart, free_port
 from tests.soak.growth import growths
@@ -80,7 +79,7 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
 
 def main() -> int:
     """Run the command line; return the exit status: 0 where nothing was found."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.splitlines()[0])
+    parser = parser_of("tests.soak", __doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-stops", action="store_true", help="stop no worker (SIGSTOP)")
