@@ -10,7 +10,7 @@ from typing import Final
 from benchmarks import alone
 from benchmarks.alone import Rate
 from benchmarks.kinds import BENTOML, ECHO, LITSERVE, LOADER_A_BATCH, MOSEC, RAY_SERVE, Document, darkroom
-from benchmarks.servers import Kind, Server, running
+from benchmarks.servers import Server, ServerKind, running
 from benchmarks.work import MIXED, PHONE, SMALL, SMALL_ALONE, SMALL_MANY, Work
 from harness.command import Facts, say
 from harness.load import Load, closed_loop
@@ -41,13 +41,13 @@ class Contestant:
     started: Callable[[], AbstractContextManager[Ask]]
 
 
-def served(kind: Kind, *works: Work) -> Contestant:
+def served(kind: ServerKind, *works: Work) -> Contestant:
     """A server."""
     return Contestant(kind.name, works, partial(_serve, kind))
 
 
 @contextmanager
-def _serve(kind: Kind) -> Iterator[Ask]:
+def _serve(kind: ServerKind) -> Iterator[Ask]:
     with running(kind, say) as server:
         yield partial(_asked, server)
 
@@ -121,7 +121,7 @@ def _one_worker(application: Document) -> None:
     application["args"]["pipeline"]["decode_workers"] = 1
 
 
-def _variant(kind: Kind, name: str = "", **environment: str) -> Kind:
+def _variant(kind: ServerKind, name: str = "", **environment: str) -> ServerKind:
     return replace(kind, name=name or kind.name, environment={**kind.environment, **environment})
 
 
@@ -136,7 +136,7 @@ def contestants(*, full: bool) -> list[Contestant]:
     asleep, ours = {"MODEL": "stand-in"}, {"DECODE": "darkroom"}
     each = (SMALL, PHONE, MIXED) if full else (SMALL, PHONE)
 
-    def peer(kind: Kind, name: str = "", **environment: str) -> Contestant:
+    def peer(kind: ServerKind, name: str = "", **environment: str) -> Contestant:
         return served(_variant(kind, f"{name or kind.name}, {STAND_IN}", **asleep, **environment), *each)
 
     one_at_a_time = partial(alone.pipeline, together=1, requests=1)

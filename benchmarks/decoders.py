@@ -115,7 +115,7 @@ HEADER: Final = ("images", "way", "ms", "times ours", "off by, levels", "score o
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class DecoderResult:
     """What one way has come to with one kind of images.
 
     Args:
@@ -139,7 +139,7 @@ class Result:
     images: int
 
 
-def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> list[Result]:
+def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> list[DecoderResult]:
     """All ways, with the images of one kind.
 
     Args:
@@ -152,12 +152,12 @@ def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> li
             ms[name].append(1000 / done_per_s(way, images, FOR_S))
     reference = [WAYS[REFERENCE](data) for data in images]
     scores = score(reference)
-    best, results = scores.argmax(1), list[Result]()
+    best, results = scores.argmax(1), list[DecoderResult]()
     for name, way in WAYS.items():
         pixels = [way(data) for data in images]
         found = score(pixels)
         results.append(
-            Result(
+            DecoderResult(
                 work=work.title.partition(",")[0],
                 way=name,
                 ms=statistics.median(ms[name]),
@@ -183,7 +183,7 @@ def scored_by_mobilenet() -> Callable[[Sequence[Pixels]], torch.Tensor]:
     return score
 
 
-def row(result: Result) -> list[str]:
+def row(result: DecoderResult) -> list[str]:
     """One of the table's rows."""
     return [
         result.work,
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str]) -> int:
     about = {**circumstances("benchmarks.decoders", arguments), **_versions("simplejpeg", "torchcodec")}
     torch.set_num_threads(1)
     keep_freed_memory()
-    score, results = scored_by_mobilenet(), list[Result]()
+    score, results = scored_by_mobilenet(), list[DecoderResult]()
     for work in (SMALL, PHONE):
         say(f"{work.title.partition(',')[0]}: {len(WAYS)} ways, {TURNS} turns")
         results += compare(work, score)

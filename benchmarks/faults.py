@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks import fault_cells, scenarios
 from benchmarks.kinds import KINDS
-from benchmarks.servers import Kind, Server, running
+from benchmarks.servers import Server, ServerKind, running
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, Facts, parser_of, run, say, write
@@ -26,7 +26,7 @@ QUIET_CORES: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class ComparedFault:
     """One of the faults.
 
     Args:
@@ -43,7 +43,7 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class FaultResult:
     """What a fault has done to a server.
 
     Args:
@@ -62,44 +62,44 @@ class Result:
 
 
 FAULTS: Final = (
-    Fault(
+    ComparedFault(
         "truncated",
         "one of eight images cut off, a client each",
         scenarios.truncated_among_clients,
         fault_cells.neighbours,
     ),
-    Fault(
+    ComparedFault(
         "truncated-in-one-request",
         "the same, all eight in one request",
         scenarios.truncated_in_one_request,
         fault_cells.neighbours,
     ),
-    Fault(
+    ComparedFault(
         "announced-bomb",
         "one of eight a PNG that announces 50,000 x 50,000",
         scenarios.announced_bomb_among_clients,
         fault_cells.neighbours_and_memory,
     ),
-    Fault(
+    ComparedFault(
         "decodable-bomb",
         "one of eight a PNG of 12,000 x 12,000, 0.4 MB",
         scenarios.decodable_bomb_among_clients,
         fault_cells.neighbours_and_memory,
     ),
-    Fault(
+    ComparedFault(
         "gone-clients",
         "64 clients send 12 megapixels each and hang up; the next one",
         scenarios.gone_clients,
         fault_cells.gone,
     ),
-    Fault("overload", "twice the capacity for 10 s", scenarios.overload, fault_cells.overload),
-    Fault(
+    ComparedFault("overload", "twice the capacity for 10 s", scenarios.overload, fault_cells.overload),
+    ComparedFault(
         "killed-decoder",
         "a process that decodes is killed, at 20 requests/s",
         scenarios.killed_decoder,
         fault_cells.kills,
     ),
-    Fault(
+    ComparedFault(
         "killed-model",
         "a process that runs the model is killed, at 20 requests/s",
         scenarios.killed_model,
@@ -109,7 +109,7 @@ FAULTS: Final = (
 """In this order: what may leave a server damaged comes last."""
 
 
-def measure(kind: Kind, faults: Sequence[Fault], keep: Callable[[Result], None]) -> None:
+def measure(kind: ServerKind, faults: Sequence[ComparedFault], keep: Callable[[FaultResult], None]) -> None:
     """Starts one server and does all faults to it; a new one where it has not survived."""
     left = list(faults)
     while left:
@@ -125,12 +125,12 @@ def measure(kind: Kind, faults: Sequence[Fault], keep: Callable[[Result], None])
                     break
 
 
-def cause(fault: Fault, server: Server) -> Result:
+def cause(fault: ComparedFault, server: Server) -> FaultResult:
     """Does one fault to one server, and watches what else the machine does meanwhile."""
     began_at, others_s = time.monotonic(), _others_s(server)
     runs = asyncio.run(fault.cause(server))
     others_s, took_s = _others_s(server) - others_s, time.monotonic() - began_at
-    return Result(server.name, fault.name, runs, round(took_s, 1), max(0.0, round(others_s / took_s, 2)))
+    return FaultResult(server.name, fault.name, runs, round(took_s, 1), max(0.0, round(others_s / took_s, 2)))
 
 
 def _others_s(server: Server) -> float:
@@ -139,11 +139,13 @@ def _others_s(server: Server) -> float:
     return sum(machine) - machine.idle - machine.iowait - machine.guest - own.user - own.system - server.cpu_s()
 
 
-def rows(faults: Sequence[Fault], kinds: Sequence[Kind], results: Sequence[Result]) -> list[list[str]]:
+def rows(
+    faults: Sequence[ComparedFault], kinds: Sequence[ServerKind], results: Sequence[FaultResult]
+) -> list[list[str]]:
     """The table's rows."""
     runs = {(result.server, result.fault): result.runs for result in results}
 
-    def cell(fault: Fault, kind: Kind) -> str:
+    def cell(fault: ComparedFault, kind: ServerKind) -> str:
         shown = runs.get((kind.name, fault.name))
         return fault.cell(shown) if shown else table.NOTHING
 
@@ -161,10 +163,10 @@ def main(arguments: Sequence[str]) -> int:
     faults = [fault for fault in FAULTS if not options.only or fault.name in options.only]
     began_at = time.monotonic()
     about = circumstances("benchmarks.faults", arguments)
-    results = list[Result]()
+    results = list[FaultResult]()
     header = ["", *(kind.name for kind in kinds)]
 
-    def keep(result: Result) -> None:  # at once: a run that is ended early has measured something too
+    def keep(result: FaultResult) -> None:  # at once: a run that is ended early has measured something too
         results.append(result)
         write(
             options.out / "faults", [about, *map(asdict, results)], table.markdown(header, rows(faults, kinds, results))

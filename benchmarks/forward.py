@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.busy import busy
+from benchmarks.busy_interpreter import busy
 from benchmarks.work import SMALL
 from harness.circumstances import circumstances
 from harness.command import Facts, parser_of, publish, run, say

@@ -23,7 +23,7 @@ from harness.command import Facts, parser_of, run, say
 from harness.costly_images import COSTLY, lossless_webp, progressive_jpeg
 from harness.load import Load, closed_loop, open_loop
 from harness.local_service import LocalService, local_service, one_replica
-from harness.memory import Memory
+from harness.resident_memory import Memory
 from harness.target import Form, Target, image_body
 
 CONNECTIONS: Final = 8

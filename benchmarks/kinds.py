@@ -9,7 +9,7 @@ from typing import Any, Final
 import psutil
 import yaml
 
-from benchmarks.servers import Kind, Role
+from benchmarks.servers import Role, ServerKind
 from harness.local_service import shipped_config
 from harness.repository import PEERS, ROOT
 from harness.roles import REPLICA, WORKER, role_of
@@ -45,7 +45,7 @@ def _darkroom_command(port: int, folder: Path, change: Callable[[Document], None
     return [sys.executable, "-m", "deployments.local.launcher", str(config)]
 
 
-def darkroom(name: str, change: Callable[[Document], None]) -> Kind:
+def darkroom(name: str, change: Callable[[Document], None]) -> ServerKind:
     """Darkroom under another name, with its application's configuration changed in place."""
     return replace(DARKROOM, name=name, command=lambda port, folder: _darkroom_command(port, folder, change))
 
@@ -73,7 +73,7 @@ def _is_bentoml_worker(process: psutil.Process, role: Role) -> bool:  # noqa: AR
     return "_bentoml_impl.worker" in " ".join(process.cmdline())
 
 
-LITSERVE: Final = Kind(
+LITSERVE: Final = ServerKind(
     name="LitServe",
     path="/predict",
     wrap=lambda image: form_body([image]),
@@ -81,7 +81,7 @@ LITSERVE: Final = Kind(
     plays=_litserve_plays,
     environment=_AS_PACKAGE,
 )
-MOSEC: Final = Kind(
+MOSEC: Final = ServerKind(
     name="mosec",
     path="/inference",
     wrap=image_body,
@@ -89,7 +89,7 @@ MOSEC: Final = Kind(
     plays=_mosec_plays,
     environment=_AS_PACKAGE,
 )
-BENTOML: Final = Kind(
+BENTOML: Final = ServerKind(
     name="BentoML",
     path="/classify",
     wrap=lambda image: form_body([image], "images"),
@@ -100,7 +100,7 @@ BENTOML: Final = Kind(
     plays=_is_bentoml_worker,
     environment={**_AS_PACKAGE, "BENTOML_DO_NOT_TRACK": "True"},
 )
-DARKROOM: Final = Kind(
+DARKROOM: Final = ServerKind(
     name="Darkroom",
     path="/predict",
     wrap=image_body,
@@ -115,7 +115,7 @@ def _echo(application: Document) -> None:
 
 
 ECHO: Final = darkroom("HTTP alone", _echo)
-RAY_SERVE: Final = Kind(
+RAY_SERVE: Final = ServerKind(
     name="Ray Serve, batching",
     path="/",
     wrap=image_body,

@@ -31,7 +31,7 @@ from harness.circumstances import circumstances
 from harness.command import RESULTS, Facts, parser_of, run, say, write
 from harness.load import Load, closed_loop, open_loop
 from harness.local_service import LocalService, local_service, one_replica
-from harness.memory import Memory
+from harness.resident_memory import Memory
 from harness.target import Form, Target, form_body, image_body
 
 DEFAULT_S: Final = LiveConfig().max_queue_wait_s
@@ -60,7 +60,7 @@ WITHOUT_FRONT: Final = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ""}
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoadPlan:
     """Loads and settings of a run, and how long each is measured.
 
     Args:
@@ -78,7 +78,7 @@ class Plan:
     beside_for_s: float
 
 
-FULL: Final = Plan(
+FULL: Final = LoadPlan(
     waits_s=(0.25, 2.5, 10.0),
     clients=((SMALL, (1, 8, 16, 32, 64, 128, 256)), (PHONE, (16, 64))),
     for_s=6.0,
@@ -93,7 +93,7 @@ QUICK: Final = replace(
 # ---- the table ------------------------------------------------------------------------------------------------------
 
 
-def measured(service: LocalService, plan: Plan) -> Iterator[Facts]:
+def measured(service: LocalService, plan: LoadPlan) -> Iterator[Facts]:
     """A record for each row."""
     for max_queue_wait_s in plan.waits_s:
         service.apply(max_queue_wait_s=max_queue_wait_s)
@@ -115,7 +115,7 @@ class _Closed:
     def title(self) -> str:
         return f"{self.clients} clients"
 
-    def load(self, target: Target, forms: Sequence[Form], plan: Plan, capacity_per_s: float) -> Load:
+    def load(self, target: Target, forms: Sequence[Form], plan: LoadPlan, capacity_per_s: float) -> Load:
         warm_up_s = 1.0 + 1.5 * self.clients / max(1.0, capacity_per_s)  # the first of them all come at once
         return closed_loop(target, forms, clients=self.clients, warm_up_s=warm_up_s, for_s=plan.for_s, patient=False)
 
@@ -129,7 +129,7 @@ class _Open:
     def title(self) -> str:
         return f"{self.share:.0%} of the capacity, by chance"
 
-    def load(self, target: Target, forms: Sequence[Form], plan: Plan, capacity_per_s: float) -> Load:
+    def load(self, target: Target, forms: Sequence[Form], plan: LoadPlan, capacity_per_s: float) -> Load:
         began_s, chance = time.perf_counter(), random.Random(0)
         for_s = plan.open_for_s if self.share > 1 else plan.for_s
         load = open_loop(target, forms, rate=self.share * capacity_per_s, for_s=for_s, chance=chance)
@@ -138,7 +138,7 @@ class _Open:
 
 
 def _held_against(
-    service: LocalService, forms: Sequence[Form], plan: Plan, row: _Closed | _Open, max_queue_wait_s: float
+    service: LocalService, forms: Sequence[Form], plan: LoadPlan, row: _Closed | _Open, max_queue_wait_s: float
 ) -> Facts:
     def beside() -> float:
         return closed_loop(service.target, forms, clients=BESIDE, warm_up_s=1.0, for_s=plan.beside_for_s).per_s

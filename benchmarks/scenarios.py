@@ -15,9 +15,9 @@ from benchmarks.servers import Role, Server
 from harness.broken_images import announced_bomb, decodable_bomb, photographs, truncated
 from harness.command import Facts
 from harness.load import closed_loop
-from harness.memory import Memory
 from harness.percentiles import percentile
 from harness.photographs import phone_jpeg
+from harness.resident_memory import Memory
 from harness.single_requests import Answer, at_once, at_rate, leave
 
 RUNS: Final = 3

@@ -25,7 +25,7 @@ Role = Literal["decoder", "model"]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ServerKind:
     """One of the servers compared.
 
     Args:
@@ -50,7 +50,7 @@ class Kind:
 class Server:
     """A running one."""
 
-    def __init__(self, kind: Kind, port: int, program: MarkedProgram) -> None:
+    def __init__(self, kind: ServerKind, port: int, program: MarkedProgram) -> None:
         self.kind, self.name = kind, kind.name
         self.target = Target("127.0.0.1", port, kind.path, kind.wrap)
         self._program = program
@@ -89,7 +89,7 @@ class Server:
 
 
 @contextmanager
-def running(kind: Kind, say: Callable[[str], None]) -> Iterator[Server]:
+def running(kind: ServerKind, say: Callable[[str], None]) -> Iterator[Server]:
     """Starts a server on a free port and waits until it answers; after the block none of its processes is left."""
     port, log = free_port(), PEERS / "logs" / f"{kind.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)

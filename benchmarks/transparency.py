@@ -41,7 +41,7 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class BackgroundResult:
     """Scores of pictures of one kind on one background, against the reference."""
 
     kind: str
@@ -112,7 +112,7 @@ KINDS: Final[dict[str, Callable[[], list[Picture]]]] = {
 }
 
 
-def compare(kind: str, score: Scores) -> list[Result]:
+def compare(kind: str, score: Scores) -> list[BackgroundResult]:
     """All backgrounds, with the pictures of one kind."""
     pictures = KINDS[kind]()
     expected = score([_decoded(_encoded(picture.reference), "white") for picture in pictures])
@@ -123,7 +123,7 @@ def compare(kind: str, score: Scores) -> list[Result]:
         found = score([_decoded(file, background) for file in files])
         classes = found.argmax(1)
         results.append(
-            Result(
+            BackgroundResult(
                 kind,
                 background,
                 float((found - expected).abs().max()),
@@ -143,7 +143,7 @@ def _decoded(file: bytes, background: str) -> NDArray[np.uint8]:
     return decode(memoryview(file), replace(TRANSFORM, background=background), Limits().max_image_pixels)
 
 
-def row(result: Result) -> list[str]:
+def row(result: BackgroundResult) -> list[str]:
     """One of the table's rows."""
     whole = f"{result.whole} of {result.images}" if result.kind.startswith("cut-outs") else table.NOTHING
     return [

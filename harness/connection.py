@@ -15,7 +15,7 @@ PATIENCE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class ServiceReply:
     """The answer to one request.
 
     Args:
@@ -58,11 +58,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._headers: dict[bytes, bytes] | None = None  # of the answer, once they are there
-        self._last: Reply | None = None  # after which the server closes the connection
+        self._last: ServiceReply | None = None  # after which the server closes the connection
         self._body_at = 0
-        self._reply: asyncio.Future[Reply]
+        self._reply: asyncio.Future[ServiceReply]
 
-    async def ask(self, request: bytes) -> Reply:
+    async def ask(self, request: bytes) -> ServiceReply:
         """Sends one request and waits for its answer."""
         loop = asyncio.get_running_loop()
         self._reply = loop.create_future()
@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(request)
             return await self._reply
         except OSError as error:
-            return Reply(0, ended=type(error).__name__)
+            return ServiceReply(0, ended=type(error).__name__)
         finally:
             timer.cancel()
 
@@ -97,9 +97,9 @@ class Connection(asyncio.Protocol):
             return len(self._received) - self._body_at >= int(length)
         return self._received.endswith(b"\r\n0\r\n\r\n")  # in chunks: the last one is empty
 
-    def _read(self, headers: Mapping[bytes, bytes]) -> Reply:
+    def _read(self, headers: Mapping[bytes, bytes]) -> ServiceReply:
         body = bytes(self._received[self._body_at :]) if b"content-length" in headers else b""
-        return Reply(int(self._received[9:12]), float(headers.get(b"retry-after", 0)), body)
+        return ServiceReply(int(self._received[9:12]), float(headers.get(b"retry-after", 0)), body)
 
     def _forget(self) -> None:
         self._received.clear()
@@ -108,7 +108,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Called by asyncio when either side has closed it."""
         last, self._last = self._last, None
-        self._finish(last or Reply(0, ended=type(error).__name__ if error else "closed"))
+        self._finish(last or ServiceReply(0, ended=type(error).__name__ if error else "closed"))
 
     def close(self) -> None:
         """Ends it."""
@@ -116,10 +116,10 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _give_up(self) -> None:
-        self._finish(Reply(0, ended="TimeoutError"))
+        self._finish(ServiceReply(0, ended="TimeoutError"))
         self.close()
 
-    def _finish(self, reply: Reply) -> None:
+    def _finish(self, reply: ServiceReply) -> None:
         if not self._reply.done():
             self._reply.set_result(reply)
 

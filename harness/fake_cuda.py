@@ -20,7 +20,7 @@ from unittest import mock
 
 import torch
 
-from harness.fake_graph import FakeGraph, Recorder
+from harness.fake_graph import FakeGraph, OperatorRecorder
 from harness.fake_order import FakeEvent, FakeStream, Order, on_stream
 
 FACTORIES: Final = (
@@ -77,7 +77,7 @@ class FakeCuda:
 def _capture(cuda: FakeCuda, graph: FakeGraph, stream: FakeStream | None = None, **_: object) -> Iterator[None]:
     cuda.order.local.capturing = True
     try:
-        with on_stream(cuda.order, stream), Recorder(graph):
+        with on_stream(cuda.order, stream), OperatorRecorder(graph):
             yield
     finally:
         cuda.order.local.capturing = False

@@ -66,7 +66,7 @@ def _with(made: dict[int, torch.Tensor], values: Any) -> Any:
     return tree_map(lambda value: made[value.number] if isinstance(value, _Made) else value, values)
 
 
-class Recorder(TorchDispatchMode):
+class OperatorRecorder(TorchDispatchMode):
     """Writes operators down."""
 
     def __init__(self, graph: FakeGraph) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import uvloop
 
-from harness.connection import Connection, Reply, request_of
+from harness.connection import Connection, ServiceReply, request_of
 from harness.percentiles import percentile
 from harness.target import Form, Target
 
@@ -57,7 +57,7 @@ class Load:
         """Requests that were told to come again later."""
         return self.others[str(_BUSY)]
 
-    def note(self, reply: Reply, took_s: float) -> None:
+    def note(self, reply: ServiceReply, took_s: float) -> None:
         """Counts one request."""
         self.sent += 1
         if reply.status == _OK:

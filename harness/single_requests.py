@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from harness.connection import Connection, Reply, request_of
+from harness.connection import Connection, ServiceReply, request_of
 from harness.target import Form, Target
 
 PATIENCE_S: Final = 30.0
@@ -28,7 +28,7 @@ class Answer:
         took_s: seconds from `due_at` to the end of the reply.
     """
 
-    reply: Reply
+    reply: ServiceReply
     due_at: float
     late_s: float
     took_s: float

@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.gpu import plan, report
+from benchmarks.gpu import gpu_page as report
+from benchmarks.gpu import gpu_steps as plan
 from benchmarks.gpu.monitor import monitored
 from benchmarks.gpu.results import Results
-from benchmarks.gpu.step import GRACE_S, Ended, run_step
+from benchmarks.gpu.step_process import GRACE_S, Ended, run_step
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, Facts, run, say
@@ -125,7 +126,7 @@ def run_steps(options: argparse.Namespace, about: Facts, results: Results) -> li
     return failed
 
 
-def command_of(step: plan.Step, limit_s: float, results: Results, options: argparse.Namespace) -> list[str]:
+def command_of(step: plan.GpuStep, limit_s: float, results: Results, options: argparse.Namespace) -> list[str]:
     """Process that runs a step."""
     command = [sys.executable, "-m", "benchmarks.gpu.part", step.name, *step.parts]
     command += ["--out", str(results.folder), "--limit-s", str(limit_s), "--began-at", str(results.began_at)]
@@ -143,7 +144,7 @@ def ended_record(ended: Ended) -> dict[str, Any]:
     }
 
 
-def told(step: plan.Step, ended: Ended, log: Path) -> str:
+def told(step: plan.GpuStep, ended: Ended, log: Path) -> str:
     """A line about a step; of one that failed also the end of its log."""
     said = f"{step.name}: {ended.seconds:.0f} s"
     if ended.cut_off:

@@ -14,7 +14,7 @@ ONGOING: Final = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class CaseLoad:
     """Load of the clients: images of one size, so many a request.
 
     Args:
@@ -42,7 +42,7 @@ class Case:
     name: str
     document: Callable[[Path], Document]
     model: str
-    loads: tuple[Load, ...]
+    loads: tuple[CaseLoad, ...]
 
     def __str__(self) -> str:
         """The name."""
@@ -84,20 +84,25 @@ def on_two_cores() -> Document:
     return document
 
 
-_ONE: Final = Load("small", 1, 256)
-_MANY: Final = Load("small", 32, 48)
-_LARGE: Final = Load("large", 1, 32)
-_SHIPPED: Final = (Load("small", 1, 1), Load("small", 1, 64), Load("small", 32, 8), Load("large", 1, 16))
+_ONE: Final = CaseLoad("small", 1, 256)
+_MANY: Final = CaseLoad("small", 32, 48)
+_LARGE: Final = CaseLoad("large", 1, 32)
+_SHIPPED: Final = (
+    CaseLoad("small", 1, 1),
+    CaseLoad("small", 1, 64),
+    CaseLoad("small", 32, 8),
+    CaseLoad("large", 1, 16),
+)
 
 
-def _resnet(replicas: int, batch: int, *loads: Load, dtype: str = "float16") -> Case:
+def _resnet(replicas: int, batch: int, *loads: CaseLoad, dtype: str = "float16") -> Case:
     name = f"ResNet-50, {dtype}, {replicas} replica{'s' if replicas > 1 else ''} a GPU"
     return Case(name, partial(resnet, dtype=dtype, batch=batch, replicas=replicas), "resnet50", loads)
 
 
 CASES: Final = (
     Case("serve_config.yaml", lambda _: shipped_config("serve_config.yaml"), "mobilenet_v2", _SHIPPED),
-    _resnet(8, 64, Load("small", 1, 384), _MANY, _LARGE),
+    _resnet(8, 64, CaseLoad("small", 1, 384), _MANY, _LARGE),
     _resnet(1, 64, _ONE, _MANY, _LARGE),
     _resnet(4, 64, _ONE, _MANY, _LARGE),
     Case("serve_config.gpu.yaml, 8 replicas", lambda _: on_gpu({}, 64, 8), "mobilenet_v2", (_ONE, _MANY, _LARGE)),
@@ -108,7 +113,10 @@ CASES: Final = (
 
 DRY_CASES: Final = (
     Case(
-        "two replicas on the CPU", lambda _: on_two_cores(), "mobilenet_v2", (Load("small", 4, 2), Load("large", 1, 2))
+        "two replicas on the CPU",
+        lambda _: on_two_cores(),
+        "mobilenet_v2",
+        (CaseLoad("small", 4, 2), CaseLoad("large", 1, 2)),
     ),
 )
 

@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 
 import torch
 
-from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.event_timing import median_ms
 from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.models import of_model
 from benchmarks.gpu.network import compute_in, network, pixels_of
-from benchmarks.gpu.setting import Setting
-from benchmarks.gpu.timing import median_ms
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 from pipeline.model.folding import folded
 
 
@@ -32,13 +32,13 @@ CASES: Final = (Case(32, None, 20.0), Case(256, None, 20.0), Case(256, "max-auto
 DRY_CASES: Final = (Case(2, None, 1.0),)
 
 
-def rates(setting: Setting) -> Iterator[Figure | Missing]:
+def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """All cases."""
     for case in DRY_CASES if setting.dry else CASES:
         yield from setting.each([case], partial(rates_of, setting=setting), needs_s=case.needs_s)
 
 
-def rates_of(case: Case, setting: Setting) -> Iterator[Figure | Missing]:
+def rates_of(case: Case, setting: PartSetting) -> Iterator[Figure | Missing]:
     """As it comes out of torch.compile, and captured in a CUDA graph."""
     model, form, runs = ("mobilenet_v2", "float32", 2) if setting.dry else ("resnet50", "float16", 9)
     compute_in(form)

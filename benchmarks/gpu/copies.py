@@ -11,9 +11,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.figure import Figure, Missing
-from benchmarks.gpu.setting import Setting
-from benchmarks.gpu.timing import median_ms
+from benchmarks.gpu.event_timing import median_ms
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 from pipeline.decode.slots import Slots
 
 BATCH: Final = 32
@@ -26,7 +26,7 @@ _ROW_DTYPE: Final = torch.int64
 """Images are gathered eight bytes at a time: a kernel that moves single bytes would be slower than the copy."""
 
 
-def rates(setting: Setting) -> Iterator[Figure | Missing]:
+def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """All of them, with the slots of the service: 256 images in one shared mapping."""
     slots = Slots(16 if setting.dry else 256, SIDE_PX)
     slots.tensor.random_()
@@ -87,7 +87,7 @@ def _resident_kib() -> int:
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
-def pieces(pixels: Tensor, device: Tensor, setting: Setting) -> Iterator[Figure]:
+def pieces(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Figure]:
     """A batch that lies in several places, copied piece by piece, and in one call."""
     for count in (1, 4) if setting.dry else (1, 4, 16, 32):
         together = len(pixels) // 2 if setting.dry else BATCH
@@ -107,7 +107,7 @@ def pieces(pixels: Tensor, device: Tensor, setting: Setting) -> Iterator[Figure]
         yield copied(f"{together} images in {count} pieces, in one call", in_one_call)
 
 
-def gathers(pixels: Tensor, device: Tensor, setting: Setting) -> Iterator[Figure]:
+def gathers(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Figure]:
     """A batch whose images lie in any slots, put together on the GPU by their numbers."""
     together = len(pixels) // 2 if setting.dry else BATCH
     chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:together]
@@ -149,7 +149,7 @@ def copied(what: str, work: Callable[[], Any], *, is_ceiling: bool = False) -> F
     )
 
 
-def seen_by_the_gpu(pixels: Tensor, setting: Setting) -> Tensor:
+def seen_by_the_gpu(pixels: Tensor, setting: PartSetting) -> Tensor:
     """Registered host memory as a tensor of the GPU, which then reads it over the bus.
 
     cudaHostRegister maps memory into the GPU's address space, at the address that the host uses (unified addressing).

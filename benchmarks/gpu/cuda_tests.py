@@ -7,8 +7,8 @@ from typing import Final
 
 import pytest
 
-from benchmarks.gpu.figure import Figure, Missing
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 
 CHOSEN: Final = "cuda and not slow"
 """The tests that are run, by their marks."""
@@ -44,7 +44,7 @@ class Outcomes:
             self.ended[outcome].append((report.nodeid, reason))
 
 
-def passed(setting: Setting) -> Iterator[Figure | Missing]:
+def passed(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Runs them.
 
     Raises:

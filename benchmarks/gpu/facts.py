@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Iterator
 from typing import Any, Final
 
-from benchmarks.gpu.figure import Figure, Missing
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 from deployments.version import version_of
 from harness.circumstances import machine
 
@@ -26,7 +26,7 @@ _COMMAND_S: Final = 8.0
 _PACKAGES: Final = ("torch", "torchvision", "numpy", "pillow", "ray", "simplejpeg", "starlette", "pydantic", "triton")
 
 
-def facts(setting: Setting) -> Iterator[Figure | Missing]:
+def facts(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Writes facts.txt, and gives the counts that other figures depend on."""
     told = [f"$ {command}\n{output_of(command)}" for command in _COMMANDS]
     told.append(str({name: version_of(name) for name in _PACKAGES}))

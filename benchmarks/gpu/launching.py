@@ -10,11 +10,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from benchmarks.busy import busy
-from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.busy_interpreter import busy
 from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 from pipeline.model.classifier import Classifier
 from pipeline.model.cuda_graph import settle
 from pipeline.model.torchscript import Compute, traced
@@ -28,7 +28,7 @@ _BUSY: Final = (0.0, 0.5, 0.9)
 _CEILING: Final = "the quickest launch"
 
 
-def costs(setting: Setting) -> Iterator[Figure | Missing]:
+def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Every way of launching, beside ever more."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     name, form, images = ("mobilenet_v2", "float32", 1) if setting.dry else ("resnet50", "float16", 32)
@@ -58,7 +58,7 @@ def settled(compute: Compute, pixels: Tensor) -> Compute:
     return compute
 
 
-def cost(ways: Mapping[str, Callable[[], Any]], what: str, share: float, setting: Setting, way: str) -> Figure:
+def cost(ways: Mapping[str, Callable[[], Any]], what: str, share: float, setting: PartSetting, way: str) -> Figure:
     """Time from the call until the answers are there, and until the call returns."""
     work, host_ms, whole_ms = ways[way], list[float](), list[float]()
     with torch.inference_mode():

@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 
 import torch
 
-from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.event_timing import median_ms
 from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
-from benchmarks.gpu.setting import Setting
-from benchmarks.gpu.timing import median_ms
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 from pipeline.model.classifier import Classifier
 from pipeline.model.folding import folded
 
@@ -63,21 +63,21 @@ DRY_MAIN: Final = (Case("mobilenet_v2", "float32", (2,)),)
 DRY_ALL: Final = (Case("mobilenet_v2", "tf32", (1,)), Case("mobilenet_v2", "bfloat16", (1,)))
 
 
-def main_rates(setting: Setting) -> Iterator[Figure | Missing]:
+def main_rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Those that the service is held against."""
     return _rates(setting, DRY_MAIN if setting.dry else MAIN)
 
 
-def rates(setting: Setting) -> Iterator[Figure | Missing]:
+def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """All of them."""
     return _rates(setting, DRY_ALL if setting.dry else ALL)
 
 
-def _rates(setting: Setting, cases: Iterable[Case]) -> Iterator[Figure | Missing]:
+def _rates(setting: PartSetting, cases: Iterable[Case]) -> Iterator[Figure | Missing]:
     return setting.each(cases, partial(rates_of, setting=setting))
 
 
-def rates_of(case: Case, setting: Setting) -> Iterator[Figure | Missing]:
+def rates_of(case: Case, setting: PartSetting) -> Iterator[Figure | Missing]:
     """Images a second of a model, for each batch size and way of computing."""
     compute_in(case.form)
     return setting.each(ways_of(case), partial(rate, case), needs_s=2.0)

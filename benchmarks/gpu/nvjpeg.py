@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.decoding import ceiling_of, size_of, works
-from benchmarks.gpu.figure import Figure, Missing
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.decode_rates import ceiling_of, size_of, works
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 from benchmarks.work import Work
 from harness.timing import seconds_of
 
@@ -29,7 +29,7 @@ class Case(NamedTuple):
         return f"nvJPEG, {size_of(self.work)}, {self.images} images at a time"
 
 
-def rates(setting: Setting) -> Iterator[Figure | Missing]:
+def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """All cases."""
     small, large = works(setting)
     cases = (
@@ -38,7 +38,7 @@ def rates(setting: Setting) -> Iterator[Figure | Missing]:
     yield from setting.each(cases, partial(rate, setting=setting))
 
 
-def rate(case: Case, setting: Setting) -> Figure:
+def rate(case: Case, setting: PartSetting) -> Figure:
     """Images a second of one of them: decoded to their full size, not yet resized."""
     device = "cpu" if setting.dry else "cuda"  # what poses as a GPU has no nvJPEG
     files = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in case.work.images]

@@ -12,24 +12,24 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Final
 
-from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting, told
 from benchmarks.gpu.results import Results
-from benchmarks.gpu.setting import Setting, told
 from harness.command import run
 from harness.fake_cuda import pretend
 
-Measure = Callable[[Setting], Iterator[Figure | Missing]]
+Measure = Callable[[PartSetting], Iterator[Figure | Missing]]
 
 PARTS: Final = {
     "facts": "facts:facts",
     "tests": "cuda_tests:passed",
-    "decoding": "decoding:rates",
+    "decoding": "decode_rates:rates",
     "main_models": "models:main_rates",
     "models": "models:rates",
-    "service": "service:rates",
-    "comparison": "comparison:rates",
+    "service": "service_rates:rates",
+    "comparison": "loader_comparison:rates",
     "copies": "copies:rates",
-    "waiting": "waiting:costs",
+    "waiting": "device_waits:costs",
     "launching": "launching:costs",
     "sharing": "sharing:rates",
     "nvjpeg": "nvjpeg:rates",
@@ -51,7 +51,7 @@ def measure_of(part: str) -> Measure:
     return found
 
 
-def measured(step: str, part: str, setting: Setting, results: Results) -> bool:
+def measured(step: str, part: str, setting: PartSetting, results: Results) -> bool:
     """Writes the figures of a part as they come; returns whether it came to its end."""
     try:
         for record in measure_of(part)(setting):
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
     ends_at = time.monotonic() + options.limit_s - _TO_WRITE_S
     warnings.simplefilter("ignore")
     os.environ.pop("PYTHONWARNINGS", None)
-    setting = Setting(options.out, ends_at, options.dry, tuple(options.case))
+    setting = PartSetting(options.out, ends_at, options.dry, tuple(options.case))
     results = Results(options.out, options.began_at)
     with pretend() if options.dry and not set(options.parts) <= WITHOUT_FAKE else nullcontext():
         ended = [measured(options.step, part, setting, results) for part in options.parts]

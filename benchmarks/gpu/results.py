@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.outcome import Figure, Missing
 
 Record = dict[str, Any]
 

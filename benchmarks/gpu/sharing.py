@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 
 import torch
 
-from benchmarks.gpu.figure import Figure, Missing
 from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
-from benchmarks.gpu.setting import Setting, told
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting, told
 from harness.fake_cuda import pretend
 from pipeline.model.folding import folded
 
@@ -48,13 +48,13 @@ class Share:
     gib_in_use: float  # of the GPU's memory, by all processes
 
 
-def rates(setting: Setting) -> Iterator[Figure | Missing]:
+def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """All cases."""
     cases = DRY_CASES if setting.dry else CASES
     yield from setting.each(cases, partial(rate, setting=setting), needs_s=14.0)
 
 
-def rate(case: Case, setting: Setting) -> Figure:
+def rate(case: Case, setting: PartSetting) -> Figure:
     """Images a second of all processes together."""
     shares = shared(case, setting)
     per_s = sum(share.per_s for share in shares)
@@ -71,7 +71,7 @@ def rate(case: Case, setting: Setting) -> Figure:
     )
 
 
-def shared(case: Case, setting: Setting) -> list[Share]:
+def shared(case: Case, setting: PartSetting) -> list[Share]:
     """Runs the processes of a case side by side, and ends them."""
     context = multiprocessing.get_context("spawn")
     begin, out = context.Barrier(case.processes), context.Queue()

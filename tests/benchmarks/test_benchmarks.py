@@ -27,7 +27,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 def test_nothing_of_a_server_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither itself nor what it has started in a session of its own."""
     monkeypatch.setattr(servers, "PEERS", tmp_path)
-    kind = servers.Kind(
+    kind = servers.ServerKind(
         name="careless",
         path="/",
         wrap=lambda image: Form("image/jpeg", image),

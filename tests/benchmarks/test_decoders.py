@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import decoders
-from benchmarks.decoders import OURS, REFERENCE, WAYS, Pixels, Result, Way, compare
+from benchmarks.decoders import OURS, REFERENCE, WAYS, DecoderResult, Pixels, Way, compare
 from benchmarks.work import SMALL
 from harness.repository import PEERS
 
@@ -62,5 +62,7 @@ def test_a_way_is_held_against_the_reference(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_row_says_how_many_have_the_same_class() -> None:
-    result = Result("500 x 375", "a way", ms=2.345, times_ours=1.5, levels=0.126, score=0.0123, same=23, images=24)
+    result = DecoderResult(
+        "500 x 375", "a way", ms=2.345, times_ours=1.5, levels=0.126, score=0.0123, same=23, images=24
+    )
     assert decoders.row(result) == ["500 x 375", "a way", "2.35", "1.50", "0.13", "0.012", "23 of 24"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.local_service import Document, shipped_config
-from tests.support.judged_load import Load
+from tests.support.judged_load import JudgedLoad
 from tests.support.running_service import Service, running
 from tests.support.waiting import until
 
@@ -36,11 +36,11 @@ def test_replicas_follow_the_load(tmp_path: Path) -> None:
     """A second replica comes under load and goes when it is over; every request is answered with 200."""
     with running(tmp_path, _scaling_config()) as service:
         assert len(service.replicas()) == 1
-        heavy = Load(service.url, clients=32)
+        heavy = JudgedLoad(service.url, clients=32)
         until(lambda: _serving(service) == 2, timeout_s=90)
         time.sleep(3)  # some load on both
         heavy.stop()
-        light = Load(service.url, clients=1)
+        light = JudgedLoad(service.url, clients=1)
         until(lambda: len(service.replicas()) == 1, timeout_s=90)
         light.stop()
     for load in (heavy, light):

@@ -2,14 +2,14 @@
 
 from collections import Counter
 
-from harness.connection import Reply
+from harness.connection import ServiceReply
 from harness.single_requests import Answer
 from tests.faults.alive import Fault
 from tests.faults.outage import outage_of
 
 
 def answer(due_at: float, took_s: float, status: int = 200, ended: str = "") -> Answer:
-    return Answer(Reply(status, ended=ended), due_at, 0.0, took_s)
+    return Answer(ServiceReply(status, ended=ended), due_at, 0.0, took_s)
 
 
 def test_a_service_is_whole_from_the_first_request_on_after_which_none_is_lost_or_slow() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from harness.local_service import Document, shipped_config
 from tests.support.early import COLD, Early
-from tests.support.judged_load import Load, under_load
+from tests.support.judged_load import JudgedLoad, under_load
 from tests.support.running_service import Service, live_config, running
 from tests.support.seen import actor, is_whole, killed, says_running, with_decoders
 from tests.support.waiting import until
@@ -47,13 +47,13 @@ def _config(replicas: int, **pipeline: Any) -> Document:
 # ---- what is seen of the load -------------------------------------------------------------------------------------
 
 
-def _goes_on(load: Load) -> None:
+def _goes_on(load: JudgedLoad) -> None:
     """Waits for right answers to requests that are asked from now on."""
     wanted = load.right + SOME
     until(lambda: load.right >= wanted)
 
 
-def _assert_lost(load: Load, *, at_most: int, of: set[str]) -> None:
+def _assert_lost(load: JudgedLoad, *, at_most: int, of: set[str]) -> None:
     """No answer was wrong, none was missing, and what was lost was lost in these ways."""
     assert load.wrong == []
     assert load.unanswered == []
@@ -62,7 +62,7 @@ def _assert_lost(load: Load, *, at_most: int, of: set[str]) -> None:
     assert kinds.keys() <= of, load.lost
 
 
-def _assert_none_lost(load: Load) -> None:
+def _assert_none_lost(load: JudgedLoad) -> None:
     _assert_lost(load, at_most=0, of=set())
 
 

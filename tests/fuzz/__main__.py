@@ -28,8 +28,8 @@ import torch
 
 from pipeline.records import Transform
 from tests.fuzz.case import case
-from tests.fuzz.child import CLASSES, Tally, outcome_of, run
-from tests.fuzz.seeds import FAMILIES, seeds
+from tests.fuzz.child import CLASSES, SharedTally, outcome_of, run
+from tests.fuzz.seed_files import FAMILIES, seeds
 from tests.fuzz.shrink import shrunk
 
 CASES_A_CHILD: Final = 50_000
@@ -108,7 +108,7 @@ class Fuzzing:
     def __init__(self, seed: int, skip: Sequence[str], folder: Path) -> None:
         self._seed, self._folder = seed, folder
         self._seeds = [each for each in seeds() if not any(word in each.name for word in skip)]
-        self._tally = Tally()
+        self._tally = SharedTally()
         self._lines = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the run
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._ends: list[dict[str, Any]] = []

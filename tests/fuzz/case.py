@@ -7,7 +7,7 @@ from typing import Final
 
 from pipeline.records import Transform
 from tests.fuzz.mutations import mutated
-from tests.fuzz.seeds import FAMILIES, Seed
+from tests.fuzz.seed_files import FAMILIES, Seed
 
 _SIDES_PX: Final = (7, 8, 16, 32, 60, 200)
 """Shorter sides after the resize: so small that pictures are decoded at 1/8 to 1/1."""
@@ -17,7 +17,7 @@ _IN_BOTH_MODES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class FuzzCase:
     """A file, and the transforms with which it is decoded."""
 
     seed: Seed
@@ -25,7 +25,7 @@ class Case:
     transforms: tuple[Transform, ...]
 
 
-def case(number: int, seed: int, seeds: Sequence[Seed]) -> Case:
+def case(number: int, seed: int, seeds: Sequence[Seed]) -> FuzzCase:
     """The case of that number, the same on every machine."""
     rng = random.Random(f"{seed}:{number}")
     origin, data = mutated(rng, seeds)
@@ -35,4 +35,4 @@ def case(number: int, seed: int, seeds: Sequence[Seed]) -> Case:
     )
     exact = replace(fast, decode="exact")
     both = (fast, exact) if not number % _IN_BOTH_MODES else (rng.choice((fast, fast, exact)),)
-    return Case(origin, data, both)
+    return FuzzCase(origin, data, both)

@@ -15,8 +15,8 @@ from pipeline.decode.memory import MemoryLimit
 from pipeline.errors import ImageError
 from pipeline.images.decode import decode
 from pipeline.records import Transform
-from tests.fuzz.case import Case, case
-from tests.fuzz.seeds import FAMILIES, Seed
+from tests.fuzz.case import FuzzCase, case
+from tests.fuzz.seed_files import FAMILIES, Seed
 
 MAX_PIXELS: Final = 600_000
 SLOW_S: Final = 0.5  # of one core
@@ -35,7 +35,7 @@ CLASSES: Final = (
 )
 
 
-class Tally:
+class SharedTally:
     """Counts in memory that a child and its parent share: a child that dies leaves them."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class Tally:
         self.counts: NDArray[np.int64] = numbers[2 : 2 + len(FAMILIES) * len(CLASSES)].reshape(len(FAMILIES), -1)
 
 
-def run(tally: Tally, findings: int, seed: int, seeds: Sequence[Seed], numbers: range) -> None:
+def run(tally: SharedTally, findings: int, seed: int, seeds: Sequence[Seed], numbers: range) -> None:
     """Decodes the cases of those numbers.
 
     Args:
@@ -90,7 +90,7 @@ def outcome_of(data: bytes, transform: Transform) -> tuple[str, str]:
     return ANSWERED, ""
 
 
-def _write(findings: int, kind: str, number: int, one: Case, detail: str) -> None:
+def _write(findings: int, kind: str, number: int, one: FuzzCase, detail: str) -> None:
     found: dict[str, Any] = {
         "kind": kind,
         "case": number,

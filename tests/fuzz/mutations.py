@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from tests.fuzz.seeds import JPEG, PNG, WEBP, Seed
+from tests.fuzz.seed_files import JPEG, PNG, WEBP, Seed
 
 _ODD_BYTES: Final = (0, 1, 2, 3, 4, 7, 8, 15, 16, 31, 63, 64, 127, 128, 192, 254, 255)
 _ODD_SIZES: Final = (0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 128, 255, 256, 257, 511, 512, 1000)

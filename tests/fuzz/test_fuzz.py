@@ -6,8 +6,8 @@ import tempfile
 import pytest
 
 from tests.fuzz.case import case
-from tests.fuzz.child import CLASSES, Tally, run
-from tests.fuzz.seeds import FAMILIES, seeds
+from tests.fuzz.child import CLASSES, SharedTally, run
+from tests.fuzz.seed_files import FAMILIES, seeds
 from tests.fuzz.shrink import shrunk
 
 SEEDS = seeds()
@@ -24,7 +24,7 @@ def test_a_case_is_told_by_seed_and_number() -> None:
 def test_every_execution_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each seed is decoded as it is and after mutations; nothing but an ImageError is raised."""
     monkeypatch.setattr("tests.fuzz.child.MemoryLimit.fit", lambda _self, _pixels: None)  # it is for a child
-    tally = Tally()
+    tally = SharedTally()
     with tempfile.TemporaryFile() as findings:
         run(tally, findings.fileno(), 5, SEEDS, range(400))
         os.lseek(findings.fileno(), 0, os.SEEK_SET)

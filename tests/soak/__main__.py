@@ -19,8 +19,8 @@ from harness.command import RESULTS, parser_of, say
 from harness.local_service import LocalService, shipped_config
 from harness.ports import apart, free_port
 from tests.soak.growth import growths
-from tests.soak.report import Soaked, as_document, as_page
-from tests.soak.run import Soak
+from tests.soak.soak import Soak
+from tests.soak.soak_page import Soaked, as_document, as_page
 from tests.soak.tally import tally
 from tests.soak.verdict import faults_of, growth_faults, is_rays_own, restarts_in, with_roles
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from tests.soak.corpus import Corpus, Sample
-from tests.soak.judge import Answer, Ask, Kind, Truth, Verdict, judge
+from tests.soak.judgement import AnswerKind, Ask, HttpAnswer, Truth, Verdict, judge
+from tests.soak.samples import Corpus, Sample
 
 PATIENCE_S: Final = 120.0
 TRIES: Final = 6
@@ -88,7 +88,7 @@ class Callers:
         while len(attempts) < TRIES:
             answer, attempt = await self._post(shape, samples)
             attempts.append(attempt)
-            if attempt.verdict.kind != Kind.REFUSED:
+            if attempt.verdict.kind != AnswerKind.REFUSED:
                 break
             if len(attempts) < TRIES:
                 await asyncio.sleep(int(answer.headers["retry-after"]))
@@ -162,7 +162,7 @@ class Callers:
 
     async def _post(
         self, shape: str, samples: list[Sample], headers: dict[str, str] | None = None
-    ) -> tuple[Answer, Attempt]:
+    ) -> tuple[HttpAnswer, Attempt]:
         headers = headers or {}
         ask = Ask(tuple(samples), many=shape != "raw", has_deadline=bool(headers))
         if shape == "multipart":
@@ -175,11 +175,11 @@ class Callers:
         headers = {**headers, "Content-Type": samples[0].media_type}
         return await self._judged(ask, content=samples[0].data, headers=headers)
 
-    async def _judged(self, ask: Ask, **request: Any) -> tuple[Answer, Attempt]:
+    async def _judged(self, ask: Ask, **request: Any) -> tuple[HttpAnswer, Attempt]:
         started_s = self._clock()
         try:
             response = await self._http.post("/predict", **request)
-            answer = Answer(response.status_code, response.headers, response.content)
+            answer = HttpAnswer(response.status_code, response.headers, response.content)
         except httpx.TransportError as error:
             answer = _broken(error)
         return answer, Attempt(started_s, self._clock(), answer.status, judge(ask, answer, self._truth))
@@ -201,11 +201,11 @@ async def _in_pieces(data: bytes, pieces: int, pause_s: float) -> AsyncIterator[
         await asyncio.sleep(pause_s)
 
 
-def _broken(error: Exception) -> Answer:
-    return Answer(0, {}, f"{type(error).__name__}: {error}".encode())
+def _broken(error: Exception) -> HttpAnswer:
+    return HttpAnswer(0, {}, f"{type(error).__name__}: {error}".encode())
 
 
-async def _answer(reader: asyncio.StreamReader) -> Answer:
+async def _answer(reader: asyncio.StreamReader) -> HttpAnswer:
     """One answer, by its length: the balancer leaves the connection open for the rest of the body.
 
     Raises:
@@ -214,4 +214,4 @@ async def _answer(reader: asyncio.StreamReader) -> Answer:
     status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     body = await reader.readexactly(int(headers.get("content-length", "0")))
-    return Answer(int(status.split()[1]), headers, body)
+    return HttpAnswer(int(status.split()[1]), headers, body)

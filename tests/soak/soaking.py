@@ -7,8 +7,8 @@ from typing import Any
 from harness.roles import REPLICA
 from tests.soak.callers import Attempt, Record
 from tests.soak.census import Reading
-from tests.soak.corpus import Corpus, Sample
-from tests.soak.judge import Best, Kind, Verdict
+from tests.soak.judgement import AnswerKind, Best, Verdict
+from tests.soak.samples import Corpus, Sample
 
 CAT, CUP = Sample("cat", b"", "image/jpeg"), Sample("cup", b"", "image/jpeg")
 TORN = Sample("torn", b"", "image/jpeg", HTTPStatus.UNPROCESSABLE_ENTITY)
@@ -31,7 +31,7 @@ A_CAT, A_CUP = predicted("tabby", 0.801), predicted("espresso", 0.899)
 A_TORN = {"error": problem(422, "undecodable-image")}
 
 
-def attempt(started_s: float, ended_s: float, kind: Kind, status: int = 0) -> Attempt:
+def attempt(started_s: float, ended_s: float, kind: AnswerKind, status: int = 0) -> Attempt:
     return Attempt(started_s, ended_s, status, Verdict(kind, "it broke"))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from harness.percentiles import percentile
 from tests.soak.callers import Attempt, Record
-from tests.soak.judge import Kind
+from tests.soak.judgement import AnswerKind
 from tests.soak.traffic import is_plain
 
 Outage = tuple[float, float]
@@ -39,34 +39,39 @@ class Tally:
 def tally(records: Sequence[Record], outages: Sequence[Outage]) -> Tally:
     """Adds everything up."""
     attempts = [attempt for record in records for attempt in record.attempts]
-    broken = [(record, attempt) for record in records for attempt in record.attempts if _is(attempt, Kind.BROKEN)]
+    broken = [(record, attempt) for record in records for attempt in record.attempts if _is(attempt, AnswerKind.BROKEN)]
     killed = [attempt for _, attempt in broken if any(_in_flight(attempt, outage) for outage in outages)]
     replaced = [attempt for _, attempt in broken if any(_came_in(attempt, outage) for outage in outages)]
     explained = {id(attempt) for attempt in (*killed, *replaced)}
-    refused = [record for record in records if any(_is(attempt, Kind.REFUSED) for attempt in record.attempts)]
+    refused = [record for record in records if any(_is(attempt, AnswerKind.REFUSED) for attempt in record.attempts)]
     latencies_ms = [1e3 * (r.attempts[0].ended_s - r.attempts[0].started_s) for r in records if is_plain(r)]
     return Tally(
         callers=len(records),
         requests=len(attempts),
         images=sum(record.images for record in records),
         by_status=dict(sorted(Counter(attempt.status for attempt in attempts).items())),
-        refused=sum(_is(attempt, Kind.REFUSED) for attempt in attempts),
-        refused_then_answered=sum(not _is(record.attempts[-1], Kind.REFUSED) for record in refused),
-        refused_to_the_end=sum(_is(record.attempts[-1], Kind.REFUSED) for record in refused),
+        refused=sum(_is(attempt, AnswerKind.REFUSED) for attempt in attempts),
+        refused_then_answered=sum(not _is(record.attempts[-1], AnswerKind.REFUSED) for record in refused),
+        refused_to_the_end=sum(_is(record.attempts[-1], AnswerKind.REFUSED) for record in refused),
         gone=sum(not record.attempts for record in records),
-        late=sum(_is(attempt, Kind.LATE) for attempt in attempts),
+        late=sum(_is(attempt, AnswerKind.LATE) for attempt in attempts),
         in_killed_replica=len(killed),
         while_replaced=len(replaced),
-        blamed_images=sum(attempt.verdict.blamed for attempt in attempts if _is(attempt, Kind.BLAMED)),
+        blamed_images=sum(attempt.verdict.blamed for attempt in attempts if _is(attempt, AnswerKind.BLAMED)),
         lost=[_line(record, attempt) for record, attempt in broken if id(attempt) not in explained],
-        wrong=[_line(record, attempt) for record in records for attempt in record.attempts if _is(attempt, Kind.WRONG)],
+        wrong=[
+            _line(record, attempt)
+            for record in records
+            for attempt in record.attempts
+            if _is(attempt, AnswerKind.WRONG)
+        ],
         plain=len(latencies_ms),
         p50_ms=percentile(latencies_ms, 0.5),
         p99_ms=percentile(latencies_ms, 0.99),
     )
 
 
-def _is(attempt: Attempt, kind: Kind) -> bool:
+def _is(attempt: Attempt, kind: AnswerKind) -> bool:
     return attempt.verdict.kind == kind
 
 

@@ -7,7 +7,7 @@ import time
 import orjson
 
 from tests.soak.callers import Callers, Record
-from tests.soak.judge import Kind
+from tests.soak.judgement import AnswerKind
 from tests.soak.soaking import (
     A_CAT,
     CORPUS,
@@ -53,15 +53,19 @@ def _on_the_wire(status: int, body: Document, header: str = "X-None: 0") -> byte
 def test_a_stalled_caller_reads_its_refusal() -> None:
     """Though the connection stays open: the balancer waits for the rest of the body."""
     (attempt,) = _called("stalled", _on_the_wire(408, problem(408, "body-timeout"))).attempts
-    assert (attempt.status, attempt.verdict.kind) == (408, Kind.RIGHT)
+    assert (attempt.status, attempt.verdict.kind) == (408, AnswerKind.RIGHT)
 
 
 def test_a_patient_caller_comes_back_when_told() -> None:
     refused = _on_the_wire(503, problem(503, "overloaded"), "Retry-After: 0")
     record = _called("patient", refused, refused, _on_the_wire(200, A_CAT))
-    assert [attempt.verdict.kind for attempt in record.attempts] == [Kind.REFUSED, Kind.REFUSED, Kind.RIGHT]
+    assert [attempt.verdict.kind for attempt in record.attempts] == [
+        AnswerKind.REFUSED,
+        AnswerKind.REFUSED,
+        AnswerKind.RIGHT,
+    ]
 
 
 def test_a_connection_that_breaks_is_an_answer_too() -> None:
     (attempt,) = _called("stalled", b"HTTP/1.1 200 Told\r\nContent-Length: none\r\n\r\n").attempts
-    assert (attempt.status, attempt.verdict.kind) == (0, Kind.BROKEN)
+    assert (attempt.status, attempt.verdict.kind) == (0, AnswerKind.BROKEN)

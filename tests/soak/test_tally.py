@@ -1,6 +1,6 @@
 """What became of the callers of a soak."""
 
-from tests.soak.judge import Kind
+from tests.soak.judgement import AnswerKind
 from tests.soak.soaking import attempt, record
 from tests.soak.tally import tally
 from tests.soak.traffic import is_burst, is_plain
@@ -10,11 +10,11 @@ def test_only_what_a_killed_replica_explains_is_not_lost() -> None:
     """In flight when it was killed, or come before there was another."""
     outages = [(100.0, 120.0)]
     records = [
-        record(attempt(99, 100.2, Kind.BROKEN)),
-        record(attempt(110, 115, Kind.BROKEN, 500)),
-        record(attempt(98, 99.9, Kind.BROKEN)),
-        record(attempt(121, 122, Kind.BROKEN)),
-        record(attempt(99, 130, Kind.RIGHT, 200)),
+        record(attempt(99, 100.2, AnswerKind.BROKEN)),
+        record(attempt(110, 115, AnswerKind.BROKEN, 500)),
+        record(attempt(98, 99.9, AnswerKind.BROKEN)),
+        record(attempt(121, 122, AnswerKind.BROKEN)),
+        record(attempt(99, 130, AnswerKind.RIGHT, 200)),
     ]
     found = tally(records, outages)
     assert (found.in_killed_replica, found.while_replaced) == (1, 1)
@@ -23,7 +23,7 @@ def test_only_what_a_killed_replica_explains_is_not_lost() -> None:
 
 
 def test_refused_callers_are_answered_or_not() -> None:
-    refused, right = attempt(0, 1, Kind.REFUSED, 503), attempt(2, 3, Kind.RIGHT, 200)
+    refused, right = attempt(0, 1, AnswerKind.REFUSED, 503), attempt(2, 3, AnswerKind.RIGHT, 200)
     found = tally([record(refused, right), record(refused, refused), record(caller="gone")], [])
     assert (found.refused, found.refused_then_answered, found.refused_to_the_end, found.gone) == (3, 1, 1, 1)
     assert found.lost == found.wrong == []
@@ -31,10 +31,10 @@ def test_refused_callers_are_answered_or_not() -> None:
 
 def test_latencies_are_those_of_single_images_outside_bursts() -> None:
     """A burst comes at 30 s of every minute; its backlog is gone 25 s later."""
-    right = attempt(90.5, 90.6, Kind.RIGHT)
+    right = attempt(90.5, 90.6, AnswerKind.RIGHT)
     assert [at_s for at_s in range(100) if is_burst(at_s)] == [*range(30, 35), *range(90, 95)]
     assert not is_plain(record(right))
-    quiet = record(attempt(10.0, 10.5, Kind.RIGHT))
+    quiet = record(attempt(10.0, 10.5, AnswerKind.RIGHT))
     assert is_plain(quiet)
     assert not is_plain(record(*quiet.attempts, caller="slow"))
     found = tally([quiet, quiet, record(right)], [])

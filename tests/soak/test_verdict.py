@@ -13,14 +13,14 @@ from harness.roles import LAUNCHER, WORKER
 from harness.target import Target, image_body
 from tests.soak.callers import Attempt
 from tests.soak.injections import FLOOD, KILL_WORKER, STOP_WORKER, Event, Injections
-from tests.soak.judge import Kind, Verdict
+from tests.soak.judgement import AnswerKind, Verdict
 from tests.soak.soaking import life, record
 from tests.soak.tally import tally
 from tests.soak.verdict import faults_of, is_rays_own, restarts_in, with_roles
 
 
 def test_what_the_injections_do_not_explain_is_a_fault() -> None:
-    blamed = Attempt(1.0, 12.0, 422, Verdict(Kind.BLAMED, "slow", blamed=1))
+    blamed = Attempt(1.0, 12.0, 422, Verdict(AnswerKind.BLAMED, "slow", blamed=1))
     stopped, killed = Event(1.0, 12.0, STOP_WORKER, ""), Event(20.0, 21.0, KILL_WORKER, "")
     found = tally([record(blamed)], [])
     assert faults_of(found, [stopped, killed], Counter(workers=2)) == []

@@ -6,8 +6,8 @@ import time
 from typing import Final
 
 from tests.soak.callers import PATIENCE_S, SHARES, Callers, Record
-from tests.soak.corpus import Corpus
-from tests.soak.judge import Kind, Truth
+from tests.soak.judgement import AnswerKind, Truth
+from tests.soak.samples import Corpus
 
 MOST_IN_FLIGHT: Final = 800
 """More than that at once would measure the callers' own process; who is held back is counted."""
@@ -108,4 +108,4 @@ def is_plain(record: Record) -> bool:
     if (record.caller, record.shape, len(record.attempts)) != ("patient", "raw", 1):
         return False
     since_burst_s = (record.attempts[0].started_s - BURST_AT_S) % BURST_EVERY_S
-    return record.attempts[0].verdict.kind == Kind.RIGHT and since_burst_s > BURST_S + AFTERMATH_S
+    return record.attempts[0].verdict.kind == AnswerKind.RIGHT and since_burst_s > BURST_S + AFTERMATH_S

@@ -10,7 +10,7 @@ from pipeline.decode.slots import KEPT_BYTES
 from tests.soak.census import Reading
 from tests.soak.growth import growths, slots_bound_bytes, unlike_the_start
 from tests.soak.injections import KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event
-from tests.soak.run import Soak
+from tests.soak.soak import Soak
 from tests.soak.tally import Tally
 
 

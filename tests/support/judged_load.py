@@ -33,7 +33,7 @@ def _small(name: str) -> bytes:
     return jpeg(picture)
 
 
-class Load:
+class JudgedLoad:
     """Clients that ask one after another until told to stop.
 
     Args:
@@ -116,9 +116,9 @@ class Load:
 
 
 @contextmanager
-def under_load(url: str, clients: int = 6, *, fresh: bool = False) -> Iterator[Load]:
+def under_load(url: str, clients: int = 6, *, fresh: bool = False) -> Iterator[JudgedLoad]:
     """Clients ask all through the block; what they got is complete after it."""
-    load = Load(url, clients, fresh=fresh)
+    load = JudgedLoad(url, clients, fresh=fresh)
     try:
         yield load
     finally:

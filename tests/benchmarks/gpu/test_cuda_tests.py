@@ -12,11 +12,11 @@ PROGRAM = """
 import dataclasses, json, sys, time
 from pathlib import Path
 from benchmarks.gpu import cuda_tests
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.part_setting import PartSetting
 cuda_tests.FOLDER, out = sys.argv[1:]
 with open(out, "w") as file:
     try:
-        for record in cuda_tests.passed(Setting(Path("."), time.monotonic() + 60, dry=False)):
+        for record in cuda_tests.passed(PartSetting(Path("."), time.monotonic() + 60, dry=False)):
             file.write(json.dumps(dataclasses.asdict(record)) + "\\n")
     except RuntimeError as error:
         file.write(json.dumps(str(error)) + "\\n")

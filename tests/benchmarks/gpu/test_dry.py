@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import plan
+from benchmarks.gpu import gpu_steps as plan
 from benchmarks.gpu.results import Results
 from harness.repository import ROOT
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from benchmarks.gpu.cases import CASES, DRY_CASES, Case, chosen
-from benchmarks.gpu.figure import Figure
-from benchmarks.gpu.load import together
+from benchmarks.gpu.client_processes import together
+from benchmarks.gpu.outcome import Figure
 from benchmarks.gpu.part import measure_of
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.part_setting import PartSetting
 from deployments.checks.serve_faults import all_faults
 from deployments.node import Node
 from deployments.service_config import ServiceConfig
@@ -50,7 +50,7 @@ def small_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ],
 )
 def test_a_part_gives_all_its_figures(part: str, figures: int, tmp_path: Path) -> None:
-    records = list(measure_of(part)(Setting(tmp_path, time.monotonic() + 60, dry=True)))
+    records = list(measure_of(part)(PartSetting(tmp_path, time.monotonic() + 60, dry=True)))
     assert [record for record in records if not isinstance(record, Figure)] == []
     assert len(records) == figures
 

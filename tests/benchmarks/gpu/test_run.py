@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from benchmarks.gpu import __main__ as command
-from benchmarks.gpu import plan
+from benchmarks.gpu import gpu_steps as plan
+from benchmarks.gpu.gpu_steps import GpuStep
 from benchmarks.gpu.part import PARTS, measure_of
-from benchmarks.gpu.plan import Step
 from benchmarks.gpu.results import Results
-from benchmarks.gpu.step import GRACE_S, run_step
+from benchmarks.gpu.step_process import GRACE_S, run_step
 from harness.circumstances import circumstances
 
 Run = Callable[..., int]
@@ -33,10 +33,10 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def steps_are(monkeypatch: pytest.MonkeyPatch, scripts: dict[str, str], limit_s: float = 30.0) -> None:
     """Steps of these names run these shell scripts, to which `$1` is the file of results."""
 
-    def command_of(step: Step, _limit_s: float, results: Any, _options: Any) -> list[str]:
+    def command_of(step: GpuStep, _limit_s: float, results: Any, _options: Any) -> list[str]:
         return ["bash", "-c", scripts[step.name], "bash", str(results.folder / "results.jsonl")]
 
-    monkeypatch.setattr(plan, "STEPS", tuple(Step(name, limit_s, ("facts",), "") for name in scripts))
+    monkeypatch.setattr(plan, "STEPS", tuple(GpuStep(name, limit_s, ("facts",), "") for name in scripts))
     monkeypatch.setattr(command, "command_of", command_of)
     monkeypatch.setattr(plan, "LEAST_S", 0.1)
 

@@ -10,9 +10,9 @@ import httpx
 from harness.command import say
 from harness.local_service import LocalService
 from tests.soak.census import Reading, take_census
-from tests.soak.corpus import Corpus, build_corpus
 from tests.soak.injections import Injections
-from tests.soak.judge import Best
+from tests.soak.judgement import Best
+from tests.soak.samples import Corpus, build_corpus
 from tests.soak.tally import tally
 from tests.soak.traffic import Traffic
 

@@ -13,12 +13,12 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from benchmarks.gpu.cases import CASES, DRY_CASES, Case, Load, chosen
-from benchmarks.gpu.decoding import ceiling_of, size_of, works
-from benchmarks.gpu.figure import Figure, Missing
-from benchmarks.gpu.load import Clients
+from benchmarks.gpu.cases import CASES, DRY_CASES, Case, CaseLoad, chosen
+from benchmarks.gpu.client_processes import Clients
+from benchmarks.gpu.decode_rates import ceiling_of, size_of, works
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 from benchmarks.gpu.processor import Used
-from benchmarks.gpu.setting import Setting
 from benchmarks.work import Work
 from deployments.local.machine import leftovers
 from deployments.local.serve_api import ServeApi, ServeApiError
@@ -34,7 +34,7 @@ _TOLD: Final = ("verdict", "stages_ms", "device", "interpreter", "event_loop", "
 """Keys of GET /stats that are kept."""
 
 
-def rates(setting: Setting) -> Iterator[Figure | Missing]:
+def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """All cases, each by a service of its own."""
     cases = chosen(DRY_CASES if setting.dry else CASES, setting.cases)
     with tempfile.TemporaryDirectory(prefix="darkroom-gpu-", dir="/tmp") as folder, Clients(_processes()) as clients:
@@ -59,7 +59,9 @@ def random_resnet(path: Path) -> None:
     torch.save(resnet50().state_dict(), path)
 
 
-def rates_of(case: Case, setting: Setting, folder: Path, weights: Path, clients: Clients) -> Iterator[Figure | Missing]:
+def rates_of(
+    case: Case, setting: PartSetting, folder: Path, weights: Path, clients: Clients
+) -> Iterator[Figure | Missing]:
     """Starts the service of a case, and measures its loads."""
     document, began_at = case.document(weights), time.monotonic()
     document["http_options"]["port"] = free_port()
@@ -78,7 +80,7 @@ def rates_of(case: Case, setting: Setting, folder: Path, weights: Path, clients:
 
 
 @contextmanager
-def running(case: Case, document: dict[str, Any], setting: Setting, folder: Path) -> Iterator[LocalService]:
+def running(case: Case, document: dict[str, Any], setting: PartSetting, folder: Path) -> Iterator[LocalService]:
     """A service all of whose replicas run; after the block nothing of it is left, and its logs are kept."""
     environment = apart()
     service = LocalService(folder, document, environment)
@@ -136,7 +138,9 @@ def _of_replicas(option: str) -> list[Path]:
 # ---- a load ---------------------------------------------------------------------------------------------------------
 
 
-def rate(case: Case, service: LocalService, dtype: str, setting: Setting, clients: Clients, load: Load) -> Figure:
+def rate(
+    case: Case, service: LocalService, dtype: str, setting: PartSetting, clients: Clients, load: CaseLoad
+) -> Figure:
     """Images a second that a closed loop of clients is answered."""
     work = works(setting)[load.size == "large"]
     forms, for_s = forms_of(work, load.together), 1.0 if setting.dry else 4.0

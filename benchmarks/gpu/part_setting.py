@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
-from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.outcome import Figure, Missing
 
 Case = TypeVar("Case")
 
@@ -17,7 +17,7 @@ _KEPT: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class PartSetting:
     """Folder, deadline and size of a part.
 
     Args:

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from benchmarks.gpu.figure import Figure, Missing
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 from benchmarks.limit import Limit
 from benchmarks.work import PHONE, SMALL, Work
 
@@ -13,7 +13,7 @@ _WARM_UP_S = 0.3
 _FOR_S = 1.0
 
 
-def works(setting: Setting) -> tuple[Work, Work]:
+def works(setting: PartSetting) -> tuple[Work, Work]:
     """Photographs of 0.2 and 12 megapixels; of 0.2 and 1 in a dry run."""
     large_px = (1155, 866)
     larger = replace(PHONE, title=f"{large_px[0]} x {large_px[1]}, one a request", sizes_px=(large_px,))
@@ -31,7 +31,7 @@ def ceiling_of(work: Work) -> str:
     return f"decode {size_of(work)}"
 
 
-def rates(setting: Setting) -> Iterator[Figure | Missing]:
+def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """On one core, on half of them and on all; of each size."""
     cores = len(os.sched_getaffinity(0))
     with Limit() as limit:

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks.gpu.step import run_step
+from benchmarks.gpu.step_process import run_step
 from harness import marked_program
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from tests.soak.corpus import Sample
+from tests.soak.samples import Sample
 
 SCORE_TOLERANCE: Final = 0.02
 """Scores differ a little with the size of the batch; pixels of another file differ by more."""
@@ -29,7 +29,7 @@ Truth = Mapping[str, Best]
 """By the name of the sample."""
 
 
-class Kind(enum.StrEnum):
+class AnswerKind(enum.StrEnum):
     """What an answer was."""
 
     RIGHT = "right"
@@ -58,7 +58,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HttpAnswer:
     """What came back; status 0 where nothing complete did, with the reason as `body`."""
 
     status: int
@@ -70,43 +70,43 @@ class Answer:
 class Verdict:
     """What an answer was, and for all but a right one, why."""
 
-    kind: Kind
+    kind: AnswerKind
     detail: str = ""
     blamed: int = 0  # good images that were blamed
 
 
-def judge(ask: Ask, answer: Answer, truth: Truth) -> Verdict:
+def judge(ask: Ask, answer: HttpAnswer, truth: Truth) -> Verdict:
     """Holds one answer against what was asked."""
     if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.headers.get("retry-after", "").isdecimal():
-        return Verdict(Kind.REFUSED)
+        return Verdict(AnswerKind.REFUSED)
     if answer.status in (0, *range(500, 600)):
         if ask.has_deadline and answer.status == HTTPStatus.GATEWAY_TIMEOUT and _problem_type(answer) == _DEADLINE:
-            return Verdict(Kind.LATE)
-        return Verdict(Kind.BROKEN, f"{answer.status}: {answer.body[:200].decode(errors='replace')}")
+            return Verdict(AnswerKind.LATE)
+        return Verdict(AnswerKind.BROKEN, f"{answer.status}: {answer.body[:200].decode(errors='replace')}")
     if ask.refusal or not ask.many:
         return _judge_single(ask, answer, truth)
     return _judge_many(ask, answer, truth)
 
 
-def _judge_single(ask: Ask, answer: Answer, truth: Truth) -> Verdict:
+def _judge_single(ask: Ask, answer: HttpAnswer, truth: Truth) -> Verdict:
     body = _parsed(answer)
     if ask.refusal:
         if answer.status == ask.refusal and body.get("status") == ask.refusal:
-            return Verdict(Kind.RIGHT)
-        return Verdict(Kind.WRONG, f"status {answer.status} for a request to be refused with {ask.refusal:d}")
+            return Verdict(AnswerKind.RIGHT)
+        return Verdict(AnswerKind.WRONG, f"status {answer.status} for a request to be refused with {ask.refusal:d}")
     result = body if answer.status == HTTPStatus.OK else {"error": body or {"status": None}}
     if answer.status != result.get("error", {}).get("status", HTTPStatus.OK):
-        return Verdict(Kind.WRONG, f"status {answer.status} with the problem {body}")
+        return Verdict(AnswerKind.WRONG, f"status {answer.status} with the problem {body}")
     return _in_all([_fault(ask.samples[0], result, truth)])
 
 
-def _judge_many(ask: Ask, answer: Answer, truth: Truth) -> Verdict:
+def _judge_many(ask: Ask, answer: HttpAnswer, truth: Truth) -> Verdict:
     if answer.status != HTTPStatus.OK:
-        return Verdict(Kind.WRONG, f"status {answer.status} for many images: {answer.body[:200]!r}")
+        return Verdict(AnswerKind.WRONG, f"status {answer.status} for many images: {answer.body[:200]!r}")
     results = _parsed(answer).get("results")
     if not isinstance(results, list) or len(results) != len(ask.samples):
         count = len(results) if isinstance(results, list) else "no"
-        return Verdict(Kind.WRONG, f"{count} results for {len(ask.samples)} images")
+        return Verdict(AnswerKind.WRONG, f"{count} results for {len(ask.samples)} images")
     return _in_all([_fault(sample, result, truth) for sample, result in zip(ask.samples, results, strict=True)])
 
 
@@ -116,33 +116,33 @@ def _fault(sample: Sample, result: Mapping[str, Any], truth: Truth) -> Verdict:
     if sample.status is not None:
         status = error.get("status") if error else HTTPStatus.OK
         if status == sample.status:
-            return Verdict(Kind.RIGHT)
-        return Verdict(Kind.WRONG, f"{sample.name}: {status} where {sample.status:d} is right")
+            return Verdict(AnswerKind.RIGHT)
+        return Verdict(AnswerKind.WRONG, f"{sample.name}: {status} where {sample.status:d} is right")
     if error:
-        kind = Kind.BLAMED if error.get("type") in _BLAMES else Kind.WRONG
+        kind = AnswerKind.BLAMED if error.get("type") in _BLAMES else AnswerKind.WRONG
         return Verdict(kind, f"{sample.name}: a good image, refused: {error}", blamed=1)
     if not result.get("predictions"):
-        return Verdict(Kind.WRONG, f"{sample.name}: neither predictions nor an error")
+        return Verdict(AnswerKind.WRONG, f"{sample.name}: neither predictions nor an error")
     best, expected = result["predictions"][0], truth[sample.name]
     if best["label"] != expected.label or abs(best["score"] - expected.score) > SCORE_TOLERANCE:
         found = f"{best['label']} {best['score']:.3f}"
-        return Verdict(Kind.WRONG, f"{sample.name}: {found} where {expected.label} {expected.score:.3f} is right")
-    return Verdict(Kind.RIGHT)
+        return Verdict(AnswerKind.WRONG, f"{sample.name}: {found} where {expected.label} {expected.score:.3f} is right")
+    return Verdict(AnswerKind.RIGHT)
 
 
 def _in_all(verdicts: list[Verdict]) -> Verdict:
     """One wrong image makes the answer wrong, else one blamed image makes it blamed."""
-    for kind in (Kind.WRONG, Kind.BLAMED):
+    for kind in (AnswerKind.WRONG, AnswerKind.BLAMED):
         if found := [verdict for verdict in verdicts if verdict.kind == kind]:
             return Verdict(kind, "; ".join(verdict.detail for verdict in found), sum(v.blamed for v in found))
-    return Verdict(Kind.RIGHT)
+    return Verdict(AnswerKind.RIGHT)
 
 
-def _problem_type(answer: Answer) -> str:
+def _problem_type(answer: HttpAnswer) -> str:
     return str(_parsed(answer).get("type"))
 
 
-def _parsed(answer: Answer) -> dict[str, Any]:
+def _parsed(answer: HttpAnswer) -> dict[str, Any]:
     """The body as an object; empty where it is none."""
     try:
         body = orjson.loads(answer.body)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.gpu.figure import TIMES
+from benchmarks.gpu.outcome import TIMES
 from benchmarks.gpu.results import Record, Results, rounded
 from harness import table
 
@@ -86,11 +86,11 @@ def page(about: Mapping[str, Any], records: Sequence[Record]) -> str:
 
 
 def main(paths: Sequence[str]) -> int:
-    """Prints the page of several runs on one machine as one: `python -m benchmarks.gpu.report FOLDER ...`."""
+    """Prints the page of several runs on one machine as one: `python -m benchmarks.gpu.gpu_page FOLDER ...`."""
     records = [record for path in paths for record in Results(Path(path), 0.0).read()]
     runs = [record["about"] for record in records if "about" in record]
     if not runs:
-        sys.stderr.write("usage: python -m benchmarks.gpu.report FOLDER ...\n")
+        sys.stderr.write("usage: python -m benchmarks.gpu.gpu_page FOLDER ...\n")
         return 2
     commands = "; ".join(run["command"] for run in runs)
     sys.stdout.write(page({**runs[0], "command": commands}, records))

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-from benchmarks.gpu.decoding import ceiling_of, size_of, works
-from benchmarks.gpu.figure import Figure, Missing
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.decode_rates import ceiling_of, size_of, works
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 from benchmarks.work import SMALL
 from harness.timing import seconds_of
 from pipeline.config import Limits, PipelineConfig
@@ -50,7 +50,7 @@ class Timed(NamedTuple):
     classes: Classes
 
 
-def rates(setting: Setting) -> Iterator[Figure | Missing]:
+def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """All ways, for both sizes. A way is opened once for both: an engine takes longer to start than to answer."""
     model = mobilenet_v2(weights=WEIGHTS).eval().cuda()
     together = DRY_TOGETHER if setting.dry else TOGETHER
@@ -68,7 +68,7 @@ def rates(setting: Setting) -> Iterator[Figure | Missing]:
                 yield figure(f"{together} images of {size_of(work)}, {way.name}", of, timed, first)
 
 
-def ways(model: nn.Module, together: int, setting: Setting) -> list[Way]:
+def ways(model: nn.Module, together: int, setting: PartSetting) -> list[Way]:
     """A loop, the engine in three settings, and DataLoaders of few and of many workers."""
     cores = len(os.sched_getaffinity(0))
     settings: list[tuple[Literal["float32", "float16"], Literal["exact", "fast"]]]

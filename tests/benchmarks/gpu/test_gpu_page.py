@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu.figure import Figure, Missing
-from benchmarks.gpu.report import ceilings, main, page, rows
+from benchmarks.gpu.gpu_page import ceilings, main, page, rows
+from benchmarks.gpu.outcome import Figure, Missing
 from benchmarks.gpu.results import Record, Results
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.gpu import part
-from benchmarks.gpu.figure import Figure, Missing
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 from benchmarks.gpu.results import Results
-from benchmarks.gpu.setting import Setting
 
 
-def setting(folder: Path, left_s: float = 100.0) -> Setting:
-    return Setting(folder, time.monotonic() + left_s, dry=True)
+def setting(folder: Path, left_s: float = 100.0) -> PartSetting:
+    return PartSetting(folder, time.monotonic() + left_s, dry=True)
 
 
 def inverse(case: int) -> Figure:
@@ -55,11 +55,11 @@ def test_of_a_long_message_both_ends_are_kept(tmp_path: Path) -> None:
 def test_a_part_that_fails_leaves_the_next_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its figures are written as they come; the status of the process says that something is missing."""
 
-    def broken(_: Setting) -> Iterator[Figure]:
+    def broken(_: PartSetting) -> Iterator[Figure]:
         yield Figure("before", 1, "s")
         raise RuntimeError("broken")
 
-    def whole(_: Setting) -> Iterator[Figure]:
+    def whole(_: PartSetting) -> Iterator[Figure]:
         yield Figure("after", 1, "s")
 
     monkeypatch.setattr(part, "measure_of", {"copies": broken, "waiting": whole}.__getitem__)

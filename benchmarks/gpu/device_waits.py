@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 import torch
 
-from benchmarks.gpu.figure import Figure, Missing
-from benchmarks.gpu.setting import Setting
+from benchmarks.gpu.outcome import Figure, Missing
+from benchmarks.gpu.part_setting import PartSetting
 
 _CYCLES_PER_MS: Final = 1_700_000
 _WAITS_MS: Final = (5, 20)
@@ -21,7 +21,7 @@ class Wait(NamedTuple):
     late_us: float
 
 
-def costs(setting: Setting) -> Iterator[Figure | Missing]:
+def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Both kinds of events."""
     for blocking in (False, True):
         turns = 2 if setting.dry else 6
