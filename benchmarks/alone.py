@@ -1,4 +1,4 @@
-"""What needs no server: a plain loop and the pipeline before the stand-in device, and devices by themselves."""
+"""Contestants without a server: a plain loop, the pipeline before the stand-in device, and devices alone."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -41,7 +41,7 @@ def pipeline(workers: int | None = None, *, together: int = 32, requests: int = 
 
 @contextmanager
 def loop() -> Iterator[Rate]:
-    """One image after another by the weights' own transform, then the model, on one core: what one writes first."""
+    """Images one after another by the weights' own transform, then the model, on one core: the first thing to write."""
     from torchvision.models import MobileNet_V2_Weights
 
     transform = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
@@ -55,7 +55,7 @@ def loop() -> Iterator[Rate]:
 
 @contextmanager
 def stand_in_device() -> Iterator[Rate]:
-    """What the sleeping device leaves room for."""
+    """Rate of the stand-in device alone."""
     config = PipelineConfig()
     yield _rate_of(StandIn(config.batch_sizes, config.max_top_k), side_px=224)
 

@@ -1,4 +1,4 @@
-"""How near everything comes to what the machine's cores can do, side by side. `make bench` runs it.
+"""Throughput of Darkroom and its peers as a share of what this machine's cores can do. `make bench` runs it.
 
 Every figure is a share of the limit: what the bare transform does in a process a core, measured before and after it,
 since the speed of a machine drifts. Server, balancer and clients share the cores. A run whose limits differ by more
@@ -31,7 +31,7 @@ HEADER: Final = ("what", "load", "images/s", "of the limit", "p50 ms", "p99 ms",
 
 
 class Limited(Protocol):
-    """What says how fast the machine is just now: `Limit`."""
+    """Measures how fast the machine is at the moment: `Limit`."""
 
     def per_s(self, images: Sequence[bytes], *, for_s: float, clients: int) -> float:
         """Images a second."""

@@ -1,4 +1,4 @@
-"""Those that `make bench` compares: servers, and what runs without one."""
+"""Contestants of `make bench`: servers, and parts that run without one."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +23,12 @@ STAND_IN: Final = "stand-in"
 
 
 Ask = Callable[[Work], Facts]
-"""One run: a load -> what it has shown."""
+"""Runs one load; returns its figures."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """One of those compared.
+    """One contestant: a server, or a part that runs without one.
 
     Args:
         name: in the table.
@@ -77,7 +77,7 @@ def _of(load: Load, work: Work) -> Facts:
 
 
 def by_itself(name: str, context: Callable[[], AbstractContextManager[Rate]], *works: Work) -> Contestant:
-    """What runs in this process."""
+    """A contestant that runs in this process."""
 
     @contextmanager
     def started() -> Iterator[Ask]:
@@ -126,7 +126,7 @@ def _variant(kind: ServerKind, name: str = "", **environment: str) -> ServerKind
 
 
 def contestants(*, full: bool) -> list[Contestant]:
-    """All of them in the order of the table: with the stand-in from what one writes first to all that Darkroom does.
+    """All contestants in the order of the table: with the stand-in, from a plain loop to the whole of Darkroom.
 
     Darkroom's own steps lack what stands behind its name; each has one technique more than the one before.
 

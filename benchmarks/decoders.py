@@ -1,4 +1,4 @@
-"""What turns JPEGs into pixels, side by side: how long it takes on one core, and how far the pixels and scores are off.
+"""JPEG decoders side by side: time on one core, and differences of pixels and scores.
 
 The reference is what everybody trains with: Pillow decodes whole, torchvision's transform resizes and crops. Turn by
 turn, as the speed of a machine drifts.
@@ -49,12 +49,12 @@ def torchvision_over_pillow(data: bytes) -> Pixels:
 
 
 def darkroom_exact(data: bytes) -> Pixels:
-    """As `decode: exact`."""
+    """Decodes as Darkroom does with `decode: exact`."""
     return decode(memoryview(data), replace(TRANSFORM, decode="exact"), Limits().max_image_pixels)
 
 
 def darkroom_fast(data: bytes) -> Pixels:
-    """As `decode: fast`."""
+    """Decodes as Darkroom does with `decode: fast`."""
     return decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)
 
 
@@ -116,7 +116,7 @@ HEADER: Final = ("images", "way", "ms", "times ours", "off by, levels", "score o
 
 @dataclass(frozen=True, slots=True)
 class DecoderResult:
-    """What one way has come to with one kind of images.
+    """Figures of one decoder with images of one size.
 
     Args:
         work: their title.
@@ -140,7 +140,7 @@ class DecoderResult:
 
 
 def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> list[DecoderResult]:
-    """All ways, with the images of one kind.
+    """Compares all decoders with images of one size.
 
     Args:
         work: they are its.
@@ -172,7 +172,7 @@ def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> li
 
 
 def scored_by_mobilenet() -> Callable[[Sequence[Pixels]], torch.Tensor]:
-    """What gives the images the scores of every class."""
+    """Loads mobilenet_v2; returns the function that scores images for every class."""
     model = load_model(PipelineConfig(max_top_k=1000)).classifier
 
     def score(pixels: Sequence[Pixels]) -> torch.Tensor:
@@ -184,7 +184,7 @@ def scored_by_mobilenet() -> Callable[[Sequence[Pixels]], torch.Tensor]:
 
 
 def row(result: DecoderResult) -> list[str]:
-    """One of the table's rows."""
+    """A row of the table."""
     return [
         result.work,
         result.way,

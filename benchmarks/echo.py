@@ -1,4 +1,4 @@
-"""What HTTP costs by itself: an application that reads a body and forgets it, where Darkroom's replica would be.
+"""HTTP alone: an application that reads a body and forgets it, in the place of Darkroom's replica.
 
 Serve and HAProxy are those of serve.env, the routes Starlette's; what is left out is all that Darkroom does.
 """
@@ -27,5 +27,5 @@ class Echo:
 
 
 def build_app(_: dict[str, object]) -> Application:
-    """What the configuration of a benchmark names instead of `deployments.app:build_app`."""
+    """Builds the application that a benchmark's configuration names instead of `deployments.app:build_app`."""
     return Echo.bind()  # type: ignore[attr-defined,no-any-return]  # by the decorator

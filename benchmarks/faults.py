@@ -1,4 +1,4 @@
-"""The same faults against LitServe, mosec and Darkroom, side by side: who loses what. `make faults` runs it.
+"""Losses of LitServe, mosec and Darkroom under the same faults, side by side. `make faults` runs it.
 
 Server after server is started alone, each on both cores, with the clients beside it: the figures of one column compare
 with those of another, not with those of another machine.
@@ -27,7 +27,7 @@ QUIET_CORES: Final = 0.3
 
 @dataclass(frozen=True, slots=True)
 class ComparedFault:
-    """One of the faults.
+    """A fault that is done to every server.
 
     Args:
         name: in the results, and for `--only`.
@@ -44,7 +44,7 @@ class ComparedFault:
 
 @dataclass(frozen=True, slots=True)
 class FaultResult:
-    """What a fault has done to a server.
+    """Outcome of one fault at one server.
 
     Args:
         server: its name.

@@ -39,7 +39,7 @@ HEADER: Final = ("model", "way", "images", "ms an image", "the same, beside", "s
 
 @dataclass(slots=True)
 class Way:
-    """One of those compared.
+    """A way of computing the model.
 
     Args:
         name: in the table.
@@ -126,7 +126,7 @@ def _agreement(ours: Classifier, reference: Classifier, photographs: Tensor) -> 
 
 
 def row(record: Facts) -> list[str]:
-    """One of the table's rows."""
+    """A row of the table."""
     return [
         record["model"],
         record["way"],

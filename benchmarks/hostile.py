@@ -42,7 +42,7 @@ HEADER: Final = (
 
 
 def many_in_json(image: bytes, count: int) -> Form:
-    """One request of many images."""
+    """A request with the same image many times."""
     return Form("application/json", json.dumps({"images": [base64.b64encode(image).decode()] * count}).encode())
 
 

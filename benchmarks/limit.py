@@ -16,7 +16,7 @@ from pipeline.images.decode import decode
 from pipeline.records import Transform
 
 TRANSFORM: Final = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
-"""That of mobilenet_v2's first weights, as it is shipped."""
+"""The transform of mobilenet_v2's first weights, as shipped."""
 
 
 class Limit:

@@ -119,7 +119,7 @@ def _status_bytes(name: str) -> int:
 
 
 def row(cost: Cost) -> list[str]:
-    """One of the table's rows."""
+    """A row of the table."""
     return [
         cost.file,
         cost.mode,

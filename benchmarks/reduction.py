@@ -49,7 +49,7 @@ COST_HEADER: Final = ("image", "decoded at", "ratio", "ms", "times whole")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How far one file's pixels and scores are off those of `exact`.
+    """Differences of one file's pixels and scores from those of `exact`.
 
     Args:
         what: "a part", or "the rule".
@@ -78,7 +78,7 @@ class Change:
 
 
 def decoded(data: bytes, size: tuple[int, int], eighths: int) -> Pixels:
-    """As `fast` would, were the image decoded at so many eighths of its width and height."""
+    """Decodes as `fast` would if it decoded the image at so many eighths of its width and height."""
     width, height = size
     least = -(-width * eighths // 8), -(-height * eighths // 8)
     pixels = simplejpeg.decode_jpeg(data, min_width=least[0], min_height=least[1], min_factor=1)
@@ -90,7 +90,7 @@ def decoded(data: bytes, size: tuple[int, int], eighths: int) -> Pixels:
 
 
 def changes_of_parts(name: str, picture: Image.Image, score: Score) -> Iterator[Change]:
-    """One photograph, at every part and ratio that a short side up to `MOST_PX` allows, in the samplings by turns."""
+    """Measures one photograph at every part and ratio with a short side up to `MOST_PX`, the samplings by turns."""
     points = [(round(ratio * TRANSFORM.resize_px * 8 / eighths), eighths) for eighths in EIGHTHS for ratio in RATIOS]
     for number, (short_px, eighths) in enumerate(point for point in points if point[0] <= MOST_PX):
         image, sampling = scaled(picture, short_px), (number + len(name)) % 3
@@ -100,7 +100,7 @@ def changes_of_parts(name: str, picture: Image.Image, score: Score) -> Iterator[
 
 
 def changes_of_rule(name: str, picture: Image.Image, score: Score, sides_px: Iterable[int]) -> Iterator[Change]:
-    """One photograph, as `fast` decodes it: in every sampling where it is reduced, else in them by turns."""
+    """Measures one photograph as `fast` decodes it: in every sampling where it is reduced, else in one of them."""
     for number, short_px in enumerate(sides_px):
         image = scaled(picture, short_px)
         part = dct_scale(image.size, resized(*image.size, TRANSFORM.resize_px))

@@ -1,4 +1,4 @@
-"""What grows with what: batches, workers, the size of images, memory. `make scaling` runs it.
+"""Rates and memory by batch size, workers and size of images. `make scaling` runs it.
 
 Without HTTP: Darkroom's engine before the stand-in device, each rate beside the limit, which is measured before and
 after it, and the model by itself. With it: what a replica of the shipped configuration takes in memory.
@@ -66,7 +66,7 @@ def sizes(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
 
 
 def replica(rounds: int) -> Iterator[Facts]:
-    """What one has in memory with all its processes, after more and more load: what they share is shared out (PSS)."""
+    """Memory of a replica with all its processes after more and more load; shared pages count in parts (PSS)."""
     with local_service(shipped_config(), say) as service:
         forms = [image_body(image) for image in SMALL.images]
         for run_number in range(1, rounds + 1):
@@ -103,7 +103,7 @@ def own_workers() -> list[psutil.Process]:
 
 
 def _own_mib(process: psutil.Process) -> float:
-    """Its unique set size, what would be free if it ended; but for the slots, shared whoever has read them."""
+    """Memory that would be free if the process ended (USS), without the slots, which are shared."""
     maps = (part for part in process.memory_maps() if not part.path.startswith("/memfd:"))
     return float(sum(part.private_clean + part.private_dirty for part in maps)) / 2**20
 

@@ -75,12 +75,12 @@ async def truncated_among_clients(server: Server) -> list[Facts]:
 
 
 async def announced_bomb_among_clients(server: Server) -> list[Facts]:
-    """The same with a header that promises 2.5 gigapixels."""
+    """Eight clients at once; one image has a header that announces 2.5 gigapixels."""
     return await _bad_among_clients(server, announced_bomb())
 
 
 async def decodable_bomb_among_clients(server: Server) -> list[Facts]:
-    """The same with 144 megapixels that are really there."""
+    """Eight clients at once; one image has 144 megapixels that are really there."""
     return await _bad_among_clients(server, decodable_bomb())
 
 
@@ -115,7 +115,7 @@ async def killed_model(server: Server) -> list[Facts]:
 
 
 async def _killed(server: Server, role: Role) -> list[Facts]:
-    """One load for all kills: what hangs after one may hang while the next is prepared."""
+    """Kills three processes under one load: a request that hangs after one may hang while the next is prepared."""
     over, kills = asyncio.Event(), list[Facts]()
     forms = [server.kind.wrap(image) for image in photographs()]
     longest_s = RUNS * (BEFORE_KILL_S + 2 * BACK_TIMEOUT_S + SETTLE_S)

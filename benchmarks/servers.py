@@ -26,7 +26,7 @@ Role = Literal["decoder", "model"]
 
 @dataclass(frozen=True, slots=True)
 class ServerKind:
-    """One of the servers compared.
+    """A server that is compared, and how it is started and asked.
 
     Args:
         name: as it calls itself.
@@ -57,11 +57,11 @@ class Server:
         self._cpu_s = dict[psutil.Process, float]()  # of each process, when it was last seen
 
     def processes(self) -> list[psutil.Process]:
-        """All its processes."""
+        """The processes of the server."""
         return self._program.processes()
 
     def players(self, role: Role) -> list[psutil.Process]:
-        """Its processes with that role, the oldest first."""
+        """The processes with that role, the oldest first."""
         found = []
         for process in self.processes():
             with suppress(psutil.Error):

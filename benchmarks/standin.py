@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class StandIn:
-    """As `pipeline.model.device.Device` wants it. Like a GPU it works on while the next batch is handed over.
+    """A `pipeline.model.device.Device`. Like a GPU it works on while the next batch is handed over.
 
     Args:
         batch_sizes: rising.
@@ -46,11 +46,11 @@ class StandIn:
         self._idle_at = 0.0
 
     def page_lock(self, pixels: "Tensor") -> Callable[[], None]:  # noqa: ARG002
-        """Nothing to do."""
+        """Does nothing: there is no device to copy to."""
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """What it will sleep."""
+        """Seconds that it will sleep, by batch size."""
         return {size: BATCH_S + size * IMAGE_S for size in self._batch_sizes}
 
     def launch(self, pieces: Sequence["Tensor"]) -> "PendingBatch":
@@ -80,7 +80,7 @@ def open_stand_in(
     side_px: int,  # noqa: ARG001
     concurrent_batches: int,  # noqa: ARG001
 ) -> StandIn:
-    """As `pipeline.model.device_kind.OpenDevice` wants it."""
+    """Opens the stand-in, as a `pipeline.model.device_kind.OpenDevice`."""
     return StandIn(batch_sizes, classifier.top_k)
 
 
@@ -94,5 +94,5 @@ class StandInReplica(Replica):
 
 
 def build_app(config: ServiceConfig) -> Application:
-    """What the configuration of a benchmark names instead of `deployments.app:build_app`."""
+    """Builds the application that a benchmark's configuration names instead of `deployments.app:build_app`."""
     return sized(config, StandInReplica)

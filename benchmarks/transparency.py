@@ -53,7 +53,7 @@ class BackgroundResult:
 
 
 def photographs() -> list[Picture]:
-    """All of them, opaque."""
+    """All photographs, opaque."""
     return [Picture(photograph(name).convert("RGBA"), photograph(name)) for name in NAMES]
 
 
@@ -113,7 +113,7 @@ KINDS: Final[dict[str, Callable[[], list[Picture]]]] = {
 
 
 def compare(kind: str, score: Scores) -> list[BackgroundResult]:
-    """All backgrounds, with the pictures of one kind."""
+    """Compares all backgrounds with the pictures of one kind."""
     pictures = KINDS[kind]()
     expected = score([_decoded(_encoded(picture.reference), "white") for picture in pictures])
     wholes = [_decoded(_encoded(picture.whole), "white") for picture in pictures if picture.whole]
@@ -144,7 +144,7 @@ def _decoded(file: bytes, background: str) -> NDArray[np.uint8]:
 
 
 def row(result: BackgroundResult) -> list[str]:
-    """One of the table's rows."""
+    """A row of the table."""
     whole = f"{result.whole} of {result.images}" if result.kind.startswith("cut-outs") else table.NOTHING
     return [
         result.kind,

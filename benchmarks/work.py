@@ -1,4 +1,4 @@
-"""What is asked of everything that the benchmark compares: photographs of several sizes, one or many a request."""
+"""Loads of the benchmarks: photographs of several sizes, one or many a request."""
 
 import functools
 import random
@@ -20,7 +20,7 @@ MIXED_PX: Final = (SMALL_PX, (1155, 866), (2000, 1500), PHONE_PX)
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One kind of load.
+    """A load: images of some sizes, requests and clients.
 
     Args:
         title: in the table.
@@ -55,7 +55,7 @@ MIXED: Final = Work("mixed sizes, one a request", MIXED_PX, 1, together=1, clien
 
 @functools.cache
 def _cut_outs(sizes_px: Sequence[tuple[int, int]], variants: int) -> tuple[bytes, ...]:
-    """Of every photograph some parts of it, chosen by chance with a fixed seed and brought to those sizes in turn."""
+    """Cuts parts out of every photograph, at random with a fixed seed, and brings them to those sizes in turn."""
     draw = random.Random(SEED)
     return tuple(
         _cut_out(photograph(name), size_px, draw) for _ in range(variants) for name in NAMES for size_px in sizes_px

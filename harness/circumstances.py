@@ -62,6 +62,6 @@ def _commit() -> str:
 
 
 def _peer_version(name: str) -> str | None:
-    """Of what is installed in the environment of a peer."""
+    """Version of a peer that is installed in its environment."""
     found = [path.name for path in (PEERS / name).glob(f"lib/python*/site-packages/{name}-*.dist-info")]
     return found[0].removeprefix(f"{name}-").removesuffix(".dist-info") if found else None

@@ -1,4 +1,4 @@
-"""One connection to a service: requests are bytes made beforehand, and of an answer as little is read as can be.
+"""A connection to a service: requests are bytes made beforehand, and as little as possible is read of an answer.
 
 Clients share the machine with the service that they measure; this takes a tenth of what aiohttp takes.
 """
@@ -46,7 +46,7 @@ def request_of(target: Target, form: Form) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """One connection, opened when it is needed: a request at a time.
+    """A connection for one request at a time, opened when it is needed.
 
     Args:
         target: service that it leads to.

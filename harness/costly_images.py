@@ -31,7 +31,7 @@ _LONGEST_RUN: Final = (1 << 15) - 1
 
 
 def segment(marker: int, body: bytes) -> bytes:
-    """One segment of a JPEG."""
+    """A segment of a JPEG."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
 
 

@@ -26,7 +26,7 @@ def _merge(clock: Clock, other: Clock) -> None:
 
 
 class Order:
-    """All streams of a device, and the memory that they use.
+    """The streams of a device, and the memory that they use.
 
     Attributes:
         races: uses of memory by two streams in no particular order, a sentence each.
@@ -81,7 +81,7 @@ class FakeStream:
         order.streams.append(self)
 
     def tick(self) -> None:
-        """One operation more, behind all that the host has waited for."""
+        """Adds an operation behind all that the host has waited for."""
         _merge(self.clock, self.order.host)
         self.clock[self.number] = self.clock.get(self.number, 0) + 1
 

@@ -45,7 +45,7 @@ class Load:
         return len(self.took_s) / self.for_s
 
     def within_per_s(self, bound_s: float) -> float:
-        """Those of them that took no longer than `bound_s`."""
+        """Predictions a second that took no longer than `bound_s`."""
         return sum(took_s <= bound_s for took_s in self.took_s) / self.for_s
 
     def quantile_s(self, share: float) -> float:

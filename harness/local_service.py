@@ -84,25 +84,25 @@ class LocalService:
             time.sleep(_ASKED_EVERY_S)
 
     def printed(self) -> str:
-        """All that the service's processes have printed; of that the console, `output`, has warnings and errors."""
+        """Everything the service's processes have printed; the console, `output`, has only warnings and errors."""
         told = re.search(r"own lines go to (\S+)", self.output.read_text(errors="replace"))
         return Path(told[1]).read_text(errors="replace") if told else ""
 
     @property
     def user_config(self) -> Document:
-        """What can be changed live, as it was at the start."""
+        """The settings that can be changed live, as they were written."""
         (deployment,) = self.document["applications"][0]["deployments"]
         user_config: Document = deployment["user_config"]
         return user_config
 
     @property
     def target(self) -> Target:
-        """Where it takes images, each as a body of its own."""
+        """The address that takes images, each as a body of its own."""
         path = f"{self.endpoint.route_prefix.rstrip('/')}/predict"
         return Target(self.endpoint.host, self.endpoint.port, path, image_body)
 
     def processes(self) -> list[psutil.Process]:
-        """All its processes."""
+        """The processes of the service."""
         return leftovers(self.run)
 
     def apply(self, **user_config: Any) -> None:
@@ -203,7 +203,7 @@ def local_service(document: Document, say: Callable[[str], None], **environment:
 
 
 def shipped_config(name: str = "serve_config.yaml") -> Document:
-    """One of the configurations in the repository's root, parsed."""
+    """A configuration in the repository's root, parsed."""
     document: Document = yaml.safe_load((ROOT / name).read_text())
     return document
 

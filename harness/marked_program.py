@@ -38,7 +38,7 @@ class MarkedProgram:
         )
 
     def processes(self) -> list[psutil.Process]:
-        """All that it has started and that still runs, at whatever remove."""
+        """Processes that the program has started, at whatever remove, and that still run."""
         return with_environment(_MARK, self._mark)
 
     def end(self, grace_s: float) -> int:

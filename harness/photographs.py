@@ -31,7 +31,7 @@ _FILES: Final = {
 }
 
 NAMES: Final = tuple(_FILES)
-"""What `photograph` knows."""
+"""Names that `photograph` knows."""
 
 RGB: Final = 2
 """A colour type of PNG."""

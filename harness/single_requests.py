@@ -52,7 +52,7 @@ async def ask(target: Target, form: Form, due_at: float | None = None) -> Answer
 
 
 async def at_once(target: Target, forms: Sequence[Form]) -> list[Answer]:
-    """As many clients as forms; the answers in the order of the forms."""
+    """Sends each form by a client of its own, all at once; returns the answers in the order of the forms."""
     return await asyncio.gather(*(ask(target, form) for form in forms))
 
 

@@ -36,5 +36,5 @@ class Target:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """Address that the requests go to."""
         return f"http://{self.host}:{self.port}{self.path}"

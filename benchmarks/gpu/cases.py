@@ -30,7 +30,7 @@ class CaseLoad:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One setting of the service, and what is asked of it.
+    """A setting of the service, and the loads that it is given.
 
     Args:
         name: in the table.
@@ -50,7 +50,7 @@ class Case:
 
 
 def patient(document: Document, pipeline: Document, batch: int, replicas: int = 1) -> Document:
-    """The same with other settings of the pipeline and a fixed number of replicas, and nobody is refused."""
+    """A configuration with other pipeline settings, a fixed number of replicas, and no refusals."""
     changed = copy.deepcopy(document)
     (application,) = changed["applications"]
     (deployment,) = application["deployments"]
@@ -72,7 +72,7 @@ def on_gpu(pipeline: Document, batch: int, replicas: int) -> Document:
 
 
 def resnet(weights: Path, dtype: str, batch: int, replicas: int) -> Document:
-    """The same with ResNet-50."""
+    """serve_config.gpu.yaml with ResNet-50."""
     return on_gpu({"model": "resnet50", "weights": str(weights), "dtype": dtype}, batch, replicas)
 
 

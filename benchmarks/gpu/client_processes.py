@@ -33,7 +33,7 @@ class Clients:
     def closed_loop(
         self, target: Target, forms: Sequence[Form], *, clients: int, warm_up_s: float, for_s: float
     ) -> Load:
-        """As `harness.load.closed_loop`, by all processes together."""
+        """Makes the load of `harness.load.closed_loop` by all processes together."""
         shares = [count for n in range(self.processes) if (count := (clients + n) // self.processes)]
         asked = [self._pool.submit(_asked, target, forms, share, warm_up_s, for_s) for share in shares]
         return together([future.result() for future in asked])

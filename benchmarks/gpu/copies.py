@@ -27,7 +27,7 @@ _ROW_DTYPE: Final = torch.int64
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """All of them, with the slots of the service: 256 images in one shared mapping."""
+    """Measures all copies, with the slots of the service: 256 images in one shared mapping."""
     slots = Slots(16 if setting.dry else 256, SIDE_PX)
     slots.tensor.random_()
     device = torch.empty_like(slots.tensor, device="cuda")
@@ -173,5 +173,5 @@ class _DeviceView:
 
 
 def _rows(pixels: Tensor) -> Tensor:
-    """One row an image, of eight bytes each."""
+    """The pixels as one row of eight-byte numbers per image."""
     return pixels.view(len(pixels), -1).view(_ROW_DTYPE)

@@ -15,7 +15,7 @@ _WAITS_MS: Final = (5, 20)
 
 
 class Wait(NamedTuple):
-    """One wait: share of it that the thread computed, and how much later than the GPU it went on."""
+    """A wait for the GPU: share of it in which the thread used a core, and delay after the GPU was done."""
 
     cpu_share: float
     late_us: float

@@ -1,4 +1,4 @@
-"""How long work takes on the GPU, by its own events."""
+"""Timing of work on the GPU by CUDA events."""
 
 import statistics
 from collections.abc import Callable

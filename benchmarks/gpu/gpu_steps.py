@@ -8,7 +8,7 @@ BUDGET_S: Final = 480.0
 """Seconds that a whole run may take."""
 
 DRY_BUDGET_S: Final = 300.0
-"""Likewise a dry run, which takes about three minutes on two cores."""
+"""Seconds that a dry run may take; it takes about three minutes on two cores."""
 
 LEAST_S: Final = 10.0
 """A step with less time than that is not begun: it would have loaded torch, and little more."""

@@ -52,7 +52,7 @@ def ways_of(model: Classifier, pixels: Tensor) -> dict[str, Callable[[], Any]]:
 
 
 def settled(compute: Compute, pixels: Tensor) -> Compute:
-    """The same once TorchScript has done its work on it, in its first calls."""
+    """A TorchScript model after its first calls, in which TorchScript optimises it."""
     with torch.inference_mode():
         settle(compute, pixels)
     return compute

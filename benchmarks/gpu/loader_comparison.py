@@ -36,7 +36,7 @@ Classify = Callable[[Sequence[bytes]], Classes]
 
 
 class Way(NamedTuple):
-    """One of those compared: opened once, then given the same images several times."""
+    """A way of classifying images: opened once, then given the same images several times."""
 
     name: str
     opened: Callable[[], AbstractContextManager[Classify]]
@@ -51,7 +51,7 @@ class Timed(NamedTuple):
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """All ways, for both sizes. A way is opened once for both: an engine takes longer to start than to answer."""
+    """Measures all ways with both sizes. Each is opened once for both: an engine starts more slowly than it answers."""
     model = mobilenet_v2(weights=WEIGHTS).eval().cuda()
     together = DRY_TOGETHER if setting.dry else TOGETHER
     firsts: dict[str, Timed] = {}
@@ -95,7 +95,7 @@ def time_of(classify: Classify, images: Sequence[bytes], runs: int) -> Timed:
 
 
 def figure(what: str, of: tuple[str, ...], timed: Timed, first: Timed) -> Figure:
-    """One way beside the first."""
+    """The figure of a way, compared with the first."""
     images, times = len(timed.classes), first.seconds / timed.seconds
     same = sum(one == other for one, other in zip(timed.classes, first.classes, strict=True))
     return Figure(
@@ -129,7 +129,7 @@ class Photographs(Dataset[Tensor]):
 
 @contextmanager
 def loop(model: nn.Module) -> Iterator[Classify]:
-    """One image after another is transformed, then all are computed: what one writes first."""
+    """Transforms images one after another, then computes all of them: the first thing to write."""
 
     def classify(images: Sequence[bytes]) -> Classes:
         photographs = Photographs(images)

@@ -29,7 +29,7 @@ class Case(NamedTuple):
 
 
 class Way(NamedTuple):
-    """One way of computing a batch."""
+    """A way of computing a batch."""
 
     name: str  # of it all, for the table
     classifier: Classifier
@@ -64,12 +64,12 @@ DRY_ALL: Final = (Case("mobilenet_v2", "tf32", (1,)), Case("mobilenet_v2", "bflo
 
 
 def main_rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Those that the service is held against."""
+    """Measures the models that the service is compared with."""
     return _rates(setting, DRY_MAIN if setting.dry else MAIN)
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """All of them."""
+    """Measures all models."""
     return _rates(setting, DRY_ALL if setting.dry else ALL)
 
 

@@ -30,7 +30,7 @@ class Case(NamedTuple):
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """All cases."""
+    """Measures all cases."""
     small, large = works(setting)
     cases = (
         [Case(small, 2)] if setting.dry else [Case(small, n) for n in (1, 32, 128)] + [Case(large, n) for n in (1, 32)]

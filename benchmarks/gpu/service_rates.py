@@ -35,7 +35,7 @@ _TOLD: Final = ("verdict", "stages_ms", "device", "interpreter", "event_loop", "
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """All cases, each by a service of its own."""
+    """Measures all cases, each with a service of its own."""
     cases = chosen(DRY_CASES if setting.dry else CASES, setting.cases)
     with tempfile.TemporaryDirectory(prefix="darkroom-gpu-", dir="/tmp") as folder, Clients(_processes()) as clients:
         weights = Path(folder, "resnet50.pth")

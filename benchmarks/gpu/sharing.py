@@ -49,7 +49,7 @@ class Share:
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """All cases."""
+    """Measures all cases."""
     cases = DRY_CASES if setting.dry else CASES
     yield from setting.each(cases, partial(rate, setting=setting), needs_s=14.0)
 
@@ -97,7 +97,7 @@ def _end(processes: Sequence[BaseProcess]) -> None:
 
 
 def _compute(case: Case, dry: bool, begin: Any, out: Any) -> None:
-    """One of the processes: gives its share, or the error that kept it from it, after which nobody waits for it."""
+    """Runs in each process: puts its share, or its error, into the queue; after an error the others do not wait."""
     try:
         with pretend() if dry else nullcontext(), torch.inference_mode():
             out.put(_share(case, dry, begin))

@@ -1,4 +1,4 @@
-"""One step of a run: a command in a process of its own, with a limit, that leaves nothing behind."""
+"""Runs one step: a command in a process of its own, with a time limit, of which nothing is left behind."""
 
 import subprocess
 import time
@@ -15,7 +15,7 @@ GRACE_S: Final = 12.0
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a step ended.
+    """The end of a step.
 
     Args:
         status: exit status of its command; minus the number of a signal that ended it.

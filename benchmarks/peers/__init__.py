@@ -1,1 +1,1 @@
-"""The same service by other frameworks, each as its own documentation sets it up."""
+"""Services of other frameworks with the same model, each set up by its own documentation."""

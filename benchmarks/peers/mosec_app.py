@@ -64,7 +64,7 @@ class Inference(Worker):  # type: ignore[misc]  # is not installed where types a
 
 
 def environment(stage: str) -> list[dict[str, str]]:
-    """Of the two workers of a stage; its name is how the benchmark tells them from the other's."""
+    """Environment of a stage's two workers; by the stage's name the benchmark finds their processes."""
     return [{"OMP_NUM_THREADS": "1", "STAGE": stage}] * 2
 
 

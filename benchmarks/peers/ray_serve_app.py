@@ -43,11 +43,11 @@ class Bodies(Dataset[Any]):
         self._bodies = bodies
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of images."""
         return len(self._bodies)
 
     def __getitem__(self, index: int) -> Any:
-        """One of them, transformed."""
+        """An image, transformed."""
         return pixels_of(self._bodies[index])
 
 

@@ -1,4 +1,4 @@
-"""What the peers are given in place of their own parts, where the environment says so; in every peer's environment.
+"""Parts that replace those of a peer where the environment asks for it; importable in every peer's environment.
 
 `MODEL=stand-in`: a model that sleeps, as for every server compared. `DECODE=darkroom`: Darkroom's own transform, so
 that what is compared is the way of an image around it. Without that nothing of Darkroom's is imported: its decoder
@@ -14,7 +14,7 @@ OUR_DECODE: Final = os.environ.get("DECODE") == "darkroom"
 
 BATCH_S: Final = 0.002
 IMAGE_S: Final = 0.0001
-"""What the stand-in takes for a batch, and for each of its images."""
+"""Seconds that the stand-in takes for a batch, and for each of its images."""
 
 if OUR_DECODE:  # as in Darkroom's own workers
     import torch

@@ -1,4 +1,4 @@
-"""What `make bench` counts with: shares of a limit that drifts, the stand-in."""
+"""`make bench`: shares of a limit that drifts, and the stand-in."""
 
 import io
 import subprocess

@@ -1,4 +1,4 @@
-"""What the benchmarks count with: the clients' clock, what they call lost, and the table."""
+"""Servers that benchmarks start, and the tables that they print."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `make decoders` compares: every way makes of a photograph nearly the same pixels."""
+"""`make decoders`: every decoder makes nearly the same pixels of a photograph."""
 
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ NEEDS = {"TorchCodec": "torchcodec"}
 
 
 def _ways() -> list[object]:
-    """Those of other packages are left out where `make decoders` has not fetched them."""
+    """The decoders; those of packages that `make decoders` has not fetched are skipped."""
     missing = [name for name, module in NEEDS.items() if not find_spec(module)]
     skip = pytest.mark.skip(reason="make decoders fetches it")
     return [pytest.param(way, id=name, marks=[skip] * name.startswith(tuple(missing))) for name, way in WAYS.items()]

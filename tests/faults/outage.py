@@ -1,4 +1,4 @@
-"""One outage: requests at a constant rate, a fault in the middle of them, and what of it clients saw."""
+"""An outage: requests at a constant rate, a fault in the middle of them, and the losses that clients saw."""
 
 import asyncio
 import time

@@ -25,7 +25,7 @@ def single() -> Iterator[LocalService]:
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[LocalService]:
-    """Likewise two."""
+    """Two replicas; every fault leaves them whole, and afterwards none of their processes is left."""
     with launched(2) as service:
         yield service
 

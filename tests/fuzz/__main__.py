@@ -103,7 +103,7 @@ def _kills(data: bytes, transform: Transform) -> bool:
 
 
 class Fuzzing:
-    """One run: children one after the other, and what became of them."""
+    """A run: children one after the other, and their findings."""
 
     def __init__(self, seed: int, skip: Sequence[str], folder: Path) -> None:
         self._seed, self._folder = seed, folder
@@ -148,7 +148,7 @@ class Fuzzing:
         return self._found("crash", number, f"{name}: {said}")
 
     def _wait(self, child: int, deadline: float) -> tuple[int | None, str]:
-        """Its exit status; None and why where it was killed."""
+        """Exit status of a child; None and the reason where it was killed."""
         while True:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:

@@ -1,4 +1,4 @@
-"""One case: a mutated file and the transform it goes through, both told by a seed and a number."""
+"""A case: a mutated file and its transform, both determined by a seed and a number."""
 
 import random
 from collections.abc import Sequence

@@ -40,7 +40,7 @@ class Seed:
 
 
 def seeds() -> list[Seed]:
-    """All of them, always in the same order."""
+    """All seeds, always in the same order."""
     image = photograph("cat").resize((97, 61))
     files = {JPEG: _jpegs(image), PNG: _pngs(image), WEBP: _webps(image), **_others(image)}
     return [Seed(family, name, data) for family, named in files.items() for name, data in named.items()]

@@ -45,7 +45,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What became of one caller. Its last attempt is what counts; without any it went away, as it meant to."""
+    """The outcome of one caller: its last attempt counts; a caller without any went away, as it meant to."""
 
     caller: str
     shape: str
@@ -54,7 +54,7 @@ class Record:
 
 
 class Callers:
-    """One method for each kind of caller; each call is one caller from its start to its end.
+    """The callers, a method for each kind; each call is one caller from its start to its end.
 
     Args:
         url: of the service.
@@ -75,7 +75,7 @@ class Callers:
         await self._http.aclose()
 
     async def call(self, caller: str) -> Record:
-        """One caller of that kind, one of `SHARES`."""
+        """Runs one caller of that kind, one of `SHARES`."""
         record: Record = await getattr(self, f"_{caller}")()
         return record
 
@@ -206,7 +206,7 @@ def _broken(error: Exception) -> HttpAnswer:
 
 
 async def _answer(reader: asyncio.StreamReader) -> HttpAnswer:
-    """One answer, by its length: the balancer leaves the connection open for the rest of the body.
+    """Reads one answer by its length: the balancer leaves the connection open for the rest of the body.
 
     Raises:
         EOFError, ValueError: it is not complete, or no answer.

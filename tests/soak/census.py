@@ -1,4 +1,4 @@
-"""What every process of a run has open and in memory, by its role."""
+"""Readings of every process of a run: files, threads and memory, by role."""
 
 import os
 from dataclasses import dataclass

@@ -41,7 +41,7 @@ TOLERANCE: Final[Mapping[str, Mapping[str, float]]] = {
     WATCHDOG: {"fds": 0, "threads": 0, "private_bytes": 2 * _MIB},
     TRACKER: {"fds": 2, "threads": 1, "private_bytes": 8 * _MIB},
 }
-"""What a quantity may grow by in the judged part of a run.
+"""Growth that is allowed in the judged part of a run.
 
 Private memory of a replica rises and falls with the bodies in work; a worker's with the largest image it has decoded
 (it keeps what it has freed, see `pipeline/decode/memory.py`). A replica's fds are the connections that HAProxy keeps,
@@ -52,7 +52,7 @@ deaths as after 24.
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """How much a quantity of a role has grown in the judged part of a run; None where there is no telling."""
+    """Growth of a quantity of a role in the judged part of a run; None where it cannot be told."""
 
     role: str
     quantity: str
@@ -71,7 +71,7 @@ FORKED: Final = frozenset({WORKER})
 
 
 def growths(readings: Sequence[Reading], ended_at_s: float) -> list[Growth]:
-    """Of every role and quantity."""
+    """Growth of every role and quantity."""
     judged_from_s = ended_at_s / 3
     span_s = ended_at_s - judged_from_s
     late = [reading for reading in readings if reading.at_s >= judged_from_s]

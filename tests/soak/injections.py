@@ -59,7 +59,7 @@ class Event:
 
 
 class Injections:
-    """What was done to a service, in `events`.
+    """Does faults to a service, and records them in `events`.
 
     Args:
         service: it.
@@ -93,7 +93,7 @@ class Injections:
         self._turn = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """One fault after the other until the event; one that has begun is seen to its end."""
+        """Does one fault after the other until the event; waits for the end of one that has begun."""
         while not stop.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._rng.uniform(*PAUSE_S))
@@ -229,7 +229,7 @@ async def _until(happened: Callable[[], Awaitable[bool]], within_s: float) -> bo
 
 
 def _children(parent: psutil.Process) -> list[psutil.Process]:
-    """None of a parent that has ended, its replica with it: then nothing is to be replaced."""
+    """Children of a process; none of one that has ended, as nothing is to be replaced then."""
     try:
         return parent.children()
     except psutil.NoSuchProcess:

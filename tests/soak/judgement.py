@@ -30,7 +30,7 @@ Truth = Mapping[str, Best]
 
 
 class AnswerKind(enum.StrEnum):
-    """What an answer was."""
+    """Kind of an answer."""
 
     RIGHT = "right"
     REFUSED = "refused"  # 503 with Retry-After
@@ -42,7 +42,7 @@ class AnswerKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a client sent.
+    """A request of a client, and the answer that is right.
 
     Args:
         samples: the images in their order.
@@ -59,7 +59,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """What came back; status 0 where nothing complete did, with the reason as `body`."""
+    """An answer; status 0 where no complete one came, with the reason as `body`."""
 
     status: int
     headers: Mapping[str, str]
@@ -68,7 +68,7 @@ class HttpAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What an answer was, and for all but a right one, why."""
+    """The kind of an answer, and the reason if it is not right."""
 
     kind: AnswerKind
     detail: str = ""
@@ -111,7 +111,7 @@ def _judge_many(ask: Ask, answer: HttpAnswer, truth: Truth) -> Verdict:
 
 
 def _fault(sample: Sample, result: Mapping[str, Any], truth: Truth) -> Verdict:
-    """What is wrong with the result of one image."""
+    """Judges the result of one image."""
     error = result.get("error")
     if sample.status is not None:
         status = error.get("status") if error else HTTPStatus.OK
@@ -131,7 +131,7 @@ def _fault(sample: Sample, result: Mapping[str, Any], truth: Truth) -> Verdict:
 
 
 def _in_all(verdicts: list[Verdict]) -> Verdict:
-    """One wrong image makes the answer wrong, else one blamed image makes it blamed."""
+    """Judges an answer by its images: one wrong image makes it wrong, else one blamed image makes it blamed."""
     for kind in (AnswerKind.WRONG, AnswerKind.BLAMED):
         if found := [verdict for verdict in verdicts if verdict.kind == kind]:
             return Verdict(kind, "; ".join(verdict.detail for verdict in found), sum(v.blamed for v in found))

@@ -1,4 +1,4 @@
-"""What the clients of a soak send: real photographs in many files, and files that must be refused."""
+"""Files that the clients of a soak send: real photographs, and files that must be refused."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ BAD_SHARE: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One file, and the status of its refusal; None where it must be predicted."""
+    """A file, and the status of its refusal; None where it must be predicted."""
 
     name: str
     data: bytes
@@ -40,18 +40,18 @@ class Corpus:
 
     @property
     def good(self) -> list[Sample]:
-        """Those that must be predicted."""
+        """Files that must be predicted."""
         return [*self.common, *self.phone, *self.slow]
 
     def without(self, names: set[str]) -> "Corpus":
-        """The same without some of the common and the large files."""
+        """The corpus without some of the common and the large files."""
         common, phone, slow = (
             [sample for sample in part if sample.name not in names] for part in (self.common, self.phone, self.slow)
         )
         return Corpus(common, phone, slow, self.bad)
 
     def draw(self, rng: random.Random) -> Sample:
-        """One file, in the shares of the mix."""
+        """Draws a file, in the shares of the mix."""
         at = rng.random()
         for share, part in ((BAD_SHARE, self.bad), (_PHONE_SHARE, self.phone), (_SLOW_SHARE, self.slow)):
             if at < share and part:

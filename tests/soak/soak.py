@@ -1,4 +1,4 @@
-"""One run of a soak against a service that answers: traffic, faults and readings at once."""
+"""A run of the soak against a service that answers: traffic, faults and readings at once."""
 
 import asyncio
 import signal
@@ -25,7 +25,7 @@ _QUIET_S: Final = 15.0
 
 
 class Soak:
-    """One run against a service that answers.
+    """A run against a service that answers.
 
     Args:
         service: it.

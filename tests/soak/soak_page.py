@@ -1,4 +1,4 @@
-"""What a soak found, as a page to read and as JSON."""
+"""Findings of a soak as a page and as JSON."""
 
 import platform
 import statistics
@@ -29,7 +29,7 @@ _COLUMNS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Soaked:
-    """All that a run has brought to light."""
+    """Findings of a run."""
 
     command: str
     date: str
@@ -74,7 +74,7 @@ def as_page(soaked: Soaked) -> str:
 
 
 def as_document(soaked: Soaked) -> dict[str, Any]:
-    """All of it but the single readings, for a program to read."""
+    """The findings without single readings, for a program to read."""
     tally = {name: getattr(soaked.tally, name) for name in soaked.tally.__slots__}
     return {
         "command": soaked.command,

@@ -1,4 +1,4 @@
-"""What the tests of the soak share: what its callers send and get, and what is kept of that."""
+"""Requests, answers and readings that the tests of the soak share."""
 
 from collections.abc import Callable, Iterator
 from http import HTTPStatus

@@ -1,4 +1,4 @@
-"""What became of all callers, in numbers."""
+"""Counts of what became of all callers."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a soak reads of processes. All of them are real."""
+"""Readings of processes. All of them are real."""
 
 import os
 import subprocess

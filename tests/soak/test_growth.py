@@ -1,4 +1,4 @@
-"""What a soak makes of readings: what grows, and what only comes and goes."""
+"""Growth in the readings of a soak, told from what only comes and goes."""
 
 from collections.abc import Callable, Iterator
 

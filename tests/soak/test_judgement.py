@@ -1,4 +1,4 @@
-"""What a soak makes of an answer."""
+"""Judgement of answers in a soak."""
 
 from http import HTTPStatus
 

@@ -1,4 +1,4 @@
-"""What became of the callers of a soak."""
+"""Counts of what became of the callers of a soak."""
 
 from tests.soak.judgement import AnswerKind
 from tests.soak.soaking import attempt, record

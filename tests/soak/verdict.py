@@ -15,7 +15,7 @@ from tests.soak.tally import Tally
 
 
 def faults_of(found: Tally, events: Sequence[Event], restarts: Counter[str]) -> list[str]:
-    """What was lost or wrong, and what the injections do not explain."""
+    """Lost and wrong answers, and restarts that the injections do not explain."""
     done = Counter(event.kind for event in events)
     faults = [f"lost: {line}" for line in found.lost] + [f"wrong: {line}" for line in found.wrong]
     faults += [f"{event.at_s:.1f} s, {event.kind}: {event.complaint}" for event in events if event.complaint]
@@ -29,7 +29,7 @@ def faults_of(found: Tally, events: Sequence[Event], restarts: Counter[str]) -> 
 
 
 def restarts_in(output: str) -> Counter[str]:
-    """What the service itself has logged of replacements."""
+    """Replacements that the service itself has logged."""
     return Counter(
         workers=len(re.findall(r"decoder process \S+ (?:was )?ended", output)),
         replicas=len(re.findall(r"Replica Replica\(.*?\) failed health check, stopping it", output)),
@@ -37,7 +37,7 @@ def restarts_in(output: str) -> Counter[str]:
 
 
 def growth_faults(soak: Soak) -> list[str]:
-    """What grows, by the rules of `tests/soak/growth.py`."""
+    """Quantities that grow, by the rules of `tests/soak/growth.py`."""
     faults = [
         f"{g.role}: {g.quantity} grow, within {g.within}, across {g.across}"
         for g in growths(soak.readings, soak.ended_at_s)

@@ -1,4 +1,4 @@
-"""How one sees that an answer is right."""
+"""Labels by which an answer is right."""
 
 from harness.local_service import Document
 

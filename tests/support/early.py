@@ -1,4 +1,4 @@
-"""Who asks a service from its first moment on, when it cannot have an answer yet."""
+"""A client that asks a service from its first moment on, before it can have an answer."""
 
 import threading
 from collections.abc import Iterator

@@ -37,7 +37,7 @@ _AS_STORED = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_270,
 }
-"""How a camera that is held so stores an upright scene: the inverse of what a viewer does."""
+"""Transposition by which a camera stores an upright scene, by EXIF orientation: the inverse of a viewer's."""
 
 
 def png(image: Image.Image, **options: Any) -> bytes:
@@ -171,7 +171,7 @@ def _bad(image: Image.Image) -> dict[str, tuple[bytes, type[ImageError]]]:
 
 
 def _headless(file: bytes) -> bytes:
-    """Its first twenty bytes, which say what it is, and then nothing that makes sense."""
+    """The first twenty bytes of a file, which tell its format, and then nonsense."""
     return file[:20] + b"\xa5" * 200
 
 

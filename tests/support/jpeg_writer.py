@@ -204,7 +204,7 @@ def _scan(components: Sequence[int], first: int, last: int, high: int = 0, low: 
 def sequential(
     picture: Coded, *, marker: int = SOF0, restart: int = 0, height: int | None = None, dnl: bool = False
 ) -> bytes:
-    """All of it in one scan.
+    """The picture in one scan.
 
     Args:
         picture: what is written.

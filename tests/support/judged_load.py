@@ -24,7 +24,7 @@ LABELS = {
     "temple": "palace",
     "flower": "hen-of-the-woods",
 }
-"""What mobilenet_v2 sees in the pictures, each time with at least 7 percent more than in the next class."""
+"""Labels that mobilenet_v2 gives the pictures, each at least 7 percent above the next class."""
 
 
 def _small(name: str) -> bytes:

@@ -45,7 +45,7 @@ class _NoEngine:
 
 @dataclass(frozen=True)
 class Landed:
-    """Where a replica runs, and with what."""
+    """Node and resources of a replica."""
 
     node_id: str
     device: str
@@ -91,7 +91,7 @@ def is_running(name: str) -> bool:
 
 
 def landed(name: str) -> dict[str, Any]:
-    """Where the replica of an application runs, once it does."""
+    """Node and resources of an application's replica, once it runs."""
     until(lambda: is_running(name))
     found: Landed = serve.get_app_handle(name).landed.remote().result()
     return asdict(found)

@@ -27,7 +27,7 @@ def images_in(reader: BodyReader, pieces: Iterator[bytes]) -> list[bytes | str]:
 
 
 def content_of(image: EncodedImage | Rejection) -> bytes | str:
-    """Its bytes, or why it has none."""
+    """Bytes of an image, or the reason why it has none."""
     return b"".join(image.pieces) if isinstance(image, EncodedImage) else str(image.error)
 
 

@@ -1,4 +1,4 @@
-"""Which `raise` no test has reached: `make coverage` runs it behind the suite."""
+"""Lists each `raise` that no test has reached: `make coverage` runs it behind the suite."""
 
 import ast
 import sys

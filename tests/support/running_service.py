@@ -70,17 +70,17 @@ class Service:
         self.api().deploy(config)
 
     def api(self) -> ServeApi:
-        """Where Serve says what is deployed, and is told what to deploy."""
+        """Serve's API, which says what is deployed and takes deployments."""
         return ServeApi(run_of(self.replicas()[0]) or "", self.environment)
 
     def log_folder(self) -> Path:
-        """Where Ray keeps the logs of the session that the service runs in."""
+        """Folder of the logs of the Ray session that the service runs in."""
         (raylet,) = [process for process in self.processes() if name_of(process) == "raylet"]
         (option,) = [part for part in raylet.cmdline() if part.startswith("--log_dir=")]
         return Path(option.partition("=")[2])
 
     def log_lines(self) -> list[Document]:
-        """What the replicas have logged, a document a line."""
+        """Lines that the replicas have logged, each a document."""
         files = sorted((self.log_folder() / "serve").glob("replica_*.log"))
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
@@ -91,7 +91,7 @@ def marked(mark: str) -> list[psutil.Process]:
 
 
 def name_of(process: psutil.Process) -> str:
-    """Its name; an empty one when it has gone."""
+    """Name of a process; empty when it has gone."""
     try:
         return process.name()
     except psutil.Error:

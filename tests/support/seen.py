@@ -1,4 +1,4 @@
-"""What one sees of a service from outside: who of it lives, serves, or is left behind."""
+"""Views of a service from outside: processes that live, serve, or are left behind."""
 
 import contextlib
 import csv
@@ -70,7 +70,7 @@ def killed(service: Service, name: str) -> list[psutil.Process]:
 
 
 def says_running(service: Service) -> bool:
-    """What Serve says; there is nobody to ask while there is no controller."""
+    """Whether Serve says that all is running; it cannot be asked while there is no controller."""
     with contextlib.suppress(ServeApiError, IndexError):
         return "RUNNING" in [each["status"] for each in service.api().applications().values()]
     return False

@@ -18,7 +18,7 @@ class Act(Protocol):
     __name__: str
 
     def __call__(self) -> object:
-        """Its outcome goes back as text."""
+        """Does what the image says; the outcome goes back as text."""
 
 
 class TakenOver:
@@ -46,7 +46,7 @@ def order(act: Act) -> bytes:
 
 
 def replicas_socket() -> socket.socket:
-    """Where this worker's records go to the replica."""
+    """Socket by which this worker's records go to the replica."""
     return _ends[0]._end
 
 

@@ -51,7 +51,7 @@ class Launched:
 
     @property
     def output(self) -> str:
-        """All that the launcher and `serve run` have printed so far."""
+        """Everything the launcher and `serve run` have printed so far."""
         return self.log.read_text()
 
     def wait_until_settled(self) -> None:

@@ -1,4 +1,4 @@
-"""What a person types: the program `darkroom`, in this process or as one of its own."""
+"""The program `darkroom` as a person types it, in this process or as one of its own."""
 
 import os
 import subprocess

@@ -25,7 +25,7 @@ _FIGURE = '{"step": "%s", "what": "speed", "value": 2.5, "unit": "images/s"}'
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where pages would go in a real run."""
+    """Folder that gets the pages of a real run."""
     monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
     return tmp_path / "results"
 

@@ -1,4 +1,4 @@
-"""One step of a run on a GPU: its limit, and what it leaves behind."""
+"""A step of a run on a GPU: its time limit, and the processes that it leaves behind."""
 
 import os
 import signal
