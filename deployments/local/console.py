@@ -35,6 +35,7 @@ _HEAD: Final = re.compile(
 _QUIET: Final = frozenset({"DEBUG", "INFO", "SUCC", "D", "I"})
 _HARMLESS: Final = (
     "won't accept connections from HAProxy on other nodes",  # there are no others: Ray runs on this machine alone
+    "device: auto found no GPU on any node",  # the announcement names the device
 )
 
 

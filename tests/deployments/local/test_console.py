@@ -33,6 +33,8 @@ ENDPOINT = Endpoint("127.0.0.1", 8000, "/")
         (f"INFO {AT} serve 22154 -- Started Serve in namespace 'serve'.", False),
         (f"(ServeController pid=1) WARNING {AT} controller 1 -- host won't accept connections from HAProxy on "
          "other nodes; cross-node routing will fail", False),
+        (f"(ServeReplica:darkroom:Replica pid=1) WARNING {AT} replica 1 -- device: auto found no GPU on any node of "
+         "the cluster (1 alive), so the model runs on the CPU", False),
         ("", False),
     ],
 )  # fmt: skip
