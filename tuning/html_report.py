@@ -108,9 +108,9 @@ def _costs(findings: Findings) -> Iterator[str]:
         return
     yield "<h2>Decoding, without the service</h2>"
     yield (
-        f"<p>One worker takes {milliseconds(costs.decode.alone_s)} an image. With more workers, "
-        f"{scaling.waiting:.1%} of the work cannot be done side by side, and each pair costs {scaling.crosstalk:.2%} "
-        f"(fitted; off by {scaling.error:.0%} at most).</p>"
+        f"<p>One worker decodes an image in {milliseconds(costs.decode.alone_s)}. The curve for more workers, by the "
+        f"universal scalability law, has {scaling.waiting:.1%} of serial work and costs of {scaling.crosstalk:.2%} for "
+        f"each pair of workers; it is off by {scaling.error:.0%} at most.</p>"
     )
     rates = costs.decode.rates.items()
     yield _table(("workers", "images/s", "fitted"), ((w, f"{x:.1f}", f"{scaling.rate(w):.1f}") for w, x in rates))
@@ -131,8 +131,8 @@ def _costs(findings: Findings) -> Iterator[str]:
         yield _table(("images", "a batch", "an image", "a batch, fitted"), batches)
     if costs.serving_s:
         yield (
-            f"<p>In the service an image takes {milliseconds(costs.serving_s)} of a core beside that: HTTP, Ray, the "
-            "clients where they share the cores, and waiting for each other.</p>"
+            f"<p>In the service an image takes a further {milliseconds(costs.serving_s)} of a core: HTTP, Ray, clients "
+            "on the same cores, and waiting.</p>"
         )
 
 

@@ -57,7 +57,7 @@ def _rate(findings: Findings) -> float:
 
 
 def _p99_title(findings: Findings) -> str:
-    return f"p99 in ms at {_rate(findings):.0f} images/s (-: too many)"
+    return f"ms for 99 % of the answers, at {_rate(findings):.0f} images/s"
 
 
 def _p99_ms(cell: Cell, findings: Findings) -> float:
@@ -100,7 +100,7 @@ def _grid(
 def _limits(axes: Axes, findings: Findings) -> None:
     """Draws the limit of each part by the number of workers, at the shown batch size."""
     shown, costs = _shown(findings), findings.costs
-    title = "Limits"
+    title = "Limits of the parts"
     if not shown or not costs:
         return _nothing(axes, title)
     workers = range(1, costs.most_workers + 1)
@@ -113,9 +113,9 @@ def _limits(axes: Axes, findings: Findings) -> None:
     axes.plot(workers, [each.peak for each in row], color="black", linewidth=2, label="expected peak")
     tried = [(trial.settings.decode_workers, trial.full.answered) for trial in findings.trials]
     if tried:
-        axes.plot(*zip(*tried, strict=True), "o", color="#2563eb", alpha=0.6, label="the service, all settings tried")
+        axes.plot(*zip(*tried, strict=True), "o", color="#2563eb", alpha=0.6, label="measured on the service")
     axes.plot(shown.decode_workers, shown.peak, "D", color=_CHOSEN, label="chosen", markersize=7)
-    axes.set(title=f"{title}, batches of {shown.batch}", xlabel="workers", ylabel="images/s")
+    axes.set(title=f"{title}, batches of up to {shown.batch}", xlabel="workers", ylabel="images/s")
     axes.set_ylim(0, 2.6 * max(each.peak for each in row))
     axes.set_xticks(list(workers))
     axes.legend(fontsize=7, loc="upper right", ncols=2)

@@ -82,7 +82,7 @@ def test_a_whole_report_tells_all(tmp_path: Path) -> None:
         "Settings, now and as recommended",
         "max_batch_size",
         "-a\n+b\n",
-        "In the service an image takes 4 ms of a core beside that: HTTP, Ray,",
+        "In the service an image takes a further 4 ms of a core: HTTP, Ray,",
         "Expected: images/s at random times",
         "Decoding alone",
         "The model alone",
