@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,15 +138,21 @@ class LocalService:
         except ServeApiError as error:
             raise ServiceFailed(f"the service does not take other settings: {error}") from error
 
-    def running_replicas(self) -> int:
-        """Replicas that Serve counts as ready; 0 while it cannot be asked."""
-        try:
-            applications = self._api.applications()
-        except ServeApiError:
-            return 0
-        deployments = [each for application in applications.values() for each in application["deployments"].values()]
-        replicas = [replica for deployment in deployments for replica in deployment["replicas"]]
-        return sum(replica["state"] == "RUNNING" for replica in replicas)
+    def wait_for_replicas(self, count: int, within_s: float) -> None:
+        """Waits until so many replicas run, no more and no less; the launcher waits for the first of them alone.
+
+        Raises:
+            ServiceFailed: they do not run in that time, or Serve has given up.
+        """
+        deadline, applications = time.monotonic() + within_s, dict[str, Any]()
+        while time.monotonic() < deadline and not _given_up(applications):
+            with suppress(ServeApiError):
+                applications = self._api.applications()
+                if _running(applications) == count:
+                    return
+            time.sleep(_ASKED_EVERY_S)
+        told = "; ".join(f"{each['status']} {each.get('message', '')}" for each in applications.values())
+        raise ServiceFailed(f"{_running(applications)} of {count} replicas run after {within_s:.0f} s: {told}")
 
     def info(self) -> Document:
         """GET /info."""
@@ -214,6 +220,15 @@ def one_replica() -> Document:
     (deployment,) = document["applications"][0]["deployments"]
     deployment["autoscaling_config"]["max_replicas"] = 1
     return document
+
+
+def _given_up(applications: Mapping[str, Any]) -> bool:
+    return any(application["status"] == "DEPLOY_FAILED" for application in applications.values())
+
+
+def _running(applications: Mapping[str, Any]) -> int:
+    deployments = [each for application in applications.values() for each in application["deployments"].values()]
+    return sum(replica["state"] == "RUNNING" for deployment in deployments for replica in deployment["replicas"])
 
 
 def _described(process: psutil.Process) -> str:

@@ -21,14 +21,12 @@ from benchmarks.gpu.part_setting import PartSetting
 from benchmarks.gpu.processor import Used
 from benchmarks.work import Work
 from deployments.local.machine import leftovers
-from deployments.local.serve_api import ServeApi, ServeApiError
 from harness.load import Load as Answered
-from harness.local_service import LocalService, ServiceFailed
+from harness.local_service import LocalService
 from harness.ports import apart, free_port
 from harness.target import Form, form_body, image_body
 
 _READY_S: Final = 150.0
-_ASKED_EVERY_S: Final = 0.3
 _LOG_BYTES: Final = 200_000
 _TOLD: Final = ("verdict", "stages_ms", "device", "interpreter", "event_loop", "cores", "workers", "free_slots")
 """Keys of GET /stats that are kept."""
@@ -82,39 +80,16 @@ def rates_of(
 @contextmanager
 def running(case: Case, document: dict[str, Any], setting: PartSetting, folder: Path) -> Iterator[LocalService]:
     """A service all of whose replicas run; after the block nothing of it is left, and its logs are kept."""
-    environment = apart()
-    service = LocalService(folder, document, environment)
+    service = LocalService(folder, document, apart())
     try:
-        _wait_for_replicas(service, document, environment, min(_READY_S, setting.left_s))
+        (deployment,) = document["applications"][0]["deployments"]
+        service.wait_for_replicas(deployment.get("num_replicas", 1), min(_READY_S, setting.left_s))
         yield service
     finally:
         name = re.sub(r"[^a-z0-9]+", "-", case.name.lower())
         keep_logs(service, setting.out / f"service-{name}")
         for line in service.stop():
             print("not in order:", line, flush=True)
-
-
-def _wait_for_replicas(
-    service: LocalService, document: dict[str, Any], environment: dict[str, str], within_s: float
-) -> None:
-    """Waits until as many replicas run as are asked for; the launcher waits for the first of them alone."""
-    (deployment,) = document["applications"][0]["deployments"]
-    wanted, deadline, said = deployment.get("num_replicas", 1), time.monotonic() + within_s, "Serve says nothing"
-    api = ServeApi(service.run, {**os.environ, **environment})
-    while time.monotonic() < deadline:
-        try:
-            (application,) = api.applications().values()
-            (state,) = application["deployments"].values()
-        except (ServeApiError, ValueError, KeyError):
-            continue
-        finally:
-            time.sleep(_ASKED_EVERY_S)
-        said = f"{application['status']}: {state.get('message', '')} {application.get('message', '')}"
-        if application["status"] == "DEPLOY_FAILED":
-            break
-        if sum(replica.get("state") == "RUNNING" for replica in state.get("replicas", [])) >= wanted:
-            return
-    raise ServiceFailed(f"not all of {wanted} replicas run after {within_s:.0f} s: {said}")
 
 
 def keep_logs(service: LocalService, folder: Path) -> None:

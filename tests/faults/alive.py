@@ -122,13 +122,9 @@ def struck(service: LocalService, fault: Fault) -> Outage:
     """Lets a fault happen to a service that has settled after the one before.
 
     Raises:
-        RuntimeError: it has not, in all that time.
+        ServiceFailed: it has not, in all that time.
     """
-    deadline = time.monotonic() + WHOLE_WITHIN_S
-    while service.running_replicas() != fault.replicas:
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"before {fault.name}: the service is not whole after {WHOLE_WITHIN_S:.0f} s")
-        time.sleep(1)
+    service.wait_for_replicas(fault.replicas, WHOLE_WITHIN_S)
     time.sleep(SETTLE_S)
     return measure(service.target, lambda: fault.strike(service), fault.for_s)
 
