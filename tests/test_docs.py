@@ -92,6 +92,15 @@ def test_every_command_exists(page: Path) -> None:
     assert set(re.findall(r"\bdarkroom ([a-z]+)\b", _code(text))) <= set(get_command(app).commands)  # type: ignore[attr-defined]
 
 
+def test_examples_in_python_import_what_exists() -> None:
+    """And are Python; tests/end_to_end/test_examples.py runs one of them."""
+    examples = [code for page in PAGES for code in re.findall(r"^```python\n(.*?)^```$", _text(page), re.M | re.S)]
+    assert examples
+    for code in examples:
+        compile(code, "example", "exec")
+        exec("\n".join(re.findall(r"^(?:import|from) .*$", code, re.MULTILINE)), {})  # noqa: S102 - imports alone
+
+
 def _code(text: str) -> str:
     return "\n".join(re.findall(r"^```.*?^```$|`[^`\n]+`", text, re.MULTILINE | re.DOTALL))
 
