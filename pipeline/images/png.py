@@ -14,7 +14,6 @@ from pipeline.errors import UndecodableImage
 from pipeline.images.header import Header
 from pipeline.images.orientation import Metadata
 
-_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _END: Final = b"\0\0\0\0IEND\xaeB`\x82"
 _HEADER_END: Final = 33  # signature and IHDR
 _GREY, _RGB, _PALETTE = 0, 2, 3
