@@ -72,7 +72,7 @@ def read(file: str, max_bytes: int) -> bytes:
         with open(descriptor, "rb") as opened:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise UnreadableFile("it is no regular file")
+                raise UnreadableFile("it is not a regular file")
             if status.st_size > max_bytes:
                 raise ImageTooLarge(f"the image has {status.st_size} bytes; the limit is {max_bytes}")
             return opened.read(max_bytes + 1)  # it may have grown

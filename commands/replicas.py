@@ -74,29 +74,31 @@ class Replicas:
         except ValueError:
             stats = None
         if response.status_code == httpx.codes.UNAUTHORIZED:
-            raise NoAnswer(f"the service at {self._url} wants another key: --key, or DARKROOM_API_KEY")
+            raise NoAnswer(
+                f"the service at {self._url} answers: missing or unknown API key; give --key, or DARKROOM_API_KEY"
+            )
         if not isinstance(stats, dict) or "verdict" not in stats:
-            raise NoAnswer(f"{self._url} answers with status {response.status_code} and without figures of Darkroom's")
+            raise NoAnswer(f"{self._url} answers with status {response.status_code} and without Darkroom's figures")
         return stats
 
 
 def _check(text: str, key: str | None) -> None:
     if key is not None and not is_key(key):
         raise NotAnAddress(
-            "the key (--key, or DARKROOM_API_KEY) can be none: a key has A-Z, a-z, 0-9 and - . _ ~ + / ="
+            "malformed key (--key, or DARKROOM_API_KEY): a key consists of A-Z, a-z, 0-9 and - . _ ~ + / ="
         )
     try:
         url = httpx.URL(text)
         host = url.raw_host  # by IDNA, which refuses labels that are empty or too long
         is_port = url.port is None or 0 < url.port < 65536
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        raise NotAnAddress(f"{_shown(text)} is no address; {_HOW}") from None
+        raise NotAnAddress(f"{_shown(text)} is not an address; {_HOW}") from None
     if url.userinfo:
-        raise NotAnAddress(f"an address has no user and no password; {_HOW}, and a key behind --key")
+        raise NotAnAddress(f"an address must have no user and no password; {_HOW}, and a key behind --key")
     if url.scheme not in ("http", "https") or not host or not is_port or url.query or url.fragment:
-        raise NotAnAddress(f"{_shown(text)} is no address of a service; {_HOW}")
+        raise NotAnAddress(f"{_shown(text)} is not the address of a service; {_HOW}")
     if any(not label or len(label) > 63 for label in host.removesuffix(b".").split(b".")):
-        raise NotAnAddress(f"{_shown(text)} names no machine; {_HOW}")
+        raise NotAnAddress(f"{_shown(text)} has no valid host name; {_HOW}")
 
 
 def _shown(text: str) -> str:

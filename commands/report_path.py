@@ -24,7 +24,7 @@ def report_path(written: str) -> Path:
             example = shown(str(path / "darkroom-tune.html"))
             raise StartError(f"{name}: it is a folder; give a file, e.g. --report {example}")
         if path.suffix.lower() not in _SUFFIXES:
-            raise StartError(f"{name}: it is a page of HTML; give a name that ends in .html")
+            raise StartError(f"{name}: the report is an HTML page; give a name that ends in .html")
         for file in (path, path.with_suffix(".png")):
             _try_to_open(file, name)
     except OSError as error:
@@ -49,5 +49,7 @@ def _try_to_open(path: Path, name: str) -> None:
             return
     if not stat.S_ISREG(kind):
         what = "its picture" if path.suffix == ".png" else "it"
-        raise StartError(f"{name}: {what} would go into {shown(str(path))}, no regular file; give another name")
+        raise StartError(
+            f"{name}: {what} would go into {shown(str(path))}, which is not a regular file; give another name"
+        )
     os.close(os.open(path, os.O_WRONLY | os.O_CLOEXEC))

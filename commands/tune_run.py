@@ -93,7 +93,7 @@ def run_tuning(wanted: Wanted, document: dict[str, Any]) -> int:
 
 def _check_writable(config: Path) -> None:
     if not os.access(config, os.W_OK) or not os.access(config.resolve().parent, os.W_OK):
-        raise StartError(f"cannot write {config} or its folder, as --write is to do; nothing was measured")
+        raise StartError(f"cannot write {config} or its folder, which --write needs; nothing was measured")
 
 
 def _check_images_per_request(images_per_request: int, images: Mapping[str, bytes], live: LiveConfig) -> None:

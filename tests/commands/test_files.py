@@ -96,7 +96,7 @@ def test_a_file_is_read_up_to_the_limit(folder: Path) -> None:
 def test_what_is_no_regular_file_is_not_waited_for(folder: Path) -> None:
     """A pipe that nobody writes to would be for ever."""
     os.mkfifo(folder / "pipe.jpg")
-    for name, says in (("pipe.jpg", "no regular file"), ("sub", "Is a directory")):
+    for name, says in (("pipe.jpg", "not a regular file"), ("sub", "Is a directory")):
         with pytest.raises(UnreadableFile, match=says):
             read(name, 5)
 

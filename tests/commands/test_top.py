@@ -69,10 +69,10 @@ def _answering(status: int, *bodies: bytes) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("status", "body", "says"),
     [
-        (401, b"{}", "wants another key: --key, or DARKROOM_API_KEY"),
-        (404, b"Not found", "answers with status 404 and without figures of Darkroom's"),
-        (200, b"hello", "answers with status 200 and without figures of Darkroom's"),
-        (200, b"[1]", "without figures of Darkroom's"),
+        (401, b"{}", "missing or unknown API key; give --key, or DARKROOM_API_KEY"),
+        (404, b"Not found", "answers with status 404 and without Darkroom's figures"),
+        (200, b"hello", "answers with status 200 and without Darkroom's figures"),
+        (200, b"[1]", "without Darkroom's figures"),
     ],
 )
 def test_what_is_no_service_of_darkrooms_is_one_sentence(status: int, body: bytes, says: str) -> None:
