@@ -1,7 +1,8 @@
-"""A run's steps: what ends it before a service is started, and how its time is told."""
+"""A run: what ends it before a service is started, how its time is told, and which settings it chooses."""
 
 import itertools
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,11 +10,16 @@ import pytest
 from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
 from pipeline.config import DECODE_BYTES_PER_PIXEL
+from tests.tuning.measured import seen
+from tuning import tuning_run
+from tuning.computing import Model
 from tuning.document import first_application
 from tuning.findings import Findings
 from tuning.forecast import Refused
+from tuning.load_check import Busy, LoadResult
 from tuning.plan import Plan, worker_counts
 from tuning.replica_memory import available_bytes
+from tuning.replica_settings import Settings
 from tuning.tuned_config import tuned_config
 from tuning.tuning_run import TuningRun
 
@@ -35,6 +41,66 @@ def _run(
     ):
         tuning.run(lambda title, left_s: told.append((title, left_s)))
     return findings, told, str(refused.value)
+
+
+class _Service:
+    """A service that is never started."""
+
+    def __init__(self, *_: object) -> None:
+        self.document: dict[str, Any] = {}
+
+    def interrupt(self) -> None:
+        """Does nothing."""
+
+    def stop(self) -> None:
+        """Does nothing."""
+
+
+class _Check:
+    """Answers 60 images/s with the settings of its first load, and so many times as many with others."""
+
+    def __init__(self, faster: float, *_: object, **__: object) -> None:
+        self.bound_s, self.expected, self.last_others = 0.5, 0.0, ""
+        self._faster, self._applied, self._first = faster, list[Settings](), list[Settings]()
+
+    def apply(self, settings: Settings) -> None:
+        self._applied.append(settings)
+
+    def closed_loop(self, settings: Settings, clients: int, for_s: float) -> LoadResult:  # noqa: ARG002
+        assert settings == (self._applied or [settings])[-1]
+        self._first = self._first or [settings]
+        rate = 60.0 if settings.args == self._first[0].args else 60.0 * self._faster
+        return seen(settings, clients=clients, offered=rate, p99_s=clients / rate)
+
+    def busy(self, _: int) -> Busy:
+        return Busy()
+
+    def verdict(self, _: int) -> str:
+        return "cpu-bound"
+
+
+@pytest.mark.parametrize(("faster", "is_chosen"), [(1.5, True), (1.0, False)])
+def test_the_predicted_settings_are_chosen_if_the_service_answers_more_with_them(
+    monkeypatch: pytest.MonkeyPatch, faster: float, is_chosen: bool
+) -> None:
+    """Each is measured twice; those that are chosen are the ones that are run again and written."""
+    monkeypatch.setattr(tuning_run, "LocalService", _Service)
+    monkeypatch.setattr(tuning_run, "LoadCheck", partial(_Check, faster))
+    monkeypatch.setattr(Model, "speed", lambda *_: 1.0)
+    document = shipped_config()
+    findings = Findings("darkroom tune", "today", None, 0)
+    with TuningRun(tuned_config(document, first_application(document), {}), {"cat": CAT}, TINY, findings) as tuning:
+        tuning.run(lambda _title, _left_s: None)
+    assert findings.present is not None
+    assert findings.predicted is not None
+    present, predicted = findings.of(findings.present), findings.of(findings.predicted)
+    assert (len(present), len(predicted), len(findings.trials)) == (2, 2, 4)
+    assert findings.comparison is not None
+    assert findings.comparison.gain == pytest.approx(faster - 1)
+    assert findings.chosen == (predicted if is_chosen else present)[-1].settings
+    assert findings.written is not None
+    assert findings.written.key == (findings.predicted if is_chosen else findings.present).key
+    assert findings.verdict == "cpu-bound"
 
 
 def test_a_bound_that_cannot_be_met_is_refused_with_what_could_be() -> None:
