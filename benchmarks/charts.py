@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from benchmarks.limit import TRANSFORM
 from harness.command import RESULTS, Facts, say
 from harness.figures import styled, svg
-from pipeline.images.geometry import LEAST_RATIO
+from pipeline.images.geometry import MIN_REDUCED_TO_TARGET_RATIO
 
 Draw = Callable[[Sequence[Facts]], Figure]
 
@@ -108,7 +108,13 @@ def _draw_ratios(axes: Axes, changes: Sequence[Facts]) -> None:
             most[ratio] = max(change["score"], most.get(ratio, 0.0))
         ratios, scores = zip(*sorted(most.items()), strict=True)
         axes.plot(ratios, scores, "o-", color=_PARTS[eighths], label=f"{eighths}/8", markersize=3)
-    axes.axvline(LEAST_RATIO, color=_INK, linestyle="--", linewidth=1, label=f"the least ratio, {LEAST_RATIO}")
+    axes.axvline(
+        MIN_REDUCED_TO_TARGET_RATIO,
+        color=_INK,
+        linestyle="--",
+        linewidth=1,
+        label=f"the least ratio, {MIN_REDUCED_TO_TARGET_RATIO}",
+    )
     axes.axhline(_SCORE_BOUND, color=_INK, linestyle=":", linewidth=1)
     axes.set(title="If reduced: largest change of a score", xlabel="short side to that of the resize", ylim=(0, None))
 

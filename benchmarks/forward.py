@@ -23,7 +23,7 @@ from harness.timing import seconds_of
 from pipeline.config import Limits, PipelineConfig
 from pipeline.images.decode import decode
 from pipeline.model.classifier import Classifier, LoadedModel, load_model
-from pipeline.model.precision import IMAGES, scenes
+from pipeline.model.precision import COMPARED_IMAGES, scenes
 from pipeline.model.torchscript import Compute, as_graph
 
 BATCHES: Final = (1, 2, 4, 8)
@@ -82,7 +82,7 @@ def ms_an_image(compute: Compute, pixels: Tensor) -> float:
 
 def compared(model: str, loaded: LoadedModel) -> Iterator[Facts]:
     """A record for each way and size of a batch."""
-    photographs, made_up = _photographs(loaded), scenes(IMAGES, loaded.transform.crop_px)
+    photographs, made_up = _photographs(loaded), scenes(COMPARED_IMAGES, loaded.transform.crop_px)
     ways = ways_of(loaded)
     for images in BATCHES:
         pixels = photographs.repeat(-(-images // len(photographs)), 1, 1, 1)[:images]

@@ -12,7 +12,7 @@ from deployments.service_config import LiveConfig
 
 _MAX_RETRY_AFTER_S: Final = 60
 
-_SCARCE_FROM: Final = 0.75
+_SCARCE_FROM_SHARE: Final = 0.75
 """Share of the places that are taken, from which on more are made."""
 
 _STALE_AFTER_S: Final = 0.01
@@ -36,7 +36,7 @@ class Places:
 
     def lacking(self, taken: int) -> int:
         """Number of places that should be free beyond those that are, so that the next request finds one."""
-        return max(0, taken + 1 - math.ceil(self.ongoing * _SCARCE_FROM)) if self.ongoing >= 0 else 0
+        return max(0, taken + 1 - math.ceil(self.ongoing * _SCARCE_FROM_SHARE)) if self.ongoing >= 0 else 0
 
     def rounds(self, taken: int) -> float:
         """Factor by which a request waits longer than the engine foresees, which knows only of those at work."""

@@ -6,7 +6,7 @@ from ray.serve import Application, Deployment
 from deployments import cluster
 from deployments.logs import adopt_loggers, log_warnings
 from deployments.replica import Replica
-from deployments.service_config import DEPLOYMENT, ServiceConfig
+from deployments.service_config import DEPLOYMENT_NAME, ServiceConfig
 
 
 def build_app(config: ServiceConfig) -> Application:
@@ -31,7 +31,7 @@ def sized(config: ServiceConfig, replica: type[Replica]) -> Application:
     log_warnings(warnings)
     old_first = fitted.needs_room_made(nodes, cluster.free_on_nodes())
     deployment: Deployment = serve.deployment(
-        name=DEPLOYMENT,
+        name=DEPLOYMENT_NAME,
         max_ongoing_requests=fitted.max_ongoing_requests,
         ray_actor_options={"num_cpus": fitted.num_cpus, "num_gpus": fitted.num_gpus},
         max_surge_percent=0 if old_first else 1,  # rounded up: one replica at a time

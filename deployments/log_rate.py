@@ -9,13 +9,13 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-BURST: Final = 50
+BURST_LINES: Final = 50
 """Lines of one kind that are logged in full one after another."""
 
 LINES_PER_S: Final = 1.0
 """Lines of one kind that are logged in full in the long run."""
 
-REPORT_S: Final = 10.0
+REPORT_PERIOD_S: Final = 10.0
 """Interval at which the log says how many lines were left out."""
 
 
@@ -49,7 +49,7 @@ class LogRate(Generic[Kind]):
     """
 
     def __init__(
-        self, burst: int = BURST, lines_per_s: float = LINES_PER_S, clock: Callable[[], float] = time.monotonic
+        self, burst: int = BURST_LINES, lines_per_s: float = LINES_PER_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._burst, self._lines_per_s, self._clock = burst, lines_per_s, clock
         self._buckets: dict[Kind, _Bucket] = {}  # as many as there are places in the code that log
@@ -71,7 +71,7 @@ class LogRate(Generic[Kind]):
             bucket.left_out += 1
             return False
 
-    def left_out(self, after_s: float = REPORT_S) -> list[LeftOut[Kind]]:
+    def left_out(self, after_s: float = REPORT_PERIOD_S) -> list[LeftOut[Kind]]:
         """The lines that were left out, a record a kind, once that began so long ago; they count from 0 again."""
         now_s = self._clock()
         with self._lock:

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from deployments.http.statuses import CLIENT_GONE, UNFORESEEN, status_of
-from deployments.log_rate import REPORT_S, LogRate
+from deployments.http.statuses import CLIENT_GONE, INTERNAL_ERROR, status_of
+from deployments.log_rate import REPORT_PERIOD_S, LogRate
 from deployments.request_errors import DeadlineExceeded, Overloaded
 from pipeline.errors import ClientError, DarkroomError
 from pipeline.records import Outcome, Rejection
@@ -24,7 +24,7 @@ logger = logging.getLogger("deployments")
 MAX_CAUSE_CHARACTERS: Final = 500
 """The most that a line tells of a cause."""
 
-_QUIETLY: Final = {"log_to_stderr": False}
+_NOT_ON_THE_CONSOLE: Final = {"log_to_stderr": False}
 """For Serve: not on the console, where a line passes three more processes."""
 
 
@@ -41,7 +41,7 @@ class _Kind:
 
 
 _rate = LogRate[_Kind]()
-_SERVE: Final = logging.getLogger("ray.serve")
+_SERVE_LOGGER: Final = logging.getLogger("ray.serve")
 
 
 def log_refusal(error: DarkroomError, position: int | None = None, request_id: str = "") -> None:
@@ -86,12 +86,12 @@ def log_gone(stage: str) -> None:
 
 def log_unforeseen(error: Exception) -> None:
     """Logs an exception that is none of Darkroom's, with its traceback."""
-    kind = _Kind("unforeseen", type(error).__name__, "respond", UNFORESEEN, logging.ERROR, _place(error))
+    kind = _Kind("unforeseen", type(error).__name__, "respond", INTERNAL_ERROR, logging.ERROR, _place(error))
     if _rate.admits(kind):
         _log(kind, f"unforeseen: {kind.error}", str(error), error)
 
 
-def log_left_out(after_s: float = REPORT_S) -> None:
+def log_left_out(after_s: float = REPORT_PERIOD_S) -> None:
     """Logs how many lines of each kind were left out, once the first of them is so many seconds old."""
     for each in _rate.left_out(after_s):
         kind, cause = each.kind, f"{each.count:,} more like this in the last {each.span_s:.0f} s"
@@ -114,7 +114,7 @@ def log_warnings(warnings: Sequence[str]) -> None:
 
 def log_misconfigured(what: str, cause: str) -> None:
     """Logs that a setting which was changed while the service runs cannot be used, and what follows from it."""
-    fields = {"error": "Misconfigured", "cause": cause, "stage": "configure", "status": UNFORESEEN}
+    fields = {"error": "Misconfigured", "cause": cause, "stage": "configure", "status": INTERNAL_ERROR}
     logger.error("%s: %s", what, cause, extra=fields)
 
 
@@ -125,7 +125,7 @@ def adopt_loggers() -> None:
     """
     for name in ("pipeline", "deployments"):
         logger = logging.getLogger(name)
-        logger.parent = _SERVE
+        logger.parent = _SERVE_LOGGER
         logger.setLevel(logging.INFO)
     logging.getLogger("pipeline").propagate = False
     logging.getLogger("pipeline").handlers = [_Relay()]
@@ -137,7 +137,7 @@ class _Relay(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         stage, place = getattr(record, "stage", "pipeline"), f"{record.pathname}:{record.lineno}"
         if _rate.admits(_Kind(record.msg, "", stage, 0, record.levelno, place)):
-            _SERVE.handle(record)
+            _SERVE_LOGGER.handle(record)
 
 
 def _log(
@@ -150,7 +150,7 @@ def _log(
         "%s: %s",
         what,
         cause,
-        extra={**fields, **(_QUIETLY if expected else {})},
+        extra={**fields, **(_NOT_ON_THE_CONSOLE if expected else {})},
         exc_info=None if expected else error,
     )
 

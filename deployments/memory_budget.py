@@ -21,12 +21,12 @@ from typing import Final
 
 from deployments.request_errors import Overloaded
 
-_SMALL_BYTES: Final = 1 << 20
+_SMALL_BODY_BYTES: Final = 1 << 20
 _STRIDE_BYTES: Final = 128 << 10
 _STRIDE_S: Final = 2.0
 """A body that is not small is slow, and gives way first, if it took longer for its latest stride: 64 KiB a second."""
 
-_YOUNG_S: Final = 0.5
+_YOUNG_BODY_S: Final = 0.5
 """A body that has been read for less may only not have been looked at yet."""
 
 _ANSWERED_WINDOW_S: Final = 10.0
@@ -80,7 +80,7 @@ class Hold:
     def rate(self) -> float:
         """Bytes a second since its beginning; infinite while it is too young to tell."""
         age_s = time.monotonic() - self._began_at
-        return self.bytes / age_s if age_s > _YOUNG_S else math.inf
+        return self.bytes / age_s if age_s > _YOUNG_BODY_S else math.inf
 
     def finish(self) -> None:
         """Notes that the body is whole: from now on it does not give way."""
@@ -93,7 +93,7 @@ class Hold:
 
     def is_slow(self) -> bool:
         """Whether the body has much in memory and next to nothing more comes."""
-        return self.bytes > _SMALL_BYTES and time.monotonic() - self._strode_at > _STRIDE_S
+        return self.bytes > _SMALL_BODY_BYTES and time.monotonic() - self._strode_at > _STRIDE_S
 
 
 class MemoryBudget:
@@ -202,7 +202,7 @@ class MemoryBudget:
             if count > most:
                 heaviest, most = source, count
         ranks = {
-            body: (body.is_slow(), body.bytes + size * (body is asking) > _SMALL_BYTES)
+            body: (body.is_slow(), body.bytes + size * (body is asking) > _SMALL_BODY_BYTES)
             for body in self._arriving[heaviest]
             if body is asking or body.bytes
         }
@@ -210,9 +210,9 @@ class MemoryBudget:
 
     def _larger_bytes(self, source: str, size: int) -> int:
         """Bytes of the large bodies of a source, which give way to a small one of so many bytes."""
-        if size > _SMALL_BYTES:
+        if size > _SMALL_BODY_BYTES:
             return 0
-        return sum(body.bytes for body in self._arriving.get(source, ()) if body.bytes > _SMALL_BYTES)
+        return sum(body.bytes for body in self._arriving.get(source, ()) if body.bytes > _SMALL_BODY_BYTES)
 
     def _give_up(self, body: Hold) -> None:
         self.finish(body)

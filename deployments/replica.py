@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long the event loop may keep the interpreter from the device's thread, which needs it anew for every kernel."""
 
-_COLLECT_AFTER: Final = 10_000
+_GC_AFTER_OBJECTS: Final = 10_000
 """New objects after which Python's collector looks for reference cycles; 700 by default.
 
 Requests leave next to no cycles, but those in work are thousands of objects: going through them took 8 % of a replica's
@@ -143,7 +143,7 @@ class Replica:
             gc.enable()
         gc.collect()
         gc.freeze()  # all that stays: torch alone has more objects than a collection can look at without a pause
-        gc.set_threshold(_COLLECT_AFTER)
+        gc.set_threshold(_GC_AFTER_OBJECTS)
         return engine
 
     def _engine_of(self, config: PipelineConfig) -> "Engine":

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from deployments.admission import UNLIMITED, Admission, Places, check_request, check_wait
 from deployments.logs import log_gone
 from deployments.memory_budget import Hold, MemoryBudget
-from deployments.monitoring.last_minute import GONE
+from deployments.monitoring.last_minute import GONE_OUTCOME
 from deployments.monitoring.timeline import Timeline
 from deployments.monitoring.tracing import record_spans
 from deployments.request_errors import DeadlineExceeded
@@ -33,7 +33,7 @@ from pipeline.records import EncodedImage, Outcome, Rejection
 if TYPE_CHECKING:
     from pipeline.engine import Engine  # loads torch, which takes seconds
 
-_EXAMINED_AT_ONCE: Final = 32
+_IMAGES_EXAMINED_AT_ONCE: Final = 32
 """Images whose headers are read before others have the event loop: about 1 ms."""
 
 Submit = Callable[[list[EncodedImage]], Awaitable[Future[list[Outcome]]]]
@@ -50,7 +50,7 @@ class Recorder(Protocol):
         """Notes a request that was answered, with seconds in each of `STAGES`."""
 
     def note_end(self, outcome: str) -> None:
-        """Notes a request that ended in another way: an error's class name, or `GONE`."""
+        """Notes a request that ended in another way: an error's class name, or `GONE_OUTCOME`."""
 
 
 class Deadline:
@@ -177,10 +177,10 @@ class InferenceService:
             RequestTooCostly, Overloaded: why they are not taken on.
         """
         examined: list[EncodedImage | Rejection] = []
-        for first in range(0, len(images), _EXAMINED_AT_ONCE):
+        for first in range(0, len(images), _IMAGES_EXAMINED_AT_ONCE):
             if first:
                 await asyncio.sleep(0)
-            examined += self._engine.examine(images[first : first + _EXAMINED_AT_ONCE])
+            examined += self._engine.examine(images[first : first + _IMAGES_EXAMINED_AT_ONCE])
             prices_s = (image.price_s or 0.0 for image in examined if isinstance(image, EncodedImage))
             check_request(prices_s, self._live.max_request_work_s)
             check_wait(self._engine.expected_wait_s(examined), self._live.max_queue_wait_s, deadline.left_s)
@@ -214,7 +214,7 @@ class InferenceService:
     def note_gone(self, stage: str) -> None:
         """Notes that a client has not waited for its answer, and how far it had come."""
         log_gone(stage)
-        self._recorder.note_end(GONE)
+        self._recorder.note_end(GONE_OUTCOME)
 
     def _give_up(self, bodies: int) -> None:
         self._budget.give_up_slowest(bodies, self._live.min_body_bytes_per_s)

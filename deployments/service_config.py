@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from deployments.node import Node
 from pipeline.config import Limits, PipelineConfig, StrictSettings
 
-DEPLOYMENT = "Classifier"
+DEPLOYMENT_NAME = "Classifier"
 """What Serve, and `deployments` in serve_config.yaml, call the replicas."""
 
 _CPUS_OF_A_REPLICA: Final = 2
@@ -23,7 +23,7 @@ _MAX_REPLICAS_PER_GPU: Final = 64
 _CPUS_PER_GPU: Final = 1.0
 """Reserved by the replicas of a GPU together while no node has one: any GPU node holds that."""
 
-_STEPS: Final = 10_000
+_RAY_STEPS_PER_UNIT: Final = 10_000
 """Steps in one CPU or GPU: Ray counts them to the fourth decimal place."""
 
 
@@ -185,7 +185,7 @@ class ServiceConfig(StrictSettings):
         """Settle workers and concurrent batches, once `fitted`, for the node that the replica runs on; return a copy.
 
         On a GPU, a worker for each core that comes with the replica. Workers give way to its interpreter
-        (`pipeline.config.NICENESS`), which is seldom busy all the time: a core kept free for it stood idle.
+        (`pipeline.config.WORKER_NICENESS`), which is seldom busy all the time: a core kept free for it stood idle.
         """
         workers = self.pipeline.decode_workers or self.cores_on(node)
         return self._with_sizes(
@@ -254,12 +254,12 @@ class ServiceConfig(StrictSettings):
 
     @property
     def _gpu_share(self) -> float:
-        return math.floor(_STEPS / self.replicas_per_gpu) / _STEPS
+        return math.floor(_RAY_STEPS_PER_UNIT / self.replicas_per_gpu) / _RAY_STEPS_PER_UNIT
 
     def _core_share(self, node: Node) -> float:
         """CPUs of a GPU node for each replica that it holds: whole ones, or a fraction where there is less than one."""
         share = node.cpus / max(1, math.floor(node.gpus * self.replicas_per_gpu))
-        return float(math.floor(share)) if share >= 1 else math.floor(share * _STEPS) / _STEPS
+        return float(math.floor(share)) if share >= 1 else math.floor(share * _RAY_STEPS_PER_UNIT) / _RAY_STEPS_PER_UNIT
 
     def _with_sizes(self, num_cpus: float | None, **sizes: object) -> Self:
         """A copy with these settings of the pipeline; what is written as `num_cpus` stays."""

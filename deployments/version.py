@@ -6,16 +6,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-UNKNOWN: Final = "unknown"
+UNKNOWN_VERSION: Final = "unknown"
 """Stands where a package has no metadata that names its version."""
 
-_OWN: Final = "darkroom"
+_OWN_PACKAGE: Final = "darkroom"
 _PYPROJECT: Final = Path(__file__).parent.parent / "pyproject.toml"
 
 
 @cache
 def version_of(package: str, pyproject: Path = _PYPROJECT) -> str:
-    """Read a package's version from its metadata; Darkroom's else from the source tree; else `UNKNOWN`.
+    """Read a package's version from its metadata; Darkroom's else from the source tree; else `UNKNOWN_VERSION`.
 
     Args:
         package: by its name on the package index.
@@ -24,12 +24,12 @@ def version_of(package: str, pyproject: Path = _PYPROJECT) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return _version_in(pyproject) if package == _OWN else UNKNOWN
+        return _version_in(pyproject) if package == _OWN_PACKAGE else UNKNOWN_VERSION
 
 
 def _version_in(pyproject: Path) -> str:
     try:
         project = tomllib.loads(pyproject.read_text("utf-8"))["project"]
-        return str(project["version"]) if project["name"] == _OWN else UNKNOWN
+        return str(project["version"]) if project["name"] == _OWN_PACKAGE else UNKNOWN_VERSION
     except (OSError, KeyError, tomllib.TOMLDecodeError):
-        return UNKNOWN
+        return UNKNOWN_VERSION

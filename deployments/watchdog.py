@@ -10,14 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from pipeline.decode.process_state import STOPPED, state_of
+from pipeline.decode.process_state import STOPPED_STATE, state_of
 
 logger = logging.getLogger(__name__)
 
 HUNG_AFTER_S: Final = 5.0
 """Nobody gets an answer meanwhile."""
 
-_BEAT_S: Final = 0.5
+_BEAT_PERIOD_S: Final = 0.5
 _ROOT: Final = Path(__file__).parent.parent
 
 _PROGRAM: Final = (
@@ -43,11 +43,11 @@ class Watchdog:
         """Tells it again and again that the event loop runs, until cancelled."""
         while True:
             self.beat()
-            await asyncio.sleep(_BEAT_S)
+            await asyncio.sleep(_BEAT_PERIOD_S)
 
     def beat(self) -> None:
         """Tells it once; another takes its place where it has ended or was itself stopped."""
-        if state_of(self._process.pid) == STOPPED:
+        if state_of(self._process.pid) == STOPPED_STATE:
             self._process.kill()
         try:
             with suppress(BlockingIOError):  # full: it has not looked for hours

@@ -10,11 +10,11 @@ import signal
 import sys
 from typing import Final
 
-from pipeline.decode.process_state import STOPPED, state_of
+from pipeline.decode.process_state import STOPPED_STATE, state_of
 
-PERIOD_S: Final = 0.25
+CHECK_PERIOD_S: Final = 0.25
 STOPPED_AFTER_S: Final = 1.0
-_HELD_BY_A_DEBUGGER: Final = "t"
+_DEBUGGED_STATE: Final = "t"
 
 
 def watch(pid: int, pidfd: int, beats: int | None = None, hung_after_s: float = 0.0) -> str:
@@ -33,14 +33,14 @@ def watch(pid: int, pidfd: int, beats: int | None = None, hung_after_s: float = 
     if beats is not None:
         heard.register(beats, select.POLLIN)
     counts, stopped_s, silent_s = False, 0.0, 0.0
-    while not ended.poll(PERIOD_S * 1e3):
+    while not ended.poll(CHECK_PERIOD_S * 1e3):
         if beat := bool(heard.poll(0)):
             counts = True
             if beats is not None and not os.read(beats, 4096):
                 return ""
         state = state_of(pid)
-        stopped_s = stopped_s + PERIOD_S if state == STOPPED else 0.0
-        silent_s = silent_s + PERIOD_S if counts and not beat and state != _HELD_BY_A_DEBUGGER else 0.0
+        stopped_s = stopped_s + CHECK_PERIOD_S if state == STOPPED_STATE else 0.0
+        silent_s = silent_s + CHECK_PERIOD_S if counts and not beat and state != _DEBUGGED_STATE else 0.0
         if stopped_s >= STOPPED_AFTER_S:
             return f"somebody has stopped it (SIGSTOP) {stopped_s:g} s ago"
         if counts and silent_s >= hung_after_s:

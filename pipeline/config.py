@@ -17,16 +17,16 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
-DROP = "drop"
+DROP_TRANSPARENCY = "drop"
 """Background that leaves out transparency as torchvision does: what is hidden under it is shown."""
 
-ENCODED_ROOM_BYTES = 64 << 20
+MAX_ENCODED_BYTES = 64 << 20
 """Address space for one encoded image in shared memory: no limit on an image's bytes can be above it."""
 
-RESIZED_PIXELS = 50_000_000
+MAX_RESIZED_PIXELS = 50_000_000
 """`exact` mode resizes the whole image before it crops: 1 x 20,000 pixels, 118 bytes of PNG, would take 6 GB."""
 
-DECODE_BYTES = 256 << 20
+DECODE_BASE_BYTES = 256 << 20
 """What a worker may take for an image whatever its size: its file two or three times, tables, what malloc keeps."""
 
 DECODE_BYTES_PER_PIXEL = 24
@@ -44,7 +44,7 @@ CHUNKS_PER_WORKER = 2
 BATCHES_AHEAD = 1
 """Batches a concurrent batch that may be decoded and wait for the device before no more is handed to the workers."""
 
-NICENESS = 5
+WORKER_NICENESS = 5
 """By how much workers give way to the replica where both want a core.
 
 Left equal, requests queue before its event loop while every worker works on one image at a time; so they queue before
@@ -57,28 +57,28 @@ WORKER_START_TIMEOUT_S = 120.0
 CLAIM_TIMEOUT_S = 3.0
 """A worker that has not begun what it was handed by then is stopped or stuck: it is ended, and nothing is blamed."""
 
-COSTLY_S = 0.05
+COSTLY_PRICE_S = 0.05
 """Price from which on an image waits in a queue of its own.
 
 Of those below, two are in hand at a time, and whoever comes waits for both: 0.1 s on the machine of the prices.
 """
 
-CHUNK_S = 0.04
+MAX_CHUNK_PRICE_S = 0.04
 """Price at which what is handed to a worker at a time is full."""
 
 USUAL_PRICE_S = 0.003
 """Price of an image whose header has not been read: that of a photograph of 0.3 megapixels."""
 
-HELD_AFTER_S = 0.1
+HANDED_OVER_AFTER_S = 0.1
 """When a worker has been at one image for so long, what waits behind it goes to another."""
 
 STOPPED_AFTER_S = 0.1
 """A worker that has been stopped (SIGSTOP) for so long is ended: what it has in hand goes to another."""
 
-PROBE_AFTER_S = 2.0
+PROBE_WHEN_IDLE_FOR_S = 2.0
 """Without an image for so long, `Engine.check` sends one of its own through the whole path."""
 
-STUCK_AFTER_S = 8.0
+STALLED_AFTER_S = 8.0
 """When nothing has come through for so long, and nobody is at work on anything, the engine is declared stuck.
 
 Likewise a device that has not answered a batch for so long, or for three times what the slowest models need.
@@ -96,13 +96,13 @@ MAX_FAILED_STARTS = 3
 
 def decode_memory_bytes(max_pixels: int) -> int:
     """The most that a worker may take for one image where images may have `max_pixels`."""
-    return DECODE_BYTES + DECODE_BYTES_PER_PIXEL * max_pixels
+    return DECODE_BASE_BYTES + DECODE_BYTES_PER_PIXEL * max_pixels
 
 
-MOST = 1 << 53
+MAX_SETTING = 1 << 53
 """The largest number of any setting: what is larger is a slip, and overflows somewhere."""
 
-RENAMED = "renamed_setting"
+RENAMED_SETTING = "renamed_setting"
 """Type of pydantic's error for an old name of a setting."""
 
 
@@ -119,8 +119,8 @@ class StrictSettings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _is_of_a_usual_size(cls, value: object) -> object:
-        if isinstance(value, int | float) and MOST < abs(value) < math.inf:
-            raise ValueError(f"a number of this setting is at most {MOST}; write a smaller one")
+        if isinstance(value, int | float) and MAX_SETTING < abs(value) < math.inf:
+            raise ValueError(f"a number of this setting is at most {MAX_SETTING}; write a smaller one")
         return value
 
     @model_validator(mode="wrap")
@@ -142,7 +142,9 @@ class StrictSettings(BaseModel):
         if "ctx" in fault:
             told["ctx"] = fault["ctx"]
         if new := cls.renamed.get(str(fault["loc"][0]) if fault["loc"] else ""):
-            told["type"] = PydanticCustomError(RENAMED, "this setting is called {new} now; write {new}", {"new": new})
+            told["type"] = PydanticCustomError(
+                RENAMED_SETTING, "this setting is called {new} now; write {new}", {"new": new}
+            )
         return told
 
 
@@ -150,7 +152,7 @@ class Limits(StrictSettings):
     """What may change while the engine runs."""
 
     max_batch_size: int = Field(32, ge=1, description="images the model takes at once")
-    max_image_bytes: int = Field(16 << 20, ge=1, le=ENCODED_ROOM_BYTES, description="encoded bytes of one image")
+    max_image_bytes: int = Field(16 << 20, ge=1, le=MAX_ENCODED_BYTES, description="encoded bytes of one image")
     max_image_pixels: int = Field(50_000_000, ge=1, description="width x height by the header, before decoding")
     max_image_work_s: float = Field(
         0.5, gt=0, description="seconds of one core that decoding an image may take, foreseen from its header"
@@ -222,11 +224,13 @@ class PipelineConfig(StrictSettings):
     @field_validator("background")
     @classmethod
     def _is_a_colour(cls, background: str) -> str:
-        if background != DROP:
+        if background != DROP_TRANSPARENCY:
             try:
                 ImageColor.getrgb(background)
             except ValueError as error:
-                raise ValueError(f"{background} is no colour; write one like white or '#ffffff', or {DROP}") from error
+                raise ValueError(
+                    f"{background} is no colour; write one like white or '#ffffff', or {DROP_TRANSPARENCY}"
+                ) from error
         return background
 
     @field_validator("formats")

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
-from pipeline.config import PROBE_AFTER_S, STUCK_AFTER_S, USUAL_PRICE_S, Limits, PipelineConfig
+from pipeline.config import PROBE_WHEN_IDLE_FOR_S, STALLED_AFTER_S, USUAL_PRICE_S, Limits, PipelineConfig
 from pipeline.decode.slots import Slots
 from pipeline.decode.stage import DecodeStage
 from pipeline.errors import EngineClosed, EngineStalled, InvalidModel, NonFiniteScores, WorkerFailure
@@ -272,9 +272,9 @@ class Engine:
             # ended, be it with a rejection or with a worker's life, is as good a sign as an answer.
             at_work = self._decode.at_work or self._compute.at_work  # before `moved_at`, which is its end
             still_s = min(idle_s, time.monotonic() - self._decode.moved_at)
-            if still_s > STUCK_AFTER_S and not at_work:
+            if still_s > STALLED_AFTER_S and not at_work:
                 raise EngineStalled(f"no image has come through for {still_s:.0f} s, not even one of the engine's own")
-        elif idle_s > PROBE_AFTER_S:
+        elif idle_s > PROBE_WHEN_IDLE_FOR_S:
             request = Request([self._canary])
             self._probe, self._probed_at = request.future, time.monotonic()
             self._decode.submit(request.tasks)

@@ -9,14 +9,14 @@ import numpy as np
 
 from pipeline.config import USUAL_PRICE_S
 
-_WORTH: Final = 0.05
-_MEASURED_S: Final = 0.2
-_OUTLIER: Final = 4.0
+_MAX_THROUGHPUT_LOSS: Final = 0.05
+_MAX_MEASURING_S: Final = 0.2
+_MAX_SLOWDOWN_NOTED: Final = 4.0
 
-_MEMORY_S: Final = 2.0
+_FORGETTING_TIME_S: Final = 2.0
 """Seconds after which a measurement counts for 1 / e: long against one batch, short against a load."""
 
-_REMEMBERED_S: Final = 0.1
+_MIN_REMEMBERED_WORK_S: Final = 0.1
 """Seconds of work that are remembered however long ago they were, so that no single image decides."""
 
 
@@ -24,7 +24,7 @@ def warm_seconds(compute: Callable[[], object]) -> float:
     """Seconds of a call that is not the first: the least of three, of fewer where they are long."""
     compute()
     seconds: list[float] = []
-    while len(seconds) < 3 and sum(seconds) < _MEASURED_S:
+    while len(seconds) < 3 and sum(seconds) < _MAX_MEASURING_S:
         started_at = time.perf_counter()
         compute()
         seconds.append(time.perf_counter() - started_at)
@@ -41,9 +41,9 @@ class Slowdown:
         expected_s: of each piece of work, until some has been noted.
     """
 
-    def __init__(self, expected_s: float = _REMEMBERED_S) -> None:
-        self._took_s = self._expected_s = _REMEMBERED_S
-        self._pieces = _REMEMBERED_S / expected_s
+    def __init__(self, expected_s: float = _MIN_REMEMBERED_WORK_S) -> None:
+        self._took_s = self._expected_s = _MIN_REMEMBERED_WORK_S
+        self._pieces = _MIN_REMEMBERED_WORK_S / expected_s
         self._noted_at = time.monotonic()
 
     @property
@@ -59,8 +59,10 @@ class Slowdown:
     def note(self, took_s: float, expected_s: float) -> None:
         """Takes a piece of work into account that has just ended; one that is beyond all measure as a slow one."""
         now = time.monotonic()
-        kept = min(1.0, max(math.exp((self._noted_at - now) / _MEMORY_S), _REMEMBERED_S / self._took_s))
-        took_s = min(took_s, _OUTLIER * self.ratio * expected_s)
+        kept = min(
+            1.0, max(math.exp((self._noted_at - now) / _FORGETTING_TIME_S), _MIN_REMEMBERED_WORK_S / self._took_s)
+        )
+        took_s = min(took_s, _MAX_SLOWDOWN_NOTED * self.ratio * expected_s)
         self._took_s = kept * self._took_s + took_s
         self._expected_s = kept * self._expected_s + expected_s
         self._pieces = kept * self._pieces + 1
@@ -78,7 +80,9 @@ class DevicePace:
     def __init__(self, seconds: Mapping[int, float], *, padded: bool = False) -> None:
         sizes = sorted(seconds)
         rates = {size: size / seconds[size] for size in sizes}
-        self.paying_batch = next(size for size in sizes if rates[size] >= (1 - _WORTH) * max(rates.values()))
+        self.paying_batch = next(
+            size for size in sizes if rates[size] >= (1 - _MAX_THROUGHPUT_LOSS) * max(rates.values())
+        )
         """The smallest size that is within 5 % of the most images a second.
 
         On a GPU that is often the largest; on a CPU large batches are slower per image, and every neighbour waits.

@@ -74,7 +74,7 @@ class Task:
     """One image, and what it took where (seconds; 0 where it has not been).
 
     Attributes:
-        request: that waits for it; `ENDED` once the image has its outcome.
+        request: that waits for it; `ENDED_REQUEST` once the image has its outcome.
         price_s: seconds of one core that decoding it should take.
         costly: whether it waits among those that take long.
         attempts: decodings that ended their worker.
@@ -114,7 +114,7 @@ class Task:
         self._end(Rejection(error, self._timings()))
 
     def _end(self, outcome: Outcome) -> None:
-        request, self.request = self.request, ENDED  # the request refers to its tasks
+        request, self.request = self.request, ENDED_REQUEST  # the request refers to its tasks
         request.answer(self.position, outcome)
 
     def _timings(self) -> StageTimings:
@@ -131,5 +131,5 @@ class Task:
         )
 
 
-ENDED: Final = Request([])
+ENDED_REQUEST: Final = Request([])
 """Stands in for the request of an image that has its outcome: nobody waits for another one."""

@@ -9,7 +9,7 @@ import psutil
 
 from deployments.service_config import LiveConfig
 from pipeline.config import PipelineConfig, decode_memory_bytes
-from pipeline.decode.slots import KEPT_BYTES
+from pipeline.decode.slots import MAX_KEPT_BYTES
 from tuning.replica_settings import Settings
 
 USED_SHARE: Final = 0.9
@@ -50,7 +50,7 @@ class ReplicaMemory:
         """Computes the most memory that a replica takes with these settings."""
         processes = settings.decode_workers + PipelineConfig().spare_workers
         workers = processes * (self.worker_bytes + decode_memory_bytes(self.live.max_image_pixels))
-        slots = settings.slots * self.crop_px * self.crop_px * 3 + KEPT_BYTES
+        slots = settings.slots * self.crop_px * self.crop_px * 3 + MAX_KEPT_BYTES
         return self.replica_bytes + workers + slots + settings.max_bytes_in_flight
 
     def holds(self, settings: Settings) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from deployments.service_config import DEPLOYMENT
+from deployments.service_config import DEPLOYMENT_NAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def written_into(
             values[0] = {**values[0], "num_cpus": settings.num_cpus}
     args, user_config, scaling = values
     if user_config and not application.get("deployments"):
-        application["deployments"] = [{"name": DEPLOYMENT}]
+        application["deployments"] = [{"name": DEPLOYMENT_NAME}]
     deployment = (application.get("deployments") or [{}])[0]
     if args:
         _merge(application, {"args": args}, put)

@@ -10,7 +10,7 @@ from deployments.checks.own_faults import own_applications, own_faults
 from deployments.checks.start_error import StartError
 from deployments.checks.yaml_document import ConfigFault, NotADocument, read_yaml
 
-_OTHERS: Final = re.compile(r"applications\.\d+\.(args|runtime_env|deployments\.\d+\.user_config)\.")
+_KEYS_OF_OTHERS: Final = re.compile(r"applications\.\d+\.(args|runtime_env|deployments\.\d+\.user_config)\.")
 """Keys that other applications than Darkroom read, and may write as they like."""
 
 FindFaults = Callable[[Mapping[str, Any], Mapping[str, str]], list[str]]
@@ -58,7 +58,7 @@ def read_configuration(path: Path) -> Configuration:
     if not isinstance(applications, list) or not applications:
         raise StartError(f"{path} is not a configuration that `serve run` takes: it lists no applications")
     own = tuple(f"{place}." for place, _ in own_applications(document))
-    faults = (fault for fault in written.faults if fault.path.startswith(own) or not _OTHERS.match(fault.path))
+    faults = (fault for fault in written.faults if fault.path.startswith(own) or not _KEYS_OF_OTHERS.match(fault.path))
     return Configuration(path, dict(document), tuple(faults))
 
 

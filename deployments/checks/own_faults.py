@@ -12,11 +12,11 @@ from pydantic_core import ErrorDetails
 
 from deployments.checks.address import address_faults
 from deployments.http.auth import KEYS_VARIABLE, Access
-from deployments.service_config import DEPLOYMENT, LiveConfig, ServiceConfig
-from pipeline.config import RENAMED, PipelineConfig
+from deployments.service_config import DEPLOYMENT_NAME, LiveConfig, ServiceConfig
+from pipeline.config import RENAMED_SETTING, PipelineConfig
 from pipeline.model.catalogue import names_fault
 
-_PLACES = {
+_SECTION_BY_KEY = {
     **dict.fromkeys(PipelineConfig.model_fields, "args.pipeline"),
     **dict.fromkeys(ServiceConfig.model_fields, "args"),
     **dict.fromkeys(LiveConfig.model_fields, "user_config"),
@@ -28,13 +28,13 @@ IMPORT_PATH: Final = "deployments.app:build_app"
 IMPORT_PATHS: Final = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))
 """The spellings of it that Ray takes."""
 
-_SECRET: Final = re.compile(r"key|token|secret|passw|credential|env_vars", re.IGNORECASE)
+_SECRET_KEY: Final = re.compile(r"key|token|secret|passw|credential|env_vars", re.IGNORECASE)
 """Keys whose values no message repeats, whatever is wrong with them."""
 
-_SAYS_NO_VALUE: Final = ("missing", "value_error", "assertion_error", "extra_forbidden", RENAMED)
+_FAULTS_WITHOUT_VALUE: Final = ("missing", "value_error", "assertion_error", "extra_forbidden", RENAMED_SETTING)
 """Faults whose message names the value where that helps, or where there is none."""
 
-UNKNOWN = "extra_forbidden"
+UNKNOWN_KEY = "extra_forbidden"
 """What pydantic calls a key that is none of the model's."""
 
 
@@ -58,10 +58,10 @@ def faults_in(error: ValueError, path: str = "") -> list[str]:
 def fault_line(fault: ErrorDetails, path: str = "") -> str:
     """One of the faults that pydantic has found."""
     place = ".".join(filter(None, [path, *map(str, fault["loc"])]))
-    if fault["type"] == UNKNOWN:
+    if fault["type"] == UNKNOWN_KEY:
         return _line(place, _no_such_key(str(fault["loc"][-1])))
     says = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] not in _SAYS_NO_VALUE and not _SECRET.search(place):
+    if fault["type"] not in _FAULTS_WITHOUT_VALUE and not _SECRET_KEY.search(place):
         says = f"{says}, not {in_yaml(fault['input'])}"
     return _line(place, says)
 
@@ -83,9 +83,9 @@ def unknown_key(key: str, known: Collection[str]) -> str:
 
 
 def _no_such_key(key: str) -> str:
-    if key in _PLACES:
-        return f"no such key here; it stands under {_PLACES[key]}"
-    return unknown_key(key, _PLACES)
+    if key in _SECTION_BY_KEY:
+        return f"no such key here; it stands under {_SECTION_BY_KEY[key]}"
+    return unknown_key(key, _SECTION_BY_KEY)
 
 
 def _line(path: str, says: str) -> str:
@@ -161,8 +161,8 @@ def _is_of_others(import_path: str) -> bool:
 
 def _deployment_faults(deployment: Mapping[str, Any], config: ServiceConfig | None, path: str) -> list[str]:
     faults = []
-    if (name := deployment.get("name")) != DEPLOYMENT:
-        faults.append(f"{path}.name: Darkroom has no deployment {name!r}; write {DEPLOYMENT}")
+    if (name := deployment.get("name")) != DEPLOYMENT_NAME:
+        faults.append(f"{path}.name: Darkroom has no deployment {name!r}; write {DEPLOYMENT_NAME}")
     try:
         live = LiveConfig.model_validate(written_or_empty(deployment, "user_config"))
     except ValidationError as error:

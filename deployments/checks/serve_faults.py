@@ -12,12 +12,12 @@ from pydantic import BaseModel, ValidationError
 from ray.runtime_env import RuntimeEnv
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.checks.own_faults import UNKNOWN, fault_line, in_yaml, own_faults, unknown_key
-from pipeline.config import MOST
+from deployments.checks.own_faults import UNKNOWN_KEY, fault_line, in_yaml, own_faults, unknown_key
+from pipeline.config import MAX_SETTING
 
-_OWN: Final = ("args", "user_config")  # an application's, for which Darkroom's models are strict
+_DARKROOM_KEYS: Final = ("args", "user_config")  # an application's, for which Darkroom's models are strict
 
-_NUMBERS: Final = {int, float}
+_NUMBER_TYPES: Final = {int, float}
 
 
 def all_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
@@ -48,9 +48,9 @@ def _unknown_keys(document: Mapping[str, Any], model: type[BaseModel], path: str
         elif key == "runtime_env" and isinstance(value, dict):
             unknown = (inner for inner in value if inner not in RuntimeEnv.known_fields)
             yield from (f"{path}{key}.{inner}: {unknown_key(str(inner), RuntimeEnv.known_fields)}" for inner in unknown)
-        elif key not in _OWN and (says := _mistyped(value, field.annotation)):
+        elif key not in _DARKROOM_KEYS and (says := _mistyped(value, field.annotation)):
             yield f"{path}{key}: {says}"
-        elif key not in _OWN and (inner := _model_in(field.annotation)):
+        elif key not in _DARKROOM_KEYS and (inner := _model_in(field.annotation)):
             for place, item in _items(f"{path}{key}", value):
                 if isinstance(item, dict):
                     yield from _unknown_keys(item, inner, f"{place}.")
@@ -73,7 +73,7 @@ def _refused(document: Mapping[str, Any], model: type[BaseModel], path: str = ""
         try:
             model.model_validate(document)
         except ValidationError as error:
-            return [fault_line(fault, path) for fault in error.errors() if fault["type"] != UNKNOWN]
+            return [fault_line(fault, path) for fault in error.errors() if fault["type"] != UNKNOWN_KEY]
         except (AttributeError, TypeError):  # Serve's own checks stumble over what is no mapping, which has been told
             return []
         except UnicodeError:
@@ -87,15 +87,15 @@ def _mistyped(value: Any, annotation: Any) -> str | None:
     kinds = set(_kinds(annotation))
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} is no finite number; write one"
-    if isinstance(value, int | float) and abs(value) > MOST:
+    if isinstance(value, int | float) and abs(value) > MAX_SETTING:
         return f"{in_yaml(value)} is too large; write a number of the size of the usual one"
     if isinstance(value, bytes):
         return "it is binary; write text or a number"
-    if isinstance(value, bool) and kinds & _NUMBERS and bool not in kinds:
+    if isinstance(value, bool) and kinds & _NUMBER_TYPES and bool not in kinds:
         return f"{in_yaml(value)} is no number (YAML reads yes, no, on and off so as well); write a number"
-    if isinstance(value, str) and kinds & _NUMBERS and not any(issubclass(kind, str) for kind in kinds):
+    if isinstance(value, str) and kinds & _NUMBER_TYPES and not any(issubclass(kind, str) for kind in kinds):
         return f"{in_yaml(value)} is text; write a number, without quotes"
-    if isinstance(value, int | float) and not isinstance(value, bool) and bool in kinds and not kinds & _NUMBERS:
+    if isinstance(value, int | float) and not isinstance(value, bool) and bool in kinds and not kinds & _NUMBER_TYPES:
         return f"{value} is neither true nor false; write one of them"
     if isinstance(value, float) and int in kinds and float not in kinds:
         return f"{value} is no whole number; write one, without a dot"

@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import yaml
 
-MAX_BYTES: Final = 4 << 20
+MAX_DOCUMENT_BYTES: Final = 4 << 20
 """The largest configuration that is read."""
 
-_OCTAL: Final = re.compile(r"[-+]?0[0-7_]+")
-_PREFIX: Final = "tag:yaml.org,2002:"
+_OCTAL_NUMBER: Final = re.compile(r"[-+]?0[0-7_]+")
+_TAG_PREFIX: Final = "tag:yaml.org,2002:"
 
 
-_CYCLE: Final = "it holds itself, by an anchor and an alias; write it out"
+_CYCLE_MESSAGE: Final = "it holds itself, by an anchor and an alias; write it out"
 
 
 class NotADocument(Exception):
@@ -57,13 +57,13 @@ def read_yaml(path: Path) -> Written:
     """
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise NotADocument(f"{path} is larger than {MAX_BYTES} bytes, the limit for a configuration")
+            data = file.read(MAX_DOCUMENT_BYTES + 1)
+        if len(data) > MAX_DOCUMENT_BYTES:
+            raise NotADocument(f"{path} is larger than {MAX_DOCUMENT_BYTES} bytes, the limit for a configuration")
         loader = yaml.SafeLoader(data.decode("utf-8-sig"))
         node = loader.get_single_node()
         faults = tuple(_faults(node, "", (), set())) if node else ()
-        if any(fault.says == _CYCLE for fault in faults):
+        if any(fault.says == _CYCLE_MESSAGE for fault in faults):
             return Written(None, faults)
         return Written(loader.construct_document(node) if node else None, faults)
     except OSError as error:
@@ -80,7 +80,7 @@ def read_yaml(path: Path) -> Written:
 def _faults(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], seen: set[int]) -> Iterator[ConfigFault]:
     """Lists faults of a value and of all in it; of one that has aliases once."""
     if any(node is other for other in above):
-        yield ConfigFault(path, _CYCLE)
+        yield ConfigFault(path, _CYCLE_MESSAGE)
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -93,7 +93,7 @@ def _faults(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], seen: set[
     elif (
         isinstance(node, yaml.ScalarNode)
         and node.style is None
-        and (says := _misread(node.tag.removeprefix(_PREFIX), node.value))
+        and (says := _misread(node.tag.removeprefix(_TAG_PREFIX), node.value))
     ):
         yield ConfigFault(path, says)
     for name, value in inside:
@@ -104,7 +104,7 @@ def _faults_of_keys(mapping: yaml.MappingNode, path: str) -> Iterator[ConfigFaul
     lines = dict[tuple[str, str], int]()
     for key, _ in mapping.value:
         line, known_as = key.start_mark.line + 1, (key.tag, _name(key))
-        if known_as in lines and key.tag != f"{_PREFIX}merge":
+        if known_as in lines and key.tag != f"{_TAG_PREFIX}merge":
             where = f"in line {line}" if line == lines[known_as] else f"in lines {lines[known_as]} and {line}"
             yield ConfigFault(
                 _joined(path, _name(key)), f"it stands twice, {where}, and the last one would count; keep one"
@@ -114,7 +114,7 @@ def _faults_of_keys(mapping: yaml.MappingNode, path: str) -> Iterator[ConfigFaul
 
 def _misread(tag: str, text: str) -> str | None:
     """Says where YAML reads a plain scalar as people would not expect."""
-    if tag == "int" and _OCTAL.fullmatch(text):
+    if tag == "int" and _OCTAL_NUMBER.fullmatch(text):
         return f"{text} is read as octal, {int(text.replace('_', ''), 8)}; write it without the 0 in front"
     if tag in ("int", "float") and ":" in text:
         return f"{text} is read as a number to the base of 60; write the number, or put a text in quotes"

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from deployments.http.auth import Access, RequireKey, cors
-from deployments.http.early_refusals import MOST_HELD, EarlyRefusals
+from deployments.http.early_refusals import MAX_HELD_REFUSALS, EarlyRefusals
 from deployments.http.lingering import BodyOnDemand
 from deployments.http.parameters import seconds
 from deployments.http.predict import Predict
@@ -81,7 +81,7 @@ class HttpApplication:
         paths = [protocol.PATH for protocol in PROTOCOLS]
         # A quarter of the places: the others are for requests that are answered.
         self._refusals = Refusals(service, paths, config.max_ongoing_requests // 4)
-        early = Refusals(service, paths, MOST_HELD)
+        early = Refusals(service, paths, MAX_HELD_REFUSALS)
         self.early_refusals = EarlyRefusals(service, early, self._require_key, self._around)
 
     def asgi(self) -> Starlette:

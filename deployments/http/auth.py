@@ -23,7 +23,7 @@ from deployments.request_errors import MissingKey, WrongKey
 logger = logging.getLogger(__name__)
 
 KEYS_VARIABLE: Final = "DARKROOM_API_KEYS"
-RETRY_S: Final = 1.0
+READ_AGAIN_AFTER_S: Final = 1.0
 """Interval at which a file that could not be used is tried again although it looks the same."""
 
 _HOW_TO_SEND: Final = "send the header Authorization: Bearer <key> (curl -H 'Authorization: Bearer <key>' ...)"
@@ -101,7 +101,7 @@ class Access:
         """Whether the file has been read as it is; one that could not be used is tried again after a while."""
         if stamp != self._stamp:
             return False
-        return self._failure is None or time.monotonic() - self._failed_at_s < RETRY_S
+        return self._failure is None or time.monotonic() - self._failed_at_s < READ_AGAIN_AFTER_S
 
     def _take(self, keys: Keys) -> None:
         if keys.warnings != self._keys.warnings:

@@ -9,11 +9,11 @@ from deployments.http.pieces import add_piece
 from deployments.request_errors import MalformedEncoding
 from pipeline.records import Bytes, EncodedImage, Rejection
 
-_STANDARD: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _FROM_URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 _WHITESPACE: Final = b" \t\r\n\f\v"
 _SPACE_INSIDE: Final = re.compile(rb"[^ \t\r\n\f\v] +[^ \t\r\n\f\v]")
-_DATA: Final = b"data:"
+_DATA_URL_PREFIX: Final = b"data:"
 _MAX_HEAD_BYTES: Final = 1000
 """The most that may stand before the comma of a data: URL."""
 
@@ -64,10 +64,10 @@ class Base64Image:
     def _after_head(self, text: bytes) -> bytes:
         """Returns the text behind the head of a data: URL, all of it without one; nothing while that is open."""
         text = text.lstrip(_WHITESPACE)
-        if len(text) < len(_DATA) and _DATA.startswith(text.lower()):
+        if len(text) < len(_DATA_URL_PREFIX) and _DATA_URL_PREFIX.startswith(text.lower()):
             self._head = text
             return b""
-        self._is_url = text[: len(_DATA)].lower() == _DATA
+        self._is_url = text[: len(_DATA_URL_PREFIX)].lower() == _DATA_URL_PREFIX
         if not self._is_url:
             self._head = None
             return text
@@ -78,7 +78,7 @@ class Base64Image:
             self._head = text
             return b""
         self._head = None
-        parameters = head[len(_DATA) :].lower().split(b";")[1:]
+        parameters = head[len(_DATA_URL_PREFIX) :].lower().split(b";")[1:]
         self._is_base64 = b"base64" in [parameter.strip() for parameter in parameters]
         return rest + text[_MAX_HEAD_BYTES + 1 :]
 
@@ -110,7 +110,7 @@ class Base64Image:
         if self._decode_plain(text):
             return
         line, text = text, text.translate(_FROM_URL_SAFE, _WHITESPACE)
-        if foreign := text.translate(None, _STANDARD):
+        if foreign := text.translate(None, _ALPHABET):
             text = self._without_padding(text, foreign)
         elif self._padding and text:
             raise MalformedEncoding("the image is not base64: more follows the = at its end")
@@ -131,7 +131,7 @@ class Base64Image:
         except binascii.Error:
             return False
         rest = joined[whole:]
-        if rest.translate(None, _STANDARD):
+        if rest.translate(None, _ALPHABET):
             return False
         add_piece(self._pieces, decoded)
         self._quantum, self._last = rest, text[-1:] or self._last
@@ -162,7 +162,7 @@ class Base64Image:
 
     def _end(self) -> None:
         if self._head:
-            if self._head[:1].lower() == b"d" and len(self._head) >= len(_DATA):
+            if self._head[:1].lower() == b"d" and len(self._head) >= len(_DATA_URL_PREFIX):
                 raise _no_comma(self._head)
             self._decode(self._head)
         if self._percent:

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from starlette.requests import Request
 
 from deployments.http.content_coding import decoder_for
-from deployments.http.json_images import FORM, JsonImages
+from deployments.http.json_images import EXPECTED_FORM, JsonImages
 from deployments.http.multipart import MultipartImages
 from deployments.http.pieces import add_piece
 from deployments.memory_budget import Hold
@@ -24,26 +24,31 @@ from deployments.service_config import LiveConfig
 from pipeline.errors import ImageTooLarge
 from pipeline.records import Bytes, EncodedImage, Rejection
 
-BYTES: Final = "application/octet-stream"
-RAW: Final = (BYTES, "binary/octet-stream", "")  # and image/*; no content type at all is taken for bytes
-MULTIPART: Final = "multipart/form-data"
-JSON: Final = "application/json"
-FORM_FIELDS: Final = "application/x-www-form-urlencoded"
+OCTET_STREAM: Final = "application/octet-stream"
+RAW_CONTENT_TYPES: Final = (
+    OCTET_STREAM,
+    "binary/octet-stream",
+    "",
+)  # and image/*; no content type at all is taken for bytes
+MULTIPART_CONTENT_TYPE: Final = "multipart/form-data"
+JSON_CONTENT_TYPE: Final = "application/json"
+URLENCODED_CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
 
-GRACE_S: Final = 5.0
+BODY_GRACE_S: Final = 5.0
 """Seconds in which a body need not have arrived at any rate: connections of telephones pause. Kestrel has the same."""
 
-_TURN_BYTES: Final = 1 << 20
+_DECODED_PER_TURN_BYTES: Final = 1 << 20
 """Bytes of a compressed body that are decoded before others have the event loop: some milliseconds."""
 
 _MAX_LENGTH_DIGITS: Final = 18
 
-_AS_ONE: Final = "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg'"
+_HOW_TO_SEND_ONE: Final = "curl --data-binary @photo.jpg -H 'Content-Type: image/jpeg'"
 _HOW_TO_SEND: Final = (
-    f"send one image as image/* or {BYTES} ({_AS_ONE}), "
-    f"many as {MULTIPART} (curl -F image=@one.jpg -F image=@two.jpg) or {JSON} ({FORM})"
+    f"send one image as image/* or {OCTET_STREAM} ({_HOW_TO_SEND_ONE}), "
+    f"many as {MULTIPART_CONTENT_TYPE} (curl -F image=@one.jpg -F image=@two.jpg) or "
+    f"{JSON_CONTENT_TYPE} ({EXPECTED_FORM})"
 )
-_SHOWN: Final = 100
+_MAX_SHOWN_CHARACTERS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +138,11 @@ async def read_body(
 def _reader(content_type: str, live: LiveConfig) -> tuple[BodyReader, BodyLimit, bool]:
     """Finds the reader of a body of this type, its limit, and whether it may hold many images."""
     media_type = content_type.partition(";")[0].strip().lower()
-    if media_type in RAW or media_type.startswith("image/"):
+    if media_type in RAW_CONTENT_TYPES or media_type.startswith("image/"):
         return _RawImage(), BodyLimit.of_image(live), False
-    if media_type == MULTIPART:
+    if media_type == MULTIPART_CONTENT_TYPE:
         return MultipartImages(content_type, live.max_images_per_request), BodyLimit.of_request(live), True
-    if media_type == JSON:
+    if media_type == JSON_CONTENT_TYPE:
         return JsonImages(live.max_images_per_request), BodyLimit.of_request(live), True
     raise _unsupported(media_type)
 
@@ -159,7 +164,7 @@ async def _pieces(request: Request, limit: BodyLimit, hold: Hold, pace: "_Pace")
             hold.take(len(piece))
             yield piece
             turn_bytes += len(piece)
-            if decoder and turn_bytes >= _TURN_BYTES:
+            if decoder and turn_bytes >= _DECODED_PER_TURN_BYTES:
                 turn_bytes = 0
                 await asyncio.sleep(0)
     if decoder:
@@ -199,7 +204,7 @@ class _Pace:
         """Notes that so many bytes have arrived."""
         self._bytes += size
         if self._allowed_s < self._most_s:
-            earned_s = GRACE_S + self._bytes / self._live.min_body_bytes_per_s
+            earned_s = BODY_GRACE_S + self._bytes / self._live.min_body_bytes_per_s
             self._allowed_s = min(self._most_s, earned_s)
             self._timeout.reschedule(self._began_at + self._allowed_s)
 
@@ -213,8 +218,9 @@ class _Pace:
         live = self._live
         if self._allowed_s < self._most_s:
             return BodyTimeout(
-                f"{self._bytes} bytes of the body have arrived within {self._allowed_s:.1f} s; after {GRACE_S:g} s it "
-                f"must come at {live.min_body_bytes_per_s} bytes a second or faster (min_body_bytes_per_s)"
+                f"{self._bytes} bytes of the body have arrived within {self._allowed_s:.1f} s; after "
+                f"{BODY_GRACE_S:g} s it must come at {live.min_body_bytes_per_s} bytes a second or faster "
+                "(min_body_bytes_per_s)"
             )
         if self._most_s < live.body_timeout_s:
             return self._deadline.exceeded()
@@ -238,13 +244,14 @@ class _RawImage:
 
 
 def _unsupported(media_type: str) -> UnsupportedContentType:
-    if media_type == FORM_FIELDS:
+    if media_type == URLENCODED_CONTENT_TYPE:
         return UnsupportedContentType(
-            f"a body of type {FORM_FIELDS} is not read; curl -d sends it where no type is named, and also removes "
-            f"the line breaks of a file: {_AS_ONE}. Otherwise {_HOW_TO_SEND}"
+            f"a body of type {URLENCODED_CONTENT_TYPE} is not read; curl -d sends it where no type is named, and also "
+            f"removes the line breaks of a file: {_HOW_TO_SEND_ONE}. Otherwise {_HOW_TO_SEND}"
         )
     if media_type.startswith("multipart/"):
         return UnsupportedContentType(
-            f"a body of type {media_type[:_SHOWN]} is not read; of multipart bodies only {MULTIPART} is: {_HOW_TO_SEND}"
+            f"a body of type {media_type[:_MAX_SHOWN_CHARACTERS]} is not read; of multipart bodies only "
+            f"{MULTIPART_CONTENT_TYPE} is: {_HOW_TO_SEND}"
         )
-    return UnsupportedContentType(f"a body of type {media_type[:_SHOWN]} is not read: {_HOW_TO_SEND}")
+    return UnsupportedContentType(f"a body of type {media_type[:_MAX_SHOWN_CHARACTERS]} is not read: {_HOW_TO_SEND}")

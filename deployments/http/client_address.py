@@ -10,9 +10,9 @@ from starlette.types import Scope
 
 from deployments.http.haproxy import SECRET_VARIABLE, SOURCE_HEADER
 
-_HEADER: Final = SOURCE_HEADER.encode()
+_SOURCE_HEADER: Final = SOURCE_HEADER.encode()
 
-UNKNOWN: Final = "unknown"
+UNKNOWN_ADDRESS: Final = "unknown"
 """The address of a client on a Unix socket, or of a test's scope without one."""
 
 _IPV6_NETWORK_BITS: Final = 64
@@ -38,14 +38,14 @@ def source_of(scope: Scope) -> str:
         scope: of an HTTP request, as ASGI has it.
     """
     connection, client = connection_of(scope), scope.get("client")
-    return _group(connection.address if connection else client[0] if client else UNKNOWN)
+    return _group(connection.address if connection else client[0] if client else UNKNOWN_ADDRESS)
 
 
 def connection_of(scope: Scope) -> PeerConnection | None:
     """Return the client's connection as HAProxy has told it; None for a request that has not come by HAProxy."""
     secret = os.environ.get(SECRET_VARIABLE, "").encode()
     for name, value in scope["headers"]:
-        if name == _HEADER and secret:
+        if name == _SOURCE_HEADER and secret:
             told, _, shown = value.rpartition(b" ")
             if hmac.compare_digest(shown, secret):
                 address, client_port, port = told.split()

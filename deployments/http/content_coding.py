@@ -10,26 +10,26 @@ from typing import Final
 
 from deployments.request_errors import MalformedRequest, RequestTooLarge, UnsupportedContentEncoding
 
-ACCEPTED: Final = "gzip, deflate, identity"
+ACCEPTED_CODINGS: Final = "gzip, deflate, identity"
 """For the header Accept-Encoding of a refusal (RFC 9110, section 15.5.16)."""
 
 PIECE_BYTES: Final = 64 << 10
 """The most that comes of a body at a time."""
 
-MOST_EXPANSION: Final = 100
+MAX_EXPANSION_RATIO: Final = 100
 """The most that a body may expand; images as base64 in JSON shrink by a quarter, unless one stands there repeatedly."""
 
-_FREE_BYTES: Final = 4 << 20
+_ALWAYS_ALLOWED_BYTES: Final = 4 << 20
 """A body that expands to no more than this may expand as it likes."""
 
-_MOST_MEMBERS: Final = 10_000
+_MAX_GZIP_MEMBERS: Final = 10_000
 """Streams in one gzip body; `bgzip` begins one each 64 KiB."""
 
-_STEP_BYTES: Final = 16 << 10
+_DECODED_AT_ONCE_BYTES: Final = 16 << 10
 
 _GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
-_GZIP_BEGINS: Final = b"\x1f"
-_ZLIB_CM: Final = 8  # the compression method "deflate", RFC 1950
+_GZIP_FIRST_BYTE: Final = b"\x1f"
+_ZLIB_DEFLATE_METHOD: Final = 8  # the compression method "deflate", RFC 1950
 
 
 def decoder_for(content_encoding: str) -> "Decoder | None":
@@ -48,7 +48,7 @@ def decoder_for(content_encoding: str) -> "Decoder | None":
     if len(codings) > 1 or codings[0] not in ("gzip", "x-gzip", "deflate"):
         raise UnsupportedContentEncoding(
             f"Content-Encoding: {content_encoding[:100]} is not decoded; send the body as it is, or in one of "
-            f"{ACCEPTED}"
+            f"{ACCEPTED_CODINGS}"
         )
     return Decoder(codings[0])
 
@@ -78,8 +78,8 @@ class Decoder:
         """
         self._taken_bytes += len(piece)
         piece = self._with_format_known(piece)
-        for start in range(0, len(piece), _STEP_BYTES):  # what zlib leaves over is copied each time
-            yield from self._decode_step(piece[start : start + _STEP_BYTES])
+        for start in range(0, len(piece), _DECODED_AT_ONCE_BYTES):  # what zlib leaves over is copied each time
+            yield from self._decode_step(piece[start : start + _DECODED_AT_ONCE_BYTES])
 
     def _decode_step(self, rest: bytes) -> Iterator[bytes]:
         has_more = False  # zlib may keep some of what it has made, though it has taken all of the piece
@@ -109,7 +109,7 @@ class Decoder:
         if len(self._head) < 2:
             return b""
         head, self._head = self._head, None
-        is_zlib = head[0] & 15 == _ZLIB_CM and int.from_bytes(head[:2]) % 31 == 0
+        is_zlib = head[0] & 15 == _ZLIB_DEFLATE_METHOD and int.from_bytes(head[:2]) % 31 == 0
         self._stream = zlib.decompressobj(zlib.MAX_WBITS if is_zlib else -zlib.MAX_WBITS)
         return head
 
@@ -125,20 +125,20 @@ class Decoder:
     def _next_member(self, rest: bytes) -> bytes:
         if not rest:
             return rest
-        if not self._is_gzip or self._is_padding or rest[:1] != _GZIP_BEGINS:
+        if not self._is_gzip or self._is_padding or rest[:1] != _GZIP_FIRST_BYTE:
             if rest.strip(b"\0") or not self._is_gzip:
                 raise MalformedRequest(f"bytes follow the {self._name} data (Content-Encoding: {self._name})")
             self._is_padding = True
             return b""
         self._members += 1
-        if self._members > _MOST_MEMBERS:
-            raise MalformedRequest(f"the gzip body consists of more than {_MOST_MEMBERS} streams, the limit")
+        if self._members > _MAX_GZIP_MEMBERS:
+            raise MalformedRequest(f"the gzip body consists of more than {_MAX_GZIP_MEMBERS} streams, the limit")
         self._stream = zlib.decompressobj(_GZIP_WBITS)
         return rest
 
     def _check_expansion(self, size: int) -> None:
         self._made_bytes += size
-        if self._made_bytes > _FREE_BYTES and self._made_bytes > MOST_EXPANSION * self._taken_bytes:
+        if self._made_bytes > _ALWAYS_ALLOWED_BYTES and self._made_bytes > MAX_EXPANSION_RATIO * self._taken_bytes:
             raise RequestTooLarge(
-                f"the {self._name} body expands more than {MOST_EXPANSION} times, the limit; send it as it is"
+                f"the {self._name} body expands more than {MAX_EXPANSION_RATIO} times, the limit; send it as it is"
             )

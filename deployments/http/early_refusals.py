@@ -17,10 +17,10 @@ from deployments.request_errors import Overloaded
 from deployments.service import InferenceService
 from pipeline.errors import ClientError, DarkroomError
 
-MOST_HELD: Final = 2048
+MAX_HELD_REFUSALS: Final = 2048
 """Refusals held back at a time: half of the connections that HAProxy has; each takes about 20 kB."""
 
-_REFUSAL: Final = "darkroom.refusal"
+_REFUSAL_KEY: Final = "darkroom.refusal"
 """Key in the scope of a request that is refused: why, and the seconds that it has."""
 
 
@@ -52,7 +52,7 @@ class EarlyRefusals:
         if not self._refusals.asks_for_inference(scope):
             await app(scope, receive, send)
         elif refused := self._refused(Request(scope)):
-            scope[_REFUSAL] = refused
+            scope[_REFUSAL_KEY] = refused
             await self._answer(scope, receive, send)
         else:
             with self._service.admission.place():
@@ -70,7 +70,7 @@ class EarlyRefusals:
         return None
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        _, limit_s = scope[_REFUSAL]
+        _, limit_s = scope[_REFUSAL_KEY]
         try:
             await self._raise(scope, receive, send)
         except DarkroomError as error:
@@ -83,7 +83,7 @@ class EarlyRefusals:
 
 
 async def _raise_refusal(scope: Scope, _receive: Receive, _send: Send) -> None:
-    error, _ = scope[_REFUSAL]
+    error, _ = scope[_REFUSAL_KEY]
     raise error
 
 

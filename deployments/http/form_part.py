@@ -17,10 +17,10 @@ from deployments.http.pieces import add_piece
 from deployments.request_errors import MalformedEncoding
 from pipeline.records import Bytes, EncodedImage, Rejection
 
-_QUOTED: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+_QUOTED_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"')
 _FILE_NAME: Final = re.compile(rb";\s*filename\*?\s*=([^;]*)", re.IGNORECASE)
 _FILE_TYPES: Final = (b"image/", b"application/octet-stream", b"binary/octet-stream")
-_AS_THEY_ARE: Final = (b"", b"binary", b"8bit", b"7bit")
+_IDENTITY_ENCODINGS: Final = (b"", b"binary", b"8bit", b"7bit")
 
 _SNIFFED_BYTES: Final = 512
 _NOT_IN_TEXT: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
@@ -55,7 +55,7 @@ class FormPart:
     def end_headers(self) -> None:
         """Notes that bytes follow."""
         # python-multipart drops filename*, which is all that some clients send for a name outside ASCII.
-        if found := _FILE_NAME.search(_QUOTED.sub(_without_content, self._disposition)):
+        if found := _FILE_NAME.search(_QUOTED_STRING.sub(_without_content, self._disposition)):
             self._file_name = found[1].strip().strip(b'"')
         if self._file_name or self._type.startswith(_FILE_TYPES):
             self.is_image = True
@@ -81,7 +81,7 @@ class FormPart:
             self.is_image = isinstance(image, EncodedImage) and _is_binary(image.pieces)
         if not self.is_image:
             return None
-        if self._base64 or self._encoding in _AS_THEY_ARE:
+        if self._base64 or self._encoding in _IDENTITY_ENCODINGS:
             return image
         encoding = self._encoding[:40].decode("ascii", "replace")
         return Rejection(

@@ -14,21 +14,21 @@ from deployments.http.base64_image import Base64Image
 from deployments.request_errors import MalformedRequest, TooManyImages
 from pipeline.records import EncodedImage, Rejection
 
-FORM: Final = '{"images": ["<base64>", ...]}'
+EXPECTED_FORM: Final = '{"images": ["<base64>", ...]}'
 
-_STEP_BYTES: Final = 64 << 10
+_PARSED_AT_ONCE_BYTES: Final = 64 << 10
 _MAX_KEY_BYTES: Final = 256
 
-_SPACES: Final = re.compile(rb"[ \t\r\n]*")
-_STRING: Final = re.compile(rb'(?:[^"\\]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+')
+_JSON_SPACES: Final = re.compile(rb"[ \t\r\n]*")
+_JSON_STRING: Final = re.compile(rb'(?:[^"\\]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+')
 """Rest of a string up to its closing quote, or up to an escape that is wrong or has not arrived whole."""
 
-_LONGEST_ESCAPE: Final = len(rb"\u0041")
-_UTF8_MARK: Final = b"\xef\xbb\xbf"
+_MAX_ESCAPE_BYTES: Final = len(rb"\u0041")
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MARK_BYTES: Final = 4
 """First bytes of a body, by which UTF-16 and UTF-32 are told."""
 
-_KINDS: Final = {
+_VALUE_KINDS: Final = {
     "an object": (b"{",),
     "a list": (b"[",),
     "a string": (b'"',),
@@ -65,8 +65,8 @@ class JsonImages:
             TooManyImages: it holds more images than allowed.
         """
         self._read_bytes += len(piece)
-        for start in range(0, len(piece), _STEP_BYTES):
-            self._advance(self._rest + piece[start : start + _STEP_BYTES])
+        for start in range(0, len(piece), _PARSED_AT_ONCE_BYTES):
+            self._advance(self._rest + piece[start : start + _PARSED_AT_ONCE_BYTES])
 
     def finish(self) -> list[EncodedImage | Rejection]:
         """Returns the images, in order; one whose text is not base64 as its rejection.
@@ -98,8 +98,8 @@ class JsonImages:
     def _begin(self, data: bytes, at: int) -> int:
         if len(data) < _MARK_BYTES:
             return at
-        if data.startswith(_UTF8_MARK):
-            at = len(_UTF8_MARK)
+        if data.startswith(_BYTE_ORDER_MARK):
+            at = len(_BYTE_ORDER_MARK)
         elif data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:4]:
             raise MalformedRequest("the body is JSON in UTF-16 or UTF-32; send it as UTF-8")
         self._step = JsonImages._object
@@ -111,7 +111,7 @@ class JsonImages:
     def _first_key(self, data: bytes, at: int) -> int:
         at = _after_spaces(data, at)
         if data[at : at + 1] == b"}":
-            raise MalformedRequest(f"the body is an empty object; send {FORM}")
+            raise MalformedRequest(f"the body is an empty object; send {EXPECTED_FORM}")
         return self._token(data, at, {b'"': JsonImages._key}, "a key in double quotes")
 
     def _next_key(self, data: bytes, at: int) -> int:
@@ -125,7 +125,7 @@ class JsonImages:
         if key != "images":
             raise _foreign_key(key[:40])
         if self._seen_images:
-            raise MalformedRequest(f'the body has the key "images" twice; send {FORM}')
+            raise MalformedRequest(f'the body has the key "images" twice; send {EXPECTED_FORM}')
         self._seen_images, self._step = True, JsonImages._colon
         return end + 1
 
@@ -163,7 +163,9 @@ class JsonImages:
     def _end(self, data: bytes, at: int) -> int:
         at = _after_spaces(data, at)
         if at < len(data):
-            raise MalformedRequest(f"the body is not JSON: more follows its end, {_shown(data[at:])}; send {FORM}")
+            raise MalformedRequest(
+                f"the body is not JSON: more follows its end, {_shown(data[at:])}; send {EXPECTED_FORM}"
+            )
         return at
 
     def _token(self, data: bytes, at: int, steps: dict[bytes, _Step], name: str) -> int:
@@ -182,15 +184,15 @@ class JsonImages:
         quote = data.find(b'"', at)
         end = quote if quote >= 0 else len(data)
         if data.find(b"\\", at, end) >= 0:
-            found = _STRING.match(data, at)
+            found = _JSON_STRING.match(data, at)
             end = found.end() if found else at
-            if data[end : end + 1] == b"\\" and len(data) - end >= _LONGEST_ESCAPE:
+            if data[end : end + 1] == b"\\" and len(data) - end >= _MAX_ESCAPE_BYTES:
                 raise MalformedRequest(f"the body is not JSON: a string holds {_shown(data[end : end + 2])}, no escape")
         return end
 
 
 def _after_spaces(data: bytes, at: int) -> int:
-    found = _SPACES.match(data, at)
+    found = _JSON_SPACES.match(data, at)
     return found.end() if found else at
 
 
@@ -205,15 +207,17 @@ def _unescaped(text: bytes) -> bytes:
 
 
 def _unexpected(data: bytes, name: str) -> MalformedRequest:
-    kind = next((kind for kind, begins in _KINDS.items() if data.startswith(begins)), None)
+    kind = next((kind for kind, begins in _VALUE_KINDS.items() if data.startswith(begins)), None)
     if kind is None or name.startswith("a "):
-        return MalformedRequest(f"the body is not JSON: {_shown(data)} stands where {name} should; send {FORM}")
-    return MalformedRequest(f"{name} is {kind}; the body must be {FORM} and nothing else")
+        return MalformedRequest(
+            f"the body is not JSON: {_shown(data)} stands where {name} should; send {EXPECTED_FORM}"
+        )
+    return MalformedRequest(f"{name} is {kind}; the body must be {EXPECTED_FORM} and nothing else")
 
 
 def _foreign_key(key: str) -> MalformedRequest:
     hint = "; top_k stands in the URL: /predict?top_k=3" if key == "top_k" else ""
-    return MalformedRequest(f'the body has the key "{key}"; it must be {FORM} and nothing else{hint}')
+    return MalformedRequest(f'the body has the key "{key}"; it must be {EXPECTED_FORM} and nothing else{hint}')
 
 
 def _shown(data: bytes) -> str:

@@ -12,24 +12,24 @@ from starlette.types import Receive, Scope
 
 from deployments.request_errors import Overloaded
 
-MOST_S: Final = 2.0
+MAX_DELAY_S: Final = 2.0
 """The longest that a refusal is held back."""
 
-_LEAST_S: Final = 0.05
-_SHARE: Final = 0.05
-"""Share of one core that refusals may take where clients come back at once; more where `MOST_S` is too short."""
+_MIN_DELAY_S: Final = 0.05
+_MAX_CORE_SHARE: Final = 0.05
+"""Share of one core that refusals may take where clients come back at once; more where `MAX_DELAY_S` is too short."""
 
-_COST_S: Final = 0.0005
-_COST_S_PER_BYTE: Final = 1e-9
+_REFUSAL_COST_S: Final = 0.0005
+_DROPPED_BYTE_COST_S: Final = 1e-9
 """Seconds of a core for a refusal, with the balancer's part, and for each byte of a body that is dropped."""
 
-_MOST_DIGITS: Final = 16
+_MAX_LENGTH_DIGITS: Final = 16
 
 
 def body_bytes(headers: Headers) -> int:
     """Length that a request announces for its body; 0 where it announces none."""
     length = headers.get("content-length", "")
-    return int(length) if length.isdecimal() and len(length) < _MOST_DIGITS else 0
+    return int(length) if length.isdecimal() and len(length) < _MAX_LENGTH_DIGITS else 0
 
 
 class LateRefusals:
@@ -62,13 +62,15 @@ class LateRefusals:
         if error.at_once or self.waiting >= self._most:
             return True
         headers = Headers(scope=scope)
-        cost_s = _COST_S + _COST_S_PER_BYTE * body_bytes(headers)
+        cost_s = _REFUSAL_COST_S + _DROPPED_BYTE_COST_S * body_bytes(headers)
         self.waiting += 1
         self._cost_s += cost_s
         try:
-            async with asyncio.timeout(min(limit_s / 2, MOST_S, max(_LEAST_S, self._cost_s / _SHARE))):
+            async with asyncio.timeout(
+                min(limit_s / 2, MAX_DELAY_S, max(_MIN_DELAY_S, self._cost_s / _MAX_CORE_SHARE))
+            ):
                 if "expect" in headers:  # to receive would invite a body that nobody wants
-                    await asyncio.sleep(MOST_S)
+                    await asyncio.sleep(MAX_DELAY_S)
                 while (await receive())["type"] != "http.disconnect":
                     pass
         except TimeoutError:

@@ -15,16 +15,16 @@ from deployments.http.haproxy import CLOSE_HEADER
 LINGER_S: Final = 10.0
 """The longest that a refusal waits for the rest of a body."""
 
-GRACE_S: Final = 1.0
-LEAST_BYTES_PER_S: Final = 16_384
+SENDING_GRACE_S: Final = 1.0
+MIN_BYTES_PER_S: Final = 16_384
 """A refusal waits no longer than GRACE_S for a client that sends less than this."""
 
 MAX_LINGERING: Final = 64
 """Refusals that wait at a time in a process; any more are sent at once."""
 
-_CLOSE: Final = (CLOSE_HEADER.encode(), b"1")
+_CLOSE_HEADER: Final = (CLOSE_HEADER.encode(), b"1")
 
-_ASK: Final = "darkroom.ask"
+_ASK_KEY: Final = "darkroom.ask"
 """Key of the scope under which the application finds what it calls before it receives."""
 
 
@@ -86,7 +86,7 @@ class Lingering:
             return
         body = BodyReading(scope, receive, on_demand=self._on_demand)
         if self._on_demand:
-            scope[_ASK] = body.ask
+            scope[_ASK_KEY] = body.ask
         held: list[Message] = []
 
         async def send_or_hold(message: Message) -> None:
@@ -110,7 +110,7 @@ class Lingering:
                 self._lingering -= 1
         if not body.has_ended and held[0]["type"] == "http.response.start":
             # The server would go on reading for as long as the client sends.
-            held[0]["headers"] = [*held[0].get("headers", ()), (b"connection", b"close"), _CLOSE]
+            held[0]["headers"] = [*held[0].get("headers", ()), (b"connection", b"close"), _CLOSE_HEADER]
         for message in held:
             await send(message)
 
@@ -119,7 +119,7 @@ async def _drain(body: BodyReading) -> None:
     began_at, size = asyncio.get_running_loop().time(), 0
     with suppress(TimeoutError):
         while not body.has_ended:
-            patience_s = min(LINGER_S, GRACE_S + size / LEAST_BYTES_PER_S)
+            patience_s = min(LINGER_S, SENDING_GRACE_S + size / MIN_BYTES_PER_S)
             async with asyncio.timeout_at(began_at + patience_s):
                 size += len((await body.read()).get("body", b""))
 
@@ -136,7 +136,7 @@ class BodyOnDemand:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection, as ASGI has it."""
-        ask: Callable[[], None] | None = scope.get(_ASK)
+        ask: Callable[[], None] | None = scope.get(_ASK_KEY)
 
         async def ask_and_receive() -> Message:
             assert ask is not None  # noqa: S101  for mypy

@@ -5,17 +5,17 @@ from typing import Final
 
 from starlette.requests import Request
 
-from deployments.monitoring.last_minute import SECONDS
+from deployments.monitoring.last_minute import WINDOW_SECONDS
 from deployments.request_errors import MalformedRequest
 from deployments.service_config import LiveConfig
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 
-_DIGITS: Final = re.compile(r"0*([0-9]{1,9})")
+_SMALL_NUMBER: Final = re.compile(r"0*([0-9]{1,9})")
 """A number below a milliard; Python's own idea of digits goes beyond ASCII."""
 
-_LARGER: Final = re.compile(r"[0-9]+")
-_SHOWN: Final = 40
+_ANY_NUMBER: Final = re.compile(r"[0-9]+")
+_MAX_SHOWN_CHARACTERS: Final = 40
 
 
 def timeout_s(request: Request, live: LiveConfig) -> float:
@@ -50,7 +50,7 @@ def seconds(request: Request) -> int:
     Raises:
         MalformedRequest: it is no whole number from 1 to 60.
     """
-    return _parameter(request, "seconds", SECONDS, SECONDS)
+    return _parameter(request, "seconds", WINDOW_SECONDS, WINDOW_SECONDS)
 
 
 def top_k(request: Request, live: LiveConfig, max_top_k: int) -> int:
@@ -74,10 +74,10 @@ def _parameter(request: Request, name: str, default: int, most: int) -> int:
 
 def _number(text: str) -> int | None:
     """Its value; of more than nine digits the largest that has nine; None where it is no whole number."""
-    if found := _DIGITS.fullmatch(text):
+    if found := _SMALL_NUMBER.fullmatch(text):
         return int(found[1])
-    return 10**9 if _LARGER.fullmatch(text) else None
+    return 10**9 if _ANY_NUMBER.fullmatch(text) else None
 
 
 def _shown(given: list[str]) -> str:
-    return " and ".join(text[:_SHOWN] for text in given[:2])
+    return " and ".join(text[:_MAX_SHOWN_CHARACTERS] for text in given[:2])

@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope
 from deployments.http.late_refusals import LateRefusals
 from deployments.http.parameters import timeout_s
 from deployments.http.responses import problem, refusal
-from deployments.http.statuses import CLIENT_GONE, NO_CONTENT, UNFORESEEN
+from deployments.http.statuses import CLIENT_GONE, INTERNAL_ERROR, NO_CONTENT
 from deployments.logs import log_no_such_page, log_refusal, log_unforeseen
 from deployments.request_errors import Overloaded
 from deployments.service import InferenceService
@@ -89,7 +89,7 @@ class Refusals:
         log_unforeseen(error)
         self._count(request.scope, error)
         detail = "the request could not be answered; the log says why, under this request_id"
-        return problem(UNFORESEEN, "Internal server error", detail, _request_id(request))
+        return problem(INTERNAL_ERROR, "Internal server error", detail, _request_id(request))
 
     def _count(self, scope: Scope, error: Exception) -> None:
         if self.asks_for_inference(scope):

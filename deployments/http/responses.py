@@ -8,14 +8,14 @@ from typing import Any, Final
 import orjson
 from starlette.responses import Response
 
-from deployments.http.content_coding import ACCEPTED
+from deployments.http.content_coding import ACCEPTED_CODINGS
 from deployments.http.statuses import UNAUTHORIZED, UNAVAILABLE, status_of
 from deployments.request_errors import Overloaded, UnsupportedContentEncoding, WrongKey
 from pipeline.errors import DarkroomError
 from pipeline.records import Outcome, Prediction
 
 _RETRY_AFTER_S: Final = 1
-_CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
+_BEARER_CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
 
 
 def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, top_k: int) -> Response:
@@ -40,9 +40,11 @@ def refusal(error: DarkroomError, request_id: str) -> Response:
     if body["status"] == UNAVAILABLE:
         headers["Retry-After"] = str(error.retry_after_s if isinstance(error, Overloaded) else _RETRY_AFTER_S)
     if body["status"] == UNAUTHORIZED:
-        headers["WWW-Authenticate"] = _CHALLENGE + (', error="invalid_token"' if isinstance(error, WrongKey) else "")
+        headers["WWW-Authenticate"] = _BEARER_CHALLENGE + (
+            ', error="invalid_token"' if isinstance(error, WrongKey) else ""
+        )
     if isinstance(error, UnsupportedContentEncoding):
-        headers["Accept-Encoding"] = ACCEPTED
+        headers["Accept-Encoding"] = ACCEPTED_CODINGS
     return _json(body, body["status"], headers, "application/problem+json")
 
 

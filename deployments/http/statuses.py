@@ -28,7 +28,7 @@ from pipeline.errors import (
     UnsupportedFormat,
 )
 
-STATUS: Final[Mapping[type[DarkroomError], int]] = {
+STATUS_BY_ERROR: Final[Mapping[type[DarkroomError], int]] = {
     Unauthorized: 401,
     RequestTooLarge: 413,
     TooManyImages: 413,
@@ -54,10 +54,10 @@ STATUS: Final[Mapping[type[DarkroomError], int]] = {
 NO_CONTENT: Final = 204
 UNAUTHORIZED: Final = 401
 CLIENT_GONE: Final = 499  # nobody reads it; nginx's number for a client that has gone
-UNFORESEEN: Final = 500
+INTERNAL_ERROR: Final = 500
 UNAVAILABLE: Final = 503
 
 
 def status_of(error: DarkroomError) -> int:
     """Return the status of an error: its own or that of its nearest base."""
-    return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    return next(STATUS_BY_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_BY_ERROR)

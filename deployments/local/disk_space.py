@@ -6,15 +6,15 @@ from typing import Final
 
 from deployments.local.endpoint import StartError
 
-NEEDED_BYTES: Final = 64 << 20
+NEEDED_DISK_BYTES: Final = 64 << 20
 """Bytes that sockets, settings and logs of a run take within its first hours, several times over."""
 
-NEEDED_FILES: Final = 1000
+NEEDED_DISK_FILES: Final = 1000
 
 SHARED_MEMORY_BYTES: Final = 16 << 20
 """Containers have 64 MiB unless they are given more, which is enough."""
 
-SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108  looked at, not written to
+SHARED_MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108  looked at, not written to
 
 
 def check_space(folder: Path) -> None:
@@ -28,18 +28,18 @@ def check_space(folder: Path) -> None:
     except OSError as error:
         raise StartError(f"a run keeps its sockets and logs in {folder}: {error.strerror}") from error
     free = about.f_bavail * about.f_frsize
-    if free < NEEDED_BYTES:
+    if free < NEEDED_DISK_BYTES:
         raise StartError(
-            f"{folder} has {free >> 20} MiB free, and a run needs {NEEDED_BYTES >> 20} MiB there for its sockets and "
-            f"logs: {_WAY_OUT}"
+            f"{folder} has {free >> 20} MiB free, and a run needs {NEEDED_DISK_BYTES >> 20} MiB there for its sockets "
+            f"and logs: {_WHAT_TO_DELETE}"
         )
-    if about.f_files > 0 and about.f_favail < NEEDED_FILES:  # some file systems do not count files
+    if about.f_files > 0 and about.f_favail < NEEDED_DISK_FILES:  # some file systems do not count files
         raise StartError(
-            f"{folder} has room for {about.f_favail} more files, and a run needs {NEEDED_FILES}: {_WAY_OUT}"
+            f"{folder} has room for {about.f_favail} more files, and a run needs {NEEDED_DISK_FILES}: {_WHAT_TO_DELETE}"
         )
 
 
-def shared_memory_note(folder: Path = SHARED_MEMORY) -> str:
+def shared_memory_note(folder: Path = SHARED_MEMORY_FOLDER) -> str:
     """Warning where shared memory is full or missing; empty where there is room.
 
     Nothing of Darkroom's own lies there, and Ray evades to the folder of the run.
@@ -57,4 +57,4 @@ def shared_memory_note(folder: Path = SHARED_MEMORY) -> str:
     )
 
 
-_WAY_OUT: Final = "delete what is not needed there, such as logs of earlier runs"
+_WHAT_TO_DELETE: Final = "delete what is not needed there, such as logs of earlier runs"

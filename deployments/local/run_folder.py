@@ -22,12 +22,12 @@ PARENT_VARIABLE: Final = "RAY_TMPDIR"
 KEPT_RUNS: Final = 5
 """Folders of ended runs that stay, for the sake of their logs; the newest ones."""
 
-_PREFIX: Final = "darkroom-"
-_MARK: Final = "run"
+_FOLDER_PREFIX: Final = "darkroom-"
+_MARK_FILE: Final = "run"
 
 _SOCKET_PATH_BYTES: Final = 107
 _RAY_ADDS_BYTES: Final = len("/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/dash_MetricsHead")
-_PARENT_BYTES: Final = _SOCKET_PATH_BYTES - _RAY_ADDS_BYTES - len(f"/{_PREFIX}abcdefgh")
+_PARENT_BYTES: Final = _SOCKET_PATH_BYTES - _RAY_ADDS_BYTES - len(f"/{_FOLDER_PREFIX}abcdefgh")
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def create_run_folder(run: str, environment: Mapping[str, str]) -> RunFolder:
             "shorter path, such as /var/tmp"
         )
     try:
-        folder = RunFolder(Path(tempfile.mkdtemp(prefix=_PREFIX, dir=os.path.abspath(parent))))
-        mark = folder.path / _MARK
+        folder = RunFolder(Path(tempfile.mkdtemp(prefix=_FOLDER_PREFIX, dir=os.path.abspath(parent))))
+        mark = folder.path / _MARK_FILE
         mark.touch(mode=0o600)
         mark.write_text(_mark(run))
     except OSError as error:
@@ -105,11 +105,11 @@ def _mark(run: str) -> str:
 def _ended(parent: Path) -> list[Path]:
     """The folders there of this user's runs that have ended, the newest first."""
     found = []
-    for path in parent.glob(f"{_PREFIX}*"):
+    for path in parent.glob(f"{_FOLDER_PREFIX}*"):
         try:
             about = path.lstat()
-            run = (path / _MARK).read_text().partition(" ")[0] if _is_own(about) else ""
-            if run and (path / _MARK).read_text() == _mark(run) and launcher_of(run) is None:
+            run = (path / _MARK_FILE).read_text().partition(" ")[0] if _is_own(about) else ""
+            if run and (path / _MARK_FILE).read_text() == _mark(run) and launcher_of(run) is None:
                 found.append((about.st_mtime, path))
         except (OSError, UnicodeDecodeError):  # no folder of a run
             continue

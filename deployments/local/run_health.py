@@ -19,8 +19,8 @@ from deployments.local.endpoint import Endpoint
 from deployments.local.machine import is_alive, leftovers
 from deployments.local.serve_api import ServeApi, ServeApiError
 
-ASKED_EVERY_S: Final = 1.0
-CONTROLLER_ASKED_EVERY_S: Final = 5.0
+SERVICE_CHECK_PERIOD_S: Final = 1.0
+CONTROLLER_CHECK_PERIOD_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 2.0
 
 NODE_SILENCE_S: Final = 7.0
@@ -37,8 +37,8 @@ SERVICE_SILENCE_S: Final = 15.0
 GIVEN_UP_AFTER_S: Final = 120.0
 """A service that Serve does not bring back within this time, or three times what its start took, is started anew."""
 
-NODE: Final = ("gcs_server", "raylet")
-HELPERS: Final = {
+NODE_PROCESSES: Final = ("gcs_server", "raylet")
+HELPER_PROCESSES: Final = {
     "serve run": "errors of replicas are not shown here any more",
     "log_monitor.py": "errors of replicas are not shown here any more",
     "dashboard/dashboard.py": "`serve deploy` and `serve status` get no answer",
@@ -69,12 +69,14 @@ class RayNode:
         self._run = run
         self._found = dict[str, psutil.Process]()
         self._ports = dict[str, int]()
-        self._silences = {name: Silence() for name in NODE}
+        self._silences = {name: Silence() for name in NODE_PROCESSES}
 
     def fault(self) -> str | None:
         """Return what of it has ended or hangs; None while all of it is well, or has not started yet."""
-        if len(self._found) < len(NODE):
-            self._found |= {name: process for process in leftovers(self._run) if (name := _name(process)) in NODE}
+        if len(self._found) < len(NODE_PROCESSES):
+            self._found |= {
+                name: process for process in leftovers(self._run) if (name := _name(process)) in NODE_PROCESSES
+            }
         for name, process in self._found.items():
             if not is_alive(process):
                 return f"Ray's {name} (pid {process.pid}) has ended"
@@ -170,7 +172,7 @@ class Health(threading.Thread):
 
     def run(self) -> None:
         """Ask until closed, or until there is a fault."""
-        while not self._over.wait(ASKED_EVERY_S) and self.fault is None:
+        while not self._over.wait(SERVICE_CHECK_PERIOD_S) and self.fault is None:
             self.fault = self._node.fault()
             if self._ready.is_set() and self.fault is None and not self._over.is_set():
                 self.fault = self._service_fault()
@@ -201,7 +203,7 @@ class Health(threading.Thread):
 
     def _mend_controller(self) -> None:
         """Kill a controller that hangs: Ray starts another, and requests do not pass it."""
-        if time.monotonic() - self._controller_asked_at < CONTROLLER_ASKED_EVERY_S:
+        if time.monotonic() - self._controller_asked_at < CONTROLLER_CHECK_PERIOD_S:
             return
         self._controller_asked_at = time.monotonic()
         silent_s = self._controller_silence.note(self._controller_answers())
@@ -231,7 +233,7 @@ class Health(threading.Thread):
         for process in leftovers(self._run):
             with contextlib.suppress(psutil.Error):
                 command = " ".join(process.cmdline())
-                found |= {part: process for part in HELPERS if part in command and part not in found}
+                found |= {part: process for part in HELPER_PROCESSES if part in command and part not in found}
         return found
 
     def _miss_helpers(self) -> None:
@@ -239,7 +241,7 @@ class Health(threading.Thread):
             missed = not _works(process)
             if missed and part not in self._missed:
                 name = part.rpartition("/")[2].removeprefix("ray::")
-                self._say(f"{name} (pid {process.pid}) has ended or is stopped, so {HELPERS[part]}")
+                self._say(f"{name} (pid {process.pid}) has ended or is stopped, so {HELPER_PROCESSES[part]}")
             (self._missed.add if missed else self._missed.discard)(part)
 
 

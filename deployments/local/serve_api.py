@@ -13,15 +13,15 @@ import psutil
 from deployments.local.machine import leftovers
 from deployments.local.ray_token import read_token
 
-PORTS: Final = range(8265, 8316)
+DASHBOARD_PORTS: Final = range(8265, 8316)
 """The dashboard takes the first of these that is free."""
 
-_APPLICATIONS: Final = "/api/serve/applications/"
-_NODES: Final = "/api/v0/nodes"
-_VERSION: Final = "/api/version"
+_APPLICATIONS_PATH: Final = "/api/serve/applications/"
+_NODES_PATH: Final = "/api/v0/nodes"
+_VERSION_PATH: Final = "/api/version"
 
-_TELLS_WITHIN_S: Final = 5.0
-_DEPLOYS_WITHIN_S: Final = 60.0
+_QUERY_TIMEOUT_S: Final = 5.0
+_DEPLOY_TIMEOUT_S: Final = 60.0
 
 
 class ServeApiError(Exception):
@@ -45,7 +45,7 @@ class ServeApi:
         Raises:
             ServeApiError: it cannot be asked.
         """
-        found: dict[str, Any] = self._ask("GET", _APPLICATIONS, _TELLS_WITHIN_S).json()["applications"]
+        found: dict[str, Any] = self._ask("GET", _APPLICATIONS_PATH, _QUERY_TIMEOUT_S).json()["applications"]
         return found
 
     def deploy(self, document: Mapping[str, Any]) -> None:
@@ -57,7 +57,7 @@ class ServeApi:
         Raises:
             ServeApiError: it is not accepted.
         """
-        self._ask("PUT", _APPLICATIONS, _DEPLOYS_WITHIN_S, document)
+        self._ask("PUT", _APPLICATIONS_PATH, _DEPLOY_TIMEOUT_S, document)
 
     def gpus(self) -> float:
         """GPUs of all nodes of the run's Ray together, as Ray has found them.
@@ -65,7 +65,7 @@ class ServeApi:
         Raises:
             ServeApiError: it cannot be asked, or has no node yet.
         """
-        nodes = self._ask("GET", _NODES, _TELLS_WITHIN_S).json()["data"]["result"]["result"]
+        nodes = self._ask("GET", _NODES_PATH, _QUERY_TIMEOUT_S).json()["data"]["result"]["result"]
         alive = [node["resources_total"] for node in nodes if node["state"] == "ALIVE"]
         if not alive:
             raise ServeApiError("the run's Ray has no node yet")
@@ -74,7 +74,7 @@ class ServeApi:
     def dashboard_answers(self) -> bool:
         """Whether the dashboard does, through which Serve is asked."""
         try:
-            self._ask("GET", _VERSION, _TELLS_WITHIN_S)
+            self._ask("GET", _VERSION_PATH, _QUERY_TIMEOUT_S)
             return True
         except ServeApiError:
             return False
@@ -89,7 +89,7 @@ class ServeApi:
             try:
                 if any(part.endswith("dashboard/dashboard.py") for part in process.cmdline()):
                     listening = [c for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-                    port = min({connection.laddr.port for connection in listening} & set(PORTS))
+                    port = min({connection.laddr.port for connection in listening} & set(DASHBOARD_PORTS))
                     return f"http://127.0.0.1:{port}"
             except (psutil.Error, ValueError):  # it has gone, or does not listen yet
                 continue

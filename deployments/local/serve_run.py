@@ -26,7 +26,7 @@ TERMINATE_TIMEOUT_S: Final = 1.0
 KILL_TIMEOUT_S: Final = 30.0
 """Far above what the kernel needs to end processes, on a machine that is busy with something else."""
 
-REPLICA: Final = "ServeReplica"
+REPLICA_PROCESS: Final = "ServeReplica"
 
 
 class ServeRun:
@@ -107,7 +107,7 @@ def _families(processes: Collection[psutil.Process]) -> list[psutil.Process]:
     found = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
-            if REPLICA in process.name():
+            if REPLICA_PROCESS in process.name():
                 found += [process, *process.children(recursive=True)]
     return found
 

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-BUSY: Final = 0.85
-IDLE: Final = 0.10
-REFUSED: Final = 0.01
-READING: Final = 0.5
-CORES_IN_USE: Final = 0.95
+BUSY_FROM_SHARE: Final = 0.85
+IDLE_BELOW_SHARE: Final = 0.10
+OVERLOADED_ABOVE_REFUSED_SHARE: Final = 0.01
+NETWORK_BOUND_ABOVE_READING_SHARE: Final = 0.5
+CORES_FULL_FROM_SHARE: Final = 0.95
 
 
 class State(StrEnum):
@@ -78,28 +78,29 @@ class Bottleneck:
 def verdict(load: ReplicaLoad) -> Bottleneck:
     """By the rule above."""
     bound, why = _bound(load)
-    if load.overloaded > REFUSED:
+    if load.overloaded > OVERLOADED_ABOVE_REFUSED_SHARE:
         words = f"{load.overloaded:.0%} of the requests were refused; {_shares(load)}; another replica would help"
         return Bottleneck(State.OVERLOADED, f"{State.OVERLOADED}: {words}")
     if bound:
         return Bottleneck(bound, f"{bound}: {why}")
-    if load.reading > READING:
+    if load.reading > NETWORK_BOUND_ABOVE_READING_SHARE:
         words = f"{load.reading:.0%} of the time of requests goes by until their bodies have come; {_shares(load)}"
         return Bottleneck(State.NETWORK_BOUND, f"{State.NETWORK_BOUND}: {words}")
     busiest = max(load.workers_busy, load.device_busy, load.interpreter_busy)
-    if busiest < IDLE:
+    if busiest < IDLE_BELOW_SHARE:
         return Bottleneck(State.IDLE, f"{State.IDLE}: {load.requests_per_s:.3g} requests/s; {_shares(load)}")
-    words = f"{_shares(load)}; about {min(1 / busiest, 1 / max(load.cores_busy, IDLE)):.1f} times as much could come"
+    times = min(1 / busiest, 1 / max(load.cores_busy, IDLE_BELOW_SHARE))
+    words = f"{_shares(load)}; about {times:.1f} times as much could come"
     return Bottleneck(State.UNSATURATED, f"{State.UNSATURATED}: {words}")
 
 
 def _bound(load: ReplicaLoad) -> tuple[State | None, str]:
     busiest = max(load.workers_busy, load.device_busy)
-    if load.interpreter_busy >= BUSY and load.interpreter_busy > busiest:
+    if load.interpreter_busy >= BUSY_FROM_SHARE and load.interpreter_busy > busiest:
         words = f"the replica's Python is {load.interpreter_busy:.0%} busy, {_shares(load)}; another replica would help"
         return State.INTERPRETER_BOUND, words
-    in_use = load.cores_busy >= CORES_IN_USE and busiest >= IDLE
-    if busiest < BUSY and not in_use:
+    in_use = load.cores_busy >= CORES_FULL_FROM_SHARE and busiest >= IDLE_BELOW_SHARE
+    if busiest < BUSY_FROM_SHARE and not in_use:
         return None, ""
     if load.workers_busy > load.device_busy:
         return State.DECODE_BOUND, f"{_shares(load)}; {_more_workers(load)}"
@@ -111,14 +112,18 @@ def _more_workers(load: ReplicaLoad) -> str:
     more = load.workers_that_help
     if more:
         return f"{more} more worker{'s' if more > 1 else ''} would help {_until(load, more)}"
-    if load.cores_busy >= CORES_IN_USE or load.cores * (1 - load.cores_busy) < 1:
+    if load.cores_busy >= CORES_FULL_FROM_SHARE or load.cores * (1 - load.cores_busy) < 1:
         return f"the {load.cores} cores are in use, so only more cores would help"
     return "the device is nearly full too"
 
 
 def _until(load: ReplicaLoad, more: int) -> str:
     share = load.device_busy * (load.decode_workers + more) / load.decode_workers
-    return "until the device is full" if share >= BUSY else f"and there are cores for no more (device {share:.0%} then)"
+    return (
+        "until the device is full"
+        if share >= BUSY_FROM_SHARE
+        else f"and there are cores for no more (device {share:.0%} then)"
+    )
 
 
 def _shares(load: ReplicaLoad) -> str:

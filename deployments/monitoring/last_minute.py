@@ -13,16 +13,16 @@ from deployments.monitoring.timeline import STAGES
 from deployments.request_errors import Overloaded
 from pipeline.stats import EngineStats
 
-SECONDS: Final = 60
+WINDOW_SECONDS: Final = 60
 """What is remembered."""
 
 _PERCENTILES: Final = (50, 95, 99)
 
 
-PREDICTED: Final = "predicted"
-"""The outcome of an image or a request that is neither the name of an error nor `GONE`."""
+PREDICTED_OUTCOME: Final = "predicted"
+"""The outcome of an image or a request that is neither the name of an error nor `GONE_OUTCOME`."""
 
-GONE: Final = "ClientGone"
+GONE_OUTCOME: Final = "ClientGone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class EndedRequests:
 
     def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
         """A request was answered; of many images some may have been rejected."""
-        self.requests[PREDICTED] += 1
+        self.requests[PREDICTED_OUTCOME] += 1
         self.took_s.append(took_s)
         self.stages_s.append(stages_s)
 
@@ -86,7 +86,9 @@ class LastMinute:
         self._device_kind = device_kind
         earlier = replace(snapshot, at_s=snapshot.at_s - 1.0)
         self._told: dict[int, dict[str, Any]] = {}  # by how many seconds: some milliseconds after 60 busy ones
-        self._seconds = deque((Second.of(EndedRequests(), moment) for moment in (earlier, snapshot)), SECONDS + 1)
+        self._seconds = deque(
+            (Second.of(EndedRequests(), moment) for moment in (earlier, snapshot)), WINDOW_SECONDS + 1
+        )
 
     @property
     def last(self) -> Snapshot:

@@ -13,11 +13,11 @@ from deployments.monitoring.last_minute import EndedRequests
 from deployments.monitoring.timeline import STAGES
 from pipeline.stats import EngineStats
 
-_DIGITS: Final = (1.0, 2.0, 5.0)
-STAGE_BUCKETS_S: Final = [digit * 10.0**power for power in range(-4, 2) for digit in _DIGITS]
+_BUCKET_DIGITS: Final = (1.0, 2.0, 5.0)
+STAGE_BUCKETS_S: Final = [digit * 10.0**power for power in range(-4, 2) for digit in _BUCKET_DIGITS]
 """From 0.1 ms, what a copy takes, to 50 s."""
 
-BATCH_BUCKETS: Final = [float(2**power) for power in range(10)]
+BATCH_IMAGES_BUCKETS: Final = [float(2**power) for power in range(10)]
 
 
 class Metrics:
@@ -33,7 +33,7 @@ class Metrics:
         self._stages = _histogram(
             "stage_seconds", "what a request spends in each stage; of many images the longest", STAGE_BUCKETS_S, "stage"
         )
-        self._batches = _histogram("batch_images", "images of a batch, as the device took it", BATCH_BUCKETS)
+        self._batches = _histogram("batch_images", "images of a batch, as the device took it", BATCH_IMAGES_BUCKETS)
         self._decoding = _counter("decoding_seconds_total", "what workers have spent decoding so far, spare ones too")
         self._computing = _counter(
             "computing_seconds_total", "what the device has spent on batches so far, all concurrent_batches"

@@ -6,8 +6,8 @@ from typing import Final
 
 from pipeline.records import StageTimings
 
-OF_AN_IMAGE: Final = ("queue", "decode", "wait", "copy", "model")
-STAGES: Final = ("read", *OF_AN_IMAGE, "respond")
+IMAGE_STAGES: Final = ("queue", "decode", "wait", "copy", "model")
+STAGES: Final = ("read", *IMAGE_STAGES, "respond")
 """In the order in which an image passes them; `wait` is for the device, `queue` for all else before it is decoded."""
 
 
@@ -36,7 +36,7 @@ class Timeline:
         return self.ended_at - max((image.ended_at for image in self.images), default=self.read_at)
 
     def of(self, image: StageTimings) -> tuple[float, ...]:
-        """Seconds of each of the stages `OF_AN_IMAGE`, without a gap from `read_at` to the image's outcome."""
+        """Seconds of each of the stages `IMAGE_STAGES`, without a gap from `read_at` to the image's outcome."""
         decode_s, wait_s, copy_s, model_s = image.decode_s, image.wait_s, image.copy_s, image.model_s
         queue_s = max(0.0, image.ended_at - self.read_at - decode_s - wait_s - copy_s - model_s)
         return queue_s, decode_s, wait_s, copy_s, model_s
@@ -44,10 +44,10 @@ class Timeline:
     def spans(self) -> Iterator[tuple[str, float, float]]:
         """Each stage with the moments when its first image began it and its last one ended it."""
         yield "read", self.began_at, self.read_at
-        moments = {stage: list[float]() for stage in OF_AN_IMAGE}
+        moments = {stage: list[float]() for stage in IMAGE_STAGES}
         for image in self.images:
             at = self.read_at
-            for stage, length in zip(OF_AN_IMAGE, self.of(image), strict=True):
+            for stage, length in zip(IMAGE_STAGES, self.of(image), strict=True):
                 moments[stage] += (at, at + length)
                 at += length
         for stage, known in moments.items():
@@ -57,7 +57,7 @@ class Timeline:
 
     def longest(self) -> tuple[float, ...]:
         """Seconds of each stage, in the order of `STAGES`; of many images the longest."""
-        lengths = [self.of(image) for image in self.images] or [(0.0,) * len(OF_AN_IMAGE)]
+        lengths = [self.of(image) for image in self.images] or [(0.0,) * len(IMAGE_STAGES)]
         return (self.read_s, *map(max, zip(*lengths, strict=True)), self.respond_s)
 
 

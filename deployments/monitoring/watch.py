@@ -11,14 +11,14 @@ from typing import Any, Final
 import psutil
 
 from deployments.logs import log_left_out
-from deployments.monitoring.last_minute import PREDICTED, LastMinute, Snapshot
+from deployments.monitoring.last_minute import PREDICTED_OUTCOME, LastMinute, Snapshot
 from deployments.monitoring.metrics import Metrics
 from pipeline.records import Outcome, Prediction
 from pipeline.stats import EngineStats
 
 logger = logging.getLogger(__name__)
 
-_PERIOD_S: Final = 1.0
+_SNAPSHOT_PERIOD_S: Final = 1.0
 
 
 class Watch:
@@ -46,12 +46,13 @@ class Watch:
     def note_images(self, outcomes: Sequence[Outcome]) -> None:
         """The images of a request have their outcomes."""
         self._minute.now.images.update(
-            PREDICTED if isinstance(outcome, Prediction) else type(outcome.error).__name__ for outcome in outcomes
+            PREDICTED_OUTCOME if isinstance(outcome, Prediction) else type(outcome.error).__name__
+            for outcome in outcomes
         )
 
     def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
         """A request was answered, after seconds in each of `STAGES`; of many images some may have been rejected."""
-        self.requests[PREDICTED] += 1
+        self.requests[PREDICTED_OUTCOME] += 1
         self._minute.now.note_answer(stages_s, took_s)
 
     def note_end(self, outcome: str) -> None:
@@ -66,7 +67,7 @@ class Watch:
     async def run(self) -> None:
         """Reads once a second, until it is cancelled."""
         while True:
-            await asyncio.sleep(_PERIOD_S)
+            await asyncio.sleep(_SNAPSHOT_PERIOD_S)
             log_left_out()
             before, snapshot = self._minute.last, self._read()
             ended, held_bytes = self._minute.tick(snapshot), self._held_bytes()

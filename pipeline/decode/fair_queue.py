@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.config import CHUNK_S, COSTLY_S
+from pipeline.config import COSTLY_PRICE_S, MAX_CHUNK_PRICE_S
 from pipeline.pace import DecodePace
 from pipeline.task import Task
 
-_ROUNDING: Final = 1e-9
+_ROUNDING_S: Final = 1e-9
 """By how much sums of the same prices may differ."""
 
 
@@ -108,9 +108,9 @@ class FairQueue:
         last_s = self._now_s + price_s
         images, ahead_s = len(self._again), sum(task.price_s for task in self._again)
         for request in self._requests:
-            if request.ends_at_s <= last_s + _ROUNDING and not request.tasks[0].request.future.abandoned:
+            if request.ends_at_s <= last_s + _ROUNDING_S and not request.tasks[0].request.future.abandoned:
                 mean_s = request.price_s / len(request.tasks)
-                count = min(len(request.tasks), 1 + int((last_s + _ROUNDING - request.ends_at_s) / mean_s))
+                count = min(len(request.tasks), 1 + int((last_s + _ROUNDING_S - request.ends_at_s) / mean_s))
                 images += count
                 ahead_s += count * mean_s
         return images, ahead_s
@@ -142,8 +142,8 @@ class Backlog:
     """The queue of ordinary images and that of costly ones.
 
     Attributes:
-        ordinary: those whose price is below `COSTLY_S`. The pace does not count: while costly images take the cores,
-            all take longer, and no photograph should have to wait among the costly for that.
+        ordinary: those whose price is below `COSTLY_PRICE_S`. The pace does not count: while costly images take the
+            cores, all take longer, and no photograph should have to wait among the costly for that.
         costly: the others.
         pace: by which prices become seconds on this machine.
         dropped: images that nobody waited for any more when their turn came.
@@ -163,7 +163,7 @@ class Backlog:
         """Appends images, each behind the others of its request."""
         ordinary, costly = list[Task](), list[Task]()
         for task in tasks:
-            task.costly = task.price_s >= COSTLY_S
+            task.costly = task.price_s >= COSTLY_PRICE_S
             (costly if task.costly else ordinary).append(task)
         self.ordinary.add(ordinary)
         self.costly.add(costly)
@@ -181,12 +181,12 @@ class Backlog:
         Args:
             queue: `ordinary` or `costly`.
             most: images.
-            full_bytes: encoded bytes at which a chunk is full, as it is at `CHUNK_S` of work.
+            full_bytes: encoded bytes at which a chunk is full, as it is at `MAX_CHUNK_PRICE_S` of work.
         """
         tasks: list[Task] = []
         size, price_s = 0, 0.0
         while queue and len(tasks) < most and size < full_bytes:
-            if tasks and (queue.next.attempts or price_s + queue.next.price_s > CHUNK_S):
+            if tasks and (queue.next.attempts or price_s + queue.next.price_s > MAX_CHUNK_PRICE_S):
                 break
             task = queue.pop()
             if task.request.abandoned:
@@ -199,7 +199,7 @@ class Backlog:
 
     def ahead_of(self, prices_s: Sequence[float]) -> Ahead:
         """Work that waits and would come before the last of new images of one request, at these prices."""
-        costly = [price_s for price_s in prices_s if price_s >= COSTLY_S]
+        costly = [price_s for price_s in prices_s if price_s >= COSTLY_PRICE_S]
         images, seconds = 0, list[float | None]()
         for queue, count, price_s in (
             (self.ordinary, len(prices_s) - len(costly), sum(prices_s) - sum(costly)),

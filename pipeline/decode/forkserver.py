@@ -24,12 +24,12 @@ T = TypeVar("T")
 _starting = threading.Lock()
 _state = StoppedProcess()
 
-_ENDS_WITHIN_MS: Final = 1000
+_END_TIMEOUT_MS: Final = 1000
 
-_ENDED: Final = "Z"
+_ZOMBIE_STATE: Final = "Z"
 """State of a child that has ended and for whose end nobody has waited yet."""
 
-_SECRET: Final = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
+_SECRET_VARIABLE_NAME: Final = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
 """Names of variables whose values are nobody's business; among them Ray's token and the keys of the service."""
 
 
@@ -76,7 +76,7 @@ def look_after_forkserver() -> str:
     if _state.stopped_s(pid) > STOPPED_AFTER_S:
         os.kill(pid, signal.SIGKILL)
         return f"the forkserver {pid} was ended, somebody had stopped it (SIGSTOP)"
-    if state_of(pid) != _ENDED or not _starting.acquire(blocking=False):  # else a worker's start finds it out
+    if state_of(pid) != _ZOMBIE_STATE or not _starting.acquire(blocking=False):  # else a worker's start finds it out
         return ""
     try:
         with _without_main(), suppress(OSError):  # the next worker's start says what is wrong
@@ -103,7 +103,7 @@ def _has_ended(pid: int | None) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     try:
-        return bool(poll.poll(_ENDS_WITHIN_MS))
+        return bool(poll.poll(_END_TIMEOUT_MS))
     finally:
         os.close(pidfd)
 
@@ -146,7 +146,7 @@ def _without_main() -> Iterator[None]:
 @contextmanager
 def _without_secrets() -> Iterator[None]:
     """Takes them out of this process's environment, for as long as it takes to start a program."""
-    taken = {name: os.environ.pop(name) for name in [*os.environ] if _SECRET.search(name)}
+    taken = {name: os.environ.pop(name) for name in [*os.environ] if _SECRET_VARIABLE_NAME.search(name)}
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch._utils import ExceptionWrapper
 from torch.utils.data._utils.worker import _IterableDatasetStopIteration
 
-from pipeline.decode.sandbox import EVERYTHING, Closed
+from pipeline.decode.sandbox import ALL_CLOSED, Closed
 from pipeline.decode.slots import Slots
 from pipeline.errors import ImageError
 
@@ -25,13 +25,13 @@ MAX_TEXT_BYTES: Final = 400
 
 _MAX_FAULT_BYTES: Final = 4000
 
-_HEAD: Final = struct.Struct("<BIIII")  # kind, first slot, images decoded, errors and skipped images that follow
-_ERROR: Final = struct.Struct("<IBH")  # position in the chunk, class, bytes of text that follow
-_SKIPPED: Final = struct.Struct("<I")  # position in the chunk
+_HEAD_STRUCT: Final = struct.Struct("<BIIII")  # kind, first slot, images decoded, errors and skipped images that follow
+_ERROR_STRUCT: Final = struct.Struct("<IBH")  # position in the chunk, class, bytes of text that follow
+_SKIPPED_STRUCT: Final = struct.Struct("<I")  # position in the chunk
 
-_READY, _CHUNK, _STOPPED, _FAULT = range(1, 5)
+_READY_KIND, _CHUNK_KIND, _STOPPED_KIND, _FAULT_KIND = range(1, 5)
 
-_BARE: Final = {kind: _HEAD.pack(kind, 0, 0, 0, 0) for kind in (_STOPPED, _FAULT)}
+_EMPTY_RECORDS: Final = {kind: _HEAD_STRUCT.pack(kind, 0, 0, 0, 0) for kind in (_STOPPED_KIND, _FAULT_KIND)}
 """Records without content."""
 
 
@@ -95,8 +95,8 @@ def _classes(base: type[ImageError] = ImageError) -> Iterator[type[ImageError]]:
             yield from _classes(derived)
 
 
-_BY_CODE: Final = tuple(sorted({*_classes()}, key=lambda error: error.__name__))
-_CODES: Final = {error: code for code, error in enumerate(_BY_CODE)}
+_ERROR_CLASSES: Final = tuple(sorted({*_classes()}, key=lambda error: error.__name__))
+_ERROR_CODES: Final = {error: code for code, error in enumerate(_ERROR_CLASSES)}
 
 
 def to_bytes(item: object) -> bytes:
@@ -109,23 +109,23 @@ def to_bytes(item: object) -> bytes:
         case DecodeResult():
             return _chunk_to_bytes(item)
         case WorkerReady():
-            return _HEAD.pack(_READY, item.closed, 0, 0, 0)
+            return _HEAD_STRUCT.pack(_READY_KIND, item.closed, 0, 0, 0)
         case _IterableDatasetStopIteration():
-            return _BARE[_STOPPED]
+            return _EMPTY_RECORDS[_STOPPED_KIND]
         case ExceptionWrapper():
             text = str(item.exc_msg).encode(errors="replace")  # its end says what has happened
-            return _BARE[_FAULT] + text[-_MAX_FAULT_BYTES:]
+            return _EMPTY_RECORDS[_FAULT_KIND] + text[-_MAX_FAULT_BYTES:]
     raise TypeError(f"a worker cannot send a {type(item).__name__}")
 
 
 def _chunk_to_bytes(chunk: DecodeResult) -> bytes:
-    room = MAX_RECORD_BYTES - _HEAD.size - len(chunk.skipped) * _SKIPPED.size
-    most = min(MAX_TEXT_BYTES, room // max(1, len(chunk.errors)) - _ERROR.size)
-    parts = [_HEAD.pack(_CHUNK, chunk.first, chunk.decoded, len(chunk.errors), len(chunk.skipped))]
+    room = MAX_RECORD_BYTES - _HEAD_STRUCT.size - len(chunk.skipped) * _SKIPPED_STRUCT.size
+    most = min(MAX_TEXT_BYTES, room // max(1, len(chunk.errors)) - _ERROR_STRUCT.size)
+    parts = [_HEAD_STRUCT.pack(_CHUNK_KIND, chunk.first, chunk.decoded, len(chunk.errors), len(chunk.skipped))]
     for position, error in chunk.errors.items():
         text = _cut(str(error).encode(errors="replace"), most)
-        parts += _ERROR.pack(position, _CODES[type(error)], len(text)), text
-    parts += map(_SKIPPED.pack, chunk.skipped)
+        parts += _ERROR_STRUCT.pack(position, _ERROR_CODES[type(error)], len(text)), text
+    parts += map(_SKIPPED_STRUCT.pack, chunk.skipped)
     return b"".join(parts)
 
 
@@ -143,22 +143,22 @@ def from_bytes(data: bytes, slots: Slots) -> Record:
         MalformedRecord: it is none.
     """
     try:
-        kind, first, decoded, errors, skipped = _HEAD.unpack_from(data)
-        body = data[_HEAD.size :]
-        if kind == _CHUNK:
-            ends = len(body) - skipped * _SKIPPED.size
+        kind, first, decoded, errors, skipped = _HEAD_STRUCT.unpack_from(data)
+        body = data[_HEAD_STRUCT.size :]
+        if kind == _CHUNK_KIND:
+            ends = len(body) - skipped * _SKIPPED_STRUCT.size
             if ends < 0:
                 raise MalformedRecord(f"a decoder process sent {len(body)} bytes for {skipped} skipped images")
-            positions = frozenset(position for (position,) in _SKIPPED.iter_unpack(body[ends:]))
+            positions = frozenset(position for (position,) in _SKIPPED_STRUCT.iter_unpack(body[ends:]))
             return DecodeResult(first, decoded, dict(_errors(body[:ends], errors)), positions, slots)
-        if kind == _FAULT:
+        if kind == _FAULT_KIND:
             lines = body[:_MAX_FAULT_BYTES].decode(errors="replace").split("\n")
             return WorkerFault("\n".join(map(_printable, lines)))
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise MalformedRecord(f"a decoder process sent {len(data)} bytes that are no record: {error!r}") from error
-    if kind == _READY and first <= EVERYTHING and not (decoded or errors or skipped or body):
+    if kind == _READY_KIND and first <= ALL_CLOSED and not (decoded or errors or skipped or body):
         return WorkerReady(Closed(first))
-    if data == _BARE[_STOPPED]:
+    if data == _EMPTY_RECORDS[_STOPPED_KIND]:
         return _IterableDatasetStopIteration(0)  # the number of the worker: a DataLoader has but one here
     raise MalformedRecord(f"a decoder process sent a record of {len(data)} bytes and of unknown kind {kind}")
 
@@ -166,13 +166,13 @@ def from_bytes(data: bytes, slots: Slots) -> Record:
 def _errors(body: bytes, count: int) -> Iterator[tuple[int, ImageError]]:
     at = 0
     for _ in range(count):
-        position, code, size = _ERROR.unpack_from(body, at)
-        at += _ERROR.size
+        position, code, size = _ERROR_STRUCT.unpack_from(body, at)
+        at += _ERROR_STRUCT.size
         text = body[at : at + size]
         at += size
         if size > MAX_TEXT_BYTES or len(text) != size:
             raise MalformedRecord(f"a decoder process sent an error message of {size} bytes; it has {len(text)}")
-        yield position, _BY_CODE[code](_printable(text.decode()))
+        yield position, _ERROR_CLASSES[code](_printable(text.decode()))
     if at != len(body):
         raise MalformedRecord(f"a decoder process sent {len(body) - at} bytes behind the end of a record")
 

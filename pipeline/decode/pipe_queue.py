@@ -23,7 +23,7 @@ from pipeline.decode.messages import MAX_RECORD_BYTES, MalformedRecord, from_byt
 from pipeline.decode.pipe_event import PipeEvent
 from pipeline.decode.slots import Slots
 
-_WAKE: Final = (None, None)
+_WAKE_UP_ITEM: Final = (None, None)
 """Sent by DataLoader to its own pin-memory thread, so that it looks at the event that ends it."""
 
 
@@ -53,7 +53,7 @@ class PipeQueue:
 
     def put(self, item: object) -> None:
         """Sends an item to the worker; it may be read at once."""
-        if item == _WAKE:
+        if item == _WAKE_UP_ITEM:
             self._woken.set()
             with suppress(BlockingIOError):  # full, so its reader is awake
                 self._workers.send(b"\0", socket.MSG_DONTWAIT)
@@ -76,7 +76,7 @@ class PipeQueue:
             raise queue.Empty
         data = self._ours.recv(MAX_RECORD_BYTES + 1, socket.MSG_DONTWAIT)
         if self._woken.is_set():
-            return _WAKE
+            return _WAKE_UP_ITEM
         number, self._taken = self._taken, self._taken + 1  # the worker does one job after the other
         try:
             return number, from_bytes(data, self._slots)

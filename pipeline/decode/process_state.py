@@ -3,7 +3,7 @@
 import time
 from typing import Final
 
-STOPPED: Final = "T"
+STOPPED_STATE: Final = "T"
 """As /proc has it. One that a debugger holds is "t": it is left alone."""
 
 
@@ -28,7 +28,7 @@ class StoppedProcess:
 
     def stopped_s(self, pid: int) -> float:
         """Seconds since the process was first seen stopped; 0 where it is not."""
-        if state_of(pid) != STOPPED:
+        if state_of(pid) != STOPPED_STATE:
             self._since = 0.0
             return 0.0
         now = time.monotonic()

@@ -20,7 +20,7 @@ from typing import Final
 
 from pipeline.decode.system_calls import refuse_system_calls
 
-WRITABLE: Final = "DARKROOM_WORKERS_WRITE"
+WRITABLE_VARIABLE: Final = "DARKROOM_WORKERS_WRITE"
 """Environment variable with a folder that workers may write to all the same: for what measures them."""
 
 
@@ -36,10 +36,10 @@ class Closed(enum.IntFlag):
     def __str__(self) -> str:
         """For people: `GET /info` shows it."""
         parts = self & ~Closed.TCP if Closed.NETWORK in self else self
-        return ", ".join(f"no {_WORDS[part]}" for part in Closed if part in parts) or "nothing"
+        return ", ".join(f"no {_CLOSED_IN_WORDS[part]}" for part in Closed if part in parts) or "nothing"
 
 
-_WORDS: Final = {
+_CLOSED_IN_WORDS: Final = {
     Closed.PRIVILEGES: "new privileges",
     Closed.FILES: "files",
     Closed.TCP: "TCP",
@@ -47,7 +47,7 @@ _WORDS: Final = {
     Closed.PROCESSES: "other processes",
 }
 
-EVERYTHING: Final = Closed(sum(Closed))
+ALL_CLOSED: Final = Closed(sum(Closed))
 
 _SET_NO_NEW_PRIVS: Final = 38  # of prctl
 _CAPABILITIES_V3: Final = 0x20080522
@@ -123,7 +123,7 @@ def _restrict(libc: ctypes.CDLL, version: int) -> bool:
     ruleset = libc.syscall(_CREATE_RULESET, handled, len(handled), 0)
     if ruleset < 0:
         return False
-    if folder := os.environ.get(WRITABLE):
+    if folder := os.environ.get(WRITABLE_VARIABLE):
         _allow(libc, ruleset, folder, rights)
     restricted = bool(libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0)
     os.close(ruleset)

@@ -4,7 +4,7 @@ A slot has room for one image twice: as it came (encoded) and as the model wants
 crossed without a pipe: a pipe holds 64 KB, so a photograph would block its sender until the reader reads.
 
 The mapping is a memfd: it has no name, so nothing is left in /dev/shm however its processes end, and the 64 MB that
-containers give /dev/shm do not bind it. It is sparse: `ENCODED_ROOM_BYTES` a slot are address space, not memory. Its
+containers give /dev/shm do not bind it. It is sparse: `MAX_ENCODED_BYTES` a slot are address space, not memory. Its
 size is sealed: a worker that shrank it would end the replica by SIGBUS. What lies in it, any worker can change: the
 replica takes whatever it reads there as a claim, and bounds it.
 """
@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.config import ENCODED_ROOM_BYTES
+from pipeline.config import MAX_ENCODED_BYTES
 from pipeline.records import Bytes
 
-KEPT_BYTES = 256 << 20
+MAX_KEPT_BYTES = 256 << 20
 """Memory that all slots together keep for the next encoded images; what one takes beyond it goes back to the system."""
 
-_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_MEMFD_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Claim(enum.IntEnum):
@@ -52,7 +52,7 @@ class Slots:
         pixel_bytes = side_px * side_px * 3
         ledger_bytes = _whole_pages(count * 18)
         self._encoded_from = ledger_bytes + _whole_pages(count * pixel_bytes)
-        size = self._encoded_from + count * ENCODED_ROOM_BYTES
+        size = self._encoded_from + count * MAX_ENCODED_BYTES
         self._fd = fd if fd >= 0 else _sealed_memory(size)
         finalize(self, os.close, self._fd).atexit = False  # open, it would keep the memory beyond the mapping
         self._map = mmap.mmap(self._fd, size)
@@ -94,14 +94,14 @@ class Slots:
 
     def write_encoded(self, slot: int, *pieces: Bytes) -> None:
         """Copies one encoded image in, piece by piece."""
-        start = self._encoded_from + slot * ENCODED_ROOM_BYTES
+        start = self._encoded_from + slot * MAX_ENCODED_BYTES
         for piece in pieces:
             self._map[start : start + len(piece)] = piece
             start += len(piece)
 
     def read_encoded(self, slot: int, size: int) -> memoryview:
         """One encoded image of `size` bytes, without a copy."""
-        start = self._encoded_from + slot * ENCODED_ROOM_BYTES
+        start = self._encoded_from + slot * MAX_ENCODED_BYTES
         return memoryview(self._map)[start : start + size]
 
     def trim_encoded(self, slot: int, size: int) -> None:
@@ -109,8 +109,8 @@ class Slots:
         more = max(0, size - self._kept[slot])
         self._kept[slot] += more
         self._kept_bytes += more
-        if self._kept_bytes > KEPT_BYTES:
-            start = self._encoded_from + slot * ENCODED_ROOM_BYTES
+        if self._kept_bytes > MAX_KEPT_BYTES:
+            start = self._encoded_from + slot * MAX_ENCODED_BYTES
             self._map.madvise(mmap.MADV_REMOVE, start, _whole_pages(self._kept[slot]))
             self._kept_bytes -= self._kept[slot]
             self._kept[slot] = 0
@@ -123,7 +123,7 @@ def _attach(fd: Any, count: int, side_px: int) -> Slots:
 def _sealed_memory(size: int) -> int:
     fd = os.memfd_create("darkroom", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _MEMFD_SEALS)
     return fd
 
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pipeline.config import HELD_AFTER_S, MAX_FAILED_STARTS, WORKER_START_TIMEOUT_S, Limits
+from pipeline.config import HANDED_OVER_AFTER_S, MAX_FAILED_STARTS, WORKER_START_TIMEOUT_S, Limits
 from pipeline.decode.dispatcher import Dispatcher
 from pipeline.decode.forkserver import look_after_forkserver
 from pipeline.decode.messages import DecodedPixels, MalformedRecord, WorkerReady
-from pipeline.decode.sandbox import EVERYTHING, Closed
+from pipeline.decode.sandbox import ALL_CLOSED, Closed
 from pipeline.decode.slots import Slots
 from pipeline.decode.worker_health import ended, exceeded_s, late_starters, stopped, why_gone
 from pipeline.decode.worker_pool import WorkerPool
@@ -88,7 +88,7 @@ class DecodeStage:
             self.check()
             if not self._pool.all_ready:
                 raise WorkerFailure(f"decoder processes are not ready after {WORKER_START_TIMEOUT_S:.0f} s")
-        if self._pool.closed != EVERYTHING:
+        if self._pool.closed != ALL_CLOSED:
             logger.warning(
                 "this kernel does not give decoder processes the whole sandbox; closed to them are: %s",
                 self._pool.closed,
@@ -276,7 +276,7 @@ class DecodeStage:
             worker.overdue_s = exceeded_s(worker, now, self._decode_timeout_s, self._dispatcher.limit_s)
             if worker.overdue_s:
                 self._replace(worker)
-            elif now.for_s > HELD_AFTER_S and self._pool.can_stand_in_for(worker):
+            elif now.for_s > HANDED_OVER_AFTER_S and self._pool.can_stand_in_for(worker):
                 worker.held = True
                 self._dispatcher.withdraw(worker.chunks)
                 self._dispatcher.dispatch()

@@ -13,7 +13,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset
 from torch.utils.data._utils.worker import ManagerWatchdog
 
-from pipeline.config import NICENESS
+from pipeline.config import WORKER_NICENESS
 from pipeline.decode.memory import FreedMemory, MemoryLimit, keep_freed_memory
 from pipeline.decode.messages import DecodeResult, WorkerReady
 from pipeline.decode.sandbox import close_inherited, enter_sandbox
@@ -97,7 +97,7 @@ def _prepare_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the replica, which closes the pipe
     warnings.simplefilter("ignore")  # Pillow warns of odd files, one line an image
     keep_freed_memory()
-    os.nice(NICENESS)
+    os.nice(WORKER_NICENESS)
 
 
 def _warm_up(transform: Transform) -> None:

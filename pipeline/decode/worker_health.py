@@ -4,7 +4,7 @@ import select
 import time
 from collections.abc import Callable, Sequence
 
-from pipeline.config import CLAIM_TIMEOUT_S, HELD_AFTER_S, STOPPED_AFTER_S, WORKER_START_TIMEOUT_S
+from pipeline.config import CLAIM_TIMEOUT_S, HANDED_OVER_AFTER_S, STOPPED_AFTER_S, WORKER_START_TIMEOUT_S
 from pipeline.decode.worker_process import WorkerProcess
 from pipeline.decode.worker_progress import InWork
 from pipeline.task import Task
@@ -53,7 +53,7 @@ def exceeded_s(worker: WorkerProcess, now: InWork, decode_timeout_s: float, limi
     if now.for_s > decode_timeout_s:
         return decode_timeout_s
     limit = limit_s(now.task)
-    return limit if now.for_s > HELD_AFTER_S and worker.used_s(now.since_ns) > limit else 0.0
+    return limit if now.for_s > HANDED_OVER_AFTER_S and worker.used_s(now.since_ns) > limit else 0.0
 
 
 def why_gone(worker: WorkerProcess) -> str:

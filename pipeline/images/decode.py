@@ -18,7 +18,7 @@ from pipeline.images.geometry import dct_scale, resized, scales
 from pipeline.images.header import Header, read_header
 from pipeline.images.jpeg import decode_jpeg, metadata_of_jpeg
 from pipeline.images.limits import check_image
-from pipeline.images.orientation import UPRIGHT, Metadata, corner, orientation_of, orientation_of_opened
+from pipeline.images.orientation import UPRIGHT_TURNS, Metadata, corner, orientation_of, orientation_of_opened
 from pipeline.images.pillow import check_size, load_all, opened, rgb
 from pipeline.images.png import pixels_of_png, rows_of_png
 from pipeline.images.resize import CropPlan, resize_exact, resize_fast
@@ -75,7 +75,7 @@ def _decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s:
         return _decode_fast(data, header, transform)
     picture = _picture(data, header, 1, transform.background)
     stored = Image.fromarray(picture.pixels)
-    upright = stored.transpose(UPRIGHT[picture.orientation]) if picture.orientation in UPRIGHT else stored
+    upright = stored.transpose(UPRIGHT_TURNS[picture.orientation]) if picture.orientation in UPRIGHT_TURNS else stored
     return np.asarray(resize_exact(upright, transform))
 
 
@@ -87,8 +87,8 @@ def _decode_fast(data: memoryview, header: Header, transform: Transform) -> NDAr
     target = resized(*picture.size, transform.resize_px)
     left, top = corner(target, picture.orientation, transform.crop_px)
     kept = resize_fast(picture.pixels, CropPlan(picture.covered, target, left, top), transform)
-    if picture.orientation in UPRIGHT:
-        return np.asarray(Image.fromarray(kept).transpose(UPRIGHT[picture.orientation]))
+    if picture.orientation in UPRIGHT_TURNS:
+        return np.asarray(Image.fromarray(kept).transpose(UPRIGHT_TURNS[picture.orientation]))
     return kept
 
 

@@ -4,16 +4,16 @@ from typing import Final
 
 from pipeline.images.header import Header
 
-_PARTS: Final = (8, 4, 2)
+_DCT_SCALES: Final = (8, 4, 2)
 """libjpeg-turbo has no SIMD code for the factors between: 3/8 takes longer than a half, 5/8 and more longer than the
 whole."""
 
-LEAST_RATIO: Final = 5.8
+MIN_REDUCED_TO_TARGET_RATIO: Final = 5.8
 """A reduced image is at least so many times as large as the resize makes it. Each of its pixels is the mean of a block,
 which the resize cannot undo: at a ratio of 1 scores move by up to 0.37, at 2.9 by 0.05, from 5.8 on by 0.03 (`make
 decoders`)."""
 
-_SCALED: Final = ("baseline", "extended", "progressive", "arithmetic", "arithmetic progressive")
+_SCALABLE_CODINGS: Final = ("baseline", "extended", "progressive", "arithmetic", "arithmetic progressive")
 """Codings of which libjpeg can decode a part of the size."""
 
 
@@ -32,9 +32,9 @@ def dct_scale(size: tuple[int, int], target: tuple[int, int]) -> int:
         target: width and height once it is resized.
     """
     ratio = min(size[0] / target[0], size[1] / target[1])
-    return next((part for part in _PARTS if part * LEAST_RATIO <= ratio), 1)
+    return next((part for part in _DCT_SCALES if part * MIN_REDUCED_TO_TARGET_RATIO <= ratio), 1)
 
 
 def scales(header: Header) -> bool:
     """Whether libjpeg can decode the JPEG at a part of its size."""
-    return header.coding in _SCALED
+    return header.coding in _SCALABLE_CODINGS

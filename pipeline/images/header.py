@@ -13,10 +13,18 @@ from typing import Final, Literal
 from pipeline.errors import EmptyImage, UndecodableImage, UnsupportedFormat
 from pipeline.images.jpeg_header import read_frame
 from pipeline.images.piecewise import Piecewise
-from pipeline.images.signature import HEAD_BYTES, SHOWN, Damaged, NotDecoded, cut_off, kind_of, start_within
+from pipeline.images.signature import (
+    HEAD_BYTES,
+    USUAL_FORMAT_NAMES,
+    Damaged,
+    NotDecoded,
+    cut_off,
+    kind_of,
+    start_within,
+)
 from pipeline.records import Bytes
 
-MOST_CHUNKS: Final = 10_000
+MAX_COUNTED_CHUNKS: Final = 10_000
 """Chunks of a file that are counted; a file of more has at least so many."""
 
 _SEARCHED_BYTES: Final = 1 << 16
@@ -26,7 +34,7 @@ _CHANNELS_OF_PNG: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS_OF_PNG: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 """By colour type: grey, RGB, palette, grey with alpha, RGB with alpha (PNG, 11.2.1)."""
 
-_LARGEST_PNG_SIDE: Final = (1 << 31) - 1
+_MAX_PNG_SIDE_PX: Final = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +46,8 @@ class Header:
     height: int
     coding: str  # JPEG: a name in `jpeg_header.CODINGS`; WebP: "lossy" or "lossless"; PNG: "interlaced" or "plain"
     channels: int  # of the stored pixels
-    scans: int  # start-of-scan markers of a JPEG, no more than one above `jpeg_scans.MOST_SCANS`; else 1
-    chunks: int  # segments of a JPEG before its pixels, chunks of a PNG or WebP; no more than `MOST_CHUNKS` are counted
+    scans: int  # start-of-scan markers of a JPEG, no more than one above `jpeg_scans.MAX_SCANS`; else 1
+    chunks: int  # segments of a JPEG before its pixels, chunks of a PNG or WebP; at most `MAX_COUNTED_CHUNKS`
     bytes: int  # of the file
     bit_depth: int  # of each channel
     samples: float = 1.0  # JPEG: of all channels for each pixel; 1.5 for a photograph in 4:2:0
@@ -66,10 +74,10 @@ def read_header(pieces: Sequence[Bytes], formats: tuple[str, ...]) -> Header:
     head = file.read(0, HEAD_BYTES)
     kind = kind_of(head)
     format_ = "HEIF" if kind == "HEIC" else kind
-    if format_ not in formats or format_ not in _READERS:
+    if format_ not in formats or format_ not in _HEADER_READERS:
         raise _refused(kind, head, file, formats)
     try:
-        return _READERS[format_](file)
+        return _HEADER_READERS[format_](file)
     except NotDecoded as error:
         raise _unsupported(str(error), formats) from error
     except Damaged as error:
@@ -83,7 +91,7 @@ def _undecodable(why: str) -> UndecodableImage:
 
 
 def _unsupported(kind: str, formats: tuple[str, ...]) -> UnsupportedFormat:
-    *others, last = (SHOWN.get(name, name) for name in formats)
+    *others, last = (USUAL_FORMAT_NAMES.get(name, name) for name in formats)
     accepted = f"{', '.join(others)} and {last}" if others else last
     return UnsupportedFormat(f"unsupported image format ({kind}); this service accepts {accepted}")
 
@@ -91,12 +99,12 @@ def _unsupported(kind: str, formats: tuple[str, ...]) -> UnsupportedFormat:
 def _refused(kind: str, head: bytes, file: Piecewise, formats: tuple[str, ...]) -> UnsupportedFormat | UndecodableImage:
     begun = cut_off(head)
     if begun in formats:
-        return _undecodable(f"it is cut off after {file.size} bytes of a {SHOWN.get(begun, begun)}")
+        return _undecodable(f"it is cut off after {file.size} bytes of a {USUAL_FORMAT_NAMES.get(begun, begun)}")
     if head.startswith(b"\x89PNG") and "PNG" in formats:
         return _undecodable("the first 8 bytes of the PNG were changed, as a transfer as text does")
     if kind in ("unknown", "text", "zero bytes"):
         kind = start_within(file.read(0, _SEARCHED_BYTES)) or kind
-    return _unsupported(SHOWN.get(kind, kind), formats)
+    return _unsupported(USUAL_FORMAT_NAMES.get(kind, kind), formats)
 
 
 # ---- one function a format ------------------------------------------------------------------------------------------
@@ -129,7 +137,7 @@ def _png(file: Piecewise) -> Header:
         raise NotDecoded("PNG in Apple's own coding, CgBI")
     if name != b"IHDR" or length != 13:
         raise Damaged("the PNG does not begin with its header (IHDR)")
-    if not (0 < width <= _LARGEST_PNG_SIDE and 0 < height <= _LARGEST_PNG_SIDE):
+    if not (0 < width <= _MAX_PNG_SIDE_PX and 0 < height <= _MAX_PNG_SIDE_PX):
         raise Damaged(f"the PNG's header says {width} x {height} pixels")
     if depth not in _DEPTHS_OF_PNG.get(colour, ()) or deflate or filters or interlaced > 1:
         raise Damaged(f"the PNG's header says colour type {colour} of {depth} bits, which does not exist")
@@ -139,10 +147,10 @@ def _png(file: Piecewise) -> Header:
 
 
 def _count_chunks(file: Piecewise, start: int, order: Literal["big", "little"], *, padded: bool) -> int:
-    """Chunks of a PNG (big) or RIFF file (little) from `start` on, counted up to `MOST_CHUNKS`."""
+    """Chunks of a PNG (big) or RIFF file (little) from `start` on, counted up to `MAX_COUNTED_CHUNKS`."""
     at, found = start, 0
     length_at, around = (0, 12) if order == "big" else (4, 8)
-    while at + 8 <= file.size and found < MOST_CHUNKS:
+    while at + 8 <= file.size and found < MAX_COUNTED_CHUNKS:
         size = int.from_bytes(file.read(at + length_at, 4), order)
         at += around + size + (size & padded)
         found += 1
@@ -176,7 +184,7 @@ def _webp(file: Piecewise) -> Header:
 def _webp_pixels(file: Piecewise) -> tuple[int, int]:
     """Offset of the chunk with the first frame's pixels in an extended WebP, and the number of chunks in the file."""
     at, pixels, found = 12, 0, 0
-    while at + 8 <= file.size and found < MOST_CHUNKS:
+    while at + 8 <= file.size and found < MAX_COUNTED_CHUNKS:
         name, size = struct.unpack("<4sI", file.read(at, 8))
         found += 1
         if not pixels and name in (b"VP8 ", b"VP8L"):
@@ -192,7 +200,7 @@ def _gif(file: Piecewise) -> Header:
         raise Damaged(f"the GIF's header says {width} x {height} pixels")
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
     inside = False  # an extension: one part after the other until an empty one
-    for found in range(MOST_CHUNKS):
+    for found in range(MAX_COUNTED_CHUNKS):
         block = file.read(at, 9)
         if inside:
             inside = block[:1] > b"\0"
@@ -206,7 +214,7 @@ def _gif(file: Piecewise) -> Header:
             return Header("GIF", width, height, "", 1, 1, found + 1, file.size, 8)
         else:
             raise Damaged("the GIF has no picture")
-    raise Damaged(f"more than {MOST_CHUNKS} blocks come before the GIF's picture")
+    raise Damaged(f"more than {MAX_COUNTED_CHUNKS} blocks come before the GIF's picture")
 
 
 def _bmp(file: Piecewise) -> Header:
@@ -231,7 +239,7 @@ def _iso(file: Piecewise, name: str) -> Header:
     return Header(name, width, height, "", 3, 1, len(sizes), file.size, 8)
 
 
-_READERS: Final[dict[str, Callable[[Piecewise], Header]]] = {
+_HEADER_READERS: Final[dict[str, Callable[[Piecewise], Header]]] = {
     "JPEG": _jpeg,
     "PNG": _png,
     "WEBP": _webp,

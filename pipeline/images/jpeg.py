@@ -20,13 +20,13 @@ from pipeline.images.jpeg_header import segments
 from pipeline.images.orientation import Metadata
 from pipeline.images.piecewise import Piecewise
 
-_MOST_BYTES: Final = (1 << 31) - 1
+_MAX_PIXEL_BYTES: Final = (1 << 31) - 1
 """simplejpeg computes the bytes of a picture in 32 bits."""
 
-_COLOURS: Final = {1: "GRAY", 3: "RGB", 4: "CMYK"}
+_COLOURSPACE_BY_CHANNELS: Final = {1: "GRAY", 3: "RGB", 4: "CMYK"}
 _APP1: Final = 0xE1
-_EXIF: Final = b"Exif\0\0"
-_XMP: Final = b"http://ns.adobe.com/xap/1.0/\0"
+_EXIF_PREFIX: Final = b"Exif\0\0"
+_XMP_PREFIX: Final = b"http://ns.adobe.com/xap/1.0/\0"
 
 Pixels = NDArray[np.uint8]
 
@@ -58,9 +58,9 @@ def metadata_of_jpeg(data: memoryview) -> Metadata:
     file = Piecewise((data,))
     exif, xmp = b"", b""
     for marker, start, end in segments(file):
-        if marker == _APP1 and file.read(start, len(_EXIF)) == _EXIF:
-            exif += file.read(start + bool(exif) * len(_EXIF), end - start - bool(exif) * len(_EXIF))
-        elif marker == _APP1 and file.read(start, len(_XMP)) == _XMP:
+        if marker == _APP1 and file.read(start, len(_EXIF_PREFIX)) == _EXIF_PREFIX:
+            exif += file.read(start + bool(exif) * len(_EXIF_PREFIX), end - start - bool(exif) * len(_EXIF_PREFIX))
+        elif marker == _APP1 and file.read(start, len(_XMP_PREFIX)) == _XMP_PREFIX:
             xmp = file.read(start, end - start)
     return Metadata(exif, xmp)
 
@@ -73,13 +73,13 @@ def _strictly(data: memoryview | bytes, header: Header, part: int) -> Pixels:
     """
     height, width = -(-header.height // part), -(-header.width // part)
     channels = header.channels if header.coding == "lossless" else max(3, header.channels)
-    if height * width * channels > _MOST_BYTES:
-        raise TooManyPixels(f"the JPEG would take {height * width * channels} bytes; the limit is {_MOST_BYTES}")
+    if height * width * channels > _MAX_PIXEL_BYTES:
+        raise TooManyPixels(f"the JPEG would take {height * width * channels} bytes; the limit is {_MAX_PIXEL_BYTES}")
     pixels = np.empty((height, width, channels), np.uint8)
     least = {"min_height": height, "min_width": width} if part > 1 else {}
 
     def decode(file: memoryview | bytes) -> None:
-        found = simplejpeg.decode_jpeg(file, _COLOURS[channels], min_factor=1, buffer=pixels, **least)
+        found = simplejpeg.decode_jpeg(file, _COLOURSPACE_BY_CHANNELS[channels], min_factor=1, buffer=pixels, **least)
         if found.shape != pixels.shape:
             raise UndecodableImage("the image cannot be decoded: its header says another size than its pixels have")
 

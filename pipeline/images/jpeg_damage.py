@@ -22,41 +22,41 @@ from pipeline.images.jpeg_header import segments
 from pipeline.images.jpeg_sampling import decode_odd_sampling, equal_rows
 from pipeline.images.piecewise import Piecewise
 
-_END: Final = b"\xff\xd9"
-_NO_END: Final = "Premature end of JPEG file"
-_OF_A_SEGMENT: Final = ("JFIF revision", "Adobe color transform", "ICC")
-_LEFT_OVER: Final = re.compile(r"(\d+) extraneous bytes before marker 0x(\w\w)")
-_ODD_SAMPLING: Final = "subsampling"
+_END_MARKER: Final = b"\xff\xd9"
+_MISSING_END_WARNING: Final = "Premature end of JPEG file"
+_SEGMENT_WARNINGS: Final = ("JFIF revision", "Adobe color transform", "ICC")
+_EXTRA_BYTES_WARNING: Final = re.compile(r"(\d+) extraneous bytes before marker 0x(\w\w)")
+_SAMPLING_WARNING: Final = "subsampling"
 """simplejpeg refuses samplings of the colours that have no name; Pillow decodes them."""
 
-_EARLY_END: Final = "premature end of data segment"
-_STRIPPED: Final = bytes(32)
+_EARLY_END_WARNING: Final = "premature end of data segment"
+_STRIPPED_ZEROS: Final = bytes(32)
 """The zeros that an encoder may leave out at the end.
 
 With 6, 30 of 36 pictures that are flat below a photograph were taken for cut off, with 24 none; of 360 photographs
 that were cut off, 32 leave 2 unnoticed.
 """
 
-_CONVERSION: Final = "Unsupported color conversion"
+_CONVERSION_WARNING: Final = "Unsupported color conversion"
 
-_FEW_BYTES: Final = 8
+_HARMLESS_EXTRA_BYTES: Final = 8
 """Left over before the end marker, they are no damage, whatever they are."""
 
-_MOST_ROUNDS: Final = 4
-_NOISE: Final = bytes((97 * place + 229) % 251 for place in range(1, 2000))
-_FILLING: Final = _NOISE + b"".join(bytes((0xFF, 0xD0 + number)) + _NOISE for number in range(8))
+_MAX_REPAIRS: Final = 4
+_NOISE_BYTES: Final = bytes((97 * place + 229) % 251 for place in range(1, 2000))
+_FILLER_BYTES: Final = _NOISE_BYTES + b"".join(bytes((0xFF, 0xD0 + number)) + _NOISE_BYTES for number in range(8))
 """In place of the bytes that are missing: the rows which it changes are those that could not be read.
 
 It goes on at every restart marker, of which libjpeg waits for a certain one.
 """
 
 _OTHER_MARKER: Final = re.compile(rb"\xff++[^\x00\xd0-\xd7\xff]", re.DOTALL)
-_BLANK: Final = bytes(64)
+_UNWRITTEN_BYTES: Final = bytes(64)
 """Bytes of a part of a file that was never written to its disk."""
 
-_SEARCHED_PIXELS: Final = 30_000_000
-_SEARCHED_BYTES: Final = 8 << 20
-_MOST_STEPS: Final = 7
+_MAX_SEARCHED_PIXELS: Final = 30_000_000
+_MAX_SEARCHED_BYTES: Final = 8 << 20
+_MAX_SEARCH_STEPS: Final = 7
 """Steps of the search for the first corrupt byte: to 1/128 of the file, or fewer where the image is large.
 
 Each step decodes the file up to somewhere, so there are only as many as these pixels and bytes allow in all. The rows
@@ -81,12 +81,12 @@ def decode_flawed(data: memoryview, header: Header, part: int, flaw: str, decode
         UndecodableImage: they do; the message says how many rows could be read.
     """
     file = bytes(data)
-    for _ in range(_MOST_ROUNDS):
-        if _ODD_SAMPLING in flaw:
+    for _ in range(_MAX_REPAIRS):
+        if _SAMPLING_WARNING in flaw:
             if "arithmetic" in header.coding:
                 raise UnsupportedFormat("unsupported image format (JPEG in arithmetic coding and of an odd sampling)")
             return decode_odd_sampling(_needed(file, header.channels), header, part)
-        if _CONVERSION in flaw:
+        if _CONVERSION_WARNING in flaw:
             raise UnsupportedFormat("unsupported image format (lossless JPEG in other colours than RGB or grey)")
         mended = _mended(file, flaw, header.channels)
         if mended is None or mended == file:
@@ -113,20 +113,20 @@ def decode_arithmetic(data: memoryview | bytes, decode: Callable[[bytes], None])
         ValueError: libjpeg warns of something else, or the picture is not whole.
     """
     file = bytes(data)
-    end = file.find(_END, _pixels_at(file))
+    end = file.find(_END_MARKER, _pixels_at(file))
     start = file[:end] if end >= 0 else file
     try:
-        decode(start + _STRIPPED + _NOISE + _END)
+        decode(start + _STRIPPED_ZEROS + _NOISE_BYTES + _END_MARKER)
     except ValueError as error:
-        left_over = _LEFT_OVER.search(str(error))
+        left_over = _EXTRA_BYTES_WARNING.search(str(error))
         if not left_over or left_over[2] != "d9":
             raise
-        own = int(left_over[1]) - len(_NOISE)
-        if own > len(_STRIPPED):
-            raise ValueError(f"{own - len(_STRIPPED)} extraneous bytes before marker 0xd9") from error
+        own = int(left_over[1]) - len(_NOISE_BYTES)
+        if own > len(_STRIPPED_ZEROS):
+            raise ValueError(f"{own - len(_STRIPPED_ZEROS)} extraneous bytes before marker 0xd9") from error
         if own >= 0:
             return
-    raise ValueError(_EARLY_END)
+    raise ValueError(_EARLY_END_WARNING)
 
 
 def check_scans(header: Header) -> None:
@@ -140,21 +140,21 @@ def check_scans(header: Header) -> None:
 
 def _mended(file: bytes, flaw: str, channels: int) -> bytes | None:
     """The file without that flaw, where it costs no pixel; None where it may."""
-    if flaw.startswith(_NO_END):
-        return file + _END
-    left_over = _LEFT_OVER.search(flaw)
+    if flaw.startswith(_MISSING_END_WARNING):
+        return file + _END_MARKER
+    left_over = _EXTRA_BYTES_WARNING.search(flaw)
     if left_over and left_over[2] == "d9":
-        count, end = int(left_over[1]), file.find(_END, _pixels_at(file))
-        harmless = count <= _FEW_BYTES or _is_filling(file, end - count, end)
+        count, end = int(left_over[1]), file.find(_END_MARKER, _pixels_at(file))
+        harmless = count <= _HARMLESS_EXTRA_BYTES or _is_filling(file, end - count, end)
         return file[: end - count] + file[end:] if harmless else None
-    if left_over or any(words in flaw for words in _OF_A_SEGMENT):
+    if left_over or any(words in flaw for words in _SEGMENT_WARNINGS):
         return _needed(file, channels)
     return None
 
 
 def _is_filling(file: bytes, start: int, end: int) -> bool:
     """Whether bytes are a filling: all the same, and other bytes before them, or pixels were overwritten too."""
-    before = file[start - len(_BLANK) : start]
+    before = file[start - len(_UNWRITTEN_BYTES) : start]
     return len(set(file[start:end])) == 1 and set(before) != {file[start]}
 
 
@@ -182,15 +182,15 @@ def _mended_colours(marker: int, body: bytes, channels: int) -> bytes | None:
 
 
 def _in_words(file: bytes, header: Header, flaw: str, decode: Decode) -> str:
-    left_over = _LEFT_OVER.search(flaw)
+    left_over = _EXTRA_BYTES_WARNING.search(flaw)
     if _has_scans(header):
         return _of_scans(header)
-    if _BLANK not in file:
+    if _UNWRITTEN_BYTES not in file:
         if left_over and left_over[2] == "d9":
             return f"{_of_rows(header.height, header)}, and {left_over[1]} bytes are left over"
         if _ends_early(flaw):
             return _of_rows(_rows(file, header), header)
-    if len(file) > _SEARCHED_BYTES:
+    if len(file) > _MAX_SEARCHED_BYTES:
         return f"the image is damaged: fewer than {header.height} of {header.height} rows could be read"
     return _of_rows(_rows(_sound_part(file, header, decode), header), header)
 
@@ -205,20 +205,22 @@ def _of_scans(header: Header) -> str:
 
 def _ends_early(flaw: str) -> bool:
     """Whether everything was sound until the bytes ended."""
-    return _EARLY_END in flaw or "found marker 0xd9" in flaw
+    return _EARLY_END_WARNING in flaw or "found marker 0xd9" in flaw
 
 
 def _sound_part(file: bytes, header: Header, decode: Decode) -> bytes:
     """The file up to about where it becomes corrupt: the longest part of which libjpeg says only that it ends early."""
     part = 8 if header.coding != "lossless" else 1
     low = _pixels_at(file)
-    blank = file.find(_BLANK, low)
+    blank = file.find(_UNWRITTEN_BYTES, low)
     high = blank if blank >= 0 else len(file)
-    steps = min(_MOST_STEPS, _SEARCHED_PIXELS // (header.width * header.height), _SEARCHED_BYTES // len(file))
+    steps = min(
+        _MAX_SEARCH_STEPS, _MAX_SEARCHED_PIXELS // (header.width * header.height), _MAX_SEARCHED_BYTES // len(file)
+    )
     middle = high  # first all of it: most are cut off, and nothing else
     for _ in range(steps + 1):
         try:
-            decode(file[:middle] + _END, header, part)
+            decode(file[:middle] + _END_MARKER, header, part)
             sound = True
         except ValueError as error:
             sound = _ends_early(str(error))
@@ -237,7 +239,7 @@ def _rows(file: bytes, header: Header) -> int:
     try:
         one, other = (
             simplejpeg.decode_jpeg(end, {1: "GRAY", 3: "RGB", 4: "CMYK"}[header.channels], strict=False, **least)
-            for end in (start + _END, filled)
+            for end in (start + _END_MARKER, filled)
         )
     except ValueError:  # a table is missing: there is no row
         return 0
@@ -248,7 +250,7 @@ def _cut(file: bytes) -> tuple[bytes, bytes]:
     """The file up to the marker after its entropy-coded bytes, and the same with other bytes and an end behind it."""
     end = _OTHER_MARKER.search(file, _pixels_at(file))
     start = (file[: end.start()] if end else file).rstrip(b"\xff")
-    return start, start + _FILLING + _END
+    return start, start + _FILLER_BYTES + _END_MARKER
 
 
 def _pixels_at(file: bytes) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
-from pipeline.images.jpeg_scans import ONE, Scans, read_scans
+from pipeline.images.jpeg_scans import SINGLE_SCAN, Scans, read_scans
 from pipeline.images.piecewise import Piecewise
 from pipeline.images.signature import Damaged, NotDecoded
 
@@ -25,28 +25,28 @@ CODINGS: Final = {
 }
 """Codings that are decoded, by their marker."""
 
-MOST_SEGMENTS: Final = 2000
+MAX_SEGMENTS: Final = 2000
 """Segments that may come before a JPEG's pixels. A profile of colours takes 255 at most, and is the largest of them."""
 
-_HIERARCHICAL: Final = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE)
-_JPEG_LS: Final = (0xF7, 0xF8)
-_LOSSLESS: Final = 0xC3
-_LOSSLESS_ARITHMETIC: Final = 0xCB
-_START_OF_SCAN: Final = 0xDA
-_CHANNELS: Final = (1, 3, 4)
-_MISPLACED: Final = {
+_HIERARCHICAL_MARKERS: Final = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE)
+_JPEG_LS_MARKERS: Final = (0xF7, 0xF8)
+_LOSSLESS_MARKER: Final = 0xC3
+_LOSSLESS_ARITHMETIC_MARKER: Final = 0xCB
+_START_OF_SCAN_MARKER: Final = 0xDA
+_DECODED_CHANNELS: Final = (1, 3, 4)
+_MISPLACED_MARKERS: Final = {
     0xD8: "a second start marker stands in its header",
     0xD9: "it ends before its pixels",
     0xDA: "its pixels come before their frame header",
     **dict.fromkeys(CODINGS, "it has two frame headers"),
 }
-_ALONE: Final = (0x01, *range(0xD0, 0xD8))
+_MARKERS_WITHOUT_SEGMENT: Final = (0x01, *range(0xD0, 0xD8))
 """Markers without a segment: TEM and RST."""
 
-_SKIPPED: Final = frozenset((0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
+_SKIPPED_MARKERS: Final = frozenset((0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
 """Segments that have no part in the size: tables, DNL, restart interval, applications' own and comments."""
 
-_STRAY_BYTES: Final = 4096
+_MAX_STRAY_BYTES: Final = 4096
 """Bytes that may lie between two segments; libjpeg skips them."""
 
 _AFTER_STRAY_BYTES: Final = re.compile(rb"[^\xff]*+(?:\xff++\x00[^\xff]*+)*+\xff++([^\xff])", re.DOTALL)
@@ -63,7 +63,7 @@ class JpegFrame:
     channels: int
     bit_depth: int
     components: Mapping[int, float]  # by their numbers: samples a pixel, 0.25 where both directions are subsampled
-    scans: Scans = ONE
+    scans: Scans = SINGLE_SCAN
     segments: int = 0  # before the pixels
 
 
@@ -76,12 +76,12 @@ def read_frame(file: Piecewise) -> JpegFrame:
     if file.read(0, 2) != b"\xff\xd8":
         raise Damaged("its header is damaged")
     at, frame = 2, None
-    for segments in range(MOST_SEGMENTS):
+    for segments in range(MAX_SEGMENTS):
         marker, length, at = _next_marker(file, at)
-        if marker not in _SKIPPED:
-            if marker in _ALONE:
+        if marker not in _SKIPPED_MARKERS:
+            if marker in _MARKERS_WITHOUT_SEGMENT:
                 continue
-            if marker == _START_OF_SCAN and frame:
+            if marker == _START_OF_SCAN_MARKER and frame:
                 return _up_to_pixels(frame, file, at, segments)
             if marker not in CODINGS or frame:
                 raise _why_not(marker)
@@ -91,7 +91,7 @@ def read_frame(file: Piecewise) -> JpegFrame:
         if length < 2:
             raise Damaged(f"its header is damaged: a segment of {length} bytes")
         at += length
-    raise Damaged(f"more than {MOST_SEGMENTS} segments come before its pixels")
+    raise Damaged(f"more than {MAX_SEGMENTS} segments come before its pixels")
 
 
 def segments(file: Piecewise) -> Iterator[tuple[int, int, int]]:
@@ -101,9 +101,9 @@ def segments(file: Piecewise) -> Iterator[tuple[int, int, int]]:
         Damaged: where `read_frame` does.
     """
     at, marker = 2, 0
-    while marker != _START_OF_SCAN:
+    while marker != _START_OF_SCAN_MARKER:
         marker, length, at = _next_marker(file, at)
-        if marker not in _ALONE:
+        if marker not in _MARKERS_WITHOUT_SEGMENT:
             end = at + length
             yield marker, at + 2, end
             at = end
@@ -114,11 +114,11 @@ def _next_marker(file: Piecewise, at: int) -> tuple[int, int, int]:
     four = file.read(at, 4)
     if len(four) == 4 and four[0] == 0xFF and 0 < four[1] < 0xFF:
         return four[1], four[2] << 8 | four[3], at + 2
-    found = _AFTER_STRAY_BYTES.match(file.read(at, _STRAY_BYTES))
+    found = _AFTER_STRAY_BYTES.match(file.read(at, _MAX_STRAY_BYTES))
     if found:
         at += found.end()
         return found[1][0], int.from_bytes(file.read(at, 2)), at
-    if at + _STRAY_BYTES >= file.size:
+    if at + _MAX_STRAY_BYTES >= file.size:
         raise Damaged(f"it is cut off after {file.size} bytes, before its pixels")
     raise Damaged("its header is damaged")
 
@@ -131,10 +131,10 @@ def _frame(marker: int, segment: bytes) -> JpegFrame:
         raise Damaged("it is cut off in its frame header") from error
     coding = CODINGS[marker]
     if bit_depth != 8:
-        raise NotDecoded(f"{bit_depth}-bit {'lossless ' * (marker == _LOSSLESS)}JPEG; only 8 bits are decoded")
+        raise NotDecoded(f"{bit_depth}-bit {'lossless ' * (marker == _LOSSLESS_MARKER)}JPEG; only 8 bits are decoded")
     if not height:
         raise NotDecoded("JPEG whose height follows its pixels (DNL)")
-    if channels not in _CHANNELS:
+    if channels not in _DECODED_CHANNELS:
         raise NotDecoded(f"JPEG of {channels} components; only 1, 3 and 4 are decoded")
     if not width or length != 8 + 3 * channels:
         raise Damaged("its frame header is damaged")
@@ -160,10 +160,10 @@ def _up_to_pixels(frame: JpegFrame, file: Piecewise, at: int, segments: int) -> 
 
 def _why_not(marker: int) -> Exception:
     """The error of a marker that libjpeg stops at."""
-    if marker in _HIERARCHICAL:
+    if marker in _HIERARCHICAL_MARKERS:
         return NotDecoded("hierarchical JPEG")
-    if marker in _JPEG_LS:
+    if marker in _JPEG_LS_MARKERS:
         return NotDecoded("JPEG-LS")
-    if marker == _LOSSLESS_ARITHMETIC:
+    if marker == _LOSSLESS_ARITHMETIC_MARKER:
         return NotDecoded("lossless JPEG in arithmetic coding")
-    return Damaged(_MISPLACED.get(marker, f"its header is damaged: marker {marker:02X}"))
+    return Damaged(_MISPLACED_MARKERS.get(marker, f"its header is damaged: marker {marker:02X}"))

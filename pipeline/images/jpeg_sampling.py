@@ -17,12 +17,12 @@ from pipeline.images.header import Header
 from pipeline.images.jpeg_header import CODINGS, segments
 from pipeline.images.piecewise import Piecewise
 
-_END: Final = b"\xff\xd9"
-_NOISE: Final = bytes((97 * place + 229) % 251 for place in range(1, 2000))
-_RESTART: Final = re.compile(rb"\xff[\xd0-\xd7]")
-_RESTART_INTERVAL: Final = 0xDD
+_END_MARKER: Final = b"\xff\xd9"
+_NOISE_BYTES: Final = bytes((97 * place + 229) % 251 for place in range(1, 2000))
+_RESTART_MARKER: Final = re.compile(rb"\xff[\xd0-\xd7]")
+_RESTART_INTERVAL_MARKER: Final = 0xDD
 _OTHER_MARKER: Final = re.compile(rb"\xff++[^\x00\xd0-\xd7\xff]", re.DOTALL)
-_FEW_BYTES: Final = 8
+_REPLACED_BYTES: Final = 8
 """At the end of an interval, of which the last block needs at least one."""
 
 Pixels = NDArray[np.uint8]
@@ -38,20 +38,20 @@ def decode_odd_sampling(file: bytes, header: Header, part: int) -> Pixels:
         UndecodableImage: pixels are missing or corrupt, as far as that can be seen so.
     """
     if header.visited > 0 or "progressive" in header.coding:
-        return _pillows(file + _END, header, part)
+        return _pillows(file + _END_MARKER, header, part)
     *_, (_, _, begin) = segments(Piecewise((file,)))
     end = _OTHER_MARKER.search(file, begin)
     start = (file[: end.start()] if end else file).rstrip(b"\xff")
-    intervals = [*_RESTART.split(start[begin:])]
-    markers = [*_RESTART.findall(start, begin), _END]
+    intervals = [*_RESTART_MARKER.split(start[begin:])]
+    markers = [*_RESTART_MARKER.findall(start, begin), _END_MARKER]
     pixels, more, less = (
         _pillows(
             start[:begin] + b"".join(bytes_ + marker for bytes_, marker in zip(ends, markers, strict=True)), header, 1
         )
         for ends in (
             intervals,
-            [interval + _NOISE for interval in intervals],
-            [interval.rstrip(interval[-1:])[:-_FEW_BYTES] + _NOISE for interval in intervals],
+            [interval + _NOISE_BYTES for interval in intervals],
+            [interval.rstrip(interval[-1:])[:-_REPLACED_BYTES] + _NOISE_BYTES for interval in intervals],
         )
     )
     if not np.array_equal(pixels, more):
@@ -63,14 +63,14 @@ def decode_odd_sampling(file: bytes, header: Header, part: int) -> Pixels:
             f"the image is damaged: 0 of {header.height} rows could be read in full: bytes are left over, or a restart "
             "marker is missing"
         )
-    return pixels if part == 1 else _pillows(start + _END, header, part)
+    return pixels if part == 1 else _pillows(start + _END_MARKER, header, part)
 
 
 def _end_there(changed: NDArray[np.bool_], file: bytes, header: Header, markers: list[bytes]) -> bool:
     """Whether there are as many restart intervals as announced, in order, and the last block of each has changed."""
     interval, across, down = 0, 8, 8
     for marker, start, end in segments(Piecewise((file,))):
-        if marker == _RESTART_INTERVAL:
+        if marker == _RESTART_INTERVAL_MARKER:
             interval = int.from_bytes(file[start : start + 2])
         elif marker in CODINGS:
             samplings = file[start + 7 : end : 3]

@@ -6,12 +6,12 @@ from typing import Final
 
 from pipeline.images.piecewise import Piecewise
 
-MOST_SCANS: Final = 500
+MAX_SCANS: Final = 500
 """Scans that a JPEG may have, as in NVIDIA's DALI; programs write ten. Counting ends one above that."""
 
-_START_OF_SCAN: Final = b"\xff\xda"
+_START_OF_SCAN_BYTES: Final = b"\xff\xda"
 _ALL_COEFFICIENTS: Final = (1 << 64) - 1  # of a block, a bit each
-_LONGEST_HEADER: Final = 12  # the number of components, two bytes for each of four, three bytes
+_MAX_HEADER_BYTES: Final = 12  # the number of components, two bytes for each of four, three bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Scans:
     complete: bool = True  # they bring every coefficient of every component, to its last bit
 
 
-ONE: Final = Scans(1, 0.0, 0.0)
+SINGLE_SCAN: Final = Scans(1, 0.0, 0.0)
 """The scan of a JPEG that has all of its components in one."""
 
 
@@ -39,8 +39,8 @@ def read_scans(file: Piecewise, start: int, samples: Mapping[int, float], *, los
     """
     count, visited, refined = 0, 0.0, 0.0
     left = dict.fromkeys(samples, _ALL_COEFFICIENTS)
-    for at in file.find_all(_START_OF_SCAN, start):
-        header = file.read(at + 4, _LONGEST_HEADER)
+    for at in file.find_all(_START_OF_SCAN_BYTES, start):
+        header = file.read(at + 4, _MAX_HEADER_BYTES)
         ends = 1 + 2 * (header[0] if header else 0)
         selected = sum(samples.get(number, 1.0) for number in header[1:ends:2])
         first, last, bits = header[ends : ends + 3].ljust(3, b"\0")
@@ -50,6 +50,6 @@ def read_scans(file: Piecewise, start: int, samples: Mapping[int, float], *, los
         count, visited = count + 1, visited + selected
         if first and bits >> 4:
             refined += selected * max(0, min(last, 63) - first + 1) / 63
-        if count > MOST_SCANS:
+        if count > MAX_SCANS:
             break
     return Scans(count, visited, refined, not any(left.values()))

@@ -4,11 +4,11 @@ The replica checks before it admits an image; a worker checks again, as it trust
 and limits.
 """
 
-from pipeline.config import RESIZED_PIXELS
+from pipeline.config import MAX_RESIZED_PIXELS
 from pipeline.errors import ImageTooCostly, TooManyPixels
 from pipeline.images.geometry import resized
-from pipeline.images.header import MOST_CHUNKS, Header
-from pipeline.images.jpeg_scans import MOST_SCANS
+from pipeline.images.header import MAX_COUNTED_CHUNKS, Header
+from pipeline.images.jpeg_scans import MAX_SCANS
 from pipeline.images.price import price_s
 from pipeline.records import Transform
 
@@ -26,14 +26,14 @@ def check_image(header: Header, transform: Transform, max_pixels: int, max_work_
         TooManyPixels, ImageTooCostly: it is not to be decoded.
     """
     _check_pixels(header.width, header.height, transform, max_pixels)
-    if header.scans > MOST_SCANS:
+    if header.scans > MAX_SCANS:
         raise ImageTooCostly(
-            f"the JPEG has more than {MOST_SCANS} scans, the limit; programs write about 10: save it as a baseline JPEG"
+            f"the JPEG has more than {MAX_SCANS} scans, the limit; programs write about 10: save it as a baseline JPEG"
         )
-    if header.chunks >= MOST_CHUNKS:
+    if header.chunks >= MAX_COUNTED_CHUNKS:
         raise ImageTooCostly(
-            f"the {header.format} consists of {MOST_CHUNKS} chunks or more; the limit is {MOST_CHUNKS - 1}: save it "
-            "again, without its metadata"
+            f"the {header.format} consists of {MAX_COUNTED_CHUNKS} chunks or more; the limit is "
+            f"{MAX_COUNTED_CHUNKS - 1}: save it again, without its metadata"
         )
     price = price_s(header, transform)
     if price > max_work_s:
@@ -50,10 +50,10 @@ def _check_pixels(width: int, height: int, transform: Transform, max_pixels: int
             f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels} (max_image_pixels)"
         )
     across, down = resized(width, height, transform.resize_px)
-    if transform.decode == "exact" and across * down > RESIZED_PIXELS:
+    if transform.decode == "exact" and across * down > MAX_RESIZED_PIXELS:
         raise TooManyPixels(
             f"the image has {width} x {height} pixels and would have {across} x {down} = {across * down} once it is "
-            f"resized; the limit is {RESIZED_PIXELS}"
+            f"resized; the limit is {MAX_RESIZED_PIXELS}"
         )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from PIL import Image
 from PIL.Image import Transpose
 
-UPRIGHT: Final = {
+UPRIGHT_TURNS: Final = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
     4: Transpose.FLIP_TOP_BOTTOM,
@@ -18,11 +18,11 @@ UPRIGHT: Final = {
 }
 """Turns that bring each EXIF orientation upright (EXIF 2.32, tag 0x0112)."""
 
-_TAG: Final = 0x0112
-_IN_XMP: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
-_ON_ITS_SIDE: Final = (5, 6, 7, 8)
-_LEFT_WAS_LAST: Final = (2, 3, 6, 7)
-_TOP_WAS_LAST: Final = (3, 4, 7, 8)
+_ORIENTATION_TAG: Final = 0x0112
+_XMP_ORIENTATION: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+_SIDEWAYS_ORIENTATIONS: Final = (5, 6, 7, 8)
+_LEFT_WAS_LAST_ORIENTATIONS: Final = (2, 3, 6, 7)
+_TOP_WAS_LAST_ORIENTATIONS: Final = (3, 4, 7, 8)
 """Orientations whose left or upper side, upright, is where the stored rows or columns end."""
 
 
@@ -42,7 +42,7 @@ def orientation_of(metadata: Metadata) -> int:
     try:
         if metadata.exif:
             exif.load(metadata.exif)
-        return _known(exif[_TAG] if _TAG in exif else _by_xmp(metadata.xmp))
+        return _known(exif[_ORIENTATION_TAG] if _ORIENTATION_TAG in exif else _by_xmp(metadata.xmp))
     except Exception:  # noqa: BLE001 - parsers of damaged metadata raise anything
         return 1
 
@@ -50,27 +50,27 @@ def orientation_of(metadata: Metadata) -> int:
 def orientation_of_opened(image: Image.Image) -> int:
     """The same for an image that Pillow has opened, metadata included."""
     try:
-        return _known(image.getexif().get(_TAG, 1))
+        return _known(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # noqa: BLE001 - likewise
         return 1
 
 
 def corner(target: tuple[int, int], orientation: int, crop_px: int) -> tuple[int, int]:
     """Where the centre crop begins in the image as it is stored: its halves are rounded as those of the upright one."""
-    on_its_side = orientation in _ON_ITS_SIDE
+    on_its_side = orientation in _SIDEWAYS_ORIENTATIONS
     across, down = target[::-1] if on_its_side else target
     left, top = round((across - crop_px) / 2), round((down - crop_px) / 2)
-    if orientation in _LEFT_WAS_LAST:
+    if orientation in _LEFT_WAS_LAST_ORIENTATIONS:
         left = across - crop_px - left
-    if orientation in _TOP_WAS_LAST:
+    if orientation in _TOP_WAS_LAST_ORIENTATIONS:
         top = down - crop_px - top
     return (top, left) if on_its_side else (left, top)
 
 
 def _known(orientation: object) -> int:
-    return orientation if isinstance(orientation, int) and orientation in UPRIGHT else 1
+    return orientation if isinstance(orientation, int) and orientation in UPRIGHT_TURNS else 1
 
 
 def _by_xmp(xmp: bytes) -> int:
-    found = _IN_XMP.search(xmp)
+    found = _XMP_ORIENTATION.search(xmp)
     return int(found[1]) if found else 1

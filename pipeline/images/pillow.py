@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
-from pipeline.config import DROP
+from pipeline.config import DROP_TRANSPARENCY
 from pipeline.errors import UndecodableImage
 from pipeline.images.header import Header
 
-_WITH_ALPHA: Final = ("RGBA", "LA", "PA")
+_MODES_WITH_ALPHA: Final = ("RGBA", "LA", "PA")
 
-_UNWRITTEN: Final[dict[str, int | tuple[int, ...]]] = {
+_UNWRITTEN_PIXELS: Final[dict[str, int | tuple[int, ...]]] = {
     "1": 1,
     "L": 165,
     "P": 165,
@@ -54,7 +54,7 @@ def load_all(image: Image.Image, header: Header) -> bool:
     if header.format != "PNG":
         image.load()
         return True
-    value = _UNWRITTEN[image.mode]
+    value = _UNWRITTEN_PIXELS[image.mode]
     image.im = Image.new(image.mode, image.size, value).im
     image.load()
     row = image.height - 1
@@ -71,11 +71,11 @@ def rgb(image: Image.Image, header: Header, background: str) -> Image.Image:
     Args:
         image: of any mode.
         header: its own.
-        background: a colour on which transparent pixels are laid before anything is resized, or `DROP`.
+        background: a colour on which transparent pixels are laid before anything is resized, or `DROP_TRANSPARENCY`.
     """
-    if image.mode == "P" and "transparency" in image.info and background != DROP:
+    if image.mode == "P" and "transparency" in image.info and background != DROP_TRANSPARENCY:
         image = image.convert("RGBA")
-    alpha = None if background == DROP else _alpha(image, header.bit_depth)
+    alpha = None if background == DROP_TRANSPARENCY else _alpha(image, header.bit_depth)
     if image.mode.startswith("I;16"):  # Pillow clips 16-bit grey at 255 instead of scaling it
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     whole = image if image.mode == "RGB" else image.convert("RGB")
@@ -88,7 +88,7 @@ def rgb(image: Image.Image, header: Header, background: str) -> Image.Image:
 
 def _alpha(image: Image.Image, bit_depth: int) -> Image.Image | None:
     """Opacity of each pixel, 0 to 255; None where all pixels are opaque."""
-    if image.mode in _WITH_ALPHA:
+    if image.mode in _MODES_WITH_ALPHA:
         return image.getchannel("A")
     if "transparency" not in image.info:
         return None

@@ -14,16 +14,24 @@ from pipeline.errors import UndecodableImage
 from pipeline.images.header import Header
 from pipeline.images.orientation import Metadata
 
-_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
-_HEADER_END: Final = 33  # signature and IHDR
-_GREY, _RGB, _PALETTE = 0, 2, 3
-_XMP: Final = b"XML:com.adobe.xmp\0"
-_RAW_EXIF: Final = b"Raw profile type exif\0"
-_TEXT_BYTES: Final = 1 << 20
+_END_CHUNK: Final = b"\0\0\0\0IEND\xaeB`\x82"
+_HEADER_BYTES: Final = 33  # signature and IHDR
+_GREY_TYPE, _RGB_TYPE, _PALETTE_TYPE = 0, 2, 3
+_XMP_KEYWORD: Final = b"XML:com.adobe.xmp\0"
+_RAW_EXIF_KEYWORD: Final = b"Raw profile type exif\0"
+_MAX_TEXT_BYTES: Final = 1 << 20
 """The most that is read of a text which names an orientation."""
 
-_STEP_BYTES: Final = 1 << 10
-_ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+_INFLATED_AT_ONCE_BYTES: Final = 1 << 10
+_ADAM7_PASSES: Final = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
 """x, y, step in x, step in y of the seven passes of an interlaced PNG (PNG, 8.2)."""
 
 
@@ -53,10 +61,10 @@ def pixels_of_png(data: memoryview, header: Header) -> tuple[bytes | memoryview,
         _sort(found, name, body, checksum, header, colour)
     if not found.pixels:
         raise UndecodableImage(f"the image is damaged: 0 of {header.height} rows could be read")
-    if colour == _PALETTE and found.palette is None:
+    if colour == _PALETTE_TYPE and found.palette is None:
         raise UndecodableImage("the image cannot be decoded: the PNG has no palette (PLTE)")
     metadata = Metadata(found.exif, found.xmp)
-    return (_joined(data[:_HEADER_END], found) if found.others or not found.ended else data), metadata
+    return (_joined(data[:_HEADER_BYTES], found) if found.others or not found.ended else data), metadata
 
 
 def rows_of_png(data: memoryview, header: Header) -> int:
@@ -67,7 +75,7 @@ def rows_of_png(data: memoryview, header: Header) -> int:
 
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview, bytes]]:
     """Name, data and checksum of each chunk after the header, up to IEND; the last may be cut off."""
-    at = _HEADER_END
+    at = _HEADER_BYTES
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
         body = data[at + 8 : at + 8 + length]
@@ -87,7 +95,7 @@ def _sort(found: _Chunks, name: bytes, body: memoryview, checksum: bytes, header
                 "the checksum of those that follow is wrong"
             )
         found.pixels.append(body)
-    elif name == b"PLTE" and colour == _PALETTE and found.palette is None:
+    elif name == b"PLTE" and colour == _PALETTE_TYPE and found.palette is None:
         _check(name + bytes(body), checksum, "palette (PLTE)")
         found.palette = body
     elif name == b"tRNS" and not found.pixels and _fits(body, checksum, found, colour):
@@ -107,7 +115,7 @@ def _check(chunk: memoryview | bytes, checksum: memoryview | bytes, what: str) -
 def _fits(body: memoryview, checksum: bytes, found: _Chunks, colour: int) -> bool:
     """Whether a tRNS is of the length that its colour type wants, and sound: libpng leaves out others too."""
     palette = len(found.palette or b"") // 3
-    wanted = {_GREY: (2,), _RGB: (6,), _PALETTE: range(1, palette + 1)}.get(colour, ())
+    wanted = {_GREY_TYPE: (2,), _RGB_TYPE: (6,), _PALETTE_TYPE: range(1, palette + 1)}.get(colour, ())
     return len(body) in wanted and zlib.crc32(body, zlib.crc32(b"tRNS")).to_bytes(4) == checksum
 
 
@@ -115,22 +123,22 @@ def _note_metadata(found: _Chunks, name: bytes, body: memoryview) -> None:
     """Exif and XMP as Pillow looks for them, ImageMagick's old way to write Exif included."""
     if name == b"eXIf":
         found.exif = bytes(body)
-    elif name == b"iTXt" and bytes(body[: len(_XMP)]) == _XMP:
-        found.xmp = _international(body[len(_XMP) :])
-    elif name in (b"tEXt", b"zTXt") and bytes(body[: len(_RAW_EXIF)]) == _RAW_EXIF and not found.exif:
-        text = body[len(_RAW_EXIF) : _TEXT_BYTES]
+    elif name == b"iTXt" and bytes(body[: len(_XMP_KEYWORD)]) == _XMP_KEYWORD:
+        found.xmp = _international(body[len(_XMP_KEYWORD) :])
+    elif name in (b"tEXt", b"zTXt") and bytes(body[: len(_RAW_EXIF_KEYWORD)]) == _RAW_EXIF_KEYWORD and not found.exif:
+        text = body[len(_RAW_EXIF_KEYWORD) : _MAX_TEXT_BYTES]
         found.exif = _from_hex(bytes(text) if name == b"tEXt" else _inflated(text[1:]))
 
 
 def _international(body: memoryview) -> bytes:
     """The text of an iTXt after its keyword: two bytes on its compression, language, keyword in that, and the text."""
-    *_, text = bytes(body[2:_TEXT_BYTES]).split(b"\0", 2)
+    *_, text = bytes(body[2:_MAX_TEXT_BYTES]).split(b"\0", 2)
     return _inflated(text) if bytes(body[:1]) == b"\1" else text
 
 
 def _inflated(text: bytes | memoryview) -> bytes:
     try:
-        return zlib.decompressobj().decompress(text, _TEXT_BYTES)
+        return zlib.decompressobj().decompress(text, _MAX_TEXT_BYTES)
     except zlib.error:
         return b""
 
@@ -150,19 +158,19 @@ def _joined(start: memoryview, found: _Chunks) -> bytes:
         if body is not None:
             checksum = zlib.crc32(body, zlib.crc32(name)).to_bytes(4)
             parts += (len(body).to_bytes(4), name, body, checksum)
-    return b"".join([*parts, _END])
+    return b"".join([*parts, _END_CHUNK])
 
 
 # ---- rows of a damaged file -----------------------------------------------------------------------------------------
 
 
 def _rows(pixels: Sequence[memoryview], header: Header, colour: int) -> int:
-    channels = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}[colour]
+    channels = {_GREY_TYPE: 1, _RGB_TYPE: 3, _PALETTE_TYPE: 1, 4: 2, 6: 4}[colour]
     bits = channels * header.bit_depth
     inflated = _inflated_bytes(pixels, _image_bytes(header, bits))
     if header.coding != "interlaced":
         return min(header.height, inflated // (1 + (header.width * bits + 7) // 8))
-    for x, y, across, down in _ADAM7:
+    for x, y, across, down in _ADAM7_PASSES:
         width, height = -(-(header.width - x) // across), -(-(header.height - y) // down)
         if width <= 0 or height <= 0:
             continue
@@ -183,8 +191,8 @@ def _inflated_bytes(pixels: Sequence[memoryview], most: int) -> int:
     """Bytes that can be inflated, up to `most`; none of them is kept."""
     inflate, done = zlib.decompressobj(), 0
     for body in pixels:
-        for start in range(0, len(body), _STEP_BYTES):
-            rest: memoryview | bytes = body[start : start + _STEP_BYTES]
+        for start in range(0, len(body), _INFLATED_AT_ONCE_BYTES):
+            rest: memoryview | bytes = body[start : start + _INFLATED_AT_ONCE_BYTES]
             while rest:
                 try:
                     done += len(inflate.decompress(rest, 1 << 20))

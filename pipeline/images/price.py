@@ -12,34 +12,34 @@ below half of what it costs.
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.config import COSTLY_S
+from pipeline.config import COSTLY_PRICE_S
 from pipeline.images.geometry import dct_scale, resized, scales
 from pipeline.images.header import Header
 from pipeline.records import Transform
 
 # All in nanoseconds of one core.
 
-_AN_IMAGE: Final = 350_000.0
+_IMAGE_NS: Final = 350_000.0
 """Opening a file, the crop, the slot: whatever its size."""
 
-_A_CHUNK: Final = 1_500.0
+_CHUNK_NS: Final = 1_500.0
 
-_A_RESIZED_PIXEL: Final = 4.5
+_RESIZED_PIXEL_NS: Final = 4.5
 """In `exact` mode, where the whole image is resized before it is cropped."""
 
-_A_PIXEL_MORE_IN_EXACT: Final = 1.5
+_EXACT_MODE_PIXEL_NS: Final = 1.5
 """Names of the formats that are decoded whole in both modes."""
 
-_A_DECODED_PIXEL: Final = {"fast": 2.4, "exact": 5.0}
+_DECODED_PIXEL_NS: Final = {"fast": 2.4, "exact": 5.0}
 """From a JPEG's coefficients to the crop; of the pixels that are decoded, which `fast` reduces and `exact` may turn."""
 
-_A_PIXEL_IN_CMYK: Final = 5.0
+_CMYK_PIXEL_NS: Final = 5.0
 """Its conversion to RGB."""
 
-_A_BYTE_IN_HUFFMAN_CODE: Final = 10.0
-_A_BYTE_IN_ARITHMETIC_CODE: Final = 110.0
+_HUFFMAN_BYTE_NS: Final = 10.0
+_ARITHMETIC_BYTE_NS: Final = 110.0
 
-_A_SAMPLE: Final = {
+_SAMPLE_NS: Final = {
     "baseline": 0.12,
     "extended": 0.12,
     "progressive": 1.0,
@@ -49,30 +49,30 @@ _A_SAMPLE: Final = {
 }
 """A sample is the value of one channel: 1.5 a pixel in 4:2:0. Of progressive JPEGs all lie in memory until the end."""
 
-_A_VISITED_SAMPLE: Final = {"progressive": 0.15, "arithmetic progressive": 1.3}
-_A_SAMPLE_VISITED_BY_OTHERS: Final = 0.3
+_VISITED_SAMPLE_NS: Final = {"progressive": 0.15, "arithmetic progressive": 1.3}
+_VISITED_SAMPLE_OF_OTHERS_NS: Final = 0.3
 """Cost of a sample in each scan that visits it. A scan visits all blocks, also where nothing in them is new."""
 
-_A_REFINED_SAMPLE: Final = 0.5
+_REFINED_SAMPLE_NS: Final = 0.5
 """On top of that."""
 
-_A_BYTE_OF_A_BODY: Final = 6.0
+_BODY_BYTE_NS: Final = 6.0
 """The least that a byte of pixels costs, whatever carries it: of WebP in base64."""
 
-_JUST_ORDINARY: Final = 0.99e9 * COSTLY_S
+_MAX_ORDINARY_NS: Final = 0.99e9 * COSTLY_PRICE_S
 
-_LEAST_TIMEOUT_S: Final = 1.0
-_TIMES_ITS_PRICE: Final = 10
+_MIN_TIMEOUT_S: Final = 1.0
+_TIMEOUT_IN_PRICES: Final = 10
 """A worker gives way to all else on its machine, so an image may take several times its price."""
 
 
 def price_s(header: Header, transform: Transform) -> float:
     """Seconds of one core that decoding and resizing the image should take."""
-    work_ns = _AN_IMAGE + _A_CHUNK * header.chunks + _WORK_NS[header.format](header, transform)
+    work_ns = _IMAGE_NS + _CHUNK_NS * header.chunks + _PIXELS_NS_BY_FORMAT[header.format](header, transform)
     if transform.decode == "exact":
-        work_ns += 0 if header.format == "JPEG" else _A_PIXEL_MORE_IN_EXACT * header.width * header.height
+        work_ns += 0 if header.format == "JPEG" else _EXACT_MODE_PIXEL_NS * header.width * header.height
         across, down = resized(header.width, header.height, transform.resize_px)
-        work_ns += _A_RESIZED_PIXEL * across * down
+        work_ns += _RESIZED_PIXEL_NS * across * down
     return work_ns * 1e-9
 
 
@@ -81,7 +81,7 @@ def body_price_s(body_bytes: int) -> float:
 
     It is that of ordinary images, for a body may carry many of them.
     """
-    return min(_AN_IMAGE + _A_BYTE_OF_A_BODY * body_bytes, _JUST_ORDINARY) * 1e-9
+    return min(_IMAGE_NS + _BODY_BYTE_NS * body_bytes, _MAX_ORDINARY_NS) * 1e-9
 
 
 def timeout_s(expected_s: float, most_s: float) -> float:
@@ -91,7 +91,7 @@ def timeout_s(expected_s: float, most_s: float) -> float:
         expected_s: its price, scaled to the machine that decodes it.
         most_s: whatever its price is.
     """
-    return min(most_s, max(_LEAST_TIMEOUT_S, _TIMES_ITS_PRICE * expected_s))
+    return min(most_s, max(_MIN_TIMEOUT_S, _TIMEOUT_IN_PRICES * expected_s))
 
 
 # ---- one function a format: nanoseconds -----------------------------------------------------------------------------
@@ -99,13 +99,13 @@ def timeout_s(expected_s: float, most_s: float) -> float:
 
 def _jpeg(header: Header, transform: Transform) -> float:
     pixels = header.width * header.height
-    a_byte = _A_BYTE_IN_ARITHMETIC_CODE if "arithmetic" in header.coding else _A_BYTE_IN_HUFFMAN_CODE
-    a_visited_sample = _A_VISITED_SAMPLE.get(header.coding, _A_SAMPLE_VISITED_BY_OTHERS)
-    a_decoded_pixel = _A_DECODED_PIXEL[transform.decode] + (_A_PIXEL_IN_CMYK if header.channels == 4 else 0)
+    a_byte = _ARITHMETIC_BYTE_NS if "arithmetic" in header.coding else _HUFFMAN_BYTE_NS
+    a_visited_sample = _VISITED_SAMPLE_NS.get(header.coding, _VISITED_SAMPLE_OF_OTHERS_NS)
+    a_decoded_pixel = _DECODED_PIXEL_NS[transform.decode] + (_CMYK_PIXEL_NS if header.channels == 4 else 0)
     a_pixel = (
-        _A_SAMPLE[header.coding] * header.samples
+        _SAMPLE_NS[header.coding] * header.samples
         + a_visited_sample * header.visited
-        + _A_REFINED_SAMPLE * header.refined
+        + _REFINED_SAMPLE_NS * header.refined
         + a_decoded_pixel / _part(header, transform) ** 2
     )
     return a_byte * header.bytes + a_pixel * pixels
@@ -139,7 +139,7 @@ def _rough(a_pixel: float, a_byte: float) -> Callable[[Header, Transform], float
     return lambda header, _: a_pixel * header.width * header.height + a_byte * header.bytes
 
 
-_WORK_NS: Final[dict[str, Callable[[Header, Transform], float]]] = {
+_PIXELS_NS_BY_FORMAT: Final[dict[str, Callable[[Header, Transform], float]]] = {
     "JPEG": _jpeg,
     "PNG": _png,
     "WEBP": _webp,

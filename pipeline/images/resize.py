@@ -12,8 +12,8 @@ from torch.nn.functional import interpolate
 from pipeline.images.geometry import resized
 from pipeline.records import Transform
 
-_BY_TORCH: Final = ("bilinear", "bicubic")
-_SPREAD: Final = 8
+_TORCH_INTERPOLATIONS: Final = ("bilinear", "bicubic")
+_MAX_RESIZED_PER_CROP: Final = 8
 """Images that would have more than so many times the crop's pixels once resized are resized where the crop is alone."""
 
 Pixels = NDArray[np.uint8]
@@ -58,7 +58,7 @@ def resize_fast(pixels: Pixels, plan: CropPlan, transform: Transform) -> Pixels:
     """
     across, down = plan.target
     crop = transform.crop_px
-    if transform.interpolation not in _BY_TORCH or across * down > _SPREAD * crop**2:
+    if transform.interpolation not in _TORCH_INTERPOLATIONS or across * down > _MAX_RESIZED_PER_CROP * crop**2:
         return by_pillow(pixels, plan, transform)
     whole = _by_torch(pixels, plan, transform.interpolation)
     return whole[plan.top : plan.top + crop, plan.left : plan.left + crop]

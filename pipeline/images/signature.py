@@ -6,7 +6,7 @@ from typing import Final
 HEAD_BYTES: Final = 512
 """First bytes of a file that `kind_of` wants to see."""
 
-SHOWN: Final = {"WEBP": "WebP", "HEIF": "HEIC"}
+USUAL_FORMAT_NAMES: Final = {"WEBP": "WebP", "HEIF": "HEIC"}
 """Usual names of formats that Pillow names in another way."""
 
 
@@ -18,7 +18,7 @@ class Damaged(Exception):
     """A header that is cut off or makes no sense; the message says where."""
 
 
-_AT_START: Final = (
+_SIGNATURES: Final = (
     (b"\xff\xd8", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"GIF87a", "GIF"),
@@ -78,7 +78,7 @@ _AT_START: Final = (
     (b"\xd0\xcf\x11\xe0", "Microsoft Office document"),
     (b"\xef\xbf\xbd\xef\xbf\xbd", "binary file that was read as text: its bytes are lost"),
 )
-_BY_BRAND: Final = {
+_ISO_BRANDS: Final = {
     "AVIF": (b"avif", b"avis"),
     "HEIC": (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"),
     "HEIF": (b"mif1", b"mif2", b"msf1", b"miaf"),
@@ -87,7 +87,7 @@ _BY_BRAND: Final = {
 }
 """By the brands of the ISO base media file format; each other one is a video's."""
 
-_IN_TEXT: Final = (
+_TEXT_PATTERNS: Final = (
     (r"version https://git-lfs", "Git LFS pointer"),
     (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!doctype svg[^>]*>\s*)?(<!--.*?-->\s*)*<svg", "SVG"),
     (r"(<!--.*?-->\s*)*<(!doctype html|html|head|body|title|div|p|script|meta|h1|table)\b", "HTML"),
@@ -104,13 +104,13 @@ _IN_TEXT: Final = (
     (r"(http/1|content-|mime-version)", "HTTP message"),
     (r"(https?|file|ftp|s3|gs|blob)://\S+\s*$", "URL: send the image itself"),
 )
-_TEXT: Final = tuple((re.compile(pattern, re.DOTALL), kind) for pattern, kind in _IN_TEXT)
+_TEXT_KINDS: Final = tuple((re.compile(pattern, re.DOTALL), kind) for pattern, kind in _TEXT_PATTERNS)
 _NOT_IN_TEXT: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
-_NETPBM: Final = re.compile(rb"P([1-6]\s+(#.*\s+)?\d+\s+\d|7\sWIDTH)")
-_BMP_HEADERS: Final = (12, 16, 40, 52, 56, 64, 108, 124)
+_NETPBM_START: Final = re.compile(rb"P([1-6]\s+(#.*\s+)?\d+\s+\d|7\sWIDTH)")
+_BMP_HEADER_BYTES: Final = (12, 16, 40, 52, 56, 64, 108, 124)
 """Bytes of the second header of a BMP, of every version that there is."""
 
-_STARTS: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"))
+_START_MARKERS: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"))
 
 
 def kind_of(head: bytes) -> str:
@@ -119,14 +119,14 @@ def kind_of(head: bytes) -> str:
     Args:
         head: the first `HEAD_BYTES` bytes of a file that is not empty, or all where there are fewer.
     """
-    for signature, kind in _AT_START:
+    for signature, kind in _SIGNATURES:
         if head.startswith(signature):
             return kind
     if head.startswith(b"RIFF"):
         return {b"WEBP": "WEBP", b"AVI ": "AVI video", b"WAVE": "WAV audio"}.get(head[8:12], "RIFF file")
     if head[4:8] == b"ftyp":
         return _kind_by_brand(head)
-    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_BYTES:
         return "BMP"
     return _kind_of_the_rest(head)
 
@@ -141,7 +141,7 @@ def cut_off(head: bytes) -> str | None:
 
 def start_within(head: bytes) -> str | None:
     """Where in these bytes a JPEG or PNG starts, in words."""
-    found = min(((head.find(start), kind) for start, kind in _STARTS if start in head), default=None)
+    found = min(((head.find(start), kind) for start, kind in _START_MARKERS if start in head), default=None)
     return found and f"{found[1]} start marker found after {found[0]} other bytes"
 
 
@@ -150,19 +150,19 @@ def _kind_by_brand(head: bytes) -> str:
     major = head[8:12]
     compatible = head[16 : min(len(head), int.from_bytes(head[:4], "big"))]
     brands = [major, *(compatible[at : at + 4] for at in range(0, len(compatible), 4))]
-    if major in _BY_BRAND["HEIF"]:
-        return next((kind for kind in ("AVIF", "HEIC") if set(_BY_BRAND[kind]) & set(brands)), "HEIF")
-    return next((kind for kind, names in _BY_BRAND.items() if major in names), "MP4 video")
+    if major in _ISO_BRANDS["HEIF"]:
+        return next((kind for kind in ("AVIF", "HEIC") if set(_ISO_BRANDS[kind]) & set(brands)), "HEIF")
+    return next((kind for kind, names in _ISO_BRANDS.items() if major in names), "MP4 video")
 
 
 def _kind_of_the_rest(head: bytes) -> str:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16 text"
-    if _NETPBM.match(head):
+    if _NETPBM_START.match(head):
         return "Netpbm"
     if not _NOT_IN_TEXT.search(head):
         text = head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n").lower()
-        return next((kind for pattern, kind in _TEXT if pattern.match(text)), "text")
+        return next((kind for pattern, kind in _TEXT_KINDS if pattern.match(text)), "text")
     if head[128:132] == b"DICM":
         return "DICOM"
     if head[257:262] == b"ustar":

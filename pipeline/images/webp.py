@@ -7,10 +7,10 @@ from typing import Final
 from pipeline.errors import UndecodableImage
 from pipeline.images.orientation import Metadata
 
-_FIRST_CHUNK: Final = 12  # after "RIFF", the size and "WEBP"
-_PIXELS: Final = (b"VP8 ", b"VP8L", b"ANMF")
-_NEEDED: Final = (b"VP8X", b"ALPH", b"ANIM", *_PIXELS)
-_KNOWN: Final = (*_NEEDED, b"ICCP", b"EXIF", b"XMP ")
+_FIRST_CHUNK_AT: Final = 12  # after "RIFF", the size and "WEBP"
+_PIXEL_CHUNKS: Final = (b"VP8 ", b"VP8L", b"ANMF")
+_NEEDED_CHUNKS: Final = (b"VP8X", b"ALPH", b"ANIM", *_PIXEL_CHUNKS)
+_KNOWN_CHUNKS: Final = (*_NEEDED_CHUNKS, b"ICCP", b"EXIF", b"XMP ")
 _METADATA_FLAGS: Final = 0x20 | 0x08 | 0x04  # ICC, Exif and XMP, in the first byte of VP8X
 
 
@@ -25,11 +25,11 @@ def pixels_of_webp(data: memoryview) -> tuple[bytes | memoryview, Metadata]:
     others, complete = False, False
     end = 0
     for name, body, size, end in _chunks(data):  # noqa: B007 - the last one counts
-        if name in _NEEDED and not complete:
+        if name in _NEEDED_CHUNKS and not complete:
             if len(body) < size:
                 raise UndecodableImage(f"the image is damaged: {len(body)} of {size} bytes of its pixels are there")
             needed.append((name, body))
-            complete = name in _PIXELS
+            complete = name in _PIXEL_CHUNKS
         else:
             others = True
             metadata.setdefault(name, bytes(body) if name in (b"EXIF", b"XMP ") else b"")
@@ -41,12 +41,14 @@ def pixels_of_webp(data: memoryview) -> tuple[bytes | memoryview, Metadata]:
 
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview, int, int]]:
     """Name, data, size and end of each chunk, also where an odd one is not padded; the last may be cut off."""
-    at = _FIRST_CHUNK
+    at = _FIRST_CHUNK_AT
     while at + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, at)
         body = data[at + 8 : at + 8 + size]
         at += 8 + size
-        if size & 1 and not (bytes(data[at : at + 4]) in _KNOWN and bytes(data[at + 1 : at + 5]) not in _KNOWN):
+        if size & 1 and not (
+            bytes(data[at : at + 4]) in _KNOWN_CHUNKS and bytes(data[at + 1 : at + 5]) not in _KNOWN_CHUNKS
+        ):
             at += 1
         yield name, body, size, at
 

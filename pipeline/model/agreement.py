@@ -5,7 +5,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-TOLERANCE: Final = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
+MAX_SCORE_DIFFERENCE: Final = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """The most by which a score, a probability, may differ: what is folded or fused is rounded differently."""
 
 

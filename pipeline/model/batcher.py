@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from pipeline.config import STUCK_AFTER_S
+from pipeline.config import STALLED_AFTER_S
 from pipeline.errors import DeviceFailure, EngineClosed, EngineStalled, ModelFailedOnImage, NonFiniteScores, first_line
 from pipeline.model.bisection import bisected
 from pipeline.model.device import BatchOutput, Device, collect
@@ -43,7 +43,7 @@ class Batcher:
         self.answered_at = 0.0
         self._batches: Counter[int] = Counter()
         self._device_threads = [DeviceThread() for _ in range(device.concurrent_batches)]
-        self._stuck_after_s = STUCK_AFTER_S
+        self._stuck_after_s = STALLED_AFTER_S
         self._pace = DevicePace({1: 1.0})
         self._device, self._labels, self._queue = device, labels, queue
         self._clock = threading.Lock()  # guards `_batches`, the next two, and when threads are busy
@@ -127,7 +127,7 @@ class Batcher:
             started_at = time.monotonic()
             self._pace = DevicePace(self._device.warm_up(), padded=self._device.pads)
             # Every batch size several times: longer than any batch takes.
-            self._stuck_after_s = max(STUCK_AFTER_S, time.monotonic() - started_at)
+            self._stuck_after_s = max(STALLED_AFTER_S, time.monotonic() - started_at)
         except Exception as error:  # noqa: BLE001 - whatever the device raises, `start` reports it
             self._failure = DeviceFailure(f"the warm-up of the model failed: {first_line(error)}")
             self._failure.__cause__ = error

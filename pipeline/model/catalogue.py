@@ -10,7 +10,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-_WEIGHTS_END = "_Weights"
+_WEIGHTS_CLASS_SUFFIX = "_Weights"
 
 
 def is_path(weights: str) -> bool:
@@ -27,7 +27,7 @@ def weights_of_models() -> Mapping[str, tuple[str, ...]]:
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and (name := _registered_as(node)):
                 models[name] = _weights_class(node)
-            elif isinstance(node, ast.ClassDef) and node.name.endswith(_WEIGHTS_END):
+            elif isinstance(node, ast.ClassDef) and node.name.endswith(_WEIGHTS_CLASS_SUFFIX):
                 weights[node.name] = tuple(_members(node))
     return {name: weights.get(of, ()) for name, of in sorted(models.items())}
 
@@ -81,7 +81,7 @@ def _weights_class(function: ast.FunctionDef) -> str:
     arguments = [*function.args.args, *function.args.kwonlyargs]
     annotated = (each.annotation for each in arguments if each.arg == "weights" and each.annotation)
     names = (node.id for annotation in annotated for node in ast.walk(annotation) if isinstance(node, ast.Name))
-    return next((name for name in names if name.endswith(_WEIGHTS_END)), "")
+    return next((name for name in names if name.endswith(_WEIGHTS_CLASS_SUFFIX)), "")
 
 
 def _members(weights: ast.ClassDef) -> Iterator[str]:

@@ -18,32 +18,32 @@ from pipeline.model.checkpoint_file import Placeholder, read_checkpoint
 
 State = Mapping[str, Tensor]
 
-_DEEPEST: Final = 4
+_MAX_NESTED_DICTS: Final = 4
 """Dicts within each other that are looked into."""
 
-_PRIVATE: Final = frozenset({"callbacks"})
+_SKIPPED_DICTS: Final = frozenset({"callbacks"})
 """Dicts that are not looked into. Lightning keeps an average there whose batch norm has not been updated yet."""
 
-_WRAPPERS: Final = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+_WRAPPER_NAME_PARTS: Final = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Parts of names that come from wrapping a module, at any depth; none of torchvision's models has them."""
 
-_AVERAGED: Final = re.compile(r"(?i)(^|[._])(ema|swa|averaged?|avg|shadow)([._]|$)")
+_AVERAGED_WEIGHTS_NAME: Final = re.compile(r"(?i)(^|[._])(ema|swa|averaged?|avg|shadow)([._]|$)")
 """Names of weights that were averaged over the training."""
 
-_IGNORED: Final = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
+_IGNORED_TENSOR_NAME: Final = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
 """Names beside a model's own: a counter of torch's averages, and what counters of operations leave in every module."""
 
-_DISPENSABLE: Final = re.compile(r"(^|\.)num_batches_tracked$|^(aux\d?|AuxLogits)\.")
+_OPTIONAL_TENSOR_NAME: Final = re.compile(r"(^|\.)num_batches_tracked$|^(aux\d?|AuxLogits)\.")
 """Names that a model has and inference does not read."""
 
-_OLD_NAMES: Final = (
+_RENAMED_TENSORS: Final = (
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
     (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
     (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
 )
 """Names that torchvision has changed: DenseNet's, which its own files still have, and before 0.14 those of ViT."""
 
-_NAMED: Final = 3
+_MAX_NAMED_TENSORS: Final = 3
 """Tensors named in a message."""
 
 
@@ -117,13 +117,13 @@ def find_state(path: Path, model: State, *, named: str) -> Found:
 
 def _states(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], State]]:
     """The tensors of every dict in a file that has some, and its place; outer ones first."""
-    if not isinstance(content, Mapping) or len(place) > _DEEPEST:
+    if not isinstance(content, Mapping) or len(place) > _MAX_NESTED_DICTS:
         return
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if tensors:
         yield place, tensors
     for name, value in content.items():
-        if isinstance(name, str) and name not in _PRIVATE:
+        if isinstance(name, str) and name not in _SKIPPED_DICTS:
             yield from _states(value, (*place, name))
 
 
@@ -146,8 +146,8 @@ def _candidates(place: tuple[str, ...], state: State, model: State) -> Iterator[
 
 def _plain(name: str) -> str:
     """The name that torchvision has today, without wrappers."""
-    name = ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-    for old, new in _OLD_NAMES:
+    name = ".".join(part for part in name.split(".") if part not in _WRAPPER_NAME_PARTS)
+    for old, new in _RENAMED_TENSORS:
         name = old.sub(new, name)
     return name
 
@@ -156,19 +156,19 @@ def _candidate(place: tuple[str, ...], prefix: str, state: State, model: State) 
     inner = {
         _plain(name.removeprefix(prefix)): value
         for name, value in state.items()
-        if name.startswith(prefix) and not _IGNORED.search(name)
+        if name.startswith(prefix) and not _IGNORED_TENSOR_NAME.search(name)
     }
-    missing = [name for name in model if name not in inner and not _DISPENSABLE.search(name)]
+    missing = [name for name in model if name not in inner and not _OPTIONAL_TENSOR_NAME.search(name)]
     unexpected = [name for name in inner if name not in model]
     misshapen = [name for name in inner if name in model and not _has_shape(inner[name], name, model)]
     where = ".".join(place) + (f", names after {prefix}" if prefix else "")
-    averaged = any(_AVERAGED.search(part) for part in (*place, prefix))
+    averaged = any(_AVERAGED_WEIGHTS_NAME.search(part) for part in (*place, prefix))
     return _Candidate(Found(inner, where.removeprefix(", "), averaged), missing, unexpected, misshapen)
 
 
 def _has_shape(tensor: Tensor, name: str, model: State) -> bool:
     """Whether a tensor has its shape in the model, but for the number of classes."""
-    if _DISPENSABLE.search(name):
+    if _OPTIONAL_TENSOR_NAME.search(name):
         return True
     if name.startswith(f"{head_of(model)}.") and tensor.ndim == model[name].ndim > 0 and len(tensor):
         return tensor.shape[1:] == model[name].shape[1:]
@@ -232,7 +232,7 @@ def _differs(candidate: _Candidate, model: State) -> str:
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+    return ", ".join(names[:_MAX_NAMED_TENSORS]) + (", ..." if len(names) > _MAX_NAMED_TENSORS else "")
 
 
 def _likely_cause(nearest: _Candidate, model: State) -> str:

@@ -14,7 +14,7 @@ from pipeline.errors import InvalidModel, first_line
 
 _HEAD_BYTES: Final = 512
 
-_OTHER: Final = (
+_OTHER_KINDS_OF_FILES: Final = (
     (0, b"version https://git-lfs", "a Git LFS pointer; fetch the file itself by `git lfs pull`"),
     (0, b"<", "HTML or XML, perhaps the error page of a download"),
     (0, b"\x1f\x8b", "compressed by gzip; unpack it"),
@@ -24,7 +24,7 @@ _OTHER: Final = (
 )
 """Files that are no weights: offset, bytes there, and what such a file is."""
 
-_WRONG_KIND: Final = re.compile(r"(?P<does>SETITEM|append|extend).*<class 'stand-in\.(?P<name>.+)'>")
+_FILLING_REFUSED: Final = re.compile(r"(?P<does>SETITEM|append|extend).*<class 'stand-in\.(?P<name>.+)'>")
 """torch's refusal to fill an object that is none of its own lists or dicts."""
 
 
@@ -90,7 +90,7 @@ def _head(path: Path) -> bytes:
 def _described(head: bytes) -> str:
     if not head:
         return "empty"
-    known = (what for offset, begin, what in _OTHER if head[offset:].lstrip()[: len(begin)] == begin)
+    known = (what for offset, begin, what in _OTHER_KINDS_OF_FILES if head[offset:].lstrip()[: len(begin)] == begin)
     return next(known, f"something else: it begins with {head[:8]!r}")
 
 
@@ -127,7 +127,7 @@ def _read_with_stand_ins(path: Path) -> Any:
             with torch.serialization.safe_globals(stand_ins):  # type: ignore[arg-type]  # pairs are documented
                 return _load(path)
         except UnpicklingError as error:
-            wrong = _WRONG_KIND.search(str(error))
+            wrong = _FILLING_REFUSED.search(str(error))
             if not wrong or made_as.get(wrong["name"]) is not object:
                 raise
             made_as[wrong["name"]] = OrderedDict if wrong["does"] == "SETITEM" else list

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from pipeline.model.classifier import Classifier
-from pipeline.model.device import MODULES, BatchTimings, PendingBatch
+from pipeline.model.device import COMPUTED_BY_MODULES, BatchTimings, PendingBatch
 from pipeline.model.torchscript import Compute, as_graph
 from pipeline.pace import warm_seconds
 
-_HOPELESS: Final = 1.25
+_MAX_SLOWDOWN_PER_IMAGE: Final = 1.25
 """Where a batch takes so many times as long per image as a smaller one, larger ones are not tried on the CPU."""
 
 
@@ -40,7 +40,7 @@ class CpuDevice:
     ) -> None:
         self._classifier, self._compute = classifier, cast(Compute, classifier)
         self._batch_sizes, self._side_px, self.concurrent_batches = batch_sizes, side_px, concurrent_batches
-        self.computed_as = MODULES
+        self.computed_as = COMPUTED_BY_MODULES
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
         """Nothing to do."""
@@ -50,12 +50,12 @@ class CpuDevice:
         """Also makes the model a graph, and has torch use no threads of its own, here and in those that begin later."""
         torch.set_num_threads(1)
         self._compute = as_graph(self._classifier, self._side_px)
-        self.computed_as = MODULES if self._compute is self._classifier else "a TorchScript graph"
+        self.computed_as = COMPUTED_BY_MODULES if self._compute is self._classifier else "a TorchScript graph"
         pixels = torch.zeros(self._batch_sizes[-1], self._side_px, self._side_px, 3, dtype=torch.uint8)
         seconds, best = dict[int, float](), math.inf
         for size in self._batch_sizes:
             seconds[size] = warm_seconds(partial(self._infer, pixels[:size]))
-            if seconds[size] / size > _HOPELESS * best:
+            if seconds[size] / size > _MAX_SLOWDOWN_PER_IMAGE * best:
                 break
             best = min(best, seconds[size] / size)
         return seconds

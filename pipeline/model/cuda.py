@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DeviceFailure, first_line
-from pipeline.model.agreement import TOLERANCE, difference, noise
+from pipeline.model.agreement import MAX_SCORE_DIFFERENCE, difference, noise
 from pipeline.model.classifier import Classifier
 from pipeline.model.cuda_graph import Replay, recorded, settle
-from pipeline.model.device import MODULES, BatchOutput, BatchTimings, PendingBatch, collect
+from pipeline.model.device import COMPUTED_BY_MODULES, BatchOutput, BatchTimings, PendingBatch, collect
 from pipeline.model.folding import folded
 from pipeline.model.torchscript import Compute, traced
 from pipeline.pace import warm_seconds
@@ -116,7 +116,7 @@ class CudaDevice:
             except Exception as error:  # noqa: BLE001 - a model may do anything, and whoever follows it raises anything
                 logger.warning("the model is not computed as %s: %s", way, first_line(error))
                 continue
-            if worst <= TOLERANCE[self._classifier.dtype]:
+            if worst <= MAX_SCORE_DIFFERENCE[self._classifier.dtype]:
                 logger.info("the model is computed as %s; its scores differ by up to %.2g", way, worst)
                 self.computed_as = way
                 break
@@ -147,7 +147,7 @@ class CudaDevice:
                     buffer.compute[size] = recorded(compute, pixels, stream=self._kernels, pool=pool)
 
     def _compute_by(self, compute: Compute) -> None:
-        self.computed_as = MODULES
+        self.computed_as = COMPUTED_BY_MODULES
         for buffer in self._buffers:
             buffer.compute = {size: partial(compute, buffer.pixels[:size]) for size in self._batch_sizes}
 

@@ -20,13 +20,13 @@ from pipeline.model.torchscript import Compute
 Replay = Callable[[], tuple[Tensor, Tensor]]
 """Launches the kernels; returns the tensors that they write to, the same ones each time."""
 
-_CALLS_BEFORE: Final = 3
+_CALLS_BEFORE_RECORDING: Final = 3
 """Calls before a recording, so that it holds neither cuDNN's search nor what the libraries allocate at first."""
 
 
 def settle(compute: Compute, pixels: Tensor) -> None:
     """Calls `compute` as often as its libraries need until they do nothing but launch kernels."""
-    for _ in range(_CALLS_BEFORE):
+    for _ in range(_CALLS_BEFORE_RECORDING):
         compute(pixels)
 
 

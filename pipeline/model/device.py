@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from torch import Tensor
 
-MODULES: Final = "modules, kernel by kernel"
+COMPUTED_BY_MODULES: Final = "modules, kernel by kernel"
 """Description of the slowest way to compute a model, for which nothing has to be prepared."""
 
 

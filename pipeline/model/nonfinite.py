@@ -10,7 +10,7 @@ from pipeline.config import PipelineConfig
 from pipeline.model.classifier import Classifier, load_model
 from pipeline.model.precision import scenes
 
-_IMAGES: Final = 2
+_TESTED_IMAGES: Final = 2
 
 
 def causes(config: PipelineConfig, served: Classifier) -> str:
@@ -27,7 +27,7 @@ def causes(config: PipelineConfig, served: Classifier) -> str:
     if name := first_nonfinite(exact.classifier.backbone.state_dict()):
         return f"{told}: the tensor {name} holds NaN or infinity, as after a training that diverged; take other weights"
     dtype = str(served.dtype).removeprefix("torch.")
-    pixels = scenes(_IMAGES, exact.transform.crop_px)
+    pixels = scenes(_TESTED_IMAGES, exact.transform.crop_px)
     with torch.inference_mode():
         in_float32 = bool(exact.classifier.scores(pixels).isfinite().all())
     if dtype != "float32" and in_float32:

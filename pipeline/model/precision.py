@@ -22,20 +22,20 @@ from pipeline.model.torchscript import Compute, as_graph
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
-SMALLER: Final = (torch.float16, torch.bfloat16)
+SMALLER_DTYPES: Final = (torch.float16, torch.bfloat16)
 """Number formats tried beside float32, the more exact first: float16 has 10 bits behind the point, bfloat16 has 7."""
 
-TOLERANCE: Final = 0.02
+MAX_DIFFERENCE_FROM_FLOAT32: Final = 0.02
 """The most by which a score, a probability, may differ from float32's. Only classes that near may change places."""
 
-IMAGES: Final = 16
+COMPARED_IMAGES: Final = 16
 """Images that every format is shown, to hold its scores against float32's."""
 
-_TURNS: Final = 3
-_GAIN: Final = 0.05
+_TIMED_CALLS: Final = 3
+_MIN_TIME_SAVED_SHARE: Final = 0.05
 """The least share of the time that a format must save, or else the more exact one is kept."""
 
-_HOPELESS: Final = 2.0
+_MAX_TIME_RATIO_OF_ONE_IMAGE: Final = 2.0
 """A format that takes so many times as long for one image as float32 is not looked at any further, on the CPU."""
 
 
@@ -61,18 +61,18 @@ def quickest(classifier: Classifier, device_kind: str, side_px: int, largest_bat
         side_px: of its images, which are square.
         largest_batch: images; on CUDA a batch of that size is measured, as it will be served.
     """
-    pixels = scenes(min(IMAGES, largest_batch), side_px)
+    pixels = scenes(min(COMPARED_IMAGES, largest_batch), side_px)
     expected = _scores(classifier, pixels)
     attempt = _OnCuda(pixels, largest_batch) if device_kind == "cuda" else _OnCpu(pixels, classifier)
     trial = _tried(attempt, classifier)
     best, best_s = classifier, trial.seconds if trial else math.inf
-    for dtype in SMALLER:
+    for dtype in SMALLER_DTYPES:
         candidate = classifier.computing_in(dtype)
         if not (trial := _tried(attempt, candidate)):
             continue
         worst, share = trial.difference(expected), trial.seconds / best_s
         logger.info("%s: scores differ by up to %.2g, a batch takes %.2f times as long", dtype, worst, share)
-        if worst <= TOLERANCE and share < 1 - _GAIN:
+        if worst <= MAX_DIFFERENCE_FROM_FLOAT32 and share < 1 - _MIN_TIME_SAVED_SHARE:
             best, best_s = candidate, trial.seconds
     return best
 
@@ -101,7 +101,7 @@ class _OnCuda:
 
 
 class _OnCpu:
-    """Measures a batch of `IMAGES` by one graph in one thread; None for what is hopeless with one image already.
+    """Measures a batch of `COMPARED_IMAGES` by one graph in one thread; None for what is too slow with one image.
 
     Args:
         pixels: uint8 [n, side, side, 3].
@@ -114,7 +114,10 @@ class _OnCpu:
         self._alone_s = _seconds(exact, pixels[:1])
 
     def __call__(self, classifier: Classifier) -> DtypeTrial | None:
-        if classifier is not self._exact and _seconds(classifier, self._pixels[:1]) > _HOPELESS * self._alone_s:
+        if (
+            classifier is not self._exact
+            and _seconds(classifier, self._pixels[:1]) > _MAX_TIME_RATIO_OF_ONE_IMAGE * self._alone_s
+        ):
             return None
         graph = as_graph(classifier, self._pixels.shape[1])
         with torch.inference_mode():
@@ -130,7 +133,7 @@ def _seconds(compute: Compute, pixels: Tensor) -> float:
     """The least of some turns, after one that does not count."""
     taken_s = []
     with torch.inference_mode():
-        for _ in range(1 + _TURNS):
+        for _ in range(1 + _TIMED_CALLS):
             started_at = time.perf_counter()
             compute(pixels)
             taken_s.append(time.perf_counter() - started_at)

@@ -7,7 +7,7 @@ from pipeline.errors import InvalidModel
 from pipeline.records import Transform
 from pipeline.torchvision_models import ImageClassification, WeightsEnum
 
-_KEYS = ("resize_px", "crop_px", "interpolation", "mean", "std")
+_OVERRIDING_SETTINGS = ("resize_px", "crop_px", "interpolation", "mean", "std")
 """Settings of the configuration that override those of the weights."""
 
 
@@ -51,8 +51,8 @@ def prepared_by(config: PipelineConfig, weights: WeightsEnum | None, *, own: boo
     resize_px = config.resize_px or max(crop_px, int(preset.resize_size[0]))
     if crop_px > resize_px:
         raise InvalidModel(f"crop_px: {crop_px} is larger than resize_px: {resize_px}; write crop_px as well")
-    set_here = [key for key in _KEYS if getattr(config, key) is not None]
-    assumed = own and len(set_here) < len(_KEYS)
+    set_here = [key for key in _OVERRIDING_SETTINGS if getattr(config, key) is not None]
+    assumed = own and len(set_here) < len(_OVERRIDING_SETTINGS)
     return Preparation(
         Transform(
             resize_px,
@@ -70,9 +70,9 @@ def prepared_by(config: PipelineConfig, weights: WeightsEnum | None, *, own: boo
 
 
 def _source(weights: str, set_here: list[str], *, assumed: bool) -> str:
-    if len(set_here) == len(_KEYS):
+    if len(set_here) == len(_OVERRIDING_SETTINGS):
         return "the configuration"
     source = f"{', '.join(set_here)} from the configuration, all else from {weights}" if set_here else weights
     if assumed:
-        source += f" (own weights do not say theirs; {', '.join(_KEYS)} override it)"
+        source += f" (own weights do not say theirs; {', '.join(_OVERRIDING_SETTINGS)} override it)"
     return source

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import first_line
-from pipeline.model.agreement import TOLERANCE, difference, noise
+from pipeline.model.agreement import MAX_SCORE_DIFFERENCE, difference, noise
 from pipeline.model.classifier import Classifier
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
-_TRACED: Final = 2
-_CHECKED: Final = (1, 3)
+_TRACED_BATCH_SIZE: Final = 2
+_CHECKED_BATCH_SIZES: Final = (1, 3)
 """Images in the batches that it is traced and checked with."""
 
 Compute = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -40,11 +40,13 @@ def as_graph(classifier: Classifier, side_px: int) -> Compute:
     classifier.eval()
     try:
         graph = traced(classifier, side_px)
-        worst = max(_difference(classifier, graph, noise(images, side_px, seed=images)) for images in _CHECKED)
+        worst = max(
+            _difference(classifier, graph, noise(images, side_px, seed=images)) for images in _CHECKED_BATCH_SIZES
+        )
     except Exception as error:  # noqa: BLE001 - a model may do anything, and the tracer raises anything
         logger.warning("the model computes as it was loaded, as it cannot be made a graph: %s", first_line(error))
         return classifier
-    if not worst <= TOLERANCE[classifier.dtype]:
+    if not worst <= MAX_SCORE_DIFFERENCE[classifier.dtype]:
         logger.warning("the model computes as it was loaded: as a graph, its scores differ by up to %.2g", worst)
         return classifier
     return graph
@@ -56,7 +58,7 @@ def traced(classifier: Classifier, side_px: int) -> Compute:
     Raises:
         Exception: the tracer cannot follow the model, which raises anything.
     """
-    pixels = noise(_TRACED, side_px, seed=_TRACED).to(classifier.scale.device)
+    pixels = noise(_TRACED_BATCH_SIZE, side_px, seed=_TRACED_BATCH_SIZE).to(classifier.scale.device)
     with warnings.catch_warnings(), torch.no_grad():
         # TorchScript is deprecated; but torch.compile needs a C++ compiler, and Python runs what torch.export gives.
         warnings.simplefilter("ignore")

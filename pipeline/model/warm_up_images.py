@@ -10,10 +10,10 @@ from pipeline.model.agreement import noise
 from pipeline.model.precision import scenes
 from pipeline.records import Transform
 
-_SIDE_PX: Final = 256
+_MAX_SIDE_PX: Final = 256
 """Longest side of a test image; one that is smaller than the resize is enlarged by it."""
 
-_SCENES: Final = 2
+_SCENE_IMAGES: Final = 2
 
 
 def blank(transform: Transform) -> bytes:
@@ -23,9 +23,9 @@ def blank(transform: Transform) -> bytes:
 
 def warm_up_images(transform: Transform) -> list[bytes]:
     """Test images in the first format served: black, white, noise, and two with the spectrum of photographs."""
-    side_px = min(transform.resize_px, _SIDE_PX)
+    side_px = min(transform.resize_px, _MAX_SIDE_PX)
     pixels = [np.full((side_px, side_px, 3), level, np.uint8) for level in (0, 255)]
-    pixels += [*noise(1, side_px, seed=0).numpy(), *scenes(_SCENES, side_px).numpy()]
+    pixels += [*noise(1, side_px, seed=0).numpy(), *scenes(_SCENE_IMAGES, side_px).numpy()]
     return [_encoded(Image.fromarray(each), transform) for each in pixels]
 
 

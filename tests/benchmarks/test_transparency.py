@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks import transparency
 from benchmarks.transparency import BACKGROUNDS, HEADER, KINDS, compare, row
-from pipeline.config import DROP
+from pipeline.config import DROP_TRANSPARENCY
 
 
 def brightness(pixels: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
@@ -28,5 +28,5 @@ def test_each_background_is_held_against_white(monkeypatch: pytest.MonkeyPatch) 
         if kind.endswith("opaque"):
             assert all(result.change == 0 for result in results.values())
         if kind == "line drawings":
-            assert results[DROP].same == 0
+            assert results[DROP_TRANSPARENCY].same == 0
         assert all(len(row(result)) == len(HEADER) for result in results.values())

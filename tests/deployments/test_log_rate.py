@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from deployments import logs
-from deployments.log_rate import BURST, LeftOut, LogRate
+from deployments.log_rate import BURST_LINES, LeftOut, LogRate
 from deployments.logs import MAX_CAUSE_CHARACTERS, log_gone, log_left_out, log_no_such_page, log_refusal, log_unforeseen
 from deployments.request_errors import MalformedRequest, Overloaded, WrongKey
 from pipeline.errors import DeviceFailure, UndecodableImage
@@ -73,16 +73,16 @@ def test_a_flood_of_any_kind_leaves_a_bounded_log(log: pytest.LogCaptureFixture,
         log_no_such_page(ValueError("Not Found"), 404, f"GET /{_}")
         log_gone("queue")
         log_unforeseen(unforeseen)
-    assert len(log.records) == 7 * BURST
+    assert len(log.records) == 7 * BURST_LINES
     clock.now_s += 10.0
     log_left_out()
-    told = [(line.getMessage(), line.levelname, line.more) for line in log.records[7 * BURST :]]  # type: ignore[attr-defined]
+    told = [(line.getMessage(), line.levelname, line.more) for line in log.records[7 * BURST_LINES :]]  # type: ignore[attr-defined]
     assert told[0] == ("refused: Overloaded: 950 more like this in the last 10 s", "INFO", 950)
     assert ("image refused: UndecodableImage: 950 more like this in the last 10 s", "INFO", 950) in told
     assert ("unforeseen: ZeroDivisionError: 950 more like this in the last 10 s", "ERROR", 950) in told
     assert len(told) == 7
     log_left_out(after_s=0.0)
-    assert len(log.records) == 7 * BURST + 7
+    assert len(log.records) == 7 * BURST_LINES + 7
 
 
 @pytest.mark.usefixtures("clock")
@@ -131,4 +131,4 @@ def test_a_flood_from_the_pipeline_is_counted_as_well(caplog: pytest.LogCaptureF
         "1 are NaN",
         "%d are NaN: 950 more like this in the last 10 s",
     }
-    assert len(caplog.records) <= 2 * (BURST + 1)  # Serve's logger may have handed them to pytest's too
+    assert len(caplog.records) <= 2 * (BURST_LINES + 1)  # Serve's logger may have handed them to pytest's too

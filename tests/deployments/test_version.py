@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.version import UNKNOWN, version_of
+from deployments.version import UNKNOWN_VERSION, version_of
 from harness.repository import ROOT
 from tests.support.typed import typed
 from tests.test_imports import imports
@@ -45,8 +45,8 @@ def test_what_names_no_version_is_unknown(text: str | None, tmp_path: Path) -> N
     path = tmp_path / "pyproject.toml"
     if text is not None:
         path.write_text(text)
-    assert version_of("darkroom", path) == UNKNOWN
-    assert version_of("no-such-package", ROOT / "pyproject.toml") == UNKNOWN
+    assert version_of("darkroom", path) == UNKNOWN_VERSION
+    assert version_of("no-such-package", ROOT / "pyproject.toml") == UNKNOWN_VERSION
 
 
 @pytest.mark.parametrize("folder", ["commands", "deployments", "pipeline", "tuning"])

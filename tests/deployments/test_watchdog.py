@@ -102,7 +102,7 @@ def test_a_replica_whose_event_loop_hangs_is_ended() -> None:
 
 def test_a_replica_whose_event_loop_has_never_run_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A start takes as long as it takes."""
-    monkeypatch.setattr(watchdog_process, "PERIOD_S", 0.001)
+    monkeypatch.setattr(watchdog_process, "CHECK_PERIOD_S", 0.001)
     reader, writer = os.pipe()
     states = iter([*["S"] * 100, None])
 

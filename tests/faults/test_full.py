@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from deployments.local.disk_space import NEEDED_BYTES
+from deployments.local.disk_space import NEEDED_DISK_BYTES
 from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
 from harness.ports import free_port
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 CAT = jpeg(photograph("cat"))
 TMP, SHM = "/tmp", "/dev/shm"  # noqa: S108  those of the test's own
-ROOM_MIB = 2 * NEEDED_BYTES >> 20
+ROOM_MIB = 2 * NEEDED_DISK_BYTES >> 20
 
 _MOUNTS = """
 mount --bind "$1" /mnt && mount -t tmpfs -o size=$2m tmpfs /tmp && mkdir -p "$1" && mount --bind /mnt "$1" &&

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision import models
 
-from deployments.http.statuses import STATUS
+from deployments.http.statuses import STATUS_BY_ERROR
 from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
@@ -69,7 +69,7 @@ def ask(config: PipelineConfig, files: Sequence[OddFile], *, among: bool = True)
 
 def status_of(error: ImageError) -> int:
     """The status that a client gets."""
-    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+    return next(STATUS_BY_ERROR[cls] for cls in type(error).__mro__ if cls in STATUS_BY_ERROR)
 
 
 class Reference:

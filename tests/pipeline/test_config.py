@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipeline.config import ENCODED_ROOM_BYTES, Limits, PipelineConfig
+from pipeline.config import MAX_ENCODED_BYTES, Limits, PipelineConfig
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"batch_sizes": []}, r"batch_sizes: \[\] must rise from 1 or more, e\.g\. \[1, 2, 4, 8\]"),
@@ -95,9 +95,9 @@ def test_limits_begin_at_one(key: str) -> None:
 
 
 def test_no_image_is_allowed_to_be_larger_than_its_room() -> None:
-    assert Limits(max_image_bytes=ENCODED_ROOM_BYTES)
+    assert Limits(max_image_bytes=MAX_ENCODED_BYTES)
     with pytest.raises(ValidationError, match=r"(?m)^max_image_bytes\n"):
-        Limits(max_image_bytes=ENCODED_ROOM_BYTES + 1)
+        Limits(max_image_bytes=MAX_ENCODED_BYTES + 1)
 
 
 def test_unknown_limits_are_refused() -> None:

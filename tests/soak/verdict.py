@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.roles import DARKROOM, REPLICA
 from pipeline.config import CHUNKS_PER_WORKER
-from pipeline.decode.slots import KEPT_BYTES
+from pipeline.decode.slots import MAX_KEPT_BYTES
 from tests.soak.census import Reading
 from tests.soak.growth import growths, slots_bound_bytes, unlike_the_start
 from tests.soak.injections import KILL_REPLICA, KILL_WORKER, STOP_WORKER, Event
@@ -47,7 +47,7 @@ def growth_faults(soak: Soak) -> list[str]:
     faults += unlike_the_start(start, Counter(reading.role for reading in soak.at_rest))
     limits, args = soak.info["user_config"], soak.info["args"]["pipeline"]
     large_bytes = soak.info["decode_workers"] * CHUNKS_PER_WORKER * limits["max_batch_size"] * limits["max_image_bytes"]
-    bound = slots_bound_bytes(args["slots"], soak.info["transform"]["crop_px"], large_bytes, KEPT_BYTES)
+    bound = slots_bound_bytes(args["slots"], soak.info["transform"]["crop_px"], large_bytes, MAX_KEPT_BYTES)
     for at_s in sorted({reading.at_s for reading in soak.readings}):
         now = [reading for reading in soak.readings if reading.at_s == at_s]
         shared, replicas = sum(r.shared_bytes for r in now), sum(r.role == REPLICA for r in now)

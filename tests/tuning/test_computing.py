@@ -83,7 +83,9 @@ def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -
         return really(kind, classifier, batch_sizes=batch_sizes, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(computing, "open_device", with_room_for_4)
-    monkeypatch.setattr("pipeline.model.cpu._HOPELESS", math.inf)  # a size may seem so while something else computes
+    monkeypatch.setattr(
+        "pipeline.model.cpu._MAX_SLOWDOWN_PER_IMAGE", math.inf
+    )  # a size may seem so while something else computes
     config = PipelineConfig(device="cpu")
     _, sizes = _opened(config, load_model(config), 1, bound_s=60.0)
     assert sizes == [1, 2, 4]

@@ -155,7 +155,7 @@ def test_an_announced_length_over_the_limit_is_refused_at_once(length: str) -> N
 @pytest.mark.parametrize("content_type", ["image/jpeg", MULTIPART, JSON])
 def test_a_body_that_comes_too_slowly_is_refused(content_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However regularly its bytes come; one at the least rate arrives, up to the time for all of a body."""
-    monkeypatch.setattr("deployments.http.body.GRACE_S", 2 * PAUSE_S)
+    monkeypatch.setattr("deployments.http.body.BODY_GRACE_S", 2 * PAUSE_S)
     budget, headers = MemoryBudget(1 << 20), [("Content-Type", content_type)]
 
     def read_slowly(pieces: Sequence[bytes | None], *, ends: bool, **limits: float) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.http.client_address import UNKNOWN, source_of
+from deployments.http.client_address import UNKNOWN_ADDRESS, source_of
 from deployments.http.haproxy import SECRET_VARIABLE
 
 PEER = ("127.0.0.1", 50000)
@@ -43,7 +43,7 @@ def test_no_secret_is_shown_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_client_without_an_address_is_unknown() -> None:
-    assert source_of(scope(client=None)) == UNKNOWN
+    assert source_of(scope(client=None)) == UNKNOWN_ADDRESS
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
-from deployments.http.late_refusals import MOST_S, LateRefusals, body_bytes
+from deployments.http.late_refusals import MAX_DELAY_S, LateRefusals, body_bytes
 from deployments.request_errors import Overloaded
 
 PLAIN: Scope = {"type": "http", "headers": []}
@@ -66,7 +66,7 @@ def _waits_s(monkeypatch: pytest.MonkeyPatch, others: int, *, limit_s: float = 6
         (19, 60.0, 0, 0.2),
         (63, 60.0, 60_000, 0.72),
         (11, 60.0, 4_000_000, 1.08),
-        (255, 60.0, 0, MOST_S),
+        (255, 60.0, 0, MAX_DELAY_S),
         (255, 0.3, 0, 0.15),
     ],
 )

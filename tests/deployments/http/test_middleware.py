@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from deployments.http import middleware as front
 from deployments.http.haproxy import HALF_CLOSE_VARIABLE, SECRET_VARIABLE, edited
-from deployments.http.lingering import GRACE_S, MAX_LINGERING, BodyOnDemand
+from deployments.http.lingering import MAX_LINGERING, SENDING_GRACE_S, BodyOnDemand
 from deployments.local.endpoint import read_env
 from harness.ports import free_port
 from harness.repository import ROOT
@@ -178,7 +178,7 @@ def test_a_refused_request_does_not_invite_its_body(port: int, request_: bytes) 
         assert reply is not None
         assert (reply.status, reply.headers["connection"]) == (404 if b"nowhere" in request_ else 415, "close")
         assert file.read() == b""
-    assert time.monotonic() - began_at < GRACE_S
+    assert time.monotonic() - began_at < SENDING_GRACE_S
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_a_refused_client_that_falls_silent_keeps_no_connection(port: int, reque
         assert reply is not None
         assert (reply.status, reply.headers["connection"]) == (status, "close")
         assert file.read() == b""
-    assert time.monotonic() - began_at < GRACE_S + 2
+    assert time.monotonic() - began_at < SENDING_GRACE_S + 2
 
 
 def test_a_refusal_after_an_invitation_ends_the_connection_too(port: int) -> None:
@@ -259,13 +259,13 @@ def test_lingering_takes_no_place_and_ends_for_those_who_dribble(port: int, plac
         began_at = time.monotonic()
         last = read_reply(slow[-1])  # beyond the number that may linger
         assert last is not None
-        assert time.monotonic() - began_at < GRACE_S
+        assert time.monotonic() - began_at < SENDING_GRACE_S
         assert (reply := sent(port, head("/read", 1) + b"x"))
         assert reply.body == b"1"
         for file in slow[:-1]:
             assert (refusal := read_reply(file))
             assert (refusal.status, refusal.headers["connection"]) == (415, "close")
-        assert time.monotonic() - began_at < GRACE_S + 10
+        assert time.monotonic() - began_at < SENDING_GRACE_S + 10
 
 
 @pytest.mark.parametrize(

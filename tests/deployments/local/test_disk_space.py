@@ -17,11 +17,11 @@ def test_too_little_room_is_told_with_the_way_out(tmp_path: Path, monkeypatch: p
     """Before anything runs: bytes, and files, of which a file system can have too few as well."""
     about = os.statvfs(tmp_path)
     free = about.f_bavail * about.f_frsize
-    monkeypatch.setattr(space, "NEEDED_BYTES", free + (1 << 30))
+    monkeypatch.setattr(space, "NEEDED_DISK_BYTES", free + (1 << 30))
     with pytest.raises(StartError, match=rf"^{tmp_path} has \d+ MiB free, and a run needs \d+ MiB there .*: delete"):
         space.check_space(tmp_path)
-    monkeypatch.setattr(space, "NEEDED_BYTES", 0)
-    monkeypatch.setattr(space, "NEEDED_FILES", 1 << 60)
+    monkeypatch.setattr(space, "NEEDED_DISK_BYTES", 0)
+    monkeypatch.setattr(space, "NEEDED_DISK_FILES", 1 << 60)
     if about.f_files:
         with pytest.raises(StartError, match=rf"^{tmp_path} has room for \d+ more files, and a run needs .*: delete"):
             space.check_space(tmp_path)

@@ -153,7 +153,7 @@ def test_a_controller_that_hangs_is_killed(
             watched.status = ""
         for _ in range(2):
             assert process.poll() is None
-            watched.now += health.CONTROLLER_ASKED_EVERY_S
+            watched.now += health.CONTROLLER_CHECK_PERIOD_S
             watched.health._mend_controller()
         assert process.wait(10) == -signal.SIGKILL
     assert f"controller (pid {process.pid}) has hung for 10 s, and is replaced" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from deployments.monitoring.last_minute import PREDICTED, LastMinute, Snapshot
+from deployments.monitoring.last_minute import PREDICTED_OUTCOME, LastMinute, Snapshot
 from pipeline.stats import EngineStats
 
 
@@ -46,24 +46,24 @@ def test_figures_are_worked_out_once_a_second() -> None:
     assert minute.stats(10) is minute.stats(10)
     answer(minute, 1.0)
     minute.tick(reading(101.0))
-    assert minute.stats(10)["requests"] == {PREDICTED: 1}
+    assert minute.stats(10)["requests"] == {PREDICTED_OUTCOME: 1}
 
 
 def test_seconds_are_added_up() -> None:
     """Rates and shares are of the time that has passed, whatever a tick is late."""
     minute = LastMinute(reading(100.0), "cpu")
     answer(minute, 1.0)
-    minute.now.images[PREDICTED] += 1
+    minute.now.images[PREDICTED_OUTCOME] += 1
     minute.tick(reading(101.5, batches={1: 1}))
     answer(minute, 2.0)
-    minute.now.images.update([PREDICTED, "UndecodableImage"])
+    minute.now.images.update([PREDICTED_OUTCOME, "UndecodableImage"])
     minute.now.requests["Overloaded"] += 1
     minute.tick(reading(103.0, batches={1: 1, 3: 1}, workers_replaced=1, in_work=5))
     stats = minute.stats(2)
     assert stats["window_s"] == pytest.approx(3.0)
     assert (stats["requests_per_s"], stats["images_per_s"]) == pytest.approx((1.0, 1.0))
-    assert stats["requests"] == {PREDICTED: 2, "Overloaded": 1}
-    assert stats["images"] == {PREDICTED: 2, "UndecodableImage": 1}
+    assert stats["requests"] == {PREDICTED_OUTCOME: 2, "Overloaded": 1}
+    assert stats["images"] == {PREDICTED_OUTCOME: 2, "UndecodableImage": 1}
     assert stats["latency_ms"]["p50"] == pytest.approx(1500)
     assert stats["stages_ms"]["read"] == pytest.approx(375)
     assert stats["workers"] == {"count": 2, "busy": pytest.approx(0.5), "replaced": 1}
@@ -93,10 +93,10 @@ def test_of_more_than_was_asked_for_nothing_is_told() -> None:
     for second in range(1, 200):
         answer(minute, float(second))
         minute.tick(reading(float(second)))
-    assert minute.stats(1)["requests"] == {PREDICTED: 1}
+    assert minute.stats(1)["requests"] == {PREDICTED_OUTCOME: 1}
     assert minute.stats(1)["latency_ms"]["p99"] == pytest.approx(199_000)
     assert minute.stats(60)["window_s"] == pytest.approx(60)
-    assert minute.stats(60)["requests"] == {PREDICTED: 60}
+    assert minute.stats(60)["requests"] == {PREDICTED_OUTCOME: 60}
 
 
 def test_a_minute_without_requests_has_no_latency() -> None:

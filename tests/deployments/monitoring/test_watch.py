@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from deployments.monitoring.last_minute import PREDICTED
+from deployments.monitoring.last_minute import PREDICTED_OUTCOME
 from deployments.monitoring.timeline import STAGES
 from deployments.monitoring.watch import Watch
 from pipeline.stats import EngineStats
@@ -21,7 +21,7 @@ def test_a_second_that_cannot_be_published_does_not_end_the_watch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is logged, and what there is to tell of the minute is told all the same."""
-    monkeypatch.setattr("deployments.monitoring.watch._PERIOD_S", 0.01)
+    monkeypatch.setattr("deployments.monitoring.watch._SNAPSHOT_PERIOD_S", 0.01)
     monkeypatch.setattr("deployments.monitoring.metrics.Metrics.publish", lambda *_: 1 / 0)
 
     async def watched() -> Watch:
@@ -37,4 +37,4 @@ def test_a_second_that_cannot_be_published_does_not_end_the_watch(
     with caplog.at_level(logging.ERROR, "deployments"):
         watch = asyncio.run(watched())
     assert "could not be published" in caplog.text
-    assert watch.stats(60)["requests"] == watch.requests == {PREDICTED: 1}
+    assert watch.stats(60)["requests"] == watch.requests == {PREDICTED_OUTCOME: 1}

@@ -19,7 +19,7 @@ from pipeline.decode.messages import (
     from_bytes,
     to_bytes,
 )
-from pipeline.decode.sandbox import EVERYTHING, Closed
+from pipeline.decode.sandbox import ALL_CLOSED, Closed
 from pipeline.decode.slots import Slots
 from pipeline.errors import ImageError, UndecodableImage
 
@@ -109,6 +109,6 @@ def test_bytes_are_a_record_or_refused(data: bytes) -> None:
 
 @pytest.mark.parametrize("tail", [b"\0", b"\0" * 7, GOOD])
 def test_bytes_behind_a_record_are_refused(tail: bytes, slots: Slots) -> None:
-    for record in (GOOD, to_bytes(WorkerReady(EVERYTHING))):
+    for record in (GOOD, to_bytes(WorkerReady(ALL_CLOSED))):
         with pytest.raises(MalformedRecord):
             from_bytes(record + tail, slots)

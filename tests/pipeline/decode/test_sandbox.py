@@ -16,7 +16,7 @@ from PIL import Image
 from harness.photographs import encoded, photograph
 from pipeline.config import Limits
 from pipeline.decode import sandbox
-from pipeline.decode.sandbox import EVERYTHING
+from pipeline.decode.sandbox import ALL_CLOSED
 from pipeline.errors import ImageError
 from pipeline.images.decode import decode
 from pipeline.records import Rejection, Transform
@@ -156,8 +156,8 @@ def _said(bench: Bench, act: Callable[[], str]) -> str:
 def test_files_sockets_and_other_processes_are_refused(bench: Bench) -> None:
     """All of it, on a kernel without Landlock by the filter of system calls alone."""
     assert _said(bench, attempt_all) == "all were refused"
-    assert bench.stage.closed_to_workers == EVERYTHING
-    assert str(EVERYTHING) == "no new privileges, no files, no network, no other processes"
+    assert bench.stage.closed_to_workers == ALL_CLOSED
+    assert str(ALL_CLOSED) == "no new privileges, no files, no network, no other processes"
 
 
 def test_what_decoding_needs_is_left(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import ENCODED_ROOM_BYTES
+from pipeline.config import MAX_ENCODED_BYTES
 from pipeline.decode.slots import Claim, Slots
 from tests.support.waiting import PATIENCE_S
 
@@ -105,8 +105,8 @@ def test_an_image_is_written_piece_by_piece() -> None:
 
 def test_the_largest_image_has_room_in_the_last_slot() -> None:
     slots = Slots(2, 4)
-    slots.write_encoded(1, b"\1" * ENCODED_ROOM_BYTES)
-    assert slots.read_encoded(1, ENCODED_ROOM_BYTES)[-1] == 1
+    slots.write_encoded(1, b"\1" * MAX_ENCODED_BYTES)
+    assert slots.read_encoded(1, MAX_ENCODED_BYTES)[-1] == 1
     assert slots.read_encoded(0, 1)[0] == 0
 
 
@@ -166,7 +166,7 @@ def test_slots_take_memory_only_where_they_are_used() -> None:
 
 def test_encoded_images_leave_no_more_behind_than_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the byte for a neighbour, to the page for the system; what is given back counts no more."""
-    monkeypatch.setattr("pipeline.decode.slots.KEPT_BYTES", 1 << 20)
+    monkeypatch.setattr("pipeline.decode.slots.MAX_KEPT_BYTES", 1 << 20)
     before = memfds()
     slots = Slots(4, 4)
     (inode,) = memfds().keys() - before.keys()
@@ -177,7 +177,7 @@ def test_encoded_images_leave_no_more_behind_than_is_kept(monkeypatch: pytest.Mo
         return memfds()[inode]
 
     assert pass_through(0, 700_000) == pass_through(0, 5) >= 700_000  # a smaller one changes nothing
-    assert pass_through(1, ENCODED_ROOM_BYTES) <= 700_000 + 2 * 4096
+    assert pass_through(1, MAX_ENCODED_BYTES) <= 700_000 + 2 * 4096
     assert slots.read_encoded(0, 1)[0] == 1
     assert slots.read_encoded(1, 1)[0] == 0
     assert pass_through(2, 340_000) >= 1_040_000

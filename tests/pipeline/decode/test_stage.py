@@ -126,7 +126,7 @@ def test_images_wait_where_all_slots_are_taken() -> None:
 
 def test_large_files_give_their_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of 20 MB leaves no more behind than what slots keep together."""
-    monkeypatch.setattr("pipeline.decode.slots.KEPT_BYTES", 1 << 20)
+    monkeypatch.setattr("pipeline.decode.slots.MAX_KEPT_BYTES", 1 << 20)
     large = CAT + b"\0" * (20 << 20)
     with started(1, slots=2) as bench:
         assert errors(bench.submit([large])) == [None]

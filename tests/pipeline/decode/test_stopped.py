@@ -142,7 +142,7 @@ def test_a_worker_that_waits_for_a_stopped_forkserver_is_started_by_another() ->
 
 def test_a_start_that_fails_by_itself_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only one whose forkserver has ended is."""
-    monkeypatch.setattr("pipeline.decode.forkserver._ENDS_WITHIN_MS", 1)
+    monkeypatch.setattr("pipeline.decode.forkserver._END_TIMEOUT_MS", 1)
     tries = []
 
     def fail() -> None:

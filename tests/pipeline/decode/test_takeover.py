@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.config import MAX_UNBLAMED_DEATHS
 from pipeline.decode.messages import DecodeResult, WorkerReady, to_bytes
-from pipeline.decode.sandbox import EVERYTHING
+from pipeline.decode.sandbox import ALL_CLOSED
 from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.worker_process import DecodeChunk
 from pipeline.decode.worker_progress import decoding_s, spent_s
@@ -58,7 +58,7 @@ RECORDS = {
     "too many images": to_bytes(DecodeResult(0, 1000)),
     "other positions": to_bytes(DecodeResult(0, 2, {9: UndecodableImage("not here")})),
     "skipped unasked": to_bytes(DecodeResult(0, 2, {}, frozenset({1}))),
-    "ready again": to_bytes(WorkerReady(EVERYTHING)),
+    "ready again": to_bytes(WorkerReady(ALL_CLOSED)),
 }
 
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pipeline.config import CHUNK_S, COSTLY_S
+from pipeline.config import COSTLY_PRICE_S, MAX_CHUNK_PRICE_S
 from pipeline.decode import dispatcher as module
 from pipeline.decode.fair_queue import Backlog
 from pipeline.decode.slots import Slots
@@ -136,13 +136,15 @@ def test_an_image_beyond_its_price_counts_as_what_it_may_still_run() -> None:
 def test_what_a_worker_is_handed_at_a_time_is_bounded_by_its_price() -> None:
     """Few bytes may be much work: others would wait behind all of it."""
     with started(1) as bench:
-        assert errors(bench.submit([CAT] * 20, price_s=0.75 * CHUNK_S)) == [None] * 20
+        assert errors(bench.submit([CAT] * 20, price_s=0.75 * MAX_CHUNK_PRICE_S)) == [None] * 20
         assert [len(tasks) for tasks in bench.delivered] == [1] * 20
 
 
 def test_a_spare_does_not_decode_beside_workers_that_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many processes are at ordinary images as there are workers: the cores are the model's too."""
-    monkeypatch.setattr("pipeline.decode.stage.HELD_AFTER_S", PATIENCE_S)  # on a busy machine any image may take long
+    monkeypatch.setattr(
+        "pipeline.decode.stage.HANDED_OVER_AFTER_S", PATIENCE_S
+    )  # on a busy machine any image may take long
     with started(2, spares=1) as bench:
         requests = [bench.submit([CAT] * 40) for _ in range(3)]
         while not all(request.future.done() for request in requests):
@@ -165,7 +167,9 @@ def test_time_in_work_counts_while_it_runs() -> None:
         assert bench.stage.stats.decoding_s == bench.stage.stats.decoding_s >= readings[-1]
 
 
-@pytest.mark.parametrize(("price_s", "costly"), [(0.99 * COSTLY_S, False), (COSTLY_S, True)], ids=["below", "at"])
+@pytest.mark.parametrize(
+    ("price_s", "costly"), [(0.99 * COSTLY_PRICE_S, False), (COSTLY_PRICE_S, True)], ids=["below", "at"]
+)
 def test_the_price_alone_tells_what_is_costly(price_s: float, *, costly: bool) -> None:
     """Where all images take longer than they should, nobody is moved among the costly."""
     backlog, image = Backlog(), EncodedImage(CAT)

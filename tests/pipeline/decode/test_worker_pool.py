@@ -12,7 +12,7 @@ from typing import cast
 import psutil
 import pytest
 
-from pipeline.config import MAX_FAILED_STARTS, NICENESS
+from pipeline.config import MAX_FAILED_STARTS, WORKER_NICENESS
 from pipeline.decode import stage as module
 from pipeline.errors import DecoderCrashed, DecodeTimeout, EngineClosed, WorkerFailure
 from pipeline.records import Transform
@@ -30,7 +30,7 @@ def test_workers_give_way_to_the_replica() -> None:
         os.kill(pid, signal.SIGKILL)
         until(lambda: bench.stage.pids not in ([], [pid]))
         (pid,) = bench.stage.pids
-        assert psutil.Process(pid).nice() == min(19, psutil.Process().nice() + NICENESS)
+        assert psutil.Process(pid).nice() == min(19, psutil.Process().nice() + WORKER_NICENESS)
 
 
 def test_a_killed_worker_costs_nobody_an_answer(kind: str) -> None:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from harness.photographs import encoded, jpeg, photograph, png_file
 from pipeline.errors import EmptyImage, ImageError, UndecodableImage, UnsupportedFormat
-from pipeline.images.header import MOST_CHUNKS, Header, read_header
+from pipeline.images.header import MAX_COUNTED_CHUNKS, Header, read_header
 from tests.support.image_files import ODD_BUT_GOOD, chunk, png, webp
 
 FORMATS = ("JPEG", "PNG", "WEBP")
@@ -60,9 +60,9 @@ def test_coding_channels_and_bit_depth_are_told(file: bytes, fields: tuple[str, 
 
 def test_chunks_are_counted_to_a_bound() -> None:
     file = png(photograph("cat"))
-    few, many = (file[:33] + chunk(b"tEXt", b"a\0b") * count + file[33:] for count in (7, 3 * MOST_CHUNKS))
+    few, many = (file[:33] + chunk(b"tEXt", b"a\0b") * count + file[33:] for count in (7, 3 * MAX_COUNTED_CHUNKS))
     assert read_header((few,), FORMATS).chunks == read_header((file,), FORMATS).chunks + 7
-    assert read_header((many,), FORMATS).chunks == MOST_CHUNKS
+    assert read_header((many,), FORMATS).chunks == MAX_COUNTED_CHUNKS
 
 
 def test_a_gif_is_as_large_as_its_first_picture() -> None:

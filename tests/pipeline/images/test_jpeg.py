@@ -11,7 +11,7 @@ from PIL import Image
 
 from harness.photographs import NAMES, jpeg, photograph
 from pipeline.errors import TooManyPixels, UndecodableImage, UnsupportedFormat
-from pipeline.images.geometry import LEAST_RATIO, dct_scale, resized, scales
+from pipeline.images.geometry import MIN_REDUCED_TO_TARGET_RATIO, dct_scale, resized, scales
 from pipeline.images.header import read_header
 from pipeline.images.jpeg import decode_jpeg, metadata_of_jpeg
 from tests.support.image_files import ODD_BUT_GOOD, lossless_jpeg, segment, with_orientation
@@ -59,7 +59,7 @@ def test_a_reduced_image_keeps_a_ratio_to_the_resize(resize_px: int) -> None:
         for size in ((short, short), (short, short * 4 // 3 + 1), (short * 16 // 9 + 1, short)):
             target = resized(*size, resize_px)
             ratios = {part: short / part / resize_px for part in (1, 2, 4, 8)}
-            allowed = [part for part, ratio in ratios.items() if part == 1 or ratio >= LEAST_RATIO]
+            allowed = [part for part, ratio in ratios.items() if part == 1 or ratio >= MIN_REDUCED_TO_TARGET_RATIO]
             assert dct_scale(size, target) == max(allowed), size
 
 

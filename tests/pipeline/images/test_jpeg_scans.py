@@ -5,7 +5,7 @@ import pytest
 from harness.costly_images import progressive_jpeg
 from harness.photographs import jpeg, photograph
 from pipeline.images.jpeg_header import JpegFrame, read_frame
-from pipeline.images.jpeg_scans import MOST_SCANS, ONE, Scans
+from pipeline.images.jpeg_scans import MAX_SCANS, SINGLE_SCAN, Scans
 from pipeline.images.piecewise import Piecewise
 
 
@@ -23,7 +23,7 @@ def test_a_photograph_in_progressive_coding(subsampling: str, chroma: float) -> 
 
 
 def test_one_scan_that_has_all_is_not_looked_for() -> None:
-    assert frame(jpeg(photograph("cat"))).scans == ONE
+    assert frame(jpeg(photograph("cat"))).scans == SINGLE_SCAN
 
 
 def test_a_thumbnail_has_no_part_in_it() -> None:
@@ -36,8 +36,8 @@ def test_a_thumbnail_has_no_part_in_it() -> None:
 
 def test_counting_ends_soon_after_the_limit() -> None:
     """However many there are."""
-    assert frame(progressive_jpeg((8, 8), 1, 6, bands=63)).scans.count == 442 < MOST_SCANS
-    assert frame(progressive_jpeg((8, 8), 1, 13, bands=63)).scans.count == MOST_SCANS + 1
+    assert frame(progressive_jpeg((8, 8), 1, 6, bands=63)).scans.count == 442 < MAX_SCANS
+    assert frame(progressive_jpeg((8, 8), 1, 13, bands=63)).scans.count == MAX_SCANS + 1
 
 
 def test_a_scan_without_an_end_or_of_unknown_components_counts() -> None:

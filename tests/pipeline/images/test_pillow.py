@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from harness.photographs import encoded, photograph, png_file
-from pipeline.config import DROP
+from pipeline.config import DROP_TRANSPARENCY
 from pipeline.images.decode import decode
 from pipeline.records import Transform
 from tests.support.decode_bench import TRANSFORM
@@ -65,14 +65,16 @@ def test_transparent_pixels_lie_on_the_background(name: str, colour: str, transf
 @pytest.mark.parametrize("name", FILES)
 def test_drop_shows_what_lies_under_transparency(name: str, transform: Transform) -> None:
     under = Image.open(io.BytesIO(FILES[name])).convert("RGB")
-    np.testing.assert_array_equal(pixels(FILES[name], transform, background=DROP), pixels(png(under), transform))
+    np.testing.assert_array_equal(
+        pixels(FILES[name], transform, background=DROP_TRANSPARENCY), pixels(png(under), transform)
+    )
 
 
 @pytest.mark.parametrize("transform", MODES, ids=["fast", "exact"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_an_opaque_photograph_is_the_same_on_every_background(mode: str, transform: Transform) -> None:
     file, opaque = png(CAT.convert(mode)), png(CAT.convert(mode).convert("RGB"))
-    for background in ("white", "#123456", DROP):
+    for background in ("white", "#123456", DROP_TRANSPARENCY):
         np.testing.assert_array_equal(pixels(file, transform, background=background), pixels(opaque, transform))
 
 
@@ -113,7 +115,7 @@ def test_one_transparent_colour_of_grey_or_rgb_lies_on_the_background(
     found = pixels(file, MODES[1], background="red")
     assert (found[:90] == (255, 0, 0)).all()
     np.testing.assert_array_equal(found[135:], pixels(plain, MODES[1])[135:])
-    np.testing.assert_array_equal(pixels(file, MODES[1], background=DROP), pixels(plain, MODES[1]))
+    np.testing.assert_array_equal(pixels(file, MODES[1], background=DROP_TRANSPARENCY), pixels(plain, MODES[1]))
 
 
 def test_a_palette_with_transparency_lies_on_the_background() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from harness.costly_images import COSTLY, progressive_jpeg
 from harness.photographs import encoded, jpeg, photograph
-from pipeline.config import COSTLY_S, PipelineConfig
+from pipeline.config import COSTLY_PRICE_S, PipelineConfig
 from pipeline.images.header import Header, read_header
 from pipeline.images.price import body_price_s, price_s, timeout_s
 from tests.support.decode_bench import EXACT, TRANSFORM
@@ -73,7 +73,7 @@ def test_the_length_of_a_body_tells_no_more_than_its_image_costs(name: str) -> N
     for side in (100, 800, 2000):
         file = encoded(photograph("cat").resize((side, side)), name)
         assert 0.3 < 1e3 * body_price_s(len(file)) < price_ms(file)
-    assert 0.9 * COSTLY_S < body_price_s(1 << 30) < COSTLY_S
+    assert 0.9 * COSTLY_PRICE_S < body_price_s(1 << 30) < COSTLY_PRICE_S
 
 
 def test_a_timeout_follows_from_the_price() -> None:

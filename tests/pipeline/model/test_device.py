@@ -254,7 +254,7 @@ def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     model = classifier()
     model.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), torch.get_num_threads())))
     monkeypatch.setattr("pipeline.model.cpu.as_graph", lambda model, _: model)  # a graph would not call the hook
-    monkeypatch.setattr("pipeline.model.cpu._HOPELESS", math.inf)
+    monkeypatch.setattr("pipeline.model.cpu._MAX_SLOWDOWN_PER_IMAGE", math.inf)
     before = torch.get_num_threads()
     try:
         device = CpuDevice(model, SIZES, SIDE, concurrent_batches=2)

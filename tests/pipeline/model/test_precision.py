@@ -13,7 +13,7 @@ from pipeline.model import precision
 from pipeline.model.classifier import Classifier
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import PendingBatch
-from pipeline.model.precision import TOLERANCE, DtypeTrial, quickest
+from pipeline.model.precision import MAX_DIFFERENCE_FROM_FLOAT32, DtypeTrial, quickest
 from tests.support.device_kinds import device_of
 
 SIDE, LARGEST = 32, 16
@@ -60,7 +60,7 @@ def chosen(work: dict[torch.dtype, int], added: dict[torch.dtype, float], kind: 
 
 
 SLOW, HOPELESS = 60, 300
-OFF = 12 * TOLERANCE  # of a logit: its score changes by a quarter of that at most
+OFF = 12 * MAX_DIFFERENCE_FROM_FLOAT32  # of a logit: its score changes by a quarter of that at most
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_of_formats_that_are_as_quick_the_more_exact_is_taken(
         return trial and replace(trial, seconds=seconds[classifier.dtype])
 
     monkeypatch.setattr(precision, "_tried", told)
-    monkeypatch.setattr(precision, "_HOPELESS", math.inf)
+    monkeypatch.setattr(precision, "_MAX_TIME_RATIO_OF_ONE_IMAGE", math.inf)
     assert chosen({}, {}, "cpu") == expected
 
 
@@ -160,4 +160,4 @@ def test_a_classifier_in_another_format_leaves_the_first_as_it_was() -> None:
     assert {parameter.dtype for parameter in other.backbone.parameters()} == {torch.bfloat16}
     pixels = torch.full((1, SIDE, SIDE, 3), 200, dtype=torch.uint8)
     assert other(pixels)[0].dtype == torch.float32
-    torch.testing.assert_close(other(pixels)[0], model(pixels)[0], atol=TOLERANCE, rtol=0)
+    torch.testing.assert_close(other(pixels)[0], model(pixels)[0], atol=MAX_DIFFERENCE_FROM_FLOAT32, rtol=0)
