@@ -4,7 +4,7 @@ It measures nothing. The colours can be read on white and on black.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +15,6 @@ from benchmarks.limit import TRANSFORM
 from harness.command import RESULTS, Facts, say
 from harness.figures import styled, svg
 from pipeline.images.geometry import MIN_REDUCED_TO_TARGET_RATIO
-
-Draw = Callable[[Sequence[Facts]], Figure]
 
 _INK: Final = "#6e7681"
 _OURS: Final = "#1f6feb"
