@@ -36,7 +36,7 @@ class Metrics:
         self._batches = _histogram("batch_images", "images of a batch, as the device took it", BATCH_IMAGES_BUCKETS)
         self._decoding = _counter("decoding_seconds_total", "what workers have spent decoding so far, spare ones too")
         self._computing = _counter(
-            "computing_seconds_total", "what the device has spent on batches so far, all concurrent_batches"
+            "computing_seconds_total", "what the device has spent on batches so far; concurrent ones add up"
         )
         self._dropped = _counter("images_dropped_total", "images given up undecoded: nobody waited for them any more")
         self._replaced = _counter("workers_replaced_total", "decoder processes that died or were ended, and restarted")
