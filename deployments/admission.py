@@ -1,4 +1,4 @@
-"""Admission: a request that would wait too long, or finds no place, is refused before it has cost anything."""
+"""Admission control: refuses a request that would wait too long or exceed the request limit, before it costs work."""
 
 import math
 import time
@@ -13,10 +13,10 @@ from deployments.service_config import LiveConfig
 _MAX_RETRY_AFTER_S: Final = 60
 
 _SCARCE_FROM_SHARE: Final = 0.75
-"""Share of the places that are taken, from which on more are made."""
+"""Share of taken places above which slow bodies are given up."""
 
 _STALE_AFTER_S: Final = 0.01
-"""While more waits than may, the wait is foreseen anew after this long: going through the queue takes time as well."""
+"""Age of a predicted wait after which it is computed anew under overload: walking the queue takes time as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Places:
     queued: int
 
     def check(self, taken: int) -> None:
-        """Raises Overloaded where so many leave none: Serve would say so as well, but in plain text."""
+        """Raises Overloaded if no place is free. Serve would refuse the request as well, but in plain text."""
         if self.queued >= 0 and taken >= self.ongoing + self.queued:
             raise Overloaded(
                 f"{taken} requests are in the replica; the limit is {self.ongoing + self.queued} "
@@ -35,11 +35,11 @@ class Places:
             )
 
     def lacking(self, taken: int) -> int:
-        """Number of places that should be free beyond those that are, so that the next request finds one."""
+        """Number of places to free, so that the next request finds one."""
         return max(0, taken + 1 - math.ceil(self.ongoing * _SCARCE_FROM_SHARE)) if self.ongoing >= 0 else 0
 
     def rounds(self, taken: int) -> float:
-        """Factor by which a request waits longer than the engine foresees, which knows only of those at work."""
+        """Factor on the wait that the engine predicts, which knows only the requests at work."""
         return max(1.0, taken / self.ongoing)
 
 
@@ -47,18 +47,18 @@ UNLIMITED: Final = Places(-1, -1)
 
 
 class Admission:
-    """Decides on a request by its head: how large its body is, how much time it has, and how many others there are.
+    """Admits or refuses a request by the length of its body, its time limit, and the requests in the replica.
 
-    A large image is told by the length of its body: it has to wait for more than a small one. For one event loop.
+    A long body means a large image, which waits for more work than a small one. For one event loop.
 
     Args:
-        expected_wait_s: bytes of a body -> seconds until the engine should turn to the images in it.
+        expected_wait_s: bytes of a body -> predicted seconds until the engine begins its images.
         live: reads the settings in force.
-        places: reads how many requests the replica takes now.
-        make_places: called with how many more places should be free, for each request while next to none are.
+        places: reads the limits on requests in the replica.
+        make_places: called with the number of places to free, for each request while few are free.
 
     Attributes:
-        taken: requests that have a place and are not answered yet.
+        taken: requests in the replica.
     """
 
     def __init__(
@@ -74,14 +74,14 @@ class Admission:
         self._foreseen_at_s, self._foreseen_bytes, self._foreseen_s = 0.0, 0, 0.0
 
     def check(self, body_bytes: int, own_s: float) -> None:
-        """Checks whether a request would wait longer than it should, or finds no place.
+        """Checks whether a request would wait too long or finds no place.
 
         Args:
             body_bytes: length that its body should have; 0 where that is not known.
-            own_s: seconds that the request has.
+            own_s: time limit of the request in seconds.
 
         Raises:
-            Overloaded: there is too much in work.
+            Overloaded: too much is in work.
         """
         places = self._places()
         if lacking := places.lacking(self.taken):
@@ -91,7 +91,7 @@ class Admission:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Counts a request as long as the block runs."""
+        """Counts a request in the replica while the block runs."""
         self.taken += 1
         try:
             yield
@@ -99,7 +99,7 @@ class Admission:
             self.taken -= 1
 
     def _foreseen(self, body_bytes: int) -> float:
-        """Seconds that the request would wait in the engine."""
+        """Predicted seconds of waiting in the engine."""
         now_s = time.monotonic()
         is_fresh = now_s - self._foreseen_at_s < _STALE_AFTER_S and self._foreseen_bytes <= body_bytes
         if not is_fresh or self._foreseen_s <= self._live().max_queue_wait_s:

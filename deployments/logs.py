@@ -1,4 +1,4 @@
-"""What is logged of an error: one line with request id, class, cause, stage and status.
+"""Log lines of errors: one line with request id, class, cause, stage and status.
 
 Serve's own log carries the lines, as JSON where `logging_config` says so, and adds time, level and request id. A line
 holds nothing of an image and no file name; a key never reaches a message (`auth.py`). What clients do goes to the

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pipeline.engine import Engine
 
 _SWITCH_INTERVAL_S: Final = 0.0005
-"""How long the event loop may keep the interpreter from the device's thread, which needs it anew for every kernel."""
+"""Longest time that the event loop keeps the interpreter from the device's thread, which needs it for every kernel."""
 
 _GC_AFTER_OBJECTS: Final = 10_000
 """New objects after which Python's collector looks for reference cycles; 700 by default.
@@ -152,7 +152,7 @@ class Replica:
 
         return Engine(config)
 
-    # ---- what it says of itself -------------------------------------------------------------------------------------
+    # ---- documents of GET /info and GET /stats ----------------------------------------------------------------------
 
     def _info(self) -> Mapping[str, Any]:
         state = {

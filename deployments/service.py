@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from pipeline.engine import Engine  # loads torch, which takes seconds
 
 _IMAGES_EXAMINED_AT_ONCE: Final = 32
-"""Images whose headers are read before others have the event loop: about 1 ms."""
+"""Images whose headers are read before the event loop runs other tasks: about 1 ms."""
 
 Submit = Callable[[list[EncodedImage]], Awaitable[Future[list[Outcome]]]]
-"""Hands the images of one request to the engine; the future has an outcome an image, in order."""
+"""Hands the images of one request to the engine; the future has one outcome for each image, in order."""
 
 
 class Recorder(Protocol):
@@ -54,13 +54,13 @@ class Recorder(Protocol):
 
 
 class Deadline:
-    """Time that one request has; it runs from here on.
+    """Time limit of one request, counted from its creation.
 
     Args:
         limit_s: seconds.
 
     Attributes:
-        began_at: when it began, by `time.perf_counter`.
+        began_at: moment of its creation, by `time.perf_counter`.
     """
 
     __slots__ = ("began_at", "limit_s")
@@ -71,7 +71,7 @@ class Deadline:
 
     @property
     def left_s(self) -> float:
-        """Seconds that are left; below 0 once it is over."""
+        """Seconds left; negative after the limit."""
         return self.limit_s - (time.perf_counter() - self.began_at)
 
     def exceeded(self) -> DeadlineExceeded:
@@ -89,13 +89,13 @@ class Inference:
 
 
 class InferenceService:
-    """Takes requests on or refuses them, has the engine infer their images, and records how long that took.
+    """Admits or refuses requests, runs inference on their images, and records the time of each stage.
 
     Args:
         engine: that has started.
         submit: hands images to the engine, together with those of other requests.
-        recorder: is told of all that ends.
-        places: reads how many requests fit into the replica; without it there is no limit.
+        recorder: counts images and requests that end.
+        places: reads the limits on requests in the replica; without it there are none.
 
     Attributes:
         admission: decides on a request before its body is read.
@@ -171,7 +171,7 @@ class InferenceService:
     ) -> Sequence[EncodedImage | Rejection]:
         """Reads the headers of images: each gets its price, or is rejected by it.
 
-        Some images at a time: what will be refused as it would wait too long should not keep the event loop until then.
+        Some images at a time, so that a large request does not block the event loop before it is refused.
 
         Raises:
             RequestTooCostly, Overloaded: why they are not taken on.
@@ -195,7 +195,7 @@ class InferenceService:
     # ---- how requests end -------------------------------------------------------------------------------------------
 
     def note_answered(self, inference: Inference) -> tuple[tuple[float, ...], float]:
-        """Notes that the answer to a request has been made; of many images some may have been rejected.
+        """Records a request whose response is ready; some of its images may have been rejected.
 
         Returns:
             Seconds in each of `STAGES`, of many images the longest, and in all.
@@ -208,11 +208,11 @@ class InferenceService:
         return stages_s, total_s
 
     def note_refused(self, error: Exception) -> None:
-        """Notes that a request was answered with an error."""
+        """Records a request that was answered with an error."""
         self._recorder.note_end(type(error).__name__)
 
     def note_gone(self, stage: str) -> None:
-        """Notes that a client has not waited for its answer, and how far it had come."""
+        """Records a request whose client has disconnected, with the stage that it had reached."""
         log_gone(stage)
         self._recorder.note_end(GONE_OUTCOME)
 

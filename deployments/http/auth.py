@@ -1,4 +1,4 @@
-"""Who gets in: the keys that open the service, whether a request shows one, and from whose pages browsers may call.
+"""Authentication by API key, and CORS: origins whose pages may call the service from a browser.
 
 Keys come from a file with one a line, which is read again whenever it has changed, or from the environment. Only their
 digests are kept, and no message says more of a key than its length.
@@ -30,7 +30,7 @@ _HOW_TO_SEND: Final = "send the header Authorization: Bearer <key> (curl -H 'Aut
 
 
 class Access:
-    """Lets everybody in where no keys are configured, else those who show one of them. For one event loop.
+    """Admits requests with a configured API key, or every request if no keys are configured. For one event loop.
 
     Args:
         keys_file: with a key a line; blank lines and lines that begin with # say nothing.
@@ -62,7 +62,7 @@ class Access:
         return self._keys.warnings
 
     async def check(self, authorization: str | None) -> None:
-        """Raises where a request with this Authorization header may not come in.
+        """Checks the Authorization header of a request.
 
         The digest of the key is looked up in a set, which takes the same time however many keys there are. Bytes are
         compared only where 64 bits of a hash agree, which is keyed anew in each process, and whoever tries keys cannot
@@ -98,7 +98,7 @@ class Access:
                 self._stamp = stamp  # not before: this request may be cancelled while it waits
 
     def _is_known(self, stamp: Stamp | None) -> bool:
-        """Whether the file has been read as it is; one that could not be used is tried again after a while."""
+        """Whether this version of the file has been read; an unusable file is tried again after `RETRY_S`."""
         if stamp != self._stamp:
             return False
         return self._failure is None or time.monotonic() - self._failed_at_s < READ_AGAIN_AFTER_S
@@ -116,10 +116,10 @@ class Access:
 
 
 class RequireKey:
-    """ASGI middleware around all that needs a key: the only place where a request is asked for one.
+    """ASGI middleware around every route that needs an API key; the only place that checks keys.
 
     Args:
-        app: answers those who show a key that is in force.
+        app: receives the requests with a valid key.
         access: knows the keys.
     """
 
@@ -127,10 +127,10 @@ class RequireKey:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request.
+        """Passes a request with a valid key on.
 
         Raises:
-            MissingKey, WrongKey: it shows none, or another.
+            MissingKey, WrongKey: the request has no key, or an unknown one.
         """
         if not self._access.open:
             await self._access.check(Headers(scope=scope).get("authorization"))
@@ -138,7 +138,7 @@ class RequireKey:
 
 
 def cors(origins: Sequence[str]) -> list[Middleware]:
-    """What lets the pages of these origins call the service from a browser; nothing where there are none.
+    """CORS middleware for these origins; an empty list without origins.
 
     A browser asks beforehand (preflight) without the key, and is answered without one. Cookies never count.
     """

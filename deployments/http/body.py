@@ -25,20 +25,18 @@ from pipeline.errors import ImageTooLarge
 from pipeline.records import Bytes, EncodedImage, Rejection
 
 OCTET_STREAM: Final = "application/octet-stream"
-RAW_CONTENT_TYPES: Final = (
-    OCTET_STREAM,
-    "binary/octet-stream",
-    "",
-)  # and image/*; no content type at all is taken for bytes
+RAW_CONTENT_TYPES: Final = (OCTET_STREAM, "binary/octet-stream", "")
+"""Content types of a body that is one image, beside image/*; the empty one stands for none at all."""
+
 MULTIPART_CONTENT_TYPE: Final = "multipart/form-data"
 JSON_CONTENT_TYPE: Final = "application/json"
 URLENCODED_CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
 
 BODY_GRACE_S: Final = 5.0
-"""Seconds in which a body need not have arrived at any rate: connections of telephones pause. Kestrel has the same."""
+"""Seconds without a minimum rate at the start of a body: mobile connections pause. Kestrel has the same."""
 
 _DECODED_PER_TURN_BYTES: Final = 1 << 20
-"""Bytes of a compressed body that are decoded before others have the event loop: some milliseconds."""
+"""Bytes of a compressed body that are decoded before the event loop runs other tasks: some milliseconds."""
 
 _MAX_LENGTH_DIGITS: Final = 18
 
@@ -74,7 +72,7 @@ class BodyReader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
-    """Limit on the bytes of a body, and how to say that it has more."""
+    """Limit on the bytes of a body, and the error of a larger one."""
 
     bytes: int
     key: str
@@ -184,7 +182,7 @@ def _check_length(request: Request, limit: BodyLimit, hold: Hold) -> None:
 
 
 class _Pace:
-    """Bounds how slowly a body may arrive: moves the end of a timeout while it does.
+    """Minimum rate of an arriving body: extends a timeout as bytes arrive.
 
     Args:
         timeout: ends the reading of the body; entered already.
@@ -214,7 +212,7 @@ class _Pace:
             self._timeout.reschedule(0.0)
 
     def too_slow(self) -> BodyTimeout | DeadlineExceeded:
-        """The refusal of a body that has not arrived in time; names values and limits."""
+        """Error of a body that has not arrived in time; names values and limits."""
         live = self._live
         if self._allowed_s < self._most_s:
             return BodyTimeout(

@@ -1,4 +1,4 @@
-"""Refuses requests that would wait too long by their headers, before Ray Serve and before their body is read."""
+"""Refuses requests under overload by their headers, ahead of Ray Serve and before their body is read."""
 
 import uuid
 from collections.abc import Sequence
@@ -21,19 +21,19 @@ MAX_HELD_REFUSALS: Final = 2048
 """Refusals held back at a time: half of the connections that HAProxy has; each takes about 20 kB."""
 
 _REFUSAL_KEY: Final = "darkroom.refusal"
-"""Key in the scope of a request that is refused: why, and the seconds that it has."""
+"""Key in the ASGI scope of a refused request: the reason, and its time limit in seconds."""
 
 
 class EarlyRefusals:
-    """Refuses a request by its headers if it would wait too long, before its body is read.
+    """Refuses a request if it would wait too long, before its body is read.
 
-    Whatever else is wrong with a request is for the application to say.
+    The application reports every other error of a request.
 
     Args:
         service: decides.
         refusals: logs and holds back what is refused here.
-        require_key: as around the application's own routes: a client without a key is told that instead.
-        around: middlewares of the application that an answer needs, the outermost first.
+        require_key: the middleware around the application's own routes; a client without a valid key gets 401 instead.
+        around: middlewares of the application that a response needs, the outermost first.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class EarlyRefusals:
         self._raise = _stacked([require_key], _raise_refusal)
 
     async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Has the application answer a request, unless it is refused."""
+        """Passes a request to the application, or refuses it."""
         if not self._refusals.asks_for_inference(scope):
             await app(scope, receive, send)
         elif refused := self._refused(Request(scope)):
@@ -59,7 +59,7 @@ class EarlyRefusals:
                 await app(scope, receive, send)
 
     def _refused(self, request: Request) -> tuple[Overloaded, float] | None:
-        """Why a request is refused, and the seconds that it has."""
+        """Return the reason to refuse a request and its time limit in seconds; None to admit it."""
         try:
             limit_s = timeout_s(request, self._service.live)
             self._service.admission.check(body_bytes(request.headers), limit_s)
@@ -88,7 +88,7 @@ async def _raise_refusal(scope: Scope, _receive: Receive, _send: Send) -> None:
 
 
 def _stacked(middlewares: Sequence[Middleware], app: ASGIApp) -> ASGIApp:
-    """An application within middlewares, the outermost first."""
+    """Wrap an application in middlewares, the outermost first."""
     for middleware in reversed(middlewares):
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
     return app

@@ -1,4 +1,4 @@
-"""Answers to requests that are refused or fail: logged, counted, and told as problem documents."""
+"""Responses to requests that are refused or fail: logged, counted, and sent as problem documents."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -21,11 +21,11 @@ _SHOWN_OF_PATH: Final = 200
 
 
 class Refusals:
-    """Refuses requests in one way, whatever raised the error.
+    """Turns errors into responses.
 
     Args:
-        service: counts those that asked for an inference.
-        inference_paths: ends of the paths at which an inference is asked for.
+        service: counts refused inference requests.
+        inference_paths: ends of the paths that serve inference.
         most_late: refusals for overload that are held back at a time (`LateRefusals`).
     """
 
@@ -34,7 +34,7 @@ class Refusals:
 
     @property
     def handlers(self) -> Mapping[Any, Any]:
-        """Starlette's exception handlers: for each class of error what answers it."""
+        """Exception handlers for Starlette, by class of error."""
         return {
             DarkroomError: self._refuse,
             HTTPException: self._no_such_page,
@@ -43,13 +43,13 @@ class Refusals:
         }
 
     def asks_for_inference(self, scope: Scope) -> bool:
-        """Whether a request asks for an inference; a slash may end its path."""
+        """Tell whether a request is for an inference path; a slash may end it."""
         return scope["method"] in ("POST", "PUT") and scope["path"].rstrip("/").endswith(self._paths)
 
     async def settle(
         self, error: DarkroomError, limit_s: float, scope: Scope, receive: Receive, request_id: str = ""
     ) -> bool:
-        """Logs an error, and holds it back if it says that there is too much in work.
+        """Logs an error, and delays the response to an overloaded client.
 
         Args:
             error: why the request is refused.

@@ -19,7 +19,7 @@ _BEARER_CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
 
 
 def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, top_k: int) -> Response:
-    """A prediction an image, in order; among many, an `error` in the place of what has none.
+    """Response with a prediction for each image, in order; among many, an `error` in place of a missing one.
 
     Raises:
         ImageError: the only image has no prediction.
@@ -34,7 +34,7 @@ def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, top_k: int) -
 
 
 def refusal(error: DarkroomError, request_id: str) -> Response:
-    """What is wrong with a request, by RFC 9457."""
+    """Response to a request that is refused: a problem document (RFC 9457)."""
     body = {**_problem(error), "request_id": request_id}
     headers = {}
     if body["status"] == UNAVAILABLE:
@@ -51,7 +51,7 @@ def refusal(error: DarkroomError, request_id: str) -> Response:
 def problem(
     status: int, title: str, detail: str, request_id: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """A problem that is no error of Darkroom's own: no such page, or an unforeseen exception."""
+    """Problem document for what is no `DarkroomError`: an unknown path, or an unforeseen exception."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "request_id": request_id}
     return _json(body, status, headers, "application/problem+json")
 
@@ -68,7 +68,7 @@ def predictions(prediction: Prediction, top_k: int) -> list[dict[str, Any]]:
 
 
 def described(error: DarkroomError) -> dict[str, Any]:
-    """What an error is called and what it says, by RFC 9457."""
+    """Type, title and detail of an error, as in a problem document (RFC 9457)."""
     urn, title = _names(type(error).__name__)
     return {"type": urn, "title": title, "detail": str(error)}
 
