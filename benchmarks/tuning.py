@@ -28,7 +28,7 @@ import yaml
 from benchmarks.work import MIXED, PHONE, SMALL, Work
 from harness.circumstances import circumstances
 from harness.command import parser_of, publish, run, say
-from harness.local_service import Document, LocalService
+from harness.local_service import Document, LocalService, shipped_config
 from harness.ports import apart, free_port
 from harness.repository import ROOT
 from tuning.clients import clients_for, usual_bound_s
@@ -42,25 +42,20 @@ KINDS: Final[Mapping[str, Work]] = {
     "12MP": replace(PHONE, variants=4),
     "mixed": replace(MIXED, variants=4),
 }
-WORKERS: Final = (1, 2, 3)
-CONCURRENT_BATCHES: Final = (1, 2)
-BATCH_SIZES: Final = (1, 2, 8)
-FINALISTS: Final = 3
-"""Settings of the grid that are measured again, the best ones."""
+GRID: Final = tuple(itertools.product((1, 2, 3), (1, 2), (1, 2, 8)))  # decoding workers, batches at a time, batch size
+FINALISTS: Final = 3  # of the grid, the best ones: they are measured again
+QUEUE_WAIT_S: Final = 60.0  # `max_queue_wait_s` of all settings: none refuses a request
 
-QUEUE_WAIT_S: Final = 60.0
-"""`max_queue_wait_s` of all settings: none refuses a request while they are compared."""
-
-HEADER: Final = (
-    "images",
-    "chosen by `darkroom tune`",
-    "seconds",
-    "images/s",
-    "of the best of the grid",
-    "standard error",
-    "of the shipped settings",
-    "best of the grid",
-)
+COLUMNS: Final[Mapping[str, str]] = {
+    "images": "images",
+    "chosen": "chosen by `darkroom tune`",
+    "took_s": "seconds",
+    "images_per_s": "images/s",
+    "of_best": "of the best of the grid",
+    "standard_error": "standard error",
+    "of_shipped": "of the shipped settings",
+    "best": "best of the grid",
+}
 
 Rounds = Sequence[Mapping[Settings, float]]
 """Images answered a second within the bound, by settings, in each round."""
@@ -77,7 +72,7 @@ class Choice:
 
 def shipped() -> Document:
     """The shipped configuration on a free port, with one replica."""
-    document: Document = yaml.safe_load((ROOT / "serve_config.yaml").read_text())
+    document = shipped_config()
     document["http_options"]["port"] = free_port()
     document["applications"][0]["deployments"][0]["autoscaling_config"]["max_replicas"] = 1
     return document
@@ -104,8 +99,7 @@ def chosen(seed: int, folder: Path) -> Choice:
 
 def grid(usual: Settings) -> list[Settings]:
     """All combinations, those that need the same replica side by side; all else as usual."""
-    combinations = itertools.product(WORKERS, CONCURRENT_BATCHES, BATCH_SIZES)
-    return [replace(usual, decode_workers=each[0], concurrent_batches=each[1], batch=each[2]) for each in combinations]
+    return [replace(usual, decode_workers=each[0], concurrent_batches=each[1], batch=each[2]) for each in GRID]
 
 
 def in_short(settings: Settings) -> str:
@@ -118,11 +112,7 @@ def in_short(settings: Settings) -> str:
 def measured(
     choices: Sequence[Choice], folder: Path, images: Sequence[bytes], options: argparse.Namespace
 ) -> tuple[Sequence[Settings], Rounds]:
-    """Measures the whole grid once, then the best of it, the shipped settings and the chosen ones in turn.
-
-    Returns:
-        The best of the grid, and the rounds in which all are measured.
-    """
+    """Measures the grid once, then its best, the shipped and the chosen settings in turn; returns its best, and all."""
     document, usual = shipped(), settings_of(shipped())
     written_into(document["applications"][0], usual)
     service = LocalService(folder, document, apart())
@@ -135,7 +125,7 @@ def measured(
         scored = partial(_scores, check, clients, options.load_s)
         scores = scored(grid(usual))
         best = sorted(scores, key=lambda each: scores[each], reverse=True)[:FINALISTS]
-        compared = sorted({*best, usual, *(choice.settings for choice in choices)}, key=_replica)
+        compared = sorted({*best, usual, *(choice.settings for choice in choices)}, key=lambda each: str(each.args))
         return best, [scored(compared[:: -1 if turn % 2 else 1]) for turn in range(options.rounds)]
     finally:
         service.stop()
@@ -150,18 +140,11 @@ def _scores(check: LoadCheck, clients: int, for_s: float, compared: Sequence[Set
     return scores
 
 
-def _replica(settings: Settings) -> tuple[object, ...]:
-    return settings.decode_workers, settings.concurrent_batches, settings.chunk_bytes, settings.slots, settings.batch
-
-
 def shares(rounds: Rounds, settings: Settings, others: Sequence[Settings]) -> list[float]:
     """Shares of the best of the others that settings reach, one a round; the other rounds decide which is the best."""
-    found = []
-    for number, scores in enumerate(rounds):
-        rest = [each for at, each in enumerate(rounds) if at != number]
-        best = max(others, key=lambda each: statistics.fmean(other[each] for other in rest))
-        found.append(scores[settings] / scores[best])
-    return found
+    totals = {each: sum(scores[each] for scores in rounds) for each in others}
+    best = [max(others, key=lambda each: totals[each] - scores[each]) for scores in rounds]
+    return [scores[settings] / scores[each] for scores, each in zip(rounds, best, strict=True)]
 
 
 def judged(kind: str, choice: Choice, best: Sequence[Settings], rounds: Rounds) -> dict[str, Any]:
@@ -172,7 +155,7 @@ def judged(kind: str, choice: Choice, best: Sequence[Settings], rounds: Rounds) 
         "images": kind,
         "seed": choice.seed,
         "chosen": in_short(choice.settings),
-        "took_s": round(choice.took_s, 1),
+        "took_s": choice.took_s,
         "images_per_s": means[choice.settings],
         "of_best": statistics.fmean(of_best),
         "standard_error": statistics.stdev(of_best) / math.sqrt(len(of_best)),
@@ -181,10 +164,9 @@ def judged(kind: str, choice: Choice, best: Sequence[Settings], rounds: Rounds) 
     }
 
 
-def _row(figures: Mapping[str, Any]) -> list[str]:
-    rates = f"{figures['took_s']:.0f}", f"{figures['images_per_s']:.1f}", f"{figures['of_best']:.2f}"
-    errors = f"{figures['standard_error']:.2f}", f"{figures['of_shipped']:.2f}"
-    return [figures["images"], figures["chosen"], *rates, *errors, figures["best"]]
+def shown(value: Any) -> str:
+    """Formats a figure for the table."""
+    return value if isinstance(value, str) else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def _compare(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -211,8 +193,8 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     about = circumstances("benchmarks.tuning", arguments)
     figures = [each for kind in options.images for each in _compare(kind, options)]
-    rows = [_row(each) for each in figures]
-    publish("tuning", about, figures, HEADER, rows)
+    rows = [[shown(each[key]) for key in COLUMNS] for each in figures]
+    publish("tuning", about, figures, list(COLUMNS.values()), rows)
     sys.stdout.write(json.dumps({"least_of_best": min(each["of_best"] for each in figures)}) + "\n")
     return 0
 
