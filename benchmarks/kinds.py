@@ -95,7 +95,7 @@ BENTOML: Final = ServerKind(
     wrap=lambda image: form_body([image], "images"),
     command=lambda port, _: [
         str(PEERS / "bentoml" / "bin" / "bentoml"),
-        *("serve", "benchmarks.peers.bentoml_app:Classifier", "--host", "127.0.0.1", "--port", str(port)),
+        *("serve", "benchmarks.peers.bentoml_app:BentoMLClassifier", "--host", "127.0.0.1", "--port", str(port)),
     ],
     plays=_is_bentoml_worker,
     environment={**_AS_PACKAGE, "BENTOML_DO_NOT_TRACK": "True"},

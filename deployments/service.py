@@ -1,6 +1,6 @@
 """The service behind every protocol: admission, deadline, inference, timings. It knows neither HTTP nor Ray Serve.
 
-An adapter of a protocol, such as `deployments/http/predict.py`, does for each request:
+An adapter of a protocol, such as `deployments/http/predict_route.py`, does for each request:
 
     deadline = Deadline(seconds that the client waits)
     service.admission.check(body_bytes, deadline.left_s)  # before anything of the body is read

@@ -64,7 +64,7 @@ class ComputeCost:
         return concurrent_batches * images / self.seconds(concurrent_batches, images)
 
 
-class Model:
+class MeasuredModel:
     """The model on its device, loaded and warm.
 
     Args:

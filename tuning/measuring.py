@@ -6,7 +6,7 @@ from functools import partial
 
 from harness.throughput import without_gc
 from tuning.capacity import Costs
-from tuning.computing import Model
+from tuning.computing import MeasuredModel
 from tuning.decoding import Decoders
 from tuning.derived_settings import Sizes
 from tuning.findings import Findings
@@ -32,7 +32,7 @@ class Measuring:
         model: once it has been loaded.
     """
 
-    model: Model
+    model: MeasuredModel
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Measuring:
     def _load_model(self) -> None:
         tuned, findings = self._tuned, self._findings
         concurrent_batches = tuned.cores if tuned.on_cpu else 1
-        self.model = Model(
+        self.model = MeasuredModel(
             tuned.config.pipeline, concurrent_batches, self.images, tuned.live.max_image_pixels, findings.asked_s
         )
         self._stack.callback(self.model.close)

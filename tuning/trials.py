@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tuning.computing import Model
+from tuning.computing import MeasuredModel
 from tuning.load_check import LoadCheck, LoadResult
 from tuning.replica_settings import Settings
 
@@ -41,7 +41,7 @@ class Trials:
         check_s: for how long each load is sent.
     """
 
-    def __init__(self, check: LoadCheck, model: Model, *, speed_s: float, check_s: float) -> None:
+    def __init__(self, check: LoadCheck, model: MeasuredModel, *, speed_s: float, check_s: float) -> None:
         self.check, self.check_s = check, check_s
         self.clients_within = self.clients_full = 1
         self.seen: list[Trial] = []

@@ -16,7 +16,7 @@ from benchmarks.gpu.part_setting import PartSetting
 from pipeline.model.folding import folded
 
 
-class Case(NamedTuple):
+class CompilingCase(NamedTuple):
     """A batch size, torch.compile's mode, and the seconds without which it is not begun."""
 
     images: int
@@ -28,8 +28,12 @@ class Case(NamedTuple):
         return f"torch.compile, {self.images} images, mode {self.mode or 'default'}"
 
 
-CASES: Final = (Case(32, None, 20.0), Case(256, None, 20.0), Case(256, "max-autotune-no-cudagraphs", 90.0))
-DRY_CASES: Final = (Case(2, None, 1.0),)
+CASES: Final = (
+    CompilingCase(32, None, 20.0),
+    CompilingCase(256, None, 20.0),
+    CompilingCase(256, "max-autotune-no-cudagraphs", 90.0),
+)
+DRY_CASES: Final = (CompilingCase(2, None, 1.0),)
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
@@ -38,7 +42,7 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
         yield from setting.each([case], partial(rates_of, setting=setting), needs_s=case.needs_s)
 
 
-def rates_of(case: Case, setting: PartSetting) -> Iterator[Figure | Missing]:
+def rates_of(case: CompilingCase, setting: PartSetting) -> Iterator[Figure | Missing]:
     """Measures the compiled model, launched kernel by kernel and as a CUDA graph."""
     model, form, runs = ("mobilenet_v2", "float32", 2) if setting.dry else ("resnet50", "float16", 9)
     compute_in(form)

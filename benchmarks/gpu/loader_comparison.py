@@ -35,7 +35,7 @@ Classes = list[int | None]
 Classify = Callable[[Sequence[bytes]], Classes]
 
 
-class Way(NamedTuple):
+class LoaderWay(NamedTuple):
     """A way of classifying images: opened once, then given the same images several times."""
 
     name: str
@@ -68,23 +68,23 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
                 yield figure(f"{together} images of {size_of(work)}, {way.name}", of, timed, first)
 
 
-def ways(model: nn.Module, together: int, setting: PartSetting) -> list[Way]:
+def ways(model: nn.Module, together: int, setting: PartSetting) -> list[LoaderWay]:
     """A loop, the engine in three settings, and DataLoaders of few and of many workers."""
     cores = len(os.sched_getaffinity(0))
     settings: list[tuple[Literal["float32", "float16"], Literal["exact", "fast"]]]
     settings = [("float32", "exact"), ("float32", "fast"), ("float16", "fast")]
     few_and_many = sorted({min(4, cores), max(1, cores - 1)}, reverse=True)
     return [
-        Way("one after another", partial(loop, model)),
+        LoaderWay("one after another", partial(loop, model)),
         *(
-            Way(
+            LoaderWay(
                 f"Darkroom's engine, {dtype}, {decode}",
                 partial(engine, dtype, decode, cores, together),
                 dtype,
             )
             for dtype, decode in settings[: 1 if setting.dry else None]
         ),
-        *(Way(f"a DataLoader of {n} workers per batch", partial(loader, model, n)) for n in few_and_many),
+        *(LoaderWay(f"a DataLoader of {n} workers per batch", partial(loader, model, n)) for n in few_and_many),
     ]
 
 

@@ -16,7 +16,7 @@ from pipeline.model.classifier import Classifier
 from pipeline.model.folding import folded
 
 
-class Case(NamedTuple):
+class ModelCase(NamedTuple):
     """A model in a number format, by batches of some sizes."""
 
     model: str
@@ -28,7 +28,7 @@ class Case(NamedTuple):
         return f"{self.model}, {self.form}"
 
 
-class Way(NamedTuple):
+class ModelWay(NamedTuple):
     """A way of computing a batch."""
 
     name: str  # of it all, for the table
@@ -42,25 +42,25 @@ class Way(NamedTuple):
 
 
 MAIN: Final = (
-    Case("resnet50", "float16", (128,)),
-    Case("mobilenet_v2", "float16", (128,)),
-    Case("mobilenet_v2", "float32", (32,)),
-    Case("resnet50", "float16", (32, 256)),
-    Case("resnet50", "float32", (32,)),
+    ModelCase("resnet50", "float16", (128,)),
+    ModelCase("mobilenet_v2", "float16", (128,)),
+    ModelCase("mobilenet_v2", "float32", (32,)),
+    ModelCase("resnet50", "float16", (32, 256)),
+    ModelCase("resnet50", "float32", (32,)),
 )
 """Cases that the service is compared with; one figure of each first."""
 
 ALL: Final = (
-    Case("resnet50", "float16", (1, 8, 32, 128, 256, 512)),
-    Case("resnet50", "bfloat16", (32, 256)),
-    Case("resnet50", "tf32", (32, 256)),
-    Case("resnet50", "float32", (32, 256)),
-    Case("mobilenet_v2", "float16", (1, 32, 128, 512)),
-    Case("mobilenet_v2", "bfloat16", (32, 128)),
-    Case("mobilenet_v2", "float32", (1, 32, 256)),
+    ModelCase("resnet50", "float16", (1, 8, 32, 128, 256, 512)),
+    ModelCase("resnet50", "bfloat16", (32, 256)),
+    ModelCase("resnet50", "tf32", (32, 256)),
+    ModelCase("resnet50", "float32", (32, 256)),
+    ModelCase("mobilenet_v2", "float16", (1, 32, 128, 512)),
+    ModelCase("mobilenet_v2", "bfloat16", (32, 128)),
+    ModelCase("mobilenet_v2", "float32", (1, 32, 256)),
 )
-DRY_MAIN: Final = (Case("mobilenet_v2", "float32", (2,)),)
-DRY_ALL: Final = (Case("mobilenet_v2", "tf32", (1,)), Case("mobilenet_v2", "bfloat16", (1,)))
+DRY_MAIN: Final = (ModelCase("mobilenet_v2", "float32", (2,)),)
+DRY_ALL: Final = (ModelCase("mobilenet_v2", "tf32", (1,)), ModelCase("mobilenet_v2", "bfloat16", (1,)))
 
 
 def main_rates(setting: PartSetting) -> Iterator[Figure | Missing]:
@@ -73,28 +73,28 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     return _rates(setting, DRY_ALL if setting.dry else ALL)
 
 
-def _rates(setting: PartSetting, cases: Iterable[Case]) -> Iterator[Figure | Missing]:
+def _rates(setting: PartSetting, cases: Iterable[ModelCase]) -> Iterator[Figure | Missing]:
     return setting.each(cases, partial(rates_of, setting=setting))
 
 
-def rates_of(case: Case, setting: PartSetting) -> Iterator[Figure | Missing]:
+def rates_of(case: ModelCase, setting: PartSetting) -> Iterator[Figure | Missing]:
     """Images a second of a model, for each batch size and way of computing."""
     compute_in(case.form)
     return setting.each(ways_of(case), partial(rate, case), needs_s=2.0)
 
 
-def ways_of(case: Case) -> Iterator[Way]:
+def ways_of(case: ModelCase) -> Iterator[ModelWay]:
     """For each batch size: kernel by kernel, as one graph, and as one graph with batch norm folded."""
     plain = network(case.model, case.form)
     quicker = folded(plain)
     for images in case.batches:
         name = f"{case}, {images} images"
-        yield Way(f"{name}, kernel by kernel", plain, images, as_graph=False)
-        yield Way(f"{name}, as a graph", plain, images, as_graph=True)
-        yield Way(f"{name}, folded, as a graph", quicker, images, as_graph=True)
+        yield ModelWay(f"{name}, kernel by kernel", plain, images, as_graph=False)
+        yield ModelWay(f"{name}, as a graph", plain, images, as_graph=True)
+        yield ModelWay(f"{name}, folded, as a graph", quicker, images, as_graph=True)
 
 
-def rate(case: Case, way: Way) -> Figure:
+def rate(case: ModelCase, way: ModelWay) -> Figure:
     """Images a second of one way."""
     pixels, began_at = pixels_of(way.images), time.perf_counter()
     with torch.inference_mode():

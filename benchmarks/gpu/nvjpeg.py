@@ -18,7 +18,7 @@ from harness.timing import seconds_of
 _RUNS: Final = 5
 
 
-class Case(NamedTuple):
+class NvjpegCase(NamedTuple):
     """Photographs of one size, so many at a time."""
 
     work: Work
@@ -33,12 +33,14 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Measures all cases."""
     small, large = works(setting)
     cases = (
-        [Case(small, 2)] if setting.dry else [Case(small, n) for n in (1, 32, 128)] + [Case(large, n) for n in (1, 32)]
+        [NvjpegCase(small, 2)]
+        if setting.dry
+        else [NvjpegCase(small, n) for n in (1, 32, 128)] + [NvjpegCase(large, n) for n in (1, 32)]
     )
     yield from setting.each(cases, partial(rate, setting=setting))
 
 
-def rate(case: Case, setting: PartSetting) -> Figure:
+def rate(case: NvjpegCase, setting: PartSetting) -> Figure:
     """Images a second of one of them: decoded to their full size, not yet resized."""
     device = "cpu" if setting.dry else "cuda"  # what poses as a GPU has no nvJPEG
     files = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in case.work.images]

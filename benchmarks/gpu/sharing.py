@@ -24,7 +24,7 @@ _START_S: Final = 60.0
 """The most that processes may take until all of them are warm."""
 
 
-class Case(NamedTuple):
+class SharingCase(NamedTuple):
     """So many processes, with batches of so many images each."""
 
     processes: int
@@ -35,8 +35,15 @@ class Case(NamedTuple):
         return f"{self.processes} processes on the GPU, batches of {self.images}"
 
 
-CASES: Final = (Case(1, 32), Case(4, 32), Case(8, 32), Case(2, 128), Case(2, 32), Case(8, 16))
-DRY_CASES: Final = (Case(1, 1), Case(2, 1))
+CASES: Final = (
+    SharingCase(1, 32),
+    SharingCase(4, 32),
+    SharingCase(8, 32),
+    SharingCase(2, 128),
+    SharingCase(2, 32),
+    SharingCase(8, 16),
+)
+DRY_CASES: Final = (SharingCase(1, 1), SharingCase(2, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +61,7 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     yield from setting.each(cases, partial(rate, setting=setting), needs_s=14.0)
 
 
-def rate(case: Case, setting: PartSetting) -> Figure:
+def rate(case: SharingCase, setting: PartSetting) -> Figure:
     """Images a second of all processes together."""
     shares = shared(case, setting)
     per_s = sum(share.per_s for share in shares)
@@ -71,7 +78,7 @@ def rate(case: Case, setting: PartSetting) -> Figure:
     )
 
 
-def shared(case: Case, setting: PartSetting) -> list[Share]:
+def shared(case: SharingCase, setting: PartSetting) -> list[Share]:
     """Runs the processes of a case side by side, and ends them."""
     context = multiprocessing.get_context("spawn")
     begin, out = context.Barrier(case.processes), context.Queue()
@@ -96,7 +103,7 @@ def _end(processes: Sequence[BaseProcess]) -> None:
         process.join()
 
 
-def _compute(case: Case, dry: bool, begin: Any, out: Any) -> None:
+def _compute(case: SharingCase, dry: bool, begin: Any, out: Any) -> None:
     """Runs in each process: puts its share, or its error, into the queue; after an error the others do not wait."""
     try:
         with pretend() if dry else nullcontext(), torch.inference_mode():
@@ -106,7 +113,7 @@ def _compute(case: Case, dry: bool, begin: Any, out: Any) -> None:
         out.put(told(error))
 
 
-def _share(case: Case, dry: bool, begin: Any) -> Share:
+def _share(case: SharingCase, dry: bool, begin: Any) -> Share:
     """Builds the model, waits for the other processes, and computes."""
     name, form, for_s = ("mobilenet_v2", "float32", 0.5) if dry else ("resnet50", "float16", 2.5)
     torch.set_num_threads(1)

@@ -1,4 +1,4 @@
-"""mobilenet_v2 behind BentoML: bentoml serve benchmarks.peers.bentoml_app:Classifier, with what bentoml.txt installs.
+"""mobilenet_v2 behind BentoML: bentoml serve benchmarks.peers.bentoml_app:BentoMLClassifier; bentoml.txt installs it.
 
 The shape is that of "Adaptive batching" and "Input and output types" of its documentation (1.4): a service whose method
 is `batchable` and takes a list of Pillow's images, as files of a form. `workers=2`: as many processes as there are
@@ -20,7 +20,7 @@ WEIGHTS = MobileNet_V2_Weights.IMAGENET1K_V1
 
 
 @bentoml.service(workers=2)
-class Classifier:
+class BentoMLClassifier:
     """One image a request, many requests a batch."""
 
     def __init__(self) -> None:

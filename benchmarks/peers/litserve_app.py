@@ -26,7 +26,7 @@ from benchmarks.peers.variants import OUR_DECODE, STAND_IN, our_pixels, stand_in
 WEIGHTS = MobileNet_V2_Weights.IMAGENET1K_V1
 
 
-class Classifier(litserve.LitAPI):  # type: ignore[misc]  # is not installed where types are checked
+class LitServeClassifier(litserve.LitAPI):  # type: ignore[misc]  # is not installed where types are checked
     """One image a request, a part `image` of a form; many requests a batch."""
 
     def setup(self, device: str) -> None:
@@ -61,6 +61,9 @@ class Classifier(litserve.LitAPI):  # type: ignore[misc]  # is not installed whe
 
 if __name__ == "__main__":
     server = litserve.LitServer(
-        Classifier(max_batch_size=8, batch_timeout=0.005), accelerator="cpu", workers_per_device=2, restart_workers=True
+        LitServeClassifier(max_batch_size=8, batch_timeout=0.005),
+        accelerator="cpu",
+        workers_per_device=2,
+        restart_workers=True,
     )
     server.run(host="127.0.0.1", port=int(sys.argv[1]), generate_client_file=False, log_level="warning")

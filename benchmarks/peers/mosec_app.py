@@ -45,7 +45,7 @@ class Preprocess(Worker):  # type: ignore[misc]  # is not installed where types 
         return self.transform(image).numpy()
 
 
-class Inference(Worker):  # type: ignore[misc]  # is not installed where types are checked
+class MosecInference(Worker):  # type: ignore[misc]  # is not installed where types are checked
     """Pixels of many images -> a class each."""
 
     def __init__(self) -> None:
@@ -71,5 +71,7 @@ def environment(stage: str) -> list[dict[str, str]]:
 if __name__ == "__main__":
     server = Server()
     server.append_worker(Preprocess, num=2, env=environment("preprocess"))
-    server.append_worker(Inference, num=2, max_batch_size=BATCH_SIZE, max_wait_time=5, env=environment("inference"))
+    server.append_worker(
+        MosecInference, num=2, max_batch_size=BATCH_SIZE, max_wait_time=5, env=environment("inference")
+    )
     server.run()

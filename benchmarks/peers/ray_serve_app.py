@@ -54,7 +54,7 @@ class Bodies(Dataset[Any]):
 @serve.deployment(
     num_replicas=len(os.sched_getaffinity(0)), ray_actor_options={"num_cpus": 1}, max_ongoing_requests=4 * BATCH_SIZE
 )
-class Classifier:
+class RayServeClassifier:
     """One image a request, the body as it is; many requests a batch."""
 
     def __init__(self, loader: bool) -> None:
@@ -84,7 +84,7 @@ class Classifier:
 if __name__ == "__main__":
     ray.init(address="local", include_dashboard=False, log_to_driver=False)
     serve.start(http_options={"host": "127.0.0.1", "port": int(sys.argv[1])})
-    serve.run(Classifier.bind("loader" in sys.argv[2:]))  # type: ignore[attr-defined]  # by the decorator
+    serve.run(RayServeClassifier.bind("loader" in sys.argv[2:]))  # type: ignore[attr-defined]  # by the decorator
     try:
         signal.pause()
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ from deployments.http.auth import Access, RequireKey, cors
 from deployments.http.early_refusals import MAX_HELD_REFUSALS, EarlyRefusals
 from deployments.http.lingering import BodyOnDemand
 from deployments.http.parameters import seconds
-from deployments.http.predict import Predict
+from deployments.http.predict_route import Predict
 from deployments.http.refusals import Refusals
 from deployments.http.responses import document
 from deployments.service import InferenceService

@@ -35,7 +35,7 @@ PROGRAM = dedent(
 ).replace("asyncio.to_thread(sys.stdin.readline).strip()", "asyncio.to_thread(lambda: sys.stdin.readline().strip())")
 
 
-class Replica:
+class WatchedReplica:
     """The program, and its watchdog.
 
     Attributes:
@@ -68,12 +68,12 @@ class Replica:
 
 
 @contextmanager
-def running(*options: str) -> Iterator[Replica]:
+def running(*options: str) -> Iterator[WatchedReplica]:
     """A replica with its watchdog; afterwards none of the two is left."""
     command = [sys.executable, "-c", PROGRAM, *options]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:  # type: ignore[call-overload]
-        replica = Replica(process)
+        replica = WatchedReplica(process)
         try:
             yield replica
         finally:

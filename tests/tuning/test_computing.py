@@ -11,7 +11,7 @@ from pipeline.model.classifier import load_model
 from pipeline.model.device_kind import open_device
 from tests.support.device_kinds import needs_gpu
 from tuning import computing
-from tuning.computing import SIZES, ComputeCost, Model, _opened
+from tuning.computing import SIZES, ComputeCost, MeasuredModel, _opened
 
 IMAGES = [jpeg(photograph(name)) for name in ("cat", "rocket")]
 MAX_PIXELS = 50_000_000
@@ -25,7 +25,9 @@ def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
 
     Nothing is said of how long batches take: on a large GPU eight images may take as long as one.
     """
-    model = Model(PipelineConfig(device="cuda" if kind == "cuda" else "cpu"), 2, IMAGES, MAX_PIXELS, bound_s=1.0)
+    model = MeasuredModel(
+        PipelineConfig(device="cuda" if kind == "cuda" else "cpu"), 2, IMAGES, MAX_PIXELS, bound_s=1.0
+    )
     assert list(model.concurrent_batches) == ([1, 2] if kind == "cpu" else [1])
     assert set(model.sizes) <= set(SIZES)
     for concurrent_batches in model.concurrent_batches:
@@ -62,7 +64,7 @@ def test_the_speed_of_the_machine_is_relative_to_what_was_measured(
     slower: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the smallest batch in all concurrent batches; the figure is what batches took then over what they take now."""
-    model = Model.__new__(Model)
+    model = MeasuredModel.__new__(MeasuredModel)
     model.cost = ComputeCost({(1, 1): [0.010], (2, 1): [0.016], (2, 8): [0.040]})
     model.concurrent_batches, model.sizes = range(1, 3), [1, 8]
     monkeypatch.setattr(

@@ -17,7 +17,7 @@ from pipeline.config import PipelineConfig
 from tests.support.running_service import Service, live_settings
 from tests.support.waiting import until
 from tests.tuning.measured import BOUND_S, PRESENT
-from tuning.computing import Model
+from tuning.computing import MeasuredModel
 from tuning.load_check import Busy, LoadCheck
 from tuning.replica_settings import Settings
 from tuning.trials import Trials
@@ -80,7 +80,7 @@ def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Load
     assert seen.p50_s <= seen.p99_s <= seen.longest_s
     assert 0 < seen.answered <= seen.offered
 
-    model = Model(PipelineConfig(device="cpu"), 2, [CAT], 50_000_000, BOUND_S)
+    model = MeasuredModel(PipelineConfig(device="cpu"), 2, [CAT], 50_000_000, BOUND_S)
     model.measure(2, 1, 0.3)
     trials = Trials(check, model, speed_s=0.1, check_s=1.0)
     trials.clients_within, trials.clients_full = 1, 4

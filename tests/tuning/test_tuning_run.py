@@ -12,7 +12,7 @@ from harness.photographs import jpeg, photograph
 from pipeline.config import DECODE_BYTES_PER_PIXEL
 from tests.tuning.measured import seen
 from tuning import tuning_run
-from tuning.computing import Model
+from tuning.computing import MeasuredModel
 from tuning.document import first_application
 from tuning.findings import Findings
 from tuning.forecast import Refused
@@ -86,7 +86,7 @@ def test_the_predicted_settings_are_chosen_if_the_service_answers_more_with_them
     """Each is measured twice; those that are chosen are the ones that are run again and written."""
     monkeypatch.setattr(tuning_run, "LocalService", _Service)
     monkeypatch.setattr(tuning_run, "LoadCheck", partial(_Check, faster))
-    monkeypatch.setattr(Model, "speed", lambda *_: 1.0)
+    monkeypatch.setattr(MeasuredModel, "speed", lambda *_: 1.0)
     document = shipped_config()
     findings = Findings("darkroom tune", "today", None, 0)
     with TuningRun(tuned_config(document, first_application(document), {}), {"cat": CAT}, TINY, findings) as tuning:

@@ -49,7 +49,7 @@ METHODS = st.sampled_from([*["POST"] * 8, "PUT", "GET", "HEAD", "OPTIONS", "DELE
 
 
 @dataclass
-class Answer:
+class AnyAnswer:
     """Parts of an answer."""
 
     status: int
@@ -93,7 +93,7 @@ def requests(draw: st.DrawFn) -> tuple[Scope, list[bytes]]:
     return scope, [bytes(body[at : at + size]) for at in range(0, len(body), size)]
 
 
-async def answer_to(app: ASGIApp, scope: Scope, pieces: list[bytes]) -> Answer:
+async def answer_to(app: ASGIApp, scope: Scope, pieces: list[bytes]) -> AnyAnswer:
     """Answer of the application; an exception that leaves it has been answered before."""
     sent: list[Message] = []
     left = [*pieces, b""]
@@ -109,7 +109,7 @@ async def answer_to(app: ASGIApp, scope: Scope, pieces: list[bytes]) -> Answer:
     await app(scope, receive, send)
     start, *parts = sent
     headers = {name.decode().lower(): value.decode("latin-1") for name, value in start["headers"]}
-    return Answer(start["status"], headers, b"".join(part.get("body", b"") for part in parts))
+    return AnyAnswer(start["status"], headers, b"".join(part.get("body", b"") for part in parts))
 
 
 @given(requests())

@@ -14,7 +14,7 @@ from deployments.http import application
 from deployments.http.application import HttpApplication
 from deployments.http.auth import Access
 from deployments.http.body import read_images
-from deployments.http.predict import Predict
+from deployments.http.predict_route import Predict
 from deployments.service import Deadline, InferenceService
 from deployments.service_config import ServiceConfig
 from harness.photographs import jpeg, photograph

@@ -27,7 +27,7 @@ KEY = "a-key-of-this-test"
 USUAL: dict[str, Any] = {"method": "POST", "url": "/predict", "content": b"abc"}
 
 
-class Replica(FakeService):
+class PretendedReplica(FakeService):
     """Counts what it is asked and refuses; `wait_s` is foreseen for a small body, thrice that for a large one."""
 
     def __init__(self, wait_s: float, max_queue_wait_s: float = 1.0, key: str | None = None, origin: str = "") -> None:
@@ -90,7 +90,7 @@ def test_a_process_without_a_replica_refuses_nothing() -> None:
 
 def test_what_would_wait_too_long_is_refused_before_anything_else() -> None:
     """By a problem with Retry-After, and with the client's request id or a fresh one."""
-    replica = Replica(wait_s=1.5)
+    replica = PretendedReplica(wait_s=1.5)
     named, fresh, other = _ask({"headers": {"X-Request-ID": "mine"}}, {}, {})
     assert _statuses([named, fresh, other]) == [503] * 3
     problem = named.json()
@@ -104,13 +104,13 @@ def test_what_would_wait_too_long_is_refused_before_anything_else() -> None:
 
 def test_what_would_not_wait_too_long_comes_in() -> None:
     """Up to the limit itself; the application need not ask again."""
-    replica = Replica(wait_s=1.0)
+    replica = PretendedReplica(wait_s=1.0)
     assert [answer.text for answer in _ask({}, {"method": "PUT"})] == ["served, asked"] * 2
     assert replica.refused == 0
 
 
 def test_a_new_limit_holds_at_once() -> None:
-    replica = Replica(wait_s=1.5)
+    replica = PretendedReplica(wait_s=1.5)
     assert _statuses(_ask({})) == [503]
     replica.live = LiveConfig(max_queue_wait_s=2.0)
     assert _statuses(_ask({})) == [200]
@@ -119,19 +119,19 @@ def test_a_new_limit_holds_at_once() -> None:
 @pytest.mark.parametrize("other", [{"method": "GET"}, {"url": "/info"}, {"url": "/-/healthz"}, {"url": "/predictions"}])
 def test_only_predictions_are_refused(other: dict[str, str]) -> None:
     """What watches the service is answered under any load."""
-    Replica(wait_s=100.0)
+    PretendedReplica(wait_s=100.0)
     assert _statuses(_ask(other)) == [200]
 
 
 def test_a_large_body_is_refused_where_a_small_one_comes_in() -> None:
     """Also where a wait that was foreseen for the large one is only a moment old."""
-    Replica(wait_s=0.5)
+    PretendedReplica(wait_s=0.5)
     assert _statuses(_ask({"content": bytes(5000)}, {}, {"content": bytes(6000)})) == [503, 200, 503]
 
 
 def test_a_client_with_little_time_is_refused_at_once() -> None:
     """What it cannot be given in time; half of its time goes by at most where all are refused."""
-    Replica(wait_s=0.5)
+    PretendedReplica(wait_s=0.5)
     short = {"headers": {"X-Request-Timeout-Ms": "400"}}
     (answer,) = _ask(short)
     assert answer.status_code == 503
@@ -141,7 +141,7 @@ def test_a_client_with_little_time_is_refused_at_once() -> None:
 
 def test_a_client_without_a_key_is_told_that() -> None:
     """And not that it should come again: it would be refused then as well."""
-    replica = Replica(wait_s=100.0, key=KEY)
+    replica = PretendedReplica(wait_s=100.0, key=KEY)
     good, wrong = {"Authorization": f"Bearer {KEY}"}, {"Authorization": "Bearer another-key-of-this-test"}
     answers = _ask({}, {"headers": wrong}, {"headers": good})
     assert _statuses(answers) == [401, 401, 503]
@@ -154,7 +154,7 @@ def test_a_client_without_a_key_is_told_that() -> None:
 
 def test_what_is_wrong_otherwise_is_for_the_application() -> None:
     """A client with a deadline that is none is told that and not that it should come again."""
-    Replica(wait_s=100.0)
+    PretendedReplica(wait_s=100.0)
     assert _statuses(_ask({"headers": {"X-Request-Timeout-Ms": "soon"}}, {})) == [200, 503]
 
 
@@ -185,7 +185,7 @@ def _in_replica(count: int, *requests: dict[str, Any]) -> list[httpx.Response]:
 
 def test_who_waits_before_serve_is_counted() -> None:
     """The engine knows only of 4 requests: with 6 in the replica it would take half as long again, with 8 none fits."""
-    replica = Replica(wait_s=0.7)
+    replica = PretendedReplica(wait_s=0.7)
     assert _statuses(_in_replica(5, {}, {"url": "/info"})) == [200, 200]
     refused, other = _in_replica(6, {}, {"url": "/info"})
     assert (refused.status_code, other.status_code) == (503, 200)
@@ -201,14 +201,14 @@ def test_who_waits_before_serve_is_counted() -> None:
 @pytest.mark.parametrize(("taken", "made"), [(2, 0), (3, 1), (4, 1 + 2)])
 def test_places_are_made_where_next_to_none_are_free(taken: int, made: int) -> None:
     """From bodies that stand still, at each request that comes; here three of four may be taken."""
-    replica = Replica(wait_s=0.0)
+    replica = PretendedReplica(wait_s=0.0)
     assert _statuses(_in_replica(taken, {}, {"url": "/info"})) == [200, 200]
     assert replica.places_made == made
 
 
 def test_the_queue_is_not_gone_through_for_every_refusal() -> None:
     """It takes 0.2 ms where 500 requests wait: one look is good for 10 ms."""
-    replica = Replica(wait_s=100.0)
+    replica = PretendedReplica(wait_s=100.0)
     guard = RequestGuard.guard
     assert isinstance(guard, EarlyRefusals)
     scope = {"type": "http", "method": "POST", "path": "/predict", "headers": [], "query_string": b""}
@@ -222,7 +222,7 @@ def test_the_queue_is_not_gone_through_for_every_refusal() -> None:
 
 
 def test_pages_of_other_origins_may_read_the_refusal() -> None:
-    Replica(wait_s=100.0, origin="https://example.org")
+    PretendedReplica(wait_s=100.0, origin="https://example.org")
     (answer,) = _ask({"headers": {"Origin": "https://example.org"}})
     assert answer.status_code == 503
     assert answer.headers["access-control-allow-origin"] == "https://example.org"

@@ -41,7 +41,7 @@ FILES = 20_000
 GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
-class Echo(BaseHTTPRequestHandler):
+class EchoServer(BaseHTTPRequestHandler):
     """Answers with the headers of the request."""
 
     protocol_version = "HTTP/1.1"
@@ -58,7 +58,7 @@ class Echo(BaseHTTPRequestHandler):
         """Nothing is logged."""
 
 
-class Brief(Echo):
+class Brief(EchoServer):
     """Keeps no connection."""
 
     protocol_version = "HTTP/1.0"
@@ -67,7 +67,7 @@ class Brief(Echo):
 @pytest.fixture(scope="module")
 def replica() -> Iterator[tuple[str, int]]:
     """Port at which something answers."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Echo)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), EchoServer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield ("127.0.0.1", server.server_port)
     server.shutdown()

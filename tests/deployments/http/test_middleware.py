@@ -37,7 +37,7 @@ HOOK = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 PIECE = b"x" * 65_536
 
 
-class Places:
+class CountedPlaces:
     """Reads every body ahead of the application, and counts the requests that are in it, as Serve does."""
 
     def __init__(self) -> None:
@@ -104,13 +104,13 @@ class Places:
 
 
 @pytest.fixture(scope="module")
-def places() -> Places:
+def places() -> CountedPlaces:
     """In the place of Serve."""
-    return Places()
+    return CountedPlaces()
 
 
 @pytest.fixture(scope="module")
-def uvicorn(places: Places) -> Iterator[int]:
+def uvicorn(places: CountedPlaces) -> Iterator[int]:
     """Port at which the application answers, behind uvicorn and the middleware."""
     port, servers = free_port(), list[Any]()
 
@@ -251,7 +251,7 @@ def test_a_client_that_is_still_sending_gets_to_read_its_refusal(port: int) -> N
         assert again.body == b"1"
 
 
-def test_lingering_takes_no_place_and_ends_for_those_who_dribble(port: int, places: Places) -> None:
+def test_lingering_takes_no_place_and_ends_for_those_who_dribble(port: int, places: CountedPlaces) -> None:
     """A client without a key could fill all places by sending a byte a second."""
     with ExitStack() as stack:
         slow = [answered(stack, port, head("/refuse", 1_000_000) + b"x")[1] for _ in range(MAX_LINGERING + 8)]
@@ -330,7 +330,7 @@ def test_odd_request_ids_are_replaced(port: int, lines: str, kept: bool) -> None
     assert reply.body.decode().count(request_id) == 1
 
 
-def test_a_client_that_has_closed_its_half_gets_its_answer(haproxy: int, places: Places) -> None:
+def test_a_client_that_has_closed_its_half_gets_its_answer(haproxy: int, places: CountedPlaces) -> None:
     """Also when that takes a while; interim answers before it are to be skipped."""
     with ExitStack() as stack:
         connection, file = answered(stack, haproxy, head("/wait", 1) + b"x")
@@ -343,7 +343,7 @@ def test_a_client_that_has_closed_its_half_gets_its_answer(haproxy: int, places:
     places.may_answer.clear()
 
 
-def test_the_work_of_a_client_that_has_gone_is_dropped(haproxy: int, places: Places) -> None:
+def test_the_work_of_a_client_that_has_gone_is_dropped(haproxy: int, places: CountedPlaces) -> None:
     """It looks the same as the other one, until it is asked."""
     before, began_at = places.dropped, time.monotonic()
     with ExitStack() as stack:
@@ -354,7 +354,7 @@ def test_the_work_of_a_client_that_has_gone_is_dropped(haproxy: int, places: Pla
     assert time.monotonic() - began_at < 5
 
 
-def test_a_client_that_waits_is_not_asked(haproxy: int, places: Places) -> None:
+def test_a_client_that_waits_is_not_asked(haproxy: int, places: CountedPlaces) -> None:
     """Some balancers and load generators take an interim answer for an answer."""
     with ExitStack() as stack:
         _, file = answered(stack, haproxy, head("/wait", 1) + b"x")

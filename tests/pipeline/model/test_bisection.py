@@ -7,7 +7,7 @@ import pytest
 from pipeline.model.bisection import bisected
 
 
-class Model:
+class FailingModel:
     """Fails on some images, and on more than so many at a time."""
 
     def __init__(self, *fails_on: int, most: int = 100) -> None:
@@ -22,7 +22,7 @@ class Model:
         return [*images]
 
 
-def _found(images: Sequence[int], model: Model) -> dict[tuple[int, ...], str]:
+def _found(images: Sequence[int], model: FailingModel) -> dict[tuple[int, ...], str]:
     return {
         tuple(part): str(answer) if isinstance(answer, Exception) else "answered"
         for part, answer in bisected(images, model.compute)
@@ -31,12 +31,12 @@ def _found(images: Sequence[int], model: Model) -> dict[tuple[int, ...], str]:
 
 
 def test_what_failed_by_chance_is_answered_whole() -> None:
-    assert _found([1, 2, 3], Model()) == {(1, 2, 3): "answered"}
+    assert _found([1, 2, 3], FailingModel()) == {(1, 2, 3): "answered"}
 
 
 @pytest.mark.parametrize("bad", range(1, 6))
 def test_the_image_at_fault_is_found_alone_and_in_order(bad: int) -> None:
-    model = Model(bad)
+    model = FailingModel(bad)
     found = _found([1, 2, 3, 4, 5], model)
     assert [image for part in found for image in part] == [1, 2, 3, 4, 5]
     assert {part for part, answer in found.items() if answer != "answered"} == {(bad,)}
@@ -45,17 +45,17 @@ def test_the_image_at_fault_is_found_alone_and_in_order(bad: int) -> None:
 
 
 def test_several_at_fault_are_all_found() -> None:
-    found = _found([1, 2, 3, 4], Model(1, 4))
+    found = _found([1, 2, 3, 4], FailingModel(1, 4))
     assert {part for part, answer in found.items() if answer != "answered"} == {(1,), (4,)}
 
 
 def test_what_is_too_much_at_once_is_answered_in_parts() -> None:
-    assert {*_found([1, 2, 3, 4, 5], Model(most=2)).values()} == {"answered"}
+    assert {*_found([1, 2, 3, 4, 5], FailingModel(most=2)).values()} == {"answered"}
 
 
 def test_nothing_is_computed_before_it_is_asked_for() -> None:
     """Whoever finds the device itself at fault stops there."""
-    model = Model(most=1)
+    model = FailingModel(most=1)
     search = bisected([1, 2, 3, 4], model.compute)
     assert next(search) == ([1], [1])
     assert [4] not in model.computed

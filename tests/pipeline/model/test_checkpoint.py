@@ -60,7 +60,7 @@ def prefixed(prefix: str, state: State = STATE) -> State:
     return {f"{prefix}{name}": value for name, value in state.items()}
 
 
-class Settings(dict[str, Any]):
+class TrainingSettings(dict[str, Any]):
     """As Lightning's AttributeDict: a dict of a class of its own."""
 
 
@@ -76,7 +76,7 @@ LIGHTNING = {
     "global_step": 100,
     "pytorch-lightning_version": "2.5.0",
     "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.9), "dirpath": Path("out")}},
-    "hyper_parameters": Settings(lr=0.1, model=Settings(depth=18)),
+    "hyper_parameters": TrainingSettings(lr=0.1, model=TrainingSettings(depth=18)),
     "optimizer_states": [{"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 0.1}]}],
 }
 
@@ -118,7 +118,7 @@ FORMS: dict[str, Callable[[], Mapping[str, Any]]] = {
         "last": collections.deque([0.1, 0.2], maxlen=3),
         "history": collections.defaultdict(list, {"loss": [0.1]}),
         "random": np.random.RandomState(0).get_state(),
-        "class": Settings,
+        "class": TrainingSettings,
     },
 }
 

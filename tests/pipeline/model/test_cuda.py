@@ -48,7 +48,7 @@ class Backbone(nn.Module):
         return logits
 
 
-class Branching(Backbone):
+class BranchingAfterCapture(Backbone):
     """Cannot be followed by torch.fx, as it looks at how many images there are."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Branching(Backbone):
         return super().forward(images) if len(images) else images.new_zeros(0, CLASSES)
 
 
-class Uncapturable(Branching):
+class Uncapturable(BranchingAfterCapture):
     """Cannot be recorded, but traced."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Uncapturable(Branching):
         return super().forward(images)
 
 
-class Waiting(Branching):
+class Waiting(BranchingAfterCapture):
     """Neither: it waits for the device, and what it then does depends on each image."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def by_itself(backbone: nn.Module, pixels: Tensor) -> Tensor:
     ("kind", "way"),
     [
         (Backbone, "CUDA graphs with batch norm folded"),
-        (Branching, "CUDA graphs"),
+        (BranchingAfterCapture, "CUDA graphs"),
         (Uncapturable, "a TorchScript graph"),
         (Waiting, "modules, kernel by kernel"),
     ],
@@ -130,7 +130,7 @@ def test_in_half_precision_batch_norm_stays() -> None:
 
 def test_a_recorded_model_asks_nothing_of_python() -> None:
     """However busy the event loop keeps the interpreter, a batch needs it but once."""
-    backbone = Branching()
+    backbone = BranchingAfterCapture()
     device = CudaDevice(model(backbone), SIZES, SIDE)
     device.warm_up()
     before = backbone.calls
@@ -139,7 +139,7 @@ def test_a_recorded_model_asks_nothing_of_python() -> None:
     assert backbone.calls == before
 
 
-class Forgetful(Branching):
+class Forgetful(BranchingAfterCapture):
     """Answers otherwise once it is recorded: it keeps the first images that it has seen in a recording."""
 
     def forward(self, images: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-class Model(nn.Module):
+class SlowedModel(nn.Module):
     """Two classes, by the mean of the first channel; how long it takes and what it adds depends on the format.
 
     Args:
@@ -55,7 +55,7 @@ class Model(nn.Module):
 
 
 def chosen(work: dict[torch.dtype, int], added: dict[torch.dtype, float], kind: str) -> torch.dtype:
-    model = Classifier(Model(work, added), (0.5,) * 3, (0.5,) * 3, torch.float32, top_k=2)
+    model = Classifier(SlowedModel(work, added), (0.5,) * 3, (0.5,) * 3, torch.float32, top_k=2)
     return quickest(model, kind, SIDE, LARGEST).dtype
 
 
@@ -138,7 +138,7 @@ def test_on_cuda_the_largest_batch_is_measured_as_it_is_served(monkeypatch: pyte
     assert set(seen) == {(LARGEST, True, "CUDA graphs", False, False)}
 
 
-class Limited(Model):
+class LimitedModel(SlowedModel):
     """Has no kernel for bfloat16."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -149,7 +149,7 @@ class Limited(Model):
 
 
 def test_a_format_that_torch_cannot_compute_is_passed_over(kind: str) -> None:
-    model = Classifier(Limited({torch.float32: SLOW}, {}), (0.5,) * 3, (0.5,) * 3, torch.float32, top_k=2)
+    model = Classifier(LimitedModel({torch.float32: SLOW}, {}), (0.5,) * 3, (0.5,) * 3, torch.float32, top_k=2)
     assert quickest(model, kind, SIDE, LARGEST).dtype == torch.float16
 
 

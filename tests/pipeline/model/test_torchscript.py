@@ -56,7 +56,7 @@ def test_batch_norm_is_folded() -> None:
     assert "aten::batch_norm" not in kinds
 
 
-class Branching(nn.Module):
+class BranchingOnInput(nn.Module):
     """Computes one thing for batches of two images, another for all others."""
 
     def forward(self, images: Tensor) -> Tensor:
@@ -76,7 +76,8 @@ class Refusing(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("backbone", "reason"), [(Branching(), "its scores differ by up to"), (Refusing(), "ValueError: not like this")]
+    ("backbone", "reason"),
+    [(BranchingOnInput(), "its scores differ by up to"), (Refusing(), "ValueError: not like this")],
 )
 def test_a_model_that_cannot_be_traced_computes_as_it_was_loaded(
     backbone: nn.Module, reason: str, caplog: pytest.LogCaptureFixture
