@@ -10,6 +10,7 @@ import jsonschema
 import pytest
 
 from deployments.monitoring.timeline import STAGES
+from deployments.service_config import LiveConfig
 from harness.local_service import Document
 from harness.photographs import jpeg, photograph
 from tests.support.answers import CAT_LABELS, best
@@ -111,7 +112,8 @@ def test_info_says_what_is_served(service: Service) -> None:
     assert len(info["labels"]) == 1000
     assert info["device"] in ("cpu", "cuda")
     assert (info["dtype"], info["computed_as"]) == ("float32", "a TorchScript graph")
-    assert info["user_config"] == service.config["applications"][0]["deployments"][0]["user_config"]
+    written = service.config["applications"][0]["deployments"][0]["user_config"]
+    assert info["user_config"] == LiveConfig.model_validate(written).model_dump()
     assert info["refused_user_config"] is None
     assert info["transform"]["crop_px"] == 224
     assert info["weights_from"] == info["transform_from"] == "MobileNet_V2_Weights.IMAGENET1K_V1"
