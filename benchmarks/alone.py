@@ -15,9 +15,10 @@ from harness.throughput import throughput, without_gc
 from harness.timing import done_per_s
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
-from pipeline.model.classifier import load_model
 from pipeline.model.device import Device, collect
 from pipeline.model.device_kind import open_device
+from pipeline.model.device_module import DeviceModule
+from pipeline.model.torchvision_classifier import load_model
 from pipeline.pace import DevicePace
 
 Rate = Callable[[Sequence[bytes], float], float]
@@ -66,7 +67,8 @@ def model() -> Iterator[Rate]:
     config = PipelineConfig()
     loaded = load_model(config)
     side_px, kind = loaded.transform.crop_px, "cuda" if torch.cuda.is_available() else "cpu"
-    opened = open_device(kind, loaded.classifier, batch_sizes=config.batch_sizes, side_px=side_px, concurrent_batches=1)
+    module = DeviceModule.of(loaded)
+    opened = open_device(kind, module, batch_sizes=config.batch_sizes, side_px=side_px, concurrent_batches=1)
     yield _rate_of(opened, side_px)
 
 

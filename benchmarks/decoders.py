@@ -32,7 +32,8 @@ from pipeline.images.geometry import dct_scale, resized
 from pipeline.images.header import read_header
 from pipeline.images.jpeg import decode_jpeg
 from pipeline.images.resize import CropPlan, by_pillow, resize_fast
-from pipeline.model.classifier import load_model
+from pipeline.model.device_module import DeviceModule
+from pipeline.model.torchvision_classifier import load_model
 
 TURNS: Final = 7
 FOR_S: Final = 0.5
@@ -173,7 +174,7 @@ def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> li
 
 def scored_by_mobilenet() -> Callable[[Sequence[Pixels]], torch.Tensor]:
     """Loads mobilenet_v2; returns the function that scores images for every class."""
-    model = load_model(PipelineConfig(max_top_k=1000)).classifier
+    model = DeviceModule.of(load_model(PipelineConfig(max_top_k=1000)))
 
     def score(pixels: Sequence[Pixels]) -> torch.Tensor:
         with torch.inference_mode():

@@ -9,7 +9,7 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import torch
@@ -22,9 +22,12 @@ from harness.command import Facts, parser_of, publish, run, say
 from harness.timing import seconds_of
 from pipeline.config import Limits, PipelineConfig
 from pipeline.images.decode import decode
-from pipeline.model.classifier import Classifier, LoadedModel, load_model
+from pipeline.model.classify import Classify
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.precision import COMPARED_IMAGES, scenes
+from pipeline.model.served import ServedModel
 from pipeline.model.torchscript import Compute, as_graph
+from pipeline.model.torchvision_classifier import load_model
 
 BATCHES: Final = (1, 2, 4, 8)
 TURNS: Final = 5
@@ -43,7 +46,7 @@ class Way:
 
     Args:
         name: in the table.
-        compute: uint8 [n, side, side, 3] -> scores and classes, best first, as `Classifier`.
+        compute: uint8 [n, side, side, 3] -> scores and classes, best first, as `Classify`.
         score: likewise -> float32 [n, classes].
         quiet_ms: an image, a turn; of the batch that is measured just now.
         beside_ms: likewise, beside the busy thread.
@@ -52,17 +55,17 @@ class Way:
 
     name: str
     compute: Compute
-    score: Classifier
+    score: DeviceModule
     quiet_ms: list[float] = field(default_factory=list)
     beside_ms: list[float] = field(default_factory=list)
     hopeless: bool = False
 
 
-def ways_of(loaded: LoadedModel) -> list[Way]:
+def ways_of(served: ServedModel) -> list[Way]:
     """The first is what torchvision gives: weights in rows of channels, float32, a kernel a layer."""
-    ours, side_px = loaded.classifier, loaded.transform.crop_px
+    ours, side_px = DeviceModule.of(served), served.transform.crop_px
     plain = copy.deepcopy(ours)
-    plain.backbone.to(memory_format=torch.contiguous_format)
+    plain.module.to(memory_format=torch.contiguous_format)
     found = [
         Way("as torchvision gives it", plain, plain),
         Way("channels_last", ours, ours),
@@ -80,10 +83,10 @@ def ms_an_image(compute: Compute, pixels: Tensor) -> float:
         return 1000 * statistics.median(seconds_of(lambda: compute(pixels), runs=3)) / len(pixels)
 
 
-def compared(model: str, loaded: LoadedModel) -> Iterator[Facts]:
+def compared(model: str, served: ServedModel) -> Iterator[Facts]:
     """A record for each way and size of a batch."""
-    photographs, made_up = _photographs(loaded), scenes(COMPARED_IMAGES, loaded.transform.crop_px)
-    ways = ways_of(loaded)
+    photographs, made_up = _photographs(served), scenes(COMPARED_IMAGES, served.transform.crop_px)
+    ways = ways_of(served)
     for images in BATCHES:
         pixels = photographs.repeat(-(-images // len(photographs)), 1, 1, 1)[:images]
         tried = [way for way in ways if not way.hopeless]
@@ -109,15 +112,15 @@ def compared(model: str, loaded: LoadedModel) -> Iterator[Facts]:
             }
 
 
-def _photographs(loaded: LoadedModel) -> Tensor:
+def _photographs(served: ServedModel) -> Tensor:
     """uint8 [n, side, side, 3], as the workers give them to the model."""
-    most = Limits().max_image_pixels
-    return torch.from_numpy(np.stack([decode(memoryview(data), loaded.transform, most) for data in SMALL.images]))
+    transform, most = served.transform.in_workers(PipelineConfig()), Limits().max_image_pixels
+    return torch.from_numpy(np.stack([decode(memoryview(data), transform, most) for data in SMALL.images]))
 
 
-def _agreement(ours: Classifier, reference: Classifier, photographs: Tensor) -> Facts:
+def _agreement(ours: DeviceModule, reference: DeviceModule, photographs: Tensor) -> Facts:
     with torch.inference_mode():
-        scores, expected = ours.scores(photographs), reference.scores(photographs)
+        scores, expected = (cast(Classify, each.head).scores(each.outputs(photographs)) for each in (ours, reference))
     return {
         "scores_off": float((scores - expected).abs().max()),
         "same": int((scores.argmax(1) == expected.argmax(1)).sum()),

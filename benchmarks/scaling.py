@@ -24,8 +24,9 @@ from harness.roles import REPLICA, WORKER, role_of, with_role
 from harness.target import image_body
 from harness.timing import seconds_of
 from pipeline.config import PipelineConfig
-from pipeline.model.classifier import load_model
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.torchscript import as_graph
+from pipeline.model.torchvision_classifier import load_model
 
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES_PX: Final = ((365, 274), (500, 375), (1155, 866), (2000, 1500), (4032, 3024), (5774, 4330))
@@ -40,7 +41,7 @@ def batches(rounds: int) -> Iterator[Facts]:
     torch.set_num_threads(1)
     loaded = load_model(PipelineConfig())
     side_px = loaded.transform.crop_px
-    compute = as_graph(loaded.classifier, side_px)
+    compute = as_graph(DeviceModule.of(loaded), side_px)
     pixels = torch.randint(256, (BATCHES[-1], side_px, side_px, 3), dtype=torch.uint8)
     with torch.inference_mode():
         for size in BATCHES:

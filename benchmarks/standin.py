@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.engine import Engine
-    from pipeline.model.classifier import Classifier
     from pipeline.model.device import PendingBatch
+    from pipeline.model.device_module import DeviceModule
 
 
 class StandIn:
@@ -69,19 +69,19 @@ class StandIn:
             time.sleep(max(0.0, done_at - time.perf_counter()))
             return BatchTimings(0.0, takes_s)
 
-        return PendingBatch(images, self._scores[:images], classes, wait)
+        return PendingBatch(images, {"scores": self._scores[:images], "classes": classes}, wait)
 
 
 def open_stand_in(
     device_kind: str,  # noqa: ARG001
-    classifier: "Classifier",
+    module: "DeviceModule",
     *,
     batch_sizes: Sequence[int],
     side_px: int,  # noqa: ARG001
     concurrent_batches: int,  # noqa: ARG001
 ) -> StandIn:
     """Opens the stand-in, as a `pipeline.model.device_kind.OpenDevice`."""
-    return StandIn(batch_sizes, classifier.top_k)
+    return StandIn(batch_sizes, module.head.parameters["top_k"])
 
 
 class StandInReplica(Replica):

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from rich.cells import cell_len, set_cell_size
 
 from commands.files import shown
-from deployments.http.responses import described, predictions
+from deployments.http.responses import described
 from pipeline.records import Outcome, Prediction
 
 _LONGEST_NAME: Final = 40
@@ -37,7 +37,7 @@ class JsonLines:
         """Formats an object; undecodable bytes of a name become surrogate escapes, which `os.fsencode` takes."""
         body: dict[str, Any] = {"file": file}
         if isinstance(outcome, Prediction):
-            body["predictions"] = predictions(outcome, self._top_k)
+            body |= outcome.as_json(top_k=self._top_k)
         else:
             body["error"] = described(outcome.error)
         try:
@@ -62,7 +62,7 @@ class Csv:
         classes: list[str] = []
         error = ""
         if isinstance(outcome, Prediction):
-            for each in predictions(outcome, self._top_k):
+            for each in outcome.as_json(top_k=self._top_k)["predictions"]:
                 classes += [each["label"], str(each["score"])]
         else:
             problem = described(outcome.error)
@@ -88,7 +88,9 @@ class Table:
     def row(self, file: str, outcome: Outcome) -> bytes:
         """Formats the name with its classes, or its error, to the right."""
         if isinstance(outcome, Prediction):
-            lines = [f"{each['score']:7.1%}  {each['label']}" for each in predictions(outcome, self._top_k)]
+            lines = [
+                f"{each['score']:7.1%}  {each['label']}" for each in outcome.as_json(top_k=self._top_k)["predictions"]
+            ]
         else:
             problem = described(outcome.error)
             lines = [f"      -  {problem['title']}: {problem['detail']}"]

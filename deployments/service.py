@@ -14,7 +14,7 @@ Whatever is refused is raised as a `DarkroomError`; the adapter answers with it 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,6 +121,11 @@ class InferenceService:
         self._engine.limits = live
         self._budget.max_bytes = live.max_bytes_in_flight
         self._live = live
+
+    @property
+    def head_parameters(self) -> Mapping[str, int]:
+        """Parameters that a request may send to the model's head, by name, and the most of each."""
+        return self._engine.head.parameters
 
     @property
     def held_bytes(self) -> int:

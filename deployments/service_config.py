@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -50,6 +50,11 @@ class LiveConfig(Limits):
     )
     max_queue_wait_s: float = Field(10.0, gt=0, description="a request whose images would wait longer is refused")
     max_bytes_in_flight: int = Field(512 << 20, ge=1, description="bytes of all bodies that a replica has in work")
+
+    @property
+    def of_head(self) -> Mapping[str, int]:
+        """Parameters of the model's head where a request does not say them, by name."""
+        return {"top_k": self.top_k}
 
 
 class ServiceConfig(StrictSettings):

@@ -1,1 +1,45 @@
 """The work of Darkroom: encoded images in, predictions out. Plain torch, no Ray, no HTTP."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
+    from pipeline.engine import Engine
+    from pipeline.images.geometry import Geometry
+    from pipeline.model.classify import Classification, Classify
+    from pipeline.model.served import Head, Preprocess, ServedModel
+    from pipeline.records import Prediction, Rejection
+
+__all__ = [
+    "Classification",
+    "Classify",
+    "Engine",
+    "Geometry",
+    "Head",
+    "PipelineConfig",
+    "Prediction",
+    "Preprocess",
+    "Rejection",
+    "ServedModel",
+]
+
+_MODULES: Final = {
+    "Classification": "model.classify",
+    "Classify": "model.classify",
+    "Engine": "engine",
+    "Geometry": "images.geometry",
+    "Head": "model.served",
+    "PipelineConfig": "config",
+    "Prediction": "records",
+    "Preprocess": "model.served",
+    "Rejection": "records",
+    "ServedModel": "model.served",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name when it is first asked for: torch takes seconds, and most modules of this package need none."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
+import torch
+
 from pipeline.config import PROBE_WHEN_IDLE_FOR_S, STALLED_AFTER_S, USUAL_PRICE_S, Limits, PipelineConfig
 from pipeline.decode.slots import Slots
 from pipeline.decode.stage import DecodeStage
@@ -16,10 +18,12 @@ from pipeline.errors import EngineClosed, EngineStalled, InvalidModel, NonFinite
 from pipeline.images.examination import examine
 from pipeline.images.price import body_price_s
 from pipeline.model.batcher import Batcher
-from pipeline.model.classifier import load_model
 from pipeline.model.device_kind import OpenDevice, open_device, resolved_kind, resolved_sizes
+from pipeline.model.device_module import DTYPES, DeviceModule
 from pipeline.model.nonfinite import causes
 from pipeline.model.precision import quickest
+from pipeline.model.served import ServedModel
+from pipeline.model.torchvision_classifier import load_model
 from pipeline.model.warm_up_images import blank, warm_up_images
 from pipeline.ready_queue import ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Rejection
@@ -35,6 +39,7 @@ class Engine:
     Args:
         config: what to serve, and how. Nothing is loaded or started before `start`.
         limits: those in force at the start; the default ones allow the largest batch of `config`.
+        model: to be served instead of the one that `config` names.
         opener: makes the device; for one of another kind.
 
     Attributes:
@@ -45,9 +50,14 @@ class Engine:
     """
 
     def __init__(
-        self, config: PipelineConfig, limits: Limits | None = None, *, opener: OpenDevice = open_device
+        self,
+        config: PipelineConfig,
+        limits: Limits | None = None,
+        *,
+        model: ServedModel | None = None,
+        opener: OpenDevice = open_device,
     ) -> None:
-        self.config, self._opener = config, opener
+        self.config, self._given, self._opener = config, model, opener
         self.device_kind = resolved_kind(config)
         self.decode_workers, self.concurrent_batches = resolved_sizes(config, self.device_kind)
         self._limits = limits or Limits(max_batch_size=config.largest_batch)
@@ -88,20 +98,21 @@ class Engine:
         self.start_s[step] = time.monotonic() - began_at
 
     def _build(self) -> None:
-        loaded = load_model(self.config)
-        self.labels, self.transform = loaded.labels, loaded.transform
-        self.weights_from, self.transform_from = loaded.weights_from, loaded.preparation.source
-        logger.info("weights: %s", self.weights_from)
-        logger.log(logging.WARNING if loaded.preparation.assumed else logging.INFO, "transform: %s", loaded.preparation)
-        classifier = loaded.classifier
+        served = self._load()
+        self.head, self.weights_from, self.transform_from = served.head, served.weights_from, served.transform_from
+        self.transform = served.transform.in_workers(self.config)
+        level = logging.WARNING if served.transform_is_assumed else logging.INFO
+        logger.info("weights: %s", served.weights_from)
+        logger.log(level, "transform: %s, from %s", served.transform, served.transform_from)
+        module = DeviceModule.of(served, DTYPES.get(self.config.dtype, torch.float32))  # auto begins with that
         if self.config.dtype == "auto":
-            classifier = quickest(classifier, self.device_kind, self.transform.crop_px, self.config.largest_batch)
-        self._classifier = classifier
-        self.dtype = str(classifier.dtype).removeprefix("torch.")
+            module = quickest(module, self.device_kind, self.transform.crop_px, self.config.largest_batch)
+        self._module = module
+        self.dtype = str(module.dtype).removeprefix("torch.")
         slots = Slots(self.config.slots, self.transform.crop_px)
         device = self._opener(
             self.device_kind,
-            classifier,
+            module,
             batch_sizes=self.config.batch_sizes,
             side_px=self.transform.crop_px,
             concurrent_batches=self.concurrent_batches,
@@ -110,7 +121,7 @@ class Engine:
         self._ready = ReadyQueue(
             batch_size=1, concurrent_batches=device.concurrent_batches
         )  # until the warm-up has shown what pays
-        self._compute = Batcher(device, self.labels, self._ready, max_batch_size=self._limits.max_batch_size)
+        self._compute = Batcher(device, self.head, self._ready, max_batch_size=self._limits.max_batch_size)
         self._decode = DecodeStage(
             self.decode_workers,
             slots,
@@ -125,6 +136,9 @@ class Engine:
             ),  # until it is warm
         )
 
+    def _load(self) -> ServedModel:
+        return self._given or load_model(self.config)
+
     def _warm_up(self) -> None:
         self._canary = EncodedImage(blank(self.transform))
         images = [EncodedImage(data) for data in warm_up_images(self.transform)]
@@ -133,7 +147,9 @@ class Engine:
         self._probe, self._probed_at = request.future, time.monotonic()
         errors = [outcome.error for outcome in request.future.result() if isinstance(outcome, Rejection)]
         if nan := sum(isinstance(error, NonFiniteScores) for error in errors):
-            raise InvalidModel(f"{causes(self.config, self._classifier)} ({nan} of {len(request.tasks)} test images)")
+            name = "of the given model" if self._given else f"{self.config.weights} of {self.config.model}"
+            why = causes(name, self._module, self._load, self.config.std or ())
+            raise InvalidModel(f"{why} ({nan} of {len(request.tasks)} test images)")
         if errors:
             raise WorkerFailure(f"a warm-up image came back without a prediction: {errors[0]}")
 
@@ -200,6 +216,11 @@ class Engine:
     def in_work(self) -> int:
         """Images that somebody waits for and that have no outcome yet."""
         return self._decode.in_work + len(self._ready) + self._compute.in_work
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Names of the model's classes; empty where it has none."""
+        return self.head.labels
 
     @property
     def batch_size(self) -> int:

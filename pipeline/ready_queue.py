@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pipeline.config import BATCHES_AHEAD
 from pipeline.errors import ServerError
+from pipeline.images.geometry import Geometry
 from pipeline.task import Task
 
 GiveBack = Callable[[int, int], None]
@@ -27,18 +28,24 @@ class PixelBatch:
         first: number of the slot of the first image.
         pixels: uint8 [n, height, width, 3], a view of the slots, page-locked where there is CUDA.
         tasks: one for each image.
+        geometry: of each image.
         give_back: takes the slots back.
     """
 
-    __slots__ = ("_give_back", "first", "pixels", "tasks")
+    __slots__ = ("_give_back", "first", "geometry", "pixels", "tasks")
 
-    def __init__(self, first: int, pixels: Tensor, tasks: Sequence[Task], give_back: GiveBack) -> None:
+    def __init__(
+        self, first: int, pixels: Tensor, tasks: Sequence[Task], geometry: Sequence[Geometry], give_back: GiveBack
+    ) -> None:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
             shape = [*pixels.shape]
             raise ValueError(f"pixels must be uint8 [n, height, width, 3], not {pixels.dtype} {shape}")
-        if len(pixels) != len(tasks):
-            raise ValueError(f"a batch of {len(pixels)} images has {len(tasks)} tasks; it must have as many")
-        self.first, self.pixels, self.tasks = first, pixels, tasks
+        if not len(pixels) == len(tasks) == len(geometry):
+            raise ValueError(
+                f"a batch of {len(pixels)} images has {len(tasks)} tasks and {len(geometry)} geometries; it must have "
+                "one of each for every image"
+            )
+        self.first, self.pixels, self.tasks, self.geometry = first, pixels, tasks, geometry
         self._give_back = [give_back]  # empty once the slots have been given back: `pop` is atomic
 
     def __len__(self) -> int:
@@ -63,7 +70,8 @@ class PixelBatch:
         except IndexError:
             raise ValueError("a batch that has given its slots back cannot be split") from None
         return [
-            type(self)(self.first + n, self.pixels[n : n + 1], [task], give_back) for n, task in enumerate(self.tasks)
+            type(self)(self.first + n, self.pixels[n : n + 1], [task], [geometry], give_back)
+            for n, (task, geometry) in enumerate(zip(self.tasks, self.geometry, strict=True))
         ]
 
 

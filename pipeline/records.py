@@ -1,6 +1,8 @@
 """What travels through the pipeline; decoded pixels have a file of their own. Loads no torch: its users need not."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.errors import ImageError
 
@@ -40,12 +42,15 @@ class StageTimings:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The best classes of one image, best first; the three sequences have the same length."""
+    """What the model says of one image."""
 
-    labels: tuple[str, ...]
-    indices: tuple[int, ...]
-    scores: tuple[float, ...]  # softmax probabilities in 0..1, over all classes
+    result: Any  # of its head: a mapping that can be written as JSON, or an object with `as_json`
     timings: StageTimings = field(default=StageTimings(), compare=False)
+
+    def as_json(self, **parameters: int) -> Mapping[str, Any]:
+        """The result as a document, made with parameters of the head such as `top_k`."""
+        result: Mapping[str, Any] = self.result
+        return self.result.as_json(**parameters) if hasattr(result, "as_json") else result
 
 
 @dataclass(frozen=True, slots=True)

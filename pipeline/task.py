@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from pipeline.config import USUAL_PRICE_S
 from pipeline.errors import ImageError, ServerError
@@ -105,9 +105,9 @@ class Task:
         self.attempts = self.unblamed_deaths = 0
         self.handed_out_at = self.decoded_at = self.decode_s = self.copy_s = self.model_s = 0.0
 
-    def complete(self, labels: tuple[str, ...], indices: tuple[int, ...], scores: tuple[float, ...]) -> None:
-        """Ends well: the best classes, best first."""
-        self._end(Prediction(labels, indices, scores, self._timings()))
+    def complete(self, result: Any) -> None:
+        """Ends well, with a result of the model's head."""
+        self._end(Prediction(result, self._timings()))
 
     def reject(self, error: ImageError) -> None:
         """Ends with what is wrong with the image."""

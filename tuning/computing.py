@@ -6,17 +6,19 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 import torch
 
 from pipeline.config import PipelineConfig
 from pipeline.images.decode import decode
-from pipeline.model.classifier import LoadedModel, load_model
 from pipeline.model.device import Device, collect
 from pipeline.model.device_kind import open_device
+from pipeline.model.device_module import DTYPES, DeviceModule
 from pipeline.model.precision import quickest
+from pipeline.model.torchvision_classifier import load_model
+from pipeline.records import Transform
 from tuning.clients import usual_bound_s
 from tuning.fits import BatchCost, fit_batches
 
@@ -86,15 +88,15 @@ class MeasuredModel:
         max_pixels: int,
         bound_s: float | None,
     ) -> None:
-        loaded = load_model(config)
+        served = load_model(config)
         self.cost = ComputeCost()
-        self.crop_px = loaded.transform.crop_px
-        pixels = _pixels(loaded, images[:_PIXELS_OF], max_pixels)
+        self.crop_px = served.transform.crop_px
+        pixels = _pixels(served.transform.in_workers(config), images[:_PIXELS_OF], max_pixels)
+        module = DeviceModule.of(served, DTYPES.get(config.dtype, torch.float32))
         if config.dtype == "auto":
-            classifier = quickest(loaded.classifier, config.device, self.crop_px, config.largest_batch)
-            loaded = replace(loaded, classifier=classifier)
-        self.dtype = str(loaded.classifier.dtype).removeprefix("torch.")
-        self._device, self.sizes = _opened(config, loaded, concurrent_batches, bound_s)
+            module = quickest(module, config.device, self.crop_px, config.largest_batch)
+        self.dtype = str(module.dtype).removeprefix("torch.")
+        self._device, self.sizes = _opened(config, module, self.crop_px, concurrent_batches, bound_s)
         self.concurrent_batches = range(1, self._device.concurrent_batches + 1)
         largest = self.sizes[-1]
         self._pixels = pixels.repeat(-(-largest // len(pixels)), 1, 1, 1)[:largest].contiguous()
@@ -148,25 +150,20 @@ class MeasuredModel:
         return seconds
 
 
-def _pixels(loaded: LoadedModel, images: Sequence[bytes], max_pixels: int) -> torch.Tensor:
+def _pixels(transform: Transform, images: Sequence[bytes], max_pixels: int) -> torch.Tensor:
     """Decodes the images: uint8 [n, crop_px, crop_px, 3]."""
-    arrays = [decode(memoryview(data), loaded.transform, max_pixels) for data in images]
+    arrays = [decode(memoryview(data), transform, max_pixels) for data in images]
     return torch.stack([torch.from_numpy(array.copy()) for array in arrays])
 
 
 def _opened(
-    config: PipelineConfig, loaded: LoadedModel, concurrent_batches: int, bound_s: float | None
+    config: PipelineConfig, module: DeviceModule, side_px: int, concurrent_batches: int, bound_s: float | None
 ) -> tuple[Device, list[int]]:
     """Opens the device; returns it with the batch sizes that fit into its memory and the bound."""
 
     def opened(sizes: Sequence[int]) -> tuple[Device, dict[int, float]]:
-        side_px = loaded.transform.crop_px
         device = open_device(
-            config.device,
-            loaded.classifier,
-            batch_sizes=tuple(sizes),
-            side_px=side_px,
-            concurrent_batches=concurrent_batches,
+            config.device, module, batch_sizes=tuple(sizes), side_px=side_px, concurrent_batches=concurrent_batches
         )
         return device, device.warm_up()
 

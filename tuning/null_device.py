@@ -6,8 +6,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from pipeline.model.classifier import Classifier
 from pipeline.model.device import BatchTimings, PendingBatch
+from pipeline.model.device_module import DeviceModule
 
 _BATCH_S: Final = 1e-6
 
@@ -39,12 +39,13 @@ class NullDevice:
     def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
         """Returns a batch that is done at once."""
         images = sum(map(len, pieces))
-        return PendingBatch(images, self._scores[:images], self._classes[:images], lambda: BatchTimings(0.0, 0.0))
+        rows = {"scores": self._scores[:images], "classes": self._classes[:images]}
+        return PendingBatch(images, rows, lambda: BatchTimings(0.0, 0.0))
 
 
 def open_null_device(
     device_kind: str,  # noqa: ARG001
-    classifier: Classifier,  # noqa: ARG001
+    module: DeviceModule,  # noqa: ARG001
     *,
     batch_sizes: Sequence[int],
     side_px: int,  # noqa: ARG001

@@ -15,8 +15,8 @@ from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.outcome import Figure, Missing
 from benchmarks.gpu.part_setting import PartSetting
-from pipeline.model.classifier import Classifier
 from pipeline.model.cuda_graph import settle
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.torchscript import Compute, traced
 
 _SWITCH_INTERVAL_S: Final = 0.0005
@@ -42,7 +42,7 @@ def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
             )
 
 
-def ways_of(model: Classifier, pixels: Tensor) -> dict[str, Callable[[], Any]]:
+def ways_of(model: DeviceModule, pixels: Tensor) -> dict[str, Callable[[], Any]]:
     """Kernel by kernel, as a TorchScript graph, as a CUDA graph."""
     return {
         "kernel by kernel": partial(model, pixels),

@@ -160,7 +160,7 @@ def engine(
 
         def classify(images: Sequence[bytes]) -> Classes:
             outcomes = started.infer(images)
-            return [outcome.indices[0] if isinstance(outcome, Prediction) else None for outcome in outcomes]
+            return [outcome.result.indices[0] if isinstance(outcome, Prediction) else None for outcome in outcomes]
 
         yield classify
 

@@ -12,7 +12,7 @@ from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.outcome import Figure, Missing
 from benchmarks.gpu.part_setting import PartSetting
-from pipeline.model.classifier import Classifier
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.folding import folded
 
 
@@ -32,7 +32,7 @@ class ModelWay(NamedTuple):
     """A way of computing a batch."""
 
     name: str  # of it all, for the table
-    classifier: Classifier
+    module: DeviceModule
     images: int
     as_graph: bool
 
@@ -98,7 +98,7 @@ def rate(case: ModelCase, way: ModelWay) -> Figure:
     """Images a second of one way."""
     pixels, began_at = pixels_of(way.images), time.perf_counter()
     with torch.inference_mode():
-        work = graphed(way.classifier, pixels) if way.as_graph else partial(way.classifier, pixels)
+        work = graphed(way.module, pixels) if way.as_graph else partial(way.module, pixels)
         work()
         torch.cuda.synchronize()
         first_s = time.perf_counter() - began_at  # cuDNN's search included

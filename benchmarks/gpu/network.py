@@ -5,7 +5,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from pipeline.model.classifier import Classifier
+from pipeline.model.classify import Classify
+from pipeline.model.device_module import DeviceModule
+from pipeline.model.served import IMAGENET_MEAN, IMAGENET_STD
 
 FORMS: Final = {
     "float32": torch.float32,
@@ -15,12 +17,10 @@ FORMS: Final = {
 }
 """Number formats; tf32 is float32 in memory, and is multiplied with ten bits of fraction."""
 
-_MEAN: Final = (0.485, 0.456, 0.406)
-_STD: Final = (0.229, 0.224, 0.225)
 _TOP_K: Final = 10
 
 
-def network(name: str, form: str) -> Classifier:
+def network(name: str, form: str) -> DeviceModule:
     """A classification model of torchvision's with random weights, on which its speed does not depend.
 
     Args:
@@ -31,7 +31,7 @@ def network(name: str, form: str) -> Classifier:
 
     torch.manual_seed(0)
     backbone: nn.Module = torchvision.models.get_model(name, weights=None).eval()
-    return Classifier(backbone, _MEAN, _STD, FORMS[form], _TOP_K).cuda().eval()
+    return DeviceModule(backbone, Classify((), _TOP_K), IMAGENET_MEAN, IMAGENET_STD, FORMS[form]).cuda().eval()
 
 
 def compute_in(form: str) -> None:

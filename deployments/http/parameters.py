@@ -1,6 +1,7 @@
 """Whole numbers that a client gives: in the query of a URL, or in a header."""
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from starlette.requests import Request
@@ -53,13 +54,18 @@ def seconds(request: Request) -> int:
     return _parameter(request, "seconds", WINDOW_SECONDS, WINDOW_SECONDS)
 
 
-def top_k(request: Request, live: LiveConfig, max_top_k: int) -> int:
-    """Reads how many classes an answer should name.
+def head_parameters(request: Request, live: LiveConfig, most: Mapping[str, int]) -> dict[str, int]:
+    """Reads the parameters of the model's head, as `top_k` of a classifier's.
+
+    Args:
+        request: has them in its query.
+        live: has those that a request leaves out.
+        most: the largest value of each, by name.
 
     Raises:
-        MalformedRequest: it is no whole number from 1 to `max_top_k`.
+        MalformedRequest: one is no whole number from 1 to the most.
     """
-    return _parameter(request, "top_k", live.top_k, max_top_k)
+    return {name: _parameter(request, name, live.of_head.get(name, limit), limit) for name, limit in most.items()}
 
 
 def _parameter(request: Request, name: str, default: int, most: int) -> int:

@@ -10,7 +10,7 @@ from deployments.http.body import read_images
 from deployments.http.client_address import source_of
 from deployments.http.late_refusals import body_bytes
 from deployments.http.middleware import ADMITTED
-from deployments.http.parameters import refuse_orders, timeout_s, top_k
+from deployments.http.parameters import head_parameters, refuse_orders, timeout_s
 from deployments.http.responses import answer
 from deployments.logs import log_refused_images
 from deployments.monitoring.timeline import server_timing
@@ -31,7 +31,7 @@ class Predict:
 
     def __init__(self, service: InferenceService, config: ServiceConfig) -> None:
         self._service = service
-        self._model, self._max_top_k = config.pipeline.model, config.pipeline.max_top_k
+        self._model = config.pipeline.model
 
     async def handle(self, request: Request) -> Response:
         """Answer one request.
@@ -44,12 +44,12 @@ class Predict:
         deadline = Deadline(timeout_s(request, live))
         if ADMITTED not in request.scope:
             service.admission.check(body_bytes(request.headers), deadline.limit_s)
-        classes = top_k(request, live, self._max_top_k)
+        parameters = head_parameters(request, live, service.head_parameters)
         with service.hold(source_of(request.scope)) as hold:
             sent = await read_images(request, live, hold, deadline)
             inference = await service.infer(sent.images, deadline)
         if sent.many:  # a single one is logged as the request is refused
             log_refused_images(inference.outcomes)
-        response = answer(self._model, inference.outcomes, many=sent.many, top_k=classes)
+        response = answer(self._model, inference.outcomes, many=sent.many, parameters=parameters)
         response.headers["Server-Timing"] = server_timing(*service.note_answered(inference))
         return response

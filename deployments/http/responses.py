@@ -18,16 +18,22 @@ _RETRY_AFTER_S: Final = 1
 _BEARER_CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
 
 
-def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, top_k: int) -> Response:
+def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, parameters: Mapping[str, int]) -> Response:
     """Response with a prediction for each image, in order; among many, an `error` in place of a missing one.
+
+    Args:
+        model: its name.
+        outcomes: of the images, in order.
+        many: whether to answer with a list.
+        parameters: of the model's head, e.g. `top_k`.
 
     Raises:
         ImageError: the only image has no prediction.
     """
     if many:
-        body = {"model": model, "results": [_result(outcome, top_k) for outcome in outcomes]}
+        body = {"model": model, "results": [_result(outcome, parameters) for outcome in outcomes]}
     elif isinstance(only := outcomes[0], Prediction):
-        body = {"model": model, "predictions": predictions(only, top_k)}
+        body = {"model": model, **only.as_json(**parameters)}
     else:
         raise only.error
     return _json(body)
@@ -61,12 +67,6 @@ def document(body: Mapping[str, Any]) -> Response:
     return _json(body)
 
 
-def predictions(prediction: Prediction, top_k: int) -> list[dict[str, Any]]:
-    """The best classes of an image, as every answer lists them."""
-    best = zip(prediction.labels[:top_k], prediction.indices[:top_k], prediction.scores[:top_k], strict=True)
-    return [{"label": label, "index": index, "score": score} for label, index, score in best]
-
-
 def described(error: DarkroomError) -> dict[str, Any]:
     """Type, title and detail of an error, as in a problem document (RFC 9457)."""
     urn, title = _names(type(error).__name__)
@@ -80,9 +80,9 @@ def _names(kind: str) -> tuple[str, str]:
     return "urn:darkroom:" + "-".join(words).lower(), " ".join(words).capitalize()
 
 
-def _result(outcome: Outcome, top_k: int) -> dict[str, Any]:
+def _result(outcome: Outcome, parameters: Mapping[str, int]) -> Mapping[str, Any]:
     if isinstance(outcome, Prediction):
-        return {"predictions": predictions(outcome, top_k)}
+        return outcome.as_json(**parameters)
     return {"error": _problem(outcome.error)}
 
 

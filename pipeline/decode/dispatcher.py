@@ -11,10 +11,12 @@ from pipeline.decode.messages import DecodedPixels
 from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.worker_pool import LostChunk, WorkerPool
 from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
-from pipeline.decode.worker_progress import decoding_s, not_begun, spent_s
+from pipeline.decode.worker_progress import decoding_s, not_begun, shape_of, spent_s
 from pipeline.errors import DecoderCrashed, DecodeTimeout, ServerError
+from pipeline.images.geometry import Geometry
 from pipeline.images.price import timeout_s
 from pipeline.ready_queue import GiveBack, PixelBatch, ReadyQueue
+from pipeline.records import Transform
 from pipeline.task import Task
 
 
@@ -24,6 +26,7 @@ class Dispatcher:
     Args:
         pool: the workers.
         slots: where images lie on both sides of decoding.
+        transform: what the workers do with an image.
         queue: where decoded batches go.
         give_back: takes the slots of such a batch back, from any thread.
         chunk_bytes: encoded bytes at which what is handed to a worker at a time is full.
@@ -39,6 +42,7 @@ class Dispatcher:
         self,
         pool: WorkerPool,
         slots: Slots,
+        transform: Transform,
         queue: ReadyQueue,
         give_back: GiveBack,
         *,
@@ -47,7 +51,8 @@ class Dispatcher:
         limits: Limits,
     ) -> None:
         self.limits, self.backlog, self.moved_at = limits, Backlog(), 0.0
-        self._pool, self._slots, self._queue, self._give_back = pool, slots, queue, give_back
+        self._pool, self._slots, self._transform = pool, slots, transform
+        self._queue, self._give_back = queue, give_back
         self._chunk_bytes, self._decode_timeout_s = chunk_bytes, decode_timeout_s
         self._ended_s = self._decoding_s = 0.0  # of chunks that came back; as it was last told
 
@@ -172,7 +177,11 @@ class Dispatcher:
         self._slots.release(chunk.first + len(positions), len(chunk.tasks) - len(positions))
         if positions:
             tasks = [chunk.tasks[position] for position in positions]
-            self._queue.put(PixelBatch(chunk.first, pixels, tasks, self._give_back))
+            geometry = [self._geometry(chunk.first + position) for position in positions]
+            self._queue.put(PixelBatch(chunk.first, pixels, tasks, geometry, self._give_back))
+
+    def _geometry(self, slot: int) -> Geometry:
+        return Geometry(*shape_of(slot, self._slots), self._transform)
 
     def _decoded_s(self, chunk: DecodeChunk, position: int) -> float:
         return decoding_s(chunk.first + position, self._slots)

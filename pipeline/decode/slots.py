@@ -50,7 +50,7 @@ class Slots:
     def __init__(self, count: int, side_px: int, *, fd: int = -1) -> None:
         self.count, self.side_px = count, side_px
         pixel_bytes = side_px * side_px * 3
-        ledger_bytes = _whole_pages(count * 18)
+        ledger_bytes = _whole_pages(count * 30)
         self._encoded_from = ledger_bytes + _whole_pages(count * pixel_bytes)
         size = self._encoded_from + count * MAX_ENCODED_BYTES
         self._fd = fd if fd >= 0 else _sealed_memory(size)
@@ -58,8 +58,10 @@ class Slots:
         self._map = mmap.mmap(self._fd, size)
         self.started_ns = np.frombuffer(self._map, np.int64, count)  # int64 [count], by `time.monotonic_ns`
         self.decode_ns = np.frombuffer(self._map, np.int64, count, offset=count * 8)  # int64 [count], how long it took
-        self.claims = np.frombuffer(self._map, np.uint8, count, offset=count * 16)  # uint8 [count], of `Claim`
-        self.withdrawn = np.frombuffer(self._map, np.uint8, count, offset=count * 17)  # uint8 [count], 1: leave it out
+        shapes: NDArray[np.int32] = np.frombuffer(self._map, np.int32, count * 3, offset=count * 16)
+        self.shapes = shapes.reshape(count, 3)  # int32 [count, 3]: width, height, EXIF orientation, as sent
+        self.claims = np.frombuffer(self._map, np.uint8, count, offset=count * 28)  # uint8 [count], of `Claim`
+        self.withdrawn = np.frombuffer(self._map, np.uint8, count, offset=count * 29)  # uint8 [count], 1: leave it out
         flat: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, count * pixel_bytes, offset=ledger_bytes)
         self.pixels = flat.reshape(count, side_px, side_px, 3)  # uint8 [count, side, side, 3]
         self.tensor = torch.from_numpy(self.pixels)  # the same memory: what CUDA page-locks

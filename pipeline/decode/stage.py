@@ -65,6 +65,7 @@ class DecodeStage:
         self._dispatcher = Dispatcher(
             self._pool,
             slots,
+            transform,
             queue,
             self._give_back,
             chunk_bytes=chunk_bytes,

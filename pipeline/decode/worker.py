@@ -19,7 +19,7 @@ from pipeline.decode.messages import DecodeResult, WorkerReady
 from pipeline.decode.sandbox import close_inherited, enter_sandbox
 from pipeline.decode.slots import Claim, Slots
 from pipeline.errors import ImageError
-from pipeline.images.decode import decode
+from pipeline.images.decode import decode_image
 from pipeline.images.pillow import import_decoders
 from pipeline.records import Transform
 
@@ -78,7 +78,9 @@ class DecodeJobs(IterableDataset[WorkerReady | DecodeResult]):
             self._slots.claims[slot] = Claim.STARTED
             try:
                 data = self._slots.read_encoded(slot, size)
-                self._slots.pixels[job.first + decoded] = decode(data, self._transform, job.max_pixels, job.max_work_s)
+                image = decode_image(data, self._transform, job.max_pixels, job.max_work_s)
+                self._slots.pixels[job.first + decoded] = image.pixels
+                self._slots.shapes[slot] = image.width, image.height, image.orientation
                 decoded += 1
                 claim = Claim.DECODED
             except ImageError as error:
@@ -105,4 +107,4 @@ def _warm_up(transform: Transform) -> None:
     import_decoders(transform.formats)
     file = io.BytesIO()
     Image.new("RGB", (2 * transform.resize_px, 2 * transform.resize_px)).save(file, transform.formats[0])
-    decode(file.getbuffer(), transform, (2 * transform.resize_px) ** 2)
+    decode_image(file.getbuffer(), transform, (2 * transform.resize_px) ** 2)

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
 from pipeline.task import Task
+
+_ORIENTATIONS: Final = 8
+"""EXIF orientations are 1 to 8; 1 is upright."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,12 @@ def decoding_s(slot: int, slots: Slots) -> float:
     """Seconds that the last image of a slot took, as its worker says; no more than have passed since it began."""
     passed_ns = time.monotonic_ns() - int(slots.started_ns[slot])
     return max(0, min(int(slots.decode_ns[slot]), passed_ns)) * 1e-9
+
+
+def shape_of(slot: int, slots: Slots) -> tuple[int, int, int]:
+    """Width, height and EXIF orientation of the last image of a slot, as its worker says; none is below 1."""
+    width, height, orientation = slots.shapes[slot].tolist()
+    return max(1, width), max(1, height), orientation if 1 <= orientation <= _ORIENTATIONS else 1
 
 
 def _ledger(chunk: DecodeChunk, slots: Slots) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:

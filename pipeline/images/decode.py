@@ -27,6 +27,16 @@ from pipeline.records import Transform
 
 
 @dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """The input of the model, made of one image."""
+
+    pixels: NDArray[np.uint8]  # [crop_px, crop_px, 3], RGB, upright
+    width: int  # of the image as it was sent, by its header
+    height: int
+    orientation: int  # by EXIF, 1 to 8, of the image as it was sent
+
+
+@dataclass(frozen=True, slots=True)
 class _Picture:
     """A decoded image as it is stored: not upright yet."""
 
@@ -37,6 +47,11 @@ class _Picture:
 
 
 def decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float = math.inf) -> NDArray[np.uint8]:
+    """The pixels alone of `decode_image`: uint8 [crop_px, crop_px, 3], RGB."""
+    return decode_image(data, transform, max_pixels, max_work_s).pixels
+
+
+def decode_image(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float = math.inf) -> DecodedImage:
     """Decodes, brings upright, resizes and crops one image.
 
     In `exact` mode the result equals `PIL.Image.convert("RGB")` followed by torchvision's `ImageClassification` preset
@@ -48,9 +63,6 @@ def decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: 
         transform: sizes, interpolation, mode and formats.
         max_pixels: the most that width x height may be, by the header.
         max_work_s: the highest price, likewise.
-
-    Returns:
-        uint8 [crop_px, crop_px, 3], RGB.
 
     Raises:
         EmptyImage, UnsupportedFormat, UndecodableImage, TooManyPixels, ImageTooCostly, TooMuchMemory: what is wrong
@@ -68,19 +80,24 @@ def decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: 
         raise UndecodableImage(f"the image cannot be decoded: {_in_one_line(error)}") from error
 
 
-def _decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float) -> NDArray[np.uint8]:
+def _decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float) -> DecodedImage:
     header = read_header((data,), transform.formats)
     check_image(header, transform, max_pixels, max_work_s)
-    if transform.decode == "fast":
-        return _decode_fast(data, header, transform)
+    way = _decode_fast if transform.decode == "fast" else _exactly
+    pixels, orientation = way(data, header, transform)
+    return DecodedImage(pixels, header.width, header.height, orientation)
+
+
+def _exactly(data: memoryview, header: Header, transform: Transform) -> tuple[NDArray[np.uint8], int]:
+    """Pixels of the crop and the orientation; brings upright before anything else, as torchvision's preset would."""
     picture = _picture(data, header, 1, transform.background)
     stored = Image.fromarray(picture.pixels)
     upright = stored.transpose(UPRIGHT_TURNS[picture.orientation]) if picture.orientation in UPRIGHT_TURNS else stored
-    return np.asarray(resize_exact(upright, transform))
+    return np.asarray(resize_exact(upright, transform)), picture.orientation
 
 
-def _decode_fast(data: memoryview, header: Header, transform: Transform) -> NDArray[np.uint8]:
-    """Brings upright last, when there is the least of it."""
+def _decode_fast(data: memoryview, header: Header, transform: Transform) -> tuple[NDArray[np.uint8], int]:
+    """Pixels of the crop and the orientation; brings upright last, when there is the least of it."""
     size = (header.width, header.height)
     part = dct_scale(size, resized(*size, transform.resize_px))
     picture = _picture(data, header, part, transform.background)
@@ -88,8 +105,8 @@ def _decode_fast(data: memoryview, header: Header, transform: Transform) -> NDAr
     left, top = corner(target, picture.orientation, transform.crop_px)
     kept = resize_fast(picture.pixels, CropPlan(picture.covered, target, left, top), transform)
     if picture.orientation in UPRIGHT_TURNS:
-        return np.asarray(Image.fromarray(kept).transpose(UPRIGHT_TURNS[picture.orientation]))
-    return kept
+        kept = np.asarray(Image.fromarray(kept).transpose(UPRIGHT_TURNS[picture.orientation]))
+    return kept, picture.orientation
 
 
 def _picture(data: memoryview, header: Header, part: int, background: str) -> _Picture:

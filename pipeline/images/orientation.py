@@ -7,6 +7,8 @@ from typing import Final
 from PIL import Image
 from PIL.Image import Transpose
 
+from pipeline.images.geometry import ON_ITS_SIDE
+
 UPRIGHT_TURNS: Final = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -20,7 +22,6 @@ UPRIGHT_TURNS: Final = {
 
 _ORIENTATION_TAG: Final = 0x0112
 _XMP_ORIENTATION: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
-_SIDEWAYS_ORIENTATIONS: Final = (5, 6, 7, 8)
 _LEFT_WAS_LAST_ORIENTATIONS: Final = (2, 3, 6, 7)
 _TOP_WAS_LAST_ORIENTATIONS: Final = (3, 4, 7, 8)
 """Orientations whose left or upper side, upright, is where the stored rows or columns end."""
@@ -57,7 +58,7 @@ def orientation_of_opened(image: Image.Image) -> int:
 
 def corner(target: tuple[int, int], orientation: int, crop_px: int) -> tuple[int, int]:
     """Where the centre crop begins in the image as it is stored: its halves are rounded as those of the upright one."""
-    on_its_side = orientation in _SIDEWAYS_ORIENTATIONS
+    on_its_side = orientation in ON_ITS_SIDE
     across, down = target[::-1] if on_its_side else target
     left, top = round((across - crop_px) / 2), round((down - crop_px) / 2)
     if orientation in _LEFT_WAS_LAST_ORIENTATIONS:

@@ -1,4 +1,4 @@
-"""Compares the answers of two ways to compute a classifier."""
+"""Compares the answers of two ways to compute a model."""
 
 from typing import Final
 
@@ -9,14 +9,19 @@ MAX_SCORE_DIFFERENCE: Final = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.
 """The most by which a score, a probability, may differ: what is folded or fused is rounded differently."""
 
 
-def difference(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> float:
-    """The largest difference between two scores of the same rank; NaN where a score is.
+def difference(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> float:
+    """The largest difference between two floats at the same place; NaN where one is.
+
+    Of scores these are the same ranks: two classes that are as good as equal may change places. Whole numbers are
+    compared only where there are no floats.
 
     Args:
-        ours: scores [n, k] and classes [n, k] of the same images as
+        ours: rows of the same images as
         theirs: by another way.
     """
-    return float((ours[0] - theirs[0]).abs().max())
+    pairs = [*zip(ours, theirs, strict=True)]
+    floats = [(one, other) for one, other in pairs if one.is_floating_point()] or pairs
+    return float(torch.stack([(one.double() - other.double()).abs().max().cpu() for one, other in floats]).max())
 
 
 def noise(images: int, side_px: int, seed: int) -> Tensor:

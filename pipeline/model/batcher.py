@@ -5,16 +5,18 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from pipeline.config import STALLED_AFTER_S
 from pipeline.errors import DeviceFailure, EngineClosed, EngineStalled, ModelFailedOnImage, NonFiniteScores, first_line
 from pipeline.model.bisection import bisected
 from pipeline.model.device import BatchOutput, Device, collect
 from pipeline.model.device_thread import DeviceThread, InFlight
+from pipeline.model.served import Head
 from pipeline.pace import DevicePace
 from pipeline.ready_queue import PixelBatch, ReadyQueue, pieces
 from pipeline.stats import ModelStats
@@ -30,7 +32,7 @@ class Batcher:
 
     Args:
         device: where the model runs.
-        labels: the name of every class.
+        head: reads what the device computes.
         queue: where decoded batches wait; it is closed when the device fails, and by `close`.
         max_batch_size: images a batch at most; may be replaced at any time.
 
@@ -38,14 +40,14 @@ class Batcher:
         answered_at: when a batch last came through, by `time.monotonic`.
     """
 
-    def __init__(self, device: Device, labels: tuple[str, ...], queue: ReadyQueue, *, max_batch_size: int) -> None:
+    def __init__(self, device: Device, head: Head, queue: ReadyQueue, *, max_batch_size: int) -> None:
         self.max_batch_size = max_batch_size
         self.answered_at = 0.0
         self._batches: Counter[int] = Counter()
         self._device_threads = [DeviceThread() for _ in range(device.concurrent_batches)]
         self._stuck_after_s = STALLED_AFTER_S
         self._pace = DevicePace({1: 1.0})
-        self._device, self._labels, self._queue = device, labels, queue
+        self._device, self._head, self._queue = device, head, queue
         self._clock = threading.Lock()  # guards `_batches`, the next two, and when threads are busy
         self._ended_s = self._computing_s = 0.0  # of batches that have ended; as it was last told
         self._failure: DeviceFailure | None = None
@@ -210,19 +212,20 @@ class Batcher:
     def _settle(self, work: Sequence[PixelBatch], output: BatchOutput, thread: DeviceThread) -> None:
         tasks = [task for batch in work for task in batch.tasks]
         self.answered_at = thread.turned_at = time.monotonic()
-        nan = sum(not math.isfinite(best[0]) for best in output.scores)  # softmax is NaN in all classes or in none
-        if nan and (failure := self._failure_by_nan(nan, work, thread)):
+        bad = _not_finite(output.rows)
+        if bad and (failure := self._failure_by_nan(len(bad), work, thread)):
             _fail(work, failure)
             return
-        self._has_scored |= nan < len(tasks)
+        self._has_scored |= len(bad) < len(tasks)
         for batch in work:
             batch.release()
-        for task, best, indices in zip(tasks, output.scores, output.classes, strict=True):
+        results = self._head.results(output.rows, [each for batch in work for each in batch.geometry])
+        for position, (task, result) in enumerate(zip(tasks, results, strict=True)):
             task.copy_s, task.model_s = output.timings.copy_s, output.timings.model_s
-            if nan and not math.isfinite(best[0]):
+            if position in bad:
                 task.reject(NonFiniteScores("the model's scores of the image are not finite numbers (NaN)"))
             else:
-                task.complete(tuple(self._labels[index] for index in indices), tuple(indices), tuple(best))
+                task.complete(result)
 
     def _failure_by_nan(self, images: int, work: Sequence[PixelBatch], thread: DeviceThread) -> DeviceFailure | None:
         """Decides whether so many images without scores are the device's fault: whether a black image has none either.
@@ -234,7 +237,7 @@ class Batcher:
         if images < in_all or not self._has_scored:
             return None
         try:
-            if math.isfinite(self._scores_of_black(work[0], thread)):
+            if not _not_finite(self._output_of_black(work[0], thread).rows):
                 return None
             self._failure = DeviceFailure("the device has failed: the scores of a black image are NaN too")
         except Exception as error:
@@ -263,7 +266,7 @@ class Batcher:
         (After an error of CUDA's own no kernel runs any more in its process.)
         """
         try:
-            self._scores_of_black(image, thread)
+            self._output_of_black(image, thread)
         except Exception:
             logger.exception("the device fails on a black image too")
             self._failure = DeviceFailure("the device has failed; the log says how")
@@ -277,10 +280,10 @@ class Batcher:
         thread.turned_at = time.monotonic()
         return collect(self._device.launch(pieces(work)))
 
-    def _scores_of_black(self, batch: PixelBatch, thread: DeviceThread) -> float:
-        """The best score of a black image of the same size: whether the device still computes."""
+    def _output_of_black(self, batch: PixelBatch, thread: DeviceThread) -> BatchOutput:
+        """The output of a black image of the same size: shows whether the device still computes."""
         thread.turned_at = time.monotonic()
-        return collect(self._device.launch([torch.zeros_like(batch.pixels[:1])])).scores[0][0]
+        return collect(self._device.launch([torch.zeros_like(batch.pixels[:1])]))
 
     def _end(self, thread: DeviceThread, failure: DeviceFailure) -> None:
         self._queue.close(failure)  # the other threads end too
@@ -290,3 +293,11 @@ class Batcher:
 def _fail(work: Iterable[PixelBatch], failure: DeviceFailure) -> None:
     for batch in work:
         batch.fail(failure)
+
+
+def _not_finite(rows: Mapping[str, Tensor]) -> set[int]:
+    """Positions of images with a float that is not finite; a softmax has NaN in all classes of an image or in none."""
+    floats = [tensor for tensor in rows.values() if tensor.is_floating_point()]
+    if all(math.isfinite(tensor.sum().item()) for tensor in floats):  # one operator; usually there is nothing to find
+        return set()
+    return {int(row) for tensor in floats for row in (~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()}

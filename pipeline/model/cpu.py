@@ -9,8 +9,8 @@ from typing import Final, cast
 import torch
 from torch import Tensor
 
-from pipeline.model.classifier import Classifier
 from pipeline.model.device import COMPUTED_BY_MODULES, BatchTimings, PendingBatch
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.torchscript import Compute, as_graph
 from pipeline.pace import warm_seconds
 
@@ -26,7 +26,7 @@ class CpuDevice:
     from 30 ms to 1,400 ms.)
 
     Args:
-        classifier: the model.
+        module: the model.
         batch_sizes: the sizes to warm.
         side_px: of the images.
         concurrent_batches: how many batches it computes at a time, a thread each.
@@ -35,10 +35,8 @@ class CpuDevice:
     ahead = 0
     pads = False
 
-    def __init__(
-        self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int, concurrent_batches: int
-    ) -> None:
-        self._classifier, self._compute = classifier, cast(Compute, classifier)
+    def __init__(self, module: DeviceModule, batch_sizes: Sequence[int], side_px: int, concurrent_batches: int) -> None:
+        self._module, self._compute = module, cast(Compute, module)
         self._batch_sizes, self._side_px, self.concurrent_batches = batch_sizes, side_px, concurrent_batches
         self.computed_as = COMPUTED_BY_MODULES
 
@@ -49,8 +47,8 @@ class CpuDevice:
     def warm_up(self) -> dict[int, float]:
         """Also makes the model a graph, and has torch use no threads of its own, here and in those that begin later."""
         torch.set_num_threads(1)
-        self._compute = as_graph(self._classifier, self._side_px)
-        self.computed_as = COMPUTED_BY_MODULES if self._compute is self._classifier else "a TorchScript graph"
+        self._compute = as_graph(self._module, self._side_px)
+        self.computed_as = COMPUTED_BY_MODULES if self._compute is self._module else "a TorchScript graph"
         pixels = torch.zeros(self._batch_sizes[-1], self._side_px, self._side_px, 3, dtype=torch.uint8)
         seconds, best = dict[int, float](), math.inf
         for size in self._batch_sizes:
@@ -65,10 +63,10 @@ class CpuDevice:
         began_at = time.perf_counter()
         pixels = pieces[0] if len(pieces) == 1 else torch.cat([*pieces])
         joined_at = time.perf_counter()
-        scores, classes = self._infer(pixels)
+        rows = self._infer(pixels)
         timings = BatchTimings(joined_at - began_at, time.perf_counter() - joined_at)
-        return PendingBatch(len(pixels), scores, classes, wait=lambda: timings)
+        return PendingBatch(len(pixels), self._module.named(rows), wait=lambda: timings)
 
-    def _infer(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def _infer(self, pixels: Tensor) -> tuple[Tensor, ...]:
         with torch.inference_mode():
             return self._compute(pixels)

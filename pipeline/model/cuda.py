@@ -21,9 +21,9 @@ from torch import Tensor
 
 from pipeline.errors import DeviceFailure, first_line
 from pipeline.model.agreement import MAX_SCORE_DIFFERENCE, difference, noise
-from pipeline.model.classifier import Classifier
 from pipeline.model.cuda_graph import Replay, recorded, settle
 from pipeline.model.device import COMPUTED_BY_MODULES, BatchOutput, BatchTimings, PendingBatch, collect
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.folding import folded
 from pipeline.model.torchscript import Compute, traced
 from pipeline.pace import warm_seconds
@@ -53,7 +53,7 @@ class CudaDevice:
     """The current CUDA device.
 
     Args:
-        classifier: the model; moved there.
+        module: the model; moved there.
         batch_sizes: rising. Every batch is padded to one of them: kernels are chosen, and graphs recorded, by shape.
         side_px: of the images, which are square.
 
@@ -68,17 +68,17 @@ class CudaDevice:
     ahead = 1
     pads = True
 
-    def __init__(self, classifier: Classifier, batch_sizes: Sequence[int], side_px: int) -> None:
+    def __init__(self, module: DeviceModule, batch_sizes: Sequence[int], side_px: int) -> None:
         if not torch.cuda.is_available():
             raise DeviceFailure("device: cuda was asked for, but this process sees no CUDA device; write auto or cpu")
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # float32 is what it says; `dtype` has quicker ones
-        self._classifier, self._batch_sizes, self._side_px = classifier.eval().cuda(), batch_sizes, side_px
+        self._module, self._batch_sizes, self._side_px = module.eval().cuda(), batch_sizes, side_px
         self._copies, self._kernels = torch.cuda.Stream(), torch.cuda.Stream()
         shape = (batch_sizes[-1], side_px, side_px, 3)
         self._buffers = [Staging(torch.zeros(shape, dtype=torch.uint8, device="cuda")) for _ in range(_STAGING_BUFFERS)]
         self._next_buffer = cycle(self._buffers)
-        self._compute_by(self._classifier)
+        self._compute_by(self._module)
         torch.cuda.synchronize()  # the zeros were written on another stream
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:
@@ -116,13 +116,13 @@ class CudaDevice:
             except Exception as error:  # noqa: BLE001 - a model may do anything, and whoever follows it raises anything
                 logger.warning("the model is not computed as %s: %s", way, first_line(error))
                 continue
-            if worst <= MAX_SCORE_DIFFERENCE[self._classifier.dtype]:
+            if worst <= MAX_SCORE_DIFFERENCE[self._module.dtype]:
                 logger.info("the model is computed as %s; its scores differ by up to %.2g", way, worst)
                 self.computed_as = way
                 break
             logger.warning("the model is not computed as %s: its scores differ by up to %.2g", way, worst)
         else:
-            self._compute_by(self._classifier)
+            self._compute_by(self._module)
         torch.cuda.synchronize()  # a way that failed may have left kernels behind that read the buffers
         torch.cuda.empty_cache()  # and memory, which other replicas on the device may need
 
@@ -131,10 +131,10 @@ class CudaDevice:
 
         In half precision folding gains nothing, and costs ResNet-50 a tenth from 128 images on; it changes scores more.
         """
-        if self._classifier.dtype is torch.float32:
-            yield "CUDA graphs with batch norm folded", lambda: self._record(folded(self._classifier))
-        yield "CUDA graphs", lambda: self._record(self._classifier)
-        yield "a TorchScript graph", lambda: self._compute_by(traced(self._classifier, self._side_px))
+        if self._module.dtype is torch.float32:
+            yield "CUDA graphs with batch norm folded", lambda: self._record(folded(self._module))
+        yield "CUDA graphs", lambda: self._record(self._module)
+        yield "a TorchScript graph", lambda: self._compute_by(traced(self._module, self._side_px))
 
     def _record(self, compute: Compute) -> None:
         """A graph for every batch size and staging buffer; the largest first, in whose memory the others find room."""
@@ -158,7 +158,7 @@ class CudaDevice:
             for number, buffer in enumerate(self._buffers):
                 buffer.pixels.copy_(noise(len(buffer.pixels), self._side_px, seed=number))
                 for size, compute in buffer.compute.items():
-                    differences.append(difference(compute(), self._classifier(buffer.pixels[:size])))
+                    differences.append(difference(compute(), self._module(buffer.pixels[:size])))
         return float(torch.tensor(differences).max())  # NaN where one is, which Python's max might pass over
 
     # ---- serving ----------------------------------------------------------------------------------------------------
@@ -179,8 +179,7 @@ class CudaDevice:
             with torch.cuda.stream(self._kernels), torch.inference_mode():
                 self._kernels.wait_event(copied)
                 computing.record()  # reached when the copy is there and the batch before has left
-                outputs = buffer.compute[self._padded(images)]()
-                scores, classes = (_to_host(best[:images]) for best in outputs)
+                rows = tuple(_to_host(output[:images]) for output in buffer.compute[self._padded(images)]())
                 done.record()
         finally:
             buffer.read.record(self._kernels)  # what was queued before it raised may still read
@@ -189,7 +188,7 @@ class CudaDevice:
             done.synchronize()
             return BatchTimings(1e-3 * copying.elapsed_time(copied), 1e-3 * computing.elapsed_time(done))
 
-        return PendingBatch(images, scores, classes, wait)
+        return PendingBatch(images, self._module.named(rows), wait)
 
     def _padded(self, images: int) -> int:
         return next(size for size in self._batch_sizes if size >= images)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pipeline.model.torchscript import Compute
 
-Replay = Callable[[], tuple[Tensor, Tensor]]
+Replay = Callable[[], tuple[Tensor, ...]]
 """Launches the kernels; returns the tensors that they write to, the same ones each time."""
 
 _CALLS_BEFORE_RECORDING: Final = 3
@@ -47,7 +47,7 @@ def recorded(compute: Compute, pixels: Tensor, *, stream: torch.cuda.Stream, poo
     with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):  # type: ignore[arg-type]
         outputs = compute(pixels)
 
-    def replay() -> tuple[Tensor, Tensor]:
+    def replay() -> tuple[Tensor, ...]:
         graph.replay()
         return outputs
 

@@ -1,6 +1,6 @@
 """The device that runs the model: its protocol, and a batch on its way through it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,10 +20,9 @@ class BatchTimings:
 
 @dataclass(frozen=True, slots=True)
 class BatchOutput:
-    """Best classes of the images of a batch; both lists have an entry an image, best class first."""
+    """What the head needs of a batch."""
 
-    scores: list[list[float]]
-    classes: list[list[int]]
+    rows: Mapping[str, Tensor]  # as by `Head.on_device`, [images, ...] each, in host memory
     timings: BatchTimings
 
 
@@ -32,15 +31,14 @@ class PendingBatch:
     """A batch on its way through the device."""
 
     images: int
-    scores: Tensor  # float32 [images or more, k] in host memory, to be read once the device is done
-    classes: Tensor  # int64 [images or more, k], likewise
+    rows: Mapping[str, Tensor]  # [images or more, ...] each, in host memory, to be read once the device is done
     wait: Callable[[], BatchTimings]  # until the device is done
 
 
 def collect(pending: PendingBatch) -> BatchOutput:
-    """Waits for a batch and reads its answers."""
+    """Waits for a batch, and returns what came of its images without padding."""
     timings = pending.wait()
-    return BatchOutput(pending.scores[: pending.images].tolist(), pending.classes[: pending.images].tolist(), timings)
+    return BatchOutput({name: rows[: pending.images] for name, rows in pending.rows.items()}, timings)
 
 
 class Device(Protocol):

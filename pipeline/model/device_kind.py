@@ -7,10 +7,10 @@ from typing import Protocol
 import torch
 
 from pipeline.config import PipelineConfig
-from pipeline.model.classifier import Classifier
 from pipeline.model.cpu import CpuDevice
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import Device
+from pipeline.model.device_module import DeviceModule
 
 
 def resolved_kind(config: PipelineConfig) -> str:
@@ -38,7 +38,7 @@ class OpenDevice(Protocol):
     def __call__(
         self,
         device_kind: str,
-        classifier: Classifier,
+        module: DeviceModule,
         *,
         batch_sizes: Sequence[int],
         side_px: int,
@@ -48,7 +48,7 @@ class OpenDevice(Protocol):
 
 
 def open_device(
-    device_kind: str, classifier: Classifier, *, batch_sizes: Sequence[int], side_px: int, concurrent_batches: int
+    device_kind: str, module: DeviceModule, *, batch_sizes: Sequence[int], side_px: int, concurrent_batches: int
 ) -> Device:
     """The device of that kind, "cpu" or "cuda", with the model on it.
 
@@ -56,5 +56,5 @@ def open_device(
         DeviceFailure: there is none, or the model does not fit on it.
     """
     if device_kind == "cpu":
-        return CpuDevice(classifier, batch_sizes, side_px, concurrent_batches)
-    return CudaDevice(classifier, batch_sizes, side_px)
+        return CpuDevice(module, batch_sizes, side_px, concurrent_batches)
+    return CudaDevice(module, batch_sizes, side_px)

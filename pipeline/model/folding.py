@@ -5,27 +5,27 @@ import warnings
 import torch
 from torch import nn
 
-from pipeline.model.classifier import Classifier
+from pipeline.model.device_module import DeviceModule
 
 
-def folded(classifier: Classifier) -> Classifier:
-    """A copy of the classifier without the batch norms that follow a convolution.
+def folded(module: DeviceModule) -> DeviceModule:
+    """A copy of the module without the batch norms that follow a convolution.
 
-    Folded in float32, whatever the classifier computes in: a variance may be too small for float16.
+    Folded in float32, whatever the module computes in: a variance may be too small for float16.
 
     Args:
-        classifier: in evaluation mode.
+        module: in evaluation mode.
 
     Raises:
-        Exception: `torch.fx` cannot follow the backbone, which raises anything.
+        Exception: `torch.fx` cannot follow the network, which raises anything.
     """
-    exact = classifier.computing_in(torch.float32)
-    exact.backbone = _fused(exact.backbone).to(memory_format=torch.channels_last)
-    return exact.computing_in(classifier.dtype)
+    exact = module.computing_in(torch.float32)
+    exact.module = _fused(exact.module).to(memory_format=torch.channels_last)
+    return exact.computing_in(module.dtype)
 
 
-def _fused(backbone: nn.Module) -> nn.Module:
+def _fused(network: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch 2.11 warns, where this is imported, of what nobody uses here
         from torch.fx.experimental.optimization import fuse
-    return fuse(backbone)
+    return fuse(network)

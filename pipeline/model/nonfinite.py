@@ -1,35 +1,41 @@
 """Why the scores of a model are NaN: found out when a start has failed for it, never while it serves."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from pipeline.config import PipelineConfig
-from pipeline.model.classifier import Classifier, load_model
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.precision import scenes
+from pipeline.model.served import ServedModel
 
 _TESTED_IMAGES: Final = 2
 
 
-def causes(config: PipelineConfig, served: Classifier) -> str:
-    """One sentence on why the classifier's scores are NaN, and what to do.
+def causes(name: str, served: DeviceModule, load: Callable[[], ServedModel], std: Sequence[float]) -> str:
+    """One sentence on why what the model computes is NaN, and what to do.
 
     Args:
-        config: that the classifier was loaded by; it is loaded again, in float32.
-        served: as it was put on its device.
+        name: of the weights and the model.
+        served: as the model was put on its device.
+        load: gives the model anew; it is computed in float32.
+        std: that its pixels are divided by.
     """
-    told = f"weights: {config.weights} of {config.model} give scores that are not finite numbers (NaN)"
-    exact = load_model(config.model_copy(update={"dtype": "float32"}))
-    if not (exact.classifier.scale.isfinite().all() and exact.classifier.shift.isfinite().all()):
-        return f"{told}: std: {list(config.std or ())} is too small to divide by in float32; write larger numbers"
-    if name := first_nonfinite(exact.classifier.backbone.state_dict()):
-        return f"{told}: the tensor {name} holds NaN or infinity, as after a training that diverged; take other weights"
+    told = f"weights: {name} give scores that are not finite numbers (NaN)"
+    anew = load()
+    exact = DeviceModule.of(anew, torch.float32).cpu()  # a given model has been moved to the device
+    if not (exact.scale.isfinite().all() and exact.shift.isfinite().all()):
+        return f"{told}: std: {[*std]} is too small to divide by in float32; write larger numbers"
+    if tensor := first_nonfinite(exact.module.state_dict()):
+        return (
+            f"{told}: the tensor {tensor} holds NaN or infinity, as after a training that diverged; take other weights"
+        )
     dtype = str(served.dtype).removeprefix("torch.")
-    pixels = scenes(_TESTED_IMAGES, exact.transform.crop_px)
+    pixels = scenes(_TESTED_IMAGES, anew.transform.crop_px)
     with torch.inference_mode():
-        in_float32 = bool(exact.classifier.scores(pixels).isfinite().all())
+        floats = [rows for rows in exact(pixels) if rows.is_floating_point()]
+    in_float32 = all(bool(rows.isfinite().all()) for rows in floats)
     if dtype != "float32" and in_float32:
         largest = torch.finfo(served.dtype).max
         return f"{told}: in {dtype} numbers above {largest:g} overflow, in float32 they do not; write dtype: float32"

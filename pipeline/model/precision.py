@@ -7,7 +7,7 @@ CPU without instructions for bfloat16 takes several times as long in it.
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import first_line
-from pipeline.model.classifier import Classifier
+from pipeline.model.agreement import difference
+from pipeline.model.classify import Classify
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import collect
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.torchscript import Compute, as_graph
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
@@ -44,45 +46,51 @@ class DtypeTrial:
     """Speed and scores of a number format, computed as it would be served."""
 
     seconds: float  # of a batch
-    scores: Tensor  # float32 [n, k] of `scenes`, in host memory, best class first
-    classes: Tensor  # int64 [n, k], likewise
-
-    def difference(self, expected: Tensor) -> float:
-        """The largest between a score and the one that is expected for its class; NaN where a score is."""
-        return float((self.scores - expected.gather(1, self.classes)).abs().max())
+    rows: Mapping[str, Tensor]  # of `scenes`, as by `Head.on_device`, in host memory
 
 
-def quickest(classifier: Classifier, device_kind: str, side_px: int, largest_batch: int) -> Classifier:
-    """The classifier in the quickest format of those that agree with it; where two are as quick, in the more exact one.
+def _off(rows: Mapping[str, Tensor], exact: DeviceModule, pixels: Tensor) -> float:
+    """The largest difference between a number and the one that it should be; NaN where it is.
+
+    A score is held against that of its class, wherever that class may rank.
+    """
+    with torch.inference_mode():
+        if isinstance(exact.head, Classify):
+            expected = exact.head.scores(exact.outputs(pixels))
+            return float((rows["scores"] - expected.gather(1, rows["classes"])).abs().max())
+        return difference(tuple(rows.values()), exact(pixels))
+
+
+def quickest(module: DeviceModule, device_kind: str, side_px: int, largest_batch: int) -> DeviceModule:
+    """The model in the quickest format of those that agree with it; where two are as quick, in the more exact one.
 
     Args:
-        classifier: computes in float32, on the CPU.
+        module: computes in float32, on the CPU.
         device_kind: of the device that it is for, "cpu" or "cuda".
         side_px: of its images, which are square.
         largest_batch: images; on CUDA a batch of that size is measured, as it will be served.
     """
     pixels = scenes(min(COMPARED_IMAGES, largest_batch), side_px)
-    expected = _scores(classifier, pixels)
-    attempt = _OnCuda(pixels, largest_batch) if device_kind == "cuda" else _OnCpu(pixels, classifier)
-    trial = _tried(attempt, classifier)
-    best, best_s = classifier, trial.seconds if trial else math.inf
+    attempt = _OnCuda(pixels, largest_batch) if device_kind == "cuda" else _OnCpu(pixels, module)
+    trial = _tried(attempt, module)
+    best, best_s = module, trial.seconds if trial else math.inf
     for dtype in SMALLER_DTYPES:
-        candidate = classifier.computing_in(dtype)
+        candidate = module.computing_in(dtype)
         if not (trial := _tried(attempt, candidate)):
             continue
-        worst, share = trial.difference(expected), trial.seconds / best_s
+        worst, share = _off(trial.rows, module, pixels), trial.seconds / best_s
         logger.info("%s: scores differ by up to %.2g, a batch takes %.2f times as long", dtype, worst, share)
         if worst <= MAX_DIFFERENCE_FROM_FLOAT32 and share < 1 - _MIN_TIME_SAVED_SHARE:
             best, best_s = candidate, trial.seconds
     return best
 
 
-def _tried(attempt: Callable[[Classifier], DtypeTrial | None], classifier: Classifier) -> DtypeTrial | None:
+def _tried(attempt: Callable[[DeviceModule], DtypeTrial | None], module: DeviceModule) -> DtypeTrial | None:
     """Measure a format; None where it is hopeless, or torch has no such kernel or no memory for it."""
     try:
-        return attempt(classifier)
+        return attempt(module)
     except RuntimeError as error:
-        logger.info("%s is not taken: %s", classifier.dtype, first_line(error))
+        logger.info("%s is not taken: %s", module.dtype, first_line(error))
         return None
 
 
@@ -93,11 +101,11 @@ class _OnCuda:
     pixels: Tensor
     largest_batch: int
 
-    def __call__(self, classifier: Classifier) -> DtypeTrial:
-        device = CudaDevice(classifier, (self.largest_batch,), self.pixels.shape[1])
+    def __call__(self, module: DeviceModule) -> DtypeTrial:
+        device = CudaDevice(module, (self.largest_batch,), self.pixels.shape[1])
         seconds = device.warm_up()[self.largest_batch]
         output = collect(device.launch([self.pixels.pin_memory()]))
-        return DtypeTrial(seconds, torch.tensor(output.scores), torch.tensor(output.classes))
+        return DtypeTrial(seconds, output.rows)
 
 
 class _OnCpu:
@@ -108,25 +116,20 @@ class _OnCpu:
         exact: in float32, which the others are held against.
     """
 
-    def __init__(self, pixels: Tensor, exact: Classifier) -> None:
+    def __init__(self, pixels: Tensor, exact: DeviceModule) -> None:
         torch.set_num_threads(1)  # as a batch is computed when it is served
         self._pixels, self._exact = pixels, exact
         self._alone_s = _seconds(exact, pixels[:1])
 
-    def __call__(self, classifier: Classifier) -> DtypeTrial | None:
+    def __call__(self, module: DeviceModule) -> DtypeTrial | None:
         if (
-            classifier is not self._exact
-            and _seconds(classifier, self._pixels[:1]) > _MAX_TIME_RATIO_OF_ONE_IMAGE * self._alone_s
+            module is not self._exact
+            and _seconds(module, self._pixels[:1]) > _MAX_TIME_RATIO_OF_ONE_IMAGE * self._alone_s
         ):
             return None
-        graph = as_graph(classifier, self._pixels.shape[1])
+        graph = as_graph(module, self._pixels.shape[1])
         with torch.inference_mode():
-            return DtypeTrial(_seconds(graph, self._pixels), *graph(self._pixels))
-
-
-def _scores(classifier: Classifier, pixels: Tensor) -> Tensor:
-    with torch.inference_mode():
-        return classifier.scores(pixels)
+            return DtypeTrial(_seconds(graph, self._pixels), module.named(graph(self._pixels)))
 
 
 def _seconds(compute: Compute, pixels: Tensor) -> float:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
-from pipeline.records import Transform
+from pipeline.model.served import Preprocess
 from pipeline.torchvision_models import ImageClassification, WeightsEnum
 
 _OVERRIDING_SETTINGS = ("resize_px", "crop_px", "interpolation", "mean", "std")
@@ -20,19 +20,13 @@ class Preparation:
         assumed: whether some of them are those of other weights, as own weights do not say how they were trained.
     """
 
-    transform: Transform
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    transform: Preprocess
     source: str
     assumed: bool
 
     def __str__(self) -> str:
         """One line of all that it does, and its source."""
-        transform = self.transform
-        return (
-            f"resize_px {transform.resize_px}, crop_px {transform.crop_px}, {transform.interpolation}, mean "
-            f"{list(self.mean)}, std {list(self.std)}, from {self.source}"
-        )
+        return f"{self.transform}, from {self.source}"
 
 
 def prepared_by(config: PipelineConfig, weights: WeightsEnum | None, *, own: bool) -> Preparation:
@@ -54,16 +48,13 @@ def prepared_by(config: PipelineConfig, weights: WeightsEnum | None, *, own: boo
     set_here = [key for key in _OVERRIDING_SETTINGS if getattr(config, key) is not None]
     assumed = own and len(set_here) < len(_OVERRIDING_SETTINGS)
     return Preparation(
-        Transform(
+        Preprocess(
             resize_px,
             crop_px,
             config.interpolation or preset.interpolation.value,
-            config.decode,
-            config.formats,
-            config.background,
+            config.mean or tuple(preset.mean),
+            config.std or tuple(preset.std),
         ),
-        config.mean or tuple(preset.mean),
-        config.std or tuple(preset.std),
         _source(str(weights) if weights else "ImageNet's usual values", set_here, assumed=assumed),
         assumed,
     )

@@ -48,7 +48,7 @@ def test_the_stand_in_answers_to_the_image() -> None:
     expected = [int(decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)[112, 112].sum()) for data in images]
     with Engine(PipelineConfig(device="cpu", decode_workers=2, concurrent_batches=1), opener=open_stand_in) as engine:
         outcomes = engine.infer(images)
-    found = [outcome.indices[0] for outcome in outcomes if isinstance(outcome, Prediction)]
+    found = [outcome.result.indices[0] for outcome in outcomes if isinstance(outcome, Prediction)]
     assert found == [value % 1000 for value in expected]
     assert len({*found}) > 3
 

@@ -36,7 +36,7 @@ def test_outcomes_come_in_order_and_each_is_its_own(engine: Engine, photographs:
             expected = alone[number // 2 % len(alone)]
             assert isinstance(outcome, Prediction)
             assert isinstance(expected, Prediction)
-            assert outcome.labels[0] == expected.labels[0]
+            assert outcome.result.labels[0] == expected.result.labels[0]
 
 
 def test_no_more_is_read_than_there_is_room_for(

@@ -6,9 +6,10 @@ import json
 
 from commands.rows import Csv, JsonLines, Table
 from pipeline.errors import UndecodableImage
+from pipeline.model.classify import Classification
 from pipeline.records import Prediction, Rejection
 
-GOOD = Prediction(("cat", 'a "tabby", so'), (2, 1), (0.75, 0.25))
+GOOD = Prediction(Classification(("cat", 'a "tabby", so'), (2, 1), (0.75, 0.25)))
 BAD = Rejection(UndecodableImage("torn"))
 ODD = "odd\udcff.jpg"  # as Python has names that are no text
 

@@ -43,5 +43,5 @@ def test_damaged_files_leave_their_neighbours(engine: Engine, images: list[bytes
     *outcomes, cat = engine.infer([*images, CAT])
     assert all(_is_fair(outcome) for outcome in outcomes)
     assert not isinstance(cat, Rejection)
-    assert cat.labels[0] == "Egyptian cat"
+    assert cat.result.labels[0] == "Egyptian cat"
     assert engine.worker_pids == workers

@@ -103,7 +103,9 @@ def _key(picture: Image.Image) -> bytes:
 
 def scores(prediction: Prediction) -> torch.Tensor:
     """float32 [1000], in the order of the classes."""
-    return torch.empty(1000).scatter_(0, torch.tensor(prediction.indices), torch.tensor(prediction.scores))
+    return torch.empty(1000).scatter_(
+        0, torch.tensor(prediction.result.indices), torch.tensor(prediction.result.scores)
+    )
 
 
 def fault(file: OddFile, outcome: Outcome, mode: str, reference: Reference) -> str:

@@ -81,8 +81,8 @@ def by_torchvision(image: Image.Image) -> torch.Tensor:
 def scores(outcome: Outcome) -> torch.Tensor:
     """float32 [1000]: the scores of every class, in their order."""
     assert isinstance(outcome, Prediction)
-    assert len(outcome.labels) == len(outcome.indices) == len(outcome.scores) == 1000
-    return torch.empty(1000).scatter_(0, torch.tensor(outcome.indices), torch.tensor(outcome.scores))
+    assert len(outcome.result.labels) == len(outcome.result.indices) == len(outcome.result.scores) == 1000
+    return torch.empty(1000).scatter_(0, torch.tensor(outcome.result.indices), torch.tensor(outcome.result.scores))
 
 
 def kinds(outcomes: list[Outcome]) -> list[type]:
@@ -99,7 +99,7 @@ def test_outcomes_are_complete_and_in_order(engine: Engine) -> None:
     names = [[*files][n * n * n % len(files)] for n in range(100)]
     outcomes = engine.infer([files[name][0] for name in names])
     assert kinds(outcomes) == [files[name][1] for name in names]
-    best = {name: outcome.labels[0] for name, outcome in zip(names, outcomes, strict=True) if name in NAMES}  # type: ignore[union-attr]
+    best = {name: outcome.result.labels[0] for name, outcome in zip(names, outcomes, strict=True) if name in NAMES}  # type: ignore[union-attr]
     assert best == {name: engine.labels[int(by_torchvision(photograph(name)).argmax())] for name in best}
 
 
@@ -138,10 +138,10 @@ def test_the_device_gets_page_locked_memory_through_dataloader(
 def test_the_labels_are_the_weights_own(engine: Engine) -> None:
     (outcome,) = engine.infer([CAT])
     assert isinstance(outcome, Prediction)
-    assert outcome.labels[0] in CAT_LABELS
-    assert [engine.labels[index] for index in outcome.indices] == [*outcome.labels]
-    assert [*outcome.scores] == sorted(outcome.scores, reverse=True)
-    assert sum(outcome.scores) == pytest.approx(1, abs=1e-4)
+    assert outcome.result.labels[0] in CAT_LABELS
+    assert [engine.labels[index] for index in outcome.result.indices] == [*outcome.result.labels]
+    assert [*outcome.result.scores] == sorted(outcome.result.scores, reverse=True)
+    assert sum(outcome.result.scores) == pytest.approx(1, abs=1e-4)
 
 
 SHORT_SIDES_PX = (256, 511, 512, 513, 540, 768, 1023, 1024, 1080, 1536, 2048, 2160, 2969, 2970, 3024)
@@ -272,9 +272,9 @@ def test_many_threads_may_ask(engine: Engine) -> None:
         thread.start()
     for thread in threads:
         thread.join(PATIENCE_S)
-    first = [outcome.labels[0] for outcome in expected if isinstance(outcome, Prediction)]
+    first = [outcome.result.labels[0] for outcome in expected if isinstance(outcome, Prediction)]
     for number in range(len(files)):
-        assert [outcome.labels[0] for outcome in got[number] if isinstance(outcome, Prediction)] == (
+        assert [outcome.result.labels[0] for outcome in got[number] if isinstance(outcome, Prediction)] == (
             first[number:] + first[:number]
         )
 

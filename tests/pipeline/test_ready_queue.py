@@ -11,6 +11,7 @@ from pipeline.errors import EngineClosed, WorkerFailure
 from pipeline.ready_queue import PixelBatch, ReadyQueue, pieces
 from pipeline.records import EncodedImage
 from pipeline.task import Request
+from tests.support.decode_bench import GEOMETRY
 from tests.support.waiting import PATIENCE_S
 
 SLOTS = torch.arange(8 * 2 * 2 * 3, dtype=torch.uint8).reshape(8, 2, 2, 3)
@@ -29,7 +30,7 @@ class Returned:
 
 def batch(first: int, count: int, returned: Returned | None = None) -> PixelBatch:
     tasks = Request([EncodedImage(b"")] * count).tasks
-    return PixelBatch(first, SLOTS[first : first + count], tasks, returned or Returned())
+    return PixelBatch(first, SLOTS[first : first + count], tasks, GEOMETRY * count, returned or Returned())
 
 
 # ---- batches --------------------------------------------------------------------------------------------------------
@@ -48,13 +49,13 @@ def batch(first: int, count: int, returned: Returned | None = None) -> PixelBatc
 def test_a_batch_of_another_shape_is_refused(pixels: torch.Tensor) -> None:
     """The message names what was expected and what came."""
     with pytest.raises(ValueError, match=r"must be uint8 \[n, height, width, 3\], not torch\.") as raised:
-        PixelBatch(0, pixels, [], Returned())
+        PixelBatch(0, pixels, [], [], Returned())
     assert str(raised.value).endswith(f"{pixels.dtype} {[*pixels.shape]}")
 
 
 def test_a_batch_has_a_task_for_each_image() -> None:
-    with pytest.raises(ValueError, match="a batch of 2 images has 1 tasks; it must have as many"):
-        PixelBatch(0, SLOTS[:2], Request([EncodedImage(b"")]).tasks, Returned())
+    with pytest.raises(ValueError, match="a batch of 2 images has 1 tasks and 2 geometries; it must have"):
+        PixelBatch(0, SLOTS[:2], Request([EncodedImage(b"")]).tasks, GEOMETRY * 2, Returned())
 
 
 def test_an_empty_batch_is_a_batch() -> None:
@@ -209,6 +210,6 @@ def test_a_stage_that_takes_slots_back_may_use_the_queue() -> None:
         free.start()
         free.join(PATIENCE_S)
 
-    one.put(PixelBatch(0, SLOTS[:1], Request([EncodedImage(b"")]).tasks, give_back))
+    one.put(PixelBatch(0, SLOTS[:1], Request([EncodedImage(b"")]).tasks, GEOMETRY, give_back))
     one.close(EngineClosed("closed"))
     assert seen == [True]

@@ -16,6 +16,6 @@ def test_records_cannot_be_changed() -> None:
 
 def test_predictions_are_equal_whatever_their_timings() -> None:
     """Timings differ with every call; what a prediction says does not."""
-    one, other = (Prediction(("cat",), (1,), (0.5,), StageTimings(queue_s=s)) for s in (0.1, 0.2))
+    one, other = (Prediction({"label": "cat"}, StageTimings(queue_s=s)) for s in (0.1, 0.2))
     assert one == other
-    assert one != Prediction(("cat",), (1,), (0.4,))
+    assert one != Prediction({"label": "dog"})

@@ -16,9 +16,9 @@ from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import DeviceFailure, EngineClosed, InvalidModel, WorkerFailure
-from pipeline.model.classifier import Classifier
 from pipeline.model.device import Device
 from pipeline.model.device_kind import open_device
+from pipeline.model.device_module import DeviceModule
 from pipeline.records import EncodedImage, Prediction
 from tests.conftest import PIPELINE, SMALL, SMALL_LIMITS
 from tests.pipeline.decode.test_slots import memfds
@@ -107,9 +107,9 @@ def test_a_warm_up_without_an_answer_fails_the_start(monkeypatch: pytest.MonkeyP
 def test_a_model_that_fails_its_warm_up_fails_the_start() -> None:
     """As one does that the device has no memory for."""
 
-    def opened(device_kind: str, classifier: Classifier, **sizes: Any) -> Device:
-        classifier.backbone = nn.Conv2d(4, 1, 1)  # images have three channels
-        return open_device(device_kind, classifier, **sizes)
+    def opened(device_kind: str, module: DeviceModule, **sizes: Any) -> Device:
+        module.module = nn.Conv2d(4, 1, 1)  # images have three channels
+        return open_device(device_kind, module, **sizes)
 
     engine = Engine(SMALL, SMALL_LIMITS, opener=opened)
     with pytest.raises(DeviceFailure, match=r"^the warm-up of the model failed: RuntimeError: Given groups=1, "):
@@ -168,9 +168,9 @@ def test_the_dtype_is_found_where_it_is_left_open(monkeypatch: pytest.MonkeyPatc
     """And is what the device gets to compute in."""
     got = []
 
-    def opened(device_kind: str, classifier: Classifier, **sizes: Any) -> Device:
-        got.append(classifier.dtype)
-        return open_device(device_kind, classifier.computing_in(torch.float32), **sizes)
+    def opened(device_kind: str, module: DeviceModule, **sizes: Any) -> Device:
+        got.append(module.dtype)
+        return open_device(device_kind, module.computing_in(torch.float32), **sizes)
 
     monkeypatch.setattr("pipeline.engine.quickest", lambda classifier, *_: classifier.computing_in(torch.float16))
     with Engine(SMALL.model_copy(update={"dtype": "auto"}), SMALL_LIMITS, opener=opened) as engine:

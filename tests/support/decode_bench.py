@@ -13,12 +13,16 @@ from pipeline.config import Limits
 from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.stage import DecodeStage
 from pipeline.errors import EngineClosed, ImageError
+from pipeline.images.geometry import Geometry
 from pipeline.ready_queue import PixelBatch, ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Transform
 from pipeline.task import Request, Task
 from tests.support.waiting import PATIENCE_S, until
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
+GEOMETRY = [Geometry(451, 300, 1, TRANSFORM)]
+"""Of one image, where a test does not look at it."""
+
 EXACT = replace(TRANSFORM, decode="exact")
 CAT = jpeg(photograph("cat"))
 
@@ -89,7 +93,7 @@ class Bench:
                 brightness = batch.pixels.float().mean((1, 2, 3)).tolist()
                 batch.release()
                 for task, value in zip(batch.tasks, brightness, strict=True):
-                    task.complete(("brightness",), (0,), (value,))
+                    task.complete(value)
 
     def submit(self, files: Sequence[bytes], *, price_s: float | None = None) -> Request:
         """Queues one request; at the usual price, whatever the images are, or at that one each."""
@@ -145,7 +149,8 @@ def outcomes(request: Request) -> list[Outcome]:
 
 def brightness(outcome: Outcome) -> float:
     assert isinstance(outcome, Prediction)
-    return outcome.scores[0]
+    brightness: float = outcome.result
+    return brightness
 
 
 def errors(request: Request) -> list[type[ImageError] | None]:

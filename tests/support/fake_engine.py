@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any, cast
 
 from deployments.admission import UNLIMITED, Places
@@ -14,7 +15,8 @@ from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Stage
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
 TIMINGS = StageTimings(decode_s=0.002, model_s=0.005, ended_at=1.0)
-CAT = Prediction(("cat",), (285,), (0.5,), TIMINGS)
+CAT = Prediction({"predictions": [{"label": "cat", "index": 285, "score": 0.5}]}, TIMINGS)
+HEAD = SimpleNamespace(parameters={"top_k": 100})
 
 
 class FakeEngine:
@@ -30,7 +32,7 @@ class FakeEngine:
     """
 
     def __init__(self, wait_s: float = 0.0) -> None:
-        self.wait_s, self.limits = wait_s, Limits()
+        self.wait_s, self.limits, self.head = wait_s, Limits(), HEAD
         self.asked_bytes, self.requests = list[int](), list[list[EncodedImage]]()
         self.answers: Callable[[list[EncodedImage]], Future[list[Outcome]]] = _done
 

@@ -53,4 +53,5 @@ async def _classified(service: InferenceService, params: dict[str, Any], line: b
 def _result(outcome: Outcome) -> dict[str, Any]:
     if isinstance(outcome, Rejection):
         return {"error": described(outcome.error)}
-    return {"label": outcome.labels[0], "score": outcome.scores[0]}
+    (best,) = outcome.as_json(top_k=1)["predictions"]
+    return {"label": best["label"], "score": best["score"]}

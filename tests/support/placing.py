@@ -26,7 +26,7 @@ from tests.support.waiting import until
 class _NoEngine:
     """Stands where the engine would, and infers nothing."""
 
-    engine_stats = EngineStats(
+    stats = EngineStats(
         0.0, 0.0, {}, 0, 0, decode_workers=1, workers_ready=1, concurrent_batches=1, in_work=0, free_slots=1
     )
 

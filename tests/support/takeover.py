@@ -65,7 +65,7 @@ def _obey(
     _replica.append(replica)
     if arriving:
         arriving()
-    decode, put = vars(worker)["decode"], WorkerEnd.put
+    decode, put = vars(worker)["decode_image"], WorkerEnd.put
 
     def obeying(data: memoryview, *rest: Any) -> Any:
         if act := acts.get(bytes(data)):
@@ -76,6 +76,6 @@ def _obey(
         _ends.append(self)
         put(self, item)
 
-    vars(worker)["decode"] = obeying
+    vars(worker)["decode_image"] = obeying
     WorkerEnd.put = noting  # type: ignore[method-assign]
     return transform

@@ -18,7 +18,7 @@ from deployments.http.predict_route import Predict
 from deployments.service import Deadline, InferenceService
 from deployments.service_config import ServiceConfig
 from harness.photographs import jpeg, photograph
-from pipeline.records import Prediction
+from pipeline.records import Outcome, Prediction
 from tests.support.fake_engine import FakeService
 
 CAT, KEY = jpeg(photograph("cat")), "a-key-of-this-test"
@@ -41,7 +41,14 @@ class InWords:
             inference = await self._service.infer(sent.images, deadline)
         (outcome,) = inference.outcomes
         self._service.note_answered(inference)
-        return PlainTextResponse(outcome.labels[0] if isinstance(outcome, Prediction) else str(outcome.error))
+        return PlainTextResponse(_in_words(outcome))
+
+
+def _in_words(outcome: Outcome) -> str:
+    if isinstance(outcome, Prediction):
+        label: str = outcome.as_json(top_k=1)["predictions"][0]["label"]
+        return label
+    return str(outcome.error)
 
 
 @pytest.fixture(autouse=True)

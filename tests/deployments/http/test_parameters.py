@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 from starlette.requests import Request
 
-from deployments.http.parameters import TIMEOUT_HEADER, seconds, timeout_s, top_k
+from deployments.http.parameters import TIMEOUT_HEADER, head_parameters, seconds, timeout_s
 from deployments.request_errors import MalformedRequest
 from deployments.service_config import LiveConfig
 
@@ -19,7 +19,7 @@ def asked(query: str = "", *timeouts: str) -> Request:
 
 
 def of_top_k(request: Request) -> int:
-    return top_k(request, LIVE, 10)
+    return head_parameters(request, LIVE, {"top_k": 10})["top_k"]
 
 
 @pytest.mark.parametrize(("parameter", "most"), [(of_top_k, 10), (seconds, 60)])

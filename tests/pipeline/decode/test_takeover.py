@@ -16,7 +16,7 @@ from pipeline.decode.messages import DecodeResult, WorkerReady, to_bytes
 from pipeline.decode.sandbox import ALL_CLOSED
 from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.worker_process import DecodeChunk
-from pipeline.decode.worker_progress import decoding_s, spent_s
+from pipeline.decode.worker_progress import decoding_s, shape_of, spent_s
 from pipeline.errors import DecoderCrashed, DecodeTimeout, UndecodableImage
 from pipeline.records import EncodedImage, Transform
 from pipeline.task import Request
@@ -142,3 +142,13 @@ def test_times_that_cannot_be_are_bounded() -> None:
         chunk = DecodeChunk(0, Request([EncodedImage(CAT)] * 2).tasks, 1, 1, price_s=1.0)
         assert 0 <= decoding_s(0, slots) <= now_s + 1
         assert 0 <= spent_s(chunk, slots) <= 2 * (now_s + 1)
+
+
+@pytest.mark.parametrize("claimed", [(0, -5, 9), (-(2**31), 0, 0)])
+def test_sizes_that_cannot_be_are_bounded(claimed: tuple[int, int, int]) -> None:
+    """A worker writes them: what the head is told of an image divides by them."""
+    slots = Slots(2, 4)
+    slots.shapes[1] = claimed
+    assert shape_of(1, slots) == (1, 1, 1)
+    slots.shapes[1] = 451, 300, 8
+    assert shape_of(1, slots) == (451, 300, 8)

@@ -14,10 +14,12 @@ from torch import Tensor
 
 from pipeline.errors import DeviceFailure, EngineClosed, EngineStalled, ModelFailedOnImage, NonFiniteScores
 from pipeline.model.batcher import Batcher
+from pipeline.model.classify import Classify
 from pipeline.model.device import BatchTimings, PendingBatch
 from pipeline.ready_queue import PixelBatch, ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from pipeline.task import Request
+from tests.support.decode_bench import GEOMETRY
 from tests.support.waiting import PATIENCE_S, until
 
 LABELS = tuple(f"class {index}" for index in range(256))
@@ -62,7 +64,8 @@ class Gate:
             raise RuntimeError("a kernel failed")
         values = values[self.swallows :]
         scores = torch.tensor([[math.nan if value in self.nan_on else 1.0] for value in values])
-        return PendingBatch(len(values), scores, torch.tensor(values)[:, None], self._wait(values))
+        rows = {"scores": scores, "classes": torch.tensor(values)[:, None]}
+        return PendingBatch(len(values), rows, self._wait(values))
 
     def _wait(self, values: list[int]) -> Callable[[], BatchTimings]:
         def wait() -> BatchTimings:
@@ -84,7 +87,7 @@ class Line:
     def __init__(self, device: Gate, max_batch_size: int = 8) -> None:
         self.device, self.released = device, list[int]()
         self.queue = ReadyQueue(batch_size=max_batch_size, concurrent_batches=device.concurrent_batches)
-        self.batcher = Batcher(device, LABELS, self.queue, max_batch_size=max_batch_size)
+        self.batcher = Batcher(device, Classify(LABELS), self.queue, max_batch_size=max_batch_size)
 
     def give_back(self, first: int, count: int) -> None:
         """Notes slots that are free again."""
@@ -94,7 +97,8 @@ class Line:
         """One request whose images lie in these slots, side by side."""
         request = Request([EncodedImage(b"")] * len(slots))
         pixels = SLOTS[slots[0] : slots[0] + len(slots)]
-        self.queue.put(PixelBatch(slots[0], pixels, request.tasks, lambda *slots: self.give_back(*slots)))
+        geometry = GEOMETRY * len(slots)
+        self.queue.put(PixelBatch(slots[0], pixels, request.tasks, geometry, lambda *each: self.give_back(*each)))
         return request.future
 
 
@@ -112,7 +116,7 @@ def line(device: Gate, max_batch_size: int = 8) -> Iterator[Line]:
 def classes(future: Future[list[Outcome]]) -> list[int]:
     outcomes = future.result(PATIENCE_S)
     assert all(isinstance(outcome, Prediction) for outcome in outcomes)
-    return [outcome.indices[0] for outcome in outcomes if isinstance(outcome, Prediction)]
+    return [outcome.result.indices[0] for outcome in outcomes if isinstance(outcome, Prediction)]
 
 
 def test_an_idle_device_takes_an_image_at_once() -> None:
@@ -265,7 +269,7 @@ def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead
         device.open()
         bad, good = one.put(10, 11, 12, 13), one.put(14, 15)
         *neighbours, last = bad.result(PATIENCE_S)
-        assert [outcome.indices[0] for outcome in neighbours if isinstance(outcome, Prediction)] == [10, 11, 12]
+        assert [outcome.result.indices[0] for outcome in neighbours if isinstance(outcome, Prediction)] == [10, 11, 12]
         assert isinstance(last, Rejection)
         assert isinstance(last.error, ModelFailedOnImage)
         assert classes(good) == [14, 15]

@@ -9,7 +9,7 @@ import subprocess
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,7 +22,10 @@ from torchvision import models
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.checkpoint import find_state
-from pipeline.model.classifier import LoadedModel, load_model
+from pipeline.model.classify import Classify
+from pipeline.model.device_module import DeviceModule
+from pipeline.model.served import ServedModel
+from pipeline.model.torchvision_classifier import load_model
 
 MODEL = "shufflenet_v2_x0_5"  # small, with batch norm, whose statistics are buffers
 
@@ -41,7 +44,7 @@ STATE: State = MODULE.state_dict()
 EMA: State = trained(seed=8).state_dict()
 
 
-def loaded(path: Path, model: str = MODEL) -> LoadedModel:
+def loaded(path: Path, model: str = MODEL) -> ServedModel:
     return load_model(PipelineConfig(device="cpu", model=model, weights=str(path)))
 
 
@@ -50,9 +53,9 @@ def saved(content: Any, folder: Path, name: str = "trained.pth") -> Path:
     return folder / name
 
 
-def holds(model: LoadedModel, state: State) -> bool:
+def holds(model: ServedModel, state: State) -> bool:
     """Whether all weights are those."""
-    restored = model.classifier.backbone.state_dict()
+    restored = model.module.state_dict()
     return all(restored[name].equal(value) for name, value in state.items())
 
 
@@ -132,8 +135,8 @@ def test_weights_are_found_in_what_trainers_write(form: str, tmp_path: Path) -> 
         state = {name: value for name, value in STATE.items() if name in content}
     model = loaded(saved(content, tmp_path))
     assert holds(model, state)
-    assert model.labels == tuple(f"class {index}" for index in range(5))
-    assert {value.dtype for value in model.classifier.backbone.parameters()} == {torch.float32}
+    assert model.head.labels == tuple(f"class {index}" for index in range(5))
+    assert {value.dtype for value in model.module.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["w.pth.tar", "w.CKPT", "w.safetensors", "sub/w"])
@@ -445,7 +448,7 @@ def test_a_single_output_is_refused(tmp_path: Path) -> None:
     pixels = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
     for name in ("fc.weight", "fc.bias"):
         state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
-    two = loaded(saved(state, tmp_path)).classifier
+    two = DeviceModule.of(loaded(saved(state, tmp_path)))
     with torch.inference_mode():
-        logit = two.backbone(pixels.permute(0, 3, 1, 2) * two.scale + two.shift)[:, 1]
-        assert two.scores(pixels)[:, 1].allclose(logit.sigmoid(), atol=1e-5)
+        logit = two.module(pixels.permute(0, 3, 1, 2) * two.scale + two.shift)[:, 1]
+        assert cast(Classify, two.head).scores(two.outputs(pixels))[:, 1].allclose(logit.sigmoid(), atol=1e-5)

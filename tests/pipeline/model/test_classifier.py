@@ -12,7 +12,10 @@ from torchvision import models
 from harness.photographs import photograph
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
-from pipeline.model.classifier import DTYPES, Classifier, load_model
+from pipeline.model.classify import Classify
+from pipeline.model.device_module import DTYPES, DeviceModule
+from pipeline.model.served import Preprocess
+from pipeline.model.torchvision_classifier import load_model
 from pipeline.records import Transform
 from tests.pipeline.images.test_decode import by_torchvision
 from tests.support.answers import CAT_LABELS
@@ -33,15 +36,18 @@ def test_a_model_by_name_is_torchvisions() -> None:
     """Labels, transform and scores: those of the weights, whose reference is computed here by torchvision alone."""
     weights = models.MobileNet_V2_Weights.IMAGENET1K_V1
     loaded = load(max_top_k=1000)
-    assert loaded.labels == tuple(weights.meta["categories"])
-    assert loaded.transform == Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
+    assert loaded.head.labels == tuple(weights.meta["categories"])
+    assert loaded.transform == Preprocess(256, 224)
+    assert loaded.transform.in_workers(PipelineConfig()) == Transform(
+        256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP")
+    )
     with torch.inference_mode():
-        scores, classes = loaded.classifier(PIXELS)
+        scores, classes = DeviceModule.of(loaded)(PIXELS)
         batch = weights.transforms()(photograph("cat"))[None]
         expected = models.mobilenet_v2(weights=weights).eval()(batch).softmax(1)
     torch.testing.assert_close(scores, expected.gather(1, classes), atol=1e-4, rtol=0)
     assert scores[0].tolist() == sorted(scores[0].tolist(), reverse=True)
-    assert loaded.labels[classes[0, 0]] in CAT_LABELS
+    assert loaded.head.labels[classes[0, 0]] in CAT_LABELS
 
 
 def test_a_model_that_does_not_exist_is_refused() -> None:
@@ -95,10 +101,12 @@ def test_damaged_weights_are_refused(content: bytes, tmp_path: Path, monkeypatch
 # ---- the module -----------------------------------------------------------------------------------------------------
 
 
-def mean_of_channels(top_k: int, mean: tuple[float, ...] = (0, 0, 0), std: tuple[float, ...] = (1, 1, 1)) -> Classifier:
+def mean_of_channels(
+    top_k: int, mean: tuple[float, ...] = (0, 0, 0), std: tuple[float, ...] = (1, 1, 1)
+) -> DeviceModule:
     """A model whose three logits are the means of the three normalised channels."""
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return Classifier(pool, mean, std, torch.float32, top_k)
+    return DeviceModule(pool, Classify((), top_k), tuple(mean), tuple(std), torch.float32)
 
 
 def test_pixels_are_normalised_as_torchvision_does() -> None:
@@ -122,10 +130,9 @@ def test_no_more_classes_are_kept_than_there_are(top_k: int, kept: int) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_scores_are_float32_whatever_the_model_computes_in(dtype: str) -> None:
     """In half precision the first class is still the first, and the scores are near."""
-    loaded = load(dtype=dtype)
     with torch.inference_mode():
-        scores, classes = loaded.classifier(PIXELS)
-        expected, first = load().classifier(PIXELS)
+        scores, classes = DeviceModule.of(load(), DTYPES[dtype])(PIXELS)
+        expected, first = DeviceModule.of(load())(PIXELS)
     assert scores.dtype == torch.float32
     assert classes[0, 0] == first[0, 0]
     assert abs(scores[0, 0] - expected[0, 0]) < 0.05

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.decode.slots import Slots
-from pipeline.model.classifier import Classifier
+from pipeline.model.classify import Classify
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import collect
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.folding import folded
 from tests.pipeline.model.test_device import CLASSES, NEAR, SIDE, SIZES, in_order_of_classes, noise
 from tests.support.device_kinds import device_of
@@ -74,8 +75,8 @@ class Waiting(BranchingAfterCapture):
         return torch.stack([row.flip(0) if float(row[0]) > float(row[1]) else row for row in super().forward(images)])
 
 
-def model(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> Classifier:
-    return Classifier(backbone.eval(), (0.5,) * 3, (0.1,) * 3, dtype, top_k=CLASSES)
+def model(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> DeviceModule:
+    return DeviceModule(backbone.eval(), Classify((), CLASSES), (0.5,) * 3, (0.1,) * 3, dtype)
 
 
 def by_itself(backbone: nn.Module, pixels: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from harness.photographs import NAMES, photograph
 from pipeline.decode.slots import Slots
 from pipeline.engine import Engine
 from pipeline.model.batcher import Batcher
+from pipeline.model.classify import Classify
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import collect
 from pipeline.ready_queue import PixelBatch, ReadyQueue
@@ -28,6 +29,7 @@ from pipeline.task import Request
 from tests.conftest import PIPELINE
 from tests.pipeline.model.test_device import NEAR, SIDE, SIZES, classifier, expected, in_order_of_classes, noise
 from tests.pipeline.test_engine import scores
+from tests.support.decode_bench import GEOMETRY
 from tests.support.device_kinds import GPU, device_of, needs_gpu
 from tests.support.image_files import png
 from tests.support.waiting import PATIENCE_S
@@ -47,7 +49,7 @@ def fed(device: CudaDevice, batches: list[Tensor]) -> list[list[Outcome]]:
     slots = Slots(8 * len(batches), SIDE)
     unlock = device.page_lock(slots.tensor)
     queue = ReadyQueue(batch_size=8, concurrent_batches=1)
-    batcher = Batcher(device, tuple("abcdefg"), queue, max_batch_size=8)
+    batcher = Batcher(device, Classify("abcdefg"), queue, max_batch_size=8)
     try:
         batcher.start()
         requests = []
@@ -56,7 +58,7 @@ def fed(device: CudaDevice, batches: list[Tensor]) -> list[list[Outcome]]:
                 ours = slots.tensor[8 * number : 8 * number + len(pixels)]
                 ours[:] = pixels
                 requests.append(Request([EncodedImage(b"x")] * len(pixels)))
-                queue.put(PixelBatch(8 * number, ours, requests[-1].tasks, lambda *_: None))
+                queue.put(PixelBatch(8 * number, ours, requests[-1].tasks, GEOMETRY * len(pixels), lambda *_: None))
         return [request.future.result(PATIENCE_S) for request in requests]
     finally:
         batcher.close()
@@ -79,8 +81,8 @@ def after_warm_up(device: CudaDevice, change: Callable[[Callable[[], object], in
 def assert_answers(outcomes: list[Outcome], pixels: Tensor) -> None:
     assert all(isinstance(outcome, Prediction) for outcome in outcomes)
     predictions = [outcome for outcome in outcomes if isinstance(outcome, Prediction)]
-    scores = torch.tensor([outcome.scores for outcome in predictions])
-    classes = torch.tensor([outcome.indices for outcome in predictions])
+    scores = torch.tensor([outcome.result.scores for outcome in predictions])
+    classes = torch.tensor([outcome.result.indices for outcome in predictions])
     got = torch.empty_like(scores).scatter_(1, classes, scores)
     torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
 

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from pipeline.decode.slots import Slots
 from pipeline.errors import DeviceFailure
-from pipeline.model.classifier import Classifier
+from pipeline.model.classify import Classify
 from pipeline.model.cpu import CpuDevice
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import BatchOutput, Device, collect
 from pipeline.model.device_kind import open_device
+from pipeline.model.device_module import DeviceModule
 from tests.support.device_kinds import device_of, needs_gpu
 
 SIDE, CLASSES = 16, 7
@@ -26,11 +27,11 @@ NEAR_IN_BFLOAT16 = 1e-2
 SIZES = (1, 2, 4, 8)
 
 
-def classifier(top_k: int = CLASSES, dtype: torch.dtype = torch.float32) -> Classifier:
+def classifier(top_k: int = CLASSES, dtype: torch.dtype = torch.float32) -> DeviceModule:
     """A small model in which every pixel counts, the same each time."""
     torch.manual_seed(3)
     backbone = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4 * 4, CLASSES))
-    return Classifier(backbone.eval(), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1), dtype, top_k)
+    return DeviceModule(backbone.eval(), Classify((), top_k), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1), dtype)
 
 
 def opened(kind: str, top_k: int = CLASSES) -> Device:
@@ -60,7 +61,7 @@ def answered(device: Device, pieces: list[Tensor]) -> Tensor:
 
 
 def in_order_of_classes(output: BatchOutput) -> Tensor:
-    scores, classes = torch.tensor(output.scores), torch.tensor(output.classes)
+    scores, classes = output.rows["scores"], output.rows["classes"]
     return torch.empty(len(scores), CLASSES).scatter_(1, classes, scores)
 
 
@@ -106,10 +107,10 @@ def test_a_smaller_batch_after_a_larger_is_its_own(kind: str) -> None:
 
 def test_only_the_best_classes_come_back(kind: str) -> None:
     pixels = noise(3)
-    output = collect(opened(kind, top_k=2).launch([pixels]))
+    rows = collect(opened(kind, top_k=2).launch([pixels])).rows
     best = expected(pixels).topk(2)
-    assert output.classes == best.indices.tolist()
-    torch.testing.assert_close(torch.tensor(output.scores), best.values, atol=NEAR, rtol=0)
+    assert rows["classes"].equal(best.indices)
+    torch.testing.assert_close(rows["scores"], best.values, atol=NEAR, rtol=0)
 
 
 def test_what_the_device_took_is_told(kind: str) -> None:
@@ -196,7 +197,8 @@ def test_a_batch_is_copied_while_another_is_computed() -> None:
     backbone = nn.Sequential(
         nn.Conv2d(3, 256, 3, padding=1), nn.Conv2d(256, 256, 3, padding=1), nn.AdaptiveAvgPool2d(1)
     )
-    model = Classifier(nn.Sequential(backbone, nn.Flatten()), (0.5,) * 3, (0.1,) * 3, torch.float32, top_k=CLASSES)
+    network = nn.Sequential(backbone, nn.Flatten())
+    model = DeviceModule(network, Classify((), CLASSES), (0.5,) * 3, (0.1,) * 3, torch.float32)
     side, images = 224, 32
     device, slots = (
         open_device("cuda", model, batch_sizes=(images,), side_px=side, concurrent_batches=1),
@@ -297,13 +299,11 @@ class Logarithm(nn.Module):
 
 def test_scores_are_nan_in_all_classes_of_an_image_or_in_none(kind: str) -> None:
     """The batcher looks at the best alone; neighbours in the batch have theirs, however the model is computed."""
-    model = Classifier(Logarithm(), (0.25,) * 3, (1.0,) * 3, torch.float32, top_k=3)
+    model = DeviceModule(Logarithm(), Classify((), 3), (0.25,) * 3, (1.0,) * 3, torch.float32)
     device = open_device(kind, model, batch_sizes=SIZES, side_px=SIDE, concurrent_batches=1)
     device.warm_up()
     pixels = noise(4)
     pixels[1] = 0
     pixels[2, :, :, 0] = 0  # one channel alone
-    output = collect(device.launch([pixels]))
-    assert [[math.isnan(score) for score in scores] for scores in output.scores] == [
-        [nan] * 3 for nan in (False, True, True, False)
-    ]
+    rows = collect(device.launch([pixels])).rows
+    assert rows["scores"].isnan().tolist() == [[nan] * 3 for nan in (False, True, True, False)]

@@ -11,8 +11,9 @@ from torchvision import models
 from deployments.http.statuses import status_of
 from pipeline.config import PipelineConfig
 from pipeline.errors import NonFiniteScores
-from pipeline.model.classifier import load_model
+from pipeline.model.device_module import DTYPES, DeviceModule
 from pipeline.model.nonfinite import causes
+from pipeline.model.torchvision_classifier import load_model
 
 MODEL = "squeezenet1_1"
 
@@ -25,7 +26,8 @@ def told(folder: Path, state: State, **settings: Any) -> str:
     config = PipelineConfig(
         model=MODEL, weights=str(folder / "own.pth"), device="cpu", crop_px=32, resize_px=32, **settings
     )
-    return causes(config, load_model(config).classifier)
+    served = DeviceModule.of(load_model(config), DTYPES[config.dtype])
+    return causes(f"{config.weights} of {MODEL}", served, lambda: load_model(config), config.std or ())
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.model import precision
-from pipeline.model.classifier import Classifier
+from pipeline.model.classify import Classify
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import PendingBatch
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.precision import MAX_DIFFERENCE_FROM_FLOAT32, DtypeTrial, quickest
 from tests.support.device_kinds import device_of
 
@@ -55,7 +56,7 @@ class SlowedModel(nn.Module):
 
 
 def chosen(work: dict[torch.dtype, int], added: dict[torch.dtype, float], kind: str) -> torch.dtype:
-    model = Classifier(SlowedModel(work, added), (0.5,) * 3, (0.5,) * 3, torch.float32, top_k=2)
+    model = DeviceModule(SlowedModel(work, added), Classify((), 2), (0.5,) * 3, (0.5,) * 3, torch.float32)
     return quickest(model, kind, SIDE, LARGEST).dtype
 
 
@@ -111,7 +112,7 @@ def test_of_formats_that_are_as_quick_the_more_exact_is_taken(
     seconds = {torch.float32: 1.0, torch.float16: float16_s, torch.bfloat16: bfloat16_s}
     really = precision._tried
 
-    def told(attempt: Any, classifier: Classifier) -> DtypeTrial | None:
+    def told(attempt: Any, classifier: DeviceModule) -> DtypeTrial | None:
         trial = really(attempt, classifier)
         return trial and replace(trial, seconds=seconds[classifier.dtype])
 
@@ -149,15 +150,18 @@ class LimitedModel(SlowedModel):
 
 
 def test_a_format_that_torch_cannot_compute_is_passed_over(kind: str) -> None:
-    model = Classifier(LimitedModel({torch.float32: SLOW}, {}), (0.5,) * 3, (0.5,) * 3, torch.float32, top_k=2)
+    model = DeviceModule(
+        LimitedModel({torch.float32: SLOW}, {}), Classify((), 2), (0.5,) * 3, (0.5,) * 3, torch.float32
+    )
     assert quickest(model, kind, SIDE, LARGEST).dtype == torch.float16
 
 
 def test_a_classifier_in_another_format_leaves_the_first_as_it_was() -> None:
-    model = Classifier(nn.Sequential(nn.Conv2d(3, 2, SIDE), nn.Flatten()), (0.5,) * 3, (0.5,) * 3, torch.float32, 2)
+    network = nn.Sequential(nn.Conv2d(3, 2, SIDE), nn.Flatten())
+    model = DeviceModule(network, Classify((), 2), (0.5,) * 3, (0.5,) * 3, torch.float32)
     other = model.computing_in(torch.bfloat16)
-    assert {parameter.dtype for parameter in model.backbone.parameters()} == {torch.float32}
-    assert {parameter.dtype for parameter in other.backbone.parameters()} == {torch.bfloat16}
+    assert {parameter.dtype for parameter in model.module.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in other.module.parameters()} == {torch.bfloat16}
     pixels = torch.full((1, SIDE, SIDE, 3), 200, dtype=torch.uint8)
     assert other(pixels)[0].dtype == torch.float32
     torch.testing.assert_close(other(pixels)[0], model(pixels)[0], atol=MAX_DIFFERENCE_FROM_FLOAT32, rtol=0)

@@ -8,6 +8,7 @@ from torchvision.models import ResNet50_Weights
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.preset import Preparation, prepared_by
+from pipeline.model.served import Preprocess
 from pipeline.records import Transform
 
 V1, V2 = ResNet50_Weights.IMAGENET1K_V1, ResNet50_Weights.IMAGENET1K_V2
@@ -36,9 +37,8 @@ def test_what_is_not_set_is_the_weights_own() -> None:
 
 @pytest.mark.parametrize("own", [False, True])
 def test_what_is_set_goes_first(own: bool) -> None:
-    all_set = prepared(decode="exact", formats=("PNG",), own=own, **ALL)
-    assert all_set.transform == Transform(300, 200, "bicubic", "exact", ("PNG",))
-    assert (all_set.mean, all_set.std) == (ALL["mean"], ALL["std"])
+    all_set = prepared(own=own, **ALL)
+    assert all_set.transform == Preprocess(300, 200, "bicubic", ALL["mean"], ALL["std"])
     assert (all_set.source, all_set.assumed) == ("the configuration", False)
 
 
@@ -68,3 +68,10 @@ def test_a_resize_below_the_weights_crop_is_refused() -> None:
 
 def test_a_model_without_weights_of_torchvisions_has_the_usual_values() -> None:
     assert prepared(None, own=True).source.startswith("ImageNet's usual values (own weights")
+
+
+def test_how_images_are_decoded_is_the_configurations() -> None:
+    """Sizes are the model's."""
+    config = PipelineConfig(decode="exact", formats=("PNG",), background="drop")
+    in_workers = Preprocess(300, 200, "bicubic").in_workers(config)
+    assert in_workers == Transform(300, 200, "bicubic", "exact", ("PNG",), "drop")

@@ -7,14 +7,15 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
-from pipeline.model.classifier import Classifier
+from pipeline.model.classify import Classify
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.torchscript import as_graph
 
 SIDE = 64
 
 
-def classifier(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> Classifier:
-    return Classifier(backbone, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), dtype, top_k=5)
+def classifier(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> DeviceModule:
+    return DeviceModule(backbone, Classify((), 5), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), dtype)
 
 
 def trained(name: str) -> nn.Module:

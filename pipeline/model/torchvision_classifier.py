@@ -1,11 +1,8 @@
-"""The model: name and weights -> one module from uint8 pixels to the best classes, and the transform before it."""
+"""torchvision's classifiers, by name: with its own weights, or with those of a file."""
 
-import copy
 import sys
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,88 +11,15 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.catalogue import is_path, no_such_model, no_such_weights
 from pipeline.model.checkpoint import find_state, head_of
+from pipeline.model.classify import Classify
 from pipeline.model.input_size import check_size
 from pipeline.model.labels import read_labels
-from pipeline.model.preset import Preparation, prepared_by
-from pipeline.records import Transform
+from pipeline.model.preset import prepared_by
+from pipeline.model.served import ServedModel
 from pipeline.torchvision_models import WeightsEnum, models
 
-DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
-
-class Classifier(nn.Module):
-    """Normalise, backbone and head in one module, so that pixels stay uint8 until they are on the device.
-
-    Args:
-        backbone: float [n, 3, side, side] -> logits [n, classes].
-        mean: of the pixels in 0..1, per channel.
-        std: of the pixels in 0..1, per channel.
-        dtype: that the backbone computes in; scores are float32.
-        top_k: classes kept, best first; all of them where there are fewer.
-    """
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(
-        self, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype, top_k: int
-    ) -> None:
-        super().__init__()
-        self.backbone = backbone.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.dtype, self.top_k = dtype, top_k
-        means, stds = (torch.tensor(values).view(1, -1, 1, 1) for values in (mean, std))
-        self.register_buffer("scale", 1 / (255 * stds))  # (x / 255 - mean) / std in one step
-        self.register_buffer("shift", -means / stds)
-
-    def computing_in(self, dtype: torch.dtype) -> Self:
-        """A copy of it whose backbone computes in that."""
-        other = copy.deepcopy(self)
-        other.backbone.to(dtype=dtype)
-        other.dtype = dtype
-        return other
-
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """The best classes of every image.
-
-        Args:
-            pixels: uint8 [n, side, side, 3].
-
-        Returns:
-            scores float32 [n, k], softmax probabilities, falling; classes int64 [n, k].
-        """
-        scores = self.scores(pixels)
-        best = scores.topk(min(self.top_k, scores.shape[1]), dim=1)
-        return best.values, best.indices
-
-    def scores(self, pixels: Tensor) -> Tensor:
-        """Those of all classes: float32 [n, classes]."""
-        channels_last = pixels.permute(0, 3, 1, 2)  # [n, 3, side, side] without a copy: that is what channels_last is
-        normalised = torch.addcmul(self.shift, channels_last.to(torch.float32), self.scale)
-        logits = self.backbone(normalised.to(self.dtype))
-        return torch.softmax(logits, dim=1, dtype=torch.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model ready to be moved to its device.
-
-    Attributes:
-        weights_from: where its weights came from, for people.
-        preparation: of its images.
-    """
-
-    classifier: Classifier
-    labels: tuple[str, ...]
-    weights_from: str
-    preparation: Preparation
-
-    @property
-    def transform(self) -> Transform:
-        """Done by the workers."""
-        return self.preparation.transform
-
-
-def load_model(config: PipelineConfig) -> LoadedModel:
+def load_model(config: PipelineConfig) -> ServedModel:
     """Builds the model that the configuration names.
 
     Raises:
@@ -113,13 +37,9 @@ def load_model(config: PipelineConfig) -> LoadedModel:
     backbone.eval()
     prepared = prepared_by(config, reference, own=own)
     check_size(backbone, config.model, prepared.transform.crop_px, reference)
-    dtype = DTYPES.get(config.dtype, torch.float32)  # auto begins with that
-    return LoadedModel(
-        Classifier(backbone, prepared.mean, prepared.std, dtype, config.max_top_k),
-        read_labels(config.labels, classes, reference),
-        weights_from,
-        prepared,
-    )
+    labels = read_labels(config.labels, classes, reference)
+    head = Classify(labels, config.max_top_k)
+    return ServedModel(backbone, prepared.transform, head, weights_from, prepared.source, prepared.assumed)
 
 
 def _named(known: type[WeightsEnum], config: PipelineConfig) -> WeightsEnum:

@@ -1,0 +1,57 @@
+"""The head of a classifier: softmax over its classes, of which the best are kept."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.images.geometry import Geometry
+from pipeline.model.served import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The best classes of one image, best first; the three sequences have the same length."""
+
+    labels: tuple[str, ...]
+    indices: tuple[int, ...]
+    scores: tuple[float, ...]  # softmax probabilities in 0..1, over all classes
+
+    def as_json(self, top_k: int) -> dict[str, Any]:
+        """The best `top_k` classes, as every answer lists them."""
+        best = zip(self.labels[:top_k], self.indices[:top_k], self.scores[:top_k], strict=True)
+        return {"predictions": [{"label": label, "index": index, "score": score} for label, index, score in best]}
+
+
+class Classify(Head):
+    """Reads logits [n, classes]; each image gets a `Classification`. A request may ask for its `top_k` best classes.
+
+    Args:
+        labels: the name of every class.
+        top_k: classes kept of each image, best first; all of them where there are fewer, or where it is None.
+    """
+
+    def __init__(self, labels: Sequence[str], top_k: int | None = None) -> None:
+        self.labels = tuple(labels)
+        self.top_k = len(self.labels) if top_k is None else top_k
+        self.parameters = {"top_k": self.top_k}
+
+    def on_device(self, outputs: Tensor) -> dict[str, Tensor]:
+        """The best classes: scores float32 [n, k], falling; classes int64 [n, k]."""
+        scores = self.scores(outputs)
+        best = scores.topk(min(self.top_k, scores.shape[1]), dim=1)
+        return {"scores": best.values, "classes": best.indices}
+
+    def scores(self, outputs: Tensor) -> Tensor:
+        """Softmax probabilities of all classes: float32 [n, classes]."""
+        return torch.softmax(outputs, dim=1, dtype=torch.float32)
+
+    def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[Classification]:  # noqa: ARG002
+        """Names the best classes of each image."""
+        best = zip(rows["scores"].tolist(), rows["classes"].tolist(), strict=True)
+        return [
+            Classification(tuple(self.labels[index] for index in indices), tuple(indices), tuple(scores))
+            for scores, indices in best
+        ]

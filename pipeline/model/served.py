@@ -1,0 +1,101 @@
+"""What a user implements to have his own model served: a module, its transform, and a head that reads its output."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from torch import Tensor, nn
+
+from pipeline.config import PipelineConfig
+from pipeline.images.geometry import Geometry
+from pipeline.records import Transform
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocess:
+    """The usual four steps before a model: resize the shorter side, crop the centre, scale to 0..1, normalise.
+
+    Decoder processes do the first two, and pixels stay uint8 until they are on the device, which does the others.
+    """
+
+    resize_px: int
+    crop_px: int
+    interpolation: str = "bilinear"  # a name of PIL.Image.Resampling, in lower case
+    mean: tuple[float, ...] = IMAGENET_MEAN  # of red, green and blue in 0..1
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __str__(self) -> str:
+        """One line of all that it does."""
+        return (
+            f"resize_px {self.resize_px}, crop_px {self.crop_px}, {self.interpolation}, mean {[*self.mean]}, "
+            f"std {[*self.std]}"
+        )
+
+    def in_workers(self, config: PipelineConfig) -> Transform:
+        """The part that decoder processes do, on images decoded as the configuration says."""
+        sizes = self.resize_px, self.crop_px, self.interpolation
+        return Transform(*sizes, config.decode, config.formats, config.background)
+
+
+class Head(ABC):
+    """Reads the output of a module: on the device for a whole batch, then on the host for each image.
+
+    Attributes:
+        labels: names of the model's classes; empty where it has none.
+        parameters: whole numbers from 1 on that a request may send with its images, by name, and the most of each. A
+            result whose answer depends on them has a method `as_json` that takes them by name.
+    """
+
+    labels: Sequence[str] = ()
+    parameters: Mapping[str, int] = MappingProxyType({})
+
+    @abstractmethod
+    def on_device(self, outputs: Any) -> dict[str, Tensor]:
+        """Reduces the output of the module to what the host needs; becomes part of the module's graph.
+
+        Args:
+            outputs: what the module returns for a batch of n images.
+
+        Returns:
+            Tensors of n rows by name, the same names each time. An image whose floats are not all finite is rejected.
+        """
+
+    @abstractmethod
+    def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[Any]:
+        """Makes the results of a batch.
+
+        Args:
+            rows: what `on_device` returned, in host memory.
+            geometry: of each image.
+
+        Returns:
+            One result an image, in order: a mapping that can be written as JSON, or an object with a method `as_json`
+            that returns one.
+        """
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model with all that is needed to serve it.
+
+    Attributes:
+        module: float [n, 3, crop_px, crop_px], normalised -> what the head reads. It is put into evaluation mode, and
+            into the number format that it is served in.
+        transform: of the images before it.
+        head: reads its output.
+        weights_from: where its weights came from, for people.
+        transform_from: likewise.
+        transform_is_assumed: whether the weights do not say how their images were prepared.
+    """
+
+    module: nn.Module
+    transform: Preprocess
+    head: Head
+    weights_from: str = "the caller"
+    transform_from: str = "the caller"
+    transform_is_assumed: bool = False

@@ -1,0 +1,154 @@
+"""A user's own module with a head of his own, through the whole engine."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import pipeline
+from harness.photographs import jpeg, photograph
+from pipeline import Engine, Geometry, Head, PipelineConfig, Prediction, Preprocess, Rejection, ServedModel
+from pipeline.errors import InvalidModel, NonFiniteScores
+from pipeline.images.geometry import resized
+from pipeline.records import Outcome
+from tests.support.device_kinds import KINDS, device_of
+from tests.support.image_files import png, with_orientation
+
+SIDE_PX = 32
+CAT = photograph("cat")
+
+
+class Network(nn.Module):
+    """Two outputs in a dict: the means of the channels, and the brightest pixel of each image."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Takes float [n, 3, side, side]."""
+        return {"means": images.mean((2, 3)), "brightest": images.amax((1, 2, 3))}
+
+
+class Colours(Head):
+    """Tells the mean colour of an image, how bright its brightest pixel is, and where it was cropped."""
+
+    def on_device(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Brings all of it to 0..255."""
+        return {name: 255 * values.float() for name, values in outputs.items()}
+
+    def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[dict[str, Any]]:
+        """A mapping an image."""
+        each = zip(rows["means"].tolist(), rows["brightest"].tolist(), geometry, strict=True)
+        return [{"mean": mean, "brightest": brightest, "geometry": where} for mean, brightest, where in each]
+
+
+def colours(module: nn.Module) -> ServedModel:
+    as_it_is = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return ServedModel(module, Preprocess(SIDE_PX, SIDE_PX, "bilinear", *as_it_is), Colours())
+
+
+CONFIG = PipelineConfig(device="cpu", batch_sizes=(1, 4), slots=8, decode_workers=1, spare_workers=0, decode="exact")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """An engine that serves it."""
+    with (
+        device_of(request.param) as kind,
+        Engine(CONFIG.model_copy(update={"device": kind}), model=colours(Network())) as engine,
+    ):
+        yield engine
+
+
+def result(outcome: Outcome) -> dict[str, Any]:
+    assert isinstance(outcome, Prediction)
+    found: dict[str, Any] = outcome.result
+    return found
+
+
+def test_each_image_gets_its_own_result(engine: Engine) -> None:
+    """In a batch with others, in any order; and one that is damaged leaves them."""
+    grey = [png(CAT.convert("L").point(lambda _, level=level: level)) for level in range(0, 250, 10)]
+    outcomes = engine.infer([*grey, b"no image", *reversed(grey)])
+    rejected = outcomes.pop(len(grey))
+    assert isinstance(rejected, Rejection)
+    levels = [*range(0, 250, 10), *reversed(range(0, 250, 10))]
+    assert [result(outcome)["mean"] for outcome in outcomes] == [
+        pytest.approx([level] * 3, abs=0.5) for level in levels
+    ]
+    assert [result(outcome)["brightest"] for outcome in outcomes] == pytest.approx(levels, abs=0.5)
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_head_learns_how_an_image_was_sent(engine: Engine, orientation: int) -> None:
+    """Its size before EXIF is undone, and what maps the model's input back to it."""
+    (outcome,) = engine.infer([with_orientation(CAT, orientation)])
+    geometry = result(outcome)["geometry"]
+    sent = CAT.size[::-1] if orientation == 6 else CAT.size  # upright it is the same image
+    assert (geometry.width, geometry.height, geometry.orientation) == (*sent, orientation)
+    across, down = resized(*CAT.size, SIDE_PX)
+    assert geometry.upright == CAT.size
+    assert geometry.scale == (across / CAT.width, down / CAT.height)
+    assert geometry.offset == (round((across - SIDE_PX) / 2), round((down - SIDE_PX) / 2))
+
+
+def test_the_engine_describes_a_given_model(engine: Engine) -> None:
+    assert (engine.weights_from, engine.transform_from) == ("the caller", "the caller")
+    assert (engine.transform.resize_px, engine.transform.crop_px, engine.transform.decode) == (
+        SIDE_PX,
+        SIDE_PX,
+        "exact",
+    )
+    assert [*engine.labels] == []
+
+
+class Undefined(Network):
+    """Has no number for an image with a black channel."""
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """The same; but a mean of 0 is NaN."""
+        outputs = super().forward(images)
+        return {**outputs, "means": outputs["means"] / outputs["means"].sign().abs()}
+
+
+def test_a_given_model_without_numbers_is_not_started() -> None:
+    """One of the images of the warm-up is black."""
+    engine = Engine(CONFIG, model=colours(Undefined()))
+    with pytest.raises(InvalidModel, match=r"of the given model give scores that are not finite.*1 of \d test images"):
+        engine.start()
+
+
+def test_an_image_without_numbers_leaves_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By any float of any of the head's tensors, not the first alone."""
+    monkeypatch.setattr("pipeline.engine.warm_up_images", lambda _: [])
+    black = png(CAT.point(lambda _: 0))
+    with Engine(CONFIG, model=colours(Undefined())) as engine:
+        good, bad, other = engine.infer([jpeg(CAT), black, jpeg(CAT)])
+    assert isinstance(bad, Rejection)
+    assert isinstance(bad.error, NonFiniteScores)
+    assert result(good)["mean"] == result(other)["mean"]
+
+
+def test_what_a_user_imports_is_there() -> None:
+    """By name from `pipeline`, which loads it then."""
+    assert all(getattr(pipeline, name).__name__ == name for name in pipeline.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'Engin'"):
+        getattr(pipeline, "Engin")  # noqa: B009
+
+
+def test_a_given_module_computes_in_the_format_that_is_configured() -> None:
+    linear = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+
+    class Whole(Head):
+        def on_device(self, outputs: Tensor) -> dict[str, Tensor]:
+            return {"outputs": outputs}
+
+        def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[dict[str, Any]]:  # noqa: ARG002
+            return [{"outputs": row} for row in rows["outputs"].tolist()]
+
+    with Engine(
+        CONFIG.model_copy(update={"dtype": "bfloat16"}), model=ServedModel(linear, Preprocess(32, 32), Whole())
+    ) as one:
+        (outcome,) = one.infer([jpeg(CAT)])
+    assert one.dtype == "bfloat16"
+    assert len(result(outcome)["outputs"]) == 2
+    assert {parameter.dtype for parameter in linear.parameters()} == {torch.bfloat16}
