@@ -23,7 +23,7 @@ WEIGHTS = MobileNet_V2_Weights.IMAGENET1K_V1
 BATCH_SIZE = 8
 
 
-class Preprocess(Worker):  # type: ignore[misc]  # is not installed where types are checked
+class MosecPreprocess(Worker):  # type: ignore[misc]  # is not installed where types are checked
     """An encoded image -> pixels."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ def environment(stage: str) -> list[dict[str, str]]:
 
 if __name__ == "__main__":
     server = Server()
-    server.append_worker(Preprocess, num=2, env=environment("preprocess"))
+    server.append_worker(MosecPreprocess, num=2, env=environment("preprocess"))
     server.append_worker(
         MosecInference, num=2, max_batch_size=BATCH_SIZE, max_wait_time=5, env=environment("inference")
     )
