@@ -8,20 +8,28 @@ from typing import Final
 from ray import serve
 from ray.serve import Application
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from deployments.http.lingering import BodyOnDemand
 
 
 async def _echo(request: Request) -> Response:
     return Response(str(len(await request.body())))
 
 
-_APP: Final = Starlette(routes=[Route("/predict", _echo, methods=["POST"])])
+APP: Final = Starlette(
+    routes=[Route("/predict", _echo, methods=["POST"])],
+    middleware=[
+        Middleware(BodyOnDemand)
+    ],  # without it the middleware of serve.env reads one piece of a body, and no more
+)
 
 
 @serve.deployment(max_ongoing_requests=512)
-@serve.ingress(_APP)
+@serve.ingress(APP)
 class Echo:
     """Answers with the number of bytes."""
 
