@@ -1,1 +1,1 @@
-"""Who may call a service: keys, and origins of pages."""
+"""Tests of access control: API keys, and origins of web pages."""

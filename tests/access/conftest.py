@@ -1,4 +1,4 @@
-"""One service for both."""
+"""Fixture that the tests of keys and of origins share: one service with both."""
 
 import copy
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ ORIGINS = ("https://example.org", "http://127.0.0.1:3000")
 
 @pytest.fixture(scope="package")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with two keys in a file, for pages of two origins."""
+    """A service with two keys in a file, which allows web pages of two origins."""
     folder = tmp_path_factory.mktemp("guarded")
     config = copy.deepcopy(shipped_config())
     config["applications"][0]["args"]["api_keys_file"] = str(keys_file(folder, f"{KEY}\n{OTHER}\n"))

@@ -1,4 +1,4 @@
-"""Who gets in: keys."""
+"""Tests of the API keys: who may call the service."""
 
 import asyncio
 import json
@@ -44,13 +44,16 @@ def _is_let_in(access: Access, key: str) -> bool:
 
 
 def test_without_keys_everybody_gets_in() -> None:
-    """With any header or none."""
+    """A service without keys answers every request, whatever its Authorization header holds."""
     for header in (None, "", "Basic eDp5", "Bearer anything"):
         _check(Access(None, None), header)
 
 
 def test_each_of_several_keys_gets_in(tmp_path: Path) -> None:
-    """So that a new one can be handed out before the old one goes; from a file and from the environment alike."""
+    """Several keys are valid at once, so a new key can be handed out before the old one is removed.
+
+    Keys come from a file or from the environment.
+    """
     file = keys_file(tmp_path, f"# ours\n\n{KEY}\n  {OTHER}  \r\n# {NEXT}\n")
     for access in (Access(str(file), None), Access(None, f"{KEY}, {OTHER}")):
         assert [_is_let_in(access, key) for key in (KEY, OTHER, NEXT)] == [True, True, False]
@@ -66,7 +69,7 @@ def test_a_request_that_shows_no_key_is_told_how(header: str | None) -> None:
     "shown", [KEY[:-1], KEY + "0", KEY.upper(), f"{KEY},{OTHER}", f"{KEY} {OTHER}", "#", "\udcff", "é"]
 )
 def test_a_key_that_only_resembles_one_is_refused(shown: str) -> None:
-    """And the refusal does not repeat it."""
+    """A key is accepted only if it matches exactly; the refusal does not repeat the key."""
     with pytest.raises(WrongKey) as refused:
         _check(Access(None, f"{KEY},{OTHER}"), f"Bearer {shown}")
     assert shown == "#" or shown not in str(refused.value)
@@ -74,12 +77,12 @@ def test_a_key_that_only_resembles_one_is_refused(shown: str) -> None:
 
 @pytest.mark.parametrize("header", [f"bearer {KEY}", f"BEARER   {KEY} "])
 def test_the_scheme_is_written_as_one_likes(header: str) -> None:
-    """RFC 9110: it is compared without regard to case."""
+    """The scheme `Bearer` is compared without regard to case, as RFC 9110 requires."""
     _check(Access(None, KEY), header)
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
-    """Written in place or put in place of the old one, also with the same size."""
+    """A changed key file is read again, whether it was written in place or replaced by a file of the same size."""
     file = keys_file(tmp_path, f"{KEY}\n")
     access = Access(str(file), None)
     file.write_text(f"{KEY}\n{OTHER}\n")
@@ -93,7 +96,10 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 def test_a_file_that_has_become_unusable_lets_nobody_in(
     tmp_path: Path, text: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Until it is mended. The log says so once, not at every request, and names no key."""
+    """A key file that becomes unusable refuses every key until it is repaired.
+
+    The log says so once, not at every request, and names no key.
+    """
     file = keys_file(tmp_path, f"{KEY}\n")
     access = Access(str(file), None)
     file.unlink()
@@ -131,7 +137,10 @@ def test_a_key_of_sixteen_characters_is_long_enough(tmp_path: Path) -> None:
 def test_unusable_keys_end_the_start_without_being_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, listed: str | None, says: str
 ) -> None:
-    """Before anything runs. A variable that is set and empty is a mistake, not an open door."""
+    """Unusable keys stop the start before any process runs.
+
+    A variable that is set but empty is an error, not open access.
+    """
     config = shipped_config()
     if text is not None:
         config["applications"][0]["args"]["api_keys_file"] = str(keys_file(tmp_path, text))
@@ -145,7 +154,10 @@ def test_unusable_keys_end_the_start_without_being_shown(
 
 
 def test_what_is_no_regular_file_is_never_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Neither at the start nor later: a pipe would hold up all requests until somebody writes to it."""
+    """A key file must be a regular file, at the start and later.
+
+    A pipe would block every request until it is written.
+    """
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for file, kind in ((pipe, "a pipe"), (tmp_path, "a folder"), (Path("/dev/zero"), "a device")):
@@ -177,7 +189,10 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_others_may_read_is_warned_of(tmp_path: Path, mode: int, owner: int, says: str | None) -> None:
-    """Not refused: Kubernetes mounts secrets with 0644. A link counts as what it leads to."""
+    """A key file that other users may read causes a warning and no refusal. Kubernetes mounts secrets with 0644.
+
+    For a symbolic link, the mode of its target counts.
+    """
     warnings = _warnings(tmp_path / "keys", mode, owner)
     assert [says in warning for warning in warnings if says] == [True] * bool(says)
     assert bool(warnings) is bool(says)
@@ -190,7 +205,10 @@ def test_a_file_that_others_may_read_is_warned_of(tmp_path: Path, mode: int, own
 
 
 def test_a_file_that_anybody_may_change_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """He could add a key of his own. Also where it has become so while the service runs."""
+    """A key file that every user may write to is refused, at the start and while the service runs.
+
+    Another user could add a key.
+    """
     file = keys_file(tmp_path, f"{KEY}\n")
     access = Access(str(file), None)
     file.chmod(0o646)
@@ -204,7 +222,7 @@ def test_a_file_that_anybody_may_change_is_refused(tmp_path: Path, caplog: pytes
 
 
 def test_many_keys_cost_a_request_no_more_than_one(tmp_path: Path) -> None:
-    """The digest is looked up: compared with each of 200,000, it would take 100 ms."""
+    """A key is found by its digest. A comparison with each of 200,000 keys would take 100 ms."""
     file = keys_file(tmp_path, "\n".join(f"{KEY}{number:06}" for number in range(200_000)))
     access = Access(str(file), None)
 
@@ -218,7 +236,10 @@ def test_many_keys_cost_a_request_no_more_than_one(tmp_path: Path) -> None:
 
 
 def test_a_request_that_goes_while_the_file_is_read_leaves_no_old_key_in_force(tmp_path: Path) -> None:
-    """The next one reads it."""
+    """A request that is cancelled while the key file is read leaves no old key valid.
+
+    The next request reads the file.
+    """
     file = keys_file(tmp_path, f"{KEY}\n")
     access = Access(str(file), None)
     file.write_text(f"{OTHER}\n")
@@ -255,14 +276,14 @@ def _is_refused(response: httpx.Response, kind: str, challenge: str) -> None:
 
 
 def test_a_key_opens_what_is_guarded(guarded: Service) -> None:
-    """Predictions and the settings; both keys do."""
+    """Each of the two keys gives access to the predictions and to the settings."""
     for key in (KEY, OTHER):
         assert guarded.post(CAT, headers=bearer(key)).status_code == 200
         assert guarded.client.get("/info", headers=bearer(key)).status_code == 200
 
 
 def test_without_a_key_nothing_guarded_answers(guarded: Service) -> None:
-    """By RFC 6750: a request that shows none is told the scheme, one that shows a wrong one that it is wrong."""
+    """A request without a key is told the scheme; a request with a wrong key is told that it is invalid (RFC 6750)."""
     for headers, kind, challenge in (
         ({}, "missing-key", 'Bearer realm="darkroom"'),
         (bearer(NEXT), "wrong-key", 'Bearer realm="darkroom", error="invalid_token"'),
@@ -274,12 +295,12 @@ def test_without_a_key_nothing_guarded_answers(guarded: Service) -> None:
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/-/healthz", "/-/routes"])
 def test_what_says_nothing_of_the_service_needs_no_key(guarded: Service, path: str) -> None:
-    """The description of the interface, and what load balancers ask Serve itself."""
+    """The API description and the paths that load balancers ask Serve for need no key."""
     assert guarded.client.get(path).status_code == 200
 
 
 def test_a_request_without_a_key_is_refused_before_its_body_is_read(guarded: Service) -> None:
-    """The answer is there while the client has sent nothing but headers."""
+    """A request without a key is refused while its client has sent only the headers."""
     with opened(guarded, content_length=1_000_000) as connection:
         response = connection.getresponse()
         assert response.status == 401
@@ -287,7 +308,7 @@ def test_a_request_without_a_key_is_refused_before_its_body_is_read(guarded: Ser
 
 
 def test_keys_change_without_a_restart(guarded: Service) -> None:
-    """The new key opens, the old one does not any more, and the same replica answers."""
+    """After the key file changes, the new key is accepted and the old one refused, by the same replica process."""
     replicas = [process.pid for process in guarded.replicas()]
     file = Path(guarded.config["applications"][0]["args"]["api_keys_file"])
     before = file.read_text()
@@ -306,7 +327,7 @@ def _command_lines(processes: Sequence[psutil.Process]) -> str:
 
 
 def _is_shown_nowhere(service: Service, *keys: str) -> None:
-    """Neither printed, nor in a log of Ray's, Serve's or HAProxy's, nor on a command line, nor in an answer."""
+    """Asserts that no key is in the console output, a log of Ray, Serve or HAProxy, a command line or an answer."""
     texts = {
         str(path): path.read_text(errors="replace") for path in service.log_folder().parent.rglob("*") if path.is_file()
     }
@@ -322,7 +343,7 @@ def _is_shown_nowhere(service: Service, *keys: str) -> None:
 
 
 def test_a_key_is_shown_nowhere(guarded: Service) -> None:
-    """Nor one that somebody tried: it may be the right one for something else."""
+    """No key is ever shown, and neither is a wrong one that a client sent: it may be valid for another service."""
     guarded.post(b"no image", headers=bearer(KEY))
     guarded.post(CAT, headers=bearer(NEXT))
     guarded.client.get("/nowhere", headers=bearer(KEY))
@@ -331,7 +352,7 @@ def test_a_key_is_shown_nowhere(guarded: Service) -> None:
 
 @pytest.mark.slow
 def test_keys_may_come_from_the_environment(tmp_path: Path) -> None:
-    """Of `make serve`; every process of Ray's has it, the decoder processes do not, and it is shown nowhere."""
+    """Keys from the environment are not passed on to the decoder processes, and are shown nowhere."""
     with running(tmp_path, shipped_config(), **{KEYS_VARIABLE: f"{KEY},{OTHER}"}) as service:
         assert [service.post(CAT, headers=bearer(key)).status_code for key in (KEY, OTHER, NEXT)] == [200, 200, 401]
         _is_shown_nowhere(service, KEY, OTHER)

@@ -1,4 +1,4 @@
-"""Pages of which origins may call."""
+"""Tests of CORS: web pages of which origins may call the service."""
 
 import httpx
 import pytest
@@ -46,7 +46,10 @@ def _shared(response: httpx.Response) -> dict[str, str]:
 
 @pytest.mark.parametrize("origin", ORIGINS)
 def test_pages_of_a_configured_origin_may_call(guarded: Service, origin: str) -> None:
-    """Also to read why they are refused: without a key, and with too large an image. Preflights show no key."""
+    """Pages of a configured origin may call and may read refusals, for a missing key or too large an image.
+
+    Preflight requests need no key.
+    """
     asked = _preflight(guarded, origin)
     assert (asked.status_code, asked.headers["access-control-allow-origin"]) == (200, origin)
     assert asked.headers["access-control-allow-methods"] == "GET, POST, PUT"
@@ -61,7 +64,7 @@ def test_pages_of_a_configured_origin_may_call(guarded: Service, origin: str) ->
 
 @pytest.mark.parametrize("origin", [STRANGER, "null", ORIGINS[0] + ".evil.example", "https://example.org:8443"])
 def test_pages_of_another_origin_may_not(guarded: Service, origin: str) -> None:
-    """The browser keeps an answer from them that does not name them."""
+    """Answers do not name other origins, so a browser keeps them from pages of those origins."""
     for response in (
         _preflight(guarded, origin),
         guarded.post(CAT, headers={**bearer(KEY), "Origin": origin}),
@@ -71,7 +74,7 @@ def test_pages_of_another_origin_may_not(guarded: Service, origin: str) -> None:
 
 
 def test_without_origins_no_page_may_call(service: Service) -> None:
-    """As it is shipped: not a header says anything else."""
+    """The shipped configuration sends no CORS header, so no web page may call."""
     assert _preflight(service, ORIGINS[0]).status_code == 204
     for response in (_preflight(service, ORIGINS[0]), service.post(CAT, headers={"Origin": ORIGINS[0]})):
         assert _shared(response) == {}
