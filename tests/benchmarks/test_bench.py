@@ -1,4 +1,4 @@
-"""`make bench`: shares of a limit that drifts, and the stand-in."""
+"""Tests of `make bench`: shares of a limit that drifts, and the stand-in for the model."""
 
 import io
 import subprocess
@@ -34,7 +34,10 @@ def test_images_are_as_large_as_they_are_called(work: Work) -> None:
 
 
 def test_photographs_weigh_what_they_do_in_life() -> None:
-    """Where a benchmark's images have hardly any bytes, there is nothing to read and nothing to decode."""
+    """The images of the benchmarks have the file sizes of real photographs.
+
+    Otherwise reading and decoding would cost nothing.
+    """
     for work, kilobytes in ((SMALL, 60), (PHONE, 1300)):
         assert sum(map(len, work.images)) / len(work.images) / 1000 == pytest.approx(kilobytes, rel=0.25)
 
@@ -43,7 +46,7 @@ def test_photographs_weigh_what_they_do_in_life() -> None:
 
 
 def test_the_stand_in_answers_to_the_image() -> None:
-    """Its class is the sum of the middle pixel: an answer to another image would be seen."""
+    """The stand-in gives the sum of the middle pixel as the class, so an answer to another image would be noticed."""
     images = [jpeg(photograph(name)) for name in NAMES] * 5
     expected = [int(decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)[112, 112].sum()) for data in images]
     with Engine(PipelineConfig(device="cpu", decode_workers=2, concurrent_batches=1), opener=open_stand_in) as engine:
@@ -66,7 +69,7 @@ def test_what_runs_alone_has_a_rate(context: Callable[[], AbstractContextManager
 
 
 def test_peers_keep_the_limit_of_pillow() -> None:
-    """Unless they are given Darkroom's decoder, which has one of its own."""
+    """Peers keep Pillow's limit on pixels, unless they are given Darkroom's decoder, which has its own."""
     program = "import benchmarks.peers.variants, PIL.Image; print(PIL.Image.MAX_IMAGE_PIXELS)"
     found = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert int(found.stdout) > 0
@@ -76,7 +79,7 @@ def test_peers_keep_the_limit_of_pillow() -> None:
 
 
 class _Drifting:
-    """A limit that says what it is told to."""
+    """A pipeline stand-in whose measured rates are given in advance."""
 
     def __init__(self, *rates: float) -> None:
         self._rates = iter(rates)
@@ -106,7 +109,7 @@ def test_a_share_is_of_the_limits_around_it() -> None:
 
 
 def test_a_run_whose_limits_differ_is_made_again() -> None:
-    """Twice: then it counts, whatever the machine does."""
+    """A run whose limit differs before and after is repeated once; the second run always counts."""
     assert _record(_Drifting(100, 50, 50), rounds=1)["of_limit"] == 1.0
     assert _record(_Drifting(100, 50, 100, 50), rounds=1)["of_limit"] == pytest.approx(50 / 75)
 
@@ -131,7 +134,10 @@ def test_a_share_while_something_grows_is_of_the_limits_around_it() -> None:
 
 
 def test_what_a_worker_has_of_its_own_is_found() -> None:
-    """Less than what it shares with the process that it was forked from, which has imported torch."""
+    """A worker's own memory is found.
+
+    Less than the memory that it shares with the forkserver, which has imported torch.
+    """
     before = set(scaling.own_workers())
     with alone.pipeline(workers=2):
         own = [scaling._own_mib(process) for process in set(scaling.own_workers()) - before]

@@ -1,4 +1,4 @@
-"""Crowds whose bodies cost too much: what they send is what they are called."""
+"""Tests of the crowds of clients whose bodies cost too much: each sends the body that its name says."""
 
 import asyncio
 import gzip
@@ -9,7 +9,7 @@ from tests.support.waiting import PATIENCE_S
 
 
 async def _received(name: str) -> tuple[bytes, bytes]:
-    """Head and body of what one of a crowd sends, to a server that answers when no more comes."""
+    """Returns head and body that one client of a crowd sends to a server, which answers when no more arrives."""
     talk, parts = body_crowds()[name].talk, list[bytes]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -29,7 +29,7 @@ async def _received(name: str) -> tuple[bytes, bytes]:
 
 
 def test_a_crowd_stops_sending_when_it_is_answered() -> None:
-    """Each sends what it is called; the answer comes long before 120 MB have been sent."""
+    """Each crowd sends the body that its name says, and stops sending once it is answered, long before 120 MB."""
     head, body = asyncio.run(_received("JSON, 120 MB of {}"))
     assert b"Content-Type: application/json" in head
     assert body.startswith(b'{"images": [{},{},{},')

@@ -1,4 +1,4 @@
-"""Charts of recorded results: they show what was recorded."""
+"""Tests of the charts of recorded results."""
 
 from xml.etree import ElementTree
 
@@ -10,7 +10,7 @@ from harness.figures import svg
 
 
 def test_the_chart_of_shares_has_a_bar_for_every_record() -> None:
-    """Grouped by load, as long as the share says."""
+    """The chart of shares has one bar for each record, grouped by load; the length of a bar is its share."""
     spread = {"least_of_limit": 0.4, "most_of_limit": 0.6}
     records = [
         {"what": what, "load": load, "of_limit": share, **spread}
@@ -25,7 +25,7 @@ def test_the_chart_of_shares_has_a_bar_for_every_record() -> None:
 
 
 def test_no_bar_leaves_the_chart() -> None:
-    """What has no transform may do several times what the limit is."""
+    """Every bar fits into the chart, also a service without the transform, which may reach several times the limit."""
     record = {"what": "HTTP alone", "load": "small", "of_limit": 6.8, "least_of_limit": 6.0, "most_of_limit": 7.3}
     (axes,) = charts.shares([record]).axes
     (bar,) = (patch for patch in axes.patches if isinstance(patch, Rectangle))
@@ -34,7 +34,10 @@ def test_no_bar_leaves_the_chart() -> None:
 
 
 def test_a_chart_is_the_same_whenever_it_is_drawn() -> None:
-    """The files in benchmarks/results/ are drawn from the records beside them."""
+    """A chart drawn twice from the same records is the same, byte for byte.
+
+    The files in benchmarks/results/ are drawn so.
+    """
     records = charts.read(RESULTS / "bench-full.json")
     text = svg(charts.shares(records))
     assert text == svg(charts.shares(records))

@@ -1,4 +1,4 @@
-"""`make decoders`: every decoder makes nearly the same pixels of a photograph."""
+"""Tests of `make decoders`: every decoder makes nearly the same pixels of a photograph."""
 
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ NEEDS = {"TorchCodec": "torchcodec"}
 
 
 def _ways() -> list[object]:
-    """The decoders; those of packages that `make decoders` has not fetched are skipped."""
+    """Lists the decoders as parameters; those whose packages `make decoders` has not fetched are skipped."""
     missing = [name for name, module in NEEDS.items() if not find_spec(module)]
     skip = pytest.mark.skip(reason="make decoders fetches it")
     return [pytest.param(way, id=name, marks=[skip] * name.startswith(tuple(missing))) for name, way in WAYS.items()]
@@ -27,7 +27,7 @@ def _ways() -> list[object]:
 
 @pytest.mark.parametrize("way", _ways())
 def test_every_way_shows_the_same_picture(way: Way) -> None:
-    """Off by less than the next photograph is by far."""
+    """The pixels of each decoder differ from the reference by far less than those of another photograph."""
     data, other = SMALL.images[:2]
     expected, found = WAYS[REFERENCE](data).astype(int), way(data)
     assert found.dtype == np.uint8
@@ -42,13 +42,13 @@ def test_exact_is_exact() -> None:
 
 
 def test_a_way_is_held_against_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that turns pictures upside down loses their class; time is told as a ratio to Darkroom's."""
+    """A decoder that turns pictures upside down is seen to change the first class; times are ratios to Darkroom's."""
     upside_down = {"upside down": lambda data: WAYS[REFERENCE](data)[::-1].copy()}
     monkeypatch.setattr(decoders, "WAYS", {name: WAYS[name] for name in (REFERENCE, OURS)} | upside_down)
     monkeypatch.setattr(decoders, "FOR_S", 0.01)
 
     def score(pixels: Sequence[Pixels]) -> torch.Tensor:
-        """One class is how bright the upper half is, the other one the lower half."""
+        """Scores two classes: the brightness of the upper half, and that of the lower half."""
         halves = [[image[:112].mean(), image[112:].mean()] for image in pixels]
         return torch.tensor(halves) / 255
 

@@ -1,4 +1,4 @@
-"""The application of `HTTP alone`."""
+"""Test of the application of the benchmark `HTTP alone`."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ async def _pieces() -> AsyncIterator[bytes]:
 
 
 def test_a_body_of_many_pieces_is_read_to_its_end() -> None:
-    """Behind the middleware of serve.env, which reads no further than the application asks."""
+    """A body of many pieces is read to its end, behind the middleware of serve.env, which reads only on demand."""
 
     async def answer() -> str:
         transport = httpx.ASGITransport(Lingering(APP, on_demand=True))

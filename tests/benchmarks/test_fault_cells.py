@@ -1,4 +1,4 @@
-"""Cells of the table of faults."""
+"""Tests of the cells in the table of faults."""
 
 from benchmarks import fault_cells
 

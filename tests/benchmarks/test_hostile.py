@@ -1,4 +1,4 @@
-"""A part of `make hostile`: who is refused, and nothing of how long anything takes."""
+"""Tests of a part of `make hostile`: which requests are refused. Times are not tested."""
 
 from benchmarks import hostile
 from harness.target import Form, Target
@@ -6,7 +6,10 @@ from tests.support.running_service import Service
 
 
 def test_a_flood_of_costly_images_costs_nobody_else_an_answer(service: Service) -> None:
-    """They wait in a queue of their own: one is in work at a time."""
+    """A flood of costly images costs other clients no answer.
+
+    Costly images wait in their own queue, one in work at a time.
+    """
     host, _, port = service.url.removeprefix("http://").partition(":")
     target = Target(host, int(port), "/predict", lambda data: Form("image/*", data))
     facts = hostile.measure(target, hostile.kinds()["png, RGBA, 16 bits, interlaced"], for_s=3.0)
@@ -17,7 +20,7 @@ def test_a_flood_of_costly_images_costs_nobody_else_an_answer(service: Service) 
 
 
 def test_a_record_is_a_row() -> None:
-    """Whatever became of the good client's requests."""
+    """Every record becomes a row of the table, also where requests of the good client were lost."""
     facts = {"sent_per_s": 99.6, "answered": 3, "otherwise": {"503": 900}}
     good = {
         "good": 20,

@@ -1,4 +1,4 @@
-"""Arithmetic of `make overload`."""
+"""Tests of the arithmetic of `make overload`."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""The benchmark that says how much larger than the resize a reduced JPEG must stay."""
+"""Tests of the benchmark of reduced decoding: how much larger than the resize a reduced JPEG must stay."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ COST = [{"what": "cost", "size": "500 x 375", "eighths": 8, "ratio": 1.46, "ms":
 
 
 def _score(pixels: tuple[Pixels, Pixels]) -> torch.Tensor:
-    """Two classes: how bright an image is, and how dark."""
+    """Scores two classes: how bright an image is, and how dark."""
     bright = torch.tensor([image.mean() / 255 for image in pixels])
     return torch.stack([bright, 1 - bright], dim=1)
 
@@ -40,7 +40,7 @@ def test_what_the_rule_chooses_is_what_fast_does(short_px: int, eighths: int) ->
 
 
 def test_changes_are_measured_in_every_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts take the samplings by turns, at every ratio that is not too large; the rule takes each where it reduces."""
+    """Changes are measured in every chroma sampling, at every ratio that the photograph is large enough for."""
     monkeypatch.setattr(reduction, "EIGHTHS", (4,))
     monkeypatch.setattr(reduction, "RATIOS", (1, 1.25, 1.5, 20))
     parts = list(changes_of_parts("cat", photograph("cat"), _score))  # type: ignore[arg-type]

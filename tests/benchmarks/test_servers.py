@@ -1,4 +1,4 @@
-"""Servers that benchmarks start."""
+"""Tests of the servers that benchmarks start."""
 
 import sys
 from pathlib import Path
@@ -23,7 +23,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 
 def test_nothing_of_a_server_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither itself nor what it has started in a session of its own."""
+    """A server is ended with all its processes, also those that it started in another session."""
     monkeypatch.setattr(servers, "PEERS", tmp_path)
     kind = servers.ServerKind(
         name="careless",

@@ -1,4 +1,4 @@
-"""The comparison of backgrounds: white is the reference, and opaque photographs are alike on all of them."""
+"""Tests of the comparison of backgrounds: white is the reference, and opaque photographs do not change."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from pipeline.config import DROP_TRANSPARENCY
 
 
 def brightness(pixels: Sequence[NDArray[np.uint8]]) -> torch.Tensor:
-    """Two scores: dark and bright."""
+    """Scores two classes: dark and bright."""
     bright = torch.tensor([float(image.mean()) / 255 for image in pixels])
     return torch.stack([1 - bright, bright], dim=1)
 

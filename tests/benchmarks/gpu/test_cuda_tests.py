@@ -24,7 +24,7 @@ with open(out, "w") as file:
 
 
 def told(folder: Path, **files: str) -> list[Any]:
-    """Report on these files of tests, made in a process of its own: pytest does not run inside of pytest."""
+    """Returns the report on these test files. It is made in its own process, as pytest does not run inside pytest."""
     (folder / "tests").mkdir()
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  cuda\n  slow\n")
     for name, text in files.items():
@@ -35,7 +35,10 @@ def told(folder: Path, **files: str) -> list[Any]:
 
 
 def test_failures_are_told_one_by_one_and_fail_the_step(tmp_path: Path) -> None:
-    """Tests without the mark do not run; the others are strict, as FAIL_WITHOUT_CUDA=1 has them."""
+    """Each failed test is reported, and the step fails.
+
+    Only tests with the mark `cuda` run, with FAIL_WITHOUT_CUDA=1.
+    """
     text = """
 import os, pytest
 @pytest.mark.cuda
@@ -55,7 +58,7 @@ def test_of_the_cpu():
 
 
 def test_a_file_that_needs_a_package_that_is_not_here_is_left_out(tmp_path: Path) -> None:
-    """A GPU machine may have the packages of a service alone."""
+    """A test file whose imports fail is left out: a GPU machine may have only the packages that a service needs."""
     works = "import pytest\n@pytest.mark.cuda\ndef test_works(): pass\n"
     (figure,) = told(tmp_path, one=works, other="import no_such_package")
     assert figure["note"] == "1 files left out, 1 passed"

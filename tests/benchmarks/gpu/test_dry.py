@@ -1,4 +1,4 @@
-"""The whole run, small, on the CPU: `make gpu DRY=1`."""
+"""Test of the whole run, shortened, on the CPU: `make gpu DRY=1`."""
 
 import subprocess
 import sys

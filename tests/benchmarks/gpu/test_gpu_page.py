@@ -1,4 +1,4 @@
-"""The table of a run: figures, and their shares of ceilings."""
+"""Tests of the table of a run: its figures, and their shares of the measured ceilings."""
 
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def test_the_page_says_what_the_figures_belong_to(tmp_path: Path) -> None:
 
 
 def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> None:
-    """A machine may be gone while a record is written."""
+    """A half-written last record hides no other record: the machine may be taken away during a write."""
     recorded(tmp_path, Figure("whole", 1, "s"))
     with (tmp_path / "results.jsonl").open("a") as file:
         file.write('{"step": "st')
@@ -90,7 +90,7 @@ def test_a_line_that_was_cut_off_does_not_hide_the_others(tmp_path: Path) -> Non
 
 
 def test_two_runs_of_one_machine_make_one_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The figure of one part is the ceiling of the other."""
+    """Two runs of one machine make one page, on which a figure of one run may be the ceiling of the other."""
     for name, figure in (
         ("one", Figure("all cores", 400, "images/s", sets="decode")),
         ("two", Figure("service", 100, "images/s", of=("decode",))),

@@ -1,4 +1,4 @@
-"""Tests of cases that fail, and of those for which no time is left."""
+"""Tests of parts that fail, and of cases that no time is left for."""
 
 import time
 from collections.abc import Iterator
@@ -53,7 +53,7 @@ def test_of_a_long_message_both_ends_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_part_that_fails_leaves_the_next_one_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its figures are written as they come; the status of the process says that something is missing."""
+    """A part that fails does not stop the next one. Figures are written as they come, and the exit status is 1."""
 
     def broken(_: PartSetting) -> Iterator[Figure]:
         yield Figure("before", 1, "s")

@@ -1,4 +1,4 @@
-"""Every part that can run within seconds, on the CPU that poses as a CUDA device."""
+"""Tests of every part that runs within seconds, on the CPU that poses as a CUDA device."""
 
 import time
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from harness.load import Load
 
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Whatever model is asked for, it is one of three layers; torch's switches stay as they were."""
+    """Replaces every model by one of three layers; torch's global switches are restored afterwards."""
 
     def get_model(_name: str, **_: Any) -> nn.Module:
         layers = nn.Conv2d(3, 4, 9, stride=32), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 49, 12)

@@ -1,4 +1,4 @@
-"""The run on a GPU as a whole: what it does with its steps, its time and its results."""
+"""Tests of the run on a GPU as a whole: its steps, its time budget and its results."""
 
 import json
 import sys
@@ -25,13 +25,13 @@ _FIGURE = '{"step": "%s", "what": "speed", "value": 2.5, "unit": "images/s"}'
 
 @pytest.fixture
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folder that gets the pages of a real run."""
+    """Folder that the pages of a real run are written to."""
     monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
     return tmp_path / "results"
 
 
 def steps_are(monkeypatch: pytest.MonkeyPatch, scripts: dict[str, str], limit_s: float = 30.0) -> None:
-    """Steps of these names run these shell scripts, to which `$1` is the file of results."""
+    """Replaces the steps by shell scripts of these names; each gets the path of the results file as `$1`."""
 
     def command_of(step: GpuStep, _limit_s: float, results: Any, _options: Any) -> list[str]:
         return ["bash", "-c", scripts[step.name], "bash", str(results.folder / "results.jsonl")]
@@ -62,7 +62,10 @@ def test_without_a_gpu_it_says_so_in_one_line_and_stops(
 def test_steps_that_fail_or_overrun_leave_the_others_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """They are told with the end of their logs, and in the table; the status says that something is missing."""
+    """A step that fails or runs too long does not stop the others.
+
+    The end of its log is printed, and the exit status is 1.
+    """
     scripts = {
         "breaks": "echo a reason; exit 7",
         "overruns": "trap 'exit 130' INT; while :; do sleep 0.01; done",
@@ -84,7 +87,7 @@ def test_steps_that_fail_or_overrun_leave_the_others_alone(
 
 @pytest.mark.usefixtures("results")
 def test_what_has_no_time_left_is_left_out_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time that a step may take to end is a part of the budget."""
+    """A step without enough time left is skipped and recorded; the time to end a step is part of the budget."""
     steps_are(monkeypatch, {"first": "exit 0", "second": "exit 0"})
     monkeypatch.setattr(command, "GRACE_S", 5.0)
     out = tmp_path / "out"
@@ -107,7 +110,7 @@ def test_no_step_may_take_more_than_is_left(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_dry_run_leaves_no_page_among_the_results(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It writes into a temporary folder: its figures are none of a GPU."""
+    """A dry run writes into a temporary folder, because its figures are not those of a GPU."""
     steps_are(monkeypatch, {"works": f"echo '{_FIGURE % 'works'}' >> $1"})
     folder = command.default_folder(None, dry=True)
     monkeypatch.setattr(command, "default_folder", lambda *_, **__: folder)
@@ -118,7 +121,7 @@ def test_a_dry_run_leaves_no_page_among_the_results(results: Path, monkeypatch: 
 
 
 def test_a_real_run_leaves_its_page_among_the_results(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the GPU, the command and the commit above the table."""
+    """A real run puts its page among the results, with the GPU, the command and the commit above the table."""
     steps_are(monkeypatch, {"works": f"echo '{_FIGURE % 'works'}' >> $1"})
     monkeypatch.setattr(command, "gpu_name", lambda: "NVIDIA H100 80GB HBM3")
     assert command.main(["--commit", "abc1234"]) == 0
@@ -137,7 +140,7 @@ def test_a_real_run_leaves_its_page_among_the_results(results: Path, monkeypatch
 
 @pytest.mark.usefixtures("results")
 def test_the_page_is_there_before_the_last_step_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The machine may be taken away."""
+    """The page is written after each step, because the machine may be taken away before the last one ends."""
     works, looks = f"echo '{_FIGURE % 'works'}' >> $1", 'cp "$(dirname $1)/gpu.md" "$(dirname $1)/seen.md"'
     steps_are(monkeypatch, {"works": works, "looks": looks})
     assert command.main(["--dry", "--out", str(tmp_path / "out")]) == 0
@@ -166,7 +169,7 @@ def test_every_part_of_the_plan_is_there() -> None:
 
 
 def test_the_command_of_a_step_is_one_that_its_process_understands(tmp_path: Path) -> None:
-    """Names of steps and parts, limit, cases and folder arrive."""
+    """The command line of a step passes on its parts, time limit, cases and folder."""
     options = command.parsed(["--dry", "--case", "8 replicas"])
     line = command.command_of(plan.STEPS[0], 12.5, Results(tmp_path, 1.0), options)
     assert line[:4] == [sys.executable, "-m", "benchmarks.gpu.part", "facts"]
@@ -174,6 +177,6 @@ def test_the_command_of_a_step_is_one_that_its_process_understands(tmp_path: Pat
 
 
 def test_without_git_the_version_alone_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine that has nothing but Python."""
+    """Without git the page names only the version, as on a machine that has nothing but Python."""
     monkeypatch.setenv("PATH", "")
     assert circumstances("benchmarks.gpu", [])["darkroom"] == version("darkroom")

@@ -1,4 +1,4 @@
-"""A step of a run on a GPU: its time limit, and the processes that it leaves behind."""
+"""Tests of a step of a run on a GPU: its time limit, and the processes that it leaves behind."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from harness import marked_program
 
 
 def runs(pid: int) -> bool:
-    """Whether there is such a process, and it is not only waiting for somebody to ask how it ended."""
+    """Returns whether a process exists and is no zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -24,7 +24,10 @@ def runs(pid: int) -> bool:
 def test_a_step_that_overruns_is_ended_with_all_that_it_has_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also a process that has left its session and ignores Ctrl-C, as those of a service do."""
+    """A step that runs too long is killed with all processes that it started.
+
+    This includes those that left its session and ignore Ctrl-C, as a service's do.
+    """
     monkeypatch.setattr(marked_program, "_SETTLE_S", 0.1)
     log = tmp_path / "log"
     started = "trap '' INT; setsid sleep 1000 & echo $!; sleep 1000 & echo $!; exec sleep 1000"
@@ -39,7 +42,7 @@ def test_a_step_that_overruns_is_ended_with_all_that_it_has_started(
 
 
 def test_a_step_whose_time_is_up_may_end_in_order(tmp_path: Path) -> None:
-    """It gets SIGINT first, and then some time."""
+    """A step whose time is up gets SIGINT first, and then some time to end."""
     log = tmp_path / "log"
     stops = "trap 'echo stopped; exit 3' INT; while :; do sleep 0.01; done"
     ended = run_step(["bash", "-c", stops], 0.3, log, {})
