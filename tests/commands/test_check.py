@@ -1,4 +1,4 @@
-"""`darkroom check`: every fault of a configuration, or what its values mean."""
+"""Tests of `darkroom check`: every error of a configuration, or the meaning of its values."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from tests.support.typed import typed
 
 
 def checked(folder: Path, document: Document) -> list[str]:
-    """What is said of a configuration with faults, a line each."""
+    """Returns the lines that are printed about a configuration with errors."""
     (folder / "a.yaml").write_text(yaml.safe_dump(document))
     said = typed("check", folder / "a.yaml")
     assert said.exit_code == 1
@@ -26,7 +26,10 @@ def checked(folder: Path, document: Document) -> list[str]:
 
 
 def test_the_shipped_configuration_is_sound() -> None:
-    """Each setting of Darkroom's own has a line, with its value, unit, default and meaning."""
+    """The shipped configuration is valid.
+
+    Each Darkroom setting has a line with its value, unit, default and meaning.
+    """
     said = typed("check", ROOT / "serve_config.yaml")
     assert (said.exit_code, said.stderr) == (0, "")
     lines = [line.split() for line in said.stdout.splitlines()]
@@ -38,14 +41,14 @@ def test_the_shipped_configuration_is_sound() -> None:
 
 
 def test_the_configuration_for_a_gpu_is_sound() -> None:
-    """Here too, where there may be none."""
+    """The configuration for a GPU is valid, also when it is checked on a machine without a GPU."""
     said = typed("check", ROOT / "serve_config.gpu.yaml")
     assert (said.exit_code, said.stderr) == (0, "")
     assert ["replicas_per_gpu", "8", "replicas", "1"] in [line.split()[:4] for line in said.stdout.splitlines()]
 
 
 def test_it_loads_no_torch_and_starts_no_ray() -> None:
-    """A check takes a second or two, on a machine that serves too."""
+    """A check imports no torch and starts no Ray, so it takes a second or two on a machine that also serves."""
     program = (
         "import sys, commands.main, ray\n"
         "try: commands.main.app(['check'])\n"
@@ -56,7 +59,7 @@ def test_it_loads_no_torch_and_starts_no_ray() -> None:
 
 
 def test_all_faults_are_listed(tmp_path: Path) -> None:
-    """Serve's and Darkroom's, in one go, each with the path of its key."""
+    """One check lists all errors of Serve's settings and of Darkroom's, each with the path of its key."""
     document: Any = shipped_config()
     application = document["applications"][0]
     deployment = application["deployments"][0]
@@ -84,7 +87,7 @@ def test_a_key_that_resembles_none_gets_no_suggestion(tmp_path: Path) -> None:
 
 
 def test_args_and_user_config_are_held_against_each_other(tmp_path: Path) -> None:
-    """All that does not fit, not the first."""
+    """Every value in user_config that contradicts args is listed, not only the first."""
     document: Any = shipped_config()
     user_config = document["applications"][0]["deployments"][0]["user_config"]
     user_config.update(top_k=50, max_batch_size=1024, max_image_bytes=1 << 26, max_request_bytes=1 << 25)
@@ -103,7 +106,7 @@ def test_args_and_user_config_are_held_against_each_other(tmp_path: Path) -> Non
 
 
 def test_a_deployment_that_darkroom_does_not_have_is_named(tmp_path: Path) -> None:
-    """Serve would say so after half a minute."""
+    """An unknown deployment name is an error of the check; Serve would report it after half a minute."""
     document: Any = shipped_config()
     document["applications"][0]["deployments"][0]["name"] = "Clasifier"
     assert checked(tmp_path, document) == [
@@ -112,7 +115,7 @@ def test_a_deployment_that_darkroom_does_not_have_is_named(tmp_path: Path) -> No
 
 
 def test_a_deployment_that_stands_there_twice_is_named(tmp_path: Path) -> None:
-    """Serve itself says nothing of it."""
+    """A deployment that is listed twice is an error; Serve itself accepts it."""
     document: Any = shipped_config()
     document["applications"][0]["deployments"] *= 2
     assert checked(tmp_path, document) == [
@@ -121,7 +124,10 @@ def test_a_deployment_that_stands_there_twice_is_named(tmp_path: Path) -> None:
 
 
 def test_a_part_of_a_gpu_is_asked_for_in_one_place(tmp_path: Path) -> None:
-    """Four replicas a GPU by Serve's own option would have four times the workers that its cores are for."""
+    """A share of a GPU is set by replicas_per_gpu.
+
+    Serve's num_gpus would give each of four replicas the workers for all cores.
+    """
     document: Any = shipped_config()
     application = document["applications"][0]
     application["deployments"][0]["ray_actor_options"] = {"num_gpus": 0.25}
@@ -156,7 +162,7 @@ def test_a_file_that_is_no_configuration_is_named(tmp_path: Path, text: str | No
 
 
 def test_applications_of_others_are_held_against_serve_alone(tmp_path: Path) -> None:
-    """Their args are theirs; and what is no application at all is Serve's to refuse."""
+    """Applications other than Darkroom's, and entries that are no application, are checked by Serve's rules alone."""
     config = tmp_path / "a.yaml"
     config.write_text("applications: [{name: b, route_prefix: /, import_path: a:b, args: {c: 1}}]\n")
     said = typed("check", config)
@@ -172,7 +178,7 @@ def test_every_setting_says_what_it_means(model: type[Limits]) -> None:
 
 
 def test_every_number_has_a_unit() -> None:
-    """But for scales without one."""
+    """Every number among the settings has a unit."""
     settings = [*explained(PipelineConfig()), *explained(LiveConfig()), *explained(ServiceConfig())]
     numbers = [each.key for each in settings if isinstance(each.value, int | float) and not each.unit]
     assert numbers == []
@@ -181,5 +187,5 @@ def test_every_number_has_a_unit() -> None:
 
 
 def test_values_are_written_as_in_yaml() -> None:
-    """None stands for what is not set."""
+    """Values are printed as in YAML; a value that is not set is printed as `-`."""
     assert [written(value) for value in (None, (1, 2.5), 10.0, "fast")] == ["-", "[1, 2.5]", "10", "fast"]

@@ -1,4 +1,4 @@
-"""Which files are meant, and what is in them."""
+"""Tests of the files that arguments name, and of reading them."""
 
 import io
 import os
@@ -38,13 +38,13 @@ def test_a_file_that_is_named_is_taken_whatever_it_is_called() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_each_file_is_taken_once_where_it_comes_first() -> None:
-    """However its name is spelt."""
+    """A file is labelled once, at its first place in the order, however its name is spelt."""
     assert names("b.jpg", "./b.jpg", ".") == ["b.jpg", "./a.PNG", "./sub/c.jpeg", "./sub/deep/e.png"]
     assert names("sub//./c.jpeg", "sub/c.jpeg") == ["sub//./c.jpeg"]
 
 
 def test_links_that_go_round_are_not_followed(folder: Path) -> None:
-    """A link to a file is one."""
+    """A link to a folder above it is not followed; a link to a file counts as a file."""
     (folder / "sub/round").symlink_to(folder)
     (folder / "sub/link.jpg").symlink_to(folder / "b.jpg")
     assert names("sub") == ["sub/c.jpeg", "sub/deep/e.png", "sub/link.jpg"]
@@ -52,12 +52,15 @@ def test_links_that_go_round_are_not_followed(folder: Path) -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_names_come_from_standard_input() -> None:
-    """A line each, also such as are no text; empty lines are none."""
+    """Standard input holds one name a line, also names that are not valid text; empty lines are ignored."""
     assert names("-", "b.jpg", stdin=b"sub/c.jpeg\n\nodd\xff.jpg\nb.jpg") == ["sub/c.jpeg", "odd\udcff.jpg", "b.jpg"]
 
 
 def test_names_may_come_from_windows(folder: Path) -> None:
-    """Without its mark of order and the first half of its ends of lines, unless a name ends so."""
+    """Lists of names from Windows are read: the byte order mark is dropped.
+
+    So is the carriage return at the end of a line, unless a file's name ends with one.
+    """
     (folder / "odd\r").touch()
     text = b"\xef\xbb\xbfb.jpg\r\n\r\nodd\r\nsub/c.jpeg\r\ngone.jpg\r\n"
     assert names("-", stdin=text) == ["b.jpg", "odd\r", "sub/c.jpeg", "gone.jpg"]
@@ -94,7 +97,7 @@ def test_a_file_is_read_up_to_the_limit(folder: Path) -> None:
 
 
 def test_what_is_no_regular_file_is_not_waited_for(folder: Path) -> None:
-    """A pipe that nobody writes to would be for ever."""
+    """A pipe or a folder is reported as unreadable; reading a pipe without a writer would never end."""
     os.mkfifo(folder / "pipe.jpg")
     for name, says in (("pipe.jpg", "not a regular file"), ("sub", "Is a directory")):
         with pytest.raises(UnreadableFile, match=says):

@@ -1,4 +1,4 @@
-"""Ends of commands that cannot go on: a sentence and a status, whatever the system does to them."""
+"""Tests of commands that cannot go on: each ends with one sentence and an exit status."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ KEY = "0123456789abcdef-secret"
 
 
 def in_shell(line: str, folder: Path = ROOT) -> tuple[int, str, str]:
-    """Runs a line with `darkroom` in it by bash; standard input is empty."""
+    """Runs a line of bash that contains `darkroom`; standard input is empty."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = ["bash", "-c", "set -o pipefail; " + line.replace("darkroom", DARKROOM)]
     done = subprocess.run(
@@ -46,7 +46,7 @@ def test_all_commands_are_guarded() -> None:
     ],
 )
 def test_an_error_of_the_system_is_one_sentence(error: Exception, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it comes from; --debug shows where."""
+    """An operating system error is one sentence; with --debug the traceback is printed too."""
     _check_raises(error, monkeypatch)
     said = typed("check")
     assert (said.exit_code, said.stdout, said.stderr.count("\n")) == (3, "", 1)
@@ -58,7 +58,7 @@ def test_an_error_of_the_system_is_one_sentence(error: Exception, says: str, mon
 
 
 def test_a_defect_stays_visible(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With Python's own traceback, which prints no values."""
+    """A defect is shown with Python's own traceback, which prints no values of variables."""
     _check_raises(KeyError("nowhere"), monkeypatch)
     said = typed("check")
     assert said.exit_code == 3
@@ -87,7 +87,10 @@ def _check_raises(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None
     ids=" ".join,
 )
 def test_an_empty_argument_is_told(arguments: list[str]) -> None:
-    """A shell makes one of a variable that is not set; as a path it would be the working directory."""
+    """An empty argument is an error.
+
+    A shell makes one from an unset variable, and as a path it would be the working directory.
+    """
     said = typed(*arguments)
     assert (said.exit_code, said.stderr) == (
         2,
@@ -112,7 +115,7 @@ def test_an_empty_argument_is_told(arguments: list[str]) -> None:
     ],
 )
 def test_streams_and_names_of_every_kind(line: str, status: int, says: str) -> None:
-    """A closed stream is none of the files that are opened later; a reader that has gone is no error."""
+    """Closed streams, readers that have gone and odd names end a command with one sentence, never a traceback."""
     code, _, stderr = in_shell(line)
     assert (code, "Traceback" in stderr, "Exception ignored" in stderr) == (status, False, False)
     assert says in stderr
@@ -143,7 +146,7 @@ def test_streams_and_names_of_every_kind(line: str, status: int, says: str) -> N
     ids=lambda value: str(value)[:40],
 )
 def test_addresses_and_keys_of_every_kind(arguments: list[str], status: int, says: str) -> None:
-    """Neither is taken for what it cannot be, and a key is not repeated."""
+    """A wrong address or a wrong key is one sentence, which does not repeat the key."""
     said = typed("top", "--once", *arguments)
     assert (said.exit_code, said.stdout, said.stderr.count("\n")) == (status, "", 1)
     assert says in said.stderr
@@ -151,7 +154,7 @@ def test_addresses_and_keys_of_every_kind(arguments: list[str], status: int, say
 
 
 def test_what_can_be_no_output_is_told_before_anything_starts(tmp_path: Path) -> None:
-    """A folder, and a name that is too long."""
+    """An output that cannot be written is an error before any process starts; here a folder, and too long a name."""
     (tmp_path / "a.jpg").touch()
     for output, says in ((tmp_path, "Is a directory"), (tmp_path / ("x" * 300), "File name too long")):
         said = typed("predict", tmp_path / "a.jpg", "--output", output)
@@ -167,7 +170,7 @@ def test_many_names_that_are_not_there_are_a_short_message() -> None:
 
 
 def test_ctrl_c_is_heard_by_one_process_alone(tmp_path: Path) -> None:
-    """A terminal sends it to all of them, here while they load torch: nothing but its sentence is said."""
+    """Ctrl-C makes one sentence, although the terminal sends it to every process, here while they load torch."""
     (tmp_path / "a.jpg").write_bytes((ROOT / "examples/chelsea.jpg").read_bytes())
     process = started("predict", ".", cwd=tmp_path, start_new_session=True)
     _wait_for_children(process.pid)

@@ -1,4 +1,4 @@
-"""Many files through one engine."""
+"""Tests of labelling many files with one engine."""
 
 import threading
 from collections.abc import Iterator
@@ -17,14 +17,14 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def photographs(tmp_path: Path) -> list[str]:
-    """Files of real photographs, none like another."""
+    """Files of real photographs, no two of them the same."""
     for name in NAMES:
         (tmp_path / f"{name}.jpg").write_bytes(jpeg(photograph(name)))
     return [str(tmp_path / f"{name}.jpg") for name in NAMES]
 
 
 def test_outcomes_come_in_order_and_each_is_its_own(engine: Engine, photographs: list[str]) -> None:
-    """Also where some cannot be read: they are rejected in their places."""
+    """Outcomes come in the order of the files, with a rejection in the place of each file that cannot be read."""
     alone = [engine.infer([Path(name).read_bytes()])[0] for name in photographs]
     mixed = [name for each in photographs for name in (each, "gone.jpg")] * 5
     got = list(Labelling(engine, mixed).outcomes())
@@ -42,7 +42,7 @@ def test_outcomes_come_in_order_and_each_is_its_own(engine: Engine, photographs:
 def test_no_more_is_read_than_there_is_room_for(
     engine: Engine, photographs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many files there are, and where one alone is too large it still gets its turn."""
+    """Only a few files are read ahead, however many there are; a file larger than the limit is still read."""
     monkeypatch.setattr(labelling, "MAX_FILES", 4)
     read = list[str]()
 
@@ -60,7 +60,7 @@ def test_no_more_is_read_than_there_is_room_for(
 
 
 def test_a_stop_ends_it_at_once(engine: Engine, photographs: list[str]) -> None:
-    """What is in flight is left to the engine, and the reading thread ends."""
+    """A stop ends the outcomes at once and ends the reading thread; the engine keeps the images in flight."""
     labels = Labelling(engine, photographs * 100)
     outcomes = labels.outcomes()
     next(outcomes)
@@ -70,7 +70,7 @@ def test_a_stop_ends_it_at_once(engine: Engine, photographs: list[str]) -> None:
 
 
 def test_an_engine_that_fails_is_raised(photographs: list[str], engine: Engine) -> None:
-    """Here it is closed: nothing can be submitted any more."""
+    """An engine that fails, here because it is closed, raises its error to the caller."""
     closed = Engine(engine.config)
     with pytest.raises(ServerError):
         list(Labelling(closed, photographs).outcomes())

@@ -1,4 +1,4 @@
-"""The program `darkroom`: what it says of itself, and how soon."""
+"""Tests of the program `darkroom`: its help, and how soon it answers."""
 
 import subprocess
 import sys
@@ -14,14 +14,14 @@ COMMANDS = ["serve", "top", "check", "predict"]
 
 
 def test_the_program_is_installed_by_its_name() -> None:
-    """What `pip install` makes of it is the app that these tests run."""
+    """The entry point that `pip install` creates is the app that these tests run."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"darkroom": "commands.main:app"}
     assert callable(commands.main.app)
 
 
 def test_help_names_every_command() -> None:
-    """Without a command too; that is no success."""
+    """The help names every command. `darkroom` without a command prints it too, with an error status."""
     for arguments, status in ((["--help"], 0), (["-h"], 0), ([], 2)):
         said = typed(*arguments)
         assert said.exit_code == status
@@ -36,7 +36,7 @@ def test_each_command_has_its_help(command: str) -> None:
 
 
 def test_help_loads_nothing_that_takes_long() -> None:
-    """Neither torch nor Ray, nor what decodes pictures or speaks HTTP."""
+    """The help imports neither torch nor Ray, nor any library for images or HTTP."""
     program = (
         "import sys, commands.main\n"
         "try: commands.main.app(['predict', '--help'])\n"
@@ -55,7 +55,7 @@ def test_version_is_that_of_the_package() -> None:
 
 
 def test_a_wrong_option_is_named() -> None:
-    """With the status that shells know for it."""
+    """An unknown option is named, with exit status 2 as in other programs."""
     said = typed("check", "--strict")
     assert said.exit_code == 2
     assert "--strict" in said.stderr

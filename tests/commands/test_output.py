@@ -1,4 +1,4 @@
-"""The destination of rows."""
+"""Tests of the destination of rows."""
 
 import os
 from pathlib import Path
@@ -16,14 +16,14 @@ from commands.output import (
 
 
 def test_a_row_is_there_as_soon_as_it_is_written(tmp_path: Path) -> None:
-    """A kill of the process would not take it away."""
+    """A row is in the file as soon as it is written, so a kill of the process does not lose it."""
     with appended(tmp_path / "out") as file:
         FileOutput(file, "out").write(b"a row\n")
         assert (tmp_path / "out").read_bytes() == b"a row\n"
 
 
 def test_a_file_with_something_in_it_is_not_written_over(tmp_path: Path) -> None:
-    """It may be the work of hours; an empty one is none's."""
+    """A file with content is not overwritten, as it may be the work of hours; an empty file is."""
     path = tmp_path / "out"
     refuse_to_overwrite(path)
     path.touch()
@@ -51,7 +51,7 @@ def test_an_output_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 
 def test_an_output_may_be_a_pipe(tmp_path: Path) -> None:
-    """Rows go into it as they come, as for `--output >(gzip >rows.gz)`."""
+    """The output may be a pipe, as in `--output >(gzip >rows.gz)`; it gets each row at once."""
     os.mkfifo(tmp_path / "pipe")
     refuse_to_overwrite(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)

@@ -1,4 +1,4 @@
-"""`darkroom predict`: files on a disk get their labels, whatever becomes of the process."""
+"""Tests of `darkroom predict`: labels of files on a disk."""
 
 import csv
 import json
@@ -56,7 +56,7 @@ def _started_by(process: psutil.Process) -> str:
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(folder: Path, arguments: list[str], says: str) -> None:
-    """And nothing is changed, nothing started."""
+    """An impossible command is refused by one sentence; no file is changed and no process started."""
     (folder / "a.jpg").write_bytes(CAT)
     (folder / "empty").mkdir()
     (folder / "full.jsonl").write_text("my diary")
@@ -75,7 +75,7 @@ def test_what_cannot_be_done_is_one_sentence(folder: Path, arguments: list[str],
 
 
 def test_a_bad_file_costs_its_neighbours_nothing(folder: Path) -> None:
-    """It has a row that says why, is named at the end, and the status tells."""
+    """A bad file gets a row with its error, its neighbours get their predictions, and the exit status is 1."""
     for name, data in (("a.jpg", CAT), ("b.png", b"hello"), ("c.jpg", ESPRESSO), ("d.jpg", b""), ("e.jpg", CAT[:2000])):
         (folder / name).write_bytes(data)
     said = typed("predict", ".", "--top-k", "2")
@@ -95,7 +95,10 @@ def test_a_bad_file_costs_its_neighbours_nothing(folder: Path) -> None:
 
 
 def test_rows_come_in_order_however_long_an_image_takes(folder: Path) -> None:
-    """Here as CSV, by the name of the output."""
+    """Rows come in the order of the files, also when one image takes long.
+
+    The name of the output decides the format.
+    """
     for number in range(20):
         (folder / f"{number:02}.jpg").write_bytes(CAT)
     (folder / "10.jpg").write_bytes(slow_png())
@@ -124,7 +127,7 @@ def test_ctrl_c_leaves_whole_rows_and_no_process(folder: Path) -> None:
 
 
 def test_whoever_has_read_enough_ends_it_quietly(folder: Path) -> None:
-    """As by `| head -1`."""
+    """A reader that closes the pipe, as `| head -1` does, ends the command without a message."""
     for number in range(200):
         (folder / f"{number:03}.jpg").write_bytes(CAT)
     process = started("predict", ".", cwd=folder)
@@ -138,7 +141,7 @@ def test_whoever_has_read_enough_ends_it_quietly(folder: Path) -> None:
 
 
 def test_an_engine_that_does_not_start_is_one_sentence(folder: Path) -> None:
-    """Here for want of weights."""
+    """An engine that cannot start, here for missing weights, is one sentence."""
     (folder / "a.jpg").write_bytes(CAT)
     written = (ROOT / "tests/support/every_setting.yaml").read_text()
     (folder / "serve_config.yaml").write_text(written.replace("weights: IMAGENET1K_V1", "weights: nowhere.pth"))

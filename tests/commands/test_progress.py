@@ -1,4 +1,4 @@
-"""What the bar of `darkroom predict` tells of the pace."""
+"""Tests of the pace that the progress bar of `darkroom predict` shows."""
 
 from rich.progress import Progress
 
@@ -6,7 +6,7 @@ from commands.progress import SETTLES_S, Pace
 
 
 def test_a_pace_is_told_once_it_has_settled() -> None:
-    """The first files come in a burst, which says nothing of those behind it."""
+    """A pace is shown only after the first burst of files, which says nothing about the rest."""
     now_s = 100.0
     progress = Progress(get_time=lambda: now_s, disable=True)
     task = progress.add_task("labelling", total=150)

@@ -1,4 +1,4 @@
-"""What is written of a file."""
+"""Tests of the rows that are written for a file."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ ODD = "odd\udcff.jpg"  # as Python has names that are no text
 
 
 def test_a_line_of_json_is_what_the_service_answers() -> None:
-    """No more classes than were asked for."""
+    """A row of JSON has the form of the service's answer, with no more classes than requested."""
     row = json.loads(JsonLines(1).row("é.jpg", GOOD))
     assert row == {"file": "é.jpg", "predictions": [{"label": "cat", "index": 2, "score": 0.75}]}
     error = json.loads(JsonLines(1).row("b.jpg", BAD))["error"]
@@ -23,7 +23,10 @@ def test_a_line_of_json_is_what_the_service_answers() -> None:
 
 
 def test_a_row_of_csv_has_a_cell_a_class_and_one_for_the_error() -> None:
-    """Empty where the model has no more classes."""
+    """A row of CSV has cells for each class and one for the error.
+
+    Cells are empty where the model has fewer classes.
+    """
     rows = Csv(3)
     text = (rows.header + rows.row("a,b.jpg", GOOD) + rows.row("b.jpg", BAD)).decode()
     header, good, bad = csv.reader(io.StringIO(text))
@@ -33,7 +36,7 @@ def test_a_row_of_csv_has_a_cell_a_class_and_one_for_the_error() -> None:
 
 
 def test_lines_for_people_have_a_class_each() -> None:
-    """A name that is too long for its column stands above."""
+    """The table for people has one line for each class; a file name wider than its column has its own line."""
     table = Table(2, ["a.jpg", "bb.jpg"])
     assert table.row("a.jpg", GOOD).decode().splitlines() == ["a.jpg     75.0%  cat", '          25.0%  a "tabby", so']
     assert table.row("bb.jpg", BAD).decode().splitlines() == ["bb.jpg        -  Undecodable image: torn"]

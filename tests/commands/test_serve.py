@@ -1,4 +1,7 @@
-"""`darkroom serve`: what `make serve` does. The launcher's own tests start and stop real services."""
+"""Tests of `darkroom serve`, which does the same as `make serve`.
+
+The launcher's own tests start and stop real services.
+"""
 
 import socket
 from pathlib import Path
@@ -12,7 +15,7 @@ from tests.support.typed import typed
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory; no port of the service is one that a Darkroom on this machine would use."""
+    """A working directory whose ports are none that a Darkroom on this machine would use."""
     monkeypatch.chdir(tmp_path)
     for name, value in apart().items():
         monkeypatch.setenv(name, value)
@@ -20,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_missing_configuration_is_named(folder: Path) -> None:
-    """It is looked for in the working directory."""
+    """A missing configuration is named; it is looked for in the working directory."""
     said = typed("serve")
     assert said.exit_code == 1
     assert said.stderr == "darkroom: cannot read serve_config.yaml: No such file or directory\n"
@@ -28,7 +31,7 @@ def test_a_missing_configuration_is_named(folder: Path) -> None:
 
 
 def test_a_wrong_configuration_is_refused(folder: Path) -> None:
-    """With the path of the key, before anything starts."""
+    """A wrong configuration is refused before any process starts, with the path of the key."""
     config = folder / "other.yaml"
     config.write_text((ROOT / "tests/support/every_setting.yaml").read_text().replace("decode: fast", "decoed: fast"))
     said = typed("serve", "other.yaml")

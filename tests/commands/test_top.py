@@ -1,4 +1,4 @@
-"""`darkroom top`: how a service is."""
+"""Tests of `darkroom top`, which shows the figures of a running service."""
 
 import signal
 import threading
@@ -19,7 +19,7 @@ CAT = jpeg(photograph("cat"))
 
 
 def test_it_shows_a_service_once(service: Service) -> None:
-    """As the service itself tells it."""
+    """With --once the figures of GET /stats are shown and the command ends."""
     service.post(CAT).raise_for_status()
     until(lambda: service.client.get("/stats").json()["requests"].get("predicted"))
     said = typed("top", service.url, "--once", "--seconds", "60")
@@ -42,7 +42,7 @@ def test_it_goes_on_until_ctrl_c(service: Service) -> None:
 
 @contextmanager
 def _answering(status: int, *bodies: bytes) -> Iterator[str]:
-    """A server that gives these answers in turn, again and again; its URL."""
+    """Runs a server that gives these answers in turn, again and again; yields its URL."""
     turn = 0
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,7 +54,7 @@ def _answering(status: int, *bodies: bytes) -> Iterator[str]:
             turn += 1
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Logs nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -92,7 +92,7 @@ def test_where_nobody_answers_that_is_said(url: str) -> None:
 
 
 def test_every_replica_is_found_and_one_that_is_silent_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The balancer lets them answer in turn."""
+    """All replicas are found, as the balancer lets them answer in turn; a replica that stays silent is dropped."""
     one, two = (f'{{"replica": "{name}", "verdict": ""}}'.encode() for name in ("one", "two"))
     with _answering(200, two, one) as url:
         replicas = Replicas(url, 10, None)

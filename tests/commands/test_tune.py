@@ -1,4 +1,4 @@
-"""`darkroom tune`: from a folder of photographs to settings, and what keeps it from them."""
+"""Tests of `darkroom tune`: from a folder of photographs to settings, and the errors on the way."""
 
 import os
 import re
@@ -26,7 +26,7 @@ SHIPPED_NARROW = re.sub(r"max_queue_wait_s: [0-9.]+", "max_queue_wait_s: 0.001",
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory: the shipped configuration on a free port, and some photographs."""
+    """The working directory, with the shipped configuration on a free port and some photographs."""
     monkeypatch.chdir(tmp_path)
     for name, value in apart().items():
         monkeypatch.setenv(name, value)
@@ -90,7 +90,7 @@ def _of_this_run(mark: str) -> list[psutil.Process]:
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else "",
 )
 def test_what_cannot_be_done_is_one_sentence(folder: Path, arguments: list[str], status: int, says: str) -> None:
-    """Before anything is measured; and nothing is changed or left."""
+    """An impossible command is refused before anything is measured; no file is changed or left behind."""
     (folder / "wrong.yaml").write_text(SHIPPED.replace("        model:", "        decode_wokers: 2\n        model:"))
     (folder / "serves.yaml").write_text(SHIPPED.replace("autoscaling_config", "auto_scaling_config"))
     (folder / "other.yaml").write_text(SHIPPED.replace("deployments.app:build_app", "other:app"))
@@ -123,7 +123,7 @@ def test_the_extra_that_is_not_installed_is_named(
 
 
 def test_a_service_on_the_port_is_in_the_way(folder: Path) -> None:
-    """It is named, with the command that ends it; nothing is measured beside it."""
+    """A process that holds the port is named with the command that ends it, and nothing is measured beside it."""
     import socket
 
     port = yaml.safe_load((folder / "serve_config.yaml").read_text())["http_options"]["port"]
@@ -136,7 +136,7 @@ def test_a_service_on_the_port_is_in_the_way(folder: Path) -> None:
 
 
 def test_images_that_nobody_can_read_are_none(folder: Path) -> None:
-    """A folder with such a name, and a file with no image in it."""
+    """A folder named `.jpg` and a file without an image in it do not count as images."""
     (folder / "empty" / "folder.jpg").mkdir()
     (folder / "empty" / "text.jpg").write_text("no image")
     said = typed("tune", "--images", "empty")
@@ -149,7 +149,7 @@ def test_images_that_nobody_can_read_are_none(folder: Path) -> None:
     "at", ["starting the service with the present settings", "stopping the service, and the report"]
 )
 def test_ctrl_c_leaves_a_report_and_no_process(folder: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
-    """Early and late: what was measured so far can be read, and the configuration is as it was."""
+    """Ctrl-C, early or late, leaves a report of the measurements, no process, and an unchanged configuration."""
     before = (folder / "serve_config.yaml").read_text()
     monkeypatch.setenv("STARTED_BY", mark := f"{os.getpid()}-tune")
     with (folder / "said").open("wb") as said:
@@ -173,7 +173,10 @@ def test_ctrl_c_leaves_a_report_and_no_process(folder: Path, monkeypatch: pytest
 
 @pytest.mark.slow
 def test_a_run_writes_settings_that_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The whole way, without a bound (`test_proving.py` has those); the comments stay, and a diff is shown."""
+    """A whole run without a bound writes its settings, keeps the comments and shows a diff.
+
+    The file `test_proving.py` tests bounds.
+    """
     monkeypatch.setenv("STARTED_BY", mark := f"{os.getpid()}-tune")
     before = SHIPPED_NARROW.replace("port: 8000", f"port: {_port(folder)}")
     (folder / "serve_config.yaml").write_text(before)

@@ -1,4 +1,4 @@
-"""The figures of a service as people read them."""
+"""Tests of the page of `darkroom top`."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from pipeline.stats import EngineStats
 
 
 def _stats(replica: str, *answers: float, **usage: Any) -> dict[str, Any]:
-    """Of a replica with so many answers in a second, each of which took so many seconds."""
+    """Returns the figures of a replica with this many answers a second, each of which took this many seconds."""
     facts: dict[str, Any] = {
         "batches": {4: 2},
         "images_dropped": 0,
@@ -62,7 +62,7 @@ def test_a_replica_shows_what_is_busy_and_what_takes_how_long() -> None:
 
 
 def test_replicas_are_added_up_and_shown_one_by_one() -> None:
-    """One of them has nothing to do."""
+    """Figures of replicas are added up, and each replica is shown, also one that has answered nothing."""
     text = _text(_stats("one", 0.07), _stats("two"))
     assert "2 replicas" in text
     assert "1.0 images/s  1.0 requests/s  6 images in work" in text
@@ -71,7 +71,7 @@ def test_replicas_are_added_up_and_shown_one_by_one() -> None:
 
 @pytest.mark.parametrize("length", range(1, 40))
 def test_the_bar_of_the_stages_is_as_long_whatever_they_take(length: int) -> None:
-    """Rounding neither adds nor loses a column."""
+    """The bar of the stages always has the same length: rounding neither adds nor loses a column."""
     stats = _stats("one", 0.07)
     stats["stages_ms"] = {stage: float((n * length) % 7 + 0.1) for n, stage in enumerate(STAGES)}
     (bar,) = [line for line in _text(stats).splitlines() if set(line.strip()) == {"━"}]
