@@ -1,4 +1,4 @@
-"""The work of Darkroom: encoded images in, predictions out. Plain torch, no Ray, no HTTP."""
+"""Image inference: encoded images in, predictions out. Plain torch, without Ray and HTTP."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -39,7 +39,7 @@ _MODULES: Final = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a name when it is first asked for: torch takes seconds, and most modules of this package need none."""
+    """Import a name on first access: importing torch takes seconds, and most modules of this package do without it."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""What an `Engine` is told: fixed at its start in `PipelineConfig`, changeable while it runs in `Limits`."""
+"""Settings of an `Engine`: `PipelineConfig` is fixed at its start, `Limits` may change while it runs."""
 
 import math
 from collections.abc import Mapping
@@ -18,115 +18,120 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 DROP_TRANSPARENCY = "drop"
-"""Background that leaves out transparency as torchvision does: what is hidden under it is shown."""
+"""Background that ignores transparency, as torchvision does: the colours of transparent pixels show."""
 
 MAX_ENCODED_BYTES = 64 << 20
-"""Address space for one encoded image in shared memory: no limit on an image's bytes can be above it."""
+"""Address space for one encoded image in shared memory, and so the highest possible `max_image_bytes`."""
 
 MAX_RESIZED_PIXELS = 50_000_000
-"""`exact` mode resizes the whole image before it crops: 1 x 20,000 pixels, 118 bytes of PNG, would take 6 GB."""
+"""Most pixels of a resized image in `exact` mode, which resizes the whole image before it crops.
+
+Without this limit a PNG of 1 x 20,000 pixels (118 bytes) would take 6 GB.
+"""
 
 DECODE_BASE_BYTES = 256 << 20
-"""What a worker may take for an image whatever its size: its file two or three times, tables, what malloc keeps."""
+"""Memory that a worker may use for an image of any size: two or three copies of the file, tables, malloc's reserve."""
 
 DECODE_BYTES_PER_PIXEL = 24
-"""What it may take beyond that for each pixel that the limits allow.
+"""Memory that a worker may use in addition, for each pixel of the largest image that the limits allow.
 
-By `make prices`, at the largest sizes that the limit on work allows: 10 for a JPEG, 14 for a PNG, 22 for WebP.
+Measured by `make prices` at the largest sizes that the limit on work allows: 10 for a JPEG, 14 for a PNG, 22 for WebP.
 """
 
 KEPT_FREED_BYTES = 96 << 20
 """Freed memory that a worker keeps from one image to the next: a PNG of 12 megapixels leaves 87 MiB."""
 
 CHUNKS_PER_WORKER = 2
-"""Chunks handed to a worker at a time: one in work, one waiting, so that it never waits for the replica."""
+"""Chunks that a worker holds at a time: one in work and one waiting, so that a worker never waits for the replica."""
 
 BATCHES_AHEAD = 1
-"""Batches a concurrent batch that may be decoded and wait for the device before no more is handed to the workers."""
+"""Decoded batches that may wait for the device, for each concurrent batch; then the workers get no more images."""
 
 WORKER_NICENESS = 5
-"""By how much workers give way to the replica where both want a core.
+"""Niceness of the workers: the replica runs first where both want a core.
 
-Left equal, requests queue before its event loop while every worker works on one image at a time; so they queue before
-the workers, who are handed many at once, which costs all less.
+With equal priority, requests queue before the replica's event loop while every worker decodes one image at a time. With
+this niceness, images queue before the workers instead, which then get many at once, and all of them cost less.
 """
 
 WORKER_START_TIMEOUT_S = 120.0
-"""A worker that has not reported for duty by then does not start."""
+"""Time that a worker has to report that it is ready; after that its start has failed."""
 
 CLAIM_TIMEOUT_S = 3.0
-"""A worker that has not begun what it was handed by then is stopped or stuck: it is ended, and nothing is blamed."""
+"""Time that a worker has to begin an image that it holds; then the worker is ended, and no image is blamed."""
 
 COSTLY_PRICE_S = 0.05
-"""Price from which on an image waits in a queue of its own.
+"""Lowest price of an image that waits in the queue of costly images.
 
-Of those below, two are in hand at a time, and whoever comes waits for both: 0.1 s on the machine of the prices.
+A worker may hold two cheaper images, and a new image waits for both: 0.1 s on the machine that prices come from.
 """
 
 MAX_CHUNK_PRICE_S = 0.04
-"""Price at which what is handed to a worker at a time is full."""
+"""Price at which a chunk, the images handed to a worker together, is full."""
 
 USUAL_PRICE_S = 0.003
 """Price of an image whose header has not been read: that of a photograph of 0.3 megapixels."""
 
 HANDED_OVER_AFTER_S = 0.1
-"""When a worker has been at one image for so long, what waits behind it goes to another."""
+"""Time that a worker may spend on one image before the images behind it go to another worker."""
 
 STOPPED_AFTER_S = 0.1
-"""A worker that has been stopped (SIGSTOP) for so long is ended: what it has in hand goes to another."""
+"""Time after which a stopped worker (SIGSTOP) is ended, and its images go to another worker."""
 
 PROBE_WHEN_IDLE_FOR_S = 2.0
-"""Without an image for so long, `Engine.check` sends one of its own through the whole path."""
+"""Time without a finished image after which `Engine.check` sends a test image through the whole path."""
 
 STALLED_AFTER_S = 8.0
-"""When nothing has come through for so long, and nobody is at work on anything, the engine is declared stuck.
+"""Time without a finished image after which the engine counts as stalled, if no image is in work.
 
-Likewise a device that has not answered a batch for so long, or for three times what the slowest models need.
+A device counts as stalled if it has not answered a batch for this time, or for the time that its warm-up took if that
+was longer.
 """
 
 MAX_UNBLAMED_DEATHS = 3
-"""Workers that end with an image next in their hands and claim that they had not begun it: then it is blamed.
+"""Workers that may end while they hold an image and claim that they had begun none; then the image is blamed.
 
-A worker that an image has taken over may claim so. It would end one worker after the other, and never be rejected.
+A worker that an image has taken over may claim so. That image would end one worker after the other, and never be
+rejected.
 """
 
 MAX_FAILED_STARTS = 3
-"""Workers in a row that die before they are ready, after which the loader is declared broken."""
+"""Workers in a row that end before they are ready, after which the decode stage fails."""
 
 
 def decode_memory_bytes(max_pixels: int) -> int:
-    """The most that a worker may take for one image where images may have `max_pixels`."""
+    """Return the most memory, in bytes, that a worker may use for an image of at most `max_pixels`."""
     return DECODE_BASE_BYTES + DECODE_BYTES_PER_PIXEL * max_pixels
 
 
 MAX_SETTING = 1 << 53
-"""The largest number of any setting: what is larger is a slip, and overflows somewhere."""
+"""The largest number of any setting: a larger one is a slip, and overflows somewhere."""
 
 RENAMED_SETTING = "renamed_setting"
 """Type of pydantic's error for an old name of a setting."""
 
 
 class StrictSettings(BaseModel):
-    """A record that cannot be changed, and whose unknown keys are errors.
+    """Base of all settings: immutable, with declared types, and without unknown keys.
 
-    Values have the type that is declared: pydantic would take `yes` for 1 and the text "8" for 8. Numbers are finite.
-    Fields that are tuples need `strict=False`, as YAML has lists; what is in them is held to its type all the same.
+    Types are strict, since pydantic would otherwise take `yes` for 1 and the text "8" for 8. Numbers are finite. Fields
+    that are tuples need `strict=False`, as YAML has lists; the types of their items are checked all the same.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    renamed: ClassVar[Mapping[str, str]] = {}  # old names of settings, and what they are called now
+    renamed: ClassVar[Mapping[str, str]] = {}  # old name of a setting -> new name
 
     @field_validator("*", mode="before")
     @classmethod
     def _is_of_a_usual_size(cls, value: object) -> object:
         if isinstance(value, int | float) and MAX_SETTING < abs(value) < math.inf:
-            raise ValueError(f"a number of this setting is at most {MAX_SETTING}; write a smaller one")
+            raise ValueError(f"a number in the settings is at most {MAX_SETTING}; write a smaller one")
         return value
 
     @model_validator(mode="wrap")
     @classmethod
     def _names_the_new_setting(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Refuses an old name with the new one in the message, where any other unknown key has none."""
+        """Name the new setting in the error about an old one; errors about other unknown keys stay as they are."""
         try:
             return handler(values)
         except ValidationError as error:
@@ -137,7 +142,7 @@ class StrictSettings(BaseModel):
 
     @classmethod
     def _told(cls, fault: ErrorDetails) -> InitErrorDetails:
-        """The same fault for a new error, an old name with its new one."""
+        """Copy a fault for a new error; the fault of an old name tells the new one."""
         told: InitErrorDetails = {"type": fault["type"], "loc": fault["loc"], "input": fault["input"]}
         if "ctx" in fault:
             told["ctx"] = fault["ctx"]
@@ -149,18 +154,18 @@ class StrictSettings(BaseModel):
 
 
 class Limits(StrictSettings):
-    """What may change while the engine runs."""
+    """Limits that may change while the engine runs."""
 
     max_batch_size: int = Field(32, ge=1, description="images the model takes at once")
     max_image_bytes: int = Field(16 << 20, ge=1, le=MAX_ENCODED_BYTES, description="encoded bytes of one image")
     max_image_pixels: int = Field(50_000_000, ge=1, description="width x height by the header, before decoding")
     max_image_work_s: float = Field(
-        0.5, gt=0, description="seconds of one core that decoding an image may take, foreseen from its header"
+        0.5, gt=0, description="seconds of one core that decoding an image may take, estimated from its header"
     )
 
 
 class PipelineConfig(StrictSettings):
-    """The pipeline's settings. Where None stands, the machine or the weights decide.
+    """Settings of the pipeline. None leaves a setting to the machine or to the weights.
 
     Sizes of the transform default to those of the weights' own `transforms()`.
     """
@@ -187,23 +192,23 @@ class PipelineConfig(StrictSettings):
 
     decode_workers: int | None = Field(None, ge=1, description="processes that decode and transform images")
     spare_workers: int = Field(
-        1, ge=0, description="processes that stand ready beside them: while an image takes long or a worker has died"
+        1, ge=0, description="further processes that stand in while an image takes long or a worker has died"
     )
     concurrent_batches: int | None = Field(
-        None, ge=1, description="batches that the CPU computes at a time, a thread each"
+        None, ge=1, description="batches that the CPU computes at a time, each in a thread"
     )
     chunk_bytes: int = Field(
-        1 << 20, ge=1, description="encoded bytes at which what is handed to a worker at a time is full; about 20 ms"
+        1 << 20, ge=1, description="encoded bytes at which a chunk, handed to a worker at once, is full; about 20 ms"
     )
     decode_timeout_s: float = Field(
-        10.0, gt=0, description="an image that takes longer by the clock ends its worker, whatever its work"
+        10.0, gt=0, description="the longest that decoding an image may take; then it is ended with its worker"
     )
     slots: int = Field(256, ge=1, le=8192, description="images in shared memory between decoding and the device")
 
     formats: tuple[Literal["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "HEIF"], ...] = Field(
         ("JPEG", "PNG", "WEBP"),
         strict=False,
-        description="formats that are decoded, told by a file's first bytes; no other is",
+        description="formats that are decoded; the first bytes of a file tell its format",
     )
     background: str = Field(
         "white", description="colour that transparent pixels are laid on; drop shows what lies under transparency"
@@ -218,7 +223,7 @@ class PipelineConfig(StrictSettings):
         None, strict=False, description="subtracted from red, green and blue in 0..1 before the model sees them"
     )
     std: tuple[float, float, float] | None = Field(
-        None, strict=False, description="what the differences are divided by"
+        None, strict=False, description="divides red, green and blue after mean is subtracted"
     )
 
     @field_validator("background")
@@ -229,7 +234,7 @@ class PipelineConfig(StrictSettings):
                 ImageColor.getrgb(background)
             except ValueError as error:
                 raise ValueError(
-                    f"{background} is no colour; write one like white or '#ffffff', or {DROP_TRANSPARENCY}"
+                    f"{background} is not a colour; write one like white or '#ffffff', or {DROP_TRANSPARENCY}"
                 ) from error
         return background
 
@@ -245,7 +250,7 @@ class PipelineConfig(StrictSettings):
         if not self.batch_sizes or list(self.batch_sizes) != sorted(set(self.batch_sizes)) or self.batch_sizes[0] < 1:
             raise ValueError(f"batch_sizes: {list(self.batch_sizes)} must rise from 1 or more, e.g. [1, 2, 4, 8]")
         if not self.formats:
-            raise ValueError("formats: [] serves nothing; write at least one, e.g. [JPEG]")
+            raise ValueError("formats: [] is empty; write at least one, e.g. [JPEG]")
         if self.slots < 2 * self.largest_batch:
             raise ValueError(
                 f"slots: {self.slots} do not hold two batches of {self.largest_batch}, one in the device and one "
@@ -254,16 +259,16 @@ class PipelineConfig(StrictSettings):
         if self.resize_px and self.crop_px and self.crop_px > self.resize_px:
             raise ValueError(f"crop_px: {self.crop_px} is larger than resize_px: {self.resize_px}; write it smaller")
         if self.std and min(self.std) <= 0:
-            raise ValueError(f"std: {list(self.std)} divides; every number must be above 0")
+            raise ValueError(f"std: {list(self.std)} must be above 0: pixels are divided by every number")
         return self
 
     @property
     def largest_batch(self) -> int:
-        """The most images that a batch can have."""
+        """Largest of `batch_sizes`, in images."""
         return self.batch_sizes[-1]
 
     def check_limits(self, limits: Limits) -> None:
-        """Raises ValueError where `limits` ask for more than this configuration has set up."""
+        """Raise ValueError if `limits` allow more than this configuration provides for."""
         if limits.max_batch_size > self.largest_batch:
             raise ValueError(
                 f"max_batch_size: {limits.max_batch_size} is above the largest of batch_sizes, {self.largest_batch}; "

@@ -34,19 +34,19 @@ logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
 
 class Engine:
-    """A decode stage and a model stage, which do not know each other, and the queue between them.
+    """Runs a decode stage and a model stage, which do not know each other, and the queue between them.
 
     Args:
-        config: what to serve, and how. Nothing is loaded or started before `start`.
-        limits: those in force at the start; the default ones allow the largest batch of `config`.
-        model: to be served instead of the one that `config` names.
-        opener: makes the device; for one of another kind.
+        config: settings of the model, the decoding and the batches. Nothing is loaded or started before `start`.
+        limits: limits in force at the start; the default ones allow the largest batch of `config`.
+        model: a model to serve instead of the one that `config` names.
+        opener: function that opens the device; pass another one for another kind of device.
 
     Attributes:
         start_s: seconds that each step of the start took.
 
     Raises:
-        ValueError: `limits` ask for more than `config` allows.
+        ValueError: `limits` allow more than `config` provides for.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class Engine:
     # ---- build, warm ------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Loads the model, starts the workers and runs the whole path once. May be called again.
+        """Load the model, start the workers and send test images through the whole path. May be called again.
 
         Raises:
-            InvalidModel, WorkerFailure, DeviceFailure: what cannot be started. Nothing is left running.
-            EngineClosed: it was closed before.
+            InvalidModel, WorkerFailure, DeviceFailure: a part cannot be started. Nothing is left running.
+            EngineClosed: the engine was closed before.
         """
         with self._lifecycle:
             if self._closed:
@@ -90,7 +90,7 @@ class Engine:
                     self._end()
                     raise
                 self._started = True
-                atexit.register(self.close)  # else its threads end inside torch, and abort the process
+                atexit.register(self.close)  # otherwise threads end inside torch, which aborts the process
 
     def _timed(self, step: str, take: Callable[[], None]) -> None:
         began_at = time.monotonic()
@@ -104,7 +104,7 @@ class Engine:
         level = logging.WARNING if served.transform_is_assumed else logging.INFO
         logger.info("weights: %s", served.weights_from)
         logger.log(level, "transform: %s, from %s", served.transform, served.transform_from)
-        module = DeviceModule.of(served, DTYPES.get(self.config.dtype, torch.float32))  # auto begins with that
+        module = DeviceModule.of(served, DTYPES.get(self.config.dtype, torch.float32))  # `auto` begins with float32
         if self.config.dtype == "auto":
             module = quickest(module, self.device_kind, self.transform.crop_px, self.config.largest_batch)
         self._module = module
@@ -120,7 +120,7 @@ class Engine:
         self._unlock_pages = device.page_lock(slots.tensor)
         self._ready = ReadyQueue(
             batch_size=1, concurrent_batches=device.concurrent_batches
-        )  # until the warm-up has shown what pays
+        )  # until the warm-up has measured the batch sizes
         self._compute = Batcher(device, self.head, self._ready, max_batch_size=self._limits.max_batch_size)
         self._decode = DecodeStage(
             self.decode_workers,
@@ -133,7 +133,7 @@ class Engine:
             decode_timeout_s=self.config.decode_timeout_s,
             limits=self._limits.model_copy(
                 update={"max_image_pixels": self.transform.resize_px**2}
-            ),  # until it is warm
+            ),  # until the warm-up is done
         )
 
     def _load(self) -> ServedModel:
@@ -143,7 +143,7 @@ class Engine:
         self._canary = EncodedImage(blank(self.transform))
         images = [EncodedImage(data) for data in warm_up_images(self.transform)]
         request = Request([self._canary] * self.decode_workers + images)
-        self._decode.submit(request.tasks)  # not held against the limits, which are for clients
+        self._decode.submit(request.tasks)  # not checked against the limits, which are for clients
         self._probe, self._probed_at = request.future, time.monotonic()
         errors = [outcome.error for outcome in request.future.result() if isinstance(outcome, Rejection)]
         if nan := sum(isinstance(error, NonFiniteScores) for error in errors):
@@ -156,21 +156,21 @@ class Engine:
     # ---- serve ------------------------------------------------------------------------------------------------------
 
     def infer(self, images: Sequence[bytes]) -> list[Outcome]:
-        """One outcome an image, in order; starts the engine where it is not.
+        """Return one outcome for each image, in order. Starts the engine if it is not running.
 
         Args:
             images: encoded images (JPEG, PNG, ...), one `bytes` each.
 
         Raises:
-            ServerError: the engine, not an image, is at fault. A bad image is a `Rejection` in its place.
+            ServerError: the engine is at fault. An image at fault raises nothing: its outcome is a `Rejection`.
         """
         self.start()
         return self.submit([[EncodedImage(data) for data in images]])[0].result()
 
     def submit(self, requests: Iterable[Sequence[EncodedImage]]) -> list[Future[list[Outcome]]]:
-        """Queues the images of many requests at once, and returns a future for each request.
+        """Queue the images of many requests at once, and return a future for each request. Does not block.
 
-        A future that is cancelled saves what of its images has not been handed to a worker. Does not block.
+        Images of a cancelled future are not decoded, unless a worker has them already.
 
         Raises:
             EngineClosed: the engine is not running.
@@ -194,16 +194,16 @@ class Engine:
         return True
 
     def examine(self, images: Sequence[EncodedImage | Rejection]) -> list[EncodedImage | Rejection]:
-        """Reads the headers of images and writes their prices on them; where one is refused by that, its rejection."""
+        """Read the headers of images and set their prices; an image over a limit is replaced by its rejection."""
         limits, transform = self._limits, self.transform
         return [image if isinstance(image, Rejection) else examine(image, limits, transform) for image in images]
 
     def expected_wait_s(self, images: Sequence[EncodedImage | Rejection] = (), *, body_bytes: int = 0) -> float:
-        """Seconds until the engine should turn to the last of these images of one request, which have been examined.
+        """Estimate the seconds until the engine reaches the last of these examined images of one request.
 
-        Without any, seconds until it should turn to what is in a body of so many bytes: a small photograph, or an image
-        as cheap as those of late, or more where the body is large. It is read if that is soon enough, and then its
-        images have prices of their own.
+        Without images, the estimate is for a request whose body of `body_bytes` has not been read yet. It is taken to
+        hold a small photograph, or an image as cheap as the latest ones, or more if the body is large. The service
+        reads the body if the wait is short enough; then its images have prices of their own.
         """
         prices_s = [image.price_s or USUAL_PRICE_S for image in images if isinstance(image, EncodedImage)]
         if images and not prices_s:
@@ -214,27 +214,27 @@ class Engine:
 
     @property
     def in_work(self) -> int:
-        """Images that somebody waits for and that have no outcome yet."""
+        """Number of images that have no outcome yet and whose requests still wait."""
         return self._decode.in_work + len(self._ready) + self._compute.in_work
 
     @property
     def labels(self) -> Sequence[str]:
-        """Names of the model's classes; empty where it has none."""
+        """Names of the model's classes; empty if the model has none."""
         return self.head.labels
 
     @property
     def batch_size(self) -> int:
-        """Images that the device takes at once, at most: what the limits allow, and no more than pays."""
+        """Most images in a batch: no more than the limits allow, and no more than improve the throughput."""
         return self._compute.batch_size
 
     @property
     def computed_as(self) -> str:
-        """Description of the way in which the model is computed, e.g. "CUDA graphs with batch norm folded"."""
+        """Description of how the model is computed, e.g. "CUDA graphs with batch norm folded"."""
         return self._compute.computed_as
 
     @property
     def stats(self) -> EngineStats:
-        """What it has done since its start, and what it holds now."""
+        """Counts of the work since the start, and of the work in progress."""
         decode, compute = self._decode.stats, self._compute.stats
         return EngineStats(
             decoding_s=decode.decoding_s,
@@ -251,10 +251,10 @@ class Engine:
 
     @property
     def limits(self) -> Limits:
-        """The limits in force; what is set here holds from the next image on.
+        """Limits in force. New limits hold from the next image on.
 
         Raises:
-            ValueError: on setting more than the configuration allows; the old limits stay in force.
+            ValueError: the new limits allow more than the configuration provides for; the old ones stay in force.
         """
         return self._limits
 
@@ -274,14 +274,14 @@ class Engine:
 
     @property
     def sandbox(self) -> str:
-        """In words, what decoder processes cannot reach on this kernel."""
+        """Description of the resources that the sandbox denies decoder processes on this kernel."""
         return str(self._decode.closed_to_workers)
 
     def check(self) -> None:
-        """Raises the ServerError that keeps the engine from answering, if there is one. Does not wait.
+        """Raise the ServerError that keeps the engine from answering, if there is one. Does not wait.
 
-        Where no image has come through lately, it sends one of its own, and looks after it when called again: workers
-        and device may look alive and let nothing through.
+        If no image has been finished lately, this sends a test image, and later calls check that its outcome came:
+        workers and device may look alive although no image gets through.
         """
         if not self._started or self._closed:
             raise EngineClosed("the engine is not running")
@@ -289,12 +289,12 @@ class Engine:
         self._compute.check()
         idle_s = time.monotonic() - max(self._compute.answered_at, self._probed_at)
         if not self._probe.done():
-            # What workers and device are at has limits of its own, which follow from what it is. What they have just
-            # ended, be it with a rejection or with a worker's life, is as good a sign as an answer.
-            at_work = self._decode.at_work or self._compute.at_work  # before `moved_at`, which is its end
+            # Work in progress has time limits of its own. Work that has just ended shows that images get through, also
+            # if it ended with a rejection or with the end of a worker.
+            at_work = self._decode.at_work or self._compute.at_work  # read before `moved_at`, the end of that work
             still_s = min(idle_s, time.monotonic() - self._decode.moved_at)
             if still_s > STALLED_AFTER_S and not at_work:
-                raise EngineStalled(f"no image has come through for {still_s:.0f} s, not even one of the engine's own")
+                raise EngineStalled(f"no image has come through for {still_s:.0f} s, not even the engine's test image")
         elif idle_s > PROBE_WHEN_IDLE_FOR_S:
             request = Request([self._canary])
             self._probe, self._probed_at = request.future, time.monotonic()
@@ -303,7 +303,7 @@ class Engine:
     # ---- close ------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Ends workers and device; what is not answered fails with EngineClosed. May be called again."""
+        """End workers and device; unanswered requests fail with EngineClosed. May be called again."""
         with self._lifecycle:
             if self._started and not self._closed:
                 self._end()

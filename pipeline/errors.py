@@ -1,20 +1,20 @@
-"""Errors of the pipeline, in the order of an image's way; those of the edge are in `deployments/request_errors.py`.
+"""Errors of the pipeline, in the order of its stages; errors of requests are in `deployments/request_errors.py`.
 
     DarkroomError
-    ├── ClientError          what was sent is at fault
-    │   └── ImageError       one image; travels as a value in a `Rejection`, and its neighbours never see it
+    ├── ClientError          the input is at fault
+    │   └── ImageError       one image is at fault; a value in the image's `Rejection`, which other images do not see
     └── ServerError          Darkroom, its machine or its configuration is at fault
 
-A new error is one class, here or there, and at most one line in the table of statuses; without one, its status is that
-of its base. A message is written for the client: it names the value, the limit and the way out, and nothing of the
-machine.
+A new error is one class, here or there, and at most one line in the table of statuses; without that line it has the
+status of its base class. The client reads the message: it names the value, the limit and what to do, and tells nothing
+about the machine.
 """
 
 from typing import ClassVar
 
 
 def first_line(error: BaseException) -> str:
-    """Class and first line of an error that others have raised: compilers and kernels add pages to it."""
+    """Return the class and the first line of a foreign error; compilers and CUDA kernels add pages to theirs."""
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
@@ -22,20 +22,20 @@ class DarkroomError(Exception):
     """Base of every error that Darkroom raises on purpose.
 
     Attributes:
-        stage: where on an image's way it arises, for the log.
+        stage: the stage of the pipeline in which the error arises, for the log.
     """
 
     stage: ClassVar[str]
 
 
 class ClientError(DarkroomError):
-    """What was sent is at fault; sending the same again fails again."""
+    """The input is at fault; sending the same input again fails again."""
 
     stage = "read"  # the body -> images
 
 
 class ImageError(ClientError):
-    """One image cannot be answered; it travels as a value beside its neighbours' predictions."""
+    """One image has no prediction; the error is returned beside the predictions of the other images."""
 
     stage = "decode"  # bytes -> pixels, in a worker
 
@@ -51,47 +51,47 @@ class EmptyImage(ImageError):
 
 
 class ImageTooLarge(ImageError):
-    """The encoded image is over the limit in bytes."""
+    """The encoded image has more bytes than the limit allows."""
 
     stage = "read"
 
 
 class TooManyPixels(ImageError):
-    """The header announces more pixels than are decoded."""
+    """The header announces more pixels than the limit allows."""
 
 
 class ImageTooCostly(ImageError):
-    """Decoding the image would take more work than one image may make."""
+    """Decoding the image would take more work than the limit allows."""
 
 
 class UnsupportedFormat(ImageError):
-    """The bytes begin like no image format that is served."""
+    """The bytes are not an image, or an image of a format that is not decoded."""
 
 
 class UndecodableImage(ImageError):
-    """The bytes begin like an image that is served, but cannot be decoded."""
+    """The bytes begin as an image of an accepted format, but cannot be decoded."""
 
 
 class TooMuchMemory(ImageError):
-    """Decoding the image takes more memory than its process may have."""
+    """Decoding the image takes more memory than a worker may use."""
 
 
 class DecodeTimeout(ImageError):
-    """Decoding the image took longer than the time limit, and was ended with its process."""
+    """Decoding the image took longer than its time limit, and was ended with its process."""
 
 
 class DecoderCrashed(ImageError):
-    """Decoding the image ended its process, and again when tried alone."""
+    """Decoding the image ended the decoder process, and again when the image was tried alone."""
 
 
 class ModelFailedOnImage(ImageError):
-    """The model raises on the image, and computes another right after it."""
+    """The model raises on the image, and computes another image right after it."""
 
     stage = "device"  # pixels -> classes
 
 
 class NonFiniteScores(ImageError):
-    """The model's scores of the image are NaN, and those of other images are not."""
+    """The model's scores of the image are NaN, while those of other images are finite."""
 
     stage = "device"
 
@@ -109,24 +109,24 @@ class InvalidModel(ServerError):
 
 
 class WorkerFailure(ServerError):
-    """The decoder processes do not start."""
+    """The decoder processes do not start, or are no longer supervised."""
 
     stage = "decode"
 
 
 class DeviceFailure(ServerError):
-    """The device, or the model on it, computes no image any more."""
+    """The device, or the model on it, no longer computes any image."""
 
     stage = "device"
 
 
 class EngineStalled(ServerError):
-    """Workers and device look alive, and nothing comes through."""
+    """Workers and device look alive, but no image gets through."""
 
     stage = "queue"  # waiting for a worker or for the device
 
 
 class EngineClosed(ServerError):
-    """The engine was closed before it had answered."""
+    """The engine was closed before it answered."""
 
     stage = "queue"

@@ -1,4 +1,4 @@
-"""How fast the stages work, as measured: which batches pay, and how long what waits will take."""
+"""Measured speed of the two stages: gives the best batch size, and the time that waiting images will take."""
 
 import math
 import time
@@ -14,14 +14,14 @@ _MAX_MEASURING_S: Final = 0.2
 _MAX_SLOWDOWN_NOTED: Final = 4.0
 
 _FORGETTING_TIME_S: Final = 2.0
-"""Seconds after which a measurement counts for 1 / e: long against one batch, short against a load."""
+"""Seconds after which a measurement has the weight 1 / e: long against one batch, short against a spell of load."""
 
 _MIN_REMEMBERED_WORK_S: Final = 0.1
-"""Seconds of work that are remembered however long ago they were, so that no single image decides."""
+"""Seconds of work that are remembered at any age, so that no single image decides."""
 
 
 def warm_seconds(compute: Callable[[], object]) -> float:
-    """Seconds of a call that is not the first: the least of three, of fewer where they are long."""
+    """Time a call after a first one that does not count: the least of three seconds, or of fewer if calls are long."""
     compute()
     seconds: list[float] = []
     while len(seconds) < 3 and sum(seconds) < _MAX_MEASURING_S:
@@ -32,13 +32,13 @@ def warm_seconds(compute: Callable[[], object]) -> float:
 
 
 class Slowdown:
-    """Seconds that work lately took for each second that it should take.
+    """Ratio of the time that recent work took to the time that was expected for it.
 
-    It is a ratio of sums, so that long work counts for more, and it forgets by the clock: a burst is foreseen from what
-    came in the last two seconds, or from what came last where that was longer ago.
+    It is a ratio of sums, so that long work counts for more. Old work loses weight with time: the ratio rests on the
+    work of the last two seconds, or on the latest work if that was longer ago.
 
     Args:
-        expected_s: of each piece of work, until some has been noted.
+        expected_s: expected time of a piece of work, before the first one is noted.
     """
 
     def __init__(self, expected_s: float = _MIN_REMEMBERED_WORK_S) -> None:
@@ -48,16 +48,16 @@ class Slowdown:
 
     @property
     def ratio(self) -> float:
-        """By how much work takes longer than it should."""
+        """Time taken divided by time expected."""
         return self._took_s / self._expected_s
 
     @property
     def mean_expected_s(self) -> float:
-        """Seconds that a piece of it should take."""
+        """Mean of the seconds expected for a piece of work."""
         return self._expected_s / self._pieces
 
     def note(self, took_s: float, expected_s: float) -> None:
-        """Takes a piece of work into account that has just ended; one that is beyond all measure as a slow one."""
+        """Add a piece of work that has just ended; an extremely slow one counts as four times slower than usual."""
         now = time.monotonic()
         kept = min(
             1.0, max(math.exp((self._noted_at - now) / _FORGETTING_TIME_S), _MIN_REMEMBERED_WORK_S / self._took_s)
@@ -70,11 +70,11 @@ class Slowdown:
 
 
 class DevicePace:
-    """What a device takes for a batch: as the warm-up measured it, times how much slower batches have been lately.
+    """Time that a device takes for a batch: as measured in the warm-up, times the slowdown of recent batches.
 
     Args:
-        seconds: of one batch of each size, none of them 0.
-        padded: whether a batch between two of these sizes costs what the larger does, as it is filled up to it.
+        seconds: time of a batch by its size, none of them 0.
+        padded: whether a batch is padded to the next of these sizes, and so takes as long as a batch of that size.
     """
 
     def __init__(self, seconds: Mapping[int, float], *, padded: bool = False) -> None:
@@ -83,11 +83,11 @@ class DevicePace:
         self.paying_batch = next(
             size for size in sizes if rates[size] >= (1 - _MAX_THROUGHPUT_LOSS) * max(rates.values())
         )
-        """The smallest size that is within 5 % of the most images a second.
+        """The smallest batch size whose throughput, in images a second, is within 5 % of the best.
 
-        On a GPU that is often the largest; on a CPU large batches are slower per image, and every neighbour waits.
+        On a GPU that is often the largest size; on a CPU large batches are slower per image, and all their images wait.
         """
-        # Seconds of a batch of any size when all was quiet; between the sizes that were measured, between their times.
+        # Seconds of a batch of any size without other load, interpolated between the sizes that were measured.
         images = range(1, sizes[-1] + 1)
         if padded:
             self._warm = [0.0, *(seconds[next(size for size in sizes if size >= count)] for count in images)]
@@ -96,19 +96,19 @@ class DevicePace:
         self._slowdown = Slowdown()
 
     def note(self, images: int, seconds: float) -> None:
-        """Takes a batch into account that the device has just computed."""
+        """Add a batch that the device has just computed."""
         self._slowdown.note(seconds, self._warm[images])
 
     def seconds_for(self, images: int, batch: int) -> float:
-        """Seconds that so many images take, in batches of `batch` and one of the rest."""
+        """Return the seconds that a number of images takes, in batches of `batch` and a last one with the rest."""
         whole, rest = divmod(images, batch)
         return self._slowdown.ratio * (whole * self._warm[batch] + self._warm[rest])
 
 
 class DecodePace:
-    """Seconds that workers lately took for each second of the price of an image.
+    """Ratio of the time that workers recently took for images to the price of those images.
 
-    Prices are those of one machine; on another one, or beside others who want its cores, all take longer.
+    Prices were measured on one machine; on another one, or if other processes use the cores, all images take longer.
     """
 
     def __init__(self) -> None:
@@ -116,14 +116,14 @@ class DecodePace:
 
     @property
     def ratio(self) -> float:
-        """By how much images take longer than their price."""
+        """Decoding time divided by price."""
         return self._slowdown.ratio
 
     @property
     def usual_price_s(self) -> float:
-        """Price of an image of which nothing is known: that of a small photograph, or of those of late."""
+        """Price of an unknown image: that of a small photograph, or the mean of recent images if that is lower."""
         return min(USUAL_PRICE_S, self._slowdown.mean_expected_s)
 
     def note(self, took_s: float, price_s: float) -> None:
-        """Takes an image into account that has just been decoded."""
+        """Add an image that has just been decoded."""
         self._slowdown.note(took_s, price_s)

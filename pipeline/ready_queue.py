@@ -15,21 +15,21 @@ from pipeline.images.geometry import Geometry
 from pipeline.task import Task
 
 GiveBack = Callable[[int, int], None]
-"""Takes slots back: the number of the first, and how many."""
+"""Function that frees slots: takes the number of the first slot, and the number of slots."""
 
 
 class PixelBatch:
     """Decoded images in adjacent slots, and the tasks that wait for them: `tasks[n]` belongs to `pixels[n]`.
 
-    It has one owner at a time: the decode stage, the queue, or a thread of the model stage. Whoever owns it last calls
-    `release`, also where the images fail or nobody waits for them any more.
+    A batch has one owner at a time: the decode stage, the queue, or a thread of the model stage. The last owner calls
+    `release`, also if the images fail or their requests no longer wait.
 
     Args:
         first: number of the slot of the first image.
         pixels: uint8 [n, height, width, 3], a view of the slots, page-locked where there is CUDA.
         tasks: one for each image.
-        geometry: of each image.
-        give_back: takes the slots back.
+        geometry: one for each image.
+        give_back: frees the slots.
     """
 
     __slots__ = ("_give_back", "first", "geometry", "pixels", "tasks")
@@ -53,18 +53,18 @@ class PixelBatch:
         return len(self.tasks)
 
     def release(self) -> None:
-        """Gives the slots back: from now on other images are written there. Calls after the first do nothing."""
+        """Free the slots: from now on other images are written there. Calls after the first do nothing."""
         with suppress(IndexError):
             self._give_back.pop()(self.first, len(self))
 
     def fail(self, error: ServerError) -> None:
-        """Gives the slots back and ends every request of the batch with an error that is not its own."""
+        """Free the slots, and end every request of the batch with an error of the server."""
         self.release()
         for task in self.tasks:
             task.request.fail(error)
 
     def singles(self) -> list[Self]:
-        """Splits the batch into its images, each of which gives its own slot back; the whole gives nothing back."""
+        """Split the batch into batches of one image. Each of them frees its own slot; the original frees none."""
         try:
             give_back = self._give_back.pop()
         except IndexError:
@@ -76,10 +76,10 @@ class PixelBatch:
 
 
 def pieces(batches: Sequence[PixelBatch]) -> list[Tensor]:
-    """The pixels of batches, in as few tensors as their slots allow: each costs one copy to the device.
+    """Return the pixels of batches in as few tensors as their slots allow: each costs one copy to the device.
 
     Args:
-        batches: one or more, by rising slots.
+        batches: one batch or more, in the order of their slots.
     """
     views = [batches[0].pixels]
     end = batches[0].first + len(batches[0])
@@ -94,11 +94,11 @@ def pieces(batches: Sequence[PixelBatch]) -> list[Tensor]:
 
 
 class ReadyQueue:
-    """Decoded batches that wait for the model. It is passive: the stages on both sides call it, and it calls neither.
+    """Decoded batches that wait for the model. The queue is passive: both stages call it, and it calls neither.
 
     Attributes:
-        batch_size: images that the model takes at once; no chunk of the decode stage should be larger.
-        concurrent batches: batches that the model computes at a time.
+        batch_size: most images in a batch of the model; no chunk of the decode stage should be larger.
+        concurrent_batches: batches that the model computes at a time.
     """
 
     def __init__(self, *, batch_size: int, concurrent_batches: int) -> None:
@@ -109,19 +109,20 @@ class ReadyQueue:
         self._closed_by: ServerError | None = None
 
     def __len__(self) -> int:
-        """How many images wait."""
+        """Number of images that wait."""
         return self._images
 
     @property
     def room(self) -> int:
-        """Images that are still wanted; 0 or less where enough wait that the model need not wait.
+        """Number of images that the queue still has room for; 0 or less if enough images wait to keep the model busy.
 
-        An image that is decoded further ahead has no turn any more: those of another request would wait behind it.
+        The limit is low because decoded images are no longer ordered fairly between requests: the images of another
+        request would wait behind all of them.
         """
         return BATCHES_AHEAD * self.concurrent_batches * self.batch_size - self._images
 
     def put(self, batch: PixelBatch) -> None:
-        """Queues a batch, also where there is no room for it; where the queue is closed, the batch fails at once."""
+        """Queue a batch, even if the queue has no room for it. If the queue is closed, the batch fails at once."""
         with self._changed:
             error = self._closed_by
             if error is None:
@@ -132,17 +133,17 @@ class ReadyQueue:
             batch.fail(error)
 
     def wait(self) -> bool:
-        """Waits until a batch is there; False once the queue is closed. Another thread may take it first."""
+        """Wait for a batch; return False once the queue is closed. Another thread may take the batch first."""
         with self._changed:
             self._changed.wait_for(lambda: self._batches or self._closed_by)
             return self._closed_by is None
 
     def take(self, most: int, *, at_least: int = 1) -> list[PixelBatch]:
-        """Takes the oldest batches, without waiting.
+        """Take the oldest batches, without waiting.
 
         Args:
-            most: images; the first batch is taken even if it has more, as a batch is never split.
-            at_least: where fewer images wait, they are left to grow, and none is taken.
+            most: most images to take; the first batch is taken even if it has more, as a batch is never split.
+            at_least: number of images that must wait; if fewer do, none is taken, so that more can join them.
         """
         with self._changed:
             if not self._batches or self._images < at_least:
@@ -156,7 +157,7 @@ class ReadyQueue:
         return taken
 
     def close(self, error: ServerError) -> None:
-        """Fails all that waits, and all that is put from now on, with `error`; of several calls the first counts."""
+        """Fail all batches that wait or are put later with `error`; of several calls the first counts."""
         with self._changed:
             self._closed_by = self._closed_by or error
             left, self._batches, self._images = self._batches, deque(), 0

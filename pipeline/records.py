@@ -1,4 +1,4 @@
-"""What travels through the pipeline; decoded pixels have a file of their own. Loads no torch: its users need not."""
+"""Records that travel through the pipeline, except decoded pixels (`ready_queue.py`). Does not import torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ Bytes = bytes | bytearray | memoryview
 
 
 class EncodedImage:
-    """One image as the client sent it: a JPEG, PNG, ... file, in one piece or in several that follow each other.
+    """One image as the client sent it: a JPEG, PNG, ... file, in one piece or in several consecutive pieces.
 
     A body arrives in pieces. They are not joined here, since `Slots.write_encoded` copies them anyway.
 
     Attributes:
-        pieces: the file.
-        size: its bytes.
-        price_s: seconds of one core that decoding it should take; None until `examine` has told it from the header.
+        pieces: the pieces of the file, in order.
+        size: number of bytes of the file.
+        price_s: seconds of one core that decoding should take; None until `examine` has read the header.
     """
 
     __slots__ = ("pieces", "price_s", "size")
@@ -30,32 +30,32 @@ class EncodedImage:
 
 @dataclass(frozen=True, slots=True)
 class StageTimings:
-    """Where the time of one image went, in seconds: one stage after the other. Stages that it did not reach are 0."""
+    """Seconds that one image spent in each stage, in order; 0 for stages that it did not reach."""
 
     queue_s: float = 0.0  # waiting for a worker
     decode_s: float = 0.0  # bytes -> uint8 pixels
     wait_s: float = 0.0  # decoded, waiting for the device
-    copy_s: float = 0.0  # the pixels of its batch -> the device
-    model_s: float = 0.0  # its batch, with the copy of the answers back
-    ended_at: float = 0.0  # when its outcome was there, by `time.perf_counter`
+    copy_s: float = 0.0  # copying the pixels of its batch to the device
+    model_s: float = 0.0  # computing its batch, and copying the results back
+    ended_at: float = 0.0  # when its outcome was complete, by `time.perf_counter`
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the model says of one image."""
+    """Result of the model for one image."""
 
-    result: Any  # of its head: a mapping that can be written as JSON, or an object with `as_json`
+    result: Any  # from the model's head: a mapping that can be written as JSON, or an object with `as_json`
     timings: StageTimings = field(default=StageTimings(), compare=False)
 
     def as_json(self, **parameters: int) -> Mapping[str, Any]:
-        """The result as a document, made with parameters of the head such as `top_k`."""
+        """Return the result as a JSON document; `parameters` are those of the head, such as `top_k`."""
         result: Mapping[str, Any] = self.result
         return self.result.as_json(**parameters) if hasattr(result, "as_json") else result
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why one image has no prediction."""
+    """Error of one image that has no prediction."""
 
     error: ImageError
     timings: StageTimings = field(default=StageTimings(), compare=False)
@@ -66,7 +66,7 @@ Outcome = Prediction | Rejection
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """What a worker does with an image: resize the shorter side, then crop the centre square."""
+    """Steps from a decoded image to the model's input: resize the shorter side, then crop the centre square."""
 
     resize_px: int
     crop_px: int

@@ -1,4 +1,4 @@
-"""What an engine and its stages have done since their start, and what they hold now."""
+"""Counts of the work of an engine and its stages since their start, and of their work in progress."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class DecodeStats:
     images_dropped: int
     workers_replaced: int
     workers_ready: int
-    in_work: int  # images that somebody waits for and that are not decoded
+    in_work: int  # images that are not decoded yet and whose requests still wait
     free_slots: int
 
 
@@ -28,21 +28,21 @@ class ModelStats:
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """Counts only rise: the difference of two says what happened between them."""
+    """Totals since the start, which only rise (subtract two readings for the work between them), and current values."""
 
-    decoding_s: float  # of all workers and spare ones together, up to now: what is in work counts while it runs
-    computing_s: float  # of all concurrent batches of the device together, with the copies; likewise
-    batches: Mapping[int, int]  # images of a batch, as the device took it: how many such batches
-    images_dropped: int  # given up undecoded, as nobody waited for them any more
+    decoding_s: float  # decoding time of all workers together, spare ones included; images in work count up to now
+    computing_s: float  # time of all concurrent batches together, copies included; batches in work count up to now
+    batches: Mapping[int, int]  # images in a batch, without padding -> number of such batches
+    images_dropped: int  # not decoded, because their requests no longer waited when it was their turn
     workers_replaced: int
 
-    decode_workers: int  # as many as decode ordinary images at a time; spare ones are not counted
-    workers_ready: int  # those of them that take images: fewer while more have died than spare ones stood ready
+    decode_workers: int  # processes that decode ordinary images at a time, without spare ones
+    workers_ready: int  # how many of them take images: fewer while more have died than spare ones replace
     concurrent_batches: int  # batches that the device computes at a time
-    in_work: int  # images that somebody waits for and that have no outcome yet
+    in_work: int  # images that have no outcome yet and whose requests still wait
     free_slots: int
 
     @property
     def images(self) -> int:
-        """That the device has computed."""
+        """Number of images that the device has computed."""
         return sum(images * batches for images, batches in self.batches.items())

@@ -13,23 +13,23 @@ from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Stage
 
 
 class OutcomesFuture(Future[list[Outcome]]):
-    """The outcomes of a request.
+    """Future of the outcomes of a request.
 
     Attributes:
-        abandoned: as `done()`, but without its lock: each new request asks it of all that wait.
+        abandoned: the same as `done()`, but without a lock: each new request reads this of all that wait.
     """
 
     abandoned = False
 
     def cancel(self) -> bool:
-        """Gives the request up; False where it has ended already."""
+        """Cancel the request; return False if it has ended already."""
         cancelled = super().cancel()
         self.abandoned |= cancelled
         return cancelled
 
 
 class Request:
-    """Images that are answered together: `future` gets one outcome an image, in order.
+    """Images that are answered together: `future` gets one outcome for each image, in order.
 
     An answered request leaves no reference cycle: its images are freed at once, not by the garbage collector.
     """
@@ -45,11 +45,11 @@ class Request:
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody waits for the rest: cancelled, or failed through another of its images."""
+        """True if no client waits for more outcomes: the request was answered, was cancelled, or has failed."""
         return self.future.abandoned
 
     def answer(self, position: int, outcome: Outcome) -> None:
-        """Takes the outcome of one image; the last one settles the request."""
+        """Set the outcome of one image; the last outcome completes the request."""
         if self.abandoned:
             return
         with self._lock:
@@ -64,23 +64,23 @@ class Request:
         self.future.abandoned = True
 
     def fail(self, error: ServerError) -> None:
-        """Ends the whole request with a fault that is not its own."""
+        """End the whole request with an error of the server."""
         with suppress(InvalidStateError):  # cancelled, or failed through another of its images
             self.future.set_exception(error)
         self.future.abandoned = True
 
 
 class Task:
-    """One image, and what it took where (seconds; 0 where it has not been).
+    """One image of a request, and the time that it spent in each stage (seconds; 0 before it has been there).
 
     Attributes:
-        request: that waits for it; `ENDED_REQUEST` once the image has its outcome.
-        price_s: seconds of one core that decoding it should take.
-        costly: whether it waits among those that take long.
-        attempts: decodings that ended their worker.
-        unblamed_deaths: ends of a worker that had it first in its hands and claimed not to have begun any.
-        handed_out_at: when a worker was last given it, by `time.perf_counter`.
-        decoded_at: when its pixels were there, likewise.
+        request: the request that waits for the image; `ENDED_REQUEST` once the image has its outcome.
+        price_s: seconds of one core that decoding the image should take.
+        costly: whether the image waits in the queue of costly images.
+        attempts: number of decodings that ended their worker.
+        unblamed_deaths: number of workers that ended with this image in their oldest chunk, none of it begun.
+        handed_out_at: when the image was last handed to a worker, by `time.perf_counter`.
+        decoded_at: when its pixels were ready, by `time.perf_counter`.
     """
 
     __slots__ = (
@@ -106,11 +106,11 @@ class Task:
         self.handed_out_at = self.decoded_at = self.decode_s = self.copy_s = self.model_s = 0.0
 
     def complete(self, result: Any) -> None:
-        """Ends well, with a result of the model's head."""
+        """End the image with a result of the model's head."""
         self._end(Prediction(result, self._timings()))
 
     def reject(self, error: ImageError) -> None:
-        """Ends with what is wrong with the image."""
+        """End the image with its error."""
         self._end(Rejection(error, self._timings()))
 
     def _end(self, outcome: Outcome) -> None:
@@ -118,7 +118,7 @@ class Task:
         request.answer(self.position, outcome)
 
     def _timings(self) -> StageTimings:
-        """What is neither decoding nor the device's work was waiting for it."""
+        """Return the seconds by stage; time that was neither decoding nor the device's work counts as waiting."""
         now = time.perf_counter()
         decoded_at = self.decoded_at or now
         return StageTimings(
@@ -132,4 +132,4 @@ class Task:
 
 
 ENDED_REQUEST: Final = Request([])
-"""Stands in for the request of an image that has its outcome: nobody waits for another one."""
+"""Stand-in for the request of an image that has its outcome: no client waits for another one."""

@@ -2,7 +2,7 @@
 
 `torchvision.ops.roi_align` imports `torch._dynamo` for one function, which only detectors call, and only where
 deterministic algorithms are asked for. That import takes 2 s of processor time and 190 MB, nearly as much as torch
-itself, at each start of a replica. So while torchvision is imported a placeholder stands in its place.
+itself, at each start of a replica. So a placeholder replaces that module while torchvision is imported.
 """
 
 import sys
@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, Final
 
-import torch  # noqa: F401  it has to be there before a placeholder of one of its parts
+import torch  # noqa: F401  must be imported before a placeholder replaces one of its modules
 
 __all__ = ["ImageClassification", "WeightsEnum", "models"]
 
@@ -21,7 +21,7 @@ _UTILS: Final = "torch._dynamo.utils"
 
 
 class _Placeholder(ModuleType):
-    """Module that gives way to the real one when it is asked for more than it has, as by another torchvision."""
+    """Empty module, replaced by the real one when asked for anything else, e.g. by another version of torchvision."""
 
     def __getattr__(self, name: str) -> Any:
         wants_more = not name.startswith("__") or (self.__name__, name) == (_PACKAGE, "__path__")  # of a submodule
@@ -37,7 +37,7 @@ def _is_compile_supported(device_type: Any) -> Any:
 
 @contextmanager
 def _compiler_left_out() -> Iterator[None]:
-    """Puts placeholders where the compiler would be imported; nothing is done where it is there already."""
+    """Replace the compiler's modules by placeholders, unless they are imported already."""
     if _PACKAGE not in sys.modules:
         utils = _Placeholder(_UTILS)
         vars(utils)["is_compile_supported"] = _is_compile_supported

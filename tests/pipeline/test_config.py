@@ -14,12 +14,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"batch_sizes": [0, 1]}, r"batch_sizes: \[0, 1\] must rise from 1"),
     ({"batch_sizes": [4, 2]}, r"batch_sizes: \[4, 2\] must rise"),
     ({"batch_sizes": [2, 2]}, r"batch_sizes: \[2, 2\] must rise"),
-    ({"formats": []}, r"formats: \[\] serves nothing; write at least one, e\.g\. \[JPEG\]"),
+    ({"formats": []}, r"formats: \[\] is empty; write at least one, e\.g\. \[JPEG\]"),
     ({"slots": 63}, r"slots: 63 do not hold two batches of 32.*write slots: 64 or more, or smaller batch_sizes"),
     ({"resize_px": 223, "crop_px": 224}, r"crop_px: 224 is larger than resize_px: 223; write it smaller"),
     ({"std": (math.nan, 0.2, 0.2)}, r"(?s)std\.0.*a finite number"),
     ({"mean": (0.5, math.inf, 0.5)}, r"(?s)mean\.1.*a finite number"),
-    ({"std": (0.2, 0.0, 0.2)}, r"std: \[0\.2, 0\.0, 0\.2\] divides; every number must be above 0"),
+    ({"std": (0.2, 0.0, 0.2)}, r"std: \[0\.2, 0\.0, 0\.2\] must be above 0: pixels are divided by every number"),
 ]
 
 
