@@ -1,4 +1,4 @@
-"""Requests that a replica takes on, and those that it refuses."""
+"""Tests of admission: which requests a replica accepts, and which it refuses."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from deployments.request_errors import Overloaded
 
 
 def test_what_would_wait_too_long_is_refused() -> None:
-    """The message names both times; when to come back follows from how much too long it is."""
+    """A refusal names the expected wait and the limit; its Retry-After follows from the difference."""
     check_wait(0.25, 0.25, own_s=1.0)
     with pytest.raises(
         Overloaded, match=r"would wait for 2\.75 s; the limit is 0\.25 s \(max_queue_wait_s\)"
@@ -20,7 +20,10 @@ def test_what_would_wait_too_long_is_refused() -> None:
 
 
 def test_a_request_with_too_little_time_of_its_own_is_told_so_at_once() -> None:
-    """Where others would be taken on; where none is, it is one of them."""
+    """A request refused only for its own short deadline is told at once.
+
+    Under general overload it is refused as all others.
+    """
     with pytest.raises(Overloaded, match=r"the limit is 0\.5 s \(the time that the request has\)") as refused:
         check_wait(0.75, 5.0, own_s=0.5)
     assert refused.value.at_once

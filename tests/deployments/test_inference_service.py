@@ -1,4 +1,4 @@
-"""The service without a protocol: what it takes on, for how long it waits, and what it says of that."""
+"""Tests of the inference service without a protocol: admission, deadlines and counts."""
 
 import asyncio
 import subprocess
@@ -25,7 +25,7 @@ def image() -> EncodedImage:
 
 
 def refused(error: type[DarkroomError], service: FakeService, *, limit_s: float = 60.0, images: int = 1) -> str:
-    """Message of the error with which a request is refused; nothing of it has reached the engine."""
+    """Returns the message with which a request is refused, and checks that none of it reached the engine."""
     with pytest.raises(error) as seen:
         asyncio.run(service.infer([image()] * images, Deadline(limit_s)))
     assert service.engine.requests == []
@@ -33,14 +33,17 @@ def refused(error: type[DarkroomError], service: FakeService, *, limit_s: float 
 
 
 def test_it_knows_neither_http_nor_ray() -> None:
-    """Nor does anything that it imports; and it leaves torch to the engine."""
+    """The service imports neither an HTTP library nor Ray, and leaves torch to the engine."""
     program = "import sys, deployments.service; print(*{name.split('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert not set(done.stdout.split()) & {"ray", "starlette", "uvicorn", "grpc", "torch"}
 
 
 def test_outcomes_come_in_order_and_rejections_keep_their_places() -> None:
-    """Those that came in as one, and those that are rejected by their headers: neither is handed over."""
+    """Outcomes come in order.
+
+    Images rejected before or by their headers keep their places and do not reach the engine.
+    """
     service, missing = FakeService(), Rejection(EmptyImage("the image has no bytes"))
     images: list[EncodedImage | Rejection] = [image(), missing, EncodedImage(b"GIF89a"), image()]
     inference = asyncio.run(service.infer(images, Deadline(60.0)))
@@ -52,7 +55,7 @@ def test_outcomes_come_in_order_and_rejections_keep_their_places() -> None:
 
 
 def test_a_request_is_timed_from_its_deadlines_beginning_to_its_answer() -> None:
-    """Its stages make up the whole time: reading before `infer`, and what came after its images."""
+    """A request is timed from the start of its deadline to its answer; the stages add up to that time."""
 
     async def timed() -> tuple[tuple[float, ...], float]:
         service, deadline = FakeService(), Deadline(60.0)
@@ -67,7 +70,7 @@ def test_a_request_is_timed_from_its_deadlines_beginning_to_its_answer() -> None
 
 
 def test_a_request_that_would_wait_too_long_is_refused() -> None:
-    """Longer than any may wait, or than its own time lasts; the message names the limit."""
+    """A request that would wait longer than the limit or its own deadline is refused, and the message names which."""
     assert "would wait for 5.00 s; the limit is 1 s (max_queue_wait_s)" in refused(
         Overloaded, FakeService(wait_s=5.0, max_queue_wait_s=1.0)
     )
@@ -84,7 +87,7 @@ def test_a_deadline_that_has_passed_ends_a_request_before_it_begins() -> None:
 
 
 def test_a_deadline_that_passes_gives_the_images_up() -> None:
-    """What no worker has begun by then is dropped: nobody waits for it."""
+    """When a deadline passes, images that no worker has begun are dropped."""
     service, future = FakeService(), Future[list[Outcome]]()
     service.engine.answers = lambda _: future
     with pytest.raises(DeadlineExceeded, match=r"not answered after 0\.02 s"):
@@ -103,7 +106,7 @@ def test_a_fault_of_the_engine_is_the_requests() -> None:
 
 @pytest.mark.parametrize("stage", ["read", "queue"])
 def test_a_client_that_goes_is_counted_and_its_work_given_up(stage: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever serves the protocol cancels the request; the log says how far it had come."""
+    """A client that goes cancels its request, which is counted; the log names the stage that it had reached."""
     service, future, is_held = FakeService(), Future[list[Outcome]](), asyncio.Event()
     service.engine.answers = lambda _: future
 
@@ -144,7 +147,7 @@ def test_bytes_beyond_the_limit_are_refused_and_those_held_are_freed() -> None:
 
 
 def test_new_settings_hold_at_once() -> None:
-    """For the engine too, whose limits are among them."""
+    """New settings apply at once, also to the limits of the engine."""
     service = FakeService(wait_s=5.0, max_queue_wait_s=1.0)
     refused(Overloaded, service)
     service.live = LiveConfig(max_queue_wait_s=10.0, max_batch_size=8)
@@ -153,7 +156,10 @@ def test_new_settings_hold_at_once() -> None:
 
 
 def test_the_event_loop_runs_on_while_many_images_are_examined() -> None:
-    """Others have it between some images: what is refused as it would wait too long keeps nobody until then."""
+    """The event loop runs other tasks between some images of a large request.
+
+    A refused request does not wait for it.
+    """
     turns = 0
 
     async def others() -> None:

@@ -1,4 +1,4 @@
-"""A protocol beside HTTP: one file, on the service that answers /predict (`tests/support/json_rpc.py`)."""
+"""Tests of a protocol beside HTTP: one file on top of the inference service (`tests/support/json_rpc.py`)."""
 
 import asyncio
 import base64
@@ -21,13 +21,16 @@ CAT = jpeg(photograph("cat"))
 
 
 def line(images: Sequence[bytes], **params: Any) -> bytes:
-    """A request with these images."""
+    """Returns a request with these images."""
     encoded = [base64.b64encode(image).decode() for image in images]
     return json.dumps({"jsonrpc": "2.0", "id": 7, "params": {"images": encoded, **params}}).encode()
 
 
 def test_a_second_protocol_gets_the_same_predictions(engine: Engine) -> None:
-    """Of the engine itself; a bad image has its error in its place, and all is counted and timed."""
+    """A second protocol gets the engine's own predictions, with an error in the place of a bad image.
+
+    All is counted.
+    """
 
     async def submit(images: list[EncodedImage]) -> Future[list[Outcome]]:
         return engine.submit([images])[0]
@@ -47,7 +50,7 @@ def test_a_second_protocol_gets_the_same_predictions(engine: Engine) -> None:
 
 
 def test_a_second_protocol_is_refused_by_the_same_limits() -> None:
-    """Each error has its name, as everywhere; only its code is the protocol's own."""
+    """A second protocol is refused by the same limits and error names; only the codes are its own."""
     refusals = [
         (FakeService(wait_s=5.0, max_queue_wait_s=1.0), {}, BUSY, "overloaded"),
         (FakeService(wait_s=0.2), {"timeout_s": 0.1}, BUSY, "overloaded"),

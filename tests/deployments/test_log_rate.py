@@ -1,4 +1,4 @@
-"""Lines of one kind: the first ones are logged, the rest are counted."""
+"""Tests of the limit on log lines: the first lines of a kind are logged, the rest are counted."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ from pipeline.errors import DeviceFailure, UndecodableImage
 
 
 class _Clock:
-    """Stands still until it is set."""
+    """A clock that stands still until it is set."""
 
     now_s = 100.0
 
@@ -24,7 +24,7 @@ class _Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
-    """Logger of the lines which this test logs."""
+    """The clock of the limit on log lines."""
     clock = _Clock()
     monkeypatch.setattr(logs, "_rate", LogRate[object](clock=clock))
     return clock
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """All that is logged in the test."""
+    """The lines that are logged during the test."""
     with caplog.at_level(logging.INFO, "deployments"):
         yield caplog
 
@@ -49,7 +49,7 @@ def test_the_first_lines_of_each_kind_come_through_and_later_ones_at_a_rate() ->
 
 
 def test_those_that_were_left_out_are_told_of_once() -> None:
-    """As soon as the first of them is old enough; of each kind by itself."""
+    """Suppressed lines are reported once, for each kind by itself, when the first of them is old enough."""
     clock = _Clock()
     rate = LogRate[str](burst=1, lines_per_s=0.001, clock=clock)
     for kind in "aaab":
@@ -63,7 +63,7 @@ def test_those_that_were_left_out_are_told_of_once() -> None:
 
 
 def test_a_flood_of_any_kind_leaves_a_bounded_log(log: pytest.LogCaptureFixture, clock: _Clock) -> None:
-    """Whatever its clients do: a burst of each kind, and then a line of each that says how many more there were."""
+    """A flood leaves a bounded log, whatever clients do: a burst of each kind, and later one line with the count."""
     unforeseen = ZeroDivisionError("by nothing")
     for _ in range(1000):
         log_refusal(Overloaded("full", retry_after_s=1))
@@ -87,7 +87,7 @@ def test_a_flood_of_any_kind_leaves_a_bounded_log(log: pytest.LogCaptureFixture,
 
 @pytest.mark.usefixtures("clock")
 def test_a_flood_of_one_kind_hides_no_other(log: pytest.LogCaptureFixture) -> None:
-    """A defect that shows itself once in the middle of it is logged, with its traceback."""
+    """A single defect in a flood of refusals is logged with its traceback."""
     for _ in range(1000):
         log_refusal(Overloaded("full", retry_after_s=1))
     log_unforeseen(ZeroDivisionError("by nothing"))
@@ -98,7 +98,7 @@ def test_a_flood_of_one_kind_hides_no_other(log: pytest.LogCaptureFixture) -> No
 def test_what_a_client_has_sent_neither_begins_a_line_nor_moves_a_cursor(
     log: pytest.LogCaptureFixture, sent: str
 ) -> None:
-    """In the text of a line and in its fields."""
+    """Text from a client never adds a line or a control character to the log, neither in a message nor in a field."""
     log_refusal(MalformedRequest(f"top_k={sent} is no number"))
     log_no_such_page(ValueError(sent), 404, f"GET /{sent}")
     for line in log.records:
@@ -107,7 +107,7 @@ def test_what_a_client_has_sent_neither_begins_a_line_nor_moves_a_cursor(
 
 
 def test_a_line_has_a_bounded_length(log: pytest.LogCaptureFixture) -> None:
-    """Whatever is echoed."""
+    """A log line has a bounded length, however long the quoted text is."""
     log_refusal(MalformedRequest("x" * 100_000))
     log_no_such_page(ValueError("y" * 100_000), 404, "GET /" + "\x1b" * 100_000)
     for line in log.records:
@@ -116,7 +116,7 @@ def test_a_line_has_a_bounded_length(log: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_flood_from_the_pipeline_is_counted_as_well(caplog: pytest.LogCaptureFixture, clock: _Clock) -> None:
-    """One image may cause a line there, with a traceback; the handler stands where adopt_loggers puts it."""
+    """Lines of the pipeline are limited too: one image may cause one, with a traceback."""
     record = logging.LogRecord("pipeline.model.batcher", logging.WARNING, "batcher.py", 1, "%d are NaN", (1,), None)
     relay, serve = logs._Relay(), logging.getLogger("ray.serve")
     serve.addHandler(caplog.handler)

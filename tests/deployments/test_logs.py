@@ -1,4 +1,4 @@
-"""What is logged of an error, read as those read it who run the service: from the replica's log, line by line."""
+"""Tests of the replica's log: which lines an error leaves for an operator."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ def _lines(service: Service, **fields: Any) -> list[Document]:
 
 
 def _line(service: Service, **fields: Any) -> Document:
-    """The only line with these values; the log may be a moment behind the answer."""
+    """Returns the only line with these values; the log may appear a moment after the answer."""
     (line,) = until(lambda: _lines(service, **fields))
     return line
 
@@ -58,7 +58,7 @@ def test_every_error_has_a_stage(kind: type[DarkroomError]) -> None:
 
 
 def test_the_line_of_a_server_error_holds_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    """In the one line, and the stage where it went wrong."""
+    """A server error is one line, with the traceback and the stage in which it happened."""
     with caplog.at_level(logging.INFO, "deployments"):
         try:
             raise DeviceFailure("no answer")
@@ -74,7 +74,7 @@ def test_the_line_of_a_server_error_holds_the_traceback(caplog: pytest.LogCaptur
     "error", [UndecodableImage("torn"), Overloaded("full")], ids=lambda error: type(error).__name__
 )
 def test_what_is_expected_has_no_traceback(error: DarkroomError, caplog: pytest.LogCaptureFixture) -> None:
-    """What clients send, and how many of them there are, is at fault nowhere in the code; the console stays quiet."""
+    """An expected error, by bad input or overload, is logged without a traceback and not shown on the console."""
     with caplog.at_level(logging.INFO, "deployments"):
         log_refusal(error)
     line = _as_json(caplog)
@@ -108,7 +108,7 @@ def test_an_unforeseen_exception_is_logged_whole(caplog: pytest.LogCaptureFixtur
 def test_a_refusal_is_one_line(
     service: Service, content: bytes, content_type: str, error: str, stage: str, status: int
 ) -> None:
-    """By the id that the client was given, with the words that it was given."""
+    """A refusal is one line, with the request id and the message that the client got."""
     refused = service.post(content, content_type).json()
     line = _line(service, request_id=refused["request_id"])
     assert (line["error"], line["stage"], line["status"]) == (error, stage, status)
@@ -119,7 +119,7 @@ def test_a_refusal_is_one_line(
 
 
 def test_each_bad_image_among_many_has_a_line(service: Service) -> None:
-    """With its position, and not with the name that its file has at the client's."""
+    """Each bad image among many has a line with its position, but without the client's file name."""
     identity, name = "test-of-positions-51c8", "holiday-in-secret.jpg"
     files = [("image", (name, data)) for data in (CAT, b"hello", CAT, CAT[:2000])]
     service.client.post("/predict", files=files, headers={"X-Request-ID": identity}).raise_for_status()
@@ -131,7 +131,7 @@ def test_each_bad_image_among_many_has_a_line(service: Service) -> None:
 
 
 def test_a_gpu_that_was_not_found_is_pointed_out_wherever_one_looks(service: Service) -> None:
-    """On the console by the builder, in the replica's log, and as long as it serves in GET /info."""
+    """A GPU that was not found is reported on the console, in the replica's log, and in GET /info while it serves."""
     info = service.info()
     if info["device"] == "cuda":
         pytest.skip("the service has found a GPU")
@@ -154,7 +154,7 @@ def test_what_is_not_served_is_logged(service: Service) -> None:
 
 
 def test_a_client_that_goes_is_logged(service: Service) -> None:
-    """Here in the middle of its body. Before HAProxy has passed the request on, the replica does not hear of it."""
+    """A client that goes in the middle of its body is logged, once HAProxy has passed the request on."""
     before = len(_lines(service, error="ClientGone", stage="read"))
     with opened(service, content_length=1_000_000) as connection:
         connection.send(CAT)
@@ -166,7 +166,7 @@ def test_a_client_that_goes_is_logged(service: Service) -> None:
 
 
 def test_a_client_that_goes_while_it_waits_is_logged(service: Service) -> None:
-    """Its body is there, its images are not done."""
+    """A client that goes after its body has arrived, before its images are done, is logged."""
     identity = "test-of-leaving-7d20"
     with pytest.raises(httpx.ReadTimeout):
         service.post_files(*[slow_png()] * 10, headers={"X-Request-ID": identity}, timeout=httpx.Timeout(60, read=0.5))
@@ -177,7 +177,7 @@ def test_a_client_that_goes_while_it_waits_is_logged(service: Service) -> None:
 
 
 def test_what_the_pipeline_logs_is_in_the_replicas_log(service: Service) -> None:
-    """It knows nothing of Ray; here that a decoder process has died."""
+    """Lines of the pipeline, which does not know Ray, are in the replica's log; here that a decoder process died."""
     (replica,) = service.replicas()
     for process in replica.children(recursive=True):
         if role_of(process) == WORKER:

@@ -1,4 +1,4 @@
-"""Bytes of bodies: counted as they arrive, and who gives way where they reach the limit."""
+"""Tests of the memory for bodies: bytes are counted as they arrive, and at the limit a body is refused."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -14,21 +14,21 @@ MB = 1 << 20
 
 @pytest.fixture
 def bodies() -> Iterator[ExitStack]:
-    """Closes what is held when the test ends."""
+    """Closes the held bodies when the test ends."""
     with ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time, in its only element."""
+    """The current time, as a list of one element."""
     now = [100.0]
     monkeypatch.setattr("deployments.memory_budget.time.monotonic", lambda: now[0])
     return now
 
 
 def test_bytes_are_given_back() -> None:
-    """Also where the request ends in an error; the limit is met exactly."""
+    """Bytes are given back when a request ends, also by an error; the limit may be reached exactly."""
     budget = MemoryBudget(10)
     with budget.hold("a") as one, budget.hold("a") as other:
         one.take(4)
@@ -41,7 +41,7 @@ def test_bytes_are_given_back() -> None:
 
 
 def test_an_announcement_takes_nothing(bodies: ExitStack) -> None:
-    """Eighteen connections that announce all of the memory leave it to those that send something."""
+    """An announced length takes no memory: eighteen connections that announce all of it leave it to others."""
     budget = MemoryBudget(512 * MB)
     for _ in range(18):
         bodies.enter_context(budget.hold("a")).expect(128 * MB)
@@ -52,7 +52,10 @@ def test_an_announcement_takes_nothing(bodies: ExitStack) -> None:
 
 
 def test_too_much_is_refused_and_not_counted(bodies: ExitStack) -> None:
-    """By its announcement or as it arrives; the message names value and limit. The next smaller one still gets in."""
+    """A body above the limit is refused by its announcement or as it arrives, and not counted.
+
+    A smaller one still fits.
+    """
     budget = MemoryBudget(10)
     one, other = bodies.enter_context(budget.hold("a")), bodies.enter_context(budget.hold("a"))
     one.take(8)
@@ -84,7 +87,7 @@ def test_a_whole_body_does_not_give_way(bodies: ExitStack) -> None:
 
 
 def test_the_source_with_most_gives_way(bodies: ExitStack) -> None:
-    """Its youngest body does; a newcomer from elsewhere gets in, one of its own is told by its announcement."""
+    """At the limit the youngest body of the source with most bytes is refused, so a newcomer from elsewhere gets in."""
     budget = MemoryBudget(12)
     ended = list[str]()
     for name in ("old", "young"):
@@ -113,7 +116,7 @@ def test_a_body_that_has_given_way_takes_no_more(bodies: ExitStack) -> None:
 
 
 def test_a_slow_body_gives_way_first(bodies: ExitStack, clock: list[float]) -> None:
-    """Whichever has much in memory and stands still; a small one may take its time."""
+    """A slow body with much in memory is refused first; a small one may take its time."""
     budget = MemoryBudget(10 * MB)
     standing, small, quick = (bodies.enter_context(budget.hold("a")) for _ in range(3))
     standing.take(5 * MB)
@@ -128,7 +131,7 @@ def test_a_slow_body_gives_way_first(bodies: ExitStack, clock: list[float]) -> N
 
 
 def test_a_small_body_is_not_refused_for_a_large_one(bodies: ExitStack) -> None:
-    """Of the same source too: the youngest large one gives way, and a small one that is there stays."""
+    """A small body is never refused in favour of a large one; the youngest large one is, also of the same source."""
     budget = MemoryBudget(10 * MB)
     old, young, small = (bodies.enter_context(budget.hold("a")) for _ in range(3))
     small.take(MB // 2)
@@ -143,7 +146,7 @@ def test_a_small_body_is_not_refused_for_a_large_one(bodies: ExitStack) -> None:
 
 
 def test_bodies_that_are_half_there_do_not_wait_for_each_other() -> None:
-    """Sixty of 10 MB at once, from one address and at one speed, where 51 have room: all but the youngest arrive."""
+    """Incomplete bodies never block each other: of sixty with 10 MB each, where 51 fit, all but the youngest arrive."""
     budget = MemoryBudget(512 * MB)
     with ExitStack() as stack:
         arriving = dict.fromkeys([stack.enter_context(budget.hold("a")) for _ in range(60)], 10 * MB)
@@ -168,7 +171,7 @@ def test_bodies_that_are_half_there_do_not_wait_for_each_other() -> None:
 
 
 def test_a_body_that_stands_still_gives_way_for_its_place(bodies: ExitStack, clock: list[float]) -> None:
-    """The slowest of the source that has most: none that has just begun, and none that comes at the least rate."""
+    """When places are short, the slowest body of the source with most is refused, unless it is new or fast enough."""
     budget = MemoryBudget(MB)
     elsewhere = bodies.enter_context(budget.hold("b"))
     silent, dribbling, telephone = (bodies.enter_context(budget.hold("a")) for _ in range(3))
@@ -187,7 +190,7 @@ def test_a_body_that_stands_still_gives_way_for_its_place(bodies: ExitStack, clo
 
 
 def test_the_time_to_wait_follows_backlog_and_pace(clock: list[float], bodies: ExitStack) -> None:
-    """Bytes that are too many over bytes answered a second; whole seconds, from 1 to 60."""
+    """Retry-After is the excess of bytes over the bytes answered a second: whole seconds, from 1 to 60."""
     budget = MemoryBudget(1000)
     assert budget.retry_after_s(1) == 1
     with budget.hold("a") as one:

@@ -1,4 +1,4 @@
-"""The replica's class without Serve around it: what a running service cannot be made to do from outside."""
+"""Tests of the replica's class without Serve, for events that cannot be caused in a running service from outside."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ from tests.conftest import PIPELINE
 
 
 class _Unserved(Replica):
-    """Python drops it: only Serve could await what the class does then."""
+    """A replica that closes its engine itself when it is dropped: only Serve could await the usual end."""
 
     def __del__(self) -> None:  # type: ignore[override]
         self._engine.close()
@@ -34,7 +34,7 @@ class _Unserved(Replica):
 
 @pytest.fixture(scope="module")
 def replica() -> Iterator[Replica]:
-    """One that has started and has not been given a `user_config` yet."""
+    """A started replica without a `user_config`."""
     replica, threshold = _Unserved.__new__(_Unserved), gc.get_threshold()
     asyncio.run(replica.__init__(ServiceConfig(pipeline=PIPELINE)))  # type: ignore[misc]  # Serve awaits it too
     replica._service.admission._places = lambda: UNLIMITED  # Serve knows them
@@ -47,24 +47,24 @@ def replica() -> Iterator[Replica]:
 
 
 def test_no_collection_looks_at_what_stays(replica: Replica) -> None:  # noqa: ARG001
-    """All the modules and the model: nothing would be answered while one did."""
+    """Modules and model are excluded from garbage collection, which would otherwise delay every answer."""
     assert gc.get_freeze_count() > 10 * len(gc.get_objects())
 
 
 def test_collections_are_rare(replica: Replica) -> None:  # noqa: ARG001
-    """The objects of the requests in work are ever so many, and none of them is garbage."""
+    """Garbage collections are rare: requests in work hold many objects, none of which is garbage."""
     assert gc.get_threshold()[0] >= 10_000
 
 
 def test_a_start_with_a_bad_user_config_fails(replica: Replica) -> None:
-    """There is no old one to keep, and the message says what to write."""
+    """A bad `user_config` fails the start, as there is no old one to keep; the message says what to write."""
     with pytest.raises(ValueError, match=r"user_config: .*topk: no such key; did you mean top_k\?"):
         asyncio.run(replica.reconfigure({"topk": 5}, None))
 
 
 @pytest.mark.parametrize("value", [True, "5", 5.0, None, float("nan")])
 def test_a_setting_of_another_kind_is_refused(replica: Replica, value: object) -> None:
-    """In a replica as in the file: `yes` is no number."""
+    """A setting of the wrong type is refused in a replica as in the file: `yes` is not a number."""
     with pytest.raises(ValueError, match=r"user_config: top_k: Input should be a valid integer"):
         asyncio.run(replica.reconfigure({"top_k": value}, None))
 
@@ -72,7 +72,10 @@ def test_a_setting_of_another_kind_is_refused(replica: Replica, value: object) -
 def test_what_nobody_has_foreseen_is_answered_and_logged(
     replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the id by which the log has the reason, and without the reason itself: it may show more than it should."""
+    """An unforeseen error is a 500 with the request id, by which the log has the reason.
+
+    The answer does not show it.
+    """
 
     async def broken(*_: object) -> Inference:
         raise ZeroDivisionError("by nothing")
@@ -90,7 +93,7 @@ def test_what_nobody_has_foreseen_is_answered_and_logged(
 def test_without_its_middleware_the_application_refuses_late_too(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a cluster without serve.env."""
+    """Without the middleware, as on a cluster without serve.env, refusals are held back too."""
     monkeypatch.setattr(replica._engine, "expected_wait_s", lambda **_: 100.0)
     headers = {"Content-Type": "image/jpeg", "X-Request-Timeout-Ms": "2000"}
     began_s = time.monotonic()
@@ -103,7 +106,7 @@ def test_without_its_middleware_the_application_refuses_late_too(
 def test_the_body_of_a_request_that_is_refused_late_is_dropped_meanwhile(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it, though it is read no further than is asked for: many that wait would keep much in memory."""
+    """The body of a request is read and dropped while its refusal is held back. Many of them would take much memory."""
     guard, taken_while_held, sent = RequestGuard.guard, list[int](), list[Message]()
     assert isinstance(guard, EarlyRefusals)
     monkeypatch.setattr(replica._engine, "expected_wait_s", lambda **_: 100.0)
@@ -128,7 +131,7 @@ def test_the_body_of_a_request_that_is_refused_late_is_dropped_meanwhile(
 def test_info_is_answered_without_the_metadata_of_the_package(
     replica: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where a source tree runs without being installed: the launcher waits for this answer."""
+    """GET /info works from a source tree that is not installed; the launcher waits for this answer."""
 
     def missing(package: str) -> str:
         raise PackageNotFoundError(package)
@@ -141,13 +144,13 @@ def test_info_is_answered_without_the_metadata_of_the_package(
 
 
 def test_what_needs_no_key_costs_little(replica: Replica) -> None:
-    """Whoever asks for it again and again takes little time from the requests of others: a millisecond each."""
+    """A request that needs no key takes few milliseconds, so that many of them hardly delay other requests."""
     for path in ("/openapi.json", "/info", "/nowhere"):
         assert asyncio.run(_seconds_of(replica, path)) < 0.005, path  # most of it is the client's
 
 
 def test_an_old_name_is_refused_with_the_new_one(replica: Replica) -> None:
-    """While it runs as in the file; the settings that are in force stay."""
+    """An old setting name is refused in a running replica with the new name; the settings in force stay."""
     asyncio.run(replica.reconfigure({"max_queue_wait_s": 5.0}, None))
     asyncio.run(replica.reconfigure({"max_wait_s": 6.0}, None))
     assert (
@@ -158,7 +161,7 @@ def test_an_old_name_is_refused_with_the_new_one(replica: Replica) -> None:
 
 
 async def _seconds_of(replica: Replica, path: str) -> float:
-    """Processor time of one request."""
+    """Returns the processor time of one request."""
     async with _client(replica) as client:
         await client.get(path)
         began_at = time.thread_time()

@@ -1,4 +1,4 @@
-"""The shipped configurations and serve.env. Serve itself ignores unknown keys at most levels."""
+"""Tests of the shipped configurations and serve.env. Serve itself ignores unknown keys at most levels."""
 
 import re
 from pathlib import Path
@@ -38,20 +38,20 @@ def document(request: pytest.FixtureRequest) -> Document:
 
 @pytest.fixture
 def application(document: Document) -> Document:
-    """Its only application."""
+    """The only application of a configuration."""
     (application,) = document["applications"]
     return dict(application)
 
 
 @pytest.fixture
 def deployment(application: Document) -> Document:
-    """The only deployment of that."""
+    """The only deployment of the application."""
     (deployment,) = application["deployments"]
     return dict(deployment)
 
 
 def test_the_shipped_files_have_no_unknown_key(document: Document) -> None:
-    """At any level, down to the autoscaler's."""
+    """The shipped files have no unknown key at any level, down to the autoscaler's."""
     assert all_faults(document, {}) == []
 
 
@@ -77,13 +77,13 @@ def test_the_check_above_can_fail(path: str, document: Document) -> None:
 
 
 def test_the_shipped_args_and_user_config_fit_together(application: Document, deployment: Document) -> None:
-    """By the strict models, cross-checks included."""
+    """The shipped args and user_config pass the strict models and the checks between them."""
     config = ServiceConfig.model_validate(application["args"])
     config.check_live(LiveConfig.model_validate(deployment["user_config"]))
 
 
 def test_no_shipped_setting_restates_its_default(application: Document, deployment: Document) -> None:
-    """But for two that show where settings go; Serve's own defaults count too."""
+    """No shipped setting repeats its default, in Darkroom or in Serve, except two that show where settings go."""
     written = [
         (application["args"], ServiceConfig().model_dump()),
         (application["args"]["pipeline"], PipelineConfig().model_dump(mode="json")),
@@ -97,7 +97,7 @@ def test_no_shipped_setting_restates_its_default(application: Document, deployme
 
 
 def test_the_file_of_the_tests_writes_every_setting_out() -> None:
-    """And has the values of the shipped one."""
+    """The tests' own configuration writes out every setting, with the values of the shipped one."""
     application = yaml.safe_load((ROOT / "tests/support/every_setting.yaml").read_text())["applications"][0]
     shipped = shipped_config()["applications"][0]
     assert ServiceConfig.model_validate(application["args"]) == ServiceConfig.model_validate(shipped["args"])
@@ -106,13 +106,13 @@ def test_the_file_of_the_tests_writes_every_setting_out() -> None:
 
 
 def test_requests_in_a_replica_leave_room_for_the_autoscaler(application: Document, deployment: Document) -> None:
-    """Behind HAProxy a replica is seen as overloaded only if it may take twice what it is aimed at."""
+    """Behind HAProxy a replica counts as overloaded only if it accepts at least twice its target of requests."""
     target = deployment["autoscaling_config"]["target_ongoing_requests"]
     assert ServiceConfig.model_validate(application["args"]).max_ongoing_requests >= 2 * target
 
 
 def test_a_replica_that_does_not_answer_is_ended_within_half_a_minute(deployment: Document) -> None:
-    """Three health checks in a row, each started within 1.1 periods and given up after its time limit."""
+    """A replica that fails three health checks in a row is ended within half a minute."""
     period_s, timeout_s = deployment["health_check_period_s"], deployment["health_check_timeout_s"]
     threshold = constants.REPLICA_HEALTH_CHECK_UNHEALTHY_THRESHOLD
     assert threshold * max(1.1 * period_s, timeout_s) + 1.1 * period_s < 25
@@ -128,7 +128,10 @@ def _of_the_gpu_file() -> tuple[ServiceConfig, Document]:
 
 
 def test_replicas_of_the_gpu_file_fill_its_gpu_and_no_more() -> None:
-    """While Serve waits for room for one more, it may not apply changed settings to those that run."""
+    """The GPU configuration fills its GPU exactly.
+
+    While Serve waits to place one more, it may not apply changed settings.
+    """
     config, deployment = _of_the_gpu_file()
     scaling = deployment["autoscaling_config"]
     replicas = scaling["max_replicas"]
@@ -139,7 +142,7 @@ def test_replicas_of_the_gpu_file_fill_its_gpu_and_no_more() -> None:
 
 
 def test_slots_of_the_gpu_file_keep_its_device_and_its_workers_busy() -> None:
-    """Two batches on the device, one that is being answered, one that is ready, and what the workers hold.
+    """The slots hold four full batches (two on the device, one being answered, one ready) and the workers' images.
 
     More single images than slots may be in a replica, so that they are filled.
     """
@@ -152,7 +155,7 @@ def test_slots_of_the_gpu_file_keep_its_device_and_its_workers_busy() -> None:
 
 
 def test_every_value_of_the_gpu_file_has_its_reason() -> None:
-    """A comment on its line, but for names and addresses."""
+    """Every value of the GPU configuration has a comment with its reason, except port and import path."""
     lines = (ROOT / "serve_config.gpu.yaml").read_text().splitlines()
     values = [line.strip() for line in lines if re.match(r" +\w+: [^#]", line)]
     unexplained = {line.partition(":")[0] for line in values if not re.search(r" # \w", line)}
@@ -161,7 +164,7 @@ def test_every_value_of_the_gpu_file_has_its_reason() -> None:
 
 
 def test_serve_env_names_only_what_serve_reads() -> None:
-    """A misspelt variable would be ignored in silence."""
+    """serve.env names only variables that Serve or Ray reads: a misspelt one would be ignored without a word."""
     node = Path(ray._private.node.__file__).read_text()
     raylet = Path(services.RAYLET_EXECUTABLE).read_bytes()  # knows Ray's other settings by their names
     for name in read_env(ROOT / "serve.env"):
@@ -177,7 +180,7 @@ def test_serve_env_names_only_what_serve_reads() -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_the_files_are_yaml_that_people_can_read(name: str) -> None:
-    """Block style with comments, not one line of JSON."""
+    """The files are YAML in block style with comments, not one line of JSON."""
     text = (ROOT / name).read_text()
     assert yaml.safe_load(text) == shipped_config(name)
     assert text.count("#") > 5

@@ -1,4 +1,4 @@
-"""Sizes of a replica by the nodes of a cluster: what Ray reserves, and how many workers it has where it lands."""
+"""Tests of a replica's size on a cluster: the resources that Ray reserves, and the workers on its node."""
 
 import pytest
 from pydantic import ValidationError
@@ -39,7 +39,7 @@ def fitted(nodes: list[Node], pipeline: Document | None = None, **args: object) 
 def test_on_the_cpu_a_replica_is_no_larger_than_a_node(
     pipeline: Document, nodes: list[Node], sizes: tuple[int, int, float]
 ) -> None:
-    """Workers, threads and the CPUs that Ray reserves; two nodes of one CPU do not make a replica of two."""
+    """On the CPU a replica's workers, threads and CPUs fit on one node: two nodes of one CPU make no replica of two."""
     config = fitted(nodes, pipeline)
     assert config.pipeline.device == "cpu"
     assert config.is_placed
@@ -68,7 +68,10 @@ def test_on_the_cpu_a_replica_is_no_larger_than_a_node(
 def test_on_a_gpu_a_replica_fits_on_every_node_that_has_one(
     nodes: list[Node], num_cpus: float, workers: list[int]
 ) -> None:
-    """It reserves what the poorest of them has for it, and has as many workers as the one that it lands on allows."""
+    """A GPU replica reserves the cores that the smallest GPU node has for it.
+
+    Its workers are those that its own node allows.
+    """
     config = fitted(nodes)
     assert config.pipeline.device == "cuda"
     assert (config.num_cpus, config.num_gpus) == (num_cpus, 1)
@@ -96,7 +99,7 @@ def test_on_a_gpu_a_replica_fits_on_every_node_that_has_one(
 def test_replicas_that_share_a_gpu_share_its_cores(
     replicas_per_gpu: int, nodes: list[Node], num_cpus: float, num_gpus: float, workers: list[int]
 ) -> None:
-    """All of them fit on every node that has a GPU: none waits for a core, and none for a piece of the GPU."""
+    """Replicas that share a GPU share its cores, and all of them fit on every node that has a GPU."""
     config = fitted(nodes, replicas_per_gpu=replicas_per_gpu)
     assert (config.num_cpus, config.num_gpus) == (num_cpus, num_gpus)
     gpu_nodes = [node for node in nodes if node.gpus]
@@ -108,7 +111,7 @@ def test_replicas_that_share_a_gpu_share_its_cores(
 
 @pytest.mark.parametrize("replicas_per_gpu", range(1, 65))
 def test_a_gpu_holds_as_many_replicas_as_are_written(replicas_per_gpu: int) -> None:
-    """In the steps that Ray counts in: that many fit, and one more does not."""
+    """In the steps in which Ray counts, exactly `replicas_per_gpu` replicas fit on a GPU."""
     config = fitted([Node(16, gpus=1)], replicas_per_gpu=replicas_per_gpu)
     steps = int(10_000 * config.num_gpus)  # Ray too cuts off what is less than a step
     assert replicas_per_gpu * steps <= 10_000 < (replicas_per_gpu + 1) * steps
@@ -117,7 +120,7 @@ def test_a_gpu_holds_as_many_replicas_as_are_written(replicas_per_gpu: int) -> N
 @pytest.mark.parametrize("replicas_per_gpu", [1, 4])
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_replicas_may_share_a_gpu_that_may_be_there(device: str, replicas_per_gpu: int) -> None:
-    """Where `auto` finds none, nothing of a GPU is asked for."""
+    """With `auto` on a cluster without a GPU, no share of a GPU is requested."""
     config = fitted([HEAD], {"device": device}, replicas_per_gpu=replicas_per_gpu)
     assert config.num_gpus == (0 if device == "auto" else 1 / replicas_per_gpu)
 
@@ -139,7 +142,10 @@ def test_replicas_of_a_gpu_are_counted(replicas_per_gpu: float) -> None:
 
 @pytest.mark.parametrize("nodes", [[], [HEAD], [HEAD, Node(16)]], ids=str)
 def test_a_replica_that_waits_for_a_gpu_takes_its_workers_from_the_node_that_comes(nodes: list[Node]) -> None:
-    """Nobody knows the cores of that node before: one is reserved meanwhile, by all replicas of a GPU together."""
+    """A replica that waits for a GPU reserves one core, shared by all replicas of that GPU.
+
+    Its workers follow from the node that comes.
+    """
     config = fitted(nodes, {"device": "cuda"})
     assert (config.num_cpus, config.num_gpus, config.is_placed) == (1, 1, False)
     assert config.placed(Node(16, gpus=1)).pipeline.decode_workers == 16
@@ -162,7 +168,7 @@ def test_a_replica_that_waits_for_a_gpu_takes_its_workers_from_the_node_that_com
     ids=str,
 )
 def test_what_is_written_stays(written: Document, num_cpus: float, workers: int) -> None:
-    """But more cores than come with the GPU are not reserved for workers: that would leave other GPUs unused."""
+    """Written sizes are kept. No more cores are reserved than belong to the GPU, as other GPUs would stay unused."""
     config = ServiceConfig.model_validate(written).fitted([HEAD, Node(32, gpus=2)])
     assert config.num_cpus == num_cpus
     assert config.placed(Node(32, gpus=2)).pipeline.decode_workers == workers
@@ -185,7 +191,7 @@ def test_what_is_written_stays(written: Document, num_cpus: float, workers: int)
     ids=str,
 )
 def test_a_cluster_without_a_gpu_is_pointed_out(device: str, nodes: list[Node], said: str | None) -> None:
-    """Unless the CPU is what was asked for."""
+    """A cluster without a GPU causes a warning, unless the configuration asks for the CPU."""
     warnings = fitted(nodes, {"device": device}).warnings(nodes, asked=device)
     assert [said in warning for warning in warnings if said] == ([True] if said else [])
     assert len(warnings) == (said is not None)
@@ -209,7 +215,7 @@ def test_a_cluster_without_a_gpu_is_pointed_out(device: str, nodes: list[Node], 
     ids=str,
 )
 def test_a_replica_fits_where_one_node_has_all_that_it_reserves(free: list[Node], fits: bool) -> None:
-    """Free CPUs of one node and a free GPU of another are no room."""
+    """A replica fits only if one node has all its resources: CPUs and a GPU on different nodes do not count."""
     assert fitted([HEAD, Node(16, gpus=1)]).fits(free) is fits
 
 
@@ -240,7 +246,7 @@ def test_a_share_of_a_gpu_fits_where_as_much_is_free(free: list[Node], fits: boo
     ids=str,
 )
 def test_room_is_made_only_where_that_helps(nodes: list[Node], free: list[Node], made: bool) -> None:
-    """Where no node has a GPU yet, the replicas that serve on the CPU stay until one comes."""
+    """Replicas are removed to free resources only if that helps: without a GPU node those on the CPU keep serving."""
     assert fitted(nodes, {"device": "cuda"}).needs_room_made(nodes, free) is made
 
 

@@ -1,4 +1,4 @@
-"""Versions of packages, with and without their metadata."""
+"""Tests of the versions of packages, with and without their metadata."""
 
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +14,7 @@ from tests.test_imports import imports
 
 @pytest.fixture
 def uninstalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """As in a source tree that was copied and not installed."""
+    """Hides the package metadata, as in a source tree that was copied and not installed."""
 
     def missing(package: str) -> str:
         raise PackageNotFoundError(package)
@@ -41,7 +41,7 @@ def test_a_source_tree_has_the_version_of_its_pyproject() -> None:
     "text", [None, "[project]\nname = 'other'\nversion = '2'", "[project]\nname = 'darkroom'", "[", ""], ids=str
 )
 def test_what_names_no_version_is_unknown(text: str | None, tmp_path: Path) -> None:
-    """No such file, that of another project, one without a version, and what is no TOML: never an error."""
+    """A pyproject.toml that is missing, foreign, broken or without a version gives an unknown version and no error."""
     path = tmp_path / "pyproject.toml"
     if text is not None:
         path.write_text(text)
@@ -51,6 +51,6 @@ def test_what_names_no_version_is_unknown(text: str | None, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("folder", ["commands", "deployments", "pipeline", "tuning"])
 def test_nothing_else_needs_the_metadata_of_darkroom(folder: str) -> None:
-    """A start or an answer would fail where they are missing."""
+    """Only version.py reads package metadata; elsewhere a start or an answer would fail without it."""
     for path in (ROOT / folder).rglob("*.py"):
         assert path.name == "version.py" or "importlib.metadata" not in imports(path), path.name

@@ -1,4 +1,4 @@
-"""The process that ends a replica which is stopped or hangs. Here a small program stands for the replica."""
+"""Tests of the watchdog process that ends a stopped or hanging replica. A small program stands in for the replica."""
 
 import os
 import signal
@@ -36,7 +36,7 @@ PROGRAM = dedent(
 
 
 class WatchedReplica:
-    """The program, and its watchdog.
+    """A program that stands in for a replica, and its watchdog.
 
     Attributes:
         watchdog: its process.
@@ -51,25 +51,25 @@ class WatchedReplica:
         return self.process.stdout.readline()
 
     def say(self, word: str) -> None:
-        """Has it do something."""
+        """Sends a command to the program."""
         assert self.process.stdin
         self.process.stdin.write(word + "\n")
         self.process.stdin.flush()
 
     def answers(self) -> bool:
-        """Whether it is well."""
+        """Returns whether the program responds."""
         self.say("how are you")
         return self._line() == "well\n"
 
     def end(self) -> tuple[int, str]:
-        """Its status and what was said on standard error, once it has ended."""
+        """Waits for the program's end; returns its status and its standard error."""
         _, said = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, said
 
 
 @contextmanager
 def running(*options: str) -> Iterator[WatchedReplica]:
-    """A replica with its watchdog; afterwards none of the two is left."""
+    """Runs a replica with its watchdog; afterwards neither of them is left."""
     command = [sys.executable, "-c", PROGRAM, *options]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:  # type: ignore[call-overload]
@@ -82,7 +82,7 @@ def running(*options: str) -> Iterator[WatchedReplica]:
 
 
 def test_a_replica_that_is_stopped_is_ended() -> None:
-    """Also before its event loop has said anything, as while it starts."""
+    """A stopped replica is killed by its watchdog, also before its event loop has sent a heartbeat."""
     with running() as replica:
         assert replica.answers()
         replica.process.send_signal(signal.SIGSTOP)
@@ -101,7 +101,7 @@ def test_a_replica_whose_event_loop_hangs_is_ended() -> None:
 
 
 def test_a_replica_whose_event_loop_has_never_run_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start takes as long as it takes."""
+    """A replica that is still starting is left alone, however long its start takes."""
     monkeypatch.setattr(watchdog_process, "CHECK_PERIOD_S", 0.001)
     reader, writer = os.pipe()
     states = iter([*["S"] * 100, None])
@@ -121,7 +121,7 @@ def test_a_replica_whose_event_loop_has_never_run_is_left_alone(monkeypatch: pyt
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_watchdog_that_ends_or_is_stopped_is_replaced(number: signal.Signals) -> None:
-    """By the next words of the replica's event loop."""
+    """A watchdog that ends or is stopped is replaced at the next heartbeat of the replica's event loop."""
     watchdog = Watchdog()
     try:
         before = watchdog._process.pid

@@ -1,4 +1,4 @@
-"""Configurations that YAML and Serve take without a word, and that mean something else than they say."""
+"""Tests of configurations that YAML and Serve accept although they mean something else than they say."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ NUMBER = re.compile(r"[\d.]+")
 
 
 def faults_of(folder: Path, text: str, **environment: str) -> dict[str, str]:
-    """Faults of a configuration, by the paths of the keys."""
+    """Returns the errors of a configuration, by the paths of the keys."""
     file = folder / "serve_config.yaml"
     file.write_text(text)
     faults = read_configuration(file).faults(environment, all_faults)
@@ -38,7 +38,7 @@ def changed(old: str, new: str) -> str:
 
 
 def paths(value: Any, wanted: type, path: str = "") -> Iterator[str]:
-    """Paths of all values of that type in a document, those of lists left out."""
+    """Returns the paths of all values of one type in a document, except those inside lists."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from paths(inner, wanted, f"{path}.{key}" if path else key)
@@ -71,7 +71,7 @@ def paths(value: Any, wanted: type, path: str = "") -> Iterator[str]:
     ],
 )
 def test_what_is_no_plain_number_is_told_at_every_number(tmp_path: Path, form: str) -> None:
-    """Darkroom's own and Serve's alike, in the replica's settings and in the autoscaler's."""
+    """A value that YAML does not read as a plain number is an error at every numeric setting."""
     numbers = set(paths(yaml.safe_load(WRITTEN_OUT), int)) | set(paths(yaml.safe_load(WRITTEN_OUT), float))
     text = ANY_VALUE.sub(lambda found: found[1] + form if NUMBER.fullmatch(found[2]) else found[0], WRITTEN_OUT)
     assert len(numbers) >= 25
@@ -87,7 +87,7 @@ def test_what_is_no_whole_number_is_told_where_one_belongs(tmp_path: Path, form:
 
 
 def test_every_key_that_stands_twice_is_told(tmp_path: Path) -> None:
-    """At each level, with both lines."""
+    """A key that is written twice is an error at every level; the message names both lines."""
     doubled = ANY_VALUE.sub(lambda found: f"{found[0]}\n{found[1].replace('- ', '  ')}{found[2]}", WRITTEN_OUT)
     every = {path for kind in (int, float, str, bool) for path in paths(yaml.safe_load(WRITTEN_OUT), kind)}
     told = faults_of(tmp_path, doubled)
@@ -107,7 +107,7 @@ def test_every_key_that_stands_twice_is_told(tmp_path: Path) -> None:
 
 
 def test_merge_keys_and_anchors_are_sound(tmp_path: Path) -> None:
-    """Also where a key stands here and in what is merged."""
+    """YAML anchors and merge keys are accepted, also where a key is both written here and merged in."""
     text = changed(
         "        health_check_period_s: 1",
         "        <<: &health {health_check_period_s: 3}\n        health_check_period_s: 1",
@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path: Path, text: str) -> None:
 
 
 def test_what_is_no_file_is_one_sentence(tmp_path: Path) -> None:
-    """A folder, a file that may not be read, one that never ends, a name that is too long."""
+    """A configuration that cannot be read is one sentence: a folder, an endless file, too long a name, or no UTF-8."""
     (tmp_path / "latin").write_bytes(b"a: \xff")
     for file in (tmp_path, Path("/proc/self/mem"), Path("/dev/zero"), tmp_path / ("x" * 300), tmp_path / "latin"):
         with pytest.raises(StartError, match=re.escape(str(file))):
@@ -233,14 +233,14 @@ def test_what_is_no_file_is_one_sentence(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_what_means_something_else_is_told(tmp_path: Path, old: str, new: str, path: str, says: str) -> None:
-    """With the path of its key, and what to write."""
+    """A value that means something else than it says is reported with the path of its key and the value to write."""
     told = faults_of(tmp_path, changed(old, new), **BEHIND_HAPROXY)
     assert says in told.get(path, "nothing"), told
 
 
 @pytest.mark.parametrize("spelling", ["deployments.app:build_app", "deployments.app.build_app"])
 def test_each_spelling_of_the_import_path_is_darkrooms(tmp_path: Path, spelling: str) -> None:
-    """Ray takes both: what is wrong under it is found."""
+    """Both spellings of the import path that Ray accepts are recognised, so errors below them are found."""
     text = changed("deployments.app:build_app", spelling)
     assert faults_of(tmp_path, text) == {}
     told = faults_of(
@@ -262,7 +262,7 @@ def test_a_path_is_a_prefix(tmp_path: Path, prefix: str) -> None:
 
 
 def test_what_belongs_to_other_applications_is_theirs(tmp_path: Path) -> None:
-    """They may take 0755 for the mode of a file."""
+    """Arguments of other applications are not checked: these may read 0755 as the mode of a file."""
     other = "  - {name: o, import_path: 'o:p', route_prefix: /o, args: {mode: 0755, at: 12:30, on: yes, none: }}\n"
     assert faults_of(tmp_path, WRITTEN_OUT + other) == {}
 
@@ -282,7 +282,7 @@ def test_ports_of_the_environment_are_held_against_the_service(
 
 
 def test_a_key_is_never_repeated(tmp_path: Path) -> None:
-    """Where somebody has written it instead of the file, under a wrong name, or twice."""
+    """No message repeats an API key that is written in place of the key file, under a wrong name, or twice."""
     key = "0123456789abcdef-secret"
     for line in (f"api_keys_file: {key}", f"api_keys: {key}", f"api_keys_file: {key}\n      api_keys_file: {key}"):
         told = faults_of(tmp_path, changed("    args:\n", f"    args:\n      {line}\n"))
@@ -294,6 +294,6 @@ def test_a_key_is_never_repeated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", [PipelineConfig, Limits, LiveConfig, ServiceConfig])
 def test_every_list_of_a_configuration_is_taken(model: type[Limits]) -> None:
-    """YAML has no tuples, and these models take no other kind unless they are told to."""
+    """Settings that are tuples accept the lists that YAML gives, although the models are strict."""
     values = {name: field.default for name, field in model.model_fields.items() if isinstance(field.default, tuple)}
     model.model_validate({name: list(value) for name, value in values.items()})

@@ -1,4 +1,4 @@
-"""Nothing that a client sends makes a 500, or an answer that is neither JSON nor a problem: by the application itself.
+"""Property tests of the HTTP application: no request makes a 500, or an answer that is neither JSON nor a problem.
 
 Headers and bodies are put together by hypothesis from what clients send and from what they get wrong. The engine is
 left out: what a worker makes of bytes is held by the tests of decoding.
@@ -50,7 +50,7 @@ METHODS = st.sampled_from([*["POST"] * 8, "PUT", "GET", "HEAD", "OPTIONS", "DELE
 
 @dataclass
 class AnyAnswer:
-    """Parts of an answer."""
+    """Status, headers and body of an answer."""
 
     status: int
     headers: dict[str, str]
@@ -59,14 +59,14 @@ class AnyAnswer:
 
 @pytest.fixture(scope="module")
 def app() -> ASGIApp:
-    """The application, for pages of another origin too."""
+    """The application, which allows pages of one other origin."""
     config = ServiceConfig(cors_origins=("https://example.org",))
     return HttpApplication(FakeService(), config, Access(None, None), dict, lambda seconds: {"seconds": seconds}).asgi()
 
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[Scope, list[bytes]]:
-    """A request: nearly right, mostly."""
+    """Draws a request that is nearly right in most cases."""
     pack, coding = draw(PACKED)
     body = bytearray(pack(draw(BODIES)))
     for at in draw(st.lists(st.integers(0, 400), max_size=1)):
@@ -94,7 +94,7 @@ def requests(draw: st.DrawFn) -> tuple[Scope, list[bytes]]:
 
 
 async def answer_to(app: ASGIApp, scope: Scope, pieces: list[bytes]) -> AnyAnswer:
-    """Answer of the application; an exception that leaves it has been answered before."""
+    """Returns the application's answer. An exception that leaves the application has been answered before."""
     sent: list[Message] = []
     left = [*pieces, b""]
 
@@ -115,7 +115,7 @@ async def answer_to(app: ASGIApp, scope: Scope, pieces: list[bytes]) -> AnyAnswe
 @given(requests())
 @settings(max_examples=250, deadline=None)
 def test_any_request_is_answered_as_promised(app: ASGIApp, request: tuple[Scope, list[bytes]]) -> None:
-    """With JSON, or with a problem that has the status of the answer."""
+    """Every request is answered by JSON, or by a problem document that has the status of the answer."""
     scope, pieces = request
     answer = asyncio.run(answer_to(app, scope, pieces))
     is_in_a_hurry = any(name == b"x-request-timeout-ms" for name, _ in scope["headers"])

@@ -1,4 +1,4 @@
-"""Routes of a replica: a protocol beside /predict is one class."""
+"""Tests of a replica's routes: a protocol beside /predict is one class."""
 
 import asyncio
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ CAT, KEY = jpeg(photograph("cat")), "a-key-of-this-test"
 
 
 class InWords:
-    """Answers with the first class of an image, as plain text."""
+    """A protocol that answers with the first class of an image as plain text."""
 
     PATH: ClassVar[str] = "/in-words"
     METHODS: ClassVar[Sequence[str]] = ("POST",)
@@ -57,7 +57,7 @@ def _second_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def post(service: FakeService, path: str, *, key: str = KEY, early: bool = True) -> httpx.Response:
-    """The answer of a replica to an image; `early` where it is asked ahead of Serve as well."""
+    """Returns a replica's answer to an image; with `early` the check ahead of Serve runs too."""
     http = HttpApplication(service, ServiceConfig(), Access(None, KEY), dict, lambda _: {})
     inner = http.asgi()
 
@@ -72,7 +72,7 @@ def post(service: FakeService, path: str, *, key: str = KEY, early: bool = True)
 
 
 def test_a_second_protocol_answers_beside_predict() -> None:
-    """With a slash at the end of its path or without one; each is counted."""
+    """A second protocol answers on its own path, with or without a final slash, and its requests are counted."""
     service = FakeService()
     assert [post(service, path).text for path in ("/in-words", "/in-words/")] == ["cat", "cat"]
     assert post(service, "/predict").json()["predictions"][0]["label"] == "cat"
@@ -83,7 +83,7 @@ def test_a_second_protocol_answers_beside_predict() -> None:
 @pytest.mark.parametrize("early", [True, False])
 @pytest.mark.parametrize("path", ["/predict", "/in-words"])
 def test_every_protocol_needs_a_key(path: str, *, early: bool) -> None:
-    """As much ahead of Serve as behind it, and whatever waits."""
+    """Every protocol needs a key, whether the check runs ahead of Serve or behind it, and however long the queue is."""
     for service in (FakeService(), FakeService(wait_s=100.0)):
         answer = post(service, path, key="another-key-of-this-test", early=early)
         assert (answer.status_code, answer.json()["type"]) == (401, "urn:darkroom:wrong-key")

@@ -1,4 +1,4 @@
-"""Images that are sent as text, in whatever pieces the text arrives."""
+"""Tests of images that are sent as base64 text, which may arrive in pieces of any size."""
 
 import base64
 import random
@@ -72,7 +72,7 @@ def test_an_image_is_decoded_however_it_is_written(text: str) -> None:
     ids=range(19),
 )
 def test_text_that_is_no_image_is_told_why(text: str, says: str) -> None:
-    """The same wherever it is cut."""
+    """Text that is not valid base64 is refused with the same reason wherever it is split."""
     for size in (1, 5, 1 << 20):
         assert says in str(decoded(text, size))
 
@@ -80,7 +80,7 @@ def test_text_that_is_no_image_is_told_why(text: str, says: str) -> None:
 @given(st.text(alphabet='data:;base64,%2F+/-_= \nAé\\"', max_size=60), st.integers(1, 9))
 @settings(max_examples=400, deadline=None)
 def test_where_text_is_cut_changes_no_image(text: str, size: int) -> None:
-    """Whatever it is: an image with the same bytes, or none."""
+    """Text that is split anywhere gives the same bytes, or is refused, as the whole text is."""
     whole, cut = decoded(text), decoded(text, size)
     assert whole == cut or (isinstance(whole, str) and isinstance(cut, str))
 

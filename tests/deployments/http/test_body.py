@@ -1,4 +1,4 @@
-"""Bodies of requests: within the limits on bytes, memory and time, whatever they hold."""
+"""Tests of request bodies: the limits on bytes, memory and time hold for every kind of body."""
 
 import asyncio
 import gzip
@@ -34,7 +34,7 @@ PAUSE_S = 0.02
 
 
 class Sent:
-    """A request whose body comes in pieces; None is a pause, and without an end it never ends.
+    """A request whose body arrives in pieces; None is a pause, and without an end the body never ends.
 
     Args:
         pieces: of its body.
@@ -71,7 +71,7 @@ async def read_sent(
 def read(
     body: bytes, content_type: str | None, *headers: tuple[str, str], size: int = 65536, **limits: int
 ) -> list[bytes | str]:
-    """The images in a body, of each its bytes or why it has none; nothing is held afterwards."""
+    """Returns the bytes or the error of each image in a body, and checks that no memory is held afterwards."""
     named = [("Content-Type", content_type)] if content_type is not None else []
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
     budget, live = MemoryBudget(1 << 30), LiveConfig().model_copy(update=limits)
@@ -90,7 +90,7 @@ def test_bytes_are_one_image(content_type: str | None) -> None:
 
 @pytest.mark.parametrize(("body", "content_type"), [(FORM, MULTIPART), (IN_JSON, JSON), (CAT, "image/jpeg")])
 def test_every_kind_of_body_may_be_compressed(body: bytes, content_type: str) -> None:
-    """And is what it would be otherwise."""
+    """Every kind of body may be compressed, and is then read as the same body without compression."""
     compressed = gzip.compress(body)
     for size in (100, 65536):
         assert read(compressed, content_type, ("Content-Encoding", "gzip"), size=size) == read(body, content_type)
@@ -125,7 +125,7 @@ def test_a_body_without_bytes_is_refused(content_type: str) -> None:
 
 
 def test_the_size_that_is_limited_is_the_expanded_one() -> None:
-    """To the byte; a compressed body that fits expands no further than the limit."""
+    """The size limit counts the expanded bytes, exactly; a compressed body is expanded no further than the limit."""
     for kind, content_type, key, error in (
         (bytes(5000), "image/jpeg", "max_image_bytes", ImageTooLarge),
         (FORM, MULTIPART, "max_request_bytes", RequestTooLarge),
@@ -154,7 +154,10 @@ def test_an_announced_length_over_the_limit_is_refused_at_once(length: str) -> N
 
 @pytest.mark.parametrize("content_type", ["image/jpeg", MULTIPART, JSON])
 def test_a_body_that_comes_too_slowly_is_refused(content_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However regularly its bytes come; one at the least rate arrives, up to the time for all of a body."""
+    """A body below the least rate is refused, however regularly its bytes come.
+
+    A faster one may take the whole body timeout.
+    """
     monkeypatch.setattr("deployments.http.body.BODY_GRACE_S", 2 * PAUSE_S)
     budget, headers = MemoryBudget(1 << 20), [("Content-Type", content_type)]
 
@@ -174,7 +177,7 @@ def test_a_body_that_comes_too_slowly_is_refused(content_type: str, monkeypatch:
 
 
 def test_a_body_is_waited_for_no_longer_than_its_request_has() -> None:
-    """Whichever ends first, the time of the request or that of a body; each says so."""
+    """Reading a body ends at the request's deadline or the body timeout. The error names the one that came first."""
     silent = Sent([], [("Content-Type", "image/jpeg")], ends=False)
     live = LiveConfig().model_copy(update={"body_timeout_s": 2 * PAUSE_S})
     with pytest.raises(DeadlineExceeded, match=r"not answered after 0\.02 s"):
@@ -184,7 +187,7 @@ def test_a_body_is_waited_for_no_longer_than_its_request_has() -> None:
 
 
 def test_a_body_that_gives_way_is_told_so() -> None:
-    """At once, while it waits for its next piece; the other one arrives."""
+    """A body that must give its memory to another source is refused at once, while it waits for its next piece."""
 
     async def outcomes() -> Sequence[SentImages | BaseException]:
         budget, headers = MemoryBudget(len(CAT) * 5 // 2), [("Content-Type", "image/jpeg")]
@@ -202,7 +205,10 @@ def test_a_body_that_gives_way_is_told_so() -> None:
 
 
 def test_announcements_keep_nobody_out() -> None:
-    """Eighteen that announce all of the memory and send nothing, beside one that sends."""
+    """Announced bytes take no memory.
+
+    Eighteen clients that announce all of it and send nothing keep no other client out.
+    """
 
     async def answered() -> SentImages:
         budget, live = MemoryBudget(512 << 20), LiveConfig()
@@ -220,7 +226,10 @@ def test_announcements_keep_nobody_out() -> None:
 
 
 def test_nothing_of_a_refused_body_is_kept_by_its_error() -> None:
-    """The error travels on while the refusal waits for its client, and its traceback leads to what has arrived."""
+    """The error of a refused body keeps none of its bytes alive.
+
+    A refusal may be held back for seconds, with its traceback.
+    """
     for content_type, body in (("image/jpeg", CAT), (MULTIPART, FORM[: len(CAT)])):
         sent = Sent([body], [("Content-Type", content_type)], ends=False)
         live = LiveConfig().model_copy(update={"body_timeout_s": PAUSE_S})

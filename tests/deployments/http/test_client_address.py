@@ -1,4 +1,4 @@
-"""Tests of deployments/http/client_address.py: the address that a request comes from."""
+"""Tests of the address that a request comes from (deployments/http/client_address.py)."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ PEER = ("127.0.0.1", 50000)
 
 @pytest.fixture(autouse=True)
 def secret(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The word that HAProxy and this replica share."""
+    """Sets the secret that HAProxy and this replica share."""
     monkeypatch.setenv(SECRET_VARIABLE, "secret-of-the-run")
     return "secret-of-the-run"
 
 
 def scope(*told: str, client: tuple[str, int] | None = PEER) -> dict[str, Any]:
-    """A request with these values of HAProxy's header."""
+    """Returns a request with these values of HAProxy's header."""
     headers = [(b"host", b"photos.example"), *((b"x-darkroom-source", value.encode("latin-1")) for value in told)]
     return {"type": "http", "client": client, "headers": headers}
 
@@ -32,12 +32,15 @@ def test_behind_haproxy_it_is_the_address_that_haproxy_saw(secret: str) -> None:
     ["192.0.2.7", "192.0.2.7 40000 8000 ", "192.0.2.7 40000 8000 guess", " ", "", "192.0.2.7 40000 8000 caf\xe9"],
 )
 def test_without_the_secret_it_is_the_address_of_the_connection(told: str) -> None:
-    """A client that reaches a replica's own port cannot pass for another."""
+    """Without the secret, the address of the connection counts.
+
+    A client that reaches the replica's own port cannot name another one.
+    """
     assert source_of(scope(told)) == "127.0.0.1"
 
 
 def test_no_secret_is_shown_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where none is set, as on a cluster of one's own, an empty one does not open it."""
+    """Where no secret is set, as on a user's own cluster, a header with an empty secret is not believed."""
     monkeypatch.delenv(SECRET_VARIABLE)
     assert source_of(scope("192.0.2.7 40000 8000 ", client=("198.51.100.1", 1))) == "198.51.100.1"
 

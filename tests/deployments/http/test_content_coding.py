@@ -1,4 +1,4 @@
-"""Compressed bodies, decoded while they arrive."""
+"""Tests of compressed bodies, which are decoded while they arrive."""
 
 import gzip
 import random
@@ -16,7 +16,7 @@ CONTENTS = [b"", b"a", DRAWN.randbytes(PIECE_BYTES), DRAWN.randbytes(300_000), b
 
 
 def bare_deflate(content: bytes) -> bytes:
-    """Without zlib's head and checksum, as many clients send it."""
+    """Compresses without zlib's header and checksum, as many clients do."""
     stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return stream.compress(content) + stream.flush()
 
@@ -32,7 +32,7 @@ def decoded(body: bytes, coding: str, size: int = 65536) -> bytes:
 
 @pytest.mark.parametrize("content", CONTENTS, ids=len)
 def test_what_was_compressed_comes_out(content: bytes) -> None:
-    """In every form that clients send, and however it is cut: zlib may keep some of it though it has taken it all."""
+    """Every compressed form that clients send is decoded completely, however the body is split."""
     for size in (7, 5000, 1 << 20):
         assert decoded(gzip.compress(content), "gzip", size) == content
         assert decoded(zlib.compress(content), "deflate", size) == content
@@ -45,7 +45,7 @@ def test_a_coding_is_written_as_one_likes(coding: str) -> None:
 
 
 def test_a_gzip_body_may_be_of_several_streams() -> None:
-    """As `cat` makes it of files, with the zeros that tapes have at the end."""
+    """A gzip body may consist of several streams, as `cat` joins files, and may end in zero bytes."""
     body = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(b"two") + bytes(100)
     assert decoded(body, "gzip", 1) == decoded(body, "gzip") == b"one two"
     with pytest.raises(MalformedRequest, match="more than 10000 streams"):
@@ -87,7 +87,7 @@ def test_data_that_are_damaged_are_refused(body: bytes, coding: str, says: str) 
 
 
 def test_a_bomb_costs_next_to_nothing() -> None:
-    """A body of 200 kB would become 200 MB; some that expand as much but stay small are honest."""
+    """A compression bomb is refused before it takes memory; a body with a smaller ratio is decoded."""
     bomb = gzip.compress(bytes(64 << 20))
     tracemalloc.start()
     try:
@@ -101,7 +101,10 @@ def test_a_bomb_costs_next_to_nothing() -> None:
 
 
 def test_any_damage_is_a_refusal() -> None:
-    """Or goes unnoticed; never another error."""
+    """A damaged compressed body is refused with a client error, or the damage has no effect.
+
+    No other error is raised.
+    """
     body = gzip.compress(b"photograph " * 50)
     for at in range(len(body)):
         for coding in ("gzip", "deflate"):

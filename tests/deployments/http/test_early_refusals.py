@@ -1,4 +1,4 @@
-"""Refusals ahead of Ray Serve: the middleware and its decision, in front of an application of a test's."""
+"""Tests of the refusals ahead of Ray Serve: the middleware and its decision, before a small application."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ USUAL: dict[str, Any] = {"method": "POST", "url": "/predict", "content": b"abc"}
 
 
 class PretendedReplica(FakeService):
-    """Counts what it is asked and refuses; `wait_s` is foreseen for a small body, thrice that for a large one."""
+    """Stands in for a replica. It expects `wait_s` for a small body and three times as long for a large one."""
 
     def __init__(self, wait_s: float, max_queue_wait_s: float = 1.0, key: str | None = None, origin: str = "") -> None:
         self.in_places, self.places_made = Places(ongoing=4, queued=4), 0
@@ -38,7 +38,7 @@ class PretendedReplica(FakeService):
 
     @property
     def refused(self) -> int:
-        """Requests that were refused as there is too much in work."""
+        """Number of requests that were refused for overload."""
         return self.recorder.ended["Overloaded"]
 
     def _give_up(self, bodies: int) -> None:
@@ -47,7 +47,7 @@ class PretendedReplica(FakeService):
 
 @pytest.fixture(autouse=True)
 def nobody_refuses() -> Iterator[None]:
-    """Before the test and after it."""
+    """Removes the replica's decision from the middleware before the test and after it."""
     RequestGuard.guard = None
     yield
     RequestGuard.guard = None
@@ -76,20 +76,20 @@ def _statuses(answers: Sequence[httpx.Response]) -> list[int]:
 
 
 def test_serve_env_names_the_middleware() -> None:
-    """As Serve looks it up, and takes it."""
+    """Serve finds and accepts the middleware that serve.env names."""
     path = read_env(ROOT / "serve.env")["RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"]
     middleware, *_ = validate_http_proxy_callback_return(call_function_from_import_path(path))
     assert str(middleware.cls) == str(RequestGuard)
 
 
 def test_a_process_without_a_replica_refuses_nothing() -> None:
-    """As Serve's own proxy; and the application is told that nobody has been asked."""
+    """A process without a replica, as Serve's own proxy, refuses nothing. The application learns that no check ran."""
     (answer,) = _ask({})
     assert answer.text == "served, not asked"
 
 
 def test_what_would_wait_too_long_is_refused_before_anything_else() -> None:
-    """By a problem with Retry-After, and with the client's request id or a fresh one."""
+    """A request that would wait too long gets a problem with Retry-After and a request id, its own or a new one."""
     replica = PretendedReplica(wait_s=1.5)
     named, fresh, other = _ask({"headers": {"X-Request-ID": "mine"}}, {}, {})
     assert _statuses([named, fresh, other]) == [503] * 3
@@ -103,7 +103,7 @@ def test_what_would_wait_too_long_is_refused_before_anything_else() -> None:
 
 
 def test_what_would_not_wait_too_long_comes_in() -> None:
-    """Up to the limit itself; the application need not ask again."""
+    """A request whose expected wait is at the limit is let in, and the application need not check again."""
     replica = PretendedReplica(wait_s=1.0)
     assert [answer.text for answer in _ask({}, {"method": "PUT"})] == ["served, asked"] * 2
     assert replica.refused == 0
@@ -118,19 +118,19 @@ def test_a_new_limit_holds_at_once() -> None:
 
 @pytest.mark.parametrize("other", [{"method": "GET"}, {"url": "/info"}, {"url": "/-/healthz"}, {"url": "/predictions"}])
 def test_only_predictions_are_refused(other: dict[str, str]) -> None:
-    """What watches the service is answered under any load."""
+    """Only predictions are refused for overload; requests that monitor the service are always answered."""
     PretendedReplica(wait_s=100.0)
     assert _statuses(_ask(other)) == [200]
 
 
 def test_a_large_body_is_refused_where_a_small_one_comes_in() -> None:
-    """Also where a wait that was foreseen for the large one is only a moment old."""
+    """A large body may be refused where a small one is let in, also if the expected wait was computed a moment ago."""
     PretendedReplica(wait_s=0.5)
     assert _statuses(_ask({"content": bytes(5000)}, {}, {"content": bytes(6000)})) == [503, 200, 503]
 
 
 def test_a_client_with_little_time_is_refused_at_once() -> None:
-    """What it cannot be given in time; half of its time goes by at most where all are refused."""
+    """A request whose own time is shorter than the expected wait is refused at once; one with more time is let in."""
     PretendedReplica(wait_s=0.5)
     short = {"headers": {"X-Request-Timeout-Ms": "400"}}
     (answer,) = _ask(short)
@@ -140,7 +140,7 @@ def test_a_client_with_little_time_is_refused_at_once() -> None:
 
 
 def test_a_client_without_a_key_is_told_that() -> None:
-    """And not that it should come again: it would be refused then as well."""
+    """A client without a valid key gets 401 also under overload, because a later try would be refused as well."""
     replica = PretendedReplica(wait_s=100.0, key=KEY)
     good, wrong = {"Authorization": f"Bearer {KEY}"}, {"Authorization": "Bearer another-key-of-this-test"}
     answers = _ask({}, {"headers": wrong}, {"headers": good})
@@ -153,13 +153,13 @@ def test_a_client_without_a_key_is_told_that() -> None:
 
 
 def test_what_is_wrong_otherwise_is_for_the_application() -> None:
-    """A client with a deadline that is none is told that and not that it should come again."""
+    """A request with a malformed deadline is left to the application, which reports the error instead of overload."""
     PretendedReplica(wait_s=100.0)
     assert _statuses(_ask({"headers": {"X-Request-Timeout-Ms": "soon"}}, {})) == [200, 503]
 
 
 def _in_replica(count: int, *requests: dict[str, Any]) -> list[httpx.Response]:
-    """The answers to requests while so many others are in the replica, which has not answered them."""
+    """Returns the answers to requests while this many others are in the replica without an answer."""
     done, arrived = asyncio.Event(), asyncio.Semaphore(0)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -184,7 +184,10 @@ def _in_replica(count: int, *requests: dict[str, Any]) -> list[httpx.Response]:
 
 
 def test_who_waits_before_serve_is_counted() -> None:
-    """The engine knows only of 4 requests: with 6 in the replica it would take half as long again, with 8 none fits."""
+    """Requests between middleware and engine count too.
+
+    With 6 in the replica the wait is 1.5 times that of the engine's 4.
+    """
     replica = PretendedReplica(wait_s=0.7)
     assert _statuses(_in_replica(5, {}, {"url": "/info"})) == [200, 200]
     refused, other = _in_replica(6, {}, {"url": "/info"})
@@ -200,14 +203,17 @@ def test_who_waits_before_serve_is_counted() -> None:
 
 @pytest.mark.parametrize(("taken", "made"), [(2, 0), (3, 1), (4, 1 + 2)])
 def test_places_are_made_where_next_to_none_are_free(taken: int, made: int) -> None:
-    """From bodies that stand still, at each request that comes; here three of four may be taken."""
+    """When next to no place is free, each new request makes slow bodies give up places.
+
+    Here three of four may be taken.
+    """
     replica = PretendedReplica(wait_s=0.0)
     assert _statuses(_in_replica(taken, {}, {"url": "/info"})) == [200, 200]
     assert replica.places_made == made
 
 
 def test_the_queue_is_not_gone_through_for_every_refusal() -> None:
-    """It takes 0.2 ms where 500 requests wait: one look is good for 10 ms."""
+    """The expected wait is computed at most every 10 ms: with 500 requests in the queue it takes 0.2 ms."""
     replica = PretendedReplica(wait_s=100.0)
     guard = RequestGuard.guard
     assert isinstance(guard, EarlyRefusals)

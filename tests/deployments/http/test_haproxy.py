@@ -1,4 +1,4 @@
-"""Tests of deployments/http/haproxy.py and haproxy.sh, which change the HAProxy configuration that Serve writes.
+"""Tests of the changes to the HAProxy configuration that Serve writes (haproxy.py and haproxy.sh).
 
 It is rendered by the installed Ray Serve, and HAProxy runs with it: a new version of either shows here.
 """
@@ -42,12 +42,12 @@ GET = b"GET / HTTP/1.1\r\nHost: x\r\n"
 
 
 class EchoServer(BaseHTTPRequestHandler):
-    """Answers with the headers of the request."""
+    """A server that answers with the headers of the request."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """All that is asked for here."""
+        """Answers with the headers as JSON."""
         body = json.dumps([(name.lower(), value) for name, value in self.headers.items()]).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -55,18 +55,18 @@ class EchoServer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Nothing is logged."""
+        """Logs nothing."""
 
 
 class Brief(EchoServer):
-    """Keeps no connection."""
+    """An echo server that closes each connection after its answer."""
 
     protocol_version = "HTTP/1.0"
 
 
 @pytest.fixture(scope="module")
 def replica() -> Iterator[tuple[str, int]]:
-    """Port at which something answers."""
+    """Port of a server that stands in for a replica."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), EchoServer)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield ("127.0.0.1", server.server_port)
@@ -76,7 +76,7 @@ def replica() -> Iterator[tuple[str, int]]:
 
 @pytest.fixture(scope="module")
 def balanced(tmp_path_factory: pytest.TempPathFactory, replica: tuple[str, int]) -> Iterator[int]:
-    """The port of a HAProxy in front of it."""
+    """Port of a HAProxy in front of that server."""
     folder, port = tmp_path_factory.mktemp("haproxy"), free_port()
     text = edited(rendered(folder, "127.0.0.1", port, replica), {}, 1, FILES)
     with balancing(folder, text, port, **{SECRET_VARIABLE: "secret-of-the-run"}):
@@ -84,7 +84,7 @@ def balanced(tmp_path_factory: pytest.TempPathFactory, replica: tuple[str, int])
 
 
 def seen(reply: Reply | None) -> dict[str, list[str]]:
-    """The headers that the replica has seen."""
+    """Returns the headers that the replica received."""
     assert reply is not None
     headers: dict[str, list[str]] = {}
     for name, value in json.loads(reply.body):
@@ -105,14 +105,17 @@ def seen(reply: Reply | None) -> dict[str, list[str]]:
     ],
 )
 def test_headers_of_serves_own_do_not_pass(balanced: int, name: str) -> None:
-    """By them parts of Serve tell each other what to do, as not to drop the work of a client that has gone."""
+    """Serve's internal headers from a client do not reach the replica.
+
+    They control Serve, for example which work to drop.
+    """
     reply = sent(balanced, GET + name.encode() + b": caf\xe9\r\nX-Other: stays\r\n\r\n")
     assert name.lower() not in seen(reply)
     assert seen(reply)["x-other"] == ["stays"]
 
 
 def test_clients_addresses_are_told_to_replicas(balanced: int) -> None:
-    """A client cannot say so itself."""
+    """HAProxy tells the replica the client's address, and replaces a header with which a client claims one."""
     reply = sent(balanced, GET + b"X-Darkroom-Source: 192.0.2.1 secret-of-the-run\r\n\r\n")
     (told,) = seen(reply)[SOURCE_HEADER]
     assert re.fullmatch(rf"127\.0\.0\.1 \d+ {balanced} secret-of-the-run", told)
@@ -128,7 +131,7 @@ def test_a_request_id_of_a_clients_stays(balanced: int, asked: str) -> None:
               b'X-Request-ID: "\r\n', b"X-Request-ID: a b\r\n", b"X-Request-ID: a\r\nX-Request-ID: b\r\n"]
 )  # fmt: skip
 def test_other_request_ids_are_replaced(balanced: int, asked: bytes) -> None:
-    """By one that no other request has; they are repeated in answers and in the log."""
+    """An unsuitable request id is replaced by a unique one, because ids are repeated in answers and in the log."""
     first, second = (seen(sent(balanced, GET + asked + b"\r\n"))["x-request-id"] for _ in range(2))
     assert len(first) == len(second) == 1
     assert len(first[0]) == 36
@@ -177,7 +180,10 @@ def test_haproxy_refuses_in_problem_documents(balanced: int, request_: bytes, st
     ],
 )
 def test_malformed_requests_that_haproxy_can_read_do_not_pass(balanced: int, request_: bytes, status: int) -> None:
-    """The replica would answer 200. A header in them may hide another request, so the connection ends."""
+    """A malformed request is refused by HAProxy, although the replica would answer 200.
+
+    The connection ends, because a header may hide another request.
+    """
     with socket.create_connection(("127.0.0.1", balanced), timeout=15) as connection:
         connection.sendall(request_)
         with connection.makefile("rb") as file:
@@ -242,12 +248,15 @@ def test_requests_on_the_way_at_once_are_answered_in_turn(balanced: int) -> None
     ],
 )
 def test_what_is_no_request_ends_the_connection(balanced: int, garbage: bytes) -> None:
-    """HAProxy 2.8 has a page in HTML for it or none; see haproxy.py."""
+    """Bytes that are no HTTP request end the connection without an answer; see haproxy.py on HAProxy 2.8."""
     assert sent(balanced, garbage) is None
 
 
 def test_garbage_leaves_no_connection_behind(tmp_path: Path, replica: tuple[str, int]) -> None:
-    """Of HAProxy 2.8 it would, for as long as `timeout client` says, and count against the address."""
+    """After invalid bytes no connection stays open.
+
+    In HAProxy 2.8 it would last for `timeout client` and count against the address.
+    """
     port = free_port()
     text = edited(rendered(tmp_path, "127.0.0.1", port, replica), {ADDRESS_LIMIT_VARIABLE: "8"}, 1, FILES)
     with balancing(tmp_path, text, port):
@@ -266,7 +275,10 @@ def _open_connections(folder: Path) -> int:
 
 
 def test_an_address_has_a_limit_of_connections(tmp_path: Path, replica: tuple[str, int]) -> None:
-    """One more is told so; when even more are open, the next ones end at once. Other addresses do not notice."""
+    """The next connection above the limit of an address is answered 429; more of them are closed.
+
+    Other addresses are not affected.
+    """
     port = free_port()
     text = edited(rendered(tmp_path, "127.0.0.1", port, replica), {ADDRESS_LIMIT_VARIABLE: "8"}, 1, FILES)
     with balancing(tmp_path, text, port), ExitStack() as stack:
@@ -290,7 +302,7 @@ def _on_a_connection_that_stays(port: int, stack: ExitStack, address: str = "127
 
 
 def test_before_there_is_an_application_it_is_unavailable(tmp_path: Path) -> None:
-    """Also where Serve would say that the path is unknown."""
+    """Before an application is deployed every path answers 503, also where Serve would call the path unknown."""
     port = free_port()
     text = edited(rendered(tmp_path, "127.0.0.1", port, None), {}, 1, FILES)
     with balancing(tmp_path, text, port):
@@ -302,7 +314,10 @@ def test_before_there_is_an_application_it_is_unavailable(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("host", ["::", "::1"])
 def test_it_listens_on_ipv6_where_host_says_so(tmp_path: Path, host: str) -> None:
-    """`::` is for IPv4 too. Serve writes `*` for it, which is IPv4 alone, and 127.0.0.1 for replicas on ::1."""
+    """With host `::` HAProxy listens on IPv6 and IPv4.
+
+    Serve would write `*`, which is IPv4 only, and 127.0.0.1 for replicas on ::1.
+    """
     port = free_port()
     text = edited(rendered(tmp_path, host, port, ("127.0.0.1", 9)), {HOST_VARIABLE: host}, 1, FILES)
     assert ("server replica0 [::1]:9" in text) == (host == "::1")
@@ -314,7 +329,10 @@ def test_it_listens_on_ipv6_where_host_says_so(tmp_path: Path, host: str) -> Non
 
 @pytest.mark.parametrize(("asked", "started"), [(1, 1), (CORES, CORES), (CORES + 1, CORES)])
 def test_the_script_fits_it_to_the_machine_once(tmp_path: Path, asked: int, started: int) -> None:
-    """More threads than cores would take turns, and HAProxy may start again with the file that it has."""
+    """The script limits HAProxy's threads to the cores.
+
+    A file is changed only once, though HAProxy may start with it again.
+    """
     text = rendered(tmp_path, "127.0.0.1", 1, None)
     (tmp_path / "haproxy.cfg").write_text(text.replace("nbthread 4", f"nbthread {asked}"))
     environment = {BINARY_VARIABLE: "/bin/echo", PYTHON_VARIABLE: sys.executable, "PATH": os.environ["PATH"]}
@@ -327,7 +345,10 @@ def test_the_script_fits_it_to_the_machine_once(tmp_path: Path, asked: int, star
 
 
 def test_a_stopped_haproxy_is_ended_and_its_watchdog_with_it(tmp_path: Path, replica: tuple[str, int]) -> None:
-    """Serve's manager of it would wait for its answers, three times; one that has ended answers at once."""
+    """A stopped HAProxy is killed by its watchdog, which ends with it.
+
+    Serve's manager would wait three times for its answer.
+    """
     port = free_port()
     rendered(tmp_path, "127.0.0.1", port, replica)
     environment = {BINARY_VARIABLE: get_haproxy_binary(), PYTHON_VARIABLE: sys.executable, "PATH": os.environ["PATH"]}
@@ -359,13 +380,13 @@ def test_a_limit_of_connections_is_a_number(tmp_path: Path, limit: str) -> None:
 
 
 def test_there_may_be_no_limit_of_connections(tmp_path: Path) -> None:
-    """As behind a balancer, where all clients have one address."""
+    """A limit of 0 means no limit on connections, as behind a balancer, where all clients share one address."""
     text = edited(rendered(tmp_path, "127.0.0.1", 1, None), {ADDRESS_LIMIT_VARIABLE: "0"}, 1, FILES)
     assert "conn_cur" not in text
 
 
 def test_another_replica_is_asked_soon_after_a_dead_one(tmp_path: Path, replica: tuple[str, int]) -> None:
-    """HAProxy finds out which one is dead by a request; that one is late by less than anybody would notice."""
+    """A request that meets a dead replica goes to another one with hardly any delay."""
     port, dying = free_port(), ThreadingHTTPServer(("127.0.0.1", 0), Brief)
     threading.Thread(target=dying.serve_forever, args=(0.01,), daemon=True).start()
     text = edited(rendered(tmp_path, "127.0.0.1", port, ("127.0.0.1", dying.server_port), replica), {}, 1, FILES)
@@ -394,7 +415,7 @@ def test_statistics_are_on_loopback_and_orders_for_this_user_alone(tmp_path: Pat
 
 
 def test_another_template_of_serves_is_not_passed_over(tmp_path: Path) -> None:
-    """Each line that a change hangs on is missed; HAProxy does not start without the changes."""
+    """Every line that a change depends on is required: if Serve's template lacks it, HAProxy does not start."""
     text = rendered(tmp_path, "127.0.0.1", 8000, ("127.0.0.1", 9))
     for line in ("nbthread", "maxconn", "tune.bufsize", "defaults", "frontend prometheus", "frontend http_frontend",
                  "listen stats", "stats socket", "errorfile", "http-request return status 404"):  # fmt: skip

@@ -1,4 +1,4 @@
-"""Images in a JSON body: whatever stands there, in whatever pieces it arrives."""
+"""Tests of images in a JSON body: any JSON text, in pieces of any size."""
 
 import base64
 import gc
@@ -92,7 +92,7 @@ def test_any_other_form_is_refused_with_its_reason(body: bytes, says: str) -> No
 
 
 def test_an_image_that_is_no_base64_leaves_its_neighbours() -> None:
-    """Also text that is no UTF-8, which no string of JSON's is."""
+    """An image that is not base64 is rejected alone, also where its text is not UTF-8."""
     one, other, third, fourth = read(b'{"images": ["AAAA", "\xff\xfe", "\\ud800", "AAAA"]}')
     assert (one, fourth) == (bytes(3), bytes(3))
     assert "outside ASCII" in str(other)
@@ -107,7 +107,7 @@ def test_more_images_than_allowed_are_refused() -> None:
 
 @pytest.mark.parametrize("repeated", [b"{},", b"[],", b"[", b'{"a":', b'"",', b"1,", b"null,"])
 def test_a_bomb_costs_next_to_nothing(repeated: bytes) -> None:
-    """Objects would take ten times the memory of their text; reading ends at the first that is not wanted."""
+    """Reading stops at the first unwanted JSON value. Parsed objects would take ten times the memory of their text."""
     reader, piece = JsonImages(MAX_IMAGES), (repeated * 100_000)[:65536]
     tracemalloc.start()
     try:
@@ -119,7 +119,7 @@ def test_a_bomb_costs_next_to_nothing(repeated: bytes) -> None:
 
 
 def test_a_large_image_takes_no_more_than_its_bytes() -> None:
-    """Its text is not kept: three quarters of the body, and what is in hand."""
+    """A large image takes the memory of its bytes, three quarters of the text; the text is not kept."""
     tracemalloc.start()
     try:
         pieces = iter([b'{"images": ["', *[b"QUJD" * 16384] * 64, b'"]}'])
@@ -132,7 +132,7 @@ def test_a_large_image_takes_no_more_than_its_bytes() -> None:
 
 
 def test_a_reader_is_freed_at_once() -> None:
-    """Its images are, not when the garbage collector next runs: until then no limit would count them."""
+    """A dropped reader frees its images at once. Until the next garbage collection no limit would count them."""
     gc.collect()
     gc.disable()
     try:
@@ -148,7 +148,7 @@ def test_a_reader_is_freed_at_once() -> None:
 @given(VALUES, st.lists(st.integers(0, 200), max_size=5))
 @settings(max_examples=400, deadline=None)
 def test_any_json_is_read_or_refused(value: object, cuts: list[int]) -> None:
-    """As the form says: images in order where it is that form, and otherwise a refusal, wherever it is cut."""
+    """JSON of the right form gives its images in order; any other JSON is refused, wherever it is split."""
     body = json.dumps(value).encode()
     outcome = outcome_of(JsonImages(MAX_IMAGES), in_pieces(body, cuts))
     images = value.get("images") if isinstance(value, dict) and value.keys() == {"images"} else None
@@ -162,7 +162,7 @@ def test_any_json_is_read_or_refused(value: object, cuts: list[int]) -> None:
 @given(st.lists(st.sampled_from([b'{"images":["', *b'{}[]":,\\u \xff', b"images", b"AA==", b"data:,"]), max_size=12))
 @settings(max_examples=400, deadline=None)
 def test_anything_is_read_or_refused(tokens: list[bytes | int]) -> None:
-    """The same wherever it is cut."""
+    """Any bytes give the same images or the same refusal, wherever they are split."""
     body = b"".join(token if isinstance(token, bytes) else bytes([token]) for token in tokens)
     whole, cut = (outcome_of(JsonImages(2), every(size, body)) for size in (1 << 20, 1))
     assert type(whole) is type(cut)

@@ -1,4 +1,4 @@
-"""Refusals that are held back."""
+"""Tests of refusals that are held back for a while."""
 
 import asyncio
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ GONE: Message = {"type": "http.disconnect"}
 
 
 def receiving(messages: Iterable[Message], asked: list[Message] | None = None) -> Receive:
-    """ASGI receive with these messages, and none after them; `asked` is told each that was taken."""
+    """Returns an ASGI `receive` with these messages and none after them; `asked` collects those that were taken."""
     left = list(messages)
 
     async def receive() -> Message:
@@ -33,12 +33,12 @@ def receiving(messages: Iterable[Message], asked: list[Message] | None = None) -
 def held(
     late: LateRefusals, receive: Receive, scope: Scope = PLAIN, *, limit_s: float = 0.02, at_once: bool = False
 ) -> bool:
-    """Whether the client is still there after a refusal was held back."""
+    """Returns whether the client is still connected after a refusal was held back."""
     return asyncio.run(late.hold(Overloaded("too much", at_once=at_once), limit_s, scope, receive))
 
 
 def _waits_s(monkeypatch: pytest.MonkeyPatch, others: int, *, limit_s: float = 60.0, body_bytes: int = 0) -> float:
-    """Seconds that a refusal is held back while so many others of the same kind are."""
+    """Returns the seconds for which a refusal is held back while this many others are."""
     asked = list[float]()
     late, timeout = LateRefusals(1000), asyncio.timeout
     scope = {**PLAIN, "headers": [(b"content-length", b"%d" % body_bytes)]}
@@ -73,13 +73,16 @@ def _waits_s(monkeypatch: pytest.MonkeyPatch, others: int, *, limit_s: float = 6
 def test_the_more_are_refused_the_later_each_is_told(
     others: int, limit_s: float, body_bytes: int, waits_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the larger their bodies; 2 s at most, half of the time that the request has, and 50 ms for a few."""
+    """A refusal is held back longer the more there are and the larger their bodies are.
+
+    The delay is 50 ms to 2 s, and at most half of the request's time.
+    """
     seen_s = _waits_s(monkeypatch, others, limit_s=limit_s, body_bytes=body_bytes)
     assert seen_s == pytest.approx(waits_s, rel=0.02)
 
 
 def test_what_comes_of_the_body_meanwhile_is_dropped() -> None:
-    """It is in nobody's memory while the refusal waits."""
+    """Body bytes that arrive while a refusal is held back are dropped, so they take no memory."""
     asked = list[Message]()
     assert held(late := LateRefusals(1), receiving([REST], asked))
     assert (asked, late.waiting) == ([REST], 0)
@@ -91,7 +94,7 @@ def test_nobody_is_told_who_has_gone() -> None:
 
 
 def test_a_refusal_that_is_held_back_no_further_comes_at_once() -> None:
-    """Beyond the limit, or where only this client's time is too short: nothing is waited for, or read."""
+    """A refusal above the number that may be held back, or marked as immediate, is sent at once; no body is read."""
     assert held(LateRefusals(0), receiving([GONE]))
     assert held(LateRefusals(1), receiving([GONE]), at_once=True)
 
@@ -102,7 +105,7 @@ def test_a_length_that_is_none_is_none(length: bytes) -> None:
 
 
 def test_a_body_that_waits_to_be_asked_for_is_not_asked_for() -> None:
-    """To receive it would send 100 Continue."""
+    """A body behind `Expect: 100-continue` is not received, because that would send 100 Continue."""
     asked = list[Message]()
     scope = {**PLAIN, "headers": [(b"expect", b"100-continue")]}
     assert held(LateRefusals(1), receiving([REST], asked), scope)

@@ -1,4 +1,4 @@
-"""Tests of deployments/http/middleware.py and lingering.py: what stands between a client's socket and Serve.
+"""Tests of the middleware between a client's socket and Serve (deployments/http/middleware.py and lingering.py).
 
 uvicorn is started by Serve's own function. In the place of Serve stands a class that reads ahead and counts places as
 it does; the application behind it refuses or reads bodies as Darkroom does.
@@ -38,7 +38,7 @@ PIECE = b"x" * 65_536
 
 
 class CountedPlaces:
-    """Reads every body ahead of the application, and counts the requests that are in it, as Serve does."""
+    """Stands in for Serve: reads each body before the application does, and counts the requests inside."""
 
     def __init__(self) -> None:
         self.taken = self.dropped = 0
@@ -57,7 +57,7 @@ class CountedPlaces:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handles one request."""
         if scope["path"] == "/raise":
             raise ValueError("not for clients to see")
 
@@ -75,37 +75,37 @@ class CountedPlaces:
             reading.cancel()
 
     async def wait(self, _: Request) -> Response:
-        """Takes until the test says so."""
+        """Answers when the test allows it."""
         while not self.may_answer.is_set():  # noqa: ASYNC110  set by another thread
             await asyncio.sleep(0.01)
         return JSONResponse("done")
 
     async def read(self, request: Request) -> Response:
-        """Says how long the body is."""
+        """Answers with the length of the body."""
         return JSONResponse(len(await request.body()))
 
     async def refuse(self, _: Request) -> Response:
-        """Looks at no body."""
+        """Refuses without reading the body."""
         return Response(status_code=415)
 
     async def stop(self, request: Request) -> Response:
-        """Reads the first piece of a body, and no further."""
+        """Reads only the first piece of a body."""
         async for _ in request.stream():
             break
         return Response(status_code=408)
 
     async def plain(self, _: Request) -> Response:
-        """An error as Serve says it."""
+        """Answers an error in the form that Serve gives it."""
         return PlainTextResponse("Request dropped due to backpressure", 503, {"Retry-After": "3"})
 
     async def headers(self, request: Request) -> Response:
-        """Requests that have come through."""
+        """Answers with the headers that arrived."""
         return JSONResponse(request.headers.items())
 
 
 @pytest.fixture(scope="module")
 def places() -> CountedPlaces:
-    """In the place of Serve."""
+    """The stand-in for Serve."""
     return CountedPlaces()
 
 
@@ -146,19 +146,19 @@ def haproxy(tmp_path_factory: pytest.TempPathFactory, uvicorn: int) -> Iterator[
 
 @pytest.fixture(params=["uvicorn", "haproxy"])
 def port(request: pytest.FixtureRequest) -> int:
-    """Either of them: a request may also come past HAProxy."""
+    """Port of uvicorn or of HAProxy, in turn, as a request may also bypass HAProxy."""
     port: int = request.getfixturevalue(request.param)
     return port
 
 
 def head(path: str, size: int, *more: str) -> bytes:
-    """The head of a request that announces a body."""
+    """Returns the head of a request that announces a body."""
     lines = [f"POST {path} HTTP/1.1", "Host: x", f"Content-Length: {size}", *more]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
 def answered(stack: ExitStack, port: int, request: bytes) -> tuple[socket.socket, Any]:
-    """A connection on which a request has been sent, and what reads from it."""
+    """Opens a connection, sends a request, and returns the connection and a reader of it."""
     connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=15))
     connection.sendall(request)
     return connection, stack.enter_context(connection.makefile("rb"))
@@ -170,7 +170,10 @@ def answered(stack: ExitStack, port: int, request: bytes) -> tuple[socket.socket
      b"POST /refuse HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"],
 )  # fmt: skip
 def test_a_refused_request_does_not_invite_its_body(port: int, request_: bytes) -> None:
-    """RFC 9110, section 10.1.1: the answer comes at once, without 100 before it; then the connection ends."""
+    """A refused request gets its answer at once, without 100 Continue before it.
+
+    Then the connection ends (RFC 9110, section 10.1.1).
+    """
     began_at = time.monotonic()
     with ExitStack() as stack:
         _, file = answered(stack, port, request_)
@@ -188,7 +191,7 @@ def test_a_refused_request_does_not_invite_its_body(port: int, request_: bytes) 
      (head("/stop", 50_000_000) + b"x", 408)],
 )  # fmt: skip
 def test_a_refused_client_that_falls_silent_keeps_no_connection(port: int, request_: bytes, status: int) -> None:
-    """HAProxy by itself would wait for the rest of the body, as long as for a client that does not read."""
+    """A refused client that stops sending loses its connection. HAProxy itself would wait for the rest of the body."""
     began_at = time.monotonic()
     with ExitStack() as stack:
         _, file = answered(stack, port, request_)
@@ -225,7 +228,10 @@ def test_a_body_that_is_wanted_is_invited(port: int) -> None:
 
 
 def test_bodies_are_read_as_the_application_asks(port: int) -> None:
-    """Serve would read all of it, whatever becomes of the request; here it is a piece ahead."""
+    """A body is read on demand, at most one piece ahead.
+
+    Serve would read all of it, whatever becomes of the request.
+    """
     with ExitStack() as stack:
         connection, file = answered(stack, port, head("/read", 64 * len(PIECE)))
         for _ in range(64):
@@ -236,7 +242,10 @@ def test_bodies_are_read_as_the_application_asks(port: int) -> None:
 
 
 def test_a_client_that_is_still_sending_gets_to_read_its_refusal(port: int) -> None:
-    """All of its body is taken first: it would fail to send, and look for no answer."""
+    """The body of a refused client is read to its end.
+
+    Otherwise its sending would fail, and it would not look for an answer.
+    """
     size = 256 * len(PIECE)
     with ExitStack() as stack:
         connection, file = answered(stack, port, head("/refuse", size))
@@ -252,7 +261,10 @@ def test_a_client_that_is_still_sending_gets_to_read_its_refusal(port: int) -> N
 
 
 def test_lingering_takes_no_place_and_ends_for_those_who_dribble(port: int, places: CountedPlaces) -> None:
-    """A client without a key could fill all places by sending a byte a second."""
+    """Refused bodies that are still read take no place in the replica, and reading ends for slow ones.
+
+    Otherwise clients without a key could fill all places.
+    """
     with ExitStack() as stack:
         slow = [answered(stack, port, head("/refuse", 1_000_000) + b"x")[1] for _ in range(MAX_LINGERING + 8)]
         until(lambda: places.taken == 0)
@@ -289,7 +301,7 @@ def test_what_uvicorn_cannot_parse_is_a_problem_document(uvicorn: int, request_:
 
 
 def test_a_websocket_is_not_refused_in_plain_text(port: int, uvicorn: int) -> None:
-    """HAProxy drops what asks for it, so the request is answered as any other."""
+    """A WebSocket handshake through HAProxy is answered as an ordinary request, never in plain text."""
     upgrade = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
     key = b"dGhlIHNhbXBsZSBub25jZQ=="
     reply = sent(port, b"GET /nowhere HTTP/1.1\r\nHost: x\r\n" + upgrade + key + b"\r\n\r\n")
@@ -310,7 +322,7 @@ def test_a_websocket_is_not_refused_in_plain_text(port: int, uvicorn: int) -> No
     ],
 )
 def test_headers_of_serves_own_do_not_pass(port: int, header: str, passes: bool) -> None:
-    """Also where a request comes past HAProxy."""
+    """Serve's internal headers are removed also where a request bypasses HAProxy."""
     reply = sent(port, b"GET /headers HTTP/1.1\r\nHost: x\r\n" + header.encode("latin-1") + b"\r\n\r\n")
     assert reply is not None
     assert reply.status == 200
@@ -331,7 +343,7 @@ def test_odd_request_ids_are_replaced(port: int, lines: str, kept: bool) -> None
 
 
 def test_a_client_that_has_closed_its_half_gets_its_answer(haproxy: int, places: CountedPlaces) -> None:
-    """Also when that takes a while; interim answers before it are to be skipped."""
+    """A client that has closed its sending half gets its answer, after interim answers that it skips."""
     with ExitStack() as stack:
         connection, file = answered(stack, haproxy, head("/wait", 1) + b"x")
         connection.shutdown(socket.SHUT_WR)
@@ -344,7 +356,10 @@ def test_a_client_that_has_closed_its_half_gets_its_answer(haproxy: int, places:
 
 
 def test_the_work_of_a_client_that_has_gone_is_dropped(haproxy: int, places: CountedPlaces) -> None:
-    """It looks the same as the other one, until it is asked."""
+    """The work of a client that has gone is dropped.
+
+    An interim answer tells it from one that closed only its sending half.
+    """
     before, began_at = places.dropped, time.monotonic()
     with ExitStack() as stack:
         answered(stack, haproxy, head("/wait", 1) + b"x")
@@ -355,7 +370,10 @@ def test_the_work_of_a_client_that_has_gone_is_dropped(haproxy: int, places: Cou
 
 
 def test_a_client_that_waits_is_not_asked(haproxy: int, places: CountedPlaces) -> None:
-    """Some balancers and load generators take an interim answer for an answer."""
+    """A client that is still connected gets no interim answer.
+
+    Some balancers and load generators take one for the answer.
+    """
     with ExitStack() as stack:
         _, file = answered(stack, haproxy, head("/wait", 1) + b"x")
         _, other = answered(stack, haproxy, head("/wait", 1) + b"x")

@@ -1,4 +1,4 @@
-"""Images in a multipart body, in whatever pieces the body arrives and however its client marks them."""
+"""Tests of images in a multipart body, which arrives in pieces of any size and is marked in different ways."""
 
 import base64
 import gc
@@ -93,7 +93,7 @@ TEXT = part([disposition('name="top_k"')], b"3")
     ids=str,
 )
 def test_an_image_is_one_however_it_is_marked(headers: list[bytes]) -> None:
-    """By a file's name or type, or by its bytes; text fields around it are left alone, also long ones."""
+    """A part is an image by its file name, its type or its bytes; text fields around it are ignored, also long ones."""
     body = form(TEXT, part(headers, CAT), part([FIELD], b"caf\xe9 \n" * 200), part([disposition("name=empty")], b""))
     assert read(body) == [CAT]
     assert images_in(MultipartImages(TYPE, 1), every(997, body)) == [CAT]
@@ -101,7 +101,7 @@ def test_an_image_is_one_however_it_is_marked(headers: list[bytes]) -> None:
 
 @pytest.mark.parametrize("headers", [[FIELD], [FIELD, b"Content-Type: text/plain"], [b"Content-Type: text/plain"], []])
 def test_a_form_without_a_file_is_told(headers: list[bytes]) -> None:
-    """`curl -F image=photo.jpg` sends the name of the file."""
+    """A form without a file is refused with a hint: `curl -F image=photo.jpg` sends only the name of the file."""
     with pytest.raises(
         MalformedRequest, match=r"no file, only text \(top_k, (image|without a name)\).* \(mind the @\)"
     ):
@@ -109,7 +109,7 @@ def test_a_form_without_a_file_is_told(headers: list[bytes]) -> None:
 
 
 def test_a_file_that_nobody_has_chosen_is_none() -> None:
-    """A browser sends it without name and bytes. An empty file that has a name keeps its place."""
+    """A file field that a user left empty is ignored. An empty file with a name keeps its place."""
     unchosen = part([disposition('name="image"; filename=""'), b"Content-Type: application/octet-stream"], b"")
     assert read(form(unchosen, part([NAMED], CAT))) == [CAT]
     assert read(form(unchosen)) == []
@@ -117,7 +117,7 @@ def test_a_file_that_nobody_has_chosen_is_none() -> None:
 
 
 def test_text_around_the_parts_is_skipped() -> None:
-    """A preamble and an epilogue, by RFC 2046; the boundary counts where it begins a line."""
+    """Text before and after the parts is skipped (RFC 2046); a boundary counts only at the beginning of a line."""
     body = (
         b"This is a multi-part message. --x\r\n--xx\r\n " + b"y" * 60_000 + b"\r\n" + form(part([NAMED], CAT)) + b"end"
     )
@@ -153,7 +153,7 @@ def test_a_body_that_is_no_form_is_told_why(body: bytes, content_type: str, says
 
 
 def test_a_transfer_encoding_is_undone_or_named() -> None:
-    """Libraries for mail still write them."""
+    """A base64 transfer encoding, which mail libraries still write, is decoded; another one is named in the error."""
     encoded, quoted = b"Content-Transfer-Encoding: BASE64", b"Content-Transfer-Encoding: quoted-printable"
     text = base64.encodebytes(CAT).replace(b"\n", b"\r\n")
     hello = part([FIELD, encoded], base64.b64encode(b"hello"))
@@ -166,7 +166,7 @@ def test_a_transfer_encoding_is_undone_or_named() -> None:
 
 
 def test_more_images_than_allowed_are_refused() -> None:
-    """Whether they are marked or not."""
+    """More images than allowed are refused, whether the parts are marked as files or not."""
     for headers in ([NAMED], [FIELD]):
         assert len(read(form(part(headers, CAT) * MAX_IMAGES))) == MAX_IMAGES
         with pytest.raises(TooManyImages, match=r"more than 3 images, the limit \(max_images_per_request\)"):
@@ -176,7 +176,7 @@ def test_more_images_than_allowed_are_refused() -> None:
 @given(PARTS, st.lists(st.integers(0, 6000), max_size=8))
 @settings(max_examples=600, deadline=None)
 def test_where_a_body_is_cut_changes_nothing(parts: list[bytes], cuts: list[int]) -> None:
-    """The same images or the same refusal, whatever is sent."""
+    """A body gives the same images or the same refusal wherever it is split."""
     body = b"".join(parts)
     whole = outcome_of(MultipartImages(TYPE, MAX_IMAGES), iter([body]))
     assert outcome_of(MultipartImages(TYPE, MAX_IMAGES), in_pieces(body, cuts)) == whole
@@ -191,7 +191,7 @@ def test_files_are_whole_wherever_the_body_is_cut() -> None:
 
 
 def test_a_file_is_not_copied() -> None:
-    """It is a view of the piece in which it came."""
+    """The bytes of an image are a view of the piece in which they arrived, not a copy."""
     reader, piece = MultipartImages(TYPE, MAX_IMAGES), HEAD + b"y" * 5000 + b"\r\n--x--\r\n"
     reader.write(piece)
     (image,) = reader.finish()
@@ -202,7 +202,7 @@ def test_a_file_is_not_copied() -> None:
 
 
 def test_nothing_of_a_refused_body_is_left() -> None:
-    """Its images are freed at once, not when the garbage collector next runs: until then no limit would count them."""
+    """The images of a refused body are freed at once. Until the next garbage collection no limit would count them."""
 
     def left() -> int:
         before = encoded_images()

@@ -1,4 +1,4 @@
-"""Whole numbers in a URL or a header: the number that is checked is the one that is used."""
+"""Tests of whole numbers in a URL or a header: the number that is checked is the number that is used."""
 
 from collections.abc import Callable
 from urllib.parse import quote
@@ -31,7 +31,7 @@ def of_top_k(request: Request) -> int:
     ],
 )
 def test_what_is_no_number_in_range_is_refused(parameter: Callable[[Request], int], most: int, text: str) -> None:
-    """Also digits beyond ASCII, and many more of them than Python turns into a number."""
+    """Text that is not an ASCII whole number in range is refused, also with more digits than Python converts."""
     name = "top_k" if parameter is of_top_k else "seconds"
     with pytest.raises(MalformedRequest, match=f"is not a whole number from 1 to {most}$") as refused:
         parameter(asked(f"{name}={quote(text)}"))
@@ -39,7 +39,7 @@ def test_what_is_no_number_in_range_is_refused(parameter: Callable[[Request], in
 
 
 def test_a_number_is_used_as_it_is_written() -> None:
-    """Zeros before it count for nothing; without one the default holds."""
+    """A number may have leading zeros; without one the default is used."""
     assert [of_top_k(asked(query)) for query in ("", "top_k=1", "top_k=10", "top_k=0000000003")] == [
         LIVE.top_k,
         1,
@@ -50,7 +50,7 @@ def test_a_number_is_used_as_it_is_written() -> None:
 
 
 def test_a_number_given_twice_is_refused() -> None:
-    """Which one counts would be chance; both are shown."""
+    """A number that is given twice is refused, and the error shows both values."""
     with pytest.raises(MalformedRequest, match="top_k=1 and 2 is not"):
         of_top_k(asked("top_k=1&top_k=2"))
     with pytest.raises(MalformedRequest, match="1 and 2 is not a whole number of milliseconds"):
@@ -64,6 +64,6 @@ def test_a_time_that_is_no_number_is_refused(text: str) -> None:
 
 
 def test_a_time_is_shortened_and_never_longer() -> None:
-    """However many digits it has."""
+    """A client may shorten its deadline but never lengthen it, however many digits it sends."""
     times = [timeout_s(asked("", text), LIVE) for text in ("1", "0001500", "120001", "9" * 12, "1" + "0" * 5000)]
     assert times == [0.001, 1.5, *[LIVE.request_timeout_s] * 3]

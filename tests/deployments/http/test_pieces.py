@@ -1,4 +1,4 @@
-"""The pieces in which a file arrives."""
+"""Test of the pieces in which a file arrives."""
 
 from deployments.http.pieces import SMALL_BYTES, add_piece
 from pipeline.records import Bytes
@@ -19,7 +19,7 @@ def test_large_pieces_are_kept_as_they_are() -> None:
 
 
 def test_small_pieces_become_one() -> None:
-    """A body that comes byte by byte takes one object, not one for each byte."""
+    """Small pieces are joined: a body that arrives byte by byte takes one object, not one for each byte."""
     assert gathered(*[b"x"] * 10_000) == [b"x" * 10_000]
 
 

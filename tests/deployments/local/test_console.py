@@ -1,4 +1,4 @@
-"""Lines of Ray's that a user sees, and that the rest is kept."""
+"""Tests of the console: which lines of Ray's output a user sees, and that a file keeps all of them."""
 
 import contextlib
 import os
@@ -52,7 +52,10 @@ def test_an_indented_line_belongs_to_the_one_before_it_from_the_same_process() -
 
 
 def test_a_warning_that_several_processes_give_is_shown_once() -> None:
-    """An error each time: it has happened again."""
+    """A warning that several processes repeat is shown once.
+
+    An error is shown each time, because it has happened again.
+    """
     lines = Filter()
     for level, again in (("WARNING", False), ("ERROR", True)):
         assert lines.shows(f"(build pid=1) {level} {AT} build 1 -- {level} of the configuration")
@@ -60,7 +63,7 @@ def test_a_warning_that_several_processes_give_is_shown_once() -> None:
 
 
 def _printed(data: bytes, path: Path) -> Printed:
-    """Reader that has read these bytes from a pipe."""
+    """Returns a reader that has read these bytes from a pipe."""
     reader, writer = os.pipe()
     printed = Printed(os.fdopen(reader, "rb"), path, WaitingReplicas(dict))
     printed.start()
@@ -86,7 +89,10 @@ def test_everything_is_kept_and_errors_are_shown_without_colours(
 def test_that_no_replica_can_be_placed_is_said_once_in_plain_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Serve repeats it every half minute, in words of its own; those are in the file."""
+    """A replica that cannot be placed is reported once, in plain words.
+
+    Serve's own warnings, every 30 s, go only to the file.
+    """
     warning = (
         f"(ServeController pid=1) WARNING {AT} controller 1 -- Deployment 'Classifier' in application 'darkroom' has 1 "
         "replicas that have taken more than 30s to be scheduled. This may be due to waiting for the cluster to "
@@ -100,7 +106,7 @@ def test_that_no_replica_can_be_placed_is_said_once_in_plain_words(
 
 
 def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One file more holds what came before; lines without an end are cut."""
+    """The file of all output has a bounded size: one more file holds the older output, and endless lines are cut."""
     monkeypatch.setattr(console, "FILE_BYTES", 10_000)
     _printed(f"INFO {AT} serve 1 -- {'x' * 500}\n".encode() * 200 + b"y" * 100_000, tmp_path / "printed.log")
     assert {path.name for path in tmp_path.iterdir()} == {"printed.log", "printed.log.1"}
@@ -116,7 +122,10 @@ def test_a_storm_of_errors_does_not_flood_the_console(tmp_path: Path, capsys: py
 
 
 def test_a_full_disk_stops_neither_reading_nor_showing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Or the pipe would fill, and with it all that prints would stand still."""
+    """A full disk stops neither reading nor showing.
+
+    Otherwise the pipe would fill and block every process that prints.
+    """
     _printed(b"it broke\n" * 3 + b"x" * 200_000, Path("/dev/full"))
     assert "it broke" in capsys.readouterr().err
 
@@ -134,7 +143,7 @@ def test_a_muted_console_shows_nothing(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_nobody_has_to_read_the_console(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Closed by the shell (`>&-`), or a pipe whose reader has gone (`| head -1`)."""
+    """A closed console is no error, whether the shell closed it (`>&-`) or its reader has gone (`| head -1`)."""
     monkeypatch.setattr("sys.stdout", None)
     say("started")
     reader, writer = os.pipe()
@@ -157,7 +166,7 @@ def test_the_announcement_says_what_where_how_and_where_the_logs_are(tmp_path: P
 
 
 def test_whoever_needs_a_key_is_told_how_to_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And nobody is told to send a file that is not there."""
+    """If keys are needed, the announcement shows how to send one, and names no example file that is not there."""
     monkeypatch.chdir(tmp_path)
     text = announcement(ENDPOINT, None, tmp_path, tmp_path)
     assert "curl -H 'Authorization: Bearer KEY' -F image=@photo.jpg" in text

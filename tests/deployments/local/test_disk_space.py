@@ -1,4 +1,4 @@
-"""Room on the file systems that a run writes to."""
+"""Tests of the free space on the file systems that a run writes to."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ def test_where_there_is_room_nothing_is_said(tmp_path: Path) -> None:
 
 
 def test_too_little_room_is_told_with_the_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before anything runs: bytes, and files, of which a file system can have too few as well."""
+    """Too few free bytes or files stop the start before any process runs, with a message that says what to delete."""
     about = os.statvfs(tmp_path)
     free = about.f_bavail * about.f_frsize
     monkeypatch.setattr(space, "NEEDED_DISK_BYTES", free + (1 << 30))
@@ -33,7 +33,7 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_full_shared_memory_is_told_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray evades; what it means and the way out are said all the same. Where there is room nothing is."""
+    """Too little shared memory is a note and no error, because Ray uses files instead; with enough there is no note."""
     assert space.shared_memory_note(tmp_path) == ""
     monkeypatch.setattr(space, "SHARED_MEMORY_BYTES", 1 << 60)
     assert "MiB free: Ray keeps its objects in files instead" in space.shared_memory_note(tmp_path)

@@ -1,4 +1,4 @@
-"""What the launcher reads before it starts anything: the endpoint in the configuration, and serve.env."""
+"""Tests of the files that the launcher reads first: the endpoint in the configuration, and serve.env."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,10 @@ from harness.repository import ROOT
 
 
 def test_env_file_holds_names_and_values(tmp_path: Path) -> None:
-    """Blank lines and comments say nothing; a value may hold an equals sign."""
+    """serve.env holds names and values.
+
+    Blank lines and comments are ignored, and a value may contain an equals sign.
+    """
     file = tmp_path / "serve.env"
     file.write_text("# a comment\n\nRAY_A=1\n B = x=y \n")
     assert read_env(file) == {"RAY_A": "1", "B": "x=y"}
@@ -46,7 +49,10 @@ def test_env_file_may_come_from_windows(tmp_path: Path) -> None:
     ],
 )
 def test_env_file_with_another_line_is_refused(tmp_path: Path, line: bytes, says: str) -> None:
-    """What would be set otherwise than a shell does it is named with its line; values are not: they may be keys."""
+    """A line that a shell would read differently is refused by its number.
+
+    Its value is not shown, as it may be a key.
+    """
     file = tmp_path / "serve.env"
     file.write_bytes(b"RAY_B=1\n" + line + b"\n")
     with pytest.raises(StartError, match="line 2: ") as refused:
@@ -56,7 +62,7 @@ def test_env_file_with_another_line_is_refused(tmp_path: Path, line: bytes, says
 
 
 def test_env_file_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
-    """A pipe, a folder, a link that goes round."""
+    """A serve.env that is a pipe or a folder is refused; a link to itself counts as absent."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "round").symlink_to(tmp_path / "round")
     for name, says in (("pipe", "no regular file"), (".", "no regular file")):
@@ -76,7 +82,10 @@ def test_env_file_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
     ],
 )
 def test_a_configuration_for_a_gpu_alone_is_known(args: str, asks: bool, tmp_path: Path) -> None:
-    """Only Darkroom's own applications count: the same key may mean something else in another."""
+    """A configuration needs a GPU only by Darkroom's own applications.
+
+    In others the same key may mean something else.
+    """
     config = tmp_path / "a.yaml"
     for import_path, expected in (("deployments.app:build_app", asks), ("other:app", False)):
         config.write_text(f"applications: [{{import_path: '{import_path}', args: {args}}}]\n")
@@ -84,7 +93,7 @@ def test_a_configuration_for_a_gpu_alone_is_known(args: str, asks: bool, tmp_pat
 
 
 def test_endpoint_is_what_the_configuration_says(tmp_path: Path) -> None:
-    """Host, port and route prefix come from the YAML; an address for all interfaces is called through loopback."""
+    """Host, port and route prefix come from the YAML; a service on all interfaces is called through loopback."""
     config = tmp_path / "a.yaml"
     config.write_text("http_options: {port: 8123}\napplications: [{import_path: a:b, route_prefix: /darkroom}]\n")
     assert read_endpoint(config) == Endpoint("0.0.0.0", 8123, "/darkroom")  # noqa: S104  compared, not bound
@@ -92,7 +101,10 @@ def test_endpoint_is_what_the_configuration_says(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_can_be_read_only_once_is_refused(tmp_path: Path) -> None:
-    """A pipe, as `<(...)` of a shell makes it, would be waited for, and be empty for `serve run`."""
+    """A configuration that can be read only once is refused.
+
+    A pipe, as `<(...)` in a shell, would be empty for `serve run`.
+    """
     os.mkfifo(tmp_path / "a.yaml")
     for config in (tmp_path / "a.yaml", Path("/dev/null"), Path("/dev/zero")):
         with pytest.raises(StartError, match=r"is no regular file, and it is read more than once"):
@@ -101,7 +113,7 @@ def test_a_configuration_that_can_be_read_only_once_is_refused(tmp_path: Path) -
 
 @pytest.mark.parametrize("text", ["", "applications: []", "applications: [", "[1]", None])
 def test_configuration_that_serve_would_refuse_is_named(tmp_path: Path, text: str | None) -> None:
-    """A file that is missing, broken or without an application ends the start with its name."""
+    """A file that is missing, broken or without an application stops the start with its name."""
     config = tmp_path / "a.yaml"
     if text is not None:
         config.write_text(text)
@@ -123,7 +135,7 @@ def test_configuration_that_serve_would_refuse_is_named(tmp_path: Path, text: st
     ],
 )
 def test_bad_value_is_named_before_anything_starts(tmp_path: Path, old: str, new: str, says: str) -> None:
-    """The key, what is wrong with it and what to write, in one line, under args and under user_config."""
+    """A bad value under args or user_config stops the start with one line: the key, the error and what to write."""
     config = tmp_path / "serve_config.yaml"
     config.write_text((ROOT / "tests/support/every_setting.yaml").read_text().replace(old, new))
     with pytest.raises(StartError, match=says):
@@ -131,7 +143,7 @@ def test_bad_value_is_named_before_anything_starts(tmp_path: Path, old: str, new
 
 
 def test_both_families_are_asked_for_where_the_service_takes_both() -> None:
-    """HAProxy listens on IPv4 too where `host` is ::, so whoever holds the port there is in the way."""
+    """With host `::` the port must be free for IPv6 and for IPv4, because HAProxy listens on both."""
     assert needed_ports(Endpoint("::", 8000, "/"), {}) == [("::", 8000), ("0.0.0.0", 8000)]  # noqa: S104
     assert needed_ports(Endpoint("::1", 8000, "/"), {}) == [("::1", 8000)]
 

@@ -1,4 +1,4 @@
-"""The launcher with real processes: what it refuses, how it starts, and that nothing stays behind."""
+"""Tests of the launcher with real processes: refusals, starts, and ends that leave no process behind."""
 
 import functools
 import os
@@ -46,14 +46,14 @@ def tiny(tmp_path: Path) -> TinyService:
 
 @pytest.fixture
 def dead_run() -> str:
-    """The name of a run whose launcher has ended."""
+    """Name of a run whose launcher has ended."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as launcher:
         return f"{launcher.pid}-{start_ticks(launcher.pid)}"
 
 
 @contextmanager
 def listener(port: int, run: str = "") -> Iterator[int]:
-    """Hold a port the way HAProxy does, in a process of its own; yields its pid."""
+    """Holds a port as HAProxy does, in its own process; yields its pid."""
     environment = {**os.environ, "DARKROOM_RUN": run}
     command = [sys.executable, "-c", LISTENER, str(port)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
@@ -67,7 +67,7 @@ def listener(port: int, run: str = "") -> Iterator[int]:
 
 @pytest.mark.parametrize("which", ["http", "RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"])
 def test_taken_port_is_named_before_anything_starts(tiny: TinyService, which: str) -> None:
-    """Who holds a port that the run needs is named, also where it would share the port, as an old HAProxy does."""
+    """The process that holds a needed port is named, also where the port could be shared, as with an old HAProxy."""
     port = tiny.port if which == "http" else int(tiny.environment[which])
     with listener(port) as pid, tiny.launch() as launched:
         assert launched.process.wait(STOP_TIMEOUT_S) == 1
@@ -79,7 +79,7 @@ def test_taken_port_is_named_before_anything_starts(tiny: TinyService, which: st
 
 
 def test_orphan_of_an_earlier_run_is_named(tiny: TinyService, dead_run: str) -> None:
-    """A process of a run whose launcher is dead is in the way, and is told from a stranger."""
+    """A process of a run whose launcher is dead is named as left behind, unlike a foreign process."""
     with listener(free_port(), dead_run) as pid, tiny.launch() as launched:
         assert launched.process.wait(STOP_TIMEOUT_S) == 1
         assert f"left behind by an earlier Darkroom, pid {pid}" in launched.output
@@ -87,7 +87,7 @@ def test_orphan_of_an_earlier_run_is_named(tiny: TinyService, dead_run: str) -> 
 
 
 def test_living_run_is_not_called_an_orphan(tiny: TinyService) -> None:
-    """Where a Darkroom that runs holds the port, its launcher is what to end, and its processes are no leftovers."""
+    """A port of a running Darkroom is reported with the launcher to end; its processes are not called left behind."""
     with listener(tiny.port, name_run()), tiny.launch() as launched:
         assert launched.process.wait(STOP_TIMEOUT_S) == 1
         assert f"part of the Darkroom running as pid {os.getpid()}" in launched.output
@@ -95,7 +95,10 @@ def test_living_run_is_not_called_an_orphan(tiny: TinyService) -> None:
 
 
 def test_too_few_open_files_are_named_before_anything_starts(tiny: TinyService) -> None:
-    """As a container may have them: HAProxy would crash, and its own message does not reach the user."""
+    """Too low a limit on open files stops the start, as in some containers.
+
+    HAProxy would crash without a visible message.
+    """
     command = [sys.executable, "-m", "deployments.local.launcher"]
     few = functools.partial(resource.setrlimit, resource.RLIMIT_NOFILE, (1024, 1024))
     done = subprocess.run(
@@ -108,7 +111,7 @@ def test_too_few_open_files_are_named_before_anything_starts(tiny: TinyService) 
 
 
 def test_process_that_outlives_its_run_is_killed(tiny: TinyService) -> None:
-    """What a replica has started and left to itself is ended too, deaf to SIGTERM or not, and named."""
+    """A process that outlives its run is killed and named, also if it ignores SIGTERM."""
     tiny.configure(leaves=True)
     with tiny.launch() as launched:
         launched.wait_until_settled()
@@ -119,7 +122,7 @@ def test_process_that_outlives_its_run_is_killed(tiny: TinyService) -> None:
 
 
 def test_what_serve_would_ignore_ends_the_start(tiny: TinyService) -> None:
-    """Serve's own part is checked as `darkroom check` does it, in the process that loads Ray for `serve run` anyway."""
+    """A key that Serve would ignore stops the start, by the same check as `darkroom check`."""
     config = tiny.folder / "serve_config.yaml"
     document = yaml.safe_load(config.read_text())
     document["http_options"]["keep_alive_timeout"] = 5
@@ -131,14 +134,14 @@ def test_what_serve_would_ignore_ends_the_start(tiny: TinyService) -> None:
 
 
 class _NeverStopped(StopRequests):
-    """Leaves the signals of this process alone."""
+    """A stand-in that leaves the signals of this process alone."""
 
     def __init__(self) -> None:
         self.count = 0
 
 
 def test_a_service_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its `serve run` goes on and on, and nothing has failed that Serve would know of."""
+    """A service that never becomes ready is ended after a timeout. `serve run` would go on and report no failure."""
     monkeypatch.setattr(launcher, "READY_TIMEOUT_S", 1.0)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         server, health = SimpleNamespace(process=process), SimpleNamespace(fault=None)
@@ -154,7 +157,7 @@ def test_a_service_that_does_not_get_ready_is_given_up(monkeypatch: pytest.Monke
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU: asking for it is no fault")
 def test_a_gpu_that_this_machine_has_not_is_named_within_seconds(tiny: TinyService) -> None:
-    """A replica would wait for a node with one, which this Ray never gets; nothing would be said for ten minutes."""
+    """A missing GPU is reported within seconds. A replica would wait ten minutes for a node that never comes."""
     document = shipped_config("serve_config.gpu.yaml")
     document["http_options"]["port"] = tiny.port
     (tiny.folder / "serve_config.yaml").write_text(yaml.safe_dump(document))
@@ -168,7 +171,7 @@ def test_a_gpu_that_this_machine_has_not_is_named_within_seconds(tiny: TinyServi
 def test_a_gpu_is_missing_only_where_ray_says_so(
     gpus: float | None, missing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not while it cannot be asked yet."""
+    """A GPU is reported as missing only when Ray says so, not while Ray cannot be asked yet."""
 
     def found(_: ServeApi) -> float:
         if gpus is None:
@@ -180,7 +183,7 @@ def test_a_gpu_is_missing_only_where_ray_says_so(
 
 
 def test_application_that_fails_ends_the_launcher(tiny: TinyService) -> None:
-    """`serve run` waits for ever for an application that has failed; the launcher shows its error and ends."""
+    """An application that fails ends the launcher with its error, whereas `serve run` alone would wait for ever."""
     tiny.configure(fails=True)
     with tiny.launch() as launched:
         assert launched.process.wait(START_TIMEOUT_S) == 1

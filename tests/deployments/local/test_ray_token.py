@@ -1,4 +1,4 @@
-"""Ray's token: where it comes from, and who may read it."""
+"""Tests of Ray's token: where it is kept, and who may read it."""
 
 import os
 import pwd
@@ -14,13 +14,13 @@ TOKEN_MODE = {"RAY_AUTH_MODE": "token"}
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """An empty home."""
+    """An empty home folder."""
     (tmp_path / "home").mkdir()
     return tmp_path / "home"
 
 
 def test_a_token_is_written_where_ray_looks_for_it(home: Path, tmp_path: Path) -> None:
-    """Once: the next run has the same, so that `serve deploy` from another terminal has it too."""
+    """The token is written once where Ray looks for it, so `serve deploy` in another terminal uses the same."""
     environment = {**TOKEN_MODE, "HOME": str(home)}
     assert provide_token(environment, tmp_path) == {}
     token = read_token(environment)
@@ -31,7 +31,7 @@ def test_a_token_is_written_where_ray_looks_for_it(home: Path, tmp_path: Path) -
 
 
 def test_a_token_that_others_can_read_is_closed(home: Path, tmp_path: Path) -> None:
-    """As Ray itself leaves it."""
+    """A token that other users can read is made private; Ray itself writes it that open."""
     path = home / ".ray" / "auth_token"
     path.parent.mkdir()
     path.write_text("a" * 64)
@@ -57,7 +57,7 @@ def test_a_home_that_cannot_hold_a_token_is_done_without(kind: str, home: Path, 
 def test_without_home_and_passwd_entry_the_runs_folder_stands_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a container that is run as any number."""
+    """Without a home folder, as in a container with an arbitrary user id, the token is kept in the run's folder."""
 
     def unknown(_: int) -> None:
         raise KeyError("uid not found")

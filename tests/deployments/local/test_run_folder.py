@@ -1,4 +1,4 @@
-"""The folder of a run: closed to other users, short enough for sockets, and gone some runs later."""
+"""Tests of a run's folder: private, short enough for sockets, and removed some runs later."""
 
 import os
 import shutil
@@ -26,7 +26,7 @@ def _create(parent: Path, run: str = DEAD) -> RunFolder:
 
 @pytest.fixture
 def parent() -> Iterator[Path]:
-    """A folder with a path that is short enough; pytest's own are not."""
+    """A folder with a short path; those of pytest are too long."""
     folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
     yield folder
     shutil.rmtree(folder)
@@ -40,7 +40,10 @@ def test_nobody_else_may_enter(parent: Path) -> None:
 
 
 def test_sockets_fit_into_the_longest_parent_that_is_taken(parent: Path) -> None:
-    """And one byte more is refused, with the limit and what to write."""
+    """The longest accepted parent folder leaves room for Ray's socket paths.
+
+    One byte more is refused with the limit.
+    """
     longest = parent / "xx"
     assert len(str(longest)) == 17
     longest.mkdir()
@@ -56,7 +59,7 @@ def test_a_place_where_nothing_can_be_created_is_named(where: str) -> None:
 
 
 def test_only_the_newest_ended_runs_keep_their_folders(parent: Path) -> None:
-    """Those of runs that live stay, and so does what is no folder of a run."""
+    """Only the newest ended runs keep their folders; folders of running services and foreign files stay."""
     ended = [_create(parent).path for _ in range(KEPT_RUNS)]
     for age_s, path in enumerate(ended):
         os.utime(path, (1e9 - age_s, 1e9 - age_s))
@@ -91,7 +94,7 @@ def test_logs_are_what_stays(parent: Path) -> None:
 
 
 def test_no_file_of_a_running_service_is_open_to_others(service: Service) -> None:
-    """Folders, files and sockets of Ray and HAProxy: nothing to read, nothing to replace by a link."""
+    """Other users can neither read nor replace any file, folder or socket of a running service."""
     environment = service.replicas()[0].environ()
     folders = [environment[PARENT_VARIABLE], environment["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"]]
     paths = [path for folder in folders for path in (Path(folder), *Path(folder).rglob("*"))]

@@ -1,4 +1,4 @@
-"""Signs that a run has ended or hangs: its node by gRPC, its service by HTTP, its controller by Serve."""
+"""Tests of the signs that a run has ended or hangs: its node by gRPC, its service by HTTP, its controller by Serve."""
 
 import os
 import signal
@@ -37,7 +37,7 @@ server.wait_for_termination()
 
 @contextmanager
 def _pretender(folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of this name that tells of its health as Ray's do."""
+    """Starts a process of this name that reports its health as Ray's processes do."""
     (folder / name).symlink_to(os.path.realpath(sys.executable))
     environment = {"PYTHONPATH": sysconfig.get_path("purelib"), "DARKROOM_RUN": name_run(), "PATH": os.environ["PATH"]}
     command = [str(folder / name), "-c", PROCESS]
@@ -55,7 +55,10 @@ def _pretender(folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_node_that_ends_or_hangs_is_noticed(
     name: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With its name and pid; a process that has not answered yet is starting."""
+    """A process of Ray's node that ends or hangs is reported with name and pid.
+
+    One that has never answered is starting.
+    """
     monkeypatch.setattr(health, "NODE_SILENCE_S", 0.5)
     monkeypatch.setattr(health, "ANSWER_TIMEOUT_S", 0.2)
     node = RayNode(name_run())
@@ -80,7 +83,7 @@ def test_silence_is_counted_from_an_answer_on(monkeypatch: pytest.MonkeyPatch) -
 
 
 class _Watched:
-    """A health of which the clock, the service and Serve are the test's."""
+    """A health check whose clock, service and Serve are set by the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.answers, self.refused, self.status = 1000.0, True, False, "RUNNING"
@@ -97,7 +100,7 @@ class _Watched:
         return {"darkroom": {"status": self.status}}
 
     def after(self, seconds: float) -> str | None:
-        """Fault that is found so much later."""
+        """Returns the fault that is found after this many seconds more."""
         self.now += seconds
         self.health._service.refused = self.refused
         return self.health._service_fault()
@@ -105,7 +108,7 @@ class _Watched:
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> _Watched:
-    """A service that answers at the first look."""
+    """A service that answers at the first check."""
     watched = _Watched(monkeypatch)
     assert watched.after(0.0) is None
     return watched
@@ -114,7 +117,10 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> _Watched:
 def test_a_service_that_is_silent_is_said_once_and_again_when_it_answers(
     watched: _Watched, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A short silence, while Serve replaces a replica or HAProxy, is none of the console's."""
+    """A silent service is reported once, and once more when it answers again.
+
+    A short silence, as during a restart, is not reported.
+    """
     watched.answers, watched.status = False, "DEPLOYING"
     watched.after(health.SERVICE_SILENCE_S - 1)
     assert capsys.readouterr().err == ""
@@ -133,7 +139,10 @@ def test_a_service_that_is_silent_is_said_once_and_again_when_it_answers(
 def test_a_service_that_stays_silent_is_given_up_unless_it_is_busy(
     status: str, refused: bool, ends: bool, watched: _Watched
 ) -> None:
-    """Where Serve calls it well and its port takes connections, clients keep it busy: a new start would not help."""
+    """A service that stays silent is ended, unless clients keep it busy.
+
+    It is busy if Serve reports it healthy and its port accepts connections.
+    """
     watched.answers, watched.status, watched.refused = False, status, refused
     assert watched.after(health.GIVEN_UP_AFTER_S - 1) is None
     assert (watched.after(2.0) is not None) is ends
@@ -143,7 +152,7 @@ def test_a_service_that_stays_silent_is_given_up_unless_it_is_busy(
 def test_a_controller_that_hangs_is_killed(
     stopped: bool, watched: _Watched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ray starts another. It is stopped by a signal, or Serve is silent although the dashboard is not."""
+    """A controller that is stopped or does not answer is killed, and Ray starts another."""
     with _pretender(tmp_path, "ServeController") as process:
         watched.health.service_is_ready()  # it may hang from then on
         if stopped:
@@ -163,7 +172,7 @@ def test_a_controller_that_hangs_is_killed(
 def test_a_helper_that_is_missed_is_said_once(
     number: signal.Signals, watched: _Watched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It answers no request, so nothing is started anew for it; the line says what is missed."""
+    """A missing helper process is reported once with its purpose, without a restart, because it answers no request."""
     with _pretender(tmp_path, "log_monitor.py") as process:
         watched.health.service_is_ready()
         watched.health._miss_helpers()

@@ -1,4 +1,4 @@
-"""Serve's API: who may ask, what is deployed, and what is refused."""
+"""Tests of Serve's API: its access token, the deployed applications, and refusals."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def test_the_gpus_of_a_run_are_those_that_ray_has_found(service: Service) -> Non
 def test_gpus_are_those_of_living_nodes(
     nodes: list[tuple[str, dict[str, float]]], gpus: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without a node, nothing is known yet: that is no machine without a GPU."""
+    """Only GPUs of living nodes count. Without a node the number is unknown, not zero."""
     listed = [{"state": state, "resources_total": resources} for state, resources in nodes]
     answer = httpx.Response(200, json={"data": {"result": {"result": listed}}})
     api = ServeApi("1-0", {})
@@ -60,7 +60,10 @@ def test_what_is_not_accepted_is_told_and_changes_nothing(service: Service) -> N
 
 
 def test_rays_token_is_found_where_ray_looks_for_it(service: Service, tmp_path: Path) -> None:
-    """In the environment first, then in the file that it names; without the right one nobody is told anything."""
+    """Ray's token is read from the environment first, then from the file that it names.
+
+    Without it no request is answered.
+    """
     token = service.environment.get("RAY_AUTH_TOKEN") or (Path.home() / ".ray" / "auth_token").read_text()
     (tmp_path / "token").write_text(token)
     assert _statuses(_of(service, RAY_AUTH_TOKEN_PATH=str(tmp_path / "token"))) == {"darkroom": "RUNNING"}

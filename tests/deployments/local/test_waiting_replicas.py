@@ -1,4 +1,4 @@
-"""Tests of deployments/local/waiting_replicas.py, with Serve's own words taken from the installed Ray."""
+"""Tests of the report on replicas that wait for resources, with Serve's wording taken from the installed Ray."""
 
 import inspect
 from collections.abc import Mapping
@@ -24,7 +24,10 @@ def _applications(states: list[str], **config: Any) -> Mapping[str, Any]:
 
 
 def test_serve_still_words_it_like_that() -> None:
-    """Another version of Ray that says it otherwise shows here, not on a user's console."""
+    """The installed Ray still has the wording that is recognised.
+
+    A change of it fails here, not on a user's console.
+    """
     source = inspect.getsource(deployment_state)
     for part in (
         "have taken more than {SLOW_STARTUP_WARNING_S}s to be scheduled. ",
@@ -47,7 +50,7 @@ def test_serve_still_words_it_like_that() -> None:
     ],
 )  # fmt: skip
 def test_enough_replicas_are_no_news(states: list[str], config: Mapping[str, Any], said: str | None) -> None:
-    """Those beyond `min_replicas` may wait for room as long as the load lasts."""
+    """Waiting replicas are reported only below `min_replicas`; others may wait for resources while the load lasts."""
     news = WaitingReplicas(lambda: _applications(states, **config)).news(WARNING)
     assert (news and news.partition(" can be placed")[0]) == said
     assert said is None or "each needs 2 CPU and 0.5 GPU, and free on this machine is 1 CPU" in str(news)

@@ -1,4 +1,4 @@
-"""What holds a replica back, in one sentence."""
+"""Tests of the verdict on a replica: one sentence that names its bottleneck."""
 
 from dataclasses import replace
 from typing import Any
@@ -44,7 +44,7 @@ QUIET = ReplicaLoad(
     ids=str,
 )
 def test_the_first_rule_that_holds_decides(changes: dict[str, Any], state: State) -> None:
-    """And the sentence begins with the state's name."""
+    """The first rule that applies decides, and the sentence begins with the name of the state."""
     given = verdict(replace(QUIET, **changes))
     assert given.state == state
     assert given.sentence.startswith(f"{state}: ")
@@ -63,7 +63,10 @@ def test_the_first_rule_that_holds_decides(changes: dict[str, Any], state: State
     ids=str,
 )
 def test_more_workers_pay_until_the_device_is_full_or_no_core_is_left(changes: dict[str, Any], advice: str) -> None:
-    """Where the device is the CPU, the images of one more worker take a core's time there as well."""
+    """More workers are advised until the device is full or no core is free.
+
+    On the CPU the model needs these cores too.
+    """
     assert advice in verdict(replace(QUIET, workers_busy=0.98, **changes)).sentence
 
 
@@ -75,5 +78,5 @@ def test_a_full_device_needs_no_more_workers(on_cpu: bool, advice: str) -> None:
 
 
 def test_what_is_left_is_told() -> None:
-    """By the part that would be full first: here the cores."""
+    """The remaining capacity is that of the part that would be full first; here the cores."""
     assert "about 2.0 times" in verdict(replace(QUIET, workers_busy=0.4, cores_busy=0.5)).sentence

@@ -1,4 +1,4 @@
-"""The last minute of a replica, second by second."""
+"""Tests of the figures of a replica's last minute, second by second."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from pipeline.stats import EngineStats
 
 
 def reading(at_s: float, **usage: Any) -> Snapshot:
-    """Two workers that decode for half of the time, one concurrent batch that computes for a quarter."""
+    """Returns a reading of two workers that decode half of the time, and one batch that computes a quarter of it."""
     facts: dict[str, Any] = {
         "batches": {},
         "images_dropped": 0,
@@ -28,12 +28,12 @@ def reading(at_s: float, **usage: Any) -> Snapshot:
 
 
 def answer(minute: LastMinute, took_s: float) -> None:
-    """A quarter of it is reading, the rest the model's."""
+    """Notes an answer: a quarter of its time is reading, the rest the model's."""
     minute.now.note_answer((took_s / 4, 0.0, 0.0, 0.0, 0.0, 0.75 * took_s, 0.0), took_s)
 
 
 def test_at_first_it_was_idle() -> None:
-    """What ends in a second is told when the second is over."""
+    """Before its first full second a replica is shown as idle: a second is counted when it is over."""
     minute = LastMinute(reading(5.0), "cpu")
     answer(minute, 1.0)
     stats = minute.stats(60)
@@ -41,7 +41,7 @@ def test_at_first_it_was_idle() -> None:
 
 
 def test_figures_are_worked_out_once_a_second() -> None:
-    """However often they are asked for: some milliseconds after busy seconds."""
+    """The figures are computed once a second, however often they are requested, as they take some milliseconds."""
     minute = LastMinute(reading(100.0), "cpu")
     assert minute.stats(10) is minute.stats(10)
     answer(minute, 1.0)
@@ -50,7 +50,7 @@ def test_figures_are_worked_out_once_a_second() -> None:
 
 
 def test_seconds_are_added_up() -> None:
-    """Rates and shares are of the time that has passed, whatever a tick is late."""
+    """Rates and shares refer to the time that has really passed, also where a tick is late."""
     minute = LastMinute(reading(100.0), "cpu")
     answer(minute, 1.0)
     minute.now.images[PREDICTED_OUTCOME] += 1
@@ -80,7 +80,7 @@ def test_seconds_are_added_up() -> None:
 
 @pytest.mark.parametrize(("device", "busy"), [("cpu", 0.1), ("cuda", 0.9)])
 def test_the_interpreter_is_busy_with_every_thread_that_needs_it(device: str, busy: float) -> None:
-    """All of a replica where a GPU computes; where the cores do, those threads run beside it."""
+    """On a GPU all threads of a replica count as interpreter time; on the CPU those that compute do not."""
     minute = LastMinute(reading(100.0), device)
     minute.tick(reading(101.0))
     assert minute.stats(1)["interpreter"]["busy"] == pytest.approx(busy)
@@ -88,7 +88,7 @@ def test_the_interpreter_is_busy_with_every_thread_that_needs_it(device: str, bu
 
 
 def test_of_more_than_was_asked_for_nothing_is_told() -> None:
-    """And what is older than a minute is forgotten."""
+    """Figures cover only the requested seconds, and readings older than a minute are dropped."""
     minute = LastMinute(reading(0.0), "cuda")
     for second in range(1, 200):
         answer(minute, float(second))

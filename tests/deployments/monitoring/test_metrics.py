@@ -1,4 +1,4 @@
-"""What Prometheus sees of a service: a real one, from Debian's packages, scrapes it while it is at work."""
+"""Tests of the metrics: a real Prometheus, from Debian's packages, scrapes a service at work."""
 
 import json
 import math
@@ -31,7 +31,7 @@ Ask = Callable[[str], list[Any]]
 
 
 def _exporter(service: Service) -> str:
-    """Where Ray's agent, one of many processes that listen, tells what replicas have reported."""
+    """Returns the address at which Ray's agent, one of many listening processes, exports the replicas' metrics."""
     ports = {
         connection.laddr.port
         for process in service.processes()
@@ -50,7 +50,7 @@ def _exporter(service: Service) -> str:
 
 @pytest.fixture(scope="module")
 def ask(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """Puts queries to a Prometheus that scrapes the service every second."""
+    """Sends queries to a Prometheus that scrapes the service every second."""
     if not Path(PROMETHEUS).exists():
         pytest.skip("no prometheus here: `make .cache/prometheus/.installed` fetches Debian's package")
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
@@ -84,7 +84,7 @@ def ask(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def test_bytes_in_flight_are_seen(service: Service, ask: Ask) -> None:
-    """Those of a body that is not whole yet too, as far as they have come."""
+    """The bytes in flight include those of an incomplete body, as far as they have arrived."""
     with opened(service, content_length=12_345_678) as connection:
         connection.send(bytes(12_100_000))
         until(lambda: [line for line in ask("ray_darkroom_encoded_bytes_in_flight") if float(line["value"][1]) > 12e6])
@@ -92,7 +92,7 @@ def test_bytes_in_flight_are_seen(service: Service, ask: Ask) -> None:
 
 @pytest.fixture(scope="module")
 def _load(service: Service, ask: Ask) -> Iterator[None]:
-    """Everything that there are figures of happens, again and again: also what should not."""
+    """Causes every event that has a metric again and again, errors included."""
     until(lambda: ask("ray_darkroom_workers"))
     leave = threading.Event()
 
@@ -127,7 +127,7 @@ QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in pa
 @pytest.mark.usefixtures("_load")
 @pytest.mark.parametrize(("title", "query"), QUERIES, ids=[f"{title}-{n}" for n, (title, _) in enumerate(QUERIES)])
 def test_every_query_of_the_dashboard_has_data_under_load(ask: Ask, title: str, query: str) -> None:
-    """Under whatever names Ray exports the metrics; neither NaN nor what stands in for data is any."""
+    """Every query of the dashboard returns numbers under load; NaN and the fallback `vector(0)` do not count."""
     query = query.replace("$__rate_interval", "30s").replace(" or vector(0)", "")
 
     def values() -> list[float]:
@@ -151,7 +151,7 @@ def test_metrics_say_of_which_replica_they_are(service: Service, ask: Ask) -> No
 
 
 def test_the_dashboard_fits_on_one_screen() -> None:
-    """No two panels overlap, and the grid of 24 columns has rows for 1080 pixels: about 30 of 30 pixels each."""
+    """No two panels overlap, and the rows fit into 1080 pixels: about 30 of 30 pixels each."""
     cells = set[tuple[int, int]]()
     for panel in PANELS:
         place = panel["gridPos"]

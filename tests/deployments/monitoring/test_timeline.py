@@ -1,4 +1,4 @@
-"""When a request passed which stage."""
+"""Tests of the times at which a request passed each stage."""
 
 import pytest
 
@@ -14,7 +14,10 @@ def named(timeline: Timeline) -> dict[str, float]:
 
 
 def test_the_stages_of_one_image_make_up_the_whole_request() -> None:
-    """What passed between the body's arrival and the engine counts as waiting for a worker."""
+    """The stages of one image add up to the whole request.
+
+    Time between body and engine counts as waiting for a worker.
+    """
     timeline = Timeline(10.0, 11.0, 13.0, [FIRST])
     stages = named(timeline)
     assert sum(stages.values()) == pytest.approx(timeline.total_s)
@@ -22,7 +25,7 @@ def test_the_stages_of_one_image_make_up_the_whole_request() -> None:
 
 
 def test_of_many_images_the_longest_counts() -> None:
-    """And the answer is only made when the last of them is done."""
+    """For many images each stage has the time of the slowest image, and answering begins after the last one."""
     stages = named(Timeline(10.0, 11.0, 14.0, [FIRST, LAST]))
     assert (stages["queue"], stages["decode"], stages["model"]) == pytest.approx((1.5, 0.2, 0.7))
     assert stages["respond"] == pytest.approx(0.5)
@@ -34,7 +37,7 @@ def test_a_request_of_which_nothing_reached_the_pipeline_has_no_stages_there() -
 
 
 def test_spans_of_many_images_reach_from_the_first_to_the_last() -> None:
-    """The first image waits for the device while the last one still waits for a worker."""
+    """The span of a stage reaches from the first image in it to the last, so spans of stages may overlap."""
     spans = {stage: (began_at, ended_at) for stage, began_at, ended_at in Timeline(10, 11, 14, [FIRST, LAST]).spans()}
     assert tuple(spans) == STAGES
     assert spans["read"] == (10, 11)

@@ -1,4 +1,4 @@
-"""Spans, as Serve exports them by default: JSON documents in a file beside its logs."""
+"""Tests of tracing spans, as Serve exports them by default: JSON documents in a file beside its logs."""
 
 import json
 import uuid
@@ -26,7 +26,7 @@ def _spans(service: Service) -> Iterator[Document]:
 
 
 def _traced(service: Service, *images: bytes) -> dict[str, Document]:
-    """Sends images with a `traceparent` that asks for a trace; its spans by name.
+    """Sends images with a `traceparent` that requests a trace; returns the spans by name.
 
     The first requests after a start may come by Serve's Python proxy, until HAProxy knows the replica, without a trace.
     """
@@ -41,7 +41,7 @@ def _traced(service: Service, *images: bytes) -> dict[str, Document]:
 
 
 def test_every_stage_has_a_span_below_the_request(service: Service) -> None:
-    """In order and without a gap, from the client's own span down."""
+    """Every stage has a span below the request's, in order and without gaps; the client's span is the parent."""
     spans = _traced(service, CAT)
     assert set(spans) == {ROOT_SPAN, *STAGES}
     assert spans[ROOT_SPAN]["parent_id"] == f"0x{PARENT}"
@@ -54,14 +54,14 @@ def test_every_stage_has_a_span_below_the_request(service: Service) -> None:
 
 
 def test_many_images_share_their_spans(service: Service) -> None:
-    """A large one among them is decoded for longer than the others are."""
+    """Many images in a request share one span for each stage, also where one is decoded much longer."""
     spans = _traced(service, CAT, slow_png(), CAT)
     assert set(spans) == {ROOT_SPAN, *STAGES}
     assert {spans[stage]["attributes"]["darkroom.images"] for stage in STAGES} == {3}
 
 
 def test_what_is_not_sampled_leaves_no_span(service: Service) -> None:
-    """Neither where the client says nothing nor where it says no."""
+    """A request is traced only if its client asks for it: no `traceparent` or an unsampled one leaves no span."""
     _traced(service, CAT)
     known = {span["context"]["trace_id"] for span in _spans(service)}
     service.post(CAT).raise_for_status()

@@ -1,4 +1,4 @@
-"""What watches a replica."""
+"""Test of the watch on a replica."""
 
 import asyncio
 import logging
@@ -20,7 +20,7 @@ ENGINE_STATS = EngineStats(
 def test_a_second_that_cannot_be_published_does_not_end_the_watch(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged, and what there is to tell of the minute is told all the same."""
+    """An error while metrics are published is logged and does not end the watch; the last minute is still counted."""
     monkeypatch.setattr("deployments.monitoring.watch._SNAPSHOT_PERIOD_S", 0.01)
     monkeypatch.setattr("deployments.monitoring.metrics.Metrics.publish", lambda *_: 1 / 0)
 
