@@ -1,1 +1,1 @@
-"""One encoded image: what its header says, what it costs, and its pixels. Knows no process and no queue."""
+"""One encoded image: its header, the cost of decoding it, and its pixels. Independent of processes and queues."""

@@ -1,8 +1,8 @@
-"""One image: encoded bytes -> uint8 pixels. Runs in the workers; raises `ImageError` and nothing else.
+"""Decodes one image: encoded bytes -> uint8 pixels. Runs in the workers; raises `ImageError` and nothing else.
 
-Decoders raise far more than one class of error on damaged files: of 602 refused files of one corpus, 22 ended in
-ValueError, 16 in DecompressionBombError, 3 in NotImplementedError and 1 in SyntaxError. Hence one border, which
-renames whatever comes.
+Decoders raise many classes of errors on damaged files: of 602 refused files of one corpus, 22 ended in ValueError, 16
+in DecompressionBombError, 3 in NotImplementedError and 1 in SyntaxError. So `decode_image` turns every error into an
+`ImageError`.
 """
 
 import math
@@ -28,17 +28,17 @@ from pipeline.records import Transform
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """The input of the model, made of one image."""
+    """The model's input made from one image."""
 
     pixels: NDArray[np.uint8]  # [crop_px, crop_px, 3], RGB, upright
     width: int  # of the image as it was sent, by its header
     height: int
-    orientation: int  # by EXIF, 1 to 8, of the image as it was sent
+    orientation: int  # EXIF orientation, 1 to 8, of the image as it was sent
 
 
 @dataclass(frozen=True, slots=True)
 class _Picture:
-    """A decoded image as it is stored: not upright yet."""
+    """A decoded image as stored, before its orientation is applied."""
 
     pixels: NDArray[np.uint8]  # [height, width, 3], RGB
     size: tuple[int, int]  # width and height, as stored
@@ -47,26 +47,26 @@ class _Picture:
 
 
 def decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float = math.inf) -> NDArray[np.uint8]:
-    """The pixels alone of `decode_image`: uint8 [crop_px, crop_px, 3], RGB."""
+    """Decode an image by `decode_image`, and return its pixels: uint8 [crop_px, crop_px, 3], RGB."""
     return decode_image(data, transform, max_pixels, max_work_s).pixels
 
 
 def decode_image(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float = math.inf) -> DecodedImage:
-    """Decodes, brings upright, resizes and crops one image.
+    """Decode one image, bring it upright, resize and crop it.
 
     In `exact` mode the result equals `PIL.Image.convert("RGB")` followed by torchvision's `ImageClassification` preset
-    up to its float conversion, where no pixel is transparent; in `fast` mode JPEGs are decoded at a reduced size where
-    one is large enough, and what resizes is another kernel.
+    up to its float conversion, if no pixel is transparent. In `fast` mode JPEGs are decoded at a reduced size if that
+    is large enough, and another kernel resizes.
 
     Args:
         data: an encoded image.
         transform: sizes, interpolation, mode and formats.
-        max_pixels: the most that width x height may be, by the header.
-        max_work_s: the highest price, likewise.
+        max_pixels: limit on width x height in the header.
+        max_work_s: limit on the price, which follows from the header.
 
     Raises:
-        EmptyImage, UnsupportedFormat, UndecodableImage, TooManyPixels, ImageTooCostly, TooMuchMemory: what is wrong
-            with `data`.
+        EmptyImage, UnsupportedFormat, UndecodableImage, TooManyPixels, ImageTooCostly, TooMuchMemory: the image cannot
+            be decoded; the message says why.
     """
     try:
         return _decode(data, transform, max_pixels, max_work_s)
@@ -76,7 +76,7 @@ def decode_image(data: memoryview, transform: Transform, max_pixels: int, max_wo
         raise TooMuchMemory(
             f"decoding the image takes more than {decode_memory_bytes(max_pixels) >> 20} MiB of memory, the limit"
         ) from error
-    except Exception as error:  # the border: decoders of damaged files raise anything
+    except Exception as error:  # decoders raise any class of error on damaged files
         raise UndecodableImage(f"the image cannot be decoded: {_in_one_line(error)}") from error
 
 
@@ -89,7 +89,7 @@ def _decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s:
 
 
 def _exactly(data: memoryview, header: Header, transform: Transform) -> tuple[NDArray[np.uint8], int]:
-    """Pixels of the crop and the orientation; brings upright before anything else, as torchvision's preset would."""
+    """Return the cropped pixels and the orientation; turns the image upright first, as torchvision's preset expects."""
     picture = _picture(data, header, 1, transform.background)
     stored = Image.fromarray(picture.pixels)
     upright = stored.transpose(UPRIGHT_TURNS[picture.orientation]) if picture.orientation in UPRIGHT_TURNS else stored
@@ -97,7 +97,7 @@ def _exactly(data: memoryview, header: Header, transform: Transform) -> tuple[ND
 
 
 def _decode_fast(data: memoryview, header: Header, transform: Transform) -> tuple[NDArray[np.uint8], int]:
-    """Pixels of the crop and the orientation; brings upright last, when there is the least of it."""
+    """Return the cropped pixels and the orientation; turns only the crop upright, as the smallest step."""
     size = (header.width, header.height)
     part = dct_scale(size, resized(*size, transform.resize_px))
     picture = _picture(data, header, part, transform.background)
@@ -110,7 +110,7 @@ def _decode_fast(data: memoryview, header: Header, transform: Transform) -> tupl
 
 
 def _picture(data: memoryview, header: Header, part: int, background: str) -> _Picture:
-    """Decodes at a part of the size, where the format can."""
+    """Decode an image, at a reduced size if its format allows that."""
     if header.format != "JPEG":
         return _by_pillow(data, header, background)
     part = part if scales(header) else 1
@@ -120,7 +120,7 @@ def _picture(data: memoryview, header: Header, part: int, background: str) -> _P
 
 
 def _by_pillow(data: memoryview, header: Header, background: str) -> _Picture:
-    """Decodes what the pixels need of a file; where its format has no such parts, all of it."""
+    """Decode the parts of a PNG or WebP that its pixels need, or a whole file of another format."""
     file: bytes | memoryview = data
     metadata: Metadata | None = None
     if header.format == "PNG":

@@ -1,6 +1,6 @@
-"""Looks at an encoded image before it is admitted: what its header already refuses, and what it should cost.
+"""Examines an encoded image before it is admitted: checks its header against the limits, and estimates its cost.
 
-Runs in the replica, on bytes of strangers: it reads headers in pure Python, and no decoder sees them here.
+Runs in the replica, on bytes that are not trusted: headers are read in pure Python, and no decoder is called.
 """
 
 from pipeline.config import Limits
@@ -11,14 +11,14 @@ from pipeline.records import EncodedImage, Rejection, Transform
 
 
 def examine(image: EncodedImage, limits: Limits, transform: Transform) -> EncodedImage | Rejection:
-    """Writes its price on an image, or rejects it.
+    """Set the price of an image and return the image, or return its rejection.
 
-    The worker that decodes it believes nothing of this, and reads the header again.
+    The worker that decodes the image does not rely on this, and reads the header again.
     """
     try:
         image.price_s = _price_s(image, limits, transform)
     except ImageError as error:
-        return Rejection(error.with_traceback(None))  # its frames would keep the image alive
+        return Rejection(error.with_traceback(None))  # the traceback's frames would keep the image alive
     return image
 
 

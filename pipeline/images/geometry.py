@@ -1,4 +1,4 @@
-"""Sizes of an image on its way: as sent, as it is decoded, and once it is resized. Loads no decoder."""
+"""Sizes of an image as sent, as decoded and as resized. Imports no decoder."""
 
 from typing import Final, NamedTuple
 
@@ -6,51 +6,51 @@ from pipeline.images.header import Header
 from pipeline.records import Transform
 
 _DCT_SCALES: Final = (8, 4, 2)
-"""libjpeg-turbo has no SIMD code for the factors between: 3/8 takes longer than a half, 5/8 and more longer than the
-whole."""
+"""Reductions of a JPEG that libjpeg-turbo decodes with SIMD code. Without it, scaling to 3/8 takes longer than to a
+half, and to 5/8 or more longer than the full size."""
 
 MIN_REDUCED_TO_TARGET_RATIO: Final = 5.8
-"""A reduced image is at least so many times as large as the resize makes it. Each of its pixels is the mean of a block,
-which the resize cannot undo: at a ratio of 1 scores move by up to 0.37, at 2.9 by 0.05, from 5.8 on by 0.03 (`make
-decoders`)."""
+"""Least ratio of a reduced image's size to the size after the resize. Each pixel of a reduced image is the mean of a
+block, which the resize cannot undo: at a ratio of 1 scores move by up to 0.37, at 2.9 by 0.05, from 5.8 on by 0.03
+(`make decoders`)."""
 
 ON_ITS_SIDE: Final = (5, 6, 7, 8)
-"""EXIF orientations of images that were sent on their side."""
+"""EXIF orientations of images that are stored on their side."""
 
 _SCALABLE_CODINGS: Final = ("baseline", "extended", "progressive", "arithmetic", "arithmetic progressive")
-"""Codings of which libjpeg can decode a part of the size."""
+"""JPEG codings that libjpeg can decode at a reduced size."""
 
 
 def resized(width: int, height: int, shorter_px: int) -> tuple[int, int]:
-    """Width and height once the shorter side has `shorter_px`, rounded as torchvision's Resize does."""
+    """Return width and height after the shorter side is resized to `shorter_px`, rounded as in torchvision's Resize."""
     if width <= height:
         return shorter_px, int(shorter_px * height / width)
     return int(shorter_px * width / height), shorter_px
 
 
 def dct_scale(size: tuple[int, int], target: tuple[int, int]) -> int:
-    """The part of its width and height at which an image is decoded: 1, 4 or 8.
+    """Return the reduction at which a JPEG is decoded: its sides are divided by 1, 2, 4 or 8.
 
     Args:
         size: width and height of the image.
-        target: width and height once it is resized.
+        target: width and height after the resize.
     """
     ratio = min(size[0] / target[0], size[1] / target[1])
     return next((part for part in _DCT_SCALES if part * MIN_REDUCED_TO_TARGET_RATIO <= ratio), 1)
 
 
 def scales(header: Header) -> bool:
-    """Whether libjpeg can decode the JPEG at a part of its size."""
+    """Return whether libjpeg can decode the JPEG at a reduced size."""
     return header.coding in _SCALABLE_CODINGS
 
 
 class Geometry(NamedTuple):
-    """How one image became the input of the model: maps what the model finds there back to the image as it was sent."""
+    """Mapping between the model's input and the image as sent, e.g. to place boxes that the model finds."""
 
-    width: int  # of the image as it was sent, in pixels: before its EXIF orientation brings it upright
+    width: int  # of the image as it was sent, in pixels: before the EXIF orientation is applied
     height: int
-    orientation: int  # by EXIF, 1 to 8; 1 where the image was sent upright
-    transform: Transform  # that was done with it
+    orientation: int  # EXIF orientation, 1 to 8; 1 if the image was sent upright
+    transform: Transform  # resize and crop of the image
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -66,7 +66,7 @@ class Geometry(NamedTuple):
 
     @property
     def offset(self) -> tuple[int, int]:
-        """Left upper corner of the model's input in the resized upright image."""
+        """Left and top of the model's input in the resized upright image, in pixels."""
         across, down = resized(*self.upright, self.transform.resize_px)
         crop_px = self.transform.crop_px
         return round((across - crop_px) / 2), round((down - crop_px) / 2)

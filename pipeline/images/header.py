@@ -1,6 +1,6 @@
-"""The header of an encoded image: its format, size and what else its decoding will take.
+"""The header of an encoded image: its format, its size, and the values that tell the cost of decoding.
 
-Pure Python over bytes, so the replica may read the headers of whatever clients send; no decoder is asked.
+Headers are read in pure Python, without any decoder, so the replica may read those of untrusted files.
 """
 
 import re
@@ -25,14 +25,14 @@ from pipeline.images.signature import (
 from pipeline.records import Bytes
 
 MAX_COUNTED_CHUNKS: Final = 10_000
-"""Chunks of a file that are counted; a file of more has at least so many."""
+"""Number of chunks at which counting stops; a file may have more."""
 
 _SEARCHED_BYTES: Final = 1 << 16
-"""Searched for a start marker where a file does not begin with one, and for the sizes in an AVIF or HEIC."""
+"""Bytes searched for a start marker if a file does not begin with one, and for the sizes in an AVIF or HEIC."""
 
 _CHANNELS_OF_PNG: Final = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _DEPTHS_OF_PNG: Final = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
-"""By colour type: grey, RGB, palette, grey with alpha, RGB with alpha (PNG, 11.2.1)."""
+"""Channels and bit depths by colour type: grey, RGB, palette, grey with alpha, RGB with alpha (PNG, 11.2.1)."""
 
 _MAX_PNG_SIDE_PX: Final = (1 << 31) - 1
 
@@ -46,27 +46,27 @@ class Header:
     height: int
     coding: str  # JPEG: a name in `jpeg_header.CODINGS`; WebP: "lossy" or "lossless"; PNG: "interlaced" or "plain"
     channels: int  # of the stored pixels
-    scans: int  # start-of-scan markers of a JPEG, no more than one above `jpeg_scans.MAX_SCANS`; else 1
+    scans: int  # start-of-scan markers of a JPEG, counted up to one above `jpeg_scans.MAX_SCANS`; else 1
     chunks: int  # segments of a JPEG before its pixels, chunks of a PNG or WebP; at most `MAX_COUNTED_CHUNKS`
     bytes: int  # of the file
     bit_depth: int  # of each channel
     samples: float = 1.0  # JPEG: of all channels for each pixel; 1.5 for a photograph in 4:2:0
-    visited: float = 0.0  # JPEG: samples a pixel that all scans together visit, where there are several
+    visited: float = 0.0  # JPEG with several scans: samples a pixel that all scans together visit
     refined: float = 0.0  # JPEG: of these, samples whose 63 AC coefficients get another bit
-    complete: bool = True  # JPEG: its scans bring every coefficient of every channel, to its last bit
+    complete: bool = True  # JPEG: its scans hold every coefficient of every channel, to its last bit
 
 
 def read_header(pieces: Sequence[Bytes], formats: tuple[str, ...]) -> Header:
-    """Reads the header of an image.
+    """Read the header of an image.
 
     Args:
-        pieces: the file, in one piece or in several that follow each other; they are not joined.
-        formats: names of Pillow's formats; no other is read.
+        pieces: the file, in one piece or in several consecutive pieces; they are not joined.
+        formats: Pillow's names of the accepted formats.
 
     Raises:
         EmptyImage: there are no bytes.
-        UnsupportedFormat: this is not an image, or of a kind that is not decoded; the message names it.
-        UndecodableImage: it begins as an image of one of `formats`, but its header is cut off or damaged.
+        UnsupportedFormat: the file is not an image, or of a kind that is not decoded; the message names the kind.
+        UndecodableImage: the file begins as an image of one of `formats`, but its header is cut off or damaged.
     """
     file = Piecewise(pieces)
     if not file.size:
@@ -107,7 +107,7 @@ def _refused(kind: str, head: bytes, file: Piecewise, formats: tuple[str, ...]) 
     return _unsupported(USUAL_FORMAT_NAMES.get(kind, kind), formats)
 
 
-# ---- one function a format ------------------------------------------------------------------------------------------
+# ---- one function per format-----------------------------------------------------------------------------------------
 
 
 def _jpeg(file: Piecewise) -> Header:
@@ -147,7 +147,7 @@ def _png(file: Piecewise) -> Header:
 
 
 def _count_chunks(file: Piecewise, start: int, order: Literal["big", "little"], *, padded: bool) -> int:
-    """Chunks of a PNG (big) or RIFF file (little) from `start` on, counted up to `MAX_COUNTED_CHUNKS`."""
+    """Count the chunks of a PNG (big) or RIFF file (little) from `start` on, up to `MAX_COUNTED_CHUNKS`."""
     at, found = start, 0
     length_at, around = (0, 12) if order == "big" else (4, 8)
     while at + 8 <= file.size and found < MAX_COUNTED_CHUNKS:
@@ -182,14 +182,14 @@ def _webp(file: Piecewise) -> Header:
 
 
 def _webp_pixels(file: Piecewise) -> tuple[int, int]:
-    """Offset of the chunk with the first frame's pixels in an extended WebP, and the number of chunks in the file."""
+    """Return the offset of the first frame's pixels in an extended WebP, and the number of chunks in the file."""
     at, pixels, found = 12, 0, 0
     while at + 8 <= file.size and found < MAX_COUNTED_CHUNKS:
         name, size = struct.unpack("<4sI", file.read(at, 8))
         found += 1
         if not pixels and name in (b"VP8 ", b"VP8L"):
             pixels = at
-        inside = name == b"ANMF" and not pixels  # the chunks of a frame begin after its place and time
+        inside = name == b"ANMF" and not pixels  # the chunks of a frame follow its position and duration
         at += 8 + (16 if inside else size + (size & 1))
     return pixels, found
 
@@ -199,7 +199,7 @@ def _gif(file: Piecewise) -> Header:
     if not (width and height):
         raise Damaged(f"the GIF's header says {width} x {height} pixels")
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    inside = False  # an extension: one part after the other until an empty one
+    inside = False  # within an extension: its parts follow each other up to an empty one
     for found in range(MAX_COUNTED_CHUNKS):
         block = file.read(at, 9)
         if inside:
@@ -228,7 +228,7 @@ def _bmp(file: Piecewise) -> Header:
 
 
 def _iso(file: Piecewise, name: str) -> Header:
-    """AVIF and HEIC: the largest of the sizes that its properties name, tiles and thumbnails included."""
+    """Read AVIF and HEIC: the largest of the sizes in the file's properties, tiles and thumbnails included."""
     sizes = [
         struct.unpack(">II", found[1])
         for found in re.finditer(rb"\0\0\0\x14ispe\0{4}(.{8})", file.read(0, _SEARCHED_BYTES), re.DOTALL)

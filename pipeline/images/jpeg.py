@@ -1,9 +1,11 @@
-"""JPEGs, decoded by simplejpeg: the same libjpeg-turbo as in Pillow, and so the same pixels, but in one go.
+"""Decodes JPEGs with simplejpeg: the same libjpeg-turbo as in Pillow, and so the same pixels, but in one call.
 
-Pillow hands the file over in pieces, keeps four bytes a pixel, packs them in the end, and hears no warning:
-`make decoders` compares. simplejpeg trusts the size that it is asked for (1.9.0): where libjpeg cannot scale, it
-writes beyond the memory of the smaller picture. Hence two guards: only codings that scale are scaled, told from the
-marker, and the memory is of the size that `jpeg_header` reads, which simplejpeg compares with its own before it writes.
+Pillow passes the file on in pieces, keeps four bytes a pixel and packs them in the end, and ignores warnings:
+`make decoders` compares the two.
+
+Hazard: simplejpeg trusts the size that it is asked for (1.9.0). If libjpeg cannot scale, simplejpeg writes beyond the
+memory of the smaller picture. Guards: only codings that scale are scaled, by their marker; and the memory has the size
+that `jpeg_header` reads, which simplejpeg compares with its own before it writes.
 """
 
 from typing import Final
@@ -32,18 +34,18 @@ Pixels = NDArray[np.uint8]
 
 
 def decode_jpeg(data: memoryview, header: Header, part: int) -> Pixels:
-    """Decodes at a part of the size, by libjpeg's scaled inverse DCT.
+    """Decode a JPEG, at a reduced size if asked for, by libjpeg's scaled inverse DCT.
 
     Args:
         data: an encoded image.
-        header: its own.
-        part: of its width and height; they are rounded up. Above 1 only where the image `scales`.
+        header: header of the image.
+        part: divisor of width and height, which are rounded up. Above 1 only if the image `scales`.
 
     Returns:
         uint8 [height, width, 3], RGB.
 
     Raises:
-        UndecodableImage: a part of the pixels is not there or corrupt; the message says how many rows could be read.
+        UndecodableImage: pixels are missing or corrupt; the message says how many rows could be read.
     """
     try:
         pixels = _strictly(data, header, part)
@@ -54,7 +56,7 @@ def decode_jpeg(data: memoryview, header: Header, part: int) -> Pixels:
 
 
 def metadata_of_jpeg(data: memoryview) -> Metadata:
-    """Exif, joined where it is in several segments, and XMP."""
+    """Read Exif, joined from all of its segments, and XMP."""
     file = Piecewise((data,))
     exif, xmp = b"", b""
     for marker, start, end in segments(file):
@@ -66,7 +68,7 @@ def metadata_of_jpeg(data: memoryview) -> Metadata:
 
 
 def _strictly(data: memoryview | bytes, header: Header, part: int) -> Pixels:
-    """The pixels as libjpeg gives them: RGB, CMYK, or one channel of a lossless one in grey, which it cannot convert.
+    """Decode to libjpeg's pixels: RGB, CMYK, or one channel of a lossless grey JPEG, which libjpeg cannot convert.
 
     Raises:
         ValueError: libjpeg warns; the message is its first warning.

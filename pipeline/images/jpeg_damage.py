@@ -1,10 +1,10 @@
-"""A JPEG of which libjpeg warns: which flaws cost no pixel, and how many rows of the others could be read.
+"""Damaged JPEGs: decides which of libjpeg's warnings cost no pixels, and counts the readable rows of other files.
 
-libjpeg goes on after damage and gives grey or garbage in place of what is missing. What it says of that (`jerror.h`) is
-all there is to tell it by, and it only says the first thing. These flaws are no damage: the end marker is missing after
-the last row; a few bytes, or a filling of one byte, lie between the last row and the end marker; an application's
-segment makes no sense. Where random changes of the entropy-coded bytes of a baseline photograph left bytes over at all,
-they left 11 or more; zeros and the like come from encoders that fill up to a border.
+libjpeg goes on after damage and gives grey or garbage in place of missing pixels. Only its warnings (`jerror.h`) tell,
+and only the first warning is reported. These flaws are not damage: the end marker is missing after the last row; a few
+bytes, or a padding of one repeated byte, lie between the last row and the end marker; an application segment is
+invalid. If random changes of the entropy-coded bytes of a baseline photograph left bytes over at all, they left 11 or
+more; zeros and the like come from encoders that pad the file.
 """
 
 import re
@@ -27,40 +27,40 @@ _MISSING_END_WARNING: Final = "Premature end of JPEG file"
 _SEGMENT_WARNINGS: Final = ("JFIF revision", "Adobe color transform", "ICC")
 _EXTRA_BYTES_WARNING: Final = re.compile(r"(\d+) extraneous bytes before marker 0x(\w\w)")
 _SAMPLING_WARNING: Final = "subsampling"
-"""simplejpeg refuses samplings of the colours that have no name; Pillow decodes them."""
+"""Word in simplejpeg's error for chroma subsampling without a name in TurboJPEG; Pillow decodes such files."""
 
 _EARLY_END_WARNING: Final = "premature end of data segment"
 _STRIPPED_ZEROS: Final = bytes(32)
-"""The zeros that an encoder may leave out at the end.
+"""The zeros that an arithmetic encoder may leave out at the end.
 
-With 6, 30 of 36 pictures that are flat below a photograph were taken for cut off, with 24 none; of 360 photographs
-that were cut off, 32 leave 2 unnoticed.
+With 6 zeros, 30 of 36 complete pictures with a flat lower part were taken for cut off, with 24 zeros none; with 32, 2
+of 360 photographs that were cut off went unnoticed.
 """
 
 _CONVERSION_WARNING: Final = "Unsupported color conversion"
 
 _HARMLESS_EXTRA_BYTES: Final = 8
-"""Left over before the end marker, they are no damage, whatever they are."""
+"""Number of bytes left over before the end marker that are never damage, whatever their values."""
 
 _MAX_REPAIRS: Final = 4
 _NOISE_BYTES: Final = bytes((97 * place + 229) % 251 for place in range(1, 2000))
 _FILLER_BYTES: Final = _NOISE_BYTES + b"".join(bytes((0xFF, 0xD0 + number)) + _NOISE_BYTES for number in range(8))
-"""In place of the bytes that are missing: the rows which it changes are those that could not be read.
+"""Bytes put in place of missing ones: the rows that change with them are the rows that could not be read.
 
-It goes on at every restart marker, of which libjpeg waits for a certain one.
+It contains every restart marker, since libjpeg waits for a certain one.
 """
 
 _OTHER_MARKER: Final = re.compile(rb"\xff++[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _UNWRITTEN_BYTES: Final = bytes(64)
-"""Bytes of a part of a file that was never written to its disk."""
+"""A run of zeros, as in a part of a file that was never written to disk."""
 
 _MAX_SEARCHED_PIXELS: Final = 30_000_000
 _MAX_SEARCHED_BYTES: Final = 8 << 20
 _MAX_SEARCH_STEPS: Final = 7
-"""Steps of the search for the first corrupt byte: to 1/128 of the file, or fewer where the image is large.
+"""Steps of the search for the first corrupt byte: finds it within 1/128 of the file. Large images get fewer steps.
 
-Each step decodes the file up to somewhere, so there are only as many as these pixels and bytes allow in all. The rows
-of a file of more bytes are not counted: one that was damaged on purpose would cost five times its price.
+Each step decodes a part of the file, so the limits on pixels and bytes above limit the number of steps. In a file of
+more bytes rows are not counted at all: a file that was damaged on purpose would cost five times its price.
 """
 
 Pixels = NDArray[np.uint8]
@@ -68,17 +68,18 @@ Decode = Callable[[memoryview | bytes, Header, int], Pixels]
 
 
 def decode_flawed(data: memoryview, header: Header, part: int, flaw: str, decode: Decode) -> Pixels:
-    """Decodes a JPEG that libjpeg has warned of, where its flaws cost no pixel.
+    """Decode a JPEG that libjpeg warned about, if its flaws cost no pixels.
 
     Args:
         data: an encoded image.
-        header: its own.
-        part: of its width and height.
-        flaw: what libjpeg has said of it.
-        decode: raises ValueError with the first warning of libjpeg.
+        header: header of the image.
+        part: reduction of width and height: 1, 2, 4 or 8.
+        flaw: libjpeg's first warning.
+        decode: decodes a file, and raises ValueError with the first warning of libjpeg.
 
     Raises:
-        UndecodableImage: they do; the message says how many rows could be read.
+        UndecodableImage: pixels are missing or corrupt; the message says how many rows could be read.
+        UnsupportedFormat: the file is of a rare kind that no decoder here supports.
     """
     file = bytes(data)
     for _ in range(_MAX_REPAIRS):
@@ -100,17 +101,17 @@ def decode_flawed(data: memoryview, header: Header, part: int, flaw: str, decode
 
 
 def decode_arithmetic(data: memoryview | bytes, decode: Callable[[bytes], None]) -> None:
-    """Decodes a JPEG in arithmetic coding, of which libjpeg does not notice the end.
+    """Decode a JPEG in arithmetic coding; libjpeg does not notice when such a file ends early.
 
-    Its decoder goes on with zeros, since those at the end are not written (T.81, D.1.8). So a few zeros and then noise
-    are put in place of the end marker: of a whole picture, none of the noise is read.
+    Its decoder goes on with zeros, since zeros at the end are not written (T.81, D.1.8). So a few zeros and then noise
+    replace the end marker: if the picture is complete, none of the noise is read.
 
     Args:
         data: an encoded image.
-        decode: raises ValueError with the first warning of libjpeg, when it is done.
+        decode: decodes a file, and then raises ValueError with the first warning of libjpeg.
 
     Raises:
-        ValueError: libjpeg warns of something else, or the picture is not whole.
+        ValueError: libjpeg warns of something else, or the picture is not complete.
     """
     file = bytes(data)
     end = file.find(_END_MARKER, _pixels_at(file))
@@ -130,7 +131,7 @@ def decode_arithmetic(data: memoryview | bytes, decode: Callable[[bytes], None])
 
 
 def check_scans(header: Header) -> None:
-    """Raises `UndecodableImage` where coefficients are in no scan: libjpeg takes them for zero, and says nothing."""
+    """Raise `UndecodableImage` if coefficients are in no scan: libjpeg takes them for zero without a warning."""
     if not header.complete:
         raise UndecodableImage(_of_scans(header))
 
@@ -139,7 +140,7 @@ def check_scans(header: Header) -> None:
 
 
 def _mended(file: bytes, flaw: str, channels: int) -> bytes | None:
-    """The file without that flaw, where it costs no pixel; None where it may."""
+    """Return the file without that flaw if the flaw costs no pixels; None if it may cost some."""
     if flaw.startswith(_MISSING_END_WARNING):
         return file + _END_MARKER
     left_over = _EXTRA_BYTES_WARNING.search(flaw)
@@ -153,13 +154,13 @@ def _mended(file: bytes, flaw: str, channels: int) -> bytes | None:
 
 
 def _is_filling(file: bytes, start: int, end: int) -> bool:
-    """Whether bytes are a filling: all the same, and other bytes before them, or pixels were overwritten too."""
+    """Return whether bytes are padding: all the same, but not those before them, else pixels are overwritten too."""
     before = file[start - len(_UNWRITTEN_BYTES) : start]
     return len(set(file[start:end])) == 1 and set(before) != {file[start]}
 
 
 def _needed(file: bytes, channels: int) -> bytes:
-    """The file without comments, metadata and bytes between segments; of APPn only JFIF and Adobe tell the colours."""
+    """Return the file without comments, metadata and stray bytes; of APPn, only JFIF and Adobe (colours) are kept."""
     parts = [file[:2]]
     end = 2
     for marker, start, end in segments(Piecewise((file,))):
@@ -170,7 +171,7 @@ def _needed(file: bytes, channels: int) -> bytes:
 
 
 def _mended_colours(marker: int, body: bytes, channels: int) -> bytes | None:
-    """A segment as libjpeg takes it where it warns; None where it leaves it out."""
+    """Return a segment with the values that libjpeg assumes after its warning; None for a segment that it ignores."""
     if marker == 0xE0 and body.startswith(b"JFIF\0") and len(body) >= 14:
         return b"JFIF\0\1\1\0\0\1\0\1\0\0"
     if marker == 0xEE and body.startswith(b"Adobe") and len(body) >= 12:
@@ -204,12 +205,12 @@ def _of_scans(header: Header) -> str:
 
 
 def _ends_early(flaw: str) -> bool:
-    """Whether everything was sound until the bytes ended."""
+    """Return whether the file is sound up to its end, and only ends too early."""
     return _EARLY_END_WARNING in flaw or "found marker 0xd9" in flaw
 
 
 def _sound_part(file: bytes, header: Header, decode: Decode) -> bytes:
-    """The file up to about where it becomes corrupt: the longest part of which libjpeg says only that it ends early."""
+    """Return the file up to about its first corrupt byte: the longest part that libjpeg only calls cut off."""
     part = 8 if header.coding != "lossless" else 1
     low = _pixels_at(file)
     blank = file.find(_UNWRITTEN_BYTES, low)
@@ -217,7 +218,7 @@ def _sound_part(file: bytes, header: Header, decode: Decode) -> bytes:
     steps = min(
         _MAX_SEARCH_STEPS, _MAX_SEARCHED_PIXELS // (header.width * header.height), _MAX_SEARCHED_BYTES // len(file)
     )
-    middle = high  # first all of it: most are cut off, and nothing else
+    middle = high  # first the whole file: most damaged files are only cut off
     for _ in range(steps + 1):
         try:
             decode(file[:middle] + _END_MARKER, header, part)
@@ -232,7 +233,7 @@ def _sound_part(file: bytes, header: Header, decode: Decode) -> bytes:
 
 
 def _rows(file: bytes, header: Header) -> int:
-    """Rows that do not change when what is missing is filled up in one way or another."""
+    """Count the rows that do not depend on the bytes put in place of the missing ones."""
     part = 8 if header.coding != "lossless" else 1
     start, filled = _cut(file)
     least = {"min_height": -(-header.height // part), "min_width": -(-header.width // part)} if part > 1 else {}
@@ -241,24 +242,24 @@ def _rows(file: bytes, header: Header) -> int:
             simplejpeg.decode_jpeg(end, {1: "GRAY", 3: "RGB", 4: "CMYK"}[header.channels], strict=False, **least)
             for end in (start + _END_MARKER, filled)
         )
-    except ValueError:  # a table is missing: there is no row
+    except ValueError:  # a table is missing: no row can be read
         return 0
-    return min(part * equal_rows(one, other), (header.height - 1) // part * part)  # the last one is not whole
+    return min(part * equal_rows(one, other), (header.height - 1) // part * part)  # the last row is not complete
 
 
 def _cut(file: bytes) -> tuple[bytes, bytes]:
-    """The file up to the marker after its entropy-coded bytes, and the same with other bytes and an end behind it."""
+    """Return the file up to the marker after its entropy-coded bytes, and the same with filler and an end marker."""
     end = _OTHER_MARKER.search(file, _pixels_at(file))
     start = (file[: end.start()] if end else file).rstrip(b"\xff")
     return start, start + _FILLER_BYTES + _END_MARKER
 
 
 def _pixels_at(file: bytes) -> int:
-    """Where the entropy-coded bytes of the first scan begin."""
+    """Return the offset of the first scan's entropy-coded bytes."""
     *_, (_, _, end) = segments(Piecewise((file,)))
     return end
 
 
 def _has_scans(header: Header) -> bool:
-    """Whether one scan need not hold everything."""
+    """Return whether the pixels may be spread over several scans."""
     return header.visited > 0 or "progressive" in header.coding

@@ -1,7 +1,7 @@
-"""The frame header of a JPEG (ITU-T T.81, annex B), found as libjpeg finds it.
+"""Reads the frame header of a JPEG (ITU-T T.81, annex B) as libjpeg reads it.
 
-A decoder that is handed the file must read the same frame header as this module: marker for marker the walk is that of
-libjpeg-turbo's `jdmarker.c`, and what would stop libjpeg stops it here.
+The decoder must later find the same frame header as this module. So markers are followed as in libjpeg-turbo's
+`jdmarker.c`, and a file at which libjpeg would stop is refused here.
 """
 
 import re
@@ -23,10 +23,10 @@ CODINGS: Final = {
     0xC9: "arithmetic",
     0xCA: "arithmetic progressive",
 }
-"""Codings that are decoded, by their marker."""
+"""Names of the codings that are decoded, by their marker."""
 
 MAX_SEGMENTS: Final = 2000
-"""Segments that may come before a JPEG's pixels. A profile of colours takes 255 at most, and is the largest of them."""
+"""Most segments before a JPEG's pixels. The largest known use is a colour profile, with up to 255 segments."""
 
 _HIERARCHICAL_MARKERS: Final = (0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE)
 _JPEG_LS_MARKERS: Final = (0xF7, 0xF8)
@@ -44,34 +44,35 @@ _MARKERS_WITHOUT_SEGMENT: Final = (0x01, *range(0xD0, 0xD8))
 """Markers without a segment: TEM and RST."""
 
 _SKIPPED_MARKERS: Final = frozenset((0xC4, 0xCC, 0xDB, 0xDC, 0xDD, *range(0xE0, 0xF0), 0xFE))
-"""Segments that have no part in the size: tables, DNL, restart interval, applications' own and comments."""
+"""Segments that do not affect the size: tables, DNL, restart interval, application segments and comments."""
 
 _MAX_STRAY_BYTES: Final = 4096
-"""Bytes that may lie between two segments; libjpeg skips them."""
+"""Most bytes between two segments; libjpeg skips such bytes."""
 
 _AFTER_STRAY_BYTES: Final = re.compile(rb"[^\xff]*+(?:\xff++\x00[^\xff]*+)*+\xff++([^\xff])", re.DOTALL)
-"""Up to the next marker and with it. Its quantifiers never go back: FF FF FF ... takes no longer than other bytes."""
+"""Matches up to and with the next marker. It never backtracks: FF FF FF ... takes no longer than other bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class JpegFrame:
-    """The frame header, and what lies around it."""
+    """The frame header of a JPEG, its scans, and its number of segments."""
 
     coding: str  # a name in `CODINGS`
     width: int
     height: int
     channels: int
     bit_depth: int
-    components: Mapping[int, float]  # by their numbers: samples a pixel, 0.25 where both directions are subsampled
+    components: Mapping[int, float]  # samples a pixel by component number; 0.25 if both directions are subsampled
     scans: Scans = SINGLE_SCAN
     segments: int = 0  # before the pixels
 
 
 def read_frame(file: Piecewise) -> JpegFrame:
-    """Reads a JPEG up to its first scan.
+    """Read a JPEG up to its first scan.
 
     Raises:
-        NotDecoded, Damaged: what the file is, or why it has no frame header.
+        NotDecoded: the JPEG is of a kind that is not decoded; the message names the kind.
+        Damaged: the header is damaged; the message says how.
     """
     if file.read(0, 2) != b"\xff\xd8":
         raise Damaged("its header is damaged")
@@ -95,10 +96,10 @@ def read_frame(file: Piecewise) -> JpegFrame:
 
 
 def segments(file: Piecewise) -> Iterator[tuple[int, int, int]]:
-    """Marker, begin and end of each segment up to the pixels; the last is the header of the first scan.
+    """Yield marker, begin and end of each segment up to the pixels; the last is the header of the first scan.
 
     Raises:
-        Damaged: where `read_frame` does.
+        Damaged: the header is damaged, as in `read_frame`.
     """
     at, marker = 2, 0
     while marker != _START_OF_SCAN_MARKER:
@@ -110,7 +111,7 @@ def segments(file: Piecewise) -> Iterator[tuple[int, int, int]]:
 
 
 def _next_marker(file: Piecewise, at: int) -> tuple[int, int, int]:
-    """The next marker, the two bytes after it as a number, which of most are a length, and where they begin."""
+    """Return the next marker, the number in the two bytes after it (mostly a length), and the offset of those bytes."""
     four = file.read(at, 4)
     if len(four) == 4 and four[0] == 0xFF and 0 < four[1] < 0xFF:
         return four[1], four[2] << 8 | four[3], at + 2
@@ -124,7 +125,7 @@ def _next_marker(file: Piecewise, at: int) -> tuple[int, int, int]:
 
 
 def _frame(marker: int, segment: bytes) -> JpegFrame:
-    """From the first 8 bytes of the segment and three for each component (T.81, B.2.2)."""
+    """Read the frame header from the first 8 bytes of its segment and 3 bytes for each component (T.81, B.2.2)."""
     try:
         length, bit_depth, height, width, channels = struct.unpack_from(">HBHHB", segment)
     except struct.error as error:
@@ -141,16 +142,16 @@ def _frame(marker: int, segment: bytes) -> JpegFrame:
     return JpegFrame(coding, width, height, channels, bit_depth, _samples(segment[8 : 8 + 3 * channels]))
 
 
-@lru_cache(64)  # few files have another sampling than those before
+@lru_cache(64)  # most files have the same few samplings
 def _samples(components: bytes) -> dict[int, float]:
-    """Samples a pixel of each component, from its number and how often it is sampled across and down."""
+    """Return the samples a pixel of each component, by its number; read from its sampling factors across and down."""
     times = {number: (both >> 4) * (both & 15) for number, both in zip(components[::3], components[1::3], strict=False)}
     across, down = (max((both >> shift & 15 for both in components[1::3]), default=0) for shift in (4, 0))
     return {number: count / (across * down) if across and down else 1.0 for number, count in times.items()}
 
 
 def _up_to_pixels(frame: JpegFrame, file: Piecewise, at: int, segments: int) -> JpegFrame:
-    """Adds the number of segments and, where the first scan does not hold everything, the scans."""
+    """Add the number of segments and, if the first scan does not hold the whole picture, the scans."""
     in_first_scan = int.from_bytes(file.read(at + 2, 1))
     if "progressive" in frame.coding or in_first_scan < frame.channels:
         scans = read_scans(file, at - 2, frame.components, lossless=frame.coding == "lossless")
@@ -159,7 +160,7 @@ def _up_to_pixels(frame: JpegFrame, file: Piecewise, at: int, segments: int) -> 
 
 
 def _why_not(marker: int) -> Exception:
-    """The error of a marker that libjpeg stops at."""
+    """Return the error for a marker at which libjpeg stops."""
     if marker in _HIERARCHICAL_MARKERS:
         return NotDecoded("hierarchical JPEG")
     if marker in _JPEG_LS_MARKERS:

@@ -1,7 +1,7 @@
-"""JPEGs whose sampling of the colours has no name in TurboJPEG: Pillow decodes them.
+"""Decodes with Pillow the JPEGs whose chroma subsampling has no name in TurboJPEG.
 
-Pillow hears nothing of libjpeg's warnings. So what is missing or left over is found by decoding again, with other bytes
-in the places where a whole picture ends.
+Pillow ignores libjpeg's warnings. So missing or left-over bytes are found by decoding again, with other bytes at the
+places where a complete picture ends.
 """
 
 import io
@@ -23,19 +23,20 @@ _RESTART_MARKER: Final = re.compile(rb"\xff[\xd0-\xd7]")
 _RESTART_INTERVAL_MARKER: Final = 0xDD
 _OTHER_MARKER: Final = re.compile(rb"\xff++[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _REPLACED_BYTES: Final = 8
-"""At the end of an interval, of which the last block needs at least one."""
+"""Bytes replaced at the end of a restart interval; its last block uses at least one of them."""
 
 Pixels = NDArray[np.uint8]
 
 
 def decode_odd_sampling(file: bytes, header: Header, part: int) -> Pixels:
-    """Decodes a JPEG whose header Pillow can read, RGB or CMYK as libjpeg gives it.
+    """Decode a JPEG whose header Pillow can read to RGB or CMYK, as libjpeg gives it.
 
-    Where there is one scan, it is decoded again with other bytes behind each restart interval, which must not be read,
-    and with other bytes in place of its last ones, which must: whole, so that both modes say the same.
+    A JPEG with one scan is decoded twice more: with extra bytes after each restart interval, which must change no
+    pixel, and with the last bytes of each interval replaced, which must change its last block. These checks run at
+    full size, so that both decode modes refuse the same files.
 
     Raises:
-        UndecodableImage: pixels are missing or corrupt, as far as that can be seen so.
+        UndecodableImage: pixels are missing or corrupt, as far as these checks can tell.
     """
     if header.visited > 0 or "progressive" in header.coding:
         return _pillows(file + _END_MARKER, header, part)
@@ -67,7 +68,7 @@ def decode_odd_sampling(file: bytes, header: Header, part: int) -> Pixels:
 
 
 def _end_there(changed: NDArray[np.bool_], file: bytes, header: Header, markers: list[bytes]) -> bool:
-    """Whether there are as many restart intervals as announced, in order, and the last block of each has changed."""
+    """Return whether all announced restart intervals are there, in order, and the last block of each has changed."""
     interval, across, down = 0, 8, 8
     for marker, start, end in segments(Piecewise((file,))):
         if marker == _RESTART_INTERVAL_MARKER:
@@ -94,6 +95,6 @@ def _pillows(file: bytes, header: Header, part: int) -> Pixels:
 
 
 def equal_rows(one: Pixels, other: Pixels) -> int:
-    """Rows before the first that differs."""
+    """Return the number of rows before the first that differs."""
     different = np.flatnonzero((one != other).reshape(len(one), -1).any(1))
     return int(different[0]) if len(different) else len(one)

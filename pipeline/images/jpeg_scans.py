@@ -1,4 +1,4 @@
-"""The scans of a JPEG: how many there are, and how much of the picture all of them visit together."""
+"""The scans of a JPEG: their number, and the number of samples that all of them visit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,35 +7,35 @@ from typing import Final
 from pipeline.images.piecewise import Piecewise
 
 MAX_SCANS: Final = 500
-"""Scans that a JPEG may have, as in NVIDIA's DALI; programs write ten. Counting ends one above that."""
+"""Most scans of a JPEG, as in NVIDIA's DALI; programs write about ten. Counting stops one above the limit."""
 
 _START_OF_SCAN_BYTES: Final = b"\xff\xda"
-_ALL_COEFFICIENTS: Final = (1 << 64) - 1  # of a block, a bit each
+_ALL_COEFFICIENTS: Final = (1 << 64) - 1  # of a block, one bit each
 _MAX_HEADER_BYTES: Final = 12  # the number of components, two bytes for each of four, three bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Scans:
-    """All scans of a JPEG. A sample is a value of one component; subsampling leaves fewer than one a pixel."""
+    """All scans of a JPEG. A sample is one value of a component; subsampled components have fewer than one a pixel."""
 
     count: int
     visited: float  # samples a pixel that all scans together visit
-    refined: float  # of these, samples whose 63 AC coefficients get another bit; of fewer coefficients a part
-    complete: bool = True  # they bring every coefficient of every component, to its last bit
+    refined: float  # of these, samples whose 63 AC coefficients get another bit; fewer coefficients count in proportion
+    complete: bool = True  # the scans hold every coefficient of every component, to its last bit
 
 
 SINGLE_SCAN: Final = Scans(1, 0.0, 0.0)
-"""The scan of a JPEG that has all of its components in one."""
+"""The only scan of a JPEG that has all of its components in one scan."""
 
 
 def read_scans(file: Piecewise, start: int, samples: Mapping[int, float], *, lossless: bool = False) -> Scans:
-    """Reads the headers of the scans. Bytes in a comment that look like one are taken for one.
+    """Read the headers of the scans. Bytes in a comment that look like a scan header count as one.
 
     Args:
         file: a JPEG.
-        start: where its first scan begins.
-        samples: of each component, by its number, samples a pixel.
-        lossless: it has no coefficients.
+        start: offset of its first scan.
+        samples: samples a pixel of each component, by its number.
+        lossless: whether the JPEG is lossless, and so has no coefficients.
     """
     count, visited, refined = 0, 0.0, 0.0
     left = dict.fromkeys(samples, _ALL_COEFFICIENTS)

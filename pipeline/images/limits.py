@@ -1,7 +1,6 @@
-"""Limits on the cost of an image, checked by its header before anything is decoded.
+"""Limits on the size and cost of an image, checked by its header before it is decoded.
 
-The replica checks before it admits an image; a worker checks again, as it trusts nothing that it is sent but bytes
-and limits.
+The replica checks before it admits an image. A worker checks again: of its job it only uses the bytes and the limits.
 """
 
 from pipeline.config import MAX_RESIZED_PIXELS
@@ -14,16 +13,16 @@ from pipeline.records import Transform
 
 
 def check_image(header: Header, transform: Transform, max_pixels: int, max_work_s: float) -> float:
-    """Returns the price of an image: seconds of one core.
+    """Return the price of an image: seconds of one core.
 
     Args:
-        header: its own.
-        transform: what is done with it.
-        max_pixels: the most that width x height may be.
-        max_work_s: the highest price.
+        header: header of the image.
+        transform: resize and crop that follow the decoding.
+        max_pixels: limit on width x height.
+        max_work_s: limit on the price.
 
     Raises:
-        TooManyPixels, ImageTooCostly: it is not to be decoded.
+        TooManyPixels, ImageTooCostly: the image is over a limit.
     """
     _check_pixels(header.width, header.height, transform, max_pixels)
     if header.scans > MAX_SCANS:
@@ -58,7 +57,7 @@ def _check_pixels(width: int, height: int, transform: Transform, max_pixels: int
 
 
 def _described(header: Header) -> str:
-    """For example: a PNG of 7000 x 7000 pixels, 4 channels of 16 bits, interlaced."""
+    """Describe an image, e.g. "a PNG of 7000 x 7000 pixels, 4 channels of 16 bits, interlaced"."""
     parts = [
         f"a {header.format} of {header.width} x {header.height} pixels",
         f"{header.channels} channel{'s' * (header.channels > 1)}",

@@ -1,4 +1,4 @@
-"""The orientation of an image: where its metadata say it, and what brings the stored pixels upright."""
+"""The orientation of an image, read from its metadata, and the transposition that brings the pixels upright."""
 
 import re
 from dataclasses import dataclass
@@ -18,25 +18,25 @@ UPRIGHT_TURNS: Final = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-"""Turns that bring each EXIF orientation upright (EXIF 2.32, tag 0x0112)."""
+"""Transposition that brings each EXIF orientation upright (EXIF 2.32, tag 0x0112)."""
 
 _ORIENTATION_TAG: Final = 0x0112
 _XMP_ORIENTATION: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _LEFT_WAS_LAST_ORIENTATIONS: Final = (2, 3, 6, 7)
 _TOP_WAS_LAST_ORIENTATIONS: Final = (3, 4, 7, 8)
-"""Orientations whose left or upper side, upright, is where the stored rows or columns end."""
+"""Orientations whose upright left (or upper) side is the end of the stored rows or columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """The parts of a file that may name its orientation, as they stand in it."""
+    """The raw parts of a file that may contain its orientation."""
 
     exif: bytes = b""  # a TIFF directory, perhaps after "Exif" and two zero bytes
-    xmp: bytes = b""  # asked where the former names none, as Pillow does
+    xmp: bytes = b""  # used if Exif has no orientation, as in Pillow
 
 
 def orientation_of(metadata: Metadata) -> int:
-    """The EXIF orientation, 1 to 8; damaged metadata cost the orientation, not the image."""
+    """Return the EXIF orientation, 1 to 8; damaged metadata give 1, and the image is still decoded."""
     if not metadata.exif and not metadata.xmp:
         return 1
     exif = Image.Exif()
@@ -49,15 +49,15 @@ def orientation_of(metadata: Metadata) -> int:
 
 
 def orientation_of_opened(image: Image.Image) -> int:
-    """The same for an image that Pillow has opened, metadata included."""
+    """Return the EXIF orientation of an image that Pillow has opened, 1 to 8."""
     try:
         return _known(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # noqa: BLE001 - likewise
+    except Exception:  # noqa: BLE001 - parsers of damaged metadata raise anything
         return 1
 
 
 def corner(target: tuple[int, int], orientation: int, crop_px: int) -> tuple[int, int]:
-    """Where the centre crop begins in the image as it is stored: its halves are rounded as those of the upright one."""
+    """Return left and top of the centre crop in the stored image, with halves rounded as in the upright image."""
     on_its_side = orientation in ON_ITS_SIDE
     across, down = target[::-1] if on_its_side else target
     left, top = round((across - crop_px) / 2), round((down - crop_px) / 2)

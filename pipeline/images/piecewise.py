@@ -9,14 +9,14 @@ from typing import Final
 from pipeline.records import Bytes
 
 _HEAD_BYTES: Final = 1024
-"""Copied at once: the header of an ordinary photograph ends before that."""
+"""Bytes that are copied at once: the header of an ordinary photograph is shorter."""
 
 
 class Piecewise:
     """The bytes of a file, read by offset.
 
     Args:
-        pieces: the file, in one piece or in several that follow each other.
+        pieces: the file, in one piece or in several consecutive pieces.
 
     Attributes:
         size: bytes of the file.
@@ -31,7 +31,7 @@ class Piecewise:
         self._head = bytes(self._pieces[0][:_HEAD_BYTES]) if self._pieces else b""
 
     def read(self, start: int, count: int) -> bytes:
-        """At most `count` bytes from `start` on; fewer at the end of the file."""
+        """Return `count` bytes from `start` on, or fewer at the end of the file."""
         end = start + count
         if end <= len(self._head):
             return self._head[start:end]
@@ -46,7 +46,7 @@ class Piecewise:
         return b"".join(found)
 
     def find_all(self, pair: bytes, start: int = 0) -> Iterator[int]:
-        """Where two different bytes follow each other from `start` on, across the borders of the pieces too."""
+        """Yield the offsets from `start` on at which a pair of different bytes stands, also across two pieces."""
         found = re.compile(re.escape(pair))  # three times as quick as bytes.find where the first byte is frequent
         for piece, end in zip(self._pieces, self._ends, strict=True):
             begin = end - len(piece)

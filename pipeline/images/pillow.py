@@ -1,4 +1,4 @@
-"""Images that Pillow decodes, to RGB: transparency on the background, 16 bits to 8, palettes and CMYK converted."""
+"""Decodes images with Pillow to RGB: fills transparency, reduces 16 bits to 8, converts palettes and CMYK."""
 
 import io
 from typing import Final
@@ -22,13 +22,13 @@ _UNWRITTEN_PIXELS: Final[dict[str, int | tuple[int, ...]]] = {
     "RGB": (165, 23, 201),
     "RGBA": (165, 23, 201, 7),
 }
-"""Values of a pixel that few rows consist of, by the modes that Pillow opens a PNG in."""
+"""Pixel value that marks unwritten rows, by the mode in which Pillow opens a PNG; few real rows consist of it."""
 
-Image.MAX_IMAGE_PIXELS = None  # the header's size is checked in `decode`, against the limit in force and with its name
+Image.MAX_IMAGE_PIXELS = None  # `decode` checks the header's size against the limit in force, and names the limit
 
 
 def import_decoders(formats: tuple[str, ...]) -> None:
-    """Imports what Pillow does not bring along: before a worker enters its sandbox, in which it may open no file."""
+    """Import decoders that Pillow lacks. Workers call this before they enter the sandbox, where no file opens."""
     if "HEIF" in formats:
         import pillow_heif  # an extra
 
@@ -36,20 +36,20 @@ def import_decoders(formats: tuple[str, ...]) -> None:
 
 
 def opened(data: bytes | memoryview, name: str) -> Image.Image:
-    """The image, opened and not loaded.
+    """Open an image without loading its pixels.
 
     Args:
         data: the file.
-        name: its format, by Pillow's name; its decoder is imported.
+        name: Pillow's name of its format; the decoder must be imported.
     """
     return Image.open(io.BytesIO(data), formats=(name,))
 
 
 def load_all(image: Image.Image, header: Header) -> bool:
-    """Loads an opened image; False where pixels of a PNG may be missing.
+    """Load the pixels of an opened image; return False if pixels of a PNG may be missing.
 
-    Pillow takes a PNG whose compressed pixels end early for complete, and leaves the rest as its memory was: so that is
-    filled first with a value by which rows are known that were not written.
+    Pillow takes a PNG whose compressed pixels end early for complete, and leaves the rest of its memory as it was. So
+    the memory is filled first with a value that shows which rows were not written.
     """
     if header.format != "PNG":
         image.load()
@@ -66,12 +66,12 @@ def load_all(image: Image.Image, header: Header) -> bool:
 
 
 def rgb(image: Image.Image, header: Header, background: str) -> Image.Image:
-    """A loaded image as RGB.
+    """Convert a loaded image to RGB.
 
     Args:
-        image: of any mode.
-        header: its own.
-        background: a colour on which transparent pixels are laid before anything is resized, or `DROP_TRANSPARENCY`.
+        image: an image of any mode.
+        header: header of the image.
+        background: colour behind transparent pixels, filled in before the resize, or `DROP_TRANSPARENCY`.
     """
     if image.mode == "P" and "transparency" in image.info and background != DROP_TRANSPARENCY:
         image = image.convert("RGBA")
@@ -87,7 +87,7 @@ def rgb(image: Image.Image, header: Header, background: str) -> Image.Image:
 
 
 def _alpha(image: Image.Image, bit_depth: int) -> Image.Image | None:
-    """Opacity of each pixel, 0 to 255; None where all pixels are opaque."""
+    """Return the opacity of each pixel, 0 to 255; None if the image has no transparency."""
     if image.mode in _MODES_WITH_ALPHA:
         return image.getchannel("A")
     if "transparency" not in image.info:
@@ -97,7 +97,7 @@ def _alpha(image: Image.Image, bit_depth: int) -> Image.Image | None:
 
 
 def _transparent(image: Image.Image, bit_depth: int) -> NDArray[np.int64]:
-    """The colour that a tRNS of a PNG in grey or RGB declares transparent, in the scale of the decoded pixels."""
+    """Return the colour that the tRNS of a grey or RGB PNG declares transparent, in the scale of the decoded pixels."""
     colour: NDArray[np.int64] = np.asarray(image.info["transparency"], np.int64)
     if image.mode == "1":
         return np.minimum(colour, 1)
@@ -107,7 +107,7 @@ def _transparent(image: Image.Image, bit_depth: int) -> NDArray[np.int64]:
 
 
 def check_size(image: Image.Image, header: Header) -> None:
-    """Raises `UndecodableImage` where Pillow sees another size than the header that was checked against the limits."""
+    """Raise `UndecodableImage` if Pillow finds more pixels than the header that was checked against the limits."""
     if image.width * image.height > header.width * header.height:
         raise UndecodableImage(
             f"the image cannot be decoded: its header says {header.width} x {header.height} pixels, "

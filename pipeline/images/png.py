@@ -1,7 +1,7 @@
-"""The parts of a PNG that its pixels need; whatever else is in the file cannot cost the image.
+"""Extracts the parts of a PNG that its pixels need, so that damage elsewhere in the file does not matter.
 
-Texts, profiles and animations are left out before Pillow sees the file, checksums of the pixels are checked, which
-Pillow does not do, and of a damaged file the rows that can be read are counted.
+Texts, profiles and animations are removed before Pillow reads the file. Checksums of the pixels are verified, which
+Pillow does not do. In a damaged file the readable rows are counted.
 """
 
 import struct
@@ -20,7 +20,7 @@ _GREY_TYPE, _RGB_TYPE, _PALETTE_TYPE = 0, 2, 3
 _XMP_KEYWORD: Final = b"XML:com.adobe.xmp\0"
 _RAW_EXIF_KEYWORD: Final = b"Raw profile type exif\0"
 _MAX_TEXT_BYTES: Final = 1 << 20
-"""The most that is read of a text which names an orientation."""
+"""Most bytes that are read of a text chunk that may contain the orientation."""
 
 _INFLATED_AT_ONCE_BYTES: Final = 1 << 10
 _ADAM7_PASSES: Final = (
@@ -37,19 +37,19 @@ _ADAM7_PASSES: Final = (
 
 @dataclass(slots=True)
 class _Chunks:
-    """The chunks of one file that count."""
+    """The chunks of one file that are used."""
 
     palette: memoryview | None = None
     transparency: memoryview | None = None
-    pixels: list[memoryview] = field(default_factory=list)  # what IDAT holds, without length, name and checksum
+    pixels: list[memoryview] = field(default_factory=list)  # data of the IDAT chunks, without length, name and checksum
     exif: bytes = b""
     xmp: bytes = b""
-    others: bool = False  # there are chunks that no pixel needs
-    ended: bool = False  # by IEND
+    others: bool = False  # whether there are chunks that no pixel needs
+    ended: bool = False  # whether IEND was found
 
 
 def pixels_of_png(data: memoryview, header: Header) -> tuple[bytes | memoryview, Metadata]:
-    """A PNG of the same pixels and nothing else, and the metadata that may name its orientation.
+    """Return a PNG with the same pixels and nothing else, and the metadata that may contain its orientation.
 
     Raises:
         UndecodableImage: a checksum of the header, palette or pixels is wrong, or there are no pixels.
@@ -68,13 +68,13 @@ def pixels_of_png(data: memoryview, header: Header) -> tuple[bytes | memoryview,
 
 
 def rows_of_png(data: memoryview, header: Header) -> int:
-    """The rows that can be inflated before the pixels end or make no sense."""
+    """Count the rows that can be decompressed before the data ends or is corrupt."""
     pixels = [body for name, body, _ in _chunks(data) if name == b"IDAT"]
     return _rows(pixels, header, data[25])
 
 
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview, bytes]]:
-    """Name, data and checksum of each chunk after the header, up to IEND; the last may be cut off."""
+    """Yield name, data and checksum of each chunk after the header, up to IEND; the last may be cut off."""
     at = _HEADER_BYTES
     while at + 8 <= len(data):
         length, name = struct.unpack_from(">I4s", data, at)
@@ -86,7 +86,7 @@ def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview, bytes]]:
 
 
 def _sort(found: _Chunks, name: bytes, body: memoryview, checksum: bytes, header: Header, colour: int) -> None:
-    """Puts one chunk where it belongs. A needless one is not looked at any further."""
+    """Store one chunk where it belongs. Of chunks that no pixel needs, only metadata are read."""
     if name == b"IDAT":
         if len(checksum) == 4 and zlib.crc32(body, zlib.crc32(name)).to_bytes(4) != checksum:
             rows = _rows(found.pixels, header, colour)
@@ -113,14 +113,14 @@ def _check(chunk: memoryview | bytes, checksum: memoryview | bytes, what: str) -
 
 
 def _fits(body: memoryview, checksum: bytes, found: _Chunks, colour: int) -> bool:
-    """Whether a tRNS is of the length that its colour type wants, and sound: libpng leaves out others too."""
+    """Return whether a tRNS has the length that its colour type requires and the right checksum, as in libpng."""
     palette = len(found.palette or b"") // 3
     wanted = {_GREY_TYPE: (2,), _RGB_TYPE: (6,), _PALETTE_TYPE: range(1, palette + 1)}.get(colour, ())
     return len(body) in wanted and zlib.crc32(body, zlib.crc32(b"tRNS")).to_bytes(4) == checksum
 
 
 def _note_metadata(found: _Chunks, name: bytes, body: memoryview) -> None:
-    """Exif and XMP as Pillow looks for them, ImageMagick's old way to write Exif included."""
+    """Store Exif and XMP, found as Pillow finds them, also in the form in which ImageMagick used to write Exif."""
     if name == b"eXIf":
         found.exif = bytes(body)
     elif name == b"iTXt" and bytes(body[: len(_XMP_KEYWORD)]) == _XMP_KEYWORD:
@@ -131,7 +131,7 @@ def _note_metadata(found: _Chunks, name: bytes, body: memoryview) -> None:
 
 
 def _international(body: memoryview) -> bytes:
-    """The text of an iTXt after its keyword: two bytes on its compression, language, keyword in that, and the text."""
+    """Return the text of an iTXt from the part behind its keyword: compression, language, translated keyword, text."""
     *_, text = bytes(body[2:_MAX_TEXT_BYTES]).split(b"\0", 2)
     return _inflated(text) if bytes(body[:1]) == b"\1" else text
 
@@ -144,7 +144,7 @@ def _inflated(text: bytes | memoryview) -> bytes:
 
 
 def _from_hex(text: bytes) -> bytes:
-    """The profile after two lines of its name and length."""
+    """Decode a profile written in hex, after lines with its name and length."""
     try:
         return bytes.fromhex(b"".join(text.split(b"\n")[3:]).decode("ascii"))
     except ValueError:
@@ -183,12 +183,12 @@ def _rows(pixels: Sequence[memoryview], header: Header, colour: int) -> int:
 
 
 def _image_bytes(header: Header, bits: int) -> int:
-    """At least as many as all rows have, those of every pass included."""
+    """Return an upper bound for the bytes of all rows, interlaced or not."""
     return header.height * (16 + (header.width * bits + 7) // 8) * 2
 
 
 def _inflated_bytes(pixels: Sequence[memoryview], most: int) -> int:
-    """Bytes that can be inflated, up to `most`; none of them is kept."""
+    """Count the bytes that can be decompressed, up to `most`; none of them is kept."""
     inflate, done = zlib.decompressobj(), 0
     for body in pixels:
         for start in range(0, len(body), _INFLATED_AT_ONCE_BYTES):

@@ -1,12 +1,12 @@
-"""The price of an image: seconds of one core that decoding and resizing it should take, told from its header.
+"""The price of an image: seconds of one core that decoding and resizing should take, estimated from its header.
 
-`make prices` measures it against what files really cost, among them those that cost the most for what they are
-(`harness/costly_images.py`), on a machine like the one that its figures are from. On other machines the ratio is
-another, but much the same for all kinds: whoever compares prices with seconds scales them by what images have lately
-taken.
+`make prices` compares prices with measured times, also of files that are costly on purpose
+(`harness/costly_images.py`), on a machine like the one that the figures below are from. On another machine the ratio of
+time to price differs, but is much the same for all kinds of images: to get seconds, prices are multiplied by the ratio
+measured on recent images.
 
-A price is right within a factor of 1.5 for ordinary photographs. A file that was made to be costly is never priced
-below half of what it costs.
+A price is right within a factor of 1.5 for ordinary photographs. The price of a file that was made to be costly is
+never below half of its true cost.
 """
 
 from collections.abc import Callable
@@ -17,24 +17,24 @@ from pipeline.images.geometry import dct_scale, resized, scales
 from pipeline.images.header import Header
 from pipeline.records import Transform
 
-# All in nanoseconds of one core.
+# All costs are in nanoseconds of one core.
 
 _IMAGE_NS: Final = 350_000.0
-"""Opening a file, the crop, the slot: whatever its size."""
+"""Cost of an image of any size: opening the file, the crop, the copy to a slot."""
 
 _CHUNK_NS: Final = 1_500.0
 
 _RESIZED_PIXEL_NS: Final = 4.5
-"""In `exact` mode, where the whole image is resized before it is cropped."""
+"""Cost of a pixel of the resized image in `exact` mode, which resizes the whole image before the crop."""
 
 _EXACT_MODE_PIXEL_NS: Final = 1.5
-"""Names of the formats that are decoded whole in both modes."""
+"""Additional cost of a pixel in `exact` mode, for formats other than JPEG."""
 
 _DECODED_PIXEL_NS: Final = {"fast": 2.4, "exact": 5.0}
-"""From a JPEG's coefficients to the crop; of the pixels that are decoded, which `fast` reduces and `exact` may turn."""
+"""Cost of a decoded pixel of a JPEG, from coefficients to the crop. `fast` reduces the image, `exact` may turn it."""
 
 _CMYK_PIXEL_NS: Final = 5.0
-"""Its conversion to RGB."""
+"""Cost of converting a pixel from CMYK to RGB."""
 
 _HUFFMAN_BYTE_NS: Final = 10.0
 _ARITHMETIC_BYTE_NS: Final = 110.0
@@ -47,27 +47,27 @@ _SAMPLE_NS: Final = {
     "arithmetic progressive": 2.0,
     "lossless": 6.0,
 }
-"""A sample is the value of one channel: 1.5 a pixel in 4:2:0. Of progressive JPEGs all lie in memory until the end."""
+"""Cost of a sample, the value of one channel: 1.5 a pixel in 4:2:0. Progressive JPEGs keep all in memory to the end."""
 
 _VISITED_SAMPLE_NS: Final = {"progressive": 0.15, "arithmetic progressive": 1.3}
 _VISITED_SAMPLE_OF_OTHERS_NS: Final = 0.3
-"""Cost of a sample in each scan that visits it. A scan visits all blocks, also where nothing in them is new."""
+"""Cost of a sample in each scan that visits it. A scan visits all blocks, also those to which it adds nothing."""
 
 _REFINED_SAMPLE_NS: Final = 0.5
-"""On top of that."""
+"""Additional cost of a sample in a scan that refines its coefficients."""
 
 _BODY_BYTE_NS: Final = 6.0
-"""The least that a byte of pixels costs, whatever carries it: of WebP in base64."""
+"""Lowest cost of a byte of any body: that of WebP in base64."""
 
 _MAX_ORDINARY_NS: Final = 0.99e9 * COSTLY_PRICE_S
 
 _MIN_TIMEOUT_S: Final = 1.0
 _TIMEOUT_IN_PRICES: Final = 10
-"""A worker gives way to all else on its machine, so an image may take several times its price."""
+"""Time limit of an image as a multiple of its price: workers run at low priority, so images may take much longer."""
 
 
 def price_s(header: Header, transform: Transform) -> float:
-    """Seconds of one core that decoding and resizing the image should take."""
+    """Return the seconds of one core that decoding and resizing the image should take."""
     work_ns = _IMAGE_NS + _CHUNK_NS * header.chunks + _PIXELS_NS_BY_FORMAT[header.format](header, transform)
     if transform.decode == "exact":
         work_ns += 0 if header.format == "JPEG" else _EXACT_MODE_PIXEL_NS * header.width * header.height
@@ -77,24 +77,24 @@ def price_s(header: Header, transform: Transform) -> float:
 
 
 def body_price_s(body_bytes: int) -> float:
-    """Price of the images in a body together, foreseen from its length alone: a low one, unless most is metadata.
+    """Return a low estimate of the price of all images in a body from its length; too high only if most is metadata.
 
-    It is that of ordinary images, for a body may carry many of them.
+    The price is below that of a costly image, since a large body may carry many ordinary images.
     """
     return min(_IMAGE_NS + _BODY_BYTE_NS * body_bytes, _MAX_ORDINARY_NS) * 1e-9
 
 
 def timeout_s(expected_s: float, most_s: float) -> float:
-    """Seconds after which the decoding of an image is ended.
+    """Return the seconds after which decoding an image is ended.
 
     Args:
-        expected_s: its price, scaled to the machine that decodes it.
-        most_s: whatever its price is.
+        expected_s: price of the image, scaled to this machine.
+        most_s: upper limit for any price.
     """
     return min(most_s, max(_MIN_TIMEOUT_S, _TIMEOUT_IN_PRICES * expected_s))
 
 
-# ---- one function a format: nanoseconds -----------------------------------------------------------------------------
+# ---- one function per format: nanoseconds----------------------------------------------------------------------------
 
 
 def _jpeg(header: Header, transform: Transform) -> float:
@@ -121,7 +121,7 @@ def _part(header: Header, transform: Transform) -> int:
 def _png(header: Header, transform: Transform) -> float:
     del transform
     pixels = header.width * header.height
-    raw_bytes = pixels * max(1.0, header.channels * header.bit_depth / 8)  # what has fewer bits becomes bytes
+    raw_bytes = pixels * max(1.0, header.channels * header.bit_depth / 8)  # fewer bits are unpacked to bytes
     a_pixel = 6.0 if header.coding == "interlaced" else 3.2
     return a_pixel * pixels + 4.0 * raw_bytes + 10.0 * header.bytes
 
@@ -135,7 +135,7 @@ def _webp(header: Header, transform: Transform) -> float:
 
 
 def _rough(a_pixel: float, a_byte: float) -> Callable[[Header, Transform], float]:
-    """For formats that are not decoded unless `formats` names them."""
+    """Return a rough cost function, for formats that are only decoded if `formats` names them."""
     return lambda header, _: a_pixel * header.width * header.height + a_byte * header.bytes
 
 

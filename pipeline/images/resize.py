@@ -1,4 +1,4 @@
-"""Resizes a decoded image and keeps the centre crop, in the way of torchvision's `ImageClassification` preset."""
+"""Resizes a decoded image and keeps the centre crop, as torchvision's `ImageClassification` preset does."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,21 +14,21 @@ from pipeline.records import Transform
 
 _TORCH_INTERPOLATIONS: Final = ("bilinear", "bicubic")
 _MAX_RESIZED_PER_CROP: Final = 8
-"""Images that would have more than so many times the crop's pixels once resized are resized where the crop is alone."""
+"""Ratio of resized to cropped pixels above which only the part of the image under the crop is resized."""
 
 Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class CropPlan:
-    """What is kept of an image: of its resized version the crop.
+    """Sizes of a resize and place of the crop in the resized image, in pixels.
 
     Args:
-        covered: width and height of the picture in the decoded image. All of it, but in a JPEG that was reduced: 1281
+        covered: width and height of the picture in the decoded image. Less than the whole only in a reduced JPEG: 1281
             rows at 1/4 become 321, of which the picture covers 320.25.
-        target: what they are resized to.
-        left: where the crop begins in that.
-        top: likewise.
+        target: width and height to which the picture is resized.
+        left: left side of the crop in the resized picture.
+        top: upper side of the crop in the resized picture.
     """
 
     covered: tuple[float, float]
@@ -38,7 +38,7 @@ class CropPlan:
 
 
 def resize_exact(image: Image.Image, transform: Transform) -> Image.Image:
-    """Resizes all of an upright image and crops, as the preset does with Pillow, to the bit."""
+    """Resize a whole upright image and crop it; equal to the preset with Pillow, bit for bit."""
     across, down = resized(*image.size, transform.resize_px)
     left, top = (round((length - transform.crop_px) / 2) for length in (across, down))
     whole = image.resize((across, down), Image.Resampling[transform.interpolation.upper()])
@@ -46,12 +46,12 @@ def resize_exact(image: Image.Image, transform: Transform) -> Image.Image:
 
 
 def resize_fast(pixels: Pixels, plan: CropPlan, transform: Transform) -> Pixels:
-    """Resizes by torch's kernel for uint8, quicker than Pillow's (`make decoders`), and off by a level, rarely two.
+    """Resize with torch's uint8 kernel: quicker than Pillow (`make decoders`), and one level off at times, rarely two.
 
     Args:
         pixels: uint8 [height, width, 3].
-        plan: what of it is kept.
-        transform: of the interpolations torch's kernel knows two; for the others Pillow computes the crop alone.
+        plan: sizes of the resize, and place of the crop.
+        transform: torch's kernel supports bilinear and bicubic; for other interpolations Pillow computes the crop.
 
     Returns:
         uint8 [crop_px, crop_px, 3].
@@ -65,23 +65,23 @@ def resize_fast(pixels: Pixels, plan: CropPlan, transform: Transform) -> Pixels:
 
 
 def _by_torch(pixels: Pixels, plan: CropPlan, interpolation: str) -> Pixels:
-    """The whole image, uint8 [target height, target width, 3]."""
+    """Resize the whole image: uint8 [target height, target width, 3]."""
     height, width, _ = pixels.shape
     (across, down), (covered_across, covered_down) = plan.target, plan.covered
-    channels_last = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # quick where the strides say so
+    channels_last = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)  # torch is quick with these strides
     try:
         if (width, height) == plan.covered:
             done = interpolate(channels_last, size=(down, across), mode=interpolation, antialias=True)
         else:
             scale = (down / covered_down, across / covered_across)
             done = interpolate(channels_last, scale_factor=scale, mode=interpolation, antialias=True)
-    except RuntimeError as error:  # what torch says where there is no memory; nothing else of this can fail
+    except RuntimeError as error:  # torch's error when memory runs out; nothing else can fail here
         raise MemoryError(str(error)) from error
     return done[0].permute(1, 2, 0).numpy()
 
 
 def by_pillow(pixels: Pixels, plan: CropPlan, transform: Transform) -> Pixels:
-    """The crop alone: 1 x 400,000 pixels would be 256 x 102,400,000 once resized."""
+    """Resize only the part under the crop: 1 x 400,000 pixels would become 256 x 102,400,000."""
     across, down = (covered / target for covered, target in zip(plan.covered, plan.target, strict=True))
     crop, left, top = transform.crop_px, plan.left, plan.top
     box = (left * across, top * down, (left + crop) * across, (top + crop) * down)

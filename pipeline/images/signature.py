@@ -1,13 +1,13 @@
-"""Names the kind of a file by its first bytes: image formats, and whatever else is sent in place of an image."""
+"""Recognises the kind of a file by its first bytes: image formats, and other files that are sent by mistake."""
 
 import re
 from typing import Final
 
 HEAD_BYTES: Final = 512
-"""First bytes of a file that `kind_of` wants to see."""
+"""Number of a file's first bytes that `kind_of` reads."""
 
 USUAL_FORMAT_NAMES: Final = {"WEBP": "WebP", "HEIF": "HEIC"}
-"""Usual names of formats that Pillow names in another way."""
+"""Usual names of formats that Pillow calls by another name."""
 
 
 class NotDecoded(Exception):
@@ -15,7 +15,7 @@ class NotDecoded(Exception):
 
 
 class Damaged(Exception):
-    """A header that is cut off or makes no sense; the message says where."""
+    """A header that is cut off or invalid; the message says where."""
 
 
 _SIGNATURES: Final = (
@@ -85,7 +85,7 @@ _ISO_BRANDS: Final = {
     "camera raw": (b"crx ",),
     "QuickTime video": (b"qt  ",),
 }
-"""By the brands of the ISO base media file format; each other one is a video's."""
+"""Kinds of files by the brands of the ISO base media file format; every other brand is a video's."""
 
 _TEXT_PATTERNS: Final = (
     (r"version https://git-lfs", "Git LFS pointer"),
@@ -108,16 +108,16 @@ _TEXT_KINDS: Final = tuple((re.compile(pattern, re.DOTALL), kind) for pattern, k
 _NOT_IN_TEXT: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _NETPBM_START: Final = re.compile(rb"P([1-6]\s+(#.*\s+)?\d+\s+\d|7\sWIDTH)")
 _BMP_HEADER_BYTES: Final = (12, 16, 40, 52, 56, 64, 108, 124)
-"""Bytes of the second header of a BMP, of every version that there is."""
+"""Sizes of a BMP's second header, one for each version of the format."""
 
 _START_MARKERS: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"))
 
 
 def kind_of(head: bytes) -> str:
-    """The kind of file that begins with these bytes: the name of a Pillow format that can be served, or of the kind.
+    """Return the kind of a file by its first bytes: Pillow's name of an image format, or a description of other files.
 
     Args:
-        head: the first `HEAD_BYTES` bytes of a file that is not empty, or all where there are fewer.
+        head: the first `HEAD_BYTES` bytes of a file that is not empty, or the whole of a shorter file.
     """
     for signature, kind in _SIGNATURES:
         if head.startswith(signature):
@@ -132,7 +132,7 @@ def kind_of(head: bytes) -> str:
 
 
 def cut_off(head: bytes) -> str | None:
-    """The format whose signature these bytes begin, where that is all there is of the file."""
+    """Return the format of a file that ends within its signature; None for other files."""
     if head.startswith(b"RIFF") and len(head) < 12:
         return "WEBP"
     whole = {"JPEG": b"\xff\xd8", "PNG": b"\x89PNG\r\n\x1a\n"}
@@ -140,13 +140,13 @@ def cut_off(head: bytes) -> str | None:
 
 
 def start_within(head: bytes) -> str | None:
-    """Where in these bytes a JPEG or PNG starts, in words."""
+    """Describe the place in these bytes where a JPEG or PNG starts; None if there is none."""
     found = min(((head.find(start), kind) for start, kind in _START_MARKERS if start in head), default=None)
     return found and f"{found[1]} start marker found after {found[0]} other bytes"
 
 
 def _kind_by_brand(head: bytes) -> str:
-    """By the major brand of an ISO file; where that only says "some image", by the compatible ones."""
+    """Return the kind by the major brand of an ISO file; if that only says "some image", by the compatible brands."""
     major = head[8:12]
     compatible = head[16 : min(len(head), int.from_bytes(head[:4], "big"))]
     brands = [major, *(compatible[at : at + 4] for at in range(0, len(compatible), 4))]

@@ -1,4 +1,4 @@
-"""The parts of a WebP that its first picture needs; whatever else is in the file cannot cost the image."""
+"""Extracts the parts of a WebP that its first picture needs, so that damage elsewhere in the file does not matter."""
 
 import struct
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _METADATA_FLAGS: Final = 0x20 | 0x08 | 0x04  # ICC, Exif and XMP, in the first b
 
 
 def pixels_of_webp(data: memoryview) -> tuple[bytes | memoryview, Metadata]:
-    """A WebP of the first picture and nothing else, and the metadata that may name its orientation.
+    """Return a WebP with the first picture and nothing else, and the metadata that may contain its orientation.
 
     Raises:
         UndecodableImage: the first picture is cut off.
@@ -40,7 +40,7 @@ def pixels_of_webp(data: memoryview) -> tuple[bytes | memoryview, Metadata]:
 
 
 def _chunks(data: memoryview) -> Iterator[tuple[bytes, memoryview, int, int]]:
-    """Name, data, size and end of each chunk, also where an odd one is not padded; the last may be cut off."""
+    """Yield name, data, size and end of each chunk, also if one of odd size is not padded; the last may be cut off."""
     at = _FIRST_CHUNK_AT
     while at + 8 <= len(data):
         name, size = struct.unpack_from("<4sI", data, at)
