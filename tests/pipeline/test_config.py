@@ -1,4 +1,4 @@
-"""What an engine is told."""
+"""Tests of the configuration of an engine."""
 
 import math
 from importlib.util import find_spec
@@ -25,7 +25,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("settings", "message"), REFUSED, ids=lambda value: str(value)[:40])
 def test_settings_that_do_not_fit_together_are_refused(settings: dict[str, Any], message: str) -> None:
-    """The message names the key, the value, and what to write."""
+    """Settings that contradict each other are refused with the key, the value, and what to write."""
     with pytest.raises(ValidationError, match=message):
         PipelineConfig(**settings)
 
@@ -61,14 +61,14 @@ def test_settings_at_the_edge_are_accepted(settings: dict[str, Any]) -> None:
     ids=str,
 )
 def test_single_settings_out_of_range_are_refused_by_name(settings: dict[str, Any], key: str) -> None:
-    """Unknown keys too: a typing error is not a default."""
+    """A setting out of range is refused by its name, and so is an unknown key, which may be misspelt."""
     with pytest.raises(ValidationError, match=rf"(?m)^{key}\b"):
         PipelineConfig(**settings)
 
 
 @pytest.mark.parametrize(("old", "new"), [("workers", "decode_workers"), ("threads", "concurrent_batches")])
 def test_an_old_name_is_refused_with_the_new_one(old: str, new: str) -> None:
-    """And so is all else that is wrong."""
+    """An old name is refused with the new one, together with all other errors."""
     with pytest.raises(ValidationError) as refused:
         PipelineConfig(**{old: 2, "slots": 0})  # type: ignore[arg-type]
     told = {error["loc"]: error["msg"] for error in refused.value.errors()}

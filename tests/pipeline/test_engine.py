@@ -1,4 +1,4 @@
-"""The whole path: encoded images in, outcomes out, in order."""
+"""Tests of the whole path: encoded images in, outcomes out, in order."""
 
 import sys
 import threading
@@ -37,7 +37,7 @@ ONCE = pytest.mark.parametrize("kind", ["cpu"], indirect=True)
 
 
 def _config(kind: str) -> PipelineConfig:
-    """Configuration of an engine; with few sizes for a posing device, as each is recorded for three staging buffers."""
+    """Returns the configuration of an engine; few sizes for a posing device, as each is recorded three times."""
     posing = kind == "cuda" and not GPU
     return PIPELINE.model_copy(update={"device": kind, **({"batch_sizes": (1, 8)} if posing else {})})
 
@@ -71,7 +71,7 @@ def reference() -> torch.nn.Module:
 
 
 def by_torchvision(image: Image.Image) -> torch.Tensor:
-    """float32 [1000]: the scores of every class, by torchvision alone."""
+    """Returns float32 [1000]: the scores of every class, by torchvision alone."""
     with torch.inference_mode():
         batch = models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(image.convert("RGB"))[None]
         scores: torch.Tensor = reference()(batch).softmax(1)[0]
@@ -79,7 +79,7 @@ def by_torchvision(image: Image.Image) -> torch.Tensor:
 
 
 def scores(outcome: Outcome) -> torch.Tensor:
-    """float32 [1000]: the scores of every class, in their order."""
+    """Returns float32 [1000]: the scores of every class, in their order."""
     assert isinstance(outcome, Prediction)
     assert len(outcome.result.labels) == len(outcome.result.indices) == len(outcome.result.scores) == 1000
     return torch.empty(1000).scatter_(0, torch.tensor(outcome.result.indices), torch.tensor(outcome.result.scores))
@@ -93,7 +93,7 @@ def kinds(outcomes: list[Outcome]) -> list[type]:
 
 
 def test_outcomes_are_complete_and_in_order(engine: Engine) -> None:
-    """One hundred images, good, odd and bad: each position has the outcome that its image has alone."""
+    """One hundred images, good, odd and bad, each get the outcome that they have alone, in order."""
     files = {**{name: (file, Prediction) for name, file in ODD_BUT_GOOD.items()}, **BAD}
     files |= {name: (original(name), Prediction) for name in NAMES}
     names = [[*files][n * n * n % len(files)] for n in range(100)]
@@ -105,7 +105,7 @@ def test_outcomes_are_complete_and_in_order(engine: Engine) -> None:
 
 @pytest.mark.parametrize("neighbours", [0, 6, 31], ids=["alone", "in 7", "in 32"])
 def test_exact_scores_are_torchvisions_in_any_company(exact: Engine, neighbours: int) -> None:
-    """All 1000 of them, whatever batch the image travels in, and wherever in it."""
+    """In `exact` mode all 1000 scores equal torchvision's, whatever the batch and the place in it."""
     others = [jpeg(photograph(NAMES[n % len(NAMES)]).rotate(n)) for n in range(neighbours)]
     for turn, name in enumerate(NAMES):
         at = turn * neighbours // len(NAMES)
@@ -116,7 +116,7 @@ def test_exact_scores_are_torchvisions_in_any_company(exact: Engine, neighbours:
 def test_the_device_gets_page_locked_memory_through_dataloader(
     engine: Engine, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On CUDA its pin-memory thread calls the hook for custom batches, and what it hands on is page-locked."""
+    """On CUDA DataLoader's pin-memory thread calls the hook for batches, and the result is page-locked."""
     threads, pinned = set[str](), list[bool]()
     hook, launch = DecodeResult.pin_memory, engine._compute._device.launch
 
@@ -149,7 +149,7 @@ SHORT_SIDES_PX = (256, 511, 512, 513, 540, 768, 1023, 1024, 1080, 1536, 2048, 21
 
 
 def _sized(name: str, short_px: int, number: int) -> bytes:
-    """A photograph with such a shorter side; by its number in colour of each sampling, grey, or on its side."""
+    """Returns a photograph with this shorter side; its number chooses a sampling in colour, grey, or a rotation."""
     image = photograph(name)
     times = short_px / min(image.size)
     image = image.resize((round(image.width * times), round(image.height * times)), Image.Resampling.LANCZOS)
@@ -162,7 +162,9 @@ def _sized(name: str, short_px: int, number: int) -> bytes:
 def test_fast_changes_scores_a_little_and_no_first_class(
     engine: Engine, exact: Engine, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
-    """On every photograph as it is, in several sizes, and as a telephone takes it. With -s it says the change.
+    """`fast` changes scores a little and no clear first class, on every photograph in several sizes.
+
+    With -s the change is printed.
 
     Of classes that are first by less than half a hundredth either is.
     """
@@ -182,7 +184,7 @@ def test_fast_changes_scores_a_little_and_no_first_class(
 
 
 def test_timings_say_where_the_time_went(engine: Engine) -> None:
-    """Stages follow each other, and together they are not longer than the call."""
+    """The timings of the stages add up to no more than the call."""
     began_at = time.perf_counter()
     (outcome,) = engine.infer([phone_jpeg()])
     took_s, timings = time.perf_counter() - began_at, outcome.timings
@@ -193,7 +195,7 @@ def test_timings_say_where_the_time_went(engine: Engine) -> None:
 
 
 def test_an_engine_with_a_worker_that_hangs_is_well_again(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though no client asks for anything: the image of its own finds the worker out, and another one takes it."""
+    """A hanging worker is found by the engine's own probe image and replaced, without any request."""
     monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # its stop stands for a hang
     small.start()
     (pid,) = small.worker_pids
@@ -205,7 +207,7 @@ def test_an_engine_with_a_worker_that_hangs_is_well_again(small: Engine, monkeyp
 
 
 def test_an_engine_whose_device_is_stuck_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And that it is well again, when it is."""
+    """`check` reports a device that is stuck, and stops reporting it when the device answers again."""
     small.start()
     may_go_on, compute = threading.Event(), small._compute._device.launch
 
@@ -223,7 +225,7 @@ def test_an_engine_whose_device_is_stuck_says_so(small: Engine, monkeypatch: pyt
 
 
 def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here all slots are gone, so that nothing is at work on the image that it sends itself."""
+    """`check` reports an engine in which no image gets through, here because all slots are taken."""
     monkeypatch.setattr("pipeline.engine.PROBE_WHEN_IDLE_FOR_S", 0.1)
     monkeypatch.setattr("pipeline.engine.STALLED_AFTER_S", 0.5)
     small.start()
@@ -238,7 +240,7 @@ def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch:
 
 
 def stuck(engine: Engine) -> str:
-    """What its health check complains of."""
+    """Returns the complaint of the engine's health check."""
     try:
         engine.check()
     except EngineStalled as error:
@@ -252,7 +254,7 @@ def test_no_images_have_no_outcomes(engine: Engine) -> None:
 
 
 def test_many_requests_are_submitted_at_once(engine: Engine) -> None:
-    """Each has a future of its own; one that is empty or cancelled leaves the others."""
+    """Each of many requests has its own future; an empty or cancelled one does not affect the others."""
     requests = [[EncodedImage(CAT)] * n for n in (3, 0, 1, 2)]
     futures = engine.submit(iter(requests))
     futures[3].cancel()
@@ -291,7 +293,7 @@ def limited(exact: Engine) -> Iterator[Engine]:
 
 @ONCE
 def test_limits_change_while_it_runs(limited: Engine) -> None:
-    """Each is exact: as much as the limit passes, one more does not."""
+    """Limits change while the engine runs, and each is exact: as much as the limit passes, one more does not."""
     pixels = photograph("cat").width * photograph("cat").height
     assert kinds(limited.infer([CAT])) == [Prediction]
     limited.limits = Limits(max_image_bytes=len(CAT), max_image_pixels=pixels, max_batch_size=1)
@@ -326,7 +328,7 @@ def test_limits_that_are_left_open_allow_the_largest_batch(small: Engine) -> Non
 
 
 def test_limits_below_the_warm_up_image_do_not_keep_it_from_starting() -> None:
-    """However small the images are that it admits."""
+    """An engine starts even if its limits are below the warm-up image."""
     with Engine(SMALL, Limits(max_batch_size=1, max_image_bytes=1, max_image_pixels=1)) as engine:
         assert kinds(engine.infer([CAT])) == [ImageTooLarge]
         engine.limits = Limits(max_batch_size=1, max_image_pixels=1)

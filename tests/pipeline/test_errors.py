@@ -1,4 +1,4 @@
-"""Every error of Darkroom's own."""
+"""Tests of every error of Darkroom's own."""
 
 import inspect
 import pickle
@@ -18,14 +18,14 @@ CLASSES: dict[str, type[Exception]] = {
 
 
 def test_every_error_is_either_the_client_s_or_the_server_s() -> None:
-    """None hangs on the base of all, which has no status."""
+    """Every error belongs to the client or to the server; none hangs on the base class, which has no status."""
     own = [cls for cls in CLASSES.values() if cls is not DarkroomError]
     assert all(issubclass(cls, ClientError) != issubclass(cls, ServerError) for cls in own)
 
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_errors_cross_the_border_between_processes(name: str) -> None:
-    """With their class and their message."""
+    """Errors keep their class and message when they are pickled between processes."""
     error = pickle.loads(pickle.dumps(CLASSES[name]("torn at byte 7")))  # noqa: S301 - pickled in the same line
     assert type(error) is CLASSES[name]
     assert str(error) == "torn at byte 7"

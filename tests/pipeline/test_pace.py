@@ -1,4 +1,4 @@
-"""What the stages take, and what is made of it."""
+"""Tests of the measured pace of the stages, and of the forecasts from it."""
 
 import pytest
 
@@ -11,12 +11,12 @@ GPU = {1: 0.0040, 8: 0.0044, 32: 0.0080, 64: 0.0157}  # 250, 1818, 4000 and 4076
 
 @pytest.mark.parametrize(("seconds", "size"), [(CPU, 4), (GPU, 32), ({1: 0.5}, 1)], ids=["cpu", "gpu", "one size"])
 def test_the_batch_that_pays_is_the_smallest_that_is_nearly_the_fastest(seconds: dict[int, float], size: int) -> None:
-    """Neither a batch that is slower per image, nor one that makes images wait for nothing."""
+    """The best batch size is the smallest that is nearly the fastest per image."""
     assert DevicePace(seconds).paying_batch == size
 
 
 def test_what_waits_takes_whole_batches_and_a_rest() -> None:
-    """Sizes between those that were measured lie between their times."""
+    """Waiting images take whole batches and a rest; times of sizes between the measured ones are interpolated."""
     pace = DevicePace(CPU)
     assert pace.seconds_for(0, 4) == 0
     assert pace.seconds_for(9, 4) == pytest.approx(2 * 0.036 + 0.010)
@@ -24,7 +24,7 @@ def test_what_waits_takes_whole_batches_and_a_rest() -> None:
 
 
 def test_a_batch_that_is_padded_takes_as_long_as_what_it_is_padded_to() -> None:
-    """In what is foreseen, and in what a batch is held against: no slowdown is made up of padding."""
+    """A padded batch takes the time of its padded size, in forecasts and when its pace is measured."""
     pace = DevicePace(GPU, padded=True)
     assert pace.seconds_for(9, 32) == pytest.approx(0.0080)
     assert pace.seconds_for(34, 32) == pytest.approx(0.0080 + 0.0044)
@@ -34,26 +34,26 @@ def test_a_batch_that_is_padded_takes_as_long_as_what_it_is_padded_to() -> None:
 
 
 class Clock:
-    """Stands in for `time.monotonic`, and goes as far as work takes."""
+    """Stands in for `time.monotonic`; work moves it forward."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
 
     def __call__(self) -> float:
-        """The time."""
+        """Returns the time."""
         return self.now_s
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of what is measured."""
+    """The clock of the measurements."""
     clock = Clock()
     monkeypatch.setattr("pipeline.pace.time.monotonic", clock)
     return clock
 
 
 def _work(clock: Clock, pace: DecodePace, *prices_s: float, slowdown: float, for_s: float) -> None:
-    """Images of these prices, one after the other."""
+    """Decodes images of these prices, one after the other."""
     end_s = clock.now_s + for_s
     while clock.now_s < end_s:
         for price_s in prices_s:
@@ -62,7 +62,7 @@ def _work(clock: Clock, pace: DecodePace, *prices_s: float, slowdown: float, for
 
 
 def test_a_device_that_has_become_slower_is_believed_within_seconds(clock: Clock) -> None:
-    """One batch that was held up changes little; many do, on every size of batch."""
+    """One slow batch changes the pace little; many change it within seconds, for every batch size."""
     pace = DevicePace(CPU)
     pace.note(4, 3 * 0.036)
     assert pace.seconds_for(4, 4) < 2 * 0.036
@@ -74,7 +74,7 @@ def test_a_device_that_has_become_slower_is_believed_within_seconds(clock: Clock
 
 
 def test_decoding_takes_what_it_took_lately(clock: Clock) -> None:
-    """As a ratio to the prices of the images, whatever these were; at first all take what they should."""
+    """The pace of decoding is the recent ratio of times to prices, whatever the prices are; it starts at 1."""
     pace = DecodePace()
     assert pace.ratio == 1
     _work(clock, pace, 0.002, 0.03, slowdown=3, for_s=12)
@@ -84,7 +84,7 @@ def test_decoding_takes_what_it_took_lately(clock: Clock) -> None:
 
 
 def test_what_was_measured_before_a_rest_counts_for_little_after_it(clock: Clock) -> None:
-    """A burst is foreseen by its own first images, not by the load of a minute ago."""
+    """After a rest the first new images count more than all older ones."""
     pace = DecodePace()
     _work(clock, pace, 0.01, slowdown=4, for_s=10)
     clock.now_s += 60
@@ -95,7 +95,10 @@ def test_what_was_measured_before_a_rest_counts_for_little_after_it(clock: Clock
 
 @pytest.mark.parametrize("rest_s", [0.0, 60.0])
 def test_an_image_beyond_all_measure_is_noted_as_a_slow_one(rest_s: float, clock: Clock) -> None:
-    """Else one file that was made to be slow would have all others refused for a while; also after a rest."""
+    """An extremely slow image counts as a slow one only, also after a rest.
+
+    Otherwise one file could make others be refused.
+    """
     pace = DecodePace()
     _work(clock, pace, 0.002, slowdown=1, for_s=5)
     clock.now_s += rest_s
@@ -104,7 +107,7 @@ def test_an_image_beyond_all_measure_is_noted_as_a_slow_one(rest_s: float, clock
 
 
 def test_an_unknown_image_costs_as_much_as_a_small_photograph_or_as_those_of_late(clock: Clock) -> None:
-    """Refused before its header is read, it should be for what waits, not for a price that it may not have."""
+    """Before its header is read, an image counts as a small photograph or as the recent ones, whichever is cheaper."""
     pace = DecodePace()
     assert pace.usual_price_s == pytest.approx(USUAL_PRICE_S)
     _work(clock, pace, 0.001, slowdown=2, for_s=12)

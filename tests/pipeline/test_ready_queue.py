@@ -1,4 +1,4 @@
-"""Decoded images between the two stages."""
+"""Tests of the queue of decoded images between the two stages."""
 
 import threading
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ SLOTS = torch.arange(8 * 2 * 2 * 3, dtype=torch.uint8).reshape(8, 2, 2, 3)
 
 
 class Returned:
-    """Slots that came back, in their order."""
+    """A list of the slots that were given back, in their order."""
 
     def __init__(self) -> None:
         self.slots: list[int] = []
 
     def __call__(self, first: int, count: int) -> None:
-        """Notes them."""
+        """Records the slots."""
         self.slots += range(first, first + count)
 
 
@@ -47,7 +47,7 @@ def batch(first: int, count: int, returned: Returned | None = None) -> PixelBatc
     ids=["float", "one image", "channels first", "signed"],
 )
 def test_a_batch_of_another_shape_is_refused(pixels: torch.Tensor) -> None:
-    """The message names what was expected and what came."""
+    """A batch of another shape or type is refused; the message names what was expected and what was given."""
     with pytest.raises(ValueError, match=r"must be uint8 \[n, height, width, 3\], not torch\.") as raised:
         PixelBatch(0, pixels, [], [], Returned())
     assert str(raised.value).endswith(f"{pixels.dtype} {[*pixels.shape]}")
@@ -63,7 +63,7 @@ def test_an_empty_batch_is_a_batch() -> None:
 
 
 def test_slots_are_given_back_once() -> None:
-    """However often it is asked for, and by whomever: the slot may be another image's by then."""
+    """Slots are given back once, however often and from however many threads: they may hold another image by then."""
     returned = Returned()
     one = batch(2, 3, returned)
     threads = [threading.Thread(target=one.release) for _ in range(8)]
@@ -86,7 +86,7 @@ def test_a_batch_that_fails_gives_its_slots_back_and_ends_its_requests() -> None
 
 
 def test_the_images_of_a_batch_give_their_own_slots_back() -> None:
-    """And the whole, from which they come, none any more."""
+    """After a batch is split, each image gives its own slot back, and the batch none."""
     returned = Returned()
     whole = batch(2, 3, returned)
     singles = whole.singles()
@@ -101,7 +101,7 @@ def test_the_images_of_a_batch_give_their_own_slots_back() -> None:
 
 
 def test_a_batch_that_was_released_cannot_be_split() -> None:
-    """Its slots may hold other images by now."""
+    """A batch whose slots were given back cannot be split, because they may hold other images."""
     one = batch(0, 2)
     one.release()
     with pytest.raises(ValueError, match="a batch that has given its slots back cannot be split"):
@@ -124,7 +124,7 @@ def test_batches_that_adjoin_are_one_piece(batches: Sequence[tuple[int, int]], l
 
 
 def test_a_piece_is_one_view_of_the_same_memory() -> None:
-    """Also where the first slot is none of its."""
+    """Adjoining batches are joined to one view of the same memory, wherever it begins."""
     (joined,) = pieces([batch(2, 1), batch(3, 2), batch(5, 3)])
     assert joined.equal(SLOTS[2:8])
     assert joined.data_ptr() == SLOTS[2].data_ptr()
@@ -134,7 +134,7 @@ def test_a_piece_is_one_view_of_the_same_memory() -> None:
 
 
 def queue(*sizes: int, batch_size: int = 8, concurrent_batches: int = 1) -> ReadyQueue:
-    """A queue with batches of so many images each."""
+    """Returns a queue with batches of this many images each."""
     queue = ReadyQueue(batch_size=batch_size, concurrent_batches=concurrent_batches)
     for size in sizes:
         queue.put(batch(0, size))
@@ -146,7 +146,7 @@ def taken(queue: ReadyQueue, most: int, **options: int) -> list[int]:
 
 
 def test_batches_are_taken_whole_and_in_their_order() -> None:
-    """As many as fit; the first one also where it has more images than that."""
+    """Batches are taken whole and in order, as many as fit; the first one is taken even if it is too large."""
     one = queue(1, 2, 3, 4)
     assert [taken(one, 5), taken(one, 2), taken(one, 4), taken(one, 4)] == [[1, 2], [3], [4], []]
     assert len(one) == 0
@@ -160,7 +160,10 @@ def test_too_few_images_are_left_to_grow() -> None:
 
 
 def test_there_is_room_for_a_batch_a_lane() -> None:
-    """What is put beyond it waits all the same: workers have it in hand by then."""
+    """The queue has a limit of one batch for each concurrent batch.
+
+    More is still accepted, as workers have it in hand.
+    """
     one = queue(5, batch_size=4, concurrent_batches=2)
     assert one.room == 3
     one.put(batch(0, 6))
@@ -185,7 +188,7 @@ def test_who_waits_is_woken_by_a_batch_and_by_the_end() -> None:
 
 
 def test_all_that_waits_fails_when_the_queue_is_closed_and_all_that_comes() -> None:
-    """By the first error; slots come back, once."""
+    """Closing the queue fails all batches, waiting or late, with the first error; slots come back once."""
     one, returned = queue(), Returned()
     waiting, late = batch(0, 2, returned), batch(4, 1, returned)
     futures = [each.tasks[0].request.future for each in (waiting, late)]
@@ -201,7 +204,7 @@ def test_all_that_waits_fails_when_the_queue_is_closed_and_all_that_comes() -> N
 
 
 def test_a_stage_that_takes_slots_back_may_use_the_queue() -> None:
-    """The queue holds no lock while a batch fails: else two threads that hold a lock each might wait for ever."""
+    """The queue holds no lock while a batch fails. Otherwise two threads with a lock each might wait for ever."""
     one = queue()
     seen: list[bool] = []
 

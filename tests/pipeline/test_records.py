@@ -1,4 +1,4 @@
-"""What travels through the pipeline."""
+"""Tests of the records that travel through the pipeline."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ def test_records_cannot_be_changed() -> None:
 
 
 def test_predictions_are_equal_whatever_their_timings() -> None:
-    """Timings differ with every call; what a prediction says does not."""
+    """Predictions are equal if their results are, because timings differ with every call."""
     one, other = (Prediction({"label": "cat"}, StageTimings(queue_s=s)) for s in (0.1, 0.2))
     assert one == other
     assert one != Prediction({"label": "dog"})

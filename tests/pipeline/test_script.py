@@ -1,4 +1,4 @@
-"""An engine in a script of a user's: it runs once, and leaves nothing behind however it ends."""
+"""Tests of an engine in a user's script: it runs once, and leaves no process behind however it ends."""
 
 import signal
 import subprocess
@@ -28,7 +28,7 @@ PROGRAM = dedent(
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """A program of a user's, without `if __name__ == "__main__"`."""
+    """A user's program without `if __name__ == "__main__"`."""
     (tmp_path / "cat.jpg").write_bytes(jpeg(photograph("cat")))
     (tmp_path / "program.py").write_text(PROGRAM)
     return tmp_path / "program.py"
@@ -40,7 +40,7 @@ def command(script: Path) -> list[str]:
 
 @pytest.mark.parametrize("last_line", ["engine.close()", "pass"], ids=["closed", "not closed"])
 def test_a_plain_script_runs_once_and_ends(script: Path, last_line: str) -> None:
-    """Workers do not run it again; it says what it has to say, nothing else, and leaves nothing behind."""
+    """A plain script runs once, prints only its own output, and leaves no process behind."""
     script.write_text(PROGRAM + last_line + "\n")
     with subprocess.Popen(command(script), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as owner:
         said, complained = owner.communicate(timeout=PATIENCE_S)
@@ -50,7 +50,7 @@ def test_a_plain_script_runs_once_and_ends(script: Path, last_line: str) -> None
 
 
 def test_workers_of_a_killed_process_end(script: Path) -> None:
-    """They see the end of their pipe."""
+    """Workers of a killed process end, because their pipe is closed."""
     script.write_text(PROGRAM + "import time; print(*engine.worker_pids, flush=True); time.sleep(600)\n")
     owner = subprocess.Popen(command(script), stdout=subprocess.PIPE, text=True)
     assert owner.stdout

@@ -1,4 +1,4 @@
-"""An engine's start and its end: whole or not at all, and nothing is left behind."""
+"""Tests of an engine's start and end: complete or not at all, and nothing is left behind."""
 
 import gc
 import logging
@@ -30,7 +30,7 @@ CAT = jpeg(photograph("cat"))
 
 
 def test_what_is_not_started_answers_nothing(small: Engine) -> None:
-    """But `infer`, which starts it."""
+    """An engine that is not started refuses requests, except by `infer`, which starts it."""
     with pytest.raises(EngineClosed, match="not running"):
         small.submit([[EncodedImage(CAT)]])
     with pytest.raises(EngineClosed, match="not running"):
@@ -42,7 +42,7 @@ def test_what_is_not_started_answers_nothing(small: Engine) -> None:
 
 
 def test_close_may_be_called_twice_and_ends_everything(small: Engine) -> None:
-    """Workers and shared memory are gone; nothing can be asked any more."""
+    """`close` may be called twice. Workers and shared memory are gone, and later calls are refused."""
     maps = memfds()
     small.start()
     pids = small.worker_pids
@@ -57,7 +57,7 @@ def test_close_may_be_called_twice_and_ends_everything(small: Engine) -> None:
 
 
 def test_close_leaves_no_request_without_an_end(small: Engine) -> None:
-    """Whatever stage its images were at, it is answered or failed."""
+    """`close` answers or fails every request, whatever stage its images are at."""
     small.start()
     futures = small.submit([[EncodedImage(slow_png())], *([EncodedImage(CAT)] * 3 for _ in range(20))])
     small.close()
@@ -95,7 +95,7 @@ def test_a_start_that_fails_leaves_nothing_running(settings: dict[str, str], err
 
 
 def test_a_warm_up_without_an_answer_fails_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole path or no start: here the workers cannot read what they are sent."""
+    """A start fails if the warm-up image gets no prediction; here the workers cannot read it."""
     monkeypatch.setattr("pipeline.engine.blank", lambda *_: b"not an image")
     engine = Engine(SMALL, SMALL_LIMITS)
     with pytest.raises(WorkerFailure, match=r"warm-up image came back without a prediction: unsupported image format"):
@@ -105,7 +105,7 @@ def test_a_warm_up_without_an_answer_fails_the_start(monkeypatch: pytest.MonkeyP
 
 
 def test_a_model_that_fails_its_warm_up_fails_the_start() -> None:
-    """As one does that the device has no memory for."""
+    """A model that fails in its warm-up fails the start, as one that needs too much memory."""
 
     def opened(device_kind: str, module: DeviceModule, **sizes: Any) -> Device:
         module.module = nn.Conv2d(4, 1, 1)  # images have three channels
@@ -120,7 +120,7 @@ def test_a_model_that_fails_its_warm_up_fails_the_start() -> None:
 
 
 def test_weights_that_give_no_numbers_fail_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The whole path has run when it is seen, and the message names the tensor at fault; nothing is left running.
+    """Weights that give NaN fail the start with the name of the bad tensor, and nothing is left running.
 
     As they are the user's own, the log has warned that they do not say how they were trained.
     """
@@ -146,7 +146,7 @@ def test_weights_that_give_no_numbers_fail_the_start(tmp_path: Path, caplog: pyt
 
 
 def test_sizes_that_are_left_open_follow_the_cores() -> None:
-    """On the CPU all are the model's, shared with a few who decode; on CUDA all decode. What is set is kept."""
+    """Open sizes follow from the cores: on the CPU nearly all compute, on CUDA all decode. Set sizes are kept."""
     cores = len(os.sched_getaffinity(0))
     cpu, cuda = Engine(PipelineConfig(device="cpu")), Engine(PipelineConfig(device="cuda"))
     assert (cpu.decode_workers, cpu.concurrent_batches) == (max(1, cores // 8), cores)
@@ -165,7 +165,7 @@ def test_the_device_is_found_where_it_is_left_open() -> None:
 
 
 def test_the_dtype_is_found_where_it_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is what the device gets to compute in."""
+    """An open dtype is measured, and the device computes in it."""
     got = []
 
     def opened(device_kind: str, module: DeviceModule, **sizes: Any) -> Device:
@@ -181,6 +181,6 @@ def test_the_dtype_is_found_where_it_is_left_open(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("file", [webp(photograph("cat")), png(photograph("cat"))], ids=["webp", "png"])
 @pytest.mark.parametrize("formats", [("WEBP", "PNG"), ("PNG", "WEBP")], ids=str)
 def test_any_format_may_be_the_first(file: bytes, formats: tuple[str, ...]) -> None:
-    """The warm-up image is made in it."""
+    """Any format may be the first of `formats`, in which the warm-up image is made."""
     with Engine(SMALL.model_copy(update={"formats": formats}), SMALL_LIMITS) as engine:
         assert kinds(engine.infer([file])) == [Prediction]

@@ -1,4 +1,4 @@
-"""One image on its way, and the request that waits for it."""
+"""Tests of one image on its way, and of its request."""
 
 import gc
 import weakref
@@ -27,7 +27,7 @@ def test_a_request_without_images_is_answered() -> None:
 
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
 def test_outcomes_are_in_the_order_of_the_images(order: tuple[int, ...]) -> None:
-    """Whatever order they end in; before the last one the request is open."""
+    """Outcomes are in the order of the images, whichever ends first; before the last one the request is open."""
     whole = request(3)
     for position in order:
         assert not whole.future.done()
@@ -48,7 +48,7 @@ def test_a_rejection_stands_in_its_place() -> None:
 
 
 def test_the_first_failure_of_a_request_counts() -> None:
-    """What happens to its other images afterwards changes nothing."""
+    """The first failure of a request counts; later outcomes of its images change nothing."""
     whole = request(2)
     whole.fail(DeviceFailure("first"))
     whole.fail(EngineClosed("second"))
@@ -67,7 +67,7 @@ def test_a_failure_after_the_answer_changes_nothing() -> None:
 
 
 def test_a_cancelled_request_is_abandoned() -> None:
-    """Its answers are thrown away without a word."""
+    """A cancelled request is abandoned, and its answers are dropped silently."""
     whole = request(2)
     assert not whole.abandoned
     whole.future.cancel()
@@ -79,7 +79,7 @@ def test_a_cancelled_request_is_abandoned() -> None:
 
 @pytest.mark.parametrize("end", [complete, lambda task: task.reject(UndecodableImage())], ids=["predict", "reject"])
 def test_nothing_of_an_answered_request_is_left(end: Callable[[Task], None]) -> None:
-    """Its images are freed at once, not when the garbage collector next runs."""
+    """The images of an answered request are freed at once, not at the next garbage collection."""
     whole = request(2)
     gone = weakref.ref(whole)
     gc.disable()
@@ -93,7 +93,7 @@ def test_nothing_of_an_answered_request_is_left(end: Callable[[Task], None]) -> 
 
 
 def test_images_may_end_in_many_threads() -> None:
-    """None of 2,000 outcomes that arrive at once is lost, and the request is settled once."""
+    """Outcomes may arrive from many threads: none of 2,000 is lost, and the request is settled once."""
     whole = request(2000)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(complete, whole.tasks))
@@ -110,7 +110,7 @@ def test_stages_that_an_image_did_not_reach_took_no_time() -> None:
 
 
 def test_the_stages_of_an_image_follow_each_other() -> None:
-    """Together they are the time that it has taken: what is no work is waiting for it."""
+    """The stages of an image add up to its whole time; time without work counts as waiting."""
     whole = request(1)
     task = whole.tasks[0]
     whole.submitted_at -= 10

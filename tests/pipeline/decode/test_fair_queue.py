@@ -1,4 +1,4 @@
-"""The queue that is fair between requests."""
+"""Tests of the queue that is fair between requests."""
 
 import itertools
 import random
@@ -22,7 +22,7 @@ def drained(queue: FairQueue) -> list[Task]:
 
 
 def test_requests_take_turns() -> None:
-    """A request of one that comes last waits for one image of each other, not for all of them."""
+    """Requests take turns: one with a single image that comes last waits for one image of each other request."""
     many, few, one = request(100), request(2), request(1)
     queue = FairQueue()
     for tasks in (many, few, one):
@@ -31,7 +31,7 @@ def test_requests_take_turns() -> None:
 
 
 def test_requests_that_come_together_take_turns_too() -> None:
-    """As `@serve.batch` hands them over."""
+    """Requests that are submitted together take turns too."""
     one, two = request(2), request(2)
     queue = FairQueue()
     queue.add([*one, *two])
@@ -39,7 +39,7 @@ def test_requests_that_come_together_take_turns_too() -> None:
 
 
 def test_what_is_tried_again_goes_first() -> None:
-    """In its order, before what was put back earlier."""
+    """Images that are tried again go first, in their order, and before those that were put back earlier."""
     fresh, first, second = request(2), request(2), request(2)
     queue = FairQueue()
     queue.add(fresh)
@@ -62,7 +62,7 @@ def test_nothing_waits_in_the_end() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_no_image_is_lost_or_given_twice(seed: int) -> None:
-    """Whatever comes in between; and each request's images keep their order."""
+    """No image is lost or given twice, in any order of calls, and each request's images keep their order."""
     dice, queue = random.Random(seed), FairQueue()
     waiting: set[Task] = set()
     given: dict[Request, int] = {}  # the position of its last image
@@ -83,7 +83,10 @@ def test_no_image_is_lost_or_given_twice(seed: int) -> None:
 
 
 def test_what_comes_before_a_new_request_is_known() -> None:
-    """Of every other one no more images than it has itself; all that is tried again; nothing that nobody wants."""
+    """Ahead of a new request are all retries, and of each other request at most as many images as it has itself.
+
+    Abandoned images do not count.
+    """
     queue = FairQueue()
     for images in (100, 2, 1):
         queue.add(request(images))
@@ -99,7 +102,7 @@ def test_what_comes_before_a_new_request_is_known() -> None:
 
 
 def test_a_cheap_image_waits_for_none_that_costs_more() -> None:
-    """Eight requests of one costlier image each came before it, and it is next; then it was their turn long ago."""
+    """A cheap image goes before eight costlier ones that came earlier, which get their turn after some cheap ones."""
     queue, costlier = FairQueue(), [request(1, price_s=0.05) for _ in range(8)]
     for tasks in costlier:
         queue.add(tasks)
@@ -115,7 +118,10 @@ def test_a_cheap_image_waits_for_none_that_costs_more() -> None:
 
 
 def test_requests_have_had_as_many_seconds_of_work_each() -> None:
-    """Whatever their images cost: one of ten seconds has one turn where the other has ten."""
+    """Each request gets the same seconds of work.
+
+    An image of ten seconds has one turn where another request has ten.
+    """
     queue, dear, cheap = FairQueue(), request(3, price_s=10.0), request(30, price_s=1.0)
     queue.add(dear)
     queue.add(cheap)

@@ -1,4 +1,4 @@
-"""The process that workers are forked from."""
+"""Test of the forkserver, the process that workers are forked from."""
 
 import os
 import subprocess
@@ -23,7 +23,10 @@ PROGRAM = dedent(
 
 
 def test_it_gets_no_secrets() -> None:
-    """Workers have the memory that it had, its first environment included; the process that starts it keeps them."""
+    """The forkserver gets no secrets from the environment, because workers inherit its memory.
+
+    The process that starts it keeps them.
+    """
     secrets = {"RAY_AUTH_TOKEN": "whisper-1", "DARKROOM_API_KEYS": "whisper-2", "AWS_SECRET_ACCESS_KEY": "whisper-3"}
     environment = {**os.environ, **secrets, "DARKROOM_TEST_WORD": "plain"}
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)

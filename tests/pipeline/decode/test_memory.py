@@ -1,4 +1,4 @@
-"""The memory of a worker process."""
+"""Tests of the memory limit of a worker process."""
 
 import subprocess
 import sys
@@ -60,7 +60,7 @@ FREED = dedent(
 
 
 def test_an_allocation_beyond_the_limit_fails_in_its_process() -> None:
-    """As MemoryError, so that the process lives on; a larger limit holds at once."""
+    """An allocation above the limit raises MemoryError and does not end the process; a larger limit applies at once."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "False", "True"]
 
@@ -72,7 +72,7 @@ def _limit_bytes(bench: Bench) -> int:
 
 
 def test_a_worker_is_limited_by_the_pixels_that_images_may_have() -> None:
-    """From the first image on, and anew when the limit changes while it runs."""
+    """A worker's memory limit follows from the largest image allowed, and changes with that limit while it runs."""
     with started(1) as bench:
         for max_pixels in (1_000_000, 50_000_000):
             bench.stage.limits = Limits(max_image_pixels=max_pixels)
@@ -82,7 +82,10 @@ def test_a_worker_is_limited_by_the_pixels_that_images_may_have() -> None:
 
 
 def test_an_image_that_takes_too_much_memory_is_rejected_alone() -> None:
-    """Its worker lives on, and its neighbours get their predictions."""
+    """An image that needs too much memory is rejected.
+
+    Its worker lives on, and its neighbours get their predictions.
+    """
     with started(1) as bench:
         assert errors(bench.submit([CAT])) == [None]
         pids = bench.stage.pids
@@ -101,7 +104,10 @@ def _status(process: psutil.Process) -> list[str]:
 
 @pytest.mark.parametrize("transform", [TRANSFORM, EXACT], ids=["fast", "exact"])
 def test_the_largest_images_allowed_fit_and_leave_nothing(transform: Transform) -> None:
-    """The hungriest kinds, with alpha and stored on their side too; afterwards their worker is as small as before."""
+    """The largest images allowed fit into the limit, with alpha and rotated too.
+
+    Afterwards the worker is as small as before.
+    """
     exif = Image.Exif()
     exif[0x0112] = 6
     picture = Image.new("RGBA", (4700, 4700), "teal")
@@ -117,7 +123,10 @@ def test_the_largest_images_allowed_fit_and_leave_nothing(transform: Transform) 
 
 
 def test_freed_memory_is_given_back_where_it_is_much() -> None:
-    """Little memory is kept, as it costs time to have it back."""
+    """Freed memory goes back to the system if it is much.
+
+    Little memory is kept, because getting it again takes time.
+    """
     done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
     kept, given_back = map(int, done.stdout.split())
     assert kept > 48

@@ -1,4 +1,4 @@
-"""Records from a worker are data: they run nothing in the replica, whoever wrote them."""
+"""Tests of the records from a worker: they are data, and reading them runs no code in the replica."""
 
 from typing import cast
 
@@ -51,7 +51,10 @@ def test_errors_arrive_with_class_and_message(cls: type[ImageError], slots: Slot
 
 
 def test_messages_are_short_and_move_no_cursor(slots: Slots) -> None:
-    """They come from an image's bytes, and go to terminals and logs; the cut leaves no half of a character."""
+    """Error messages are short and have no control characters, because they quote image bytes and go to terminals.
+
+    A cut splits no character.
+    """
     chunk = _through(DecodeResult(0, 0, {0: UndecodableImage("a\x1b[2J\nb\r" + "ü" * 1000)}), slots)
     assert isinstance(chunk, DecodeResult)
     text = str(chunk.errors[0])
@@ -61,7 +64,7 @@ def test_messages_are_short_and_move_no_cursor(slots: Slots) -> None:
 
 
 def test_a_chunk_of_many_errors_fits_into_a_record(slots: Slots) -> None:
-    """They share the room; each keeps its class and its beginning."""
+    """Many errors of one chunk fit into a record: each keeps its class and the beginning of its message."""
     record = to_bytes(DecodeResult(0, 0, {n: UndecodableImage("damaged" * 90) for n in range(1000)}))
     assert len(record) <= MAX_RECORD_BYTES
     chunk = from_bytes(record, slots)
@@ -95,7 +98,7 @@ CHANGED = st.builds(
 
 @given(st.one_of(st.binary(max_size=80), CHANGED))
 def test_bytes_are_a_record_or_refused(data: bytes) -> None:
-    """Nothing else comes of reading them, whatever they are."""
+    """Any bytes are read as a record or refused, without any other effect."""
     slots = cast(Slots, None)
     try:
         record = from_bytes(data, slots)

@@ -1,4 +1,4 @@
-"""A worker that decodes can do nothing else any more. Every attempt is made in a real one."""
+"""Tests of the sandbox: a worker can decode and do nothing else. Every attempt is made in a real worker."""
 
 import os
 import re
@@ -54,7 +54,7 @@ def open_a_udp_socket() -> None:
 
 
 def open_a_local_socket() -> None:
-    """By which the forkserver would start another process, outside the sandbox."""
+    """Connects to a local socket, by which the forkserver would start a process outside the sandbox."""
     socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).close()
 
 
@@ -110,7 +110,7 @@ def _attempt(act: Act) -> str:
 
 
 def attempt_all() -> str:
-    """For one image: no attempt changes anything. Says which were not refused."""
+    """Makes all attempts, for one image; returns the names of those that were not refused."""
     came = {act.__name__: _attempt(act) for act in REFUSED}
     return " ".join(f"{name}={how}" for name, how in came.items() if how != "PermissionError") or "all were refused"
 
@@ -120,7 +120,7 @@ def attempt_one() -> str:
 
 
 def start_a_thread() -> str:
-    """As decoders of WebP and AVIF do."""
+    """Starts a thread, as decoders of WebP and AVIF do."""
     heard: list[str] = []
     thread = threading.Thread(target=lambda: heard.append("heard"))
     thread.start()
@@ -129,7 +129,7 @@ def start_a_thread() -> str:
 
 
 def forget_landlock() -> None:
-    """Has this process take its kernel for one without."""
+    """Makes this process treat its kernel as one without Landlock."""
     vars(sandbox)["landlock_version"] = int
 
 
@@ -154,14 +154,14 @@ def _said(bench: Bench, act: Callable[[], str]) -> str:
 
 
 def test_files_sockets_and_other_processes_are_refused(bench: Bench) -> None:
-    """All of it, on a kernel without Landlock by the filter of system calls alone."""
+    """Every access to files, sockets and other processes is refused, on a kernel without Landlock by seccomp alone."""
     assert _said(bench, attempt_all) == "all were refused"
     assert bench.stage.closed_to_workers == ALL_CLOSED
     assert str(ALL_CLOSED) == "no new privileges, no files, no network, no other processes"
 
 
 def test_what_decoding_needs_is_left(bench: Bench) -> None:
-    """Every format, orientation included, comes out as it does outside; and threads start."""
+    """Every format decodes in the sandbox as it does outside, orientation included, and threads can start."""
     picture = photograph("cat")
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -173,7 +173,10 @@ def test_what_decoding_needs_is_left(bench: Bench) -> None:
 
 
 def test_bad_files_keep_their_errors(bench: Bench) -> None:
-    """No import is left for later: it would fail, and be taken for the image's fault."""
+    """Bad files get the same errors as outside.
+
+    No import is left for later: it would fail and be blamed on the image.
+    """
     files = [file for file, _ in BAD.values()]
     inside = [str(one.error) if isinstance(one, Rejection) else "" for one in outcomes(bench.submit(files))]
     assert inside == [_error(file) for file in files]
@@ -188,7 +191,7 @@ def _error(file: bytes) -> str:
 
 
 def test_a_worker_has_no_more_descriptors_than_it_needs(bench: Bench) -> None:
-    """None of the forkserver's, of the resource tracker's, or of the replica's sockets."""
+    """A worker has no descriptors of the forkserver, the resource tracker, or the replica's sockets."""
     (pid,) = bench.stage.pids
     links = {path.name: os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
     console = {links[name] for name in "012"}
@@ -198,7 +201,7 @@ def test_a_worker_has_no_more_descriptors_than_it_needs(bench: Bench) -> None:
 
 
 def test_a_worker_has_no_privileges(bench: Bench) -> None:
-    """Not even root's, where the service runs as root."""
+    """A worker has no privileges, even where the service runs as root."""
     (pid,) = bench.stage.pids
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     assert status["NoNewPrivs"] == "1"
@@ -207,13 +210,13 @@ def test_a_worker_has_no_privileges(bench: Bench) -> None:
 
 
 def forget_everything() -> None:
-    """Has this process take its kernel for one that closes nothing else."""
+    """Makes this process treat its kernel as one that offers no other protection."""
     forget_landlock()
     vars(sandbox)["refuse_system_calls"] = lambda *, files: False  # noqa: ARG005
 
 
 def test_a_kernel_that_closes_little_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
-    """In one line, and images are answered all the same."""
+    """A kernel that offers little protection is reported in one line, and images are answered all the same."""
     transform = TakenOver(cast(Act, attempt_one), arriving=forget_everything)
     with started(1, transform=cast(Transform, transform)) as bench:
         assert _said(bench, attempt_one) == "done"

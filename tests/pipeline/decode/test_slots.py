@@ -1,4 +1,4 @@
-"""Shared memory between the replica and its decoders."""
+"""Tests of the slots: memory that the replica and its decoders share."""
 
 import gc
 import os
@@ -17,7 +17,7 @@ SHM = Path("/dev/shm")  # noqa: S108 - where shared memory with a name would lie
 
 
 def named_maps() -> set[str]:
-    """What this process has mapped there."""
+    """Returns the files in /dev/shm that this process has mapped."""
     return {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if f"{SHM}/" in line}
 
 
@@ -27,7 +27,7 @@ def slots() -> Slots:
 
 
 def memfds() -> dict[int, int]:
-    """Memory behind this process's slots: bytes taken from the system, by inode."""
+    """Returns the memory behind this process's slots: allocated bytes, by inode."""
     links = [Path("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd")]
     ours = [link for link in links if link.is_symlink() and "memfd:darkroom" in os.readlink(link)]
     return {link.stat().st_ino: link.stat().st_blocks * 512 for link in ours}
@@ -56,7 +56,7 @@ def test_what_is_released_is_taken_again(slots: Slots) -> None:
 
 
 def test_fewer_are_taken_where_gaps_are_small(slots: Slots) -> None:
-    """Six are free, but no more than two side by side: half of the wish, and half again."""
+    """Fewer slots are taken if no gap is large enough: half of the number asked for, and half again."""
     slots.take(8)
     for first in (0, 3, 6):
         slots.release(first, 2)
@@ -73,7 +73,7 @@ def test_a_gap_between_released_slots_closes(slots: Slots) -> None:
 
 
 def test_slots_just_taken_wait() -> None:
-    """What the last user of a slot wrote into the ledger is not blamed on the next."""
+    """Slots that were just taken are marked as waiting. A claim of their last user is not blamed on the next image."""
     slots = Slots(2, 4)
     slots.claims[:] = Claim.STARTED
     slots.take(1)
@@ -84,7 +84,7 @@ def test_slots_just_taken_wait() -> None:
 
 
 def test_slots_do_not_overlap() -> None:
-    """Ledger, pixels and encoded bytes of every slot keep their values while all others are written."""
+    """Every slot keeps its claim, times, pixels and encoded bytes while all others are written."""
     slots = Slots(3, 5)
     for slot in range(3):
         slots.decode_ns[slot], slots.claims[slot], slots.pixels[slot] = 10**12 + slot, slot, 100 + slot
@@ -97,7 +97,7 @@ def test_slots_do_not_overlap() -> None:
 
 
 def test_an_image_is_written_piece_by_piece() -> None:
-    """As it came: bytes, and views of them."""
+    """An image is written from the pieces in which it arrived: bytes, and views of them."""
     slots = Slots(2, 5)
     slots.write_encoded(1, b"one", memoryview(b"and two")[3:], bytearray(b" and three"))
     assert bytes(slots.read_encoded(1, 17)) == b"one two and three"
@@ -111,7 +111,7 @@ def test_the_largest_image_has_room_in_the_last_slot() -> None:
 
 
 def test_a_tensor_of_slots_is_a_view(slots: Slots) -> None:
-    """What a worker writes later is seen in it: nothing is copied."""
+    """A tensor of slots is a view: pixels that a worker writes later are seen in it, without a copy."""
     pixels = slots.tensor[2:5]
     slots.pixels[2:5] = 7
     assert pixels.shape == (3, 16, 16, 3)
@@ -131,13 +131,16 @@ def _truncate(fd: int, size: int) -> str:
 
 
 def answer_from_there(slots: Slots, pipe: Connection) -> None:
-    """In another process: says what it reads in slot 1, tries to change the size, and writes back."""
+    """Runs in another process: reports the bytes in slot 1, tries to change the size, and writes back."""
     pipe.send((bytes(slots.read_encoded(1, 5)), [_truncate(slots._fd, size) for size in SIZES]))
     slots.pixels[1], slots.claims[1], slots.decode_ns[1] = 42, Claim.DECODED, 123
 
 
 def test_another_process_sees_the_same_memory(slots: Slots) -> None:
-    """Pickled to a process that is being started, both ways; but it cannot shrink it, which would end the replica."""
+    """Slots that are pickled to a new process share their memory both ways.
+
+    The process cannot shrink it, which would end the replica.
+    """
     slots.write_encoded(1, b"hello")
     context = get_context("forkserver")
     here, there = context.Pipe(duplex=False)
@@ -165,7 +168,10 @@ def test_slots_take_memory_only_where_they_are_used() -> None:
 
 
 def test_encoded_images_leave_no_more_behind_than_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the byte for a neighbour, to the page for the system; what is given back counts no more."""
+    """After large encoded images only a bounded part of their memory stays allocated.
+
+    The rest goes back to the system.
+    """
     monkeypatch.setattr("pipeline.decode.slots.MAX_KEPT_BYTES", 1 << 20)
     before = memfds()
     slots = Slots(4, 4)
@@ -187,7 +193,7 @@ def test_encoded_images_leave_no_more_behind_than_is_kept(monkeypatch: pytest.Mo
 
 
 def test_slots_leave_nothing_behind() -> None:
-    """No name in /dev/shm while they live; no descriptor, and so no memory, once they are dropped."""
+    """Slots have no name in /dev/shm while they live, and leave no descriptor and no memory once they are dropped."""
     names, before = named_maps(), memfds()
     slots = Slots(4, 8)
     slots.pixels[:] = 1

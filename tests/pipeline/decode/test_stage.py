@@ -1,4 +1,4 @@
-"""What decoder processes are handed, and what comes back. All processes are real."""
+"""Tests of the decode stage: the images that decoder processes get, and the results. All processes are real."""
 
 import os
 from collections.abc import Iterator
@@ -19,21 +19,21 @@ from tests.support.waiting import until
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Bench]:
-    """Two workers for tests that leave them alive."""
+    """A bench of two workers for tests that leave them alive."""
     with started(2) as bench:
         yield bench
 
 
 @pytest.fixture
 def bench(shared: Bench) -> Iterator[Bench]:
-    """The shared one, whose slots are free before and after each test."""
+    """The shared bench, whose slots are free before and after each test."""
     yield shared
     shared.stage.limits, shared.queue.batch_size = Limits(), 32
     until(lambda: shared.slots.free == shared.slots.count)
 
 
 def test_every_image_gets_its_own_answer(bench: Bench) -> None:
-    """300 images of six kinds through 64 slots: each position has the brightness of its picture."""
+    """Each of 300 images of several kinds, through 64 slots, gets the brightness of its own picture."""
     files = {name: jpeg(photograph(name)) for name in NAMES}
     alone = {name: brightness(outcomes(bench.submit([files[name]]))[0]) for name in NAMES}
     assert len({round(value) for value in alone.values()}) >= 5
@@ -44,14 +44,14 @@ def test_every_image_gets_its_own_answer(bench: Bench) -> None:
 
 
 def test_a_request_of_many_images_is_shared_by_all_workers(bench: Bench) -> None:
-    """Both decode images of the same request at the same time."""
+    """Two workers decode images of the same request at the same time."""
     request = bench.submit([slow_png()] * 4)
     until(lambda: (bench.slots.claims == Claim.STARTED).sum() == 2)
     assert errors(request) == [None] * 4
 
 
 def test_one_bad_image_leaves_its_neighbours(bench: Bench) -> None:
-    """Bad files between good ones, in one chunk and across chunks."""
+    """A bad image is rejected alone, with good images in the same chunk and in others."""
     bad = {name: case for name, case in BAD.items() if name != "empty"}
     request = bench.submit([file for case in bad.values() for file in (CAT, case[0], CAT)])
     assert errors(request) == [kind for case in bad.values() for kind in (None, case[1], None)]
@@ -60,7 +60,7 @@ def test_one_bad_image_leaves_its_neighbours(bench: Bench) -> None:
 
 
 def test_a_rejection_brings_its_message_and_its_timings(bench: Bench) -> None:
-    """Across the border between processes; nothing after decoding took time."""
+    """A rejection from a worker keeps its message and the time of decoding."""
     (outcome,) = outcomes(bench.submit([BAD["png truncated"][0]]))
     assert isinstance(outcome, Rejection)
     assert isinstance(outcome.error, UndecodableImage)
@@ -70,7 +70,7 @@ def test_a_rejection_brings_its_message_and_its_timings(bench: Bench) -> None:
 
 
 def test_limits_on_pixels_and_work_hold_from_the_next_image_on(bench: Bench) -> None:
-    """In the worker too, which reads the header again."""
+    """New limits on pixels and work apply to the next image, also in the worker, which reads the header again."""
     assert errors(bench.submit([CAT])) == [None]
     bench.stage.limits = Limits(max_image_pixels=photograph("cat").width * photograph("cat").height - 1)
     assert errors(bench.submit([CAT])) == [TooManyPixels]
@@ -86,7 +86,10 @@ def test_no_chunk_is_larger_than_a_batch(bench: Bench) -> None:
 
 
 def test_nothing_is_decoded_that_the_device_cannot_use_yet() -> None:
-    """Two batches wait at most; what comes then takes its turn before the rest of a large request."""
+    """At most two batches wait decoded for the device.
+
+    An image that comes then is decoded before the rest of a large request.
+    """
     with started(1) as bench:
         bench.queue.batch_size = 4
         bench.may_answer.clear()
@@ -102,7 +105,7 @@ def test_nothing_is_decoded_that_the_device_cannot_use_yet() -> None:
 
 
 def test_cancelled_images_are_not_decoded() -> None:
-    """What waits behind images in work when its client goes away is never handed to a worker."""
+    """Images of a cancelled request that no worker has begun are never handed to a worker."""
     with started(1) as bench:
         first = bench.submit([slow_png()] * 2)
         waiting, last = bench.submit([CAT] * 5), bench.submit([CAT])
@@ -113,7 +116,7 @@ def test_cancelled_images_are_not_decoded() -> None:
 
 
 def test_images_wait_where_all_slots_are_taken() -> None:
-    """Two slots, ten images, a device that is busy: nothing is lost, and nothing is written over."""
+    """Images wait while all slots are taken, here two for ten images: none is lost, and none overwrites another."""
     with started(1, slots=2) as bench:
         bench.may_answer.clear()
         request = bench.submit([jpeg(photograph(name)) for name in NAMES])
@@ -125,7 +128,7 @@ def test_images_wait_where_all_slots_are_taken() -> None:
 
 
 def test_large_files_give_their_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of 20 MB leaves no more behind than what slots keep together."""
+    """After a file of 20 MB the slots keep only their common share of memory."""
     monkeypatch.setattr("pipeline.decode.slots.MAX_KEPT_BYTES", 1 << 20)
     large = CAT + b"\0" * (20 << 20)
     with started(1, slots=2) as bench:
@@ -135,7 +138,10 @@ def test_large_files_give_their_memory_back(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_image_may_take_ten_times_its_price_and_a_second_at_least() -> None:
-    """At the pace of now, and no more than is configured."""
+    """An image may take ten times its price at the current pace.
+
+    The limit is at least one second and at most the configured time.
+    """
     bench = Bench(1, decode_timeout_s=20.0)
     request, pace = Request([EncodedImage(CAT)]), bench.stage._dispatcher.backlog.pace
     (task,) = request.tasks

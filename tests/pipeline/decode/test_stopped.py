@@ -1,4 +1,4 @@
-"""Processes that somebody stops (SIGSTOP): they live, so nothing but their state tells it. All of them are real.
+"""Tests of processes that somebody stops (SIGSTOP): they live, so only their state shows it. All of them are real.
 
 Whatever else would end them in time takes longer here than a test waits.
 """
@@ -25,7 +25,7 @@ from tests.support.waiting import PATIENCE_S, until
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No other limit ends a worker."""
+    """Makes sure that no other limit ends a worker."""
     monkeypatch.setattr(module, "CLAIM_TIMEOUT_S", 2 * PATIENCE_S)
 
 
@@ -38,12 +38,12 @@ def stop_all(bench: Bench) -> list[int]:
 
 
 def are_replaced(bench: Bench, pids: list[int]) -> bool:
-    """Whether as many others are ready."""
+    """Returns whether as many other workers are ready."""
     return len(bench.stage.pids) == len(pids) and not {*bench.stage.pids} & {*pids}
 
 
 def test_an_image_in_a_stopped_worker_is_decoded_by_the_spare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also the one that it had begun, which is not blamed; nobody waits for the process that takes its place."""
+    """Images in a stopped worker are decoded by the spare one, without blame and without waiting for a new process."""
     with started(1, spares=1) as bench:
         monkeypatch.setattr(bench.stage, "_start_worker", lambda: None)
         request = bench.submit([CAT, slow_png(), CAT])
@@ -55,7 +55,7 @@ def test_an_image_in_a_stopped_worker_is_decoded_by_the_spare(monkeypatch: pytes
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_that_are_stopped_while_idle_are_replaced(workers: int) -> None:
-    """The spare one too, and all of them at once, without an image that would find them out."""
+    """Idle workers that are stopped are replaced, even all at once and without an image that would reveal it."""
     with started(workers, spares=1) as bench:
         pids = stop_all(bench)
         until(lambda: are_replaced(bench, pids))
@@ -64,7 +64,7 @@ def test_workers_that_are_stopped_while_idle_are_replaced(workers: int) -> None:
 
 
 def test_a_worker_that_is_stopped_before_it_is_ready_is_replaced() -> None:
-    """And does not count as one that cannot start."""
+    """A worker that is stopped before it is ready is replaced, and does not count as one that cannot start."""
     with started(1) as bench:
         pool = bench.stage._pool
         for _ in range(MAX_FAILED_STARTS):
@@ -77,7 +77,7 @@ def test_a_worker_that_is_stopped_before_it_is_ready_is_replaced() -> None:
 
 
 def test_a_worker_that_never_gets_ready_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever keeps it."""
+    """A worker that never becomes ready is replaced after a timeout, whatever the cause."""
     monkeypatch.setattr(module, "STOPPED_AFTER_S", 2 * PATIENCE_S)
     with started(1) as bench:
         pool = bench.stage._pool
@@ -105,7 +105,7 @@ def stop_itself() -> None:
 
 
 def test_an_image_that_stops_its_worker_is_not_tried_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that has taken its worker over could."""
+    """An image that stops its worker again and again is rejected: it may have taken the worker over."""
     monkeypatch.setattr("pipeline.decode.worker_pool.MAX_UNBLAMED_DEATHS", 1)
     with started(1, transform=cast(Transform, TakenOver(cast(Act, stop_itself)))) as bench:
         request = bench.submit([CAT, order(cast(Act, stop_itself)), CAT])
@@ -113,7 +113,7 @@ def test_an_image_that_stops_its_worker_is_not_tried_for_ever(monkeypatch: pytes
 
 
 def test_a_killed_forkserver_is_replaced() -> None:
-    """At once, not when the next worker is needed, which would wait for its imports; workers do not notice."""
+    """A killed forkserver is replaced at once, not when the next worker is needed, and workers are not affected."""
     with started(1, spares=1) as bench:
         pids, before = bench.stage.pids, forkserver_pid()
         assert before
@@ -128,7 +128,7 @@ def test_a_killed_forkserver_is_replaced() -> None:
 
 
 def test_a_worker_that_waits_for_a_stopped_forkserver_is_started_by_another() -> None:
-    """It does not wait for ever, nor those behind it."""
+    """A worker whose start waits for a stopped forkserver is started by another one."""
     with started(1, spares=1) as bench:
         pids, before = bench.stage.pids, forkserver_pid()
         assert before
@@ -141,7 +141,7 @@ def test_a_worker_that_waits_for_a_stopped_forkserver_is_started_by_another() ->
 
 
 def test_a_start_that_fails_by_itself_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only one whose forkserver has ended is."""
+    """A start is tried again only if its forkserver has ended, not if it fails by itself."""
     monkeypatch.setattr("pipeline.decode.forkserver._END_TIMEOUT_MS", 1)
     tries = []
 
@@ -155,13 +155,16 @@ def test_a_start_that_fails_by_itself_is_not_tried_again(monkeypatch: pytest.Mon
 
 
 def test_no_worker_has_a_lock_that_it_could_take_to_its_grave() -> None:
-    """Semaphores of multiprocessing are files in /dev/shm, which may be full, and where killed processes leave them."""
+    """Workers share no semaphore, which a killed process could hold for ever.
+
+    Semaphores also need space in /dev/shm.
+    """
     with started(2, spares=1):
         assert named_maps() == set()
 
 
 def test_the_state_of_a_process_is_read_whatever_its_name_is() -> None:
-    """/proc has it behind the name, which may have blanks and parentheses."""
+    """The state of a process is read from /proc even if its name has blanks and parentheses."""
     state = StoppedProcess()
     assert state_of(os.getpid()) == "R"
     assert state_of(2**22 + 1) == ""

@@ -1,4 +1,4 @@
-"""A worker that an image has taken over costs itself and that image, and runs nothing in the replica."""
+"""Tests of a worker that an image has taken over: it fails with that image, and the replica runs no foreign code."""
 
 import gc
 import os
@@ -27,18 +27,18 @@ from tests.support.waiting import until
 
 
 class Bomb:
-    """A pickle of it creates the folder when it is read."""
+    """An object whose pickle creates the folder when it is read."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        """Runs when it is unpickled."""
+        """Creates the folder when it is unpickled."""
         return os.mkdir, (self._folder,)
 
 
 class _Sends:
-    """An act: sends the replica these bytes."""
+    """An act that sends these bytes to the replica."""
 
     def __init__(self, name: str, record: bytes) -> None:
         self.__name__, self._record = name, record
@@ -84,7 +84,10 @@ def bench(acts: dict[str, Act]) -> Iterator[Bench]:
 def test_a_record_that_no_worker_sends_ends_it(
     name: str, acts: dict[str, Act], bench: Bench, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At once, and another one takes its place; neighbours get their predictions, its image none."""
+    """An invalid record ends its worker at once.
+
+    The image is rejected, its neighbours get their predictions, and another worker starts.
+    """
     (pid,) = until(lambda: bench.stage.pids)
     request = bench.submit([CAT, order(acts[name]), CAT])
     assert errors(request) == [None, DecoderCrashed, None]
@@ -95,7 +98,7 @@ def test_a_record_that_no_worker_sends_ends_it(
 
 @pytest.mark.cuda
 def test_it_is_ended_on_cuda_as_well(acts: dict[str, Act]) -> None:
-    """There a thread of DataLoader's reads first; its own end must not be waited for."""
+    """On CUDA such a worker is ended too, although a thread of DataLoader reads its records first."""
     with device_of("cuda"), started(1, kind="cuda", transform=cast(Transform, TakenOver(*acts.values()))) as bench:
         assert errors(bench.submit([CAT, order(acts["garbage"]), CAT])) == [None, DecoderCrashed, None]
 
@@ -105,13 +108,13 @@ def _own_slots() -> Slots:
 
 
 def die_unblamed() -> None:
-    """Ends its worker, which has just claimed that nothing was begun."""
+    """Ends its worker, which claims that no image was begun."""
     _own_slots().claims[:] = Claim.WAITING
     os._exit(1)
 
 
 def seem_busy() -> None:
-    """Does nothing, and claims all the while to have begun just now."""
+    """Does nothing, and keeps claiming that the image has just begun."""
     slots = _own_slots()
     while True:
         slots.started_ns[:] = 2**63 - 1
@@ -119,7 +122,10 @@ def seem_busy() -> None:
 
 
 def test_a_worker_that_claims_to_be_innocent_is_not_believed_for_ever() -> None:
-    """Else its image would take over one worker after the other."""
+    """A worker's claim that no image was begun is believed only a few times.
+
+    Otherwise an image would end one worker after another.
+    """
     with started(1, transform=cast(Transform, TakenOver(cast(Act, die_unblamed)))) as bench:
         request = bench.submit([CAT, order(cast(Act, die_unblamed)), CAT])
         assert errors(request) == [None, DecoderCrashed, None]
@@ -127,14 +133,14 @@ def test_a_worker_that_claims_to_be_innocent_is_not_believed_for_ever() -> None:
 
 
 def test_a_worker_that_claims_to_be_busy_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the time that all of its images may take together, whatever times it writes."""
+    """A worker is ended after the time that all of its images may take together, whatever times it claims."""
     monkeypatch.setattr("pipeline.decode.worker_health.CLAIM_TIMEOUT_S", 0.1)
     with started(1, decode_timeout_s=0.5, transform=cast(Transform, TakenOver(cast(Act, seem_busy)))) as bench:
         assert errors(bench.submit([order(cast(Act, seem_busy))])) == [DecodeTimeout]
 
 
 def test_times_that_cannot_be_are_bounded() -> None:
-    """A worker writes them: they end up in statistics, and in sums that must not overflow."""
+    """Impossible times that a worker writes are bounded, because they go into statistics and sums."""
     slots = Slots(2, 4)
     for started_ns, decode_ns in [(2**63 - 1, 2**63 - 1), (0, 2**63 - 1), (-(2**63), -(2**63)), (5, -7)]:
         slots.started_ns[:], slots.decode_ns[:], slots.claims[:] = started_ns, decode_ns, (Claim.DECODED, Claim.STARTED)
@@ -146,7 +152,7 @@ def test_times_that_cannot_be_are_bounded() -> None:
 
 @pytest.mark.parametrize("claimed", [(0, -5, 9), (-(2**31), 0, 0)])
 def test_sizes_that_cannot_be_are_bounded(claimed: tuple[int, int, int]) -> None:
-    """A worker writes them: what the head is told of an image divides by them."""
+    """Impossible image sizes that a worker writes are bounded, because the head's geometry is divided by them."""
     slots = Slots(2, 4)
     slots.shapes[1] = claimed
     assert shape_of(1, slots) == (1, 1, 1)

@@ -1,4 +1,7 @@
-"""The process that stands ready while another is held up by an image, or has died. All of them are real."""
+"""Tests of the spare worker, which takes over when another is held up by an image or has died.
+
+All processes are real.
+"""
 
 import os
 import signal
@@ -19,7 +22,7 @@ from tests.support.waiting import PATIENCE_S, until
 
 @pytest.fixture(autouse=True)
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that a test stops are taken for slow ones."""
+    """Makes the pool treat stopped workers as slow ones."""
     monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)
 
 
@@ -31,13 +34,13 @@ def stopped_at_a_slow_image(bench: Bench) -> int:
 
 
 def times_delivered(bench: Bench) -> list[int]:
-    """How often the device was given each image."""
+    """Returns how often the device was given each image."""
     delivered = [task for tasks in bench.delivered for task in tasks]
     return [delivered.count(task) for task in dict.fromkeys(delivered)]
 
 
 def test_what_waits_behind_a_slow_image_goes_to_the_spare() -> None:
-    """Also what the slow worker has in hand already. It leaves that out when it comes to it, and goes on as before."""
+    """Images behind a slow image go to the spare worker. The slow worker skips them later and goes on."""
     with started(1, spares=1) as bench:
         pids = bench.stage.pids
         slow = bench.submit([slow_png()])
@@ -53,7 +56,7 @@ def test_what_waits_behind_a_slow_image_goes_to_the_spare() -> None:
 
 
 def test_an_image_that_was_begun_as_it_was_withdrawn_is_answered_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two workers decode it: the first one's result counts, the second one's harms nobody."""
+    """An image that two workers decode is answered once, by the first result; the second result has no effect."""
 
     def everything(chunk: DecodeChunk, _slots: Slots) -> list[int]:
         return [position for position in range(len(chunk.tasks)) if position not in chunk.withdrawn]
@@ -70,7 +73,7 @@ def test_an_image_that_was_begun_as_it_was_withdrawn_is_answered_once(monkeypatc
 
 
 def test_a_slow_worker_that_dies_is_blamed_for_nothing_that_was_withdrawn() -> None:
-    """An image that another worker has taken over is not decoded again."""
+    """If a slow worker dies, an image that another worker has taken over is not decoded again."""
     with started(1, spares=1) as bench:
         slow = bench.submit([slow_png()])
         pid = stopped_at_a_slow_image(bench)
@@ -83,7 +86,7 @@ def test_a_slow_worker_that_dies_is_blamed_for_nothing_that_was_withdrawn() -> N
 
 
 def test_what_a_dead_worker_had_in_hand_goes_to_the_spare(monkeypatch: pytest.MonkeyPatch) -> None:
-    """At once: nobody waits for the process that is started in its place, which here never comes."""
+    """The images of a dead worker go to the spare one at once, without waiting for a new process."""
     with started(1, spares=1) as bench:
         monkeypatch.setattr(bench.stage, "_start_worker", lambda: None)
         request = bench.submit([slow_png(), CAT, CAT])
@@ -93,7 +96,7 @@ def test_what_a_dead_worker_had_in_hand_goes_to_the_spare(monkeypatch: pytest.Mo
 
 
 def test_costly_images_leave_a_worker_to_the_others() -> None:
-    """However many there are: they have all workers but one, each alone, and wait for each other."""
+    """Costly images, however many, never occupy the last worker; they wait for each other."""
     with started(2, spares=1) as bench:
         costly = [bench.submit([slow_png()], price_s=1.0) for _ in range(4)]
         pids = until(lambda: now if len(now := bench.decoding(slow_png())) == 2 else [])
@@ -108,7 +111,7 @@ def test_costly_images_leave_a_worker_to_the_others() -> None:
 
 
 def test_costly_images_wait_for_each_other_and_nobody_waits_for_them() -> None:
-    """A forecast counts the image in hand, and those that wait, for those that come behind them alone."""
+    """A forecast counts costly images, in work or waiting, only for the costly images behind them."""
     with started(1, spares=1) as bench:
         first = bench.submit([slow_png()], price_s=5.0)
         pid = stopped_at_a_slow_image(bench)
@@ -124,7 +127,7 @@ def test_costly_images_wait_for_each_other_and_nobody_waits_for_them() -> None:
 
 
 def test_an_image_beyond_its_price_counts_as_what_it_may_still_run() -> None:
-    """Else one that runs long would be taken for one that is about to end."""
+    """An image that exceeds its price counts with the time that it may still run, not as one about to end."""
     with started(1, spares=1) as bench:
         request = bench.submit([slow_png()], price_s=0.1)
         pid = stopped_at_a_slow_image(bench)
@@ -134,14 +137,14 @@ def test_an_image_beyond_its_price_counts_as_what_it_may_still_run() -> None:
 
 
 def test_what_a_worker_is_handed_at_a_time_is_bounded_by_its_price() -> None:
-    """Few bytes may be much work: others would wait behind all of it."""
+    """The price of a chunk is bounded, because a few bytes may be much work, for which other images would wait."""
     with started(1) as bench:
         assert errors(bench.submit([CAT] * 20, price_s=0.75 * MAX_CHUNK_PRICE_S)) == [None] * 20
         assert [len(tasks) for tasks in bench.delivered] == [1] * 20
 
 
 def test_a_spare_does_not_decode_beside_workers_that_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many processes are at ordinary images as there are workers: the cores are the model's too."""
+    """The spare worker does not decode beside healthy workers, because the model needs the cores too."""
     monkeypatch.setattr(
         "pipeline.decode.stage.HANDED_OVER_AFTER_S", PATIENCE_S
     )  # on a busy machine any image may take long
@@ -154,7 +157,7 @@ def test_a_spare_does_not_decode_beside_workers_that_are_well(monkeypatch: pytes
 
 
 def test_time_in_work_counts_while_it_runs() -> None:
-    """It does not wait for the end of the image, and is not taken back when the worker ends instead."""
+    """Decoding time counts while an image is decoded, and is kept if its worker ends instead."""
     with started(1) as bench:
         bench.submit([slow_png()])
         pid = stopped_at_a_slow_image(bench)
@@ -171,7 +174,7 @@ def test_time_in_work_counts_while_it_runs() -> None:
     ("price_s", "costly"), [(0.99 * COSTLY_PRICE_S, False), (COSTLY_PRICE_S, True)], ids=["below", "at"]
 )
 def test_the_price_alone_tells_what_is_costly(price_s: float, *, costly: bool) -> None:
-    """Where all images take longer than they should, nobody is moved among the costly."""
+    """Only the price makes an image costly. If all images are slow, none is moved to the costly queue."""
     backlog, image = Backlog(), EncodedImage(CAT)
     image.price_s = price_s
     for _ in range(100):

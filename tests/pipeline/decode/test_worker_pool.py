@@ -1,4 +1,4 @@
-"""The life and death of decoder processes. All of them are real.
+"""Tests of the life and death of decoder processes. All of them are real.
 
 On CUDA a thread of DataLoader's stands between a worker and who attends to it, which must not hide its death.
 """
@@ -24,7 +24,10 @@ from tests.support.waiting import PATIENCE_S, until
 
 
 def test_workers_give_way_to_the_replica() -> None:
-    """Also those that take another's place; at 19, the most there is, nothing is left to give."""
+    """Workers have a lower priority than the replica, also those that replace others.
+
+    At 19, the largest niceness, both have the same.
+    """
     with started(1) as bench:
         (pid,) = bench.stage.pids
         os.kill(pid, signal.SIGKILL)
@@ -34,7 +37,10 @@ def test_workers_give_way_to_the_replica() -> None:
 
 
 def test_a_killed_worker_costs_nobody_an_answer(kind: str) -> None:
-    """Its finished images are kept, the others are decoded by another; then the pool is whole again."""
+    """A worker that is killed costs no image its answer.
+
+    Finished images are kept, the others are decoded by another worker.
+    """
     with started(1, kind=kind) as bench:
         request = bench.submit([CAT, CAT, slow_png(), CAT, CAT, CAT])
         until(lambda: bench.decoding(slow_png()))
@@ -50,7 +56,10 @@ def test_a_killed_worker_costs_nobody_an_answer(kind: str) -> None:
 
 
 def test_an_image_that_kills_its_worker_twice_is_rejected() -> None:
-    """And it alone: neighbours in its chunk and in the chunk behind get their predictions."""
+    """An image that kills its worker twice is rejected.
+
+    Its neighbours, in its chunk and in the next, get their predictions.
+    """
     with started(1) as bench:
         request = bench.submit([CAT, CAT, slow_png(), CAT, CAT, CAT])
         first = bench.kill_while_decoding(slow_png())
@@ -61,7 +70,7 @@ def test_an_image_that_kills_its_worker_twice_is_rejected() -> None:
 
 
 def test_an_image_that_killed_its_worker_travels_alone() -> None:
-    """Also where several did: the second death puts what it leaves before the first one's, and neighbours between."""
+    """An image that killed its worker is decoded again in a chunk of its own, also after several deaths."""
     with started(2) as bench:
         request = bench.submit([slow_png(), CAT, CAT, CAT, CAT, slow_png(), *[CAT] * 10])
         until(lambda: len(bench.decoding(slow_png())) == 2)
@@ -76,7 +85,10 @@ def test_an_image_that_killed_its_worker_travels_alone() -> None:
 
 
 def test_an_image_that_hangs_its_worker_is_rejected(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the time limit, at once and without a second try; neighbours in both chunks get their predictions."""
+    """An image that hangs its worker is rejected at the time limit without a second try.
+
+    Its neighbours get their predictions.
+    """
     monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # its stop stands for a hang
     with started(1, kind=kind, decode_timeout_s=1.0) as bench:
         request = bench.submit([CAT, CAT, CAT, slow_png(), CAT, CAT])
@@ -90,7 +102,7 @@ def test_an_image_that_hangs_its_worker_is_rejected(kind: str, monkeypatch: pyte
 
 
 def test_an_image_that_takes_more_work_than_its_price_allows_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long before `decode_timeout_s`; what counts is its own work, not what else the machine has to do."""
+    """An image that takes more processor time than its price allows is rejected long before `decode_timeout_s`."""
     with started(1) as bench:
         monkeypatch.setattr(bench.stage._dispatcher, "limit_s", lambda _: 0.1)
         request = bench.submit([CAT, slow_png(), CAT])
@@ -98,7 +110,7 @@ def test_an_image_that_takes_more_work_than_its_price_allows_is_rejected(monkeyp
 
 
 def test_a_worker_that_does_not_begin_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that it was handed is blamed, and all of it is decoded by another."""
+    """A worker that does not begin its images is replaced; these are not blamed, and are decoded by another worker."""
     monkeypatch.setattr(
         "pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S
     )  # its stop stands for whatever keeps it
@@ -113,7 +125,10 @@ def test_a_worker_that_does_not_begin_is_replaced(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_worker_with_much_in_hand_is_not_ended() -> None:
-    """What counts is the time since its last image, not how long the chunk takes: here longer than CLAIM_TIMEOUT_S."""
+    """A worker with a long chunk is not ended.
+
+    The limit counts from its last image, not from the start of the chunk.
+    """
     with started(1) as bench:
         pids = bench.stage.pids
         assert errors(bench.submit([slow_png()] * 20)) == [None] * 20
@@ -121,7 +136,7 @@ def test_a_worker_with_much_in_hand_is_not_ended() -> None:
 
 
 def test_an_idle_worker_that_dies_is_replaced(kind: str) -> None:
-    """Whatever ended it, and as often as it happens: only deaths before the first word count as failed starts."""
+    """An idle worker that dies is replaced, however often. Only deaths before it was ready count as failed starts."""
     with started(1, kind=kind) as bench:
         for end in [signal.SIGTERM, signal.SIGKILL] * (MAX_FAILED_STARTS // 2 + 1):
             (pid,) = until(lambda: bench.stage.pids)
@@ -131,7 +146,10 @@ def test_an_idle_worker_that_dies_is_replaced(kind: str) -> None:
 
 
 def test_the_end_of_the_watch_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody would notice a death any more: what is asked fails instead of waiting for ever."""
+    """If the thread that watches the workers ends, requests fail.
+
+    No death would be noticed, and they would wait for ever.
+    """
     with started(1) as bench:
         none = bench.slots.count
         monkeypatch.setattr(bench.stage, "_look_after_slow_workers", lambda: bench.slots.claims[none])
@@ -142,15 +160,15 @@ def test_the_end_of_the_watch_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Deadly:
-    """Ends the process that unpickles it."""
+    """A transform that ends the process that unpickles it."""
 
     def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
-        """What a worker does as it starts."""
+        """Ends the worker as it starts."""
         return os._exit, (1,)
 
 
 def test_workers_that_cannot_start_are_reported() -> None:
-    """They die on their way, and after the third death in a row the stage gives up: all that waits fails."""
+    """After three workers in a row that die during their start, the stage fails, with all requests that wait."""
     bench = Bench(MAX_FAILED_STARTS, transform=cast(Transform, Deadly()))
     try:
         waiting = bench.submit([CAT])
@@ -179,7 +197,7 @@ def test_workers_that_start_too_slowly_are_reported(monkeypatch: pytest.MonkeyPa
 
 
 def test_close_fails_what_is_not_decoded(kind: str) -> None:
-    """What waits, and what the worker has in its hands: nobody waits for ever."""
+    """Closing the stage fails all images that wait or are in work, so no request waits for ever."""
     with started(1, kind=kind) as bench:
         requests = [bench.submit([slow_png()]) for _ in range(4)]
         until(lambda: bench.decoding(slow_png()))
@@ -196,7 +214,10 @@ def test_close_fails_what_is_not_decoded(kind: str) -> None:
 
 
 def test_close_ends_the_workers(kind: str) -> None:
-    """And the threads that attend to them: left to the end of the interpreter, one inside torch would abort it."""
+    """Closing the stage ends the workers and their threads.
+
+    A thread inside torch at the interpreter's end would abort it.
+    """
     before = threading.enumerate()
     with started(2, kind=kind) as bench:
         pids = bench.stage.pids
@@ -208,7 +229,7 @@ def test_close_ends_the_workers(kind: str) -> None:
 
 
 def test_workers_ignore_the_interrupt_of_a_terminal() -> None:
-    """Ctrl-C reaches all processes of the terminal; only the replica acts on it."""
+    """Workers ignore Ctrl-C, which reaches all processes of a terminal; only the replica acts on it."""
     with started(2) as bench:
         pids = bench.stage.pids
         for pid in pids:

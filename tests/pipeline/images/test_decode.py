@@ -1,4 +1,4 @@
-"""One image: encoded bytes -> uint8 pixels, or an ImageError."""
+"""Tests of decoding one image: encoded bytes -> uint8 pixels, or an ImageError."""
 
 import io
 import re
@@ -34,19 +34,19 @@ def decoded(data: bytes, transform: Transform = EXACT, max_pixels: int = LIMIT) 
 
 
 def by_torchvision(image: Image.Image, transform: Transform = EXACT) -> Pixels:
-    """What the weights' own transforms make of it, before they convert to float."""
+    """Returns the pixels of the weights' own transforms, before they convert to float."""
     interpolation = reference.InterpolationMode(transform.interpolation)
     resized = reference.resize(image.convert("RGB"), [transform.resize_px], interpolation)
     return np.asarray(reference.center_crop(resized, [transform.crop_px]))
 
 
 def difference(one: Pixels, other: Pixels) -> float:
-    """Mean absolute difference, of 255."""
+    """Returns the mean absolute difference, of 255."""
     return float(np.abs(one.astype(int) - other.astype(int)).mean())
 
 
 def scaled(image: Image.Image, short_px: int) -> Image.Image:
-    """The picture with that many pixels along its shorter side."""
+    """Returns the picture with this many pixels along its shorter side."""
     times = short_px / min(image.size)
     size = (round(image.width * times), round(image.height * times))
     return image.resize(size, Image.Resampling.LANCZOS)
@@ -56,7 +56,7 @@ def scaled(image: Image.Image, short_px: int) -> Image.Image:
 
 
 def test_the_reference_is_what_the_weights_do() -> None:
-    """The reference of this file, converted and normalised, is the weights' `transforms()`."""
+    """The reference of this file, converted and normalised, equals the weights' `transforms()`."""
     preset = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
     tensor = reference.to_tensor(Image.fromarray(by_torchvision(photograph("cat"))))
     expected = preset(photograph("cat"))
@@ -70,7 +70,7 @@ def test_exact_equals_torchvision_on_photographs(name: str) -> None:
 
 @pytest.mark.parametrize("size", SIZES + WIDE_AND_TALL, ids=str)
 def test_exact_equals_torchvision_at_any_size(size: tuple[int, int]) -> None:
-    """Landscape, portrait, odd, extreme and smaller than the crop."""
+    """`exact` equals torchvision for landscape, portrait, odd and extreme sizes, and below the crop's size."""
     image = photograph("temple").resize(size)
     np.testing.assert_array_equal(decoded(png(image)), by_torchvision(image))
 
@@ -86,7 +86,7 @@ def test_exact_equals_torchvision_for_any_transform(resize_px: int, crop_px: int
 @pytest.mark.parametrize("name", [name for name in ODD_BUT_GOOD if "16 bit" not in name])
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency", "ignore:Tag data larger", "ignore:Corrupt EXIF")
 def test_exact_equals_torchvision_on_odd_files(name: str) -> None:
-    """All but 16-bit ones, which Pillow clips and Darkroom scales."""
+    """`exact` equals torchvision on odd files, except 16-bit ones, which Pillow clips and Darkroom scales."""
     file = ODD_BUT_GOOD[name]
     np.testing.assert_array_equal(decoded(file), by_torchvision(Image.open(io.BytesIO(file))))
 
@@ -96,7 +96,7 @@ def test_exact_equals_torchvision_on_odd_files(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_fast_is_exact_but_for_a_few_pixels_where_nothing_is_reduced(name: str) -> None:
-    """At every kind of size up to 2969 pixels on the short side, off by one level where the kernels round apart."""
+    """Without reduced decoding `fast` equals `exact`, except that a few pixels differ by one level through rounding."""
     image, short = photograph(name), [256, 257, 511, 512, 513, 540, 768, 1023, 1024, 1080, 1536, 2048, 2160, 2969]
     for number, side in enumerate(short[NAMES.index(name) % 3 :: 3]):
         file = jpeg(scaled(image, side), subsampling=number % 3)
@@ -108,7 +108,7 @@ def test_fast_is_exact_but_for_a_few_pixels_where_nothing_is_reduced(name: str) 
 )
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_fast_is_close_to_exact_where_it_is_reduced(size: tuple[int, int], subsampling: int) -> None:
-    """Around the sizes from which 1/2 and 1/4 are decoded; colour and grey."""
+    """With reduced decoding `fast` is close to `exact`, also around the sizes where 1/2 and 1/4 begin."""
     image = photograph("temple").resize(size, Image.Resampling.LANCZOS)
     for file in (jpeg(image, subsampling=subsampling), jpeg(image.convert("L"))):
         exact = decoded(file, replace(REDUCED, decode="exact"))
@@ -117,7 +117,7 @@ def test_fast_is_close_to_exact_where_it_is_reduced(size: tuple[int, int], subsa
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_fast_leaves_out_what_scaling_adds(orientation: int) -> None:
-    """1281 rows at 1/2 are decoded to 641, of which the picture covers 640.5: taken for 641, it would be shifted."""
+    """Rows that reduced decoding adds are left out: 1281 rows at 1/2 give 641, of which the picture covers 640.5."""
     image = photograph("temple").resize((1921, 1281))
     file = with_orientation(image, orientation)
     assert difference(decoded(file, REDUCED), by_torchvision(image, REDUCED)) < 1
@@ -129,13 +129,13 @@ def test_fast_is_close_to_exact_on_4000_by_3000() -> None:
 
 @pytest.mark.parametrize("size", SIZES + WIDE_AND_TALL, ids=str)
 def test_fast_is_close_to_exact_at_any_size(size: tuple[int, int]) -> None:
-    """Also where the crop is the whole side, and rounding could leave the image."""
+    """`fast` is close to `exact` at any size, also where the crop is a whole side and might leave the image."""
     file = jpeg(photograph("temple").resize(size))
     assert difference(decoded(file, FAST), decoded(file)) < 3
 
 
 def test_fast_never_leaves_the_image() -> None:
-    """The crop's box is computed in floats; at no size does it reach a hair beyond the image."""
+    """The crop box, which is computed in floats, never reaches beyond the image at any size."""
     transform = replace(FAST, resize_px=224)
     for width in range(1, 600, 7):
         for height in (width, 225, 311):
@@ -144,7 +144,7 @@ def test_fast_never_leaves_the_image() -> None:
 
 
 def test_fast_decodes_whole_what_would_become_too_small() -> None:
-    """Up to the last pixel before: the result is that of a PNG of the same pixels."""
+    """An image that would become too small is decoded whole: up to the last such size it equals a PNG of its pixels."""
     file = jpeg(photograph("astronaut").resize((742, 742)))
     as_png = png(Image.open(io.BytesIO(file)))
     np.testing.assert_array_equal(decoded(file, REDUCED), decoded(as_png, REDUCED))
@@ -158,7 +158,7 @@ def test_fast_decodes_whole_what_would_become_too_small() -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("transform", [EXACT, FAST, REDUCED], ids=["exact", "fast", "reduced"])
 def test_every_orientation_of_a_jpeg_gives_the_upright_picture(orientation: int, transform: Transform) -> None:
-    """Landscape, and for small resizes large enough to be decoded at a half along the side that counts."""
+    """Every Exif orientation gives the upright picture, also where the JPEG is decoded at half of its size."""
     image = photograph("temple").resize((1280, 848))
     file = with_orientation(image, orientation)
     assert difference(decoded(file, transform), by_torchvision(image, transform)) < 1.5
@@ -177,7 +177,7 @@ def test_an_orientation_that_does_not_exist_is_upright(orientation: int) -> None
 @pytest.mark.parametrize("name", ODD_BUT_GOOD)
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency", "ignore:Tag data larger", "ignore:Corrupt EXIF")
 def test_odd_files_still_show_the_cat(name: str, transform: Transform) -> None:
-    """Grey ones show the grey cat, 1-bit ones its dithering; both with the brightness of the original."""
+    """Odd files show the cat with the brightness of the original; grey ones a grey cat, 1-bit ones its dithering."""
     grey = any(word in name for word in ("grey", "1 bit"))
     image = photograph("cat").convert("L") if grey else photograph("cat")
     pixels, expected = decoded(ODD_BUT_GOOD[name], transform), by_torchvision(image)
@@ -196,7 +196,7 @@ def test_16_bits_are_scaled_and_not_clipped(mode: str, transform: Transform) -> 
 
 @pytest.mark.parametrize("name", ["png animated", "webp animated", "jpeg of two pictures"])
 def test_the_first_picture_of_many_counts(name: str) -> None:
-    """The second one is the cat in the mirror."""
+    """Of a file with several pictures the first one counts."""
     cat, mirrored = by_torchvision(photograph("cat")), by_torchvision(ImageOps.mirror(photograph("cat")))
     assert difference(decoded(ODD_BUT_GOOD[name]), cat) < 4 < difference(decoded(ODD_BUT_GOOD[name]), mirrored)
 
@@ -219,7 +219,7 @@ TELLING = {
 @pytest.mark.parametrize("transform", [EXACT, FAST], ids=["exact", "fast"])
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_raise_their_class(name: str, transform: Transform) -> None:
-    """The message says what is wrong, in one line that shows nothing of the machine."""
+    """A bad file raises the error of its kind. The message is one line, says the cause, and shows no internals."""
     data, expected = BAD[name]
     with pytest.raises(ImageError) as raised:
         decoded(data, transform)
@@ -245,7 +245,7 @@ def test_a_format_is_served_only_where_it_is_allowed() -> None:
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
 def test_the_pixel_limit_is_exact(file_format: str) -> None:
-    """As many as the limit are decoded, one more is not; what counts is the header, also where `fast` decodes less."""
+    """The pixel limit is exact, and the header's size counts, also where `fast` decodes fewer pixels."""
     file = encoded(photograph("cat").resize((640, 480)), file_format)
     assert decoded(file, FAST, 640 * 480).shape == (224, 224, 3)
     with pytest.raises(TooManyPixels, match=r"640 x 480 = 307200 pixels; the limit is 307199 \(max_image_pixels\)$"):
@@ -254,7 +254,7 @@ def test_the_pixel_limit_is_exact(file_format: str) -> None:
 
 @pytest.mark.parametrize("size", [(1, 400_000), (400_000, 1)], ids=str)
 def test_a_thin_image_does_not_grow_beyond_memory(size: tuple[int, int]) -> None:
-    """A few hundred bytes of 1 x 400,000 pixels would be 256 x 102,400,000 once resized, 100 GB: `exact` refuses."""
+    """A thin image that the resize would enlarge to 100 GB is refused by `exact`; `fast` computes only the crop."""
     file = png_file(size, [bytes(size[1] * (1 + size[0]))], colour=0)
     with pytest.raises(TooManyPixels, match=r"the limit is"):
         decoded(file)

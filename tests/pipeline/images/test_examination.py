@@ -1,4 +1,4 @@
-"""An image is examined before it is admitted: it gets a price, or a rejection."""
+"""Tests of the examination before an image is admitted: it gets a price, or a rejection."""
 
 import pytest
 from PIL import Image
@@ -21,7 +21,7 @@ from tests.support.image_files import png, slow_png
 
 
 def test_a_price_is_written_on_what_may_be_decoded() -> None:
-    """In whatever pieces it has come; a file that takes longer costs more."""
+    """An image that may be decoded gets a price, also if it arrived in pieces; slower files cost more."""
     files = [CAT, phone_jpeg(), slow_png()]
     images = [EncodedImage(file[:100], file[100:]) for file in files]
     assert [examine(image, Limits(), TRANSFORM) for image in images] == images
@@ -42,7 +42,7 @@ def test_a_price_is_written_on_what_may_be_decoded() -> None:
     ids=["empty", "large", "many pixels", "much work", "text", "cut off"],
 )
 def test_what_the_header_refuses_is_rejected(file: bytes, limits: Limits, error: type[ImageError]) -> None:
-    """Without a worker: it would be the same there."""
+    """An image that its header already disqualifies is rejected without a worker."""
     rejected = examine(EncodedImage(file), limits, TRANSFORM)
     assert isinstance(rejected, Rejection)
     assert type(rejected.error) is error

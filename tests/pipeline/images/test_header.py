@@ -1,4 +1,4 @@
-"""The header of every format, read without a decoder: what Pillow says of the same file."""
+"""Tests of reading the header of every format without a decoder; Pillow is the reference."""
 
 import io
 import struct
@@ -28,7 +28,7 @@ def test_every_format_tells_its_size(name: str, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", ODD_BUT_GOOD)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_odd_files_tell_what_pillow_tells(name: str) -> None:
-    """Also where the file begins in pieces of a few bytes each."""
+    """The header of an odd file has Pillow's size and format, also where the file begins in small pieces."""
     file = ODD_BUT_GOOD[name]
     header, opened = read_header((file,), FORMATS), Image.open(io.BytesIO(file))
     assert (header.width, header.height) == opened.size
@@ -148,7 +148,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_header_costs_much(name: str) -> None:
-    """8 MB of whatever is worst: read in less than 0.1 s, in the event loop of the replica."""
+    """The worst 8 MB for a header reader are read in less than 0.1 s, as the replica's event loop does it."""
     start = time.process_time()
     try:
         found: Header | ImageError = read_header((HOSTILE[name],), ALL)

@@ -1,4 +1,4 @@
-"""HEIC is decoded where `formats` switches it on and pillow-heif is installed; elsewhere it is named."""
+"""Tests of HEIC: it is decoded if `formats` has it and pillow-heif is installed, and otherwise named in the error."""
 
 import io
 from dataclasses import replace
@@ -36,14 +36,14 @@ def test_a_heic_shows_its_picture(transform: Transform) -> None:
 
 
 def test_its_header_is_read_without_a_decoder() -> None:
-    """Its sides are those that are coded, which are even."""
+    """The header of HEIC is read without a decoder; its sides are the coded ones, which are even."""
     header = read_header([heic(CAT)], FORMATS)
     assert (header.format, header.width, header.height) == ("HEIF", 452, 300)
 
 
 @pytest.mark.parametrize("transform", [TRANSFORM, EXACT], ids=["fast", "exact"])
 def test_one_on_its_side_is_upright(transform: Transform) -> None:
-    """Its decoder turns it, so that its header and its pixels have different sides."""
+    """A rotated HEIC comes out upright: its decoder turns it, so its header and its pixels have different sides."""
     exif = Image.Exif()
     exif[0x0112] = 6
     stored = CAT.transpose(Image.Transpose.ROTATE_90)

@@ -1,4 +1,4 @@
-"""JPEGs at a part of their size: pixel for pixel what Pillow makes of them, and in no more memory than was meant."""
+"""Tests of JPEGs that are decoded at a part of their size: Pillow's pixels, in no more memory than planned."""
 
 import io
 import struct
@@ -32,7 +32,7 @@ def by_pillow(data: bytes, part: int = 1) -> Pixels:
 @pytest.mark.parametrize("part", [1, 2, 4, 8])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_part_equals_pillows(name: str, part: int) -> None:
-    """Also where neither side can be divided by it."""
+    """A JPEG decoded at a part of its size equals Pillow's, also where a side is not divisible."""
     file = jpeg(photograph(name).resize((1023, 769)))
     np.testing.assert_array_equal(decoded(file, part), by_pillow(file, part))
 
@@ -41,7 +41,7 @@ def test_every_part_equals_pillows(name: str, part: int) -> None:
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("part", [1, 2, 8])
 def test_so_does_every_kind(mode: str, options: dict[str, int], part: int) -> None:
-    """CMYK of half the width in two channels has a sampling without a name, which simplejpeg refuses."""
+    """Every kind of JPEG equals Pillow's, also a CMYK sampling that simplejpeg has no name for."""
     for more in ({}, {"subsampling": 1}):
         file = jpeg(photograph("cat").convert(mode), **(more if mode == "CMYK" else options))
         np.testing.assert_array_equal(decoded(file, part), by_pillow(file, part))
@@ -54,7 +54,7 @@ def test_of_two_pictures_the_first_counts() -> None:
 
 @pytest.mark.parametrize("resize_px", [224, 232, 256, 384, 600])
 def test_a_reduced_image_keeps_a_ratio_to_the_resize(resize_px: int) -> None:
-    """At every size, on its side or not, also where sides do not divide: the least part that still does."""
+    """The smallest size is decoded that still keeps the least ratio to the resize, at every size and orientation."""
     for short in range(1, 8 * 1024, 7):
         for size in ((short, short), (short, short * 4 // 3 + 1), (short * 16 // 9 + 1, short)):
             target = resized(*size, resize_px)
@@ -77,7 +77,10 @@ def test_common_sizes_are_decoded_whole_and_those_of_telephones_at_a_half() -> N
 @pytest.mark.parametrize("size", [(512, 512), (640, 601), (1, 1), (40, 700)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_lossless_one_is_decoded_whole(size: tuple[int, int], channels: int) -> None:
-    """At a part of its size simplejpeg would write the whole of it into the memory of that part."""
+    """A lossless JPEG is decoded whole.
+
+    At a part of its size, simplejpeg would write beyond the memory for that part.
+    """
     file = lossless_jpeg(size, channels)
     assert not scales(read_header((file,), ("JPEG",)))
     np.testing.assert_array_equal(decoded(file), np.full((size[1], size[0], 3), 128))
@@ -93,7 +96,7 @@ def test_a_lossless_one_whose_colours_would_have_to_be_converted_is_named() -> N
 
 @pytest.mark.parametrize(("size", "part"), [((900, 600), 1), ((120, 80), 1), ((120, 80), 8)])
 def test_a_header_of_another_size_is_refused_before_anything_is_written(size: tuple[int, int], part: int) -> None:
-    """Whatever fools the reading of the header, simplejpeg compares with the memory that it is given."""
+    """A header with another size than simplejpeg finds is refused before any pixel is written."""
     file = jpeg(photograph("cat").resize((300, 200)))
     other = replace(read_header((file,), ("JPEG",)), width=size[0], height=size[1])
     with pytest.raises(UndecodableImage):
@@ -101,7 +104,7 @@ def test_a_header_of_another_size_is_refused_before_anything_is_written(size: tu
 
 
 def test_more_bytes_than_simplejpeg_can_count_are_refused() -> None:
-    """It multiplies in 32 bits, and would take 2^31 for less than nothing."""
+    """An image of more than 2^31 - 1 bytes is refused, because simplejpeg counts in 32 bits."""
     file = jpeg(photograph("cat").resize((30, 20)))
     header = replace(read_header((file,), ("JPEG",)), width=40_000, height=40_000)
     with pytest.raises(TooManyPixels, match="4800000000 bytes; the limit is 2147483647"):
@@ -148,7 +151,7 @@ def test_no_segment_that_pixels_do_not_need_costs_the_image(odd: bytes, mode: st
 
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])
 def test_an_unknown_colour_transform_is_taken_as_libjpeg_takes_it(mode: str) -> None:
-    """For that of most files: with a warning, which would otherwise cost the image."""
+    """An unknown colour transform is taken for the usual one, as in libjpeg. Its warning must not reject the image."""
     file = jpeg(photograph("cat").convert(mode))
     unknown = segment(0xEE, b"Adobe\0\x64" + bytes(4) + b"\x09")
     at = 2 if mode == "RGB" else 18  # behind the file's own, which says that there is none

@@ -1,4 +1,4 @@
-"""JPEGs in arithmetic coding: whole ones are decoded, those that are cut off refused, of which libjpeg says nothing."""
+"""Tests of JPEGs in arithmetic coding: whole ones are decoded, truncated ones refused, though libjpeg does not warn."""
 
 import io
 
@@ -31,7 +31,7 @@ def test_a_whole_one_is_decoded_as_pillow_does(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMED)
 def test_one_that_is_cut_off_is_refused_in_both_modes(name: str) -> None:
-    """Its decoder goes on with zeros, as if those had not been written."""
+    """A truncated arithmetic-coded JPEG is refused in both modes; its decoder would go on with zeros."""
     file = ARITHMETIC[name]
     start = file.rindex(b"\xff\xda") + 14
     for share in (0.0,) if name == "progressive" else (0.1, 0.4, 0.7):  # its last scan is of a few bytes
@@ -53,7 +53,10 @@ def test_one_that_says_another_height_is_refused(name: str) -> None:
 
 
 def test_one_of_a_sampling_without_a_name_is_named_in_both_modes() -> None:
-    """Pillow would decode it, below 64 kB: it hands its decoder no more at once."""
+    """An arithmetic-coded JPEG with an unnamed sampling is refused in both modes.
+
+    Pillow would decode only files below 64 kB.
+    """
     for transform in MODES:
         with pytest.raises(UnsupportedFormat, match="JPEG in arithmetic coding and of an odd sampling"):
             decode(memoryview(ARITHMETIC["cmyk"]), transform, 1_000_000)

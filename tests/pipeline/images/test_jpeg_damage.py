@@ -1,4 +1,4 @@
-"""A damaged JPEG is refused, and says how many rows could be read; a flaw that costs no pixel is none."""
+"""Tests of damaged JPEGs: the error says how many rows could be read, and a flaw that costs no pixel is accepted."""
 
 import io
 import re
@@ -35,7 +35,7 @@ def check(data: bytes, part: int = 1) -> np.ndarray:
 
 
 def rows(data: bytes, part: int = 1) -> tuple[int, int]:
-    """Rows that could be read, and all of them, by the message of the refusal."""
+    """Returns the readable rows and all rows, as the message of the refusal gives them."""
     with pytest.raises(UndecodableImage) as raised:
         check(data, part)
     found = re.match(r"the image is damaged: (\d+) of (\d+) rows could be read", str(raised.value))
@@ -56,7 +56,7 @@ def of_height(data: bytes, height: int) -> bytes:
 @pytest.mark.parametrize("part", [1, 8])
 @pytest.mark.parametrize("name", KINDS.keys() - {"progressive", "lossless"})
 def test_the_rows_are_those_that_are_the_same_in_the_whole(name: str, part: int) -> None:
-    """No more than are there, and all but those of a block or two."""
+    """The reported rows are those that equal the whole file's, except for one or two blocks."""
     file = KINDS[name]
     for kept in (0.2, 0.5, 0.9):
         cut = file[: pixels_at(file) + int(kept * (len(file) - pixels_at(file)))]
@@ -119,7 +119,7 @@ def test_a_marker_among_the_pixels_ends_them(name: str, marker: bytes) -> None:
 
 
 def test_a_scan_that_is_missing_is_damage() -> None:
-    """The decoder says nothing of it, and takes its coefficients for zero."""
+    """A missing scan is damage, although the decoder takes its coefficients for zero without a warning."""
     file = KINDS["progressive"]
     scans = [found.start() for found in re.finditer(b"\xff\xda", file)]
     for scan in scans[1:]:
@@ -135,7 +135,7 @@ def test_a_table_that_is_not_there_leaves_no_row() -> None:
 
 
 def test_telling_the_rows_of_a_large_one_takes_no_long_search() -> None:
-    """The search for the first corrupt byte decodes few parts of a large file; all that it finds is sound."""
+    """Counting the rows of a large file decodes only few parts of it, and all counted rows are sound."""
     file = jpeg(CAT.resize((3000, 2000)))
     middle = len(file) // 2
     found, height = rows(file[:middle] + b"\xff\xc4" + file[middle:], 8)
@@ -145,7 +145,7 @@ def test_telling_the_rows_of_a_large_one_takes_no_long_search() -> None:
 
 @pytest.mark.parametrize("name", ["baseline", "grey", "cmyk"])
 def test_a_half_that_was_never_written_is_not_taken_for_rows(name: str) -> None:
-    """Zeros are codes too: libjpeg makes rows of them, and bytes are left over."""
+    """Zeros in place of the second half are not counted as rows, although libjpeg decodes them."""
     data = KINDS[name]
     half = len(data) // 2
     read, in_all = rows(data[:half] + bytes(len(data) - half - 2) + END)
@@ -153,7 +153,10 @@ def test_a_half_that_was_never_written_is_not_taken_for_rows(name: str) -> None:
 
 
 def test_the_rows_of_a_corrupt_file_of_many_bytes_are_not_counted() -> None:
-    """Each step of the search would decode all of it. One that only ends early needs no search."""
+    """The rows of a large corrupt file are not counted, as each search step would decode all of it.
+
+    A truncated file needs no search.
+    """
     noise = Image.effect_noise((2600, 2600), 90).convert("RGB")
     data = bytearray(jpeg(noise, quality=100, subsampling=0))
     assert len(data) > 8 << 20
@@ -165,7 +168,7 @@ def test_the_rows_of_a_corrupt_file_of_many_bytes_are_not_counted() -> None:
 
 
 def test_whatever_libjpeg_warns_of_in_the_pixels_is_refused() -> None:
-    """Random changes of a few bytes: what it does not notice is answered, since nobody can tell."""
+    """A file whose pixels libjpeg warns about is refused. A change that it does not notice is answered."""
     chance, file = np.random.default_rng(22), KINDS["baseline"]
     noticed = 0
     for _ in range(80):

@@ -1,4 +1,4 @@
-"""The frame header that is read is the one that libjpeg reads, and each coding is named."""
+"""Tests of the JPEG frame header: libjpeg reads the same one, and each coding is named."""
 
 import itertools
 import struct
@@ -68,7 +68,7 @@ def test_a_kind_that_is_not_decoded_is_named(header: bytes, name: str) -> None:
 
 
 def test_thumbnails_and_segments_before_the_frame_are_stepped_over() -> None:
-    """An Exif thumbnail is a JPEG of its own; a comment may hold anything."""
+    """Thumbnails and other segments before the frame header are skipped, whatever they contain."""
     thumbnail = jpeg(photograph("cat").resize((16, 12)))
     others = segment(0xE1, b"Exif\0\0" + thumbnail) + segment(0xFE, sof(0xC2)) + b"\xff\x01\xff\xd0\xff\xff\xff\xff"
     assert frame(START + others + SMALL[2:]) == replace(frame(SMALL), segments=12)
@@ -98,7 +98,7 @@ def _damaged() -> dict[str, tuple[bytes, str]]:
 
 @pytest.mark.parametrize("name", _damaged())
 def test_a_damaged_header_is_told(name: str) -> None:
-    """A header that libjpeg cannot read is refused; others may be refused too."""
+    """A header that libjpeg cannot read is refused; some others may be refused too."""
     file, why = _damaged()[name]
     with pytest.raises(Damaged, match=why):
         frame(file)
@@ -111,7 +111,7 @@ def test_a_header_is_told_to_be_cut_off_wherever_it_is() -> None:
 
 
 def test_no_two_frames_are_told_apart_differently_from_libjpeg() -> None:
-    """Wherever a second frame header of another size is put, libjpeg reads the size that is read here, or refuses."""
+    """With a second frame header in the file, libjpeg reads the size that is read here, or refuses the file."""
     borders = [at for at in range(2, len(SMALL) - 1) if SMALL[at] == 0xFF and SMALL[at + 1] not in (0, 0xFF)]
     other = sof(0xC0, height=400, width=600)
     wraps = (b"%b", b"\xff\xff%b", b"\xff\xfe\0\2%b", b"\xff\xe1\0\x04\xff\xd8%b", b"\0%b", b"\xff\0%b", b"\xff\xd0%b")

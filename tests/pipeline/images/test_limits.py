@@ -1,4 +1,4 @@
-"""Images and requests that would cost too much are refused by their headers, and told why."""
+"""Tests of the limits on cost: images and requests that cost too much are refused by their headers, with the reason."""
 
 from dataclasses import replace
 
@@ -25,12 +25,12 @@ def check(file: bytes, transform: Transform = TRANSFORM, max_work_s: float = LIV
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_costly_files_are_within_the_limits(name: str) -> None:
-    """All of them are near; else they would show nothing."""
+    """The costly files of other tests are within the limits, but close to them."""
     assert 0.05 < check(COSTLY[name]()) <= LIVE.max_image_work_s
 
 
 def test_a_photograph_of_the_largest_size_is_within_the_limits() -> None:
-    """As a JPEG in both modes, and as a PNG of half of its pixels."""
+    """The largest photographs are within the limits: as a JPEG in both modes, and as a PNG of half the pixels."""
     header = read_header([jpeg(photograph("cat"))], TRANSFORM.formats)
     large = replace(header, width=8160, height=6120, bytes=12 << 20)
     for transform in (TRANSFORM, EXACT):
@@ -59,7 +59,7 @@ def test_what_costs_too_much_is_refused_with_its_reason(file: bytes, says: str) 
 
 
 def test_the_limit_in_force_holds() -> None:
-    """And what has no simpler coding is not told of one."""
+    """The current limit applies, and only files with a simpler coding are advised to use it."""
     file = dense_jpeg((1200, 1200), 1)
     with pytest.raises(ImageTooCostly, match=r"the limit is 0.001 s .*with fewer pixels$"):
         check(file, max_work_s=0.001)

@@ -1,4 +1,4 @@
-"""The orientation is that of Exif or else XMP, and damaged metadata cost nothing but it."""
+"""Tests of the orientation: it is that of Exif or else of XMP, and damaged metadata cost only the orientation."""
 
 import pytest
 from PIL import Image

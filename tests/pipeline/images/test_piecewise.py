@@ -1,4 +1,4 @@
-"""A file in pieces reads as the same file in one."""
+"""Tests of a file in pieces, which reads as the same file in one piece."""
 
 import itertools
 
@@ -26,7 +26,7 @@ def test_reads_are_those_of_the_joined_file(cuts: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("cuts", CUTS, ids=str)
 def test_a_pair_is_found_across_borders(cuts: tuple[int, ...]) -> None:
-    """From anywhere on."""
+    """A pair of bytes is found across the borders of pieces, from any start."""
     file, last = Piecewise(pieces(cuts)), len(FILE) - 2
     assert list(file.find_all(b"\xff\xda")) == [last - 2, last]
     for start in (last - 3, last - 2):

@@ -1,4 +1,4 @@
-"""Images that Pillow opens become RGB: transparency lies on the background, before anything is resized."""
+"""Tests of images that Pillow opens: they become RGB, and transparency lies on the background before any resize."""
 
 import io
 import struct
@@ -28,7 +28,7 @@ def pixels(file: bytes, transform: Transform, background: str = "white") -> Pixe
 
 
 def cut_out() -> Image.Image:
-    """The cat within an ellipse whose border is soft, on a ground that is transparent and, under that, black."""
+    """The cat within a soft ellipse, on a ground that is transparent and black below."""
     mask = Image.new("L", (1200, 800))
     ImageDraw.Draw(mask).ellipse((120, 80, 1080, 720), fill=255)
     image = CAT.convert("RGBA")
@@ -83,7 +83,7 @@ def _with_transparency(file: bytes, colour: bytes) -> bytes:
 
 
 def _half(depth: int, colour: int, one: int, other: int) -> bytes:
-    """A PNG of 64 x 64, its upper half of one value and its lower of the other."""
+    """Returns a PNG of 64 x 64, its upper half of one value and its lower half of the other."""
     channels = 3 if colour == 2 else 1
 
     def row(value: int) -> bytes:
@@ -109,7 +109,10 @@ def _half(depth: int, colour: int, one: int, other: int) -> bytes:
 def test_one_transparent_colour_of_grey_or_rgb_lies_on_the_background(
     depth: int, colour: int, one: int, other: int
 ) -> None:
-    """In the scale of the file: grey of 16 bits and colours of fewer than 8 are decoded in another."""
+    """One transparent colour lies on the background.
+
+    It is compared in the file's own bit depth: others are decoded to 8 bits.
+    """
     plain = _half(depth, colour, one, other)
     file = _with_transparency(plain, struct.pack(">H", one) * (3 if colour == 2 else 1))
     found = pixels(file, MODES[1], background="red")

@@ -1,4 +1,4 @@
-"""Only the parts of a PNG that its pixels need can cost the image."""
+"""Tests of damaged PNGs: only the parts that the pixels need can cost the image."""
 
 import io
 import struct
@@ -107,7 +107,7 @@ def with_pixels(file: bytes, compressed: bytes) -> bytes:
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.99])
 def test_missing_rows_are_damage_and_counted(name: str, kept: float) -> None:
-    """Whether the file is cut off or its compressed pixels end properly, of which Pillow says nothing."""
+    """Missing rows are damage and counted. Pillow gives no warning where the compressed pixels end properly."""
     file = KINDS[name]
     data = inflated(file)
     short = with_pixels(file, zlib.compress(data[: int(kept * len(data))]))
@@ -173,7 +173,7 @@ def test_what_is_left_shows_the_same_pixels(name: str) -> None:
 
 
 def test_orientation_in_xmp_and_in_old_exif_is_found() -> None:
-    """As Pillow finds it: a line in the documentation says so."""
+    """The orientation is found in XMP and in old forms of Exif, as Pillow finds it."""
     exif = Image.Exif()
     exif[0x0112] = 6
     text = b"\nexif\n%8d\n" % len(exif.tobytes()) + exif.tobytes().hex().encode()
@@ -190,7 +190,7 @@ def test_orientation_in_xmp_and_in_old_exif_is_found() -> None:
 
 
 def test_an_image_of_zeros_counts_no_more_than_it_has() -> None:
-    """Counting ends where all rows are there: 50 kB would inflate to 50 MB."""
+    """Counting rows stops at the image's height: 50 kB of compressed zeros would inflate to 50 MB."""
     file = png_file((10, 10), [bytes(50 << 20)])
     header = read_header((file,), ("PNG",))
     assert rows_of_png(memoryview(file), header) == 10

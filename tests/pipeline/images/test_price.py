@@ -1,4 +1,4 @@
-"""The price of an image follows from its header, and is right for ordinary and for costly files."""
+"""Tests of the price of an image: it follows from the header, and fits ordinary and costly files."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def price_ms(file: bytes) -> float:
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_costly_files_have_a_price_that_shows_it(name: str) -> None:
-    """Though most of them are small: 50 ms is what five photographs of 12 megapixels cost."""
+    """Costly files have a price above 50 ms, that of five 12-megapixel photographs, though most are small."""
     assert 50 < price_ms(COSTLY[name]()) < 500
 
 
@@ -50,7 +50,10 @@ def test_what_takes_longer_costs_more(change: dict[str, object]) -> None:
 
 
 def test_scans_cost_by_what_they_visit() -> None:
-    """Ten more of 8 pixels cost nothing; of a megapixel 7 ms, of 49 megapixels 0.3 s."""
+    """The price of scans follows from the blocks that they visit.
+
+    Ten more cost nothing at 8 pixels and 0.3 s at 49 megapixels.
+    """
     for side, ms in ((8, 0.01), (1024, 7), (7040, 320)):
         few, many = (price_ms(progressive_jpeg((side, side), 1, refinements)) for refinements in (3, 13))
         assert many - few == pytest.approx(ms, rel=0.2, abs=0.02)
@@ -69,7 +72,7 @@ def test_the_price_of_a_photograph_hardly_depends_on_its_metadata() -> None:
 
 @pytest.mark.parametrize("name", PipelineConfig().formats)
 def test_the_length_of_a_body_tells_no_more_than_its_image_costs(name: str) -> None:
-    """Or a large one would be refused for a price that it does not have; and none passes for a costly one."""
+    """A price from the body's length is below the image's true price, and never that of a costly image."""
     for side in (100, 800, 2000):
         file = encoded(photograph("cat").resize((side, side)), name)
         assert 0.3 < 1e3 * body_price_s(len(file)) < price_ms(file)
@@ -77,5 +80,5 @@ def test_the_length_of_a_body_tells_no_more_than_its_image_costs(name: str) -> N
 
 
 def test_a_timeout_follows_from_the_price() -> None:
-    """Between one second and the limit."""
+    """The timeout of an image follows from its price, between one second and the limit."""
     assert [timeout_s(price, 4.0) for price in (0.0, 0.001, 0.2, 0.5)] == [1.0, 1.0, 2.0, 4.0]

@@ -1,4 +1,4 @@
-"""Two kernels that resize: torch's for uint8, and Pillow's where torch's does not serve."""
+"""Tests of two resize kernels: torch's for uint8, and Pillow's where torch's does not apply."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def _plan(width: int, height: int) -> CropPlan:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest", "lanczos"])
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (256, 256), (90, 70), (1900, 300)], ids=str)
 def test_it_is_off_by_little(size: tuple[int, int], interpolation: str) -> None:
-    """From what Pillow makes of the whole; larger and smaller images, wide ones too."""
+    """The result is close to Pillow's resize of the whole image, for larger, smaller and wide images."""
     transform = replace(TRANSFORM, interpolation=interpolation)
     expected = np.asarray(resize_exact(photograph("temple").resize(size), transform)).astype(int)
     found = resize_fast(_pixels(*size), _plan(*size), transform)
@@ -37,7 +37,7 @@ def test_it_is_off_by_little(size: tuple[int, int], interpolation: str) -> None:
 
 
 def test_what_reduction_adds_is_left_out() -> None:
-    """501 x 376 pixels of which the picture covers 500.5 x 375.25: both kernels see it in the same place."""
+    """Pixels that reduced decoding adds are left out, and both kernels see the picture in the same place."""
     pixels, plan = _pixels(501, 376), replace(_plan(501, 376), covered=(500.5, 375.25))
     found, expected = resize_fast(pixels, plan, TRANSFORM), by_pillow(pixels, plan, TRANSFORM)
     assert abs(found.astype(int) - expected).max() <= 1

@@ -1,4 +1,4 @@
-"""Every kind of file that is sent in place of an image is named."""
+"""Tests of file signatures: every kind of file that is sent in place of an image is named."""
 
 import base64
 import gzip

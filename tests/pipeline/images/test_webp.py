@@ -1,4 +1,4 @@
-"""Only its first picture can cost a WebP the image."""
+"""Tests of damaged WebPs: only the first picture can cost the image."""
 
 import io
 import struct
@@ -99,7 +99,7 @@ def test_the_orientation_is_found_behind_the_pixels() -> None:
 
 
 def test_a_canvas_is_checked_before_it_is_made() -> None:
-    """Pillow makes the canvas of an extended WebP when it opens it, whatever its pixels are."""
+    """The size of a WebP's canvas is checked before Pillow opens the file and allocates it."""
     canvas = b"\x02\0\0\0" + struct.pack("<I", 16_000 - 1)[:3] * 2
     with pytest.raises(TooManyPixels, match="16000 x 16000"):
         pixels(riff(part(b"VP8X", canvas), part(b"ANIM", bytes(6)), part(b"ANMF", bytes(30))))

@@ -1,4 +1,4 @@
-"""The batcher takes whatever is decoded when the device becomes free, and answers the images."""
+"""Tests of the batcher: it takes all decoded images when the device becomes free, and answers them."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ SLOTS = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 
 
 
 class Gate:
-    """A device whose every batch waits for `open`; the class of an image is the value of its pixels."""
+    """A device whose batches wait for `open`; the class of an image is the value of its pixels."""
 
     pads = False
     computed_as = "a gate"
@@ -45,17 +45,17 @@ class Gate:
         self.swallows = 0  # images that it leaves out
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - part of the protocol
-        """Nothing to do."""
+        """Does nothing."""
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """Fails on the value -1; larger batches take no longer, so they pay."""
+        """Fails on the value -1. All batch sizes take the same time."""
         if self.fails_on == -1:
             raise RuntimeError("no memory left")
         return {1: 1.0, 1000: 1.0}
 
     def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
-        """Notes what it is given."""
+        """Records the images of a batch."""
         pixels = torch.cat([*pieces])
         values = [int(image[0, 0, 0]) for image in pixels]
         self.batches.append(values)
@@ -77,12 +77,12 @@ class Gate:
         return wait
 
     def open(self, batches: int = 1000) -> None:
-        """Lets that many batches end."""
+        """Lets this many batches end."""
         self.answers.release(batches)
 
 
 class Line:
-    """A batcher with its device and the queue before it, and the slots that came back."""
+    """A batcher with its device and its queue, and the slots that were given back."""
 
     def __init__(self, device: Gate, max_batch_size: int = 8) -> None:
         self.device, self.released = device, list[int]()
@@ -90,11 +90,11 @@ class Line:
         self.batcher = Batcher(device, Classify(LABELS), self.queue, max_batch_size=max_batch_size)
 
     def give_back(self, first: int, count: int) -> None:
-        """Notes slots that are free again."""
+        """Records slots that are free again."""
         self.released += range(first, first + count)
 
     def put(self, *slots: int) -> Future[list[Outcome]]:
-        """One request whose images lie in these slots, side by side."""
+        """Queues one request whose images lie in these slots, side by side."""
         request = Request([EncodedImage(b"")] * len(slots))
         pixels = SLOTS[slots[0] : slots[0] + len(slots)]
         geometry = GEOMETRY * len(slots)
@@ -120,7 +120,7 @@ def classes(future: Future[list[Outcome]]) -> list[int]:
 
 
 def test_an_idle_device_takes_an_image_at_once() -> None:
-    """No timer: a batch of one, though eight would fit."""
+    """An idle device takes an image at once: a batch of one, without a timer."""
     with line(Gate()) as one:
         one.device.open()
         assert classes(one.put(7)) == [7]
@@ -129,7 +129,7 @@ def test_an_idle_device_takes_an_image_at_once() -> None:
 
 
 def test_while_a_batch_is_in_work_others_gather() -> None:
-    """Eight requests of one image that arrive meanwhile are one batch, not eight."""
+    """Images that arrive while a batch is computed form one batch: eight requests, one batch."""
     with line(Gate()) as one:
         first = one.put(100)
         until(lambda: one.device.batches)
@@ -140,7 +140,7 @@ def test_while_a_batch_is_in_work_others_gather() -> None:
 
 
 def test_no_batch_is_larger_than_the_limit() -> None:
-    """What does not fit any more waits for the next; a chunk is never split."""
+    """No batch exceeds the limit; a chunk that does not fit waits for the next batch and is never split."""
     with line(Gate(), max_batch_size=4) as one:
         one.put(100)
         until(lambda: one.device.batches)
@@ -162,7 +162,7 @@ def test_the_limit_holds_from_the_next_batch_on() -> None:
 
 
 def test_behind_a_batch_in_work_no_small_one_is_launched() -> None:
-    """A device that takes one ahead gets the second of two small batches only when it is idle: it may still grow."""
+    """A small batch is launched ahead only when the device is idle, because it may still grow."""
     with line(Gate(ahead=1), max_batch_size=4) as one:
         futures = [one.put(100)]
         until(lambda: one.device.batches)
@@ -176,7 +176,7 @@ def test_behind_a_batch_in_work_no_small_one_is_launched() -> None:
 
 
 def test_a_full_batch_is_launched_ahead() -> None:
-    """While the one before it is still in work; the next waits."""
+    """A full batch is launched while the one before it is computed; the next one waits."""
     with line(Gate(ahead=1), max_batch_size=2) as one:
         futures = [one.put(100)]
         until(lambda: one.device.batches)
@@ -190,7 +190,10 @@ def test_a_full_batch_is_launched_ahead() -> None:
 
 @pytest.mark.parametrize(("ahead", "launched"), [(0, 1), (1, 2)], ids=["the CPU", "a device beside it"])
 def test_a_device_that_works_on_by_itself_is_fed_before_answers_are_handed_out(ahead: int, launched: int) -> None:
-    """Else it would wait for the interpreter; where launching is computing, answers would wait for the next batch."""
+    """A device that computes on its own gets its next batch before answers are given out.
+
+    On the CPU answers go first.
+    """
     with line(Gate(ahead=ahead), max_batch_size=2) as one:
         seen: list[int] = []
         give_back = one.give_back
@@ -209,7 +212,10 @@ def test_a_device_that_works_on_by_itself_is_fed_before_answers_are_handed_out(a
 
 
 def test_an_idle_lane_takes_an_image_at_once() -> None:
-    """While the other is at work; and what comes when both are waits for the first that is free."""
+    """A free concurrent batch takes an image at once while another is computed.
+
+    Otherwise the image waits for the first that is free.
+    """
     with line(Gate(concurrent_batches=2)) as one:
         futures = [one.put(100)]
         until(lambda: len(one.device.batches) == 1)
@@ -225,7 +231,7 @@ def test_an_idle_lane_takes_an_image_at_once() -> None:
 
 
 def test_with_two_concurrent_batches_the_wait_is_half() -> None:
-    """A second a batch, of whatever size."""
+    """Two concurrent batches halve the expected wait."""
     for concurrent_batches, seconds in ((1, 2.0), (2, 1.0)):
         with line(Gate(concurrent_batches=concurrent_batches), max_batch_size=4) as one:
             assert one.batcher.seconds_until_done(8) == seconds
@@ -247,7 +253,7 @@ def test_a_lane_that_hangs_is_stuck_whatever_the_other_does(monkeypatch: pytest.
 
 
 def test_chunks_side_by_side_are_one_piece() -> None:
-    """Sorted by where they lie, so that one copy takes all that adjoin; every image keeps its own answer."""
+    """Chunks are sorted by their place in memory, so adjoining ones need one copy; every image keeps its own answer."""
     with line(Gate(), max_batch_size=8) as one:
         one.put(100)
         until(lambda: one.device.batches)
@@ -262,7 +268,7 @@ def test_chunks_side_by_side_are_one_piece() -> None:
 @pytest.mark.parametrize("when", ["at launch", "later"])
 @pytest.mark.parametrize(("ahead", "concurrent_batches"), [(0, 1), (1, 1), (0, 2)])
 def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead: int, concurrent_batches: int) -> None:
-    """It is found by halves and rejected alone; all slots come back, and the next batch is answered."""
+    """An image that the model fails on is found by bisection and rejected alone; all slots come back."""
     device = Gate(ahead, concurrent_batches)
     device.fails_on, device.fails_late_on = (13, None) if when == "at launch" else (None, 13)
     with line(device, max_batch_size=4) as one:
@@ -283,7 +289,10 @@ def test_an_image_that_the_model_fails_on_leaves_its_neighbours(when: str, ahead
 def test_an_image_without_scores_leaves_its_neighbours(
     bad: set[int], ahead: int, concurrent_batches: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """NaN is never a prediction; the log says how many, and the device goes on: black images have scores."""
+    """An image whose scores are NaN is rejected alone, and logged.
+
+    The device goes on, because a black image has scores.
+    """
     device = Gate(ahead, concurrent_batches)
     device.nan_on = bad
     device.open()
@@ -299,7 +308,7 @@ def test_an_image_without_scores_leaves_its_neighbours(
 
 
 def test_a_device_that_scores_nothing_any_more_ends_the_engine() -> None:
-    """A black image has had scores before: no image is blamed."""
+    """If even a black image gets NaN, the device has failed and no image is blamed."""
     device = Gate()
     device.open()
     with line(device) as one:
@@ -323,7 +332,10 @@ def test_a_device_that_fails_on_black_after_nan_ends_the_engine() -> None:
 
 
 def test_a_model_that_has_never_scored_rejects_every_image() -> None:
-    """In the warm-up: the engine says that the model is at fault, not the device."""
+    """If a black image has never had scores, images are rejected.
+
+    In the warm-up the engine then blames the model and not the device.
+    """
     device = Gate()
     device.nan_on = {0, 1}
     device.open()
@@ -335,7 +347,7 @@ def test_a_model_that_has_never_scored_rejects_every_image() -> None:
 
 
 def test_a_batch_too_large_for_the_device_is_answered_in_parts() -> None:
-    """Where its memory does not hold what the configuration allows."""
+    """A batch that is too large for the device's memory is computed in parts."""
     device = Gate()
     device.most = 2
     with line(device) as one:
@@ -347,7 +359,10 @@ def test_a_batch_too_large_for_the_device_is_answered_in_parts() -> None:
 
 @pytest.mark.parametrize("concurrent_batches", [1, 2])
 def test_a_device_that_computes_nothing_any_more_ends_the_engine(concurrent_batches: int) -> None:
-    """No image is blamed: its requests, those that wait and those to come fail, `check` says so, slots come back."""
+    """If the device computes nothing any more, all requests fail and `check` reports it.
+
+    No image is blamed, and slots come back.
+    """
     device = Gate(concurrent_batches=concurrent_batches)
     with line(device, max_batch_size=2) as one:
         running = one.put(1, 2)
@@ -367,7 +382,7 @@ def test_a_device_that_computes_nothing_any_more_ends_the_engine(concurrent_batc
 
 
 def test_a_thread_that_ends_by_a_defect_leaves_no_request_waiting() -> None:
-    """Here a device that answers one image fewer than it was asked; `check` says so."""
+    """If the batcher's thread ends by a defect, no request is left waiting, and `check` reports it."""
     device = Gate()
     device.swallows = 1
     with line(device) as one:
@@ -381,7 +396,7 @@ def test_a_thread_that_ends_by_a_defect_leaves_no_request_waiting() -> None:
 
 
 def test_a_defect_while_images_are_tried_one_by_one_leaves_none_waiting() -> None:
-    """Here a device that fails on a batch and answers too few images when it is tried again."""
+    """A defect during the retry of a failed batch leaves no request waiting."""
     device = Gate()
     device.most, device.swallows = 1, 1
     with line(device) as one:
@@ -392,7 +407,7 @@ def test_a_defect_while_images_are_tried_one_by_one_leaves_none_waiting() -> Non
 
 
 def test_a_failed_warm_up_is_reported() -> None:
-    """By `start`, and by `check` ever after; `close` still works."""
+    """A failed warm-up is raised by `start` and later by `check`, and `close` still works."""
     device = Gate()
     device.fails_on = -1
     one = Line(device, max_batch_size=1)
@@ -434,7 +449,7 @@ def test_a_batcher_that_never_started_can_be_closed() -> None:
 
 @pytest.mark.parametrize("fails_on", [None, 3], ids=["well", "failing"])
 def test_time_on_the_device_counts_while_it_runs(fails_on: int | None) -> None:
-    """It does not wait for the end of the batch, stands still between batches, and never falls."""
+    """Device time counts while a batch is computed, stands still between batches, and never decreases."""
     with line(Gate(ahead=1), max_batch_size=1) as one:
         assert one.batcher.stats.computing_s == 0
         one.device.fails_late_on = fails_on

@@ -1,4 +1,4 @@
-"""The search for the image at fault, on numbers in place of images."""
+"""Tests of the bisection that finds the faulty image, on numbers in place of images."""
 
 from collections.abc import Sequence
 
@@ -8,14 +8,14 @@ from pipeline.model.bisection import bisected
 
 
 class FailingModel:
-    """Fails on some images, and on more than so many at a time."""
+    """A model that fails on some images, and on batches above a limit."""
 
     def __init__(self, *fails_on: int, most: int = 100) -> None:
         self.fails_on, self.most = set(fails_on), most
         self.computed: list[list[int]] = []
 
     def compute(self, images: Sequence[int]) -> list[int]:
-        """The images again."""
+        """Returns the images themselves."""
         self.computed.append([*images])
         if self.fails_on & {*images} or len(images) > self.most:
             raise RuntimeError(f"on {images}")
@@ -54,7 +54,7 @@ def test_what_is_too_much_at_once_is_answered_in_parts() -> None:
 
 
 def test_nothing_is_computed_before_it_is_asked_for() -> None:
-    """Whoever finds the device itself at fault stops there."""
+    """Each step is computed only on demand, so that the search can stop when the device itself is at fault."""
     model = FailingModel(most=1)
     search = bisected([1, 2, 3, 4], model.compute)
     assert next(search) == ([1], [1])

@@ -1,4 +1,4 @@
-"""State dicts are found in what trainers write, whatever they are wrapped in."""
+"""Tests of finding the state dict in files of different trainers."""
 
 import argparse
 import collections
@@ -51,7 +51,7 @@ def saved(content: Any, folder: Path, name: str = "trained.pth") -> Path:
 
 
 def holds(model: ServedModel, state: State) -> bool:
-    """Whether all weights are those."""
+    """Returns whether a model has exactly these weights."""
     restored = model.module.state_dict()
     return all(restored[name].equal(value) for name, value in state.items())
 
@@ -61,11 +61,11 @@ def prefixed(prefix: str, state: State = STATE) -> State:
 
 
 class TrainingSettings(dict[str, Any]):
-    """As Lightning's AttributeDict: a dict of a class of its own."""
+    """A dict subclass in a checkpoint, as Lightning's AttributeDict."""
 
 
 class Stage(enum.Enum):
-    """A setting of a class of the trainer's own."""
+    """A class of the trainer's own, used as a setting."""
 
     TRAIN = 1
 
@@ -125,7 +125,10 @@ FORMS: dict[str, Callable[[], Mapping[str, Any]]] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_weights_are_found_in_what_trainers_write(form: str, tmp_path: Path) -> None:
-    """All of them, under the model's own names; classes are counted from the last layer."""
+    """All weights are found under the model's own names in each trainer's file.
+
+    The classes are counted from the last layer.
+    """
     content = FORMS[form]()
     state = {name: value.half().float() for name, value in STATE.items()} if form == "half precision" else STATE
     if form == "without num_batches_tracked":
@@ -139,7 +142,7 @@ def test_weights_are_found_in_what_trainers_write(form: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["w.pth.tar", "w.CKPT", "w.safetensors", "sub/w"])
 @pytest.mark.parametrize("written_by", ["torch", "torch before 1.6", "safetensors"])
 def test_a_file_is_read_as_what_it_is(written_by: str, name: str, tmp_path: Path) -> None:
-    """Whatever its name ends in. The names in a safetensors file come back in alphabetical order."""
+    """A file is read by its content, not by its name. The names in a safetensors file come back sorted."""
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     if written_by == "safetensors":
@@ -154,7 +157,7 @@ def test_a_file_is_read_as_what_it_is(written_by: str, name: str, tmp_path: Path
 
 @pytest.mark.parametrize("model", ["squeezenet1_1", "mnasnet0_5", "regnet_y_400mf"])
 def test_other_models_are_filled(model: str, tmp_path: Path) -> None:
-    """One whose head is a convolution, one whose own loading looks at versions, one that has to be computed first."""
+    """Weights load into models of other kinds, for example with a convolution as head or with versioned loading."""
     state = trained(model).state_dict()
     assert holds(loaded(saved(state, tmp_path), model), state)
 
@@ -176,7 +179,7 @@ def test_heads_for_training_alone_may_lack(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_names_that_torchvision_has_changed_are_known(today: str, before: str, prefix: str, tmp_path: Path) -> None:
-    """DenseNet's in torchvision's own files, and ViT's before 0.14."""
+    """Old names of weights are known: DenseNet's in torchvision's files, and ViT's before 0.14."""
     template = {today: torch.zeros(3), "classifier.weight": torch.zeros(1000, 2)}
     state = {before: torch.ones(3), "classifier.weight": torch.ones(5, 2)}
     found = find_state(saved(prefixed(prefix, state), tmp_path), template, named="weights")
@@ -187,7 +190,7 @@ def test_names_that_torchvision_has_changed_are_known(today: str, before: str, p
 
 
 def averaged() -> State:
-    """As `AveragedModel` writes it: `module.` before all names, and a counter."""
+    """Returns weights as `AveragedModel` writes them: `module.` before all names, and a counter."""
     module = trained(seed=8)
     return dict(AveragedModel(module).state_dict())
 
@@ -211,7 +214,7 @@ BOTH: dict[str, tuple[Callable[[], Mapping[str, Any]], str]] = {
 
 @pytest.mark.parametrize("form", BOTH)
 def test_an_average_over_the_training_goes_first(form: str, tmp_path: Path) -> None:
-    """And is said to be taken, with what else is there."""
+    """Averaged weights are preferred, and the source names them and the other weights in the file."""
     content, place = BOTH[form]
     model = loaded(saved(content(), tmp_path))
     assert holds(model, EMA)
@@ -219,7 +222,10 @@ def test_an_average_over_the_training_goes_first(form: str, tmp_path: Path) -> N
 
 
 def test_of_two_that_are_no_averages_the_first_is_taken(tmp_path: Path) -> None:
-    """As Lightning's averaging writes them: the current ones come behind."""
+    """Of two state dicts without an average the first is taken.
+
+    Lightning's averaging writes the current weights second.
+    """
     path = saved({"state_dict": prefixed("model.", EMA), "current_model_state": prefixed("model.")}, tmp_path)
     model = loaded(path)
     assert holds(model, EMA)
@@ -229,7 +235,7 @@ def test_of_two_that_are_no_averages_the_first_is_taken(tmp_path: Path) -> None:
 
 
 def test_an_average_that_does_not_fit_is_said_to_be_left(tmp_path: Path) -> None:
-    """Where it lacks the statistics of batch norm, or is a list without names."""
+    """An average that lacks the batch norm statistics or the names is not used, and the source says so."""
     shadow = dict(MODULE.named_parameters())
     path = saved({"model": STATE, "ema": shadow, "torch_ema": {"shadow_params": list(shadow.values())}}, tmp_path)
     model = loaded(path)
@@ -247,13 +253,13 @@ def test_a_plain_file_is_said_by_its_name_alone(tmp_path: Path) -> None:
 
 
 def test_a_prefix_is_told_once(tmp_path: Path) -> None:
-    """Weights that are found both behind a wrapper's name and by leaving it out are no other ones."""
+    """The same weights, found with and without a wrapper's prefix, are named once."""
     path = saved({"model": prefixed("module._orig_mod.")}, tmp_path)
     assert loaded(path).weights_from == f"{path}: model, names after module._orig_mod."
 
 
 def test_what_a_callback_keeps_for_itself_is_left(tmp_path: Path) -> None:
-    """Lightning's own average over the training, whose batch norm has not been updated."""
+    """The average in a Lightning callback is not used, because its batch norm has not been updated."""
     private = {"StochasticWeightAveraging": {"average_model_state": prefixed("model.", EMA)}}
     path = saved({"callbacks": private, "state_dict": prefixed("model.")}, tmp_path)
     model = loaded(path)
@@ -292,7 +298,7 @@ WITHOUT_STATE: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("content", WITHOUT_STATE)
 def test_a_file_without_a_state_dict_is_refused(content: str, tmp_path: Path) -> None:
-    """One sentence, and where there is one the way to a file that is none."""
+    """A file without a state dict is refused in one sentence, if possible with the way to save one."""
     held, says = WITHOUT_STATE[content]
     assert refusal(saved(held, tmp_path)).startswith(f"weights: {tmp_path}/trained.pth {says}")
 
@@ -335,21 +341,21 @@ MISFITS: dict[str, tuple[Callable[[], Mapping[str, Any]], str]] = {
 
 @pytest.mark.parametrize("form", MISFITS)
 def test_weights_that_do_not_fit_are_refused(form: str, tmp_path: Path) -> None:
-    """Some names, not three hundred lines, and what is likely the cause."""
+    """Weights that do not fit are refused with some of the names and the likely cause."""
     content, says = MISFITS[form]
     path = saved(content(), tmp_path)
     assert refusal(path).startswith(f"weights: {path} do not fit model: {MODEL}: {says}")
 
 
 def test_weights_whose_parts_do_not_fit_together_are_refused(tmp_path: Path) -> None:
-    """The last layer's weight has five classes, its bias four."""
+    """Weights that contradict each other are refused: here five classes in the weight, four in the bias."""
     path = saved({**STATE, "fc.bias": torch.zeros(4)}, tmp_path)
     with pytest.raises(InvalidModel, match=rf"do not fit model: {MODEL}: .* size mismatch for fc\.bias"):
         loaded(path)
 
 
 def test_a_single_output_is_refused(tmp_path: Path) -> None:
-    """Its softmax is 1.0 whatever the image; the way that the message names gives its sigmoid."""
+    """A single output is refused, because its softmax is always 1.0. The message's remedy gives the sigmoid."""
     state = trained(classes=1).state_dict()
     says = refusal(saved(state, tmp_path))
     assert "have a single output, whose softmax is always 1.0" in says

@@ -1,4 +1,4 @@
-"""Files of weights are read as what they are, and run nothing: other files, damaged ones and code are refused."""
+"""Tests of reading weight files: foreign or damaged files and code are refused, and no code runs."""
 
 import os
 import subprocess
@@ -42,7 +42,7 @@ def test_a_file_of_another_kind_is_named(content: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_checkpoint_in_a_zip_is_named(tmp_path: Path) -> None:
-    """TorchScript archives are code."""
+    """A zip archive that is no checkpoint is named in the error, and so is a TorchScript archive, which is code."""
     np.savez(tmp_path / "w.npz", a=np.zeros(1))
     assert "is a zip archive without a checkpoint of torch's; save the model's" in refusal(tmp_path / "w.npz")
     with torch.serialization.skip_data(), (tmp_path / "w.pt").open("wb") as file:
@@ -72,7 +72,7 @@ def test_files_that_are_not_there_and_folders_are_refused(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("new", [True, False])
 def test_code_in_a_file_is_not_run(new: bool, tmp_path: Path) -> None:
-    """Pickles that would write a file when they are read, alone and beside weights; what can be left out is."""
+    """Code in a pickle is not run, alone or beside weights; what can be left out is."""
     path = tmp_path / "trap.pth"
     for trap in (Trap(subprocess.call, ["touch", str(tmp_path / "sprung")]), Trap(Path.touch, tmp_path / "sprung")):
         torch.save(trap, path, _use_new_zipfile_serialization=new)
@@ -86,17 +86,17 @@ def test_code_in_a_file_is_not_run(new: bool, tmp_path: Path) -> None:
 
 
 class Trap:
-    """Calls a function when it is unpickled."""
+    """An object that calls a function when it is unpickled."""
 
     def __init__(self, function: Callable[..., Any], argument: Any) -> None:
         self.function, self.argument = function, argument
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """An object that a pickle may ask for."""
+        """Calls the function when it is unpickled."""
         return self.function, (self.argument,)
 
 
 def test_modules_that_torch_blocks_are_refused(tmp_path: Path) -> None:
-    """Even an empty object is none of `os`."""
+    """A pickle that refers to a module which torch blocks, as `os`, is refused."""
     path = saved({"state_dict": STATE, "args": Trap(os.system, "true")}, tmp_path)
     assert "cannot be read as a state dict: " in refusal(path)

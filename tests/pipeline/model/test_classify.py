@@ -1,4 +1,4 @@
-"""The head of a classifier."""
+"""Tests of the head of a classifier."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ def results(head: Classify) -> list[Classification]:
 
 
 def test_the_best_classes_of_each_image_are_named() -> None:
-    """Best first, with their probabilities among all classes."""
+    """The best classes come first, with their probabilities among all classes."""
     first, second = results(Classify(("a", "b", "c"), top_k=2))
     assert (first.labels, first.indices) == (("b", "c"), (1, 2))
     assert first.scores == pytest.approx(LOGITS[0].softmax(0)[[1, 2]].tolist())
@@ -22,7 +22,7 @@ def test_the_best_classes_of_each_image_are_named() -> None:
 
 @pytest.mark.parametrize(("top_k", "kept"), [(None, 3), (1, 1), (100, 3)])
 def test_all_classes_are_kept_where_there_are_no_more(top_k: int | None, kept: int) -> None:
-    """What a request may ask for is as it was configured."""
+    """At most all classes are kept, and a request may ask for as many as were configured."""
     head = Classify(("a", "b", "c"), top_k)
     assert {len(result.labels) for result in results(head)} == {kept}
     assert head.parameters == {"top_k": top_k or 3}

@@ -1,4 +1,4 @@
-"""The model on CUDA: by which way it is computed.
+"""Tests of the model on CUDA: in which way it is computed.
 
 Without a GPU all of it runs on the CPU that poses as one, whose streams say where they race.
 """
@@ -30,7 +30,7 @@ def cuda() -> Iterator[None]:
 
 
 class Backbone(nn.Module):
-    """A convolution with batch norm, and what a subclass does on the way."""
+    """A convolution with batch norm; subclasses add one operation."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Backbone(nn.Module):
 
 
 class BranchingAfterCapture(Backbone):
-    """Cannot be followed by torch.fx, as it looks at how many images there are."""
+    """A model that torch.fx cannot trace, because it branches on the number of images."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, CLASSES]."""
@@ -58,7 +58,7 @@ class BranchingAfterCapture(Backbone):
 
 
 class Uncapturable(BranchingAfterCapture):
-    """Cannot be recorded, but traced."""
+    """A model that cannot be recorded as a CUDA graph, but can be traced."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, CLASSES]."""
@@ -68,7 +68,7 @@ class Uncapturable(BranchingAfterCapture):
 
 
 class Waiting(BranchingAfterCapture):
-    """Neither: it waits for the device, and what it then does depends on each image."""
+    """A model that can be neither recorded nor traced: it waits for the device and branches on each image."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, CLASSES]."""
@@ -80,7 +80,7 @@ def model(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> DeviceModu
 
 
 def by_itself(backbone: nn.Module, pixels: Tensor) -> Tensor:
-    """float32 [n, CLASSES]: the scores of each image alone, on the CPU, in the order of classes."""
+    """Returns float32 [n, CLASSES]: the scores of each image alone, on the CPU, in the order of classes."""
     rows = []
     with torch.inference_mode():
         for image in pixels:
@@ -104,7 +104,10 @@ def by_itself(backbone: nn.Module, pixels: Tensor) -> Tensor:
 def test_a_model_that_cannot_be_recorded_computes_all_the_same(
     kind: type[Backbone], way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By the quickest way that works for it, with the same answers; the log says what does not work, and why."""
+    """A model is computed in the quickest way that works, with the same answers.
+
+    The log says what does not work and why.
+    """
     device = CudaDevice(model(kind()), SIZES, SIDE)
     with caplog.at_level(logging.INFO):
         assert tuple(device.warm_up()) == SIZES
@@ -123,14 +126,14 @@ def test_a_model_that_cannot_be_recorded_computes_all_the_same(
 
 
 def test_in_half_precision_batch_norm_stays() -> None:
-    """There folding gains nothing, and rounds more."""
+    """In half precision batch norm is not folded: it gains no time there and rounds more."""
     device = CudaDevice(model(Backbone(), torch.bfloat16), SIZES, SIDE)
     device.warm_up()
     assert device.computed_as == "CUDA graphs"
 
 
 def test_a_recorded_model_asks_nothing_of_python() -> None:
-    """However busy the event loop keeps the interpreter, a batch needs it but once."""
+    """A recorded model runs without Python, so a busy event loop delays a batch only once."""
     backbone = BranchingAfterCapture()
     device = CudaDevice(model(backbone), SIZES, SIDE)
     device.warm_up()
@@ -141,7 +144,7 @@ def test_a_recorded_model_asks_nothing_of_python() -> None:
 
 
 class Forgetful(BranchingAfterCapture):
-    """Answers otherwise once it is recorded: it keeps the first images that it has seen in a recording."""
+    """A model whose recording repeats the first images that it has seen."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, CLASSES]."""
@@ -156,7 +159,7 @@ def test_a_graph_that_answers_otherwise_than_the_model_is_not_used(caplog: pytes
 
 
 def test_batch_norm_is_folded_and_the_original_left_as_it_was() -> None:
-    """Also for a model in float16, whose variances may be too small for that format."""
+    """Folding batch norm leaves the original model unchanged, and works in float16 with variances too small for it."""
     backbone = Backbone()
     backbone.norm.running_var.fill_(3e-8)  # type: ignore[union-attr]
     half = model(backbone).computing_in(torch.float32).computing_in(torch.float16)

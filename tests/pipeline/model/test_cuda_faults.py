@@ -45,7 +45,7 @@ def cuda() -> Iterator[None]:
 
 
 def fed(device: CudaDevice, batches: list[Tensor]) -> list[list[Outcome]]:
-    """Batches of up to 8 images that all wait when the device takes the first; the outcomes of each."""
+    """Returns the outcomes of batches of up to 8 images, all of which wait when the device takes the first."""
     slots = Slots(8 * len(batches), SIDE)
     unlock = device.page_lock(slots.tensor)
     queue = ReadyQueue(batch_size=8, concurrent_batches=1)
@@ -66,7 +66,7 @@ def fed(device: CudaDevice, batches: list[Tensor]) -> list[list[Outcome]]:
 
 
 def after_warm_up(device: CudaDevice, change: Callable[[Callable[[], object], int], Callable[[], object]]) -> None:
-    """Replaces what computes a batch by what `change` makes of it and of the batch's size, once the device is warm."""
+    """Once the device is warm, replaces the computation of a batch by `change` of it and of the batch's size."""
     warm_up = device.warm_up
 
     def warmed() -> dict[int, float]:
@@ -131,7 +131,10 @@ def test_a_batch_too_large_for_the_device_is_answered_by_halves(caplog: pytest.L
 
 
 def test_thousands_of_images_each_get_their_own_answer() -> None:
-    """Batches of every size in two pieces, in page-locked slots that are overwritten as soon as they may be."""
+    """Thousands of images each get their own answer, in batches of every size.
+
+    Slots are overwritten as soon as possible.
+    """
     slots, images, draw = Slots(4 * SIZES[-1], SIDE), noise(64), random.Random(5)
     known, device = expected(images), CudaDevice(classifier(), SIZES, SIDE)
     unlock = device.page_lock(slots.tensor)
@@ -164,7 +167,7 @@ def test_thousands_of_images_each_get_their_own_answer() -> None:
 @needs_gpu("only there kernels round in another way than on the CPU")
 @pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-4), ("float16", 2e-2), ("bfloat16", 1e-1)])
 def test_photographs_get_the_scores_that_they_get_on_the_cpu(dtype: str, near: float) -> None:
-    """All 1000 of them, by the whole engine; in bfloat16 mobilenet_v2 is as coarse on the CPU."""
+    """Photographs get the CPU's scores, all 1000, through the whole engine. In bfloat16 the tolerance is larger."""
     files = [png(photograph(name)) for name in NAMES]
     rows = []
     for changes in ({"device": "cuda", "dtype": dtype}, {"device": "cpu"}):
@@ -182,7 +185,7 @@ def test_photographs_get_the_scores_that_they_get_on_the_cpu(dtype: str, near: f
 
 @needs_gpu("only there memory is page-locked")
 def test_page_locking_takes_the_pixels_alone() -> None:
-    """Not the address space for encoded images, 64 MiB a slot."""
+    """Only the pixels of the slots are page-locked, not the address space for encoded images of 64 MiB a slot."""
     device, slots = CudaDevice(classifier(), (1,), SIDE), Slots(1024, 224)
     before_kb = _shared_kb()
     unlock = device.page_lock(slots.tensor)
@@ -197,7 +200,7 @@ def _shared_kb() -> int:
 
 @needs_gpu("only there an error of the device's own ends all that its process computes")
 def test_after_an_error_of_cudas_own_nobody_waits_for_ever() -> None:
-    """A white image makes a kernel read beyond a table: every request fails, and `check` says so, in bounded time."""
+    """After a CUDA error every request fails and `check` reports it, within a bounded time."""
     program = textwrap.dedent(
         """
         import logging, time, torch

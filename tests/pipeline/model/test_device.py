@@ -1,4 +1,4 @@
-"""What computes: one set of rules for the CPU and for CUDA."""
+"""Tests of the device that runs the model: the same rules for the CPU and for CUDA."""
 
 import math
 import time
@@ -28,7 +28,7 @@ SIZES = (1, 2, 4, 8)
 
 
 def classifier(top_k: int = CLASSES, dtype: torch.dtype = torch.float32) -> DeviceModule:
-    """A small model in which every pixel counts, the same each time."""
+    """Returns a small model in which every pixel counts, the same each time."""
     torch.manual_seed(3)
     backbone = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4 * 4, CLASSES))
     return DeviceModule(backbone.eval(), Classify((), top_k), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1), dtype)
@@ -46,7 +46,7 @@ def noise(images: int, seed: int = 0) -> Tensor:
 
 
 def expected(pixels: Tensor) -> Tensor:
-    """float32 [n, classes]: the softmax of every class, in the order of classes, one image after another."""
+    """Returns float32 [n, classes]: the softmax of every class, in the order of classes, one image after another."""
     rows = []
     with torch.inference_mode():
         for image in pixels:
@@ -56,7 +56,7 @@ def expected(pixels: Tensor) -> Tensor:
 
 
 def answered(device: Device, pieces: list[Tensor]) -> Tensor:
-    """The same from the device."""
+    """Returns the device's scores in the same form."""
     return in_order_of_classes(collect(device.launch(pieces)))
 
 
@@ -66,7 +66,7 @@ def in_order_of_classes(output: BatchOutput) -> Tensor:
 
 
 def test_images_can_be_told_apart() -> None:
-    """The answer of one image is never near enough to that of another to be taken for it."""
+    """The scores of no two test images are close enough to be confused."""
     rows = expected(torch.cat([noise(8, seed) for seed in range(20)]))
     distances = torch.cdist(rows, rows, p=float("inf")) + torch.eye(len(rows))
     assert distances.min() > 4 * NEAR
@@ -74,7 +74,7 @@ def test_images_can_be_told_apart() -> None:
 
 @pytest.mark.parametrize("images", range(1, 9))
 def test_a_batch_of_any_size_is_answered(kind: str, images: int) -> None:
-    """Also of sizes between those that were warmed: what pads a batch is never seen."""
+    """A batch of any size is answered, also between the warmed sizes: padding never shows."""
     pixels = noise(images)
     got = answered(opened(kind), [pixels])
     torch.testing.assert_close(got, expected(pixels), atol=NEAR, rtol=0)
@@ -89,7 +89,7 @@ def test_in_bfloat16_scores_are_near_those_of_float32(kind: str) -> None:
 
 
 def test_pieces_are_answered_in_their_order(kind: str) -> None:
-    """Several pieces of memory make one batch."""
+    """Several pieces of memory make one batch, answered in the order of the pieces."""
     pixels = noise(8)
     pieces = [pixels[5:8], pixels[0:1], pixels[2:4]]
     got = answered(opened(kind), pieces)
@@ -97,7 +97,7 @@ def test_pieces_are_answered_in_their_order(kind: str) -> None:
 
 
 def test_a_smaller_batch_after_a_larger_is_its_own(kind: str) -> None:
-    """Nothing of what lay on the device before is seen, batch after batch."""
+    """A smaller batch after a larger one shows none of the older images."""
     device = opened(kind)
     for turn, images in enumerate((8, 1, 5, 3, 8, 2)):
         pixels = noise(images, seed=turn)
@@ -114,7 +114,7 @@ def test_only_the_best_classes_come_back(kind: str) -> None:
 
 
 def test_what_the_device_took_is_told(kind: str) -> None:
-    """Copy and model apart, and together no longer than the call."""
+    """Copy time and model time are reported, and together are no longer than the call."""
     device, began_at = opened(kind), time.perf_counter()
     timings = collect(device.launch([noise(2), noise(6)])).timings
     assert timings.copy_s > 0
@@ -123,7 +123,7 @@ def test_what_the_device_took_is_told(kind: str) -> None:
 
 
 def test_as_many_batches_as_are_allowed_wait_on_the_device(kind: str) -> None:
-    """Those ahead of the one in work keep their answers apart, whichever is collected."""
+    """Batches that were launched ahead keep their answers apart, whichever is collected first."""
     device = opened(kind)
     for turn in range(4):
         batches = [noise(4, seed=10 * turn + n) for n in range(1 + device.ahead)]
@@ -134,7 +134,7 @@ def test_as_many_batches_as_are_allowed_wait_on_the_device(kind: str) -> None:
 
 
 def test_slots_are_read_where_they_lie(kind: str) -> None:
-    """Page-locked on CUDA, which reads them without a copy between; and free again afterwards."""
+    """Slots are page-locked on CUDA and read without a copy in between; afterwards they are unlocked."""
     device, slots = opened(kind), Slots(8, SIDE)
     unlock = device.page_lock(slots.tensor)
     try:
@@ -150,7 +150,7 @@ def test_slots_are_read_where_they_lie(kind: str) -> None:
 @pytest.mark.cuda
 @needs_gpu("only there copies and kernels run at the same time")
 def test_nothing_is_read_before_it_has_been_copied() -> None:
-    """The hazard in the docstring of `cuda.py`: slots and staging buffers that are refilled while they are read.
+    """Slots and staging buffers are not refilled while they are read: the hazard in the docstring of `cuda.py`.
 
     Every batch lies in the same page-locked slots and differs from the one before it. They are refilled as soon as
     `collect` returns, while the device is kept busy enough for a copy that was not waited for to come too late.
@@ -178,12 +178,12 @@ def test_nothing_is_read_before_it_has_been_copied() -> None:
 
 
 def profiled(activity: torch.profiler.ProfilerActivity) -> torch.profiler.profile:
-    """A trace of one recording; torch 2.11 warns where it is not told to keep its events."""
+    """Records a trace; torch 2.11 warns if it is not told to keep its events."""
     return torch.profiler.profile(activities=[activity], acc_events=True)
 
 
 def test_a_trace_is_taken_without_a_warning() -> None:
-    """Here of the CPU: warnings are errors, and on a GPU the next test would fail by one."""
+    """A trace is taken without a warning, here on the CPU; on a GPU the next test would fail by one."""
     with profiled(torch.profiler.ProfilerActivity.CPU) as trace:
         torch.ones(2) + 1
     assert any(event.name == "aten::add" for event in trace.events() or ())
@@ -192,7 +192,7 @@ def test_a_trace_is_taken_without_a_warning() -> None:
 @pytest.mark.cuda
 @needs_gpu("only there copies and kernels run at the same time")
 def test_a_batch_is_copied_while_another_is_computed() -> None:
-    """Shown in a trace: some copy to the device lies within the time of some kernel of another stream."""
+    """A batch is copied while another is computed: a trace shows a copy within a kernel of another stream."""
     torch.manual_seed(3)
     backbone = nn.Sequential(
         nn.Conv2d(3, 256, 3, padding=1), nn.Conv2d(256, 256, 3, padding=1), nn.AdaptiveAvgPool2d(1)
@@ -225,7 +225,7 @@ def test_a_batch_is_copied_while_another_is_computed() -> None:
 
 @pytest.mark.cuda
 def test_memory_that_cannot_be_locked_is_reported() -> None:
-    """Locked twice, it is refused with CUDA's own code."""
+    """Memory that cannot be page-locked, here because it is locked already, is reported with CUDA's error code."""
     with device_of("cuda"):
         device, slots = opened("cuda"), Slots(1, SIDE)
         unlock = device.page_lock(slots.tensor)
@@ -241,7 +241,7 @@ def test_memory_that_cannot_be_locked_is_reported() -> None:
 
 
 def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says what to write instead."""
+    """`device: cuda` without a CUDA device is refused, and the message says what to write instead."""
     if torch.cuda.is_available():
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(
@@ -251,7 +251,7 @@ def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the CPU by one thread, however many concurrent batches there are; and it says what a batch of each takes."""
+    """All sizes are warmed, on the CPU by one thread, and the time of a batch of each is returned."""
     seen: list[tuple[int, int]] = []
     model = classifier()
     model.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), torch.get_num_threads())))
@@ -277,7 +277,7 @@ def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
     monkeypatch: pytest.MonkeyPatch, taken_s: tuple[float, ...], tried: tuple[int, ...]
 ) -> None:
-    """Large batches take long to measure, and a replica that starts is waited for."""
+    """On the CPU, sizes above one that is much slower per image are not tried, as they would delay the start."""
     times = iter(taken_s)
     monkeypatch.setattr("pipeline.model.cpu.as_graph", lambda model, _: model)
     monkeypatch.setattr("pipeline.model.cpu.warm_seconds", lambda _: next(times))
@@ -290,15 +290,18 @@ def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
 
 
 class Logarithm(nn.Module):
-    """Logits that are NaN where a channel is darker than the mean that is subtracted."""
+    """A model whose logits are NaN where a channel is darker than the mean that is subtracted."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Means of the channels -> logits."""
+        """Returns the logarithms of the channels' means as logits."""
         return pixels.mean((2, 3)).log()
 
 
 def test_scores_are_nan_in_all_classes_of_an_image_or_in_none(kind: str) -> None:
-    """The batcher looks at the best alone; neighbours in the batch have theirs, however the model is computed."""
+    """If one score of an image is NaN, all are, because the batcher looks only at the best.
+
+    Neighbours keep their scores.
+    """
     model = DeviceModule(Logarithm(), Classify((), 3), (0.25,) * 3, (1.0,) * 3, torch.float32)
     device = open_device(kind, model, batch_sizes=SIZES, side_px=SIDE, concurrent_batches=1)
     device.warm_up()

@@ -1,4 +1,4 @@
-"""Sizes of images that a model does not take are found before anything is started."""
+"""Tests of the check that a model accepts the image size, before anything is started."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def checked(model: str, crop_px: int) -> None:
     ("model", "crop_px", "usual_px"), [("vit_b_32", 200, 224), ("maxvit_t", 256, 224), ("squeezenet1_1", 1, 224)]
 )
 def test_a_size_that_a_model_does_not_take_is_refused(model: str, crop_px: int, usual_px: int) -> None:
-    """One sentence with the model, the size, torch's reason, and the size that it takes."""
+    """An unsuitable size is refused in one sentence: the model, the size, torch's reason, and the size that fits."""
     says = (
         rf"^crop_px: {crop_px} is a size that model: {model} does not take \(\w+: .+\); it takes crop_px: {usual_px}$"
     )
@@ -32,7 +32,7 @@ def test_sizes_that_a_model_takes_are_accepted(model: str, crop_px: int) -> None
 
 
 def test_a_model_that_shapes_alone_do_not_compute_is_left_to_the_warm_up() -> None:
-    """It fails on torch's meta device whatever the size."""
+    """A model that fails on torch's meta device at any size is not checked here, but by the warm-up."""
 
     class Reader(nn.Module):
         def forward(self, pixels: Tensor) -> Tensor:

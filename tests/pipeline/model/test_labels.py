@@ -1,4 +1,4 @@
-"""Names of classes: from their file, or those of the weights."""
+"""Tests of the class names: from their file, or from the weights."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ FIVE = ("a", "b", "c", "d é", "e")
 @pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"], ids=repr)
 @pytest.mark.parametrize("end", ["", "\n", "\n\n \n"], ids=repr)
 def test_labels_come_from_their_file(begin: bytes, line_end: str, end: str, tmp_path: Path) -> None:
-    """One a line, in UTF-8, as any editor saves them."""
+    """A file of labels has one a line, in UTF-8, as any editor saves it."""
     path = tmp_path / "labels.txt"
     path.write_bytes(begin + ("\n".join(FIVE) + end).replace("\n", line_end).encode())
     assert read_labels(str(path), 5, None) == FIVE
 
 
 def test_only_ends_of_lines_part_labels(tmp_path: Path) -> None:
-    """Other characters that Unicode parts lines at may stand in a name; two classes may share one."""
+    """Only line ends separate labels, not other Unicode separators; two classes may have the same name."""
     path = tmp_path / "labels.txt"
     path.write_text("a\u2028b\na\u2028b\n\x0bc\x0cd", encoding="utf-8")
     assert read_labels(str(path), 3, None) == ("a\u2028b", "a\u2028b", "c\x0cd")

@@ -1,4 +1,4 @@
-"""Causes of scores that are NaN, each told in one sentence."""
+"""Tests of the causes of NaN scores, each reported in one sentence."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ State = dict[str, Tensor]
 
 
 def told(folder: Path, state: State, **settings: Any) -> str:
-    """The sentence about a state dict that is served so."""
+    """Returns the sentence about a state dict that is served with these settings."""
     torch.save(state, folder / "own.pth")
     config = PipelineConfig(
         model=MODEL, weights=str(folder / "own.pth"), device="cpu", crop_px=32, resize_px=32, **settings
@@ -48,14 +48,14 @@ def test_the_first_tensor_that_is_not_finite_is_named(value: float, state: State
 
 
 def test_an_overflow_in_float16_alone_is_told(state: State, tmp_path: Path) -> None:
-    """Activations, or a weight, above the largest number of the format."""
+    """An overflow in float16 only, of activations or of a weight, is named with its remedy."""
     state["classifier.1.bias"][0] = 1e6
     said = told(tmp_path, state, dtype="float16")
     assert said.endswith("in float16 numbers above 65504 overflow, in float32 they do not; write dtype: float32")
 
 
 def test_an_overflow_in_float32_is_told(state: State, tmp_path: Path) -> None:
-    """The weights themselves are finite."""
+    """An overflow in float32 is named although the weights themselves are finite."""
     state["classifier.1.weight"].fill_(3e38)
     assert "what the model computes with them overflows" in told(tmp_path, state)
 
@@ -65,6 +65,6 @@ def test_a_std_that_is_nothing_in_float32_is_told(state: State, tmp_path: Path) 
 
 
 def test_an_image_without_scores_is_no_fault_of_the_server() -> None:
-    """Nothing that a client sends makes a 500; the log finds it at the device."""
+    """An image without scores is a client error, as no image makes a 500; the log names the device stage."""
     error = NonFiniteScores("the model's scores of the image are not finite numbers (NaN)")
     assert (status_of(error), error.stage) == (422, "device")

@@ -1,4 +1,4 @@
-"""What a model computes in where nobody has said it."""
+"""Tests of the choice of a number format where the configuration leaves it open."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ SIDE, LARGEST = 32, 16
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Torch's own threads wait for each other at every kernel, and make times a matter of luck."""
+    """Limits torch to one thread, since several wait for each other and make times random."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -30,7 +30,7 @@ def one_thread() -> Iterator[None]:
 
 
 class SlowedModel(nn.Module):
-    """Two classes, by the mean of the first channel; how long it takes and what it adds depends on the format.
+    """A model of two classes, by the mean of the first channel, whose time and error depend on the format.
 
     Args:
         work: multiplications of large matrices, by format.
@@ -108,7 +108,7 @@ def test_the_quickest_that_agrees_is_taken(
 def test_of_formats_that_are_as_quick_the_more_exact_is_taken(
     float16_s: float, bfloat16_s: float, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on most GPUs, where both take the same time; what differs by less than a twentieth may do so by chance."""
+    """Of two formats that are equally quick the more exact one is chosen; less than 5 % may be chance."""
     seconds = {torch.float32: 1.0, torch.float16: float16_s, torch.bfloat16: bfloat16_s}
     really = precision._tried
 
@@ -123,7 +123,10 @@ def test_of_formats_that_are_as_quick_the_more_exact_is_taken(
 
 @pytest.mark.cuda
 def test_on_cuda_the_largest_batch_is_measured_as_it_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By graph and from page-locked memory, in full precision where float32 is asked for."""
+    """On CUDA the largest batch is measured as it is served.
+
+    It is read from page-locked memory, computed by graph, and float32 means no TF32.
+    """
     seen = []
     launch = CudaDevice.launch
 
@@ -140,7 +143,7 @@ def test_on_cuda_the_largest_batch_is_measured_as_it_is_served(monkeypatch: pyte
 
 
 class LimitedModel(SlowedModel):
-    """Has no kernel for bfloat16."""
+    """A model without a kernel for bfloat16."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, 2]."""

@@ -1,4 +1,4 @@
-"""Preparation of images: the configuration's, else that of weights of torchvision's, and which is said."""
+"""Tests of image preprocessing: the configuration's, or else that of torchvision's weights, and which is reported."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ ALL: dict[str, Any] = {
 
 
 def prepared(weights: ResNet50_Weights | None = V1, *, own: bool = False, **settings: Any) -> Preparation:
-    """The preparation for a configuration."""
+    """Returns the preprocessing for a configuration."""
     return prepared_by(PipelineConfig(model="resnet50", **settings), weights, own=own)
 
 
 def test_what_is_not_set_is_the_weights_own() -> None:
-    """And is said to be theirs."""
+    """Settings that are left open are those of the weights, and are reported as theirs."""
     both = prepared(), prepared(V2)
     assert [each.transform.resize_px for each in both] == [256, 232]
     assert [each.source for each in both] == ["ResNet50_Weights.IMAGENET1K_V1", "ResNet50_Weights.IMAGENET1K_V2"]
@@ -44,7 +44,7 @@ def test_what_is_set_goes_first(own: bool) -> None:
 
 @pytest.mark.parametrize("key", ALL)
 def test_own_weights_are_said_not_to_say_theirs(key: str) -> None:
-    """As long as a single setting is left open; the line says whose is taken, and how to change it."""
+    """With a user's own weights, assumed settings are reported while one is left open, with the way to change them."""
     nothing_set, one_left = prepared(V2, own=True), prepared(V2, own=True, **{k: v for k, v in ALL.items() if k != key})
     assert nothing_set.source == (
         "ResNet50_Weights.IMAGENET1K_V2 (own weights do not say theirs; resize_px, crop_px, interpolation, mean, std "
@@ -71,7 +71,7 @@ def test_a_model_without_weights_of_torchvisions_has_the_usual_values() -> None:
 
 
 def test_how_images_are_decoded_is_the_configurations() -> None:
-    """Sizes are the model's."""
+    """The configuration decides how images are decoded, the model its sizes."""
     config = PipelineConfig(decode="exact", formats=("PNG",), background="drop")
     in_workers = Preprocess(300, 200, "bicubic").in_workers(config)
     assert in_workers == Transform(300, 200, "bicubic", "exact", ("PNG",), "drop")

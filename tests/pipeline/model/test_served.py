@@ -1,4 +1,4 @@
-"""A user's own module with a head of his own, through the whole engine."""
+"""Tests of a user's own module with its own head, through the whole engine."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ CAT = photograph("cat")
 
 
 class Network(nn.Module):
-    """Two outputs in a dict: the means of the channels, and the brightest pixel of each image."""
+    """A module with two outputs in a dict: the channels' means, and the brightest pixel of each image."""
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Takes float [n, 3, side, side]."""
@@ -29,14 +29,14 @@ class Network(nn.Module):
 
 
 class Colours(Head):
-    """Tells the mean colour of an image, how bright its brightest pixel is, and where it was cropped."""
+    """A head that returns the mean colour of an image, its brightest pixel, and its crop."""
 
     def on_device(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Brings all of it to 0..255."""
+        """Scales all outputs to 0..255."""
         return {name: 255 * values.float() for name, values in outputs.items()}
 
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[dict[str, Any]]:
-        """A mapping an image."""
+        """Returns one mapping for each image."""
         each = zip(rows["means"].tolist(), rows["brightest"].tolist(), geometry, strict=True)
         return [{"mean": mean, "brightest": brightest, "geometry": where} for mean, brightest, where in each]
 
@@ -51,7 +51,7 @@ CONFIG = PipelineConfig(device="cpu", batch_sizes=(1, 4), slots=8, decode_worker
 
 @pytest.fixture(scope="module", params=KINDS)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """An engine that serves it."""
+    """An engine that serves this model."""
     with (
         device_of(request.param) as kind,
         Engine(CONFIG.model_copy(update={"device": kind}), model=colours(Network())) as engine,
@@ -66,7 +66,7 @@ def result(outcome: Outcome) -> dict[str, Any]:
 
 
 def test_each_image_gets_its_own_result(engine: Engine) -> None:
-    """In a batch with others, in any order; and one that is damaged leaves them."""
+    """Each image gets its own result, in any batch and order, and a damaged one is rejected alone."""
     grey = [png(CAT.convert("L").point(lambda _, level=level: level)) for level in range(0, 250, 10)]
     outcomes = engine.infer([*grey, b"no image", *reversed(grey)])
     rejected = outcomes.pop(len(grey))
@@ -80,7 +80,7 @@ def test_each_image_gets_its_own_result(engine: Engine) -> None:
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_the_head_learns_how_an_image_was_sent(engine: Engine, orientation: int) -> None:
-    """Its size before EXIF is undone, and what maps the model's input back to it."""
+    """The head gets the size before EXIF rotation, and the mapping from the model's input back to the image."""
     (outcome,) = engine.infer([with_orientation(CAT, orientation)])
     geometry = result(outcome)["geometry"]
     sent = CAT.size[::-1] if orientation == 6 else CAT.size  # upright it is the same image
@@ -102,23 +102,23 @@ def test_the_engine_describes_a_given_model(engine: Engine) -> None:
 
 
 class Undefined(Network):
-    """Has no number for an image with a black channel."""
+    """A module whose output is NaN for an image with a black channel."""
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """The same; but a mean of 0 is NaN."""
+        """Returns the same outputs, with NaN for a mean of 0."""
         outputs = super().forward(images)
         return {**outputs, "means": outputs["means"] / outputs["means"].sign().abs()}
 
 
 def test_a_given_model_without_numbers_is_not_started() -> None:
-    """One of the images of the warm-up is black."""
+    """A model that gives NaN for a warm-up image, one of which is black, does not start."""
     engine = Engine(CONFIG, model=colours(Undefined()))
     with pytest.raises(InvalidModel, match=r"of the given model give scores that are not finite.*1 of \d test images"):
         engine.start()
 
 
 def test_an_image_without_numbers_leaves_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By any float of any of the head's tensors, not the first alone."""
+    """NaN in any of the head's tensors rejects that image alone."""
     monkeypatch.setattr("pipeline.engine.warm_up_images", lambda _: [])
     black = png(CAT.point(lambda _: 0))
     with Engine(CONFIG, model=colours(Undefined())) as engine:
@@ -129,7 +129,7 @@ def test_an_image_without_numbers_leaves_its_neighbours(monkeypatch: pytest.Monk
 
 
 def test_what_a_user_imports_is_there() -> None:
-    """By name from `pipeline`, which loads it then."""
+    """Every public name can be imported from `pipeline`, which loads it then."""
     assert all(getattr(pipeline, name).__name__ == name for name in pipeline.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'Engin'"):
         getattr(pipeline, "Engin")  # noqa: B009

@@ -1,4 +1,4 @@
-"""A model as a graph: the same answers, and the model itself where they would not be."""
+"""Tests of a model as a TorchScript graph: the same answers, or else the model itself."""
 
 import logging
 
@@ -19,7 +19,7 @@ def classifier(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> Devic
 
 
 def trained(name: str) -> nn.Module:
-    """Random weights, and statistics of batch norm that are not those of a new model."""
+    """Returns a model with random weights, and batch norm statistics unlike those of a new model."""
     torch.manual_seed(0)
     backbone: nn.Module = models.get_model(name, weights=None, num_classes=10)
     with torch.no_grad():
@@ -37,7 +37,7 @@ def pixels(images: int) -> Tensor:
 )
 @pytest.mark.parametrize("images", [1, 4, 9])
 def test_a_graph_answers_as_the_model(name: str, images: int) -> None:
-    """Also for batches of sizes that it was not traced with."""
+    """A graph gives the model's answers, also for batch sizes that it was not traced with."""
     model = classifier(trained(name))
     graph = as_graph(model, SIDE)
     assert isinstance(graph, torch.jit.ScriptModule)
@@ -49,7 +49,7 @@ def test_a_graph_answers_as_the_model(name: str, images: int) -> None:
 
 
 def test_batch_norm_is_folded() -> None:
-    """Half of what the interpreter would be asked for is not computed at all."""
+    """Batch norm is folded, which removes half of the operations."""
     graph = as_graph(classifier(trained("mobilenet_v2")), SIDE)
     assert isinstance(graph, torch.jit.ScriptModule)
     kinds = [node.kind() for node in graph.graph.nodes()]
@@ -58,7 +58,7 @@ def test_batch_norm_is_folded() -> None:
 
 
 class BranchingOnInput(nn.Module):
-    """Computes one thing for batches of two images, another for all others."""
+    """A model that computes differently for batches of two images."""
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, 2]."""
@@ -67,10 +67,10 @@ class BranchingOnInput(nn.Module):
 
 
 class Refusing(nn.Module):
-    """Cannot be traced: what it computes depends on what it sees."""
+    """A model that cannot be traced, because it branches on its input."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits [n, 2]; none where it is traced."""
+        """Returns logits [n, 2]; raises while it is traced."""
         if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
             raise ValueError("not like this\nand more")
         return images.mean((2, 3))[:, :2]

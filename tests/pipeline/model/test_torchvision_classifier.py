@@ -1,4 +1,4 @@
-"""Name and weights -> one module, its labels and the transform before it."""
+"""Tests of loading a classifier: name and weights -> one module, its labels and its preprocessing."""
 
 import socket
 from pathlib import Path
@@ -25,7 +25,7 @@ PIXELS = torch.from_numpy(by_torchvision(photograph("cat")).copy())[None]
 
 
 def load(**settings: Any) -> Any:
-    """The loaded model of a configuration for the CPU."""
+    """Returns the loaded model of a configuration for the CPU."""
     return load_model(PipelineConfig(device="cpu", **settings))
 
 
@@ -33,7 +33,7 @@ def load(**settings: Any) -> Any:
 
 
 def test_a_model_by_name_is_torchvisions() -> None:
-    """Labels, transform and scores: those of the weights, whose reference is computed here by torchvision alone."""
+    """A model by name has torchvision's labels, preprocessing and scores; torchvision alone computes the reference."""
     weights = models.MobileNet_V2_Weights.IMAGENET1K_V1
     loaded = load(max_top_k=1000)
     assert loaded.head.labels == tuple(weights.meta["categories"])
@@ -63,7 +63,7 @@ def test_a_model_that_does_something_else_is_refused() -> None:
 
 
 def test_weights_that_do_not_exist_are_refused() -> None:
-    """The message lists those that do."""
+    """Unknown weights are refused with a list of the known ones."""
     with pytest.raises(
         InvalidModel, match=r"weights: V9 are none of mobilenet_v2's; write IMAGENET1K_V1 or IMAGENET1K_V2 or"
     ):
@@ -76,7 +76,7 @@ def test_weights_of_another_model_by_name_are_refused() -> None:
 
 
 def test_weights_that_cannot_be_fetched_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the folder where the file can be put by hand."""
+    """Weights that cannot be downloaded are refused with the folder where the file can be put by hand."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         proxy = "http://{}:{}".format(*closed.getsockname())
     monkeypatch.setenv("https_proxy", proxy)  # where nobody listens any more
@@ -89,7 +89,7 @@ def test_weights_that_cannot_be_fetched_are_refused(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("content", [b"", b"not found", b"PK\3\4 torn", b"\x80\2]q\0."], ids=repr)
 def test_damaged_weights_are_refused(content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the checkpoint folder: what a broken download, or a proxy's error page, leaves there."""
+    """A damaged file in the checkpoint folder, as a broken download leaves it, is refused."""
     name = models.MobileNet_V2_Weights.IMAGENET1K_V1.url.rpartition("/")[2]
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
     (tmp_path / "hub" / "checkpoints" / name).write_bytes(content)
@@ -104,13 +104,13 @@ def test_damaged_weights_are_refused(content: bytes, tmp_path: Path, monkeypatch
 def mean_of_channels(
     top_k: int, mean: tuple[float, ...] = (0, 0, 0), std: tuple[float, ...] = (1, 1, 1)
 ) -> DeviceModule:
-    """A model whose three logits are the means of the three normalised channels."""
+    """Returns a model whose three logits are the means of the three normalised channels."""
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return DeviceModule(pool, Classify((), top_k), tuple(mean), tuple(std), torch.float32)
 
 
 def test_pixels_are_normalised_as_torchvision_does() -> None:
-    """(x / 255 - mean) / std, channel by channel."""
+    """Pixels are normalised as in torchvision: (x / 255 - mean) / std, channel by channel."""
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     scores, classes = mean_of_channels(3, mean, std)(PIXELS)
     means = PIXELS.double().mean((0, 1, 2)) / 255
@@ -120,7 +120,7 @@ def test_pixels_are_normalised_as_torchvision_does() -> None:
 
 @pytest.mark.parametrize(("top_k", "kept"), [(1, 1), (2, 2), (3, 3), (100, 3)])
 def test_no_more_classes_are_kept_than_there_are(top_k: int, kept: int) -> None:
-    """Scores are of all classes, whatever is kept."""
+    """At most all classes are kept, and scores are shares of all classes."""
     scores, classes = mean_of_channels(top_k)(PIXELS.expand(2, -1, -1, -1))
     everything, _ = mean_of_channels(3)(PIXELS)
     assert scores.shape == classes.shape == (2, kept)
@@ -129,7 +129,7 @@ def test_no_more_classes_are_kept_than_there_are(top_k: int, kept: int) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_scores_are_float32_whatever_the_model_computes_in(dtype: str) -> None:
-    """In half precision the first class is still the first, and the scores are near."""
+    """Scores are float32; in half precision the first class is the same and its score is close."""
     with torch.inference_mode():
         scores, classes = DeviceModule.of(load(), DTYPES[dtype])(PIXELS)
         expected, first = DeviceModule.of(load())(PIXELS)
