@@ -1,1 +1,1 @@
-"""The edge of Darkroom: Ray Serve and HTTP."""
+"""The outer side of Darkroom: Ray Serve and HTTP."""

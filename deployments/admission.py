@@ -13,15 +13,15 @@ from deployments.service_config import LiveConfig
 _MAX_RETRY_AFTER_S: Final = 60
 
 _SCARCE_FROM_SHARE: Final = 0.75
-"""Share of taken places above which slow bodies are given up."""
+"""Share of taken places above which slow bodies are dropped."""
 
 _STALE_AFTER_S: Final = 0.01
-"""Age of a predicted wait after which it is computed anew under overload: walking the queue takes time as well."""
+"""Age above which a predicted wait is computed again under overload: walking the queue costs time as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Limits on requests at work at a time, and on those that wait before them; -1 is no limit."""
+    """Limits on the requests that a replica works on at a time, and on those that wait before them; -1: no limit."""
 
     ongoing: int
     queued: int
@@ -39,7 +39,7 @@ class Places:
         return max(0, taken + 1 - math.ceil(self.ongoing * _SCARCE_FROM_SHARE)) if self.ongoing >= 0 else 0
 
     def rounds(self, taken: int) -> float:
-        """Factor on the wait that the engine predicts, which knows only the requests at work."""
+        """Factor for the predicted wait: the engine knows only the requests at work, not the others."""
         return max(1.0, taken / self.ongoing)
 
 
@@ -52,7 +52,7 @@ class Admission:
     A long body means a large image, which waits for more work than a small one. For one event loop.
 
     Args:
-        expected_wait_s: bytes of a body -> predicted seconds until the engine begins its images.
+        expected_wait_s: bytes of a body -> predicted seconds until the engine begins with its images.
         live: reads the settings in force.
         places: reads the limits on requests in the replica.
         make_places: called with the number of places to free, for each request while few are free.
@@ -77,11 +77,11 @@ class Admission:
         """Checks whether a request would wait too long or finds no place.
 
         Args:
-            body_bytes: length that its body should have; 0 where that is not known.
+            body_bytes: announced length of its body; 0 if unknown.
             own_s: time limit of the request in seconds.
 
         Raises:
-            Overloaded: too much is in work.
+            Overloaded: the replica has too much work already.
         """
         places = self._places()
         if lacking := places.lacking(self.taken):
@@ -109,17 +109,18 @@ class Admission:
 
 
 def check_wait(expected_s: float, max_queue_wait_s: float, own_s: float) -> None:
-    """Checks whether a request would wait longer than it should, before it has cost anything.
+    """Checks whether a request would wait longer than allowed, before any work is spent on it.
 
-    Without this limit a queue grows for as long as more comes than is answered, until every answer is late.
+    Without this limit a queue grows for as long as requests arrive faster than they are answered, until every answer
+    is late.
 
     Args:
-        expected_s: seconds that it would wait.
-        max_queue_wait_s: the most that any may wait.
-        own_s: the time that this request has.
+        expected_s: predicted seconds that the request would wait.
+        max_queue_wait_s: limit for every request.
+        own_s: time limit of this request in seconds.
 
     Raises:
-        Overloaded: it would wait longer than one of them.
+        Overloaded: the wait would exceed one of the two limits.
     """
     limit_s = min(max_queue_wait_s, own_s)
     if expected_s > limit_s:
@@ -133,14 +134,14 @@ def check_wait(expected_s: float, max_queue_wait_s: float, own_s: float) -> None
 
 
 def check_request(prices_s: Iterable[float], max_work_s: float) -> None:
-    """Checks the images of one request together.
+    """Checks the decoding work of all images of one request together.
 
     Args:
-        prices_s: of each.
-        max_work_s: the most that they may cost in all.
+        prices_s: predicted seconds of a core for each image.
+        max_work_s: limit on their sum.
 
     Raises:
-        RequestTooCostly: they cost more.
+        RequestTooCostly: the sum exceeds the limit.
     """
     prices_s = list(prices_s)
     if sum(prices_s) > max_work_s:

@@ -1,4 +1,4 @@
-"""The builder that serve_config.yaml names: its `args` -> the application."""
+"""The application builder that serve_config.yaml names: `args` -> Serve application."""
 
 from ray import serve
 from ray.serve import Application, Deployment
@@ -10,19 +10,19 @@ from deployments.service_config import DEPLOYMENT_NAME, ServiceConfig
 
 
 def build_app(config: ServiceConfig) -> Application:
-    """The service, sized for the cluster that it runs on."""
+    """Build the service, sized for the cluster that it runs on."""
     return sized(config, Replica)
 
 
 def sized(config: ServiceConfig, replica: type[Replica]) -> Application:
-    """Size a replica for the nodes of the cluster, and make an application of the class of its replicas.
+    """Size replicas for the nodes of the cluster, and make an application of them.
 
-    With `device: auto` a replica asks for a GPU only where a node has one now: one that asks where there is none waits
-    for such a node, maybe for ever. (`num_gpus: 0` on the other hand hides no GPU from it, so the device travels in its
-    configuration.) With `device: cuda` it waits.
+    With `device: auto` a replica reserves a GPU only if a node has one now. A replica that reserves a GPU on a cluster
+    without one waits for such a node, maybe for ever; with `device: cuda` this is wanted. (`num_gpus: 0` does not hide
+    a GPU from a replica, so the device is passed in the configuration.)
 
-    A rolling update starts each new replica before it stops an old one, unless room has to be made for it
-    (`ServiceConfig.needs_room_made`): then Serve would wait for room, maybe for ever, so the old one goes first.
+    A rolling update starts each new replica before it stops an old one. If the cluster has no free resources for one
+    more replica (`ServiceConfig.needs_room_made`), Serve would wait, maybe for ever, so the old one is stopped first.
     """
     nodes = cluster.nodes()
     fitted = config.fitted(nodes)

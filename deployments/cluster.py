@@ -10,21 +10,21 @@ from deployments.node import Node
 
 
 def nodes() -> list[Node]:
-    """The nodes that are alive, each with all that it has."""
+    """List the nodes that are alive, each with its total resources."""
     return [_node(entry["Resources"]) for entry in _alive()]
 
 
 def free_on_nodes() -> list[Node]:
-    """The nodes that are alive, each with what of it is free; an update may lag behind by a moment."""
+    """List the nodes that are alive, each with its free resources; Ray updates them with a short delay."""
     free: Mapping[str, Mapping[str, float]] = available_resources_per_node()  # type: ignore[no-untyped-call]
     return [_node(free.get(entry["NodeID"], {})) for entry in _alive()]
 
 
 def own_node() -> Node:
-    """The node that this process runs on, with all that it has.
+    """Find the node that this process runs on, with its total resources.
 
     Raises:
-        RuntimeError: Ray does not list it as alive.
+        RuntimeError: Ray does not list the node as alive.
     """
     own = ray.get_runtime_context().get_node_id()
     for entry in _alive():
@@ -39,5 +39,5 @@ def _alive() -> list[Mapping[str, Any]]:
 
 
 def _node(resources: Mapping[str, float]) -> Node:
-    """Make a Node of Ray's resources, among which those that are used up are missing."""
+    """Make a Node of Ray's resources; Ray leaves out those that are used up."""
     return Node(resources.get("CPU", 0.0), resources.get("GPU", 0.0))

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 def information(
     engine: "Engine", config: ServiceConfig, live: LiveConfig, requests: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Describe an engine that runs, by names as openapi.yaml has them.
+    """Describe a running engine, with the field names of openapi.yaml.
 
     Args:
-        engine: of the replica.
-        config: that is fixed for the life of the replica.
+        engine: the replica's engine.
+        config: settings that are fixed for the life of the replica.
         live: the settings in force.
-        requests: that have ended since the start, by outcome.
+        requests: number of requests that have ended since the start, by outcome.
     """
     engine_stats = engine.stats
     return {

@@ -1,6 +1,7 @@
-"""Limit on lines of one kind in the log: the first ones in full, and the number of the rest.
+"""Rate limit for log lines of one kind: the first lines are logged in full, the others are only counted.
 
-Whoever sends requests that are refused would otherwise fill the disk, and pay less for a line than the service does.
+Without the limit a client could fill the disk with bad requests: each one costs the client less than its log line costs
+the service.
 """
 
 import threading
@@ -10,10 +11,10 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 BURST_LINES: Final = 50
-"""Lines of one kind that are logged in full one after another."""
+"""Lines of one kind that are logged in full in a burst."""
 
 LINES_PER_S: Final = 1.0
-"""Lines of one kind that are logged in full in the long run."""
+"""Lines of one kind that are logged in full each second in the long run."""
 
 REPORT_PERIOD_S: Final = 10.0
 """Interval at which the log says how many lines were left out."""
@@ -25,9 +26,9 @@ Kind = TypeVar("Kind", bound=Hashable)
 @dataclass(slots=True)
 class _Bucket:
     tokens: float
-    at_s: float  # when `tokens` was right
+    at_s: float  # when `tokens` was computed
     left_out: int = 0
-    since_s: float = 0.0  # when the first of those was left out
+    since_s: float = 0.0  # when the first of these lines was left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,12 @@ class LeftOut(Generic[Kind]):
 
 
 class LogRate(Generic[Kind]):
-    """A token bucket for each kind of line. It may be used by several threads.
+    """A token bucket for each kind of line. Safe for use by several threads.
 
     Args:
-        burst: lines of a kind that come through at once.
-        lines_per_s: lines of a kind that come through in the long run.
-        clock: in seconds.
+        burst: lines of a kind that are admitted in a burst.
+        lines_per_s: lines of a kind that are admitted each second in the long run.
+        clock: returns the time in seconds.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class LogRate(Generic[Kind]):
         self._lock = threading.Lock()
 
     def admits(self, kind: Kind) -> bool:
-        """Whether a line of this kind is to be logged; counts it where it is not."""
+        """Return whether to log a line of this kind; a line that is not logged is counted."""
         now_s = self._clock()
         with self._lock:
             if (bucket := self._buckets.get(kind)) is None:
@@ -72,7 +73,7 @@ class LogRate(Generic[Kind]):
             return False
 
     def left_out(self, after_s: float = REPORT_PERIOD_S) -> list[LeftOut[Kind]]:
-        """The lines that were left out, a record a kind, once that began so long ago; they count from 0 again."""
+        """Return the counts of left-out lines, one record a kind, if the first is `after_s` old; reset those counts."""
         now_s = self._clock()
         with self._lock:
             due = [each for each in self._buckets.items() if each[1].left_out and now_s - each[1].since_s >= after_s]

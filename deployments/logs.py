@@ -1,11 +1,11 @@
 """Log lines of errors: one line with request id, class, cause, stage and status.
 
-Serve's own log carries the lines, as JSON where `logging_config` says so, and adds time, level and request id. A line
-holds nothing of an image and no file name; a key never reaches a message (`auth.py`). What clients do goes to the
-log's file alone; what is at fault here stands on the console too.
+The lines are part of Serve's own log, as JSON if `logging_config` says so; Serve adds time, level and request id. A
+line holds no image data and no file name, and a message never holds a key (`auth.py`). Errors of clients are written to
+the log file alone; errors of the service appear on the console too.
 
-Lines of one kind that come too often are counted instead (`log_rate.py`). What a client has sent, as part of a cause,
-is cut and has its control characters escaped: it can neither fill a line nor begin a new one.
+Lines of one kind that come too often are counted instead (`log_rate.py`). Text from a client that is part of a cause is
+cut to a maximum length and its control characters are escaped: it can neither fill the log nor begin a new line.
 """
 
 import logging
@@ -22,22 +22,22 @@ from pipeline.records import Outcome, Rejection
 logger = logging.getLogger("deployments")
 
 MAX_CAUSE_CHARACTERS: Final = 500
-"""The most that a line tells of a cause."""
+"""Length to which the cause in a line is cut."""
 
 _NOT_ON_THE_CONSOLE: Final = {"log_to_stderr": False}
-"""For Serve: not on the console, where a line passes three more processes."""
+"""Tells Serve not to write a line to the console: on its way there it passes three more processes."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """Lines that are alike: what they begin with, and the fields that tell why."""
+    """Lines that are alike: the words they begin with, and the fields that give the reason."""
 
     what: str
     error: str
     stage: str
-    status: int  # 0 where it is no request's
+    status: int  # HTTP status; 0 if the line is not about a request
     level: int
-    place: str = ""  # in the code, where an exception was raised
+    place: str = ""  # file and line that raised an exception
 
 
 _rate = LogRate[_Kind]()
@@ -47,12 +47,12 @@ _SERVE_LOGGER: Final = logging.getLogger("ray.serve")
 def log_refusal(error: DarkroomError, position: int | None = None, request_id: str = "") -> None:
     """Logs why a request, or the image at a position among many, has no prediction.
 
-    A traceback stands in the line of a server error alone: what a client has sent is at fault nowhere in the code.
+    Only the line of a server error has a traceback: an error in the client's data is no fault of the code.
 
     Args:
-        error: why.
-        position: of the image among the others of its request.
-        request_id: where Serve does not know it, as the request has not reached it.
+        error: the reason.
+        position: index of the image in its request; None for the whole request.
+        request_id: given if the request has not reached Serve, which then cannot add the id.
     """
     level = logging.INFO if isinstance(error, ClientError | Overloaded | DeadlineExceeded) else logging.ERROR
     what = "refused" if position is None else "image refused"
@@ -66,40 +66,40 @@ def log_refusal(error: DarkroomError, position: int | None = None, request_id: s
 
 
 def log_refused_images(outcomes: Sequence[Outcome]) -> None:
-    """Logs why images among many have no prediction, a line each."""
+    """Logs why images of a request with many have no prediction, one line an image."""
     for position, outcome in enumerate(outcomes):
         if isinstance(outcome, Rejection):
             log_refusal(outcome.error, position)
 
 
 def log_no_such_page(error: Exception, status: int, asked: str) -> None:
-    """Logs that something was asked for which is not served."""
+    """Logs a request for a path or method that is not served."""
     if _rate.admits(kind := _Kind("refused", type(error).__name__, "access", status, logging.INFO)):
         _log(kind, f"refused: {readable(asked)}", str(error), error)
 
 
 def log_gone(stage: str) -> None:
-    """Logs that a client has not waited for its answer."""
+    """Logs that a client has disconnected before its answer."""
     if _rate.admits(kind := _Kind("gone", "ClientGone", stage, CLIENT_GONE, logging.INFO)):
         _log(kind, "gone", "the client has closed its connection before it was answered")
 
 
 def log_unforeseen(error: Exception) -> None:
-    """Logs an exception that is none of Darkroom's, with its traceback."""
+    """Logs an exception that is no `DarkroomError`, with its traceback."""
     kind = _Kind("unforeseen", type(error).__name__, "respond", INTERNAL_ERROR, logging.ERROR, _place(error))
     if _rate.admits(kind):
         _log(kind, f"unforeseen: {kind.error}", str(error), error)
 
 
 def log_left_out(after_s: float = REPORT_PERIOD_S) -> None:
-    """Logs how many lines of each kind were left out, once the first of them is so many seconds old."""
+    """Logs how many lines of each kind were left out, once the first of them is `after_s` seconds old."""
     for each in _rate.left_out(after_s):
         kind, cause = each.kind, f"{each.count:,} more like this in the last {each.span_s:.0f} s"
         _log(kind, f"{kind.what}: {kind.error}" if kind.error else kind.what, cause, extra={"more": each.count})
 
 
 def readable(text: str) -> str:
-    """A text for a line of the log: of bounded length, with control characters as escapes."""
+    """Make a text fit for a log line: cut to a maximum length, with control characters escaped."""
     start = text[:MAX_CAUSE_CHARACTERS]
     if not start.isprintable():
         start = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in start)[:MAX_CAUSE_CHARACTERS]
@@ -107,21 +107,21 @@ def readable(text: str) -> str:
 
 
 def log_warnings(warnings: Sequence[str]) -> None:
-    """Logs what an operator should know of how the service was sized, a line each."""
+    """Logs warnings for the operator about the configuration, one line each."""
     for cause in warnings:
         logger.warning(cause, extra={"cause": cause, "stage": "configure"})
 
 
 def log_misconfigured(what: str, cause: str) -> None:
-    """Logs that a setting which was changed while the service runs cannot be used, and what follows from it."""
+    """Logs that a setting changed at run time cannot be used (`cause`), and the consequence (`what`)."""
     fields = {"error": "Misconfigured", "cause": cause, "stage": "configure", "status": INTERNAL_ERROR}
     logger.error("%s: %s", what, cause, extra=fields)
 
 
 def adopt_loggers() -> None:
-    """Has Darkroom's lines go where Serve's go, whatever `logging_config` makes of that, and whatever level it sets.
+    """Routes Darkroom's log lines, from INFO up, to wherever Serve's own lines go, whatever level Serve has.
 
-    Serve's own level is above theirs, as a request costs it a line that is thrown away in the end.
+    Serve's own level is higher: at INFO it makes a line for each request, even if the line is thrown away in the end.
     """
     for name in ("pipeline", "deployments"):
         logger = logging.getLogger(name)
@@ -132,7 +132,7 @@ def adopt_loggers() -> None:
 
 
 class _Relay(logging.Handler):
-    """Hands the pipeline's lines on to Serve's logger: an image may cause one as well, a traceback with it."""
+    """Passes the pipeline's lines to Serve's logger at a limited rate: an image may cause them, with tracebacks."""
 
     def emit(self, record: logging.LogRecord) -> None:
         stage, place = getattr(record, "stage", "pipeline"), f"{record.pathname}:{record.lineno}"
@@ -156,7 +156,7 @@ def _log(
 
 
 def _place(error: Exception) -> str:
-    """File and line that raised an exception."""
+    """Return the file and line that raised an exception."""
     traceback = error.__traceback__
     while traceback and traceback.tb_next:
         traceback = traceback.tb_next

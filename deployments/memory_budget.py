@@ -1,13 +1,13 @@
-"""Bytes of request bodies that a replica has in memory, bounded; where they reach the limit, a body gives way.
+"""Memory limit for the request bodies in a replica; at the limit, a body that is still arriving is dropped.
 
-Bytes count when they arrive: a body that is only announced takes nothing. When the next bytes do not fit, a body that
-is still arriving is given up and its bytes are free: one of the source (client address) that has most bytes of such
+Bytes count when they arrive: an announced length takes no memory. When the next bytes do not fit, a body that is still
+arriving is dropped and its bytes are freed. It is a body of the source (client address) with the most bytes in such
 bodies, as in routers that drop from the longest queue. So one address alone cannot keep others out, and may use all of
-the memory while nobody else wants it. Of that source it is a large body that has become slow, else the youngest large
-one, else the youngest. The oldest therefore always arrives whole, bodies that are each half there never wait for each
-other, and a photograph is not refused for the sake of a large body.
+the memory while nobody else needs it. Among the bodies of that source a large one that has become slow is dropped
+first, else the youngest large one, else the youngest. So the oldest body always arrives whole, bodies that have arrived
+in part never block each other, and a photograph is not refused for the sake of a large body.
 
-Bodies hold places in the replica as well. Where these are nearly all taken, bodies that stand still give way.
+Bodies also occupy places in the replica. When nearly all places are taken, the slowest bodies are dropped.
 """
 
 import heapq
@@ -24,27 +24,27 @@ from deployments.request_errors import Overloaded
 _SMALL_BODY_BYTES: Final = 1 << 20
 _STRIDE_BYTES: Final = 128 << 10
 _STRIDE_S: Final = 2.0
-"""A body that is not small is slow, and gives way first, if it took longer for its latest stride: 64 KiB a second."""
+"""A large body counts as slow, and is dropped first, below 64 KiB a second: one stride of bytes in this time."""
 
 _YOUNG_BODY_S: Final = 0.5
-"""A body that has been read for less may only not have been looked at yet."""
+"""Age below which the rate of a body is not judged: its bytes may not have been read yet."""
 
 _ANSWERED_WINDOW_S: Final = 10.0
 _MAX_RETRY_AFTER_S: Final = 60
 
 
 class Hold:
-    """Bytes of one body.
+    """Bytes of one body in memory.
 
     Args:
-        budget: what they count against.
+        budget: the limit that they count against.
         source: address of the client.
 
     Attributes:
-        bytes: those that have arrived and are still in memory.
+        bytes: bytes that have arrived and are still in memory.
         is_whole: whether all of the body has arrived.
-        gave_way: whether the body was given up for others.
-        on_give_way: called when it is; ends the reading of the body.
+        gave_way: whether the body was dropped to make room for others.
+        on_give_way: called when the body is dropped; ends the reading of the body.
     """
 
     def __init__(self, budget: "MemoryBudget", source: str) -> None:
@@ -54,13 +54,13 @@ class Hold:
         self.on_give_way: Callable[[], None] = _nothing
         self._budget = budget
         self._began_at = self._strode_at = time.monotonic()
-        self._strode_bytes = 0  # how many it had when it last came on by a stride
+        self._strode_bytes = 0  # bytes at the end of the last stride
 
     def expect(self, size: int) -> None:
-        """Checks an announced length, before anything of the body is read; counts nothing.
+        """Checks an announced length before the body is read; does not count its bytes.
 
         Raises:
-            Overloaded: the body could not stay if it arrived now.
+            Overloaded: the body would not fit if it arrived now.
         """
         self._budget.check_expected(self.source, size)
 
@@ -68,7 +68,7 @@ class Hold:
         """Counts bytes that have arrived.
 
         Raises:
-            Overloaded: there is no room for them, or the body has given way.
+            Overloaded: the bytes do not fit, or the body has been dropped.
         """
         if self.gave_way:
             raise self.refused()
@@ -78,37 +78,37 @@ class Hold:
             self._strode_at, self._strode_bytes = time.monotonic(), self.bytes
 
     def rate(self) -> float:
-        """Bytes a second since its beginning; infinite while it is too young to tell."""
+        """Return the bytes a second since the body began; infinite while it is too young to judge."""
         age_s = time.monotonic() - self._began_at
         return self.bytes / age_s if age_s > _YOUNG_BODY_S else math.inf
 
     def finish(self) -> None:
-        """Notes that the body is whole: from now on it does not give way."""
+        """Notes that the body has arrived whole: from now on it cannot be dropped."""
         self.is_whole = True
         self._budget.finish(self)
 
     def refused(self) -> Overloaded:
-        """The refusal of a body that has given way."""
+        """Make the error of a body that has been dropped."""
         return self._budget.gave_way()
 
     def is_slow(self) -> bool:
-        """Whether the body has much in memory and next to nothing more comes."""
+        """Return whether the body is large and hardly any more of it arrives."""
         return self.bytes > _SMALL_BODY_BYTES and time.monotonic() - self._strode_at > _STRIDE_S
 
 
 class MemoryBudget:
-    """Counts the bytes of bodies from when they arrive until they are answered. For one event loop.
+    """Counts the bytes of bodies from their arrival until their requests are answered. For one event loop.
 
     Args:
-        max_bytes: the most that may be held; may be replaced at any time.
+        max_bytes: the limit; may be changed at any time.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.held_bytes = 0
         self._arriving = dict[str, dict[Hold, None]]()  # bodies that are not whole yet, by source, the oldest first
-        self._arriving_bytes = Counter[str]()  # of these, by source
-        self._answered: deque[tuple[float, int]] = deque()  # when, and how many bytes, in the last window
+        self._arriving_bytes = Counter[str]()  # bytes of these bodies, by source
+        self._answered: deque[tuple[float, int]] = deque()  # time and bytes of each body answered in the last window
 
     @contextmanager
     def hold(self, source: str) -> Iterator[Hold]:
@@ -124,7 +124,7 @@ class MemoryBudget:
             self._forget()
 
     def check_expected(self, source: str, size: int) -> None:
-        """Raises Overloaded where a body of `size` bytes would have to give way if it arrived now."""
+        """Raises Overloaded if a body of `size` bytes would be dropped if it arrived now."""
         too_many = self.held_bytes + size - self.max_bytes
         own = self._arriving_bytes[source] + size
         if too_many > 0 and too_many > self._larger_bytes(source, size) + sum(
@@ -133,10 +133,10 @@ class MemoryBudget:
             raise self.overloaded(size)
 
     def take(self, hold: Hold, size: int) -> None:
-        """Counts bytes of a body; others may have to give way for them.
+        """Counts bytes of a body; other bodies may be dropped for them.
 
         Raises:
-            Overloaded: the body itself is the one that gives way.
+            Overloaded: this body itself is the one to drop.
         """
         while self.held_bytes + size > self.max_bytes:
             other = self._next_to_give_way(hold, size)
@@ -147,11 +147,11 @@ class MemoryBudget:
         self._arriving_bytes[hold.source] += size
 
     def give_up_slowest(self, count: int, least_bytes_per_s: int) -> None:
-        """Gives up bodies, for their places: the slowest of the source that has most bodies arriving.
+        """Drops bodies to free their places: the slowest of the source with the most arriving bodies.
 
         Args:
-            count: how many, at most.
-            least_bytes_per_s: a body that comes as fast as this keeps its place.
+            count: number of bodies, at most.
+            least_bytes_per_s: rate from which on a body is kept.
         """
         crowd = max(self._arriving.values(), key=len, default={})
         slow = [(rate, body) for body in crowd if (rate := body.rate()) < least_bytes_per_s]
@@ -159,7 +159,7 @@ class MemoryBudget:
             self._give_up(body)
 
     def finish(self, hold: Hold) -> None:
-        """Takes a body off those that are arriving."""
+        """Removes a body from those that are arriving."""
         bodies = self._arriving.get(hold.source, {})
         if hold in bodies:
             del bodies[hold]
@@ -168,7 +168,7 @@ class MemoryBudget:
                 del self._arriving[hold.source], self._arriving_bytes[hold.source]
 
     def overloaded(self, size: int) -> Overloaded:
-        """The refusal of a body for which there is no room; names value and limit."""
+        """Make the error of a body that does not fit, with value and limit."""
         return Overloaded(
             f"{self.held_bytes} bytes are in work and {size} more would exceed the limit, {self.max_bytes} "
             "(max_bytes_in_flight); the Retry-After header says when it should have room",
@@ -176,7 +176,7 @@ class MemoryBudget:
         )
 
     def gave_way(self) -> Overloaded:
-        """The refusal of a body that was given up while it arrived."""
+        """Make the error of a body that was dropped while it arrived."""
         return Overloaded(
             "the body was given up while it arrived, for others that came faster or have less in memory: all bodies "
             f"together may have {self.max_bytes} bytes (max_bytes_in_flight); the Retry-After header says when there "
@@ -186,7 +186,7 @@ class MemoryBudget:
         )
 
     def retry_after_s(self, size: int) -> int:
-        """Whole seconds until there should be room for `size` bytes, at the pace of the last ten seconds."""
+        """Predict the whole seconds until `size` bytes fit, at the rate of the last ten seconds."""
         self._forget()
         too_many = self.held_bytes + size - self.max_bytes
         if too_many <= 0 or not self._answered:
@@ -206,10 +206,10 @@ class MemoryBudget:
             for body in self._arriving[heaviest]
             if body is asking or body.bytes
         }
-        return max(reversed(ranks), key=ranks.__getitem__)  # of equals the youngest
+        return max(reversed(ranks), key=ranks.__getitem__)  # the youngest among equals
 
     def _larger_bytes(self, source: str, size: int) -> int:
-        """Bytes of the large bodies of a source, which give way to a small one of so many bytes."""
+        """Bytes that dropping the large bodies of a source would free for a small body of `size` bytes."""
         if size > _SMALL_BODY_BYTES:
             return 0
         return sum(body.bytes for body in self._arriving.get(source, ()) if body.bytes > _SMALL_BODY_BYTES)

@@ -1,4 +1,4 @@
-"""The replica: what Ray Serve starts, configures, watches and stops, and where it gathers requests into batches."""
+"""The replica: Ray Serve starts, configures, checks and stops it, and gathers requests into batches for it."""
 
 import asyncio
 import gc
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from pipeline.engine import Engine
 
 _SWITCH_INTERVAL_S: Final = 0.0005
-"""Longest time that the event loop keeps the interpreter from the device's thread, which needs it for every kernel."""
+"""Longest time that the event loop holds the interpreter lock: the device's thread needs the lock for every kernel."""
 
 _GC_AFTER_OBJECTS: Final = 10_000
-"""New objects after which Python's collector looks for reference cycles; 700 by default.
+"""New objects after which Python's garbage collector looks for reference cycles; 700 by default.
 
-Requests leave next to no cycles, but those in work are thousands of objects: going through them took 8 % of a replica's
-time.
+Requests leave next to no cycles, but requests in work hold thousands of objects. With the default, 8 % of a replica's
+time went into looking at them.
 """
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _signed(method: Method) -> Method:
-    """Notes the signature of a method down on it; `serve.batch` would work it out anew for every request."""
+    """Store the signature of a method on it; `serve.batch` would otherwise compute it for every request."""
     method.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]
     return method
 
@@ -55,8 +55,8 @@ class Replica:
     """One replica of the service: an engine, and the HTTP interface to it.
 
     Args:
-        config: fitted to the cluster (`ServiceConfig.fitted`).
-        warnings: on how it was fitted, for the operator.
+        config: settings, fitted to the cluster (`ServiceConfig.fitted`).
+        warnings: for the operator, about the fitted sizes.
     """
 
     async def __init__(self, config: ServiceConfig, warnings: Sequence[str] = ()) -> None:  # type: ignore[misc]  # Serve awaits it
@@ -65,7 +65,7 @@ class Replica:
         self._warnings = warnings
         self._config = await asyncio.to_thread(_placed, config)
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
-        # Taken out: what the replica starts reads strangers' bytes, and needs no keys.
+        # Removed from the environment: the decode workers read untrusted bytes, and need no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
         log_warnings(self._access.warnings)
         self._watchdog = Watchdog()
@@ -87,21 +87,21 @@ class Replica:
     async def _gather(self, requests: list[list[EncodedImage]]) -> list[Future[list[Outcome]]]:
         """Hands the images of many requests to the engine at once.
 
-        The handler returns futures and never waits. While a handler waits, Serve seals whatever arrives into small
-        batches that can never merge (it seals before it holds a permit), and one slow image keeps the answers of its
-        whole batch. Here each request waits for its own images alone, and batches form again where work waits: at
-        the workers and at the device.
+        The handler returns futures and never waits. If a handler waited, Serve would close the requests that arrive
+        meanwhile into small batches that can never merge (it closes a batch before it may run it), and one slow image
+        would delay the answers of its whole batch. Here each request waits for its own images alone, and batches form
+        again where work queues: before the workers and before the device.
         """
         return self._engine.submit(requests)
 
     async def reconfigure(self, user_config: Mapping[str, Any] | None, rank: object) -> None:  # noqa: ARG002
-        """Applies `user_config` without a restart. A bad one leaves the old one in force.
+        """Applies `user_config` without a restart. If it is invalid, the old one stays in force.
 
         Serve replaces a replica whose `reconfigure` raises, so only a replica that is starting raises here: it has no
-        old settings to keep. Because of the parameter `rank`, Serve calls this also where there is no user_config.
+        old settings to keep. Because of the parameter `rank`, Serve calls this method even without a user_config.
 
         Raises:
-            ValueError: at the start, what is wrong with `user_config`.
+            ValueError: `user_config` is invalid, at the start.
         """
         try:
             live = LiveConfig.model_validate(user_config or {})
@@ -117,11 +117,11 @@ class Replica:
         self._gather.set_batch_wait_timeout_s(live.batch_window_s)  # type: ignore[attr-defined]
 
     async def check_health(self) -> None:
-        """Raises what keeps the engine from answering; Serve replaces the replica when it has done so three times."""
+        """Raises an error if the engine cannot answer; Serve replaces the replica after three such errors."""
         self._engine.check()
 
     async def __del__(self) -> None:
-        """Ends the workers; called by Serve after the last request."""
+        """Stops the tasks, the watchdog and the engine; called by Serve after the last request."""
         if hasattr(self, "_running"):
             for task in self._running:
                 task.cancel()
@@ -134,20 +134,20 @@ class Replica:
     # ---- start ------------------------------------------------------------------------------------------------------
 
     def _started_engine(self) -> "Engine":
-        start_forkserver()  # it imports torch too, meanwhile
-        gc.disable()  # what is imported stays: to look through it again and again takes a seventh of the time
+        start_forkserver()  # imports torch in its own process at the same time
+        gc.disable()  # imported objects stay; collecting again and again took a seventh of the start
         try:
             engine = self._engine_of(self._config.pipeline)
             engine.start()
         finally:
             gc.enable()
         gc.collect()
-        gc.freeze()  # all that stays: torch alone has more objects than a collection can look at without a pause
+        gc.freeze()  # these objects stay: torch alone has so many that looking at them would cause a pause
         gc.set_threshold(_GC_AFTER_OBJECTS)
         return engine
 
     def _engine_of(self, config: PipelineConfig) -> "Engine":
-        """Imported here: torch takes seconds, and Serve imports this module where it only looks at the application."""
+        """Make the engine. Imports it here: torch takes seconds, and Serve imports this module also to read the app."""
         from pipeline.engine import Engine
 
         return Engine(config)
@@ -167,11 +167,11 @@ class Replica:
 
 
 def _places() -> Places:
-    """Reads the places of the replica in this process, as they are set now."""
-    config = serve.get_replica_context()._deployment_config  # Serve tells them nowhere else
+    """Reads the current limits on requests in the replica of this process."""
+    config = serve.get_replica_context()._deployment_config  # Serve offers no public access
     return Places(config.max_ongoing_requests, config.max_queued_requests)
 
 
 def _placed(config: ServiceConfig) -> ServiceConfig:
-    """The configuration with all sizes settled; Ray is asked for the replica's node only where it has to be."""
+    """Settle all sizes of the configuration; asks Ray for the replica's node only if needed."""
     return config if config.is_placed else config.placed(own_node())

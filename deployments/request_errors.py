@@ -1,10 +1,10 @@
-"""Errors that the edge raises: what is wrong with a request, or why it is not answered now.
+"""Errors of the HTTP side: a request is wrong, or cannot be answered now.
 
     ClientError
-    ├── RequestError         refuses a request whole, before anything is decoded
-    │   └── Unauthorized     before its body is read
+    ├── RequestError         refuses a whole request, before any image is decoded
+    │   └── Unauthorized     missing or unknown API key; raised before the body is read
     └── ImageError           refuses one image of a request
-    ServerError              the request may be sent again
+    ServerError              DeadlineExceeded, Overloaded: the client may retry
 
 A new error is one class here, and at most one line in the table of statuses.
 """
@@ -13,25 +13,25 @@ from pipeline.errors import ClientError, ImageError, ServerError
 
 
 class RequestError(ClientError):
-    """Refuses a request whole."""
+    """Refuses the whole request."""
 
 
 class Unauthorized(RequestError):
-    """The request does not show a key that opens this service."""
+    """Missing or unknown API key."""
 
     stage = "access"
 
 
 class MissingKey(Unauthorized):
-    """The request shows no key."""
+    """The request has no API key."""
 
 
 class WrongKey(Unauthorized):
-    """The request shows a key that is not in force."""
+    """The API key of the request is not in force."""
 
 
 class MalformedRequest(RequestError):
-    """The body, a header or a parameter does not have the form it declares."""
+    """The body, a header or a parameter is malformed."""
 
 
 class EmptyRequest(RequestError):
@@ -43,11 +43,11 @@ class RequestTooLarge(RequestError):
 
 
 class TooManyImages(RequestError):
-    """The body holds more images than one request may."""
+    """The body holds more images than one request may have."""
 
 
 class RequestTooCostly(RequestError):
-    """Decoding the images of the request would take more work than one request may make."""
+    """Decoding all images of the request would take more work than the limit for one request."""
 
 
 class BodyTimeout(RequestError):
@@ -55,11 +55,11 @@ class BodyTimeout(RequestError):
 
 
 class UnsupportedContentType(RequestError):
-    """The body's content type is none that is read."""
+    """Unsupported content type of the body."""
 
 
 class UnsupportedContentEncoding(RequestError):
-    """The body is compressed in a way that is not decoded."""
+    """Unsupported Content-Encoding of the body."""
 
 
 class MalformedEncoding(ImageError):
@@ -69,18 +69,18 @@ class MalformedEncoding(ImageError):
 
 
 class DeadlineExceeded(ServerError):
-    """The time that the request had is over; what had not been begun of it is left."""
+    """The time limit of the request is over; images not begun yet are dropped."""
 
     stage = "queue"
 
 
 class Overloaded(ServerError):
-    """Too much is in work already; the same request may be sent again.
+    """The replica has too much work already; the client may retry the same request.
 
     Args:
-        message: what is too much, and the limit.
-        retry_after_s: when it may be sent again.
-        at_once: whether its client should know at once: only this request has too little time, or it was given up.
+        message: the value that is too large, and its limit.
+        retry_after_s: whole seconds after which the client may retry.
+        at_once: whether to answer without a delay: only this request has too little time, or its body was dropped.
     """
 
     stage = "admission"

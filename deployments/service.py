@@ -1,15 +1,15 @@
-"""The service behind every protocol: admission, deadline, inference, timings. It knows neither HTTP nor Ray Serve.
+"""The service behind every protocol: admission, deadline, inference, timings. Knows neither HTTP nor Ray Serve.
 
-An adapter of a protocol, such as `deployments/http/predict_route.py`, does for each request:
+The adapter of a protocol, such as `deployments/http/predict_route.py`, does this for each request:
 
     deadline = Deadline(seconds that the client waits)
-    service.admission.check(body_bytes, deadline.left_s)  # before anything of the body is read
-    with service.hold(client address) as hold:            # counts the bytes of the body, while it is read and later
+    service.admission.check(body_bytes, deadline.left_s)  # before the body is read
+    with service.hold(client address) as hold:            # counts the bytes of the body until the block ends
         inference = await service.infer(images, deadline)
-    answer = ...                                        # an outcome an image, in order
+    answer = ...                                          # one outcome an image, in order
     stages_s, total_s = service.note_answered(inference)
 
-Whatever is refused is raised as a `DarkroomError`; the adapter answers with it and calls `note_refused`.
+Every refusal is raised as a `DarkroomError`; the adapter answers with it and calls `note_refused`.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from deployments.service_config import LiveConfig
 from pipeline.records import EncodedImage, Outcome, Rejection
 
 if TYPE_CHECKING:
-    from pipeline.engine import Engine  # loads torch, which takes seconds
+    from pipeline.engine import Engine  # not at run time: loading torch takes seconds
 
 _IMAGES_EXAMINED_AT_ONCE: Final = 32
 """Images whose headers are read before the event loop runs other tasks: about 1 ms."""
@@ -47,20 +47,20 @@ class Recorder(Protocol):
         """Notes the outcomes of a request's images."""
 
     def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
-        """Notes a request that was answered, with seconds in each of `STAGES`."""
+        """Notes a request that was answered, with its seconds in each of `STAGES` and in total."""
 
     def note_end(self, outcome: str) -> None:
-        """Notes a request that ended in another way: an error's class name, or `GONE_OUTCOME`."""
+        """Notes a request that ended otherwise: the class name of its error, or `GONE_OUTCOME`."""
 
 
 class Deadline:
     """Time limit of one request, counted from its creation.
 
     Args:
-        limit_s: seconds.
+        limit_s: the time limit in seconds.
 
     Attributes:
-        began_at: moment of its creation, by `time.perf_counter`.
+        began_at: time of creation, by `time.perf_counter`.
     """
 
     __slots__ = ("began_at", "limit_s")
@@ -75,27 +75,27 @@ class Deadline:
         return self.limit_s - (time.perf_counter() - self.began_at)
 
     def exceeded(self) -> DeadlineExceeded:
-        """The error of a request that has not been answered in time."""
+        """Make the error of a request that has not been answered in time."""
         return DeadlineExceeded(f"the request is not answered after {self.limit_s:g} s, the time that it had")
 
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """Outcomes of the images of one request, in order, and when it passed which stage (`time.perf_counter`)."""
+    """Outcomes of the images of one request, in order, and times of its stages (`time.perf_counter`)."""
 
     outcomes: Sequence[Outcome]
     began_at: float
-    read_at: float  # its images were there
+    read_at: float  # when its images had arrived
 
 
 class InferenceService:
     """Admits or refuses requests, runs inference on their images, and records the time of each stage.
 
     Args:
-        engine: that has started.
-        submit: hands images to the engine, together with those of other requests.
+        engine: a started engine.
+        submit: hands images to the engine, together with images of other requests.
         recorder: counts images and requests that end.
-        places: reads the limits on requests in the replica; without it there are none.
+        places: reads the limits on requests in the replica; no limits by default.
 
     Attributes:
         admission: decides on a request before its body is read.
@@ -113,7 +113,7 @@ class InferenceService:
 
     @property
     def live(self) -> LiveConfig:
-        """The settings in force; what is set here holds from the next request on."""
+        """The settings in force; new ones apply from the next request on."""
         return self._live
 
     @live.setter
@@ -124,7 +124,7 @@ class InferenceService:
 
     @property
     def head_parameters(self) -> Mapping[str, int]:
-        """Parameters that a request may send to the model's head, by name, and the most of each."""
+        """Largest value of each parameter that a request may send to the model's head, by name."""
         return self._engine.head.parameters
 
     @property
@@ -139,12 +139,12 @@ class InferenceService:
         """Counts the bytes of one request, from before its body is read until its images have their outcomes.
 
         Args:
-            source: address of the client; where memory is full, whoever has most of it gives way.
+            source: address of the client; when memory is full, the address that uses most of it loses a body.
         """
         with self._budget.hold(source) as hold:
             try:
                 yield hold
-            except asyncio.CancelledError:  # by what serves the protocol, when the client has closed its connection
+            except asyncio.CancelledError:  # the server cancels when the client has disconnected
                 self.note_gone("queue" if hold.is_whole else "read")
                 raise
 
@@ -152,13 +152,13 @@ class InferenceService:
         """Infers the images of one request.
 
         Args:
-            images: in order; what comes in as a rejection stays one.
-            deadline: of the request. What has not been begun by then is dropped.
+            images: in order; a rejection passes through unchanged.
+            deadline: time limit of the request. Images not begun by then are dropped.
 
         Raises:
-            RequestTooCostly, Overloaded: the request is not taken on.
-            DeadlineExceeded: its time is over.
-            ServerError: the engine, not an image, is at fault. A bad image is a `Rejection` in its place.
+            RequestTooCostly, Overloaded: the request is refused.
+            DeadlineExceeded: the time limit of the request is over.
+            ServerError: the engine failed. A bad image raises no error: it is a `Rejection` in the result.
         """
         read_at = time.perf_counter()
         if deadline.left_s <= 0:
@@ -174,12 +174,12 @@ class InferenceService:
     async def _examined(
         self, images: Sequence[EncodedImage | Rejection], deadline: Deadline
     ) -> Sequence[EncodedImage | Rejection]:
-        """Reads the headers of images: each gets its price, or is rejected by it.
+        """Reads the headers of images: each gets its predicted cost, or is rejected.
 
-        Some images at a time, so that a large request does not block the event loop before it is refused.
+        A few images at a time, so that a large request does not block the event loop before it is refused.
 
         Raises:
-            RequestTooCostly, Overloaded: why they are not taken on.
+            RequestTooCostly, Overloaded: the request is refused.
         """
         examined: list[EncodedImage | Rejection] = []
         for first in range(0, len(images), _IMAGES_EXAMINED_AT_ONCE):
@@ -203,7 +203,7 @@ class InferenceService:
         """Records a request whose response is ready; some of its images may have been rejected.
 
         Returns:
-            Seconds in each of `STAGES`, of many images the longest, and in all.
+            Seconds in each of `STAGES`, each for the slowest image, and seconds in total.
         """
         timings = [outcome.timings for outcome in inference.outcomes if outcome.timings.ended_at]
         timeline = Timeline(inference.began_at, inference.read_at, time.perf_counter(), timings)
@@ -217,7 +217,7 @@ class InferenceService:
         self._recorder.note_end(type(error).__name__)
 
     def note_gone(self, stage: str) -> None:
-        """Records a request whose client has disconnected, with the stage that it had reached."""
+        """Records a request whose client has disconnected, with the stage that the request had reached."""
         log_gone(stage)
         self._recorder.note_end(GONE_OUTCOME)
 

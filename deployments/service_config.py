@@ -1,4 +1,4 @@
-"""What a deployment is told: `args` of serve_config.yaml in `ServiceConfig`, its `user_config` in `LiveConfig`."""
+"""Settings of a deployment: `args` of serve_config.yaml in `ServiceConfig`, `user_config` in `LiveConfig`."""
 
 import math
 import re
@@ -12,23 +12,23 @@ from deployments.node import Node
 from pipeline.config import Limits, PipelineConfig, StrictSettings
 
 DEPLOYMENT_NAME = "Classifier"
-"""What Serve, and `deployments` in serve_config.yaml, call the replicas."""
+"""Name of the deployment, for Serve and under `deployments` in serve_config.yaml."""
 
 _CPUS_OF_A_REPLICA: Final = 2
-"""Where there is no GPU."""
+"""CPUs that a replica reserves if it has no GPU."""
 
 _MAX_REPLICAS_PER_GPU: Final = 64
-"""1/n of a GPU, rounded down to Ray's steps, fits n times into it and no more often: so for every n up to this."""
+"""Largest n for which 1/n of a GPU, rounded down to Ray's steps, fits exactly n times (true for all smaller n)."""
 
 _CPUS_PER_GPU: Final = 1.0
-"""Reserved by the replicas of a GPU together while no node has one: any GPU node holds that."""
+"""CPUs that the replicas of one GPU reserve together while no node has a GPU: any GPU node has that many."""
 
 _RAY_STEPS_PER_UNIT: Final = 10_000
-"""Steps in one CPU or GPU: Ray counts them to the fourth decimal place."""
+"""Steps in one CPU or GPU: Ray counts resources to the fourth decimal place."""
 
 
 class LiveConfig(Limits):
-    """What changes without a restart: `user_config`."""
+    """Settings that can change without a restart: `user_config`."""
 
     renamed = {"max_wait_s": "max_queue_wait_s", "batch_wait_s": "batch_window_s"}  # noqa: RUF012 - a ClassVar of its base
 
@@ -53,12 +53,12 @@ class LiveConfig(Limits):
 
     @property
     def of_head(self) -> Mapping[str, int]:
-        """Parameters of the model's head where a request does not say them, by name."""
+        """Defaults of the model head's parameters that a request leaves out, by name."""
         return {"top_k": self.top_k}
 
 
 class ServiceConfig(StrictSettings):
-    """What is fixed for the life of a replica: `args`. Where None stands, the cluster decides."""
+    """Settings that are fixed for the life of a replica: `args`. None means: derived from the cluster."""
 
     pipeline: PipelineConfig = Field(PipelineConfig(), description="how images are decoded and classified")
     max_ongoing_requests: int = Field(512, ge=1, description="requests in a replica; the balancer holds back the rest")
@@ -109,12 +109,12 @@ class ServiceConfig(StrictSettings):
         return self
 
     def check_live(self, live: LiveConfig) -> None:
-        """Raises ValueError, with what to write instead, where `live` does not fit this configuration."""
+        """Raises ValueError, with a correction, if `live` does not fit this configuration."""
         if faults := self.live_faults(live):
             raise ValueError("; ".join(faults))
 
     def live_faults(self, live: LiveConfig) -> list[str]:
-        """All in `live` that does not fit this configuration, each with what to write instead."""
+        """List the settings in `live` that do not fit this configuration, each with a correction."""
         faults = []
         try:
             self.pipeline.check_limits(live)
@@ -122,8 +122,8 @@ class ServiceConfig(StrictSettings):
             faults.append(str(error))
         if live.max_batch_size > self.max_ongoing_requests:
             faults.append(
-                f"max_batch_size: {live.max_batch_size} single images never meet in a replica with "
-                f"max_ongoing_requests: {self.max_ongoing_requests}; write max_ongoing_requests: "
+                f"max_batch_size: {live.max_batch_size} can never be filled with single images, as "
+                f"max_ongoing_requests is {self.max_ongoing_requests}; write max_ongoing_requests: "
                 f"{2 * live.max_batch_size} under args, or a smaller max_batch_size under user_config"
             )
         if live.top_k > self.pipeline.max_top_k:
@@ -152,20 +152,23 @@ class ServiceConfig(StrictSettings):
     # ---- sizes ------------------------------------------------------------------------------------------------------
 
     def fitted(self, nodes: Sequence[Node]) -> Self:
-        """Settle the device, and what Ray reserves for a replica, for the nodes of a cluster; return a copy.
+        """Settle the device and the resources that Ray reserves for a replica, from the nodes of a cluster.
 
-        On a GPU, a replica has a GPU, or its share of one, and the cores of its node that come with it. Only nodes with
-        a GPU count. The one with the fewest cores for each replica sets what is reserved, so that every GPU holds
-        `replicas_per_gpu` of them. Workers and concurrent batches stay open: `placed` settles them on the node that a
-        replica has landed on. Where no node has a GPU yet and `device: cuda` is written, the cores of the node to come
-        are unknown: the replicas of a GPU reserve one CPU together, and wait.
+        On a GPU, a replica has a GPU, or its share of one, and the same share of the node's cores. Only nodes with a
+        GPU count. The node with the fewest cores for each replica sets the reservation, so that every GPU holds
+        `replicas_per_gpu` replicas. The numbers of workers and of concurrent batches stay open: `placed` settles them
+        on the node that the replica runs on. If no node has a GPU yet and `device: cuda` is set, the cores of the
+        future node are unknown: the replicas of one GPU reserve one CPU together, and wait.
 
-        On the CPU, a replica has two cores, on each of which the model computes a batch, and a worker that takes a
-        little of both; replicas are what grows. The node with the most cores counts: where it has fewer than two, a
-        replica has what it has.
+        On the CPU, a replica has two cores, each of which computes a batch, and one decode worker that uses a little
+        of both; the service grows by replicas. The node with the most cores counts: if it has fewer than two, a
+        replica gets all of them.
 
         Args:
-            nodes: those that are alive, with all that they have.
+            nodes: the nodes that are alive, with their total resources.
+
+        Returns:
+            A copy with these settings.
         """
         gpu_nodes = [node for node in nodes if node.gpus >= self._gpu_share]
         device = self.pipeline.device
@@ -176,7 +179,7 @@ class ServiceConfig(StrictSettings):
             if self.pipeline.decode_workers:
                 num_cpus = min(num_cpus, self.pipeline.decode_workers + (self.pipeline.concurrent_batches or 1))
             return self._with_sizes(num_cpus, device=device)
-        cpus = max((node.cpus for node in nodes), default=0.0) or _CPUS_OF_A_REPLICA  # no node yet: as a node should be
+        cpus = max((node.cpus for node in nodes), default=0.0) or _CPUS_OF_A_REPLICA  # no node yet: assume as many
         concurrent_batches = self.pipeline.concurrent_batches or min(_CPUS_OF_A_REPLICA, math.ceil(cpus))
         num_cpus = min(concurrent_batches + (self.pipeline.decode_workers or 0), cpus)
         return self._with_sizes(
@@ -187,10 +190,11 @@ class ServiceConfig(StrictSettings):
         )
 
     def placed(self, node: Node) -> Self:
-        """Settle workers and concurrent batches, once `fitted`, for the node that the replica runs on; return a copy.
+        """Settle workers and concurrent batches of a `fitted` configuration for the replica's node; return a copy.
 
-        On a GPU, a worker for each core that comes with the replica. Workers give way to its interpreter
-        (`pipeline.config.WORKER_NICENESS`), which is seldom busy all the time: a core kept free for it stood idle.
+        On a GPU, there is one worker for each core of the replica. Workers run at a lower priority than the replica's
+        interpreter (`pipeline.config.WORKER_NICENESS`), which is seldom busy all the time: a core reserved for it stood
+        idle.
         """
         workers = self.pipeline.decode_workers or self.cores_on(node)
         return self._with_sizes(
@@ -199,44 +203,44 @@ class ServiceConfig(StrictSettings):
 
     @property
     def is_placed(self) -> bool:
-        """Whether workers and concurrent batches are settled."""
+        """Whether the numbers of workers and of concurrent batches are settled."""
         return self.pipeline.decode_workers is not None and self.pipeline.concurrent_batches is not None
 
     def cores_on(self, node: Node) -> int:
-        """Cores of a node that a replica has where nothing else is written, once `fitted`."""
+        """Return the cores of a node that a replica of this `fitted` configuration has by default."""
         if self.pipeline.device == "cuda":
             return max(1, math.floor(self._core_share(node)))
         return min(_CPUS_OF_A_REPLICA, max(1, math.ceil(node.cpus)))
 
     def fits(self, free: Sequence[Node]) -> bool:
-        """Whether there is room for one more replica of this configuration, once `fitted`.
+        """Return whether one more replica of this `fitted` configuration fits onto the cluster.
 
-        CPUs of one node and a GPU of another are no room. (Of several GPUs on one node Ray tells only what is free of
-        all of them together.)
+        One node has to have all of its resources: free CPUs of one node and a free GPU of another do not help. (For
+        several GPUs on one node Ray reports only their free sum.)
 
         Args:
-            free: what is free on each node.
+            free: free resources of each node.
         """
         return any(node.holds(self.num_cpus or 0.0, self.num_gpus) for node in free)
 
     def needs_room_made(self, nodes: Sequence[Node], free: Sequence[Node]) -> bool:
-        """Whether one more replica fits only where another has gone.
+        """Return whether one more replica fits only after another one has been stopped.
 
-        Where no node is large enough even when it is empty, as where nodes with a GPU are still to come, nothing is
-        gained by stopping what serves meanwhile.
+        False if no node is large enough even when empty, as while nodes with a GPU are still to come: stopping a
+        running replica would gain nothing.
 
         Args:
-            nodes: all that each node has.
-            free: what is free on each node.
+            nodes: total resources of each node.
+            free: free resources of each node.
         """
         return self.fits(nodes) and not self.fits(free)
 
     def warnings(self, nodes: Sequence[Node], asked: str) -> tuple[str, ...]:
-        """Warnings for the operator about how this configuration was `fitted`, a sentence each.
+        """Warnings for the operator about this `fitted` configuration, one sentence each.
 
         Args:
-            nodes: those that it was fitted to.
-            asked: `device` as it is written.
+            nodes: the nodes that the configuration was fitted to.
+            asked: `device` as written in the file.
         """
         if asked == "auto" and self.pipeline.device == "cpu":
             return (
@@ -262,12 +266,12 @@ class ServiceConfig(StrictSettings):
         return math.floor(_RAY_STEPS_PER_UNIT / self.replicas_per_gpu) / _RAY_STEPS_PER_UNIT
 
     def _core_share(self, node: Node) -> float:
-        """CPUs of a GPU node for each replica that it holds: whole ones, or a fraction where there is less than one."""
+        """CPUs of a GPU node for each replica on it: a whole number, or a fraction if below one."""
         share = node.cpus / max(1, math.floor(node.gpus * self.replicas_per_gpu))
         return float(math.floor(share)) if share >= 1 else math.floor(share * _RAY_STEPS_PER_UNIT) / _RAY_STEPS_PER_UNIT
 
     def _with_sizes(self, num_cpus: float | None, **sizes: object) -> Self:
-        """A copy with these settings of the pipeline; what is written as `num_cpus` stays."""
+        """Copy with these settings of the pipeline; a configured `num_cpus` stays."""
         pipeline = self.pipeline.model_copy(update=sizes)
         reserved = num_cpus if self.num_cpus is None else self.num_cpus
         return self.model_copy(update={"pipeline": pipeline, "num_cpus": reserved})

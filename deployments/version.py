@@ -1,4 +1,4 @@
-"""Versions of packages, Darkroom's own also where it runs from a source tree without being installed."""
+"""Versions of packages; Darkroom's own also when it runs from a source tree without being installed."""
 
 import tomllib
 from functools import cache
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 UNKNOWN_VERSION: Final = "unknown"
-"""Stands where a package has no metadata that names its version."""
+"""Result for a package without a known version."""
 
 _OWN_PACKAGE: Final = "darkroom"
 _PYPROJECT: Final = Path(__file__).parent.parent / "pyproject.toml"
@@ -15,11 +15,11 @@ _PYPROJECT: Final = Path(__file__).parent.parent / "pyproject.toml"
 
 @cache
 def version_of(package: str, pyproject: Path = _PYPROJECT) -> str:
-    """Read a package's version from its metadata; Darkroom's else from the source tree; else `UNKNOWN_VERSION`.
+    """Read a package's version from its metadata, or Darkroom's from the source tree, or return `UNKNOWN_VERSION`.
 
     Args:
-        package: by its name on the package index.
-        pyproject: of the source tree.
+        package: name on the package index.
+        pyproject: pyproject.toml of the source tree.
     """
     try:
         return version(package)

@@ -1,4 +1,4 @@
-"""Keeps a watchdog beside a replica, and tells it that the event loop runs."""
+"""Runs a watchdog process beside a replica, and signals to it that the event loop runs."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from pipeline.decode.process_state import STOPPED_STATE, state_of
 logger = logging.getLogger(__name__)
 
 HUNG_AFTER_S: Final = 5.0
-"""Nobody gets an answer meanwhile."""
+"""Silence of the event loop after which the replica is killed: it answers no request meanwhile."""
 
 _BEAT_PERIOD_S: Final = 0.5
 _ROOT: Final = Path(__file__).parent.parent
@@ -23,16 +23,17 @@ _ROOT: Final = Path(__file__).parent.parent
 _PROGRAM: Final = (
     "import sys; sys.path.append(sys.argv[1]); from deployments.watchdog_process import main; main(*sys.argv[2:])"
 )
-"""Without what `site` and the environment add to the path: nothing else has to be looked through."""
+"""Program of the watchdog process. It runs without `site` and the environment's paths, so it starts quickly."""
 
 
 class Watchdog:
-    """A process that ends this one where it is stopped or its event loop hangs (`watchdog_process.py`).
+    """A process that kills this one if it is stopped (SIGSTOP) or its event loop hangs (`watchdog_process.py`).
 
-    A constructed one sees stops alone; `run` adds the event loop. Without it, Serve's health checks do the same later.
+    After construction it notices only stops; `run` adds the event loop. Without a watchdog, Serve's health checks do
+    the same, but later.
 
     Args:
-        hung_after_s: silence of the event loop after which nobody waits for it any more.
+        hung_after_s: seconds of silence after which the event loop counts as hung.
     """
 
     def __init__(self, hung_after_s: float = HUNG_AFTER_S) -> None:
@@ -40,17 +41,17 @@ class Watchdog:
         self._start()
 
     async def run(self) -> None:
-        """Tells it again and again that the event loop runs, until cancelled."""
+        """Signals repeatedly that the event loop runs, until cancelled."""
         while True:
             self.beat()
             await asyncio.sleep(_BEAT_PERIOD_S)
 
     def beat(self) -> None:
-        """Tells it once; another takes its place where it has ended or was itself stopped."""
+        """Signals once that the event loop runs; replaces a watchdog process that has ended or was stopped."""
         if state_of(self._process.pid) == STOPPED_STATE:
             self._process.kill()
         try:
-            with suppress(BlockingIOError):  # full: it has not looked for hours
+            with suppress(BlockingIOError):  # the socket is full: unread for hours
                 self._ours.send(b".")
         except OSError:
             logger.warning("the watchdog %s has ended; starting another", self._process.pid)
@@ -58,7 +59,7 @@ class Watchdog:
             self._start()
 
     def close(self) -> None:
-        """Ends it. May be called again."""
+        """Ends the watchdog process. May be called again."""
         self._ours.close()
         self._process.kill()
         self._process.wait()

@@ -1,7 +1,7 @@
-"""The process beside a replica or HAProxy that ends it where it is stopped or hangs: itself it could not.
+"""The watchdog process beside a replica or HAProxy: kills it if it is stopped or hangs, and so cannot act itself.
 
-Ray and Serve take a process that lives for one that works, until its health checks have failed three times, 10 to 18 s
-later; clients wait all the while. It imports nothing but what comes with Python, so that it is small and soon there.
+Ray and Serve treat a process that exists as one that works, until its health checks have failed three times, 10 to 18 s
+later; clients wait all the while. This program imports only the standard library, to be small and quick to start.
 """
 
 import os
@@ -18,15 +18,16 @@ _DEBUGGED_STATE: Final = "t"
 
 
 def watch(pid: int, pidfd: int, beats: int | None = None, hung_after_s: float = 0.0) -> str:
-    """Watches until the process has ended, or has to be ended; returns why, or nothing.
+    """Watches until the process has ended or has to be killed; returns the reason to kill it, or an empty text.
 
-    Time counts by its own turns: where the whole container was frozen, or the machine asleep, nobody is blamed.
+    Time is counted in this loop's own rounds: a container that was frozen, or a machine that slept, is not blamed on
+    the process.
 
     Args:
-        pid: of the process.
-        pidfd: likewise, as a descriptor.
-        beats: descriptor of a pipe on which it says that it is well, if it does; silence counts from the first time on.
-        hung_after_s: the longest silence.
+        pid: process id of the watched process.
+        pidfd: the same process as a descriptor.
+        beats: descriptor on which the process signals that it runs, if it does; silence counts from the first signal.
+        hung_after_s: seconds of silence after which the process counts as hung.
     """
     ended, heard = select.poll(), select.poll()
     ended.register(pidfd, select.POLLIN)
@@ -49,15 +50,15 @@ def watch(pid: int, pidfd: int, beats: int | None = None, hung_after_s: float = 
 
 
 def main(name: str, parent: str, hung_after_s: str = "") -> None:
-    """Watches the parent, which may write to standard input.
+    """Watches the parent process, which may signal on standard input that it runs.
 
     Args:
-        name: what the parent is, for people.
-        parent: its pid.
-        hung_after_s: seconds of silence on standard input after which it is ended; none where it does not write.
+        name: name of the parent for the message, such as "replica".
+        parent: process id of the parent.
+        hung_after_s: seconds of silence on standard input after which the parent is killed; empty if it never writes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the launcher
-    if os.getppid() != (pid := int(parent)):  # it has ended already
+    if os.getppid() != (pid := int(parent)):  # the parent has ended already
         return
     pidfd = os.pidfd_open(os.getppid())
     beats = (sys.stdin.fileno(), float(hung_after_s)) if hung_after_s else ()

@@ -1,4 +1,4 @@
-"""Host, port and prefix of a configuration, and their faults: Serve takes any text and any number."""
+"""Checks of a configuration's host, ports, names and prefixes: Serve itself accepts any text and any number."""
 
 import ipaddress
 import re
@@ -13,7 +13,7 @@ OTHER_PORTS: Final = {
     "RAY_SERVE_HAPROXY_STATS_PORT": (8404, "HAProxy's statistics"),
     "RAY_SERVE_HAPROXY_METRICS_PORT": (9101, "HAProxy's metrics"),
 }
-"""Ports beside the service's own that cannot evade: by their variables, the defaults and who listens there."""
+"""Fixed ports beside the service's own, by variable: the default, and the program that listens there."""
 
 _LABEL: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -21,7 +21,7 @@ _PREFIX: Final = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
 
 
 def address_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yields what is wrong with host, port, names and prefixes: the path of a key, and what is wrong."""
+    """Yields the faults of host, ports, names and prefixes: the path of a key, and the fault."""
     options = document.get("http_options")
     options = options if isinstance(options, dict) else {}
     host, port = options.get("host", DEFAULT_HOST), options.get("port", DEFAULT_PORT)
@@ -42,7 +42,7 @@ def address_faults(document: Mapping[str, Any], environment: Mapping[str, str]) 
 
 
 def other_ports(environment: Mapping[str, str]) -> dict[str, int | None]:
-    """The ports of what listens beside the service, by their variables; None where the variable holds no port."""
+    """Return the fixed ports beside the service's own, by variable; None if the variable holds no port number."""
     if environment.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
         return {}
     found = {name: environment.get(name, str(default)) for name, (default, _) in OTHER_PORTS.items()}

@@ -1,4 +1,4 @@
-"""A serve_config.yaml that was read, and all that is wrong with it: the same at `darkroom check` and at a start."""
+"""Reads a serve_config.yaml and lists its faults: the same for `darkroom check` and for a start."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,18 +11,19 @@ from deployments.checks.start_error import StartError
 from deployments.checks.yaml_document import ConfigFault, NotADocument, read_yaml
 
 _KEYS_OF_OTHERS: Final = re.compile(r"applications\.\d+\.(args|runtime_env|deployments\.\d+\.user_config)\.")
-"""Keys that other applications than Darkroom read, and may write as they like."""
+"""Keys for applications other than Darkroom, which may hold anything."""
 
 FindFaults = Callable[[Mapping[str, Any], Mapping[str, str]], list[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Configuration file of Serve's, read and checked.
+    """Configuration file for Serve, as read.
 
     Attributes:
-        document: its outline is that of one; nothing else is known of it.
-        written: what is wrong with how it is written.
+        path: of the file.
+        document: content, a mapping that lists applications; nothing else has been checked.
+        written: faults in the YAML text, such as a key that stands twice.
     """
 
     path: Path
@@ -30,11 +31,11 @@ class Configuration:
     written: tuple[ConfigFault, ...]
 
     def faults(self, environment: Mapping[str, str], find: FindFaults = own_faults) -> list[str]:
-        """All that is wrong with it, a line a fault: with how it is written, and with what it says.
+        """List all faults, one line each: those in the YAML text and those in the settings.
 
         Args:
-            environment: of the service; it may hold keys.
-            find: `own_faults`, or `all_faults` of `serve_faults.py`, which knows Serve's own part too.
+            environment: environment variables of the service; they may hold API keys.
+            find: `own_faults`, or `all_faults` of `serve_faults.py`, which checks Serve's own settings too.
         """
         told = tuple(f"{fault.path}:" for fault in self.written)
         found = find(self.document, environment)
@@ -42,10 +43,10 @@ class Configuration:
 
 
 def read_configuration(path: Path) -> Configuration:
-    """Read a configuration of Serve's, of which only the outline is looked at, and how it is written.
+    """Read a configuration for Serve; checks only its YAML text and that it lists applications.
 
     Raises:
-        StartError: there is no such file, or it is no configuration of Serve.
+        StartError: the file is missing, or is no configuration for Serve.
     """
     try:
         written = read_yaml(path)
@@ -63,10 +64,10 @@ def read_configuration(path: Path) -> Configuration:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read a configuration of Serve's, of which only the outline is looked at, and how it is written.
+    """Read the content of a configuration for Serve; refuses faults in its YAML text.
 
     Raises:
-        StartError: there is no such file, it is no configuration of Serve, or YAML reads it otherwise than people do.
+        StartError: the file is missing, is no configuration for Serve, or YAML misreads it.
     """
     configuration = read_configuration(path)
     if configuration.written:
@@ -75,10 +76,10 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def check_configuration(path: Path, environment: Mapping[str, str]) -> None:
-    """Check what is Darkroom's own in the file and the environment, in a moment; Serve would need half a minute.
+    """Check Darkroom's own settings in the file and the environment at once; Serve would need half a minute.
 
     Raises:
-        StartError: what is wrong, and what to write instead.
+        StartError: a setting is wrong; the message says what to write instead.
     """
     if faults := read_configuration(path).faults(environment):
         raise StartError(f"{path}: {'; '.join(faults)}")

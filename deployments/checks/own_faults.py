@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: a line a fault, with the path of its key and what to write instead."""
+"""Faults in Darkroom's own settings: one line each, with the path of the key and a correction."""
 
 import difflib
 import re
@@ -21,34 +21,34 @@ _SECTION_BY_KEY = {
     **dict.fromkeys(ServiceConfig.model_fields, "args"),
     **dict.fromkeys(LiveConfig.model_fields, "user_config"),
 }
-"""Where each of Darkroom's own keys stands."""
+"""Section of serve_config.yaml for each of Darkroom's own keys."""
 
 IMPORT_PATH: Final = "deployments.app:build_app"
 
 IMPORT_PATHS: Final = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))
-"""The spellings of it that Ray takes."""
+"""Spellings of `IMPORT_PATH` that Ray accepts."""
 
 _SECRET_KEY: Final = re.compile(r"key|token|secret|passw|credential|env_vars", re.IGNORECASE)
-"""Keys whose values no message repeats, whatever is wrong with them."""
+"""Keys that may hold secrets: no message repeats their values."""
 
 _FAULTS_WITHOUT_VALUE: Final = ("missing", "value_error", "assertion_error", "extra_forbidden", RENAMED_SETTING)
-"""Faults whose message names the value where that helps, or where there is none."""
+"""Fault types to which no value is added: their messages name it already, or there is none."""
 
 UNKNOWN_KEY = "extra_forbidden"
-"""What pydantic calls a key that is none of the model's."""
+"""Pydantic's type of the fault "unknown key"."""
 
 
 def in_words(error: ValueError) -> str:
-    """What a configuration's error says, in one line."""
+    """Describe an error of a configuration in one line."""
     return "; ".join(faults_in(error))
 
 
 def faults_in(error: ValueError, path: str = "") -> list[str]:
-    """What a configuration's error says: of each fault the path of its key, and what is wrong with its value.
+    """List the faults in an error of a configuration, each with the path of the key.
 
     Args:
-        error: pydantic's, or one with a message for people.
-        path: of what was validated.
+        error: an error of pydantic, or one whose message is readable as it is.
+        path: path of the validated mapping.
     """
     if not isinstance(error, ValidationError):
         return [_line(path, str(error))]
@@ -56,7 +56,7 @@ def faults_in(error: ValueError, path: str = "") -> list[str]:
 
 
 def fault_line(fault: ErrorDetails, path: str = "") -> str:
-    """One of the faults that pydantic has found."""
+    """Describe one fault that pydantic has found in one line."""
     place = ".".join(filter(None, [path, *map(str, fault["loc"])]))
     if fault["type"] == UNKNOWN_KEY:
         return _line(place, _no_such_key(str(fault["loc"][-1])))
@@ -67,7 +67,7 @@ def fault_line(fault: ErrorDetails, path: str = "") -> str:
 
 
 def in_yaml(value: object) -> str:
-    """A value in a message: as it may be written, of bounded length."""
+    """Write a value for a message as in YAML, cut to a maximum length."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, dict):
@@ -77,7 +77,7 @@ def in_yaml(value: object) -> str:
 
 
 def unknown_key(key: str, known: Collection[str]) -> str:
-    """Says that there is no such key, and which one may be meant."""
+    """Say that a key is unknown, and suggest a known one."""
     nearest = difflib.get_close_matches(key, known, n=1)
     return f"no such key; did you mean {nearest[0]}?" if nearest else "no such key"
 
@@ -93,14 +93,14 @@ def _line(path: str, says: str) -> str:
 
 
 def own_applications(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The applications in a document that are Darkroom, each with its path."""
+    """Yield the applications in a document that run Darkroom, each with its path."""
     for number, application in enumerate(document["applications"]):
         if isinstance(application, dict) and application.get("import_path") in IMPORT_PATHS:
             yield f"applications.{number}", application
 
 
 def own_deployments(application: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The deployments that an application lists, each with its path; what is none is for Serve to refuse."""
+    """Yield the deployments that an application lists, each with its path; skips entries that Serve will refuse."""
     listed = application.get("deployments")
     for number, deployment in enumerate(listed if isinstance(listed, list) else []):
         if isinstance(deployment, dict):
@@ -108,9 +108,9 @@ def own_deployments(application: Mapping[str, Any]) -> Iterator[tuple[str, Mappi
 
 
 def own_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """All that is wrong with what Darkroom reads itself.
+    """List all faults in the settings that Darkroom reads itself.
 
-    That is where it listens, args, user_config, both together, and the keys that open it.
+    They are the address, args, user_config, their combination, and the API keys.
     """
     faults = [f"{path}: {says}" for path, says in address_faults(document, environment)]
     faults += _import_path_faults(document)
@@ -133,13 +133,13 @@ def own_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> l
 
 
 def written_or_empty(mapping: Mapping[str, Any], key: str) -> Any:
-    """The value of a key whose absence, or null, means that nothing is set."""
+    """Return the value of a key, or an empty mapping if the key is missing or null."""
     value = mapping.get(key)
     return {} if value is None else value
 
 
 def _import_path_faults(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yields what looks as if Darkroom were meant: Serve would say after half a minute that it cannot be imported."""
+    """Yields misspellings of Darkroom's import path: Serve would report a failed import after half a minute."""
     for number, application in enumerate(document["applications"]):
         import_path = application.get("import_path") if isinstance(application, dict) else None
         if not isinstance(import_path, str) or import_path in IMPORT_PATHS:
@@ -149,7 +149,7 @@ def _import_path_faults(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_of_others(import_path: str) -> bool:
-    """Whether a module of that name is there, beside Darkroom's own; nothing is imported."""
+    """Return whether a module other than Darkroom's builder has this name; imports nothing."""
     package, *inner = import_path.replace(":", ".").split(".")[:-1] or [import_path]
     if package == IMPORT_PATH.partition(".")[0]:
         return inner != ["app"] and Path(__file__).parent.parent.joinpath(*inner).with_suffix(".py").is_file()
@@ -175,19 +175,19 @@ def _deployment_faults(deployment: Mapping[str, Any], config: ServiceConfig | No
 
 
 def _reserved_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: str) -> list[str]:
-    """GPUs reserved where Serve's documentation has them: every replica would still have a whole GPU's workers."""
+    """Lists GPUs that are reserved in `ray_actor_options`: a replica would still get the workers of a whole GPU."""
     options = deployment.get("ray_actor_options")
     num_gpus = options.get("num_gpus") if isinstance(options, dict) else None
     if num_gpus is None or config.pipeline.decode_workers is not None:
         return []
     return [
         f"{path}.ray_actor_options.num_gpus: {num_gpus} does not change how many workers a replica has; write "
-        "replicas_per_gpu under args instead, or workers under args.pipeline as well"
+        "replicas_per_gpu under args instead, or decode_workers under args.pipeline as well"
     ]
 
 
 def _set_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: str) -> list[str]:
-    """Lists settings that Serve would take against args, and those that can never be reached."""
+    """Lists Serve settings that contradict args, and targets that can never be reached."""
     faults, most = [], config.max_ongoing_requests
     if deployment.get("max_ongoing_requests", most) != most:
         faults.append(

@@ -1,6 +1,6 @@
-"""Every fault in a serve_config.yaml, also in the parts that are Serve's own: Serve ignores most unknown keys.
+"""All faults in a serve_config.yaml, including Serve's own settings: Serve ignores most unknown keys.
 
-Loads Ray's models, which takes a second or two; `own_faults.py` knows Darkroom's own part without them.
+Imports Ray's models, which takes a second or two; `own_faults.py` checks Darkroom's own settings without them.
 """
 
 import math
@@ -15,21 +15,21 @@ from ray.serve.schema import ServeDeploySchema
 from deployments.checks.own_faults import UNKNOWN_KEY, fault_line, in_yaml, own_faults, unknown_key
 from pipeline.config import MAX_SETTING
 
-_DARKROOM_KEYS: Final = ("args", "user_config")  # an application's, for which Darkroom's models are strict
+_DARKROOM_KEYS: Final = ("args", "user_config")  # keys that Darkroom's own strict models check
 
 _NUMBER_TYPES: Final = {int, float}
 
 
 def all_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> list[str]:
-    """All that is wrong with a configuration, a line a fault.
+    """List all faults in a configuration, one line each.
 
     Args:
-        document: of the file, as `read_document` gives it.
-        environment: of the service; it may hold keys.
+        document: content of the file, as `read_document` returns it.
+        environment: environment variables of the service; they may hold API keys.
     """
     own = own_faults(document, environment)
     told = {_path(fault) for fault in own}
-    serves = dict[str, str]()  # by path: the first of each says it best
+    serves = dict[str, str]()  # by path: the first fault of a path is the clearest
     for fault in (*_unknown_keys(document, ServeDeploySchema), *_refused(document, ServeDeploySchema)):
         serves.setdefault(_path(fault), fault)
     return [*(fault for path, fault in serves.items() if path not in told), *own]
@@ -40,7 +40,7 @@ def _path(fault: str) -> str:
 
 
 def _unknown_keys(document: Mapping[str, Any], model: type[BaseModel], path: str = "") -> Iterator[str]:
-    """The keys that are none of Serve's, at every level; and what of Serve's it checks only later."""
+    """Yield keys unknown to Serve, at every level, and faults in nested settings that Serve checks only later."""
     for key, value in document.items():
         field = model.model_fields.get(key)
         if field is None:
@@ -60,21 +60,21 @@ def _unknown_keys(document: Mapping[str, Any], model: type[BaseModel], path: str
 
 
 def _items(path: str, value: Any) -> list[tuple[str, Any]]:
-    """A value, or those in a list, each with its path."""
+    """List a value, or the items of a list, each with its path."""
     if isinstance(value, list):
         return [(f"{path}.{number}", item) for number, item in enumerate(value)]
     return [(path, value)]
 
 
 def _refused(document: Mapping[str, Any], model: type[BaseModel], path: str = "") -> list[str]:
-    """What Serve refuses by itself, but for unknown keys, of which it knows few."""
+    """List the faults that Serve's own models find, without those about unknown keys."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
             model.model_validate(document)
         except ValidationError as error:
             return [fault_line(fault, path) for fault in error.errors() if fault["type"] != UNKNOWN_KEY]
-        except (AttributeError, TypeError):  # Serve's own checks stumble over what is no mapping, which has been told
+        except (AttributeError, TypeError):  # Serve's checks fail on a value that is no mapping; listed already
             return []
         except UnicodeError:
             return [f"{path}: a text in it holds half a character (\\ud800 to \\udfff); write whole ones"]
@@ -83,7 +83,7 @@ def _refused(document: Mapping[str, Any], model: type[BaseModel], path: str = ""
 
 
 def _mistyped(value: Any, annotation: Any) -> str | None:
-    """Faults in the kind of a single value, which pydantic would turn into another kind without a word."""
+    """Describe a wrong type of a single value that pydantic would convert silently; None if the type is right."""
     kinds = set(_kinds(annotation))
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value} is no finite number; write one"
@@ -103,7 +103,7 @@ def _mistyped(value: Any, annotation: Any) -> str | None:
 
 
 def _kinds(annotation: Any) -> Iterator[type]:
-    """The classes that an annotation names, alone or among others; not those of what a list or mapping holds."""
+    """Yield the classes that an annotation allows; not the classes of items in a list or mapping."""
     if isinstance(annotation, type):
         yield annotation
     elif get_origin(annotation) is Annotated:
@@ -114,7 +114,7 @@ def _kinds(annotation: Any) -> Iterator[type]:
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field takes, alone, in a list or among others."""
+    """Find the model that an annotation allows, alone, in a list or in a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(_model_in, get_args(annotation))), None)

@@ -1,5 +1,5 @@
-"""The error of a start that cannot be made."""
+"""The error of a start that fails."""
 
 
 class StartError(Exception):
-    """Darkroom cannot start, or has failed to; the message says why."""
+    """Darkroom cannot start, or has failed to start; the message says why."""

@@ -1,6 +1,6 @@
-"""A configuration as it is written: YAML, with all in it that YAML reads otherwise than people do.
+"""Reads a YAML file, and lists values that YAML reads differently than people do.
 
-Of a key that stands twice YAML keeps the last one, 010 is eight, and 1:30 is ninety.
+If a key stands twice, YAML keeps the last one. It reads 010 as eight, and 1:30 as ninety.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 MAX_DOCUMENT_BYTES: Final = 4 << 20
-"""The largest configuration that is read."""
+"""Limit on the size of a configuration."""
 
 _OCTAL_NUMBER: Final = re.compile(r"[-+]?0[0-7_]+")
 _TAG_PREFIX: Final = "tag:yaml.org,2002:"
@@ -22,7 +22,7 @@ _CYCLE_MESSAGE: Final = "it holds itself, by an anchor and an alias; write it ou
 
 
 class NotADocument(Exception):
-    """A file that cannot be read, or holds no YAML; the message names it."""
+    """A file cannot be read, or holds no YAML; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class ConfigFault:
     """Something wrong in a document.
 
     Attributes:
-        path: of the key, from the top on, with dots.
-        says: what is wrong with it, and what to write instead.
+        path: path of the key from the top level, with dots.
+        says: description of the fault, and a correction.
     """
 
     path: str
@@ -43,17 +43,17 @@ class ConfigFault:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Content of a YAML file, and faults in how it is written."""
+    """Content of a YAML file, and faults in its text."""
 
     value: Any
     faults: tuple[ConfigFault, ...]
 
 
 def read_yaml(path: Path) -> Written:
-    """Reads a file of YAML.
+    """Reads a YAML file.
 
     Raises:
-        NotADocument: it cannot be read, or is no YAML.
+        NotADocument: the file cannot be read, or holds no YAML.
     """
     try:
         with path.open("rb") as file:
@@ -73,12 +73,12 @@ def read_yaml(path: Path) -> Written:
     except (
         yaml.YAMLError,
         ValueError,
-    ) as error:  # among the latter are bytes that are no text, and dates that are none
+    ) as error:  # ValueError: bytes that are no UTF-8, and impossible dates
         raise NotADocument(f"{path} is not YAML: {' '.join(str(error).split())}") from error
 
 
 def _faults(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], seen: set[int]) -> Iterator[ConfigFault]:
-    """Lists faults of a value and of all in it; of one that has aliases once."""
+    """Lists the faults of a value and of all values in it; a value with aliases is listed once."""
     if any(node is other for other in above):
         yield ConfigFault(path, _CYCLE_MESSAGE)
     if id(node) in seen:
@@ -113,7 +113,7 @@ def _faults_of_keys(mapping: yaml.MappingNode, path: str) -> Iterator[ConfigFaul
 
 
 def _misread(tag: str, text: str) -> str | None:
-    """Says where YAML reads a plain scalar as people would not expect."""
+    """Describe the fault if YAML reads a plain scalar differently than people expect, else None."""
     if tag == "int" and _OCTAL_NUMBER.fullmatch(text):
         return f"{text} is read as octal, {int(text.replace('_', ''), 8)}; write it without the 0 in front"
     if tag in ("int", "float") and ":" in text:

@@ -1,6 +1,6 @@
-"""Keys in a file, or in a variable, as their digests; and whether others of the machine may read or change the file.
+"""Reads API keys from a file or a variable as digests, and checks that other users cannot change the file.
 
-No message says more of a key than its length.
+A message names at most the length of a key.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from typing import Final
 MIN_KEY_CHARACTERS: Final = 16
 
 MAX_FILE_BYTES: Final = 16 << 20
-"""The largest file of keys: about 250,000 of 64 characters, which are read in half a second."""
+"""Limit on the size of a key file: about 250,000 keys of 64 characters, which are read in half a second."""
 
-_KEY: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # what RFC 6750 lets stand in the header (b64token)
+_KEY: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # b64token of RFC 6750, the form of a key in the header
 
 _KINDS: Final = {
     stat.S_IFDIR: "a folder",
@@ -32,30 +32,30 @@ Stamp = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Digests of the keys in force, and what an operator should know of where they came from, a sentence each."""
+    """Digests of the keys in force, and warnings for the operator about their file, one sentence each."""
 
     digests: frozenset[bytes]
     warnings: tuple[str, ...] = ()
 
 
 def keys_listed(listed: str, variable: str) -> Keys:
-    """The keys in the value of a variable, with commas between.
+    """Parse the keys in the value of an environment variable, separated by commas.
 
     Raises:
-        ValueError: there is none, or one is not usable.
+        ValueError: there is no key, or one is malformed.
     """
     return Keys(_digests(enumerate(listed.split(","), start=1), f"{variable}, key"))
 
 
 def keys_in(file: Path) -> Keys:
-    """The keys of a file with one a line; blank lines and lines that begin with # say nothing.
+    """Read the keys of a file, one a line; blank lines and lines that begin with # are ignored.
 
-    A file that any user may change is refused, as ssh refuses one: he could add a key of his own. One that any user may
-    read is only warned of, as Kubernetes mounts secrets so (0644) unless told otherwise. So is one that a group may
-    read, unless it is root's, as PostgreSQL has it: that is how root shares it with the user of a service.
+    A file that any user may change is refused, as ssh does: a user could add a key of his own. A file that any user may
+    read only causes a warning, as Kubernetes mounts secrets this way (0644) by default. So does a file that a group may
+    read, unless root owns it: that is how root shares a file with the user of a service (PostgreSQL has the same rule).
 
     Raises:
-        ValueError: it is no regular file, is too large, cannot be read, or holds what is no key.
+        ValueError: the file is no regular file, is too large, cannot be read, or holds a malformed key.
     """
     data, mode, owner = _content(file)
     if mode & stat.S_IWOTH:
@@ -69,7 +69,7 @@ def keys_in(file: Path) -> Keys:
 
 
 def stamp_of(file: Path) -> Stamp | None:
-    """Stamp of a file that differs after every change: by ctime, which a change of mode moves too."""
+    """Make a stamp of a file that differs after every change; ctime covers changes of the mode too."""
     try:
         status = os.stat(file)
     except OSError:
@@ -78,19 +78,19 @@ def stamp_of(file: Path) -> Stamp | None:
 
 
 def digest_of(key: str) -> bytes:
-    """SHA-256 digest of a key, which is all that is kept of it."""
+    """Compute the SHA-256 digest of a key; only the digest is kept."""
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
 
 
 def is_key(text: str) -> bool:
-    """Whether a header can show this as a key."""
+    """Return whether a text has the form of a key."""
     return _KEY.fullmatch(text) is not None
 
 
 def _content(file: Path) -> tuple[bytes, int, int]:
-    """The bytes of a file, its mode and its owner; without waiting for whoever should write to a pipe."""
+    """Read the bytes of a file, its mode and its owner; does not wait for the writer of a pipe."""
     try:
-        _check_kind(file, os.stat(file).st_mode)  # before it is opened: that alone moves some devices
+        _check_kind(file, os.stat(file).st_mode)  # before opening, which alone has an effect on some devices
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         with open(descriptor, "rb") as opened:
             status = os.fstat(descriptor)
@@ -127,7 +127,7 @@ def _says_nothing(line: str) -> bool:
 
 
 def _digests(keys: Iterable[tuple[int, str]], place: str) -> frozenset[bytes]:
-    """Digests of numbered keys, each of which is checked; `place` and the number say where one stands."""
+    """Check numbered keys and compute their digests; `place` and the number locate a bad key in a message."""
     digests = set()
     for number, key in ((number, key.strip()) for number, key in keys):
         if len(key) < MIN_KEY_CHARACTERS:

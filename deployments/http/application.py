@@ -1,4 +1,4 @@
-"""The HTTP interface of a replica: its protocols and pages, and who may use them."""
+"""The HTTP interface of a replica: routes, API keys, CORS and error responses."""
 
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,12 +31,12 @@ class HttpProtocol(Protocol):
     """Answers requests for inference in one form.
 
     Args:
-        service: infers.
-        config: of the replica.
+        service: runs inference.
+        config: settings of the replica.
 
     Attributes:
-        PATH: end of the path at which an inference is asked for.
-        METHODS: of HTTP; POST or PUT.
+        PATH: end of the URL path for inference requests.
+        METHODS: HTTP methods, POST or PUT.
     """
 
     PATH: ClassVar[str]
@@ -45,25 +45,25 @@ class HttpProtocol(Protocol):
     def __init__(self, service: InferenceService, config: ServiceConfig) -> None: ...
 
     async def handle(self, request: Request) -> Response:
-        """Answers one request; what it raises becomes a problem document."""
+        """Answers one request; an exception becomes a problem document (RFC 9457)."""
 
 
 PROTOCOLS: Final[tuple[type[HttpProtocol], ...]] = (Predict,)
-"""Protocols that are served: each needs a key, is refused under overload, and is counted."""
+"""Protocols that are served: requests need an API key, are refused under overload, and are counted."""
 
 
 class HttpApplication:
-    """Answers HTTP requests by way of an `InferenceService`.
+    """Answers HTTP requests with an `InferenceService`.
 
     Args:
-        service: infers.
-        config: of the replica.
-        access: knows who has a key.
+        service: runs inference.
+        config: settings of the replica.
+        access: checks API keys.
         info: makes the document of GET /info.
-        stats: makes the document of GET /stats, of so many seconds.
+        stats: makes the document of GET /stats for a number of seconds.
 
     Attributes:
-        early_refusals: what `RequestGuard` asks about each request, ahead of Serve.
+        early_refusals: guard that `RequestGuard` asks about each request before Serve sees the request.
     """
 
     def __init__(
@@ -79,13 +79,13 @@ class HttpApplication:
         self._around = [Middleware(BodyOnDemand), *cors(config.cors_origins)]
         self._description = _description()
         paths = [protocol.PATH for protocol in PROTOCOLS]
-        # A quarter of the places: the others are for requests that are answered.
+        # Delayed refusals take at most a quarter of the places: the others are for requests that are answered.
         self._refusals = Refusals(service, paths, config.max_ongoing_requests // 4)
         early = Refusals(service, paths, MAX_HELD_REFUSALS)
         self.early_refusals = EarlyRefusals(service, early, self._require_key, self._around)
 
     def asgi(self) -> Starlette:
-        """The application, as Serve runs it."""
+        """Build the ASGI application that Serve runs."""
         inference = [
             self._with_key(protocol.PATH, protocol(self._service, self._config).handle, protocol.METHODS)
             for protocol in PROTOCOLS
@@ -107,25 +107,25 @@ class HttpApplication:
         return _routes(path, endpoint, methods, [self._require_key])
 
     async def _get_info(self, _: Request) -> Response:
-        """GET /info: the model that is served, and the settings and limits in force."""
+        """GET /info: the served model, and the settings and limits in force."""
         return document(self._info())
 
     async def _get_stats(self, request: Request) -> Response:
-        """GET /stats: figures of the last minute, or of `?seconds=` of it, in this replica."""
+        """GET /stats: figures of this replica for the last minute, or for the last `?seconds=`."""
         return document(self._stats(seconds(request)))
 
     async def _get_openapi(self, _: Request) -> Response:
-        """GET /openapi.json; without a key, as it is the same everywhere."""
+        """GET /openapi.json; needs no key, as the document is the same for every service."""
         return Response(self._description, media_type="application/json")
 
 
 def _routes(
     path: str, endpoint: Endpoint, methods: Sequence[str] = ("GET",), middleware: Sequence[Middleware] = ()
 ) -> list[Route]:
-    """The path, also with a slash at its end: a redirect would name the wrong scheme behind TLS, or not be followed."""
+    """Make routes for a path with and without a final slash: a redirect would name the wrong scheme behind TLS."""
     return [Route(each, endpoint, methods=methods, middleware=middleware) for each in (path, f"{path}/")]
 
 
 def _description() -> bytes:
-    """The description of the interface as JSON; reading YAML takes 25 ms."""
+    """Convert the OpenAPI document to JSON; done once, as parsing the YAML takes 25 ms."""
     return bytes(document(yaml.safe_load(_OPENAPI.read_text("utf-8"))).body)

@@ -1,7 +1,7 @@
 """Authentication by API key, and CORS: origins whose pages may call the service from a browser.
 
-Keys come from a file with one a line, which is read again whenever it has changed, or from the environment. Only their
-digests are kept, and no message says more of a key than its length.
+Keys come from the environment or from a file with one key a line, which is read again after each change. Only digests
+of keys are kept, and a message names at most the length of a key.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 KEYS_VARIABLE: Final = "DARKROOM_API_KEYS"
 READ_AGAIN_AFTER_S: Final = 1.0
-"""Interval at which a file that could not be used is tried again although it looks the same."""
+"""Interval at which an unusable key file is read again although its stamp has not changed."""
 
 _HOW_TO_SEND: Final = "send the header Authorization: Bearer <key> (curl -H 'Authorization: Bearer <key>' ...)"
 
@@ -33,11 +33,11 @@ class Access:
     """Admits requests with a configured API key, or every request if no keys are configured. For one event loop.
 
     Args:
-        keys_file: with a key a line; blank lines and lines that begin with # say nothing.
-        listed: the value of DARKROOM_API_KEYS, keys with commas between; None where it is not set.
+        keys_file: path of a file with one key a line; blank lines and lines that begin with # are ignored.
+        listed: the value of DARKROOM_API_KEYS, keys separated by commas; None if the variable is not set.
 
     Raises:
-        ValueError: both are there, or what is there is not usable; without any key in the message.
+        ValueError: both are given, or the given one is unusable; the message holds no key.
     """
 
     def __init__(self, keys_file: str | None, listed: str | None) -> None:
@@ -58,19 +58,19 @@ class Access:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Warnings for the operator about the keys' file, a sentence each."""
+        """Warnings for the operator about the key file, one sentence each."""
         return self._keys.warnings
 
     async def check(self, authorization: str | None) -> None:
         """Checks the Authorization header of a request.
 
-        The digest of the key is looked up in a set, which takes the same time however many keys there are. Bytes are
-        compared only where 64 bits of a hash agree, which is keyed anew in each process, and whoever tries keys cannot
-        choose their SHA-256: how long a look-up takes tells nothing of a key that is in force.
+        The digest of the key is looked up in a set, which takes the same time for any number of keys. The set compares
+        bytes only if a 64-bit hash agrees. That hash has a new secret in each process, and an attacker cannot choose
+        the SHA-256 of a key: the time of a look-up reveals nothing about the keys in force.
 
         Raises:
-            MissingKey: it shows none.
-            WrongKey: it shows one that is not among those in force.
+            MissingKey: the header holds no key.
+            WrongKey: the key is not in force.
         """
         if self.open:
             return
@@ -82,14 +82,14 @@ class Access:
             raise WrongKey("the key in the Authorization header is not one of those in force")
 
     async def _refresh(self) -> None:
-        """Reads the file again where it has changed. One that cannot be used lets nobody in until it can.
+        """Reads the key file again if it has changed. While the file is unusable, every key is refused.
 
-        Whoever shows a key meanwhile waits: none that was taken away gets in any more.
+        Requests with a key wait meanwhile, so a key that was removed is never accepted afterwards.
         """
         if self._file is None or self._is_known(stamp_of(self._file)):
             return
         async with self._reading:
-            stamp = stamp_of(self._file)  # before reading: a change while it is read is a change
+            stamp = stamp_of(self._file)  # before reading: a change during the read is noticed next time
             if not self._is_known(stamp):
                 try:
                     self._take(await asyncio.to_thread(keys_in, self._file))
@@ -110,7 +110,7 @@ class Access:
         logger.info("api_keys_file was read again; keys in force: %d", len(keys.digests))
 
     def _fail(self, why: str) -> None:
-        if why != self._failure:  # not a line a request
+        if why != self._failure:  # one log line, not one for each request
             log_misconfigured("every key is refused until this is mended", why)
         self._keys, self._failure, self._failed_at_s = Keys(frozenset()), why, time.monotonic()
 
@@ -120,17 +120,17 @@ class RequireKey:
 
     Args:
         app: receives the requests with a valid key.
-        access: knows the keys.
+        access: checks keys.
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request with a valid key on.
+        """Passes a request with a valid key to the application.
 
         Raises:
-            MissingKey, WrongKey: the request has no key, or an unknown one.
+            MissingKey, WrongKey: the key is missing or unknown.
         """
         if not self._access.open:
             await self._access.check(Headers(scope=scope).get("authorization"))
@@ -138,9 +138,9 @@ class RequireKey:
 
 
 def cors(origins: Sequence[str]) -> list[Middleware]:
-    """CORS middleware for these origins; an empty list without origins.
+    """Make CORS middleware for these origins; an empty list without origins.
 
-    A browser asks beforehand (preflight) without the key, and is answered without one. Cookies never count.
+    A browser sends its preflight request without the key, and is answered without one. Cookies are never used.
     """
     if not origins:
         return []

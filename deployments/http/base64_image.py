@@ -1,4 +1,4 @@
-"""Decodes an image that is sent as text: base64, with or without line breaks, also as a data: URL (RFC 2397)."""
+"""Decodes an image that is sent as base64, with or without line breaks, or as a data: URL (RFC 2397)."""
 
 import binascii
 import json
@@ -15,22 +15,22 @@ _WHITESPACE: Final = b" \t\r\n\f\v"
 _SPACE_INSIDE: Final = re.compile(rb"[^ \t\r\n\f\v] +[^ \t\r\n\f\v]")
 _DATA_URL_PREFIX: Final = b"data:"
 _MAX_HEAD_BYTES: Final = 1000
-"""The most that may stand before the comma of a data: URL."""
+"""Limit on the bytes before the comma of a data: URL."""
 
 _HOW_TO_SEND: Final = "send the bytes of the image as base64 (base64 -w0 photo.jpg), no URL and no file name"
 
 
 class Base64Image:
-    """Decodes one image while its text arrives. What is wrong with it is kept until the end, and rejects it alone."""
+    """Decodes one image while its text arrives. An error is kept until the end, and rejects this image alone."""
 
     def __init__(self) -> None:
         self._pieces: list[Bytes] = []
         self._error: MalformedEncoding | None = None
-        self._head: bytes | None = b""  # as long as it may be the beginning of a data: URL
+        self._head: bytes | None = b""  # text so far, while it may be the head of a data: URL
         self._is_url, self._is_base64 = False, True
-        self._percent = b""  # an escape that has arrived in part
+        self._percent = b""  # a percent escape that has arrived in part
         self._last = b""  # the last character, and a space where spaces follow it
-        self._quantum = b""  # less than four characters that wait for more
+        self._quantum = b""  # fewer than four base64 characters, waiting for more
         self._padding = 0
 
     def write(self, text: bytes) -> None:
@@ -45,7 +45,7 @@ class Base64Image:
             self._fail(error)
 
     def finish(self) -> EncodedImage | Rejection:
-        """Returns the image, or why there is none."""
+        """Returns the image, or its rejection with the reason."""
         if not self._error:
             try:
                 self._end()
@@ -62,7 +62,7 @@ class Base64Image:
         self._pieces.clear()
 
     def _after_head(self, text: bytes) -> bytes:
-        """Returns the text behind the head of a data: URL, all of it without one; nothing while that is open."""
+        """Returns the text behind the head of a data: URL, or all text if there is none; empty until this is known."""
         text = text.lstrip(_WHITESPACE)
         if len(text) < len(_DATA_URL_PREFIX) and _DATA_URL_PREFIX.startswith(text.lower()):
             self._head = text
@@ -91,13 +91,13 @@ class Base64Image:
             add_piece(self._pieces, text)
 
     def _unescaped(self, text: bytes) -> bytes:
-        """Undoes %2B and the like."""
+        """Decodes percent escapes such as %2B."""
         text = self._percent + text
         cut = text.rfind(b"%", -2) if b"%" in text[-2:] else len(text)
         text, self._percent = text[:cut], text[cut:]
         if b"%" not in text:
             return text
-        # By way of JSON's escapes, as its parser is written in C: a body may be full of them.
+        # Converted to JSON escapes, as json's parser is written in C: a body may be full of escapes.
         literal = text.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"%", b"\\u00")
         try:
             return str(json.loads(b'"%b"' % literal, strict=False)).encode("latin-1")
@@ -121,7 +121,7 @@ class Base64Image:
         add_piece(self._pieces, binascii.a2b_base64(text[:whole]))
 
     def _decode_plain(self, text: bytes) -> bool:
-        """Decodes text that is of the standard alphabet alone, as nearly all is: in a third of the time."""
+        """Decodes text of the standard alphabet, the usual case, in a third of the time; False for any other."""
         if self._padding or self._last.endswith(b" ") or b"=" in text:
             return False
         whole = (len(self._quantum) + len(text)) // 4 * 4
@@ -138,7 +138,7 @@ class Base64Image:
         return True
 
     def _check_spaces(self, text: bytes) -> None:
-        """Refuses a space between two characters of a line: skipped, the image would come out damaged."""
+        """Refuses a space between two characters of a line: skipping the space would damage the image."""
         if b" " in text or self._last.endswith(b" "):
             joined = self._last + text
             if _SPACE_INSIDE.search(joined):

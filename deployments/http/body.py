@@ -1,4 +1,4 @@
-"""The body of an HTTP request: read within limits on bytes, memory and time, and taken apart into encoded images."""
+"""Reads the body of an HTTP request within limits on bytes, memory and time, and splits it into encoded images."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -26,14 +26,14 @@ from pipeline.records import Bytes, EncodedImage, Rejection
 
 OCTET_STREAM: Final = "application/octet-stream"
 RAW_CONTENT_TYPES: Final = (OCTET_STREAM, "binary/octet-stream", "")
-"""Content types of a body that is one image, beside image/*; the empty one stands for none at all."""
+"""Content types of a body that is one image, beside image/*; empty: the request has no Content-Type."""
 
 MULTIPART_CONTENT_TYPE: Final = "multipart/form-data"
 JSON_CONTENT_TYPE: Final = "application/json"
 URLENCODED_CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
 
 BODY_GRACE_S: Final = 5.0
-"""Seconds without a minimum rate at the start of a body: mobile connections pause. Kestrel has the same."""
+"""Seconds at the start of a body without a minimum rate: mobile connections pause. Kestrel has the same value."""
 
 _DECODED_PER_TURN_BYTES: Final = 1 << 20
 """Bytes of a compressed body that are decoded before the event loop runs other tasks: some milliseconds."""
@@ -53,12 +53,12 @@ _MAX_SHOWN_CHARACTERS: Final = 100
 class SentImages:
     """The images of a request."""
 
-    images: Sequence[EncodedImage | Rejection]  # in the client's order; rejected where not even bytes came out
+    images: Sequence[EncodedImage | Rejection]  # in the client's order; a rejection if an image has no valid bytes
     many: bool  # whether to answer with a list: the shape follows the content type, not the number
 
 
 class BodyReader(Protocol):
-    """Takes a body in pieces and finds the images in it."""
+    """Receives a body in pieces and finds its images."""
 
     def write(self, piece: bytes) -> None:
         """Takes the next piece."""
@@ -67,12 +67,12 @@ class BodyReader(Protocol):
         """Returns the images, in order."""
 
     def discard(self) -> None:
-        """Frees what has arrived: an error that travels on keeps this object alive."""
+        """Frees the memory of the images: the traceback of an error keeps this object alive."""
 
 
 @dataclass(frozen=True, slots=True)
 class BodyLimit:
-    """Limit on the bytes of a body, and the error of a larger one."""
+    """Limit on the bytes of a body, and the error for a larger body."""
 
     bytes: int
     key: str
@@ -91,18 +91,18 @@ class BodyLimit:
 
 
 async def read_images(request: Request, live: LiveConfig, hold: Hold, deadline: Deadline) -> SentImages:
-    """Reads the images in a body: one as it is, or many in a form or in JSON, by its Content-Type.
+    """Reads the images in a body: a single image, or many in a form or in JSON, depending on its Content-Type.
 
     Args:
-        request: whose body it is.
+        request: request with the body.
         live: the limits in force.
         hold: counts the bytes that arrive.
-        deadline: of the request.
+        deadline: time limit of the request.
 
     Raises:
-        RequestError, ImageTooLarge: what is refused, before more of the body is read than the limits allow.
-        Overloaded: there is no room for it now.
-        DeadlineExceeded: the time of the request is over.
+        RequestError, ImageTooLarge: the body is invalid or too large; never more than the limits is read.
+        Overloaded: memory for bodies is full.
+        DeadlineExceeded: the time limit of the request is over.
     """
     reader, limit, many = _reader(request.headers.get("content-type", ""), live)
     images = await read_body(request, reader, limit, live, hold, deadline)
@@ -114,7 +114,7 @@ async def read_images(request: Request, live: LiveConfig, hold: Hold, deadline: 
 async def read_body(
     request: Request, reader: BodyReader, limit: BodyLimit, live: LiveConfig, hold: Hold, deadline: Deadline
 ) -> Sequence[EncodedImage | Rejection]:
-    """Reads a body with a reader of its format; arguments and errors as of `read_images`."""
+    """Reads a body with a reader of its format; arguments and errors as in `read_images`."""
     pace = None
     try:
         async with asyncio.timeout(None) as timeout:
@@ -134,7 +134,7 @@ async def read_body(
 
 
 def _reader(content_type: str, live: LiveConfig) -> tuple[BodyReader, BodyLimit, bool]:
-    """Finds the reader of a body of this type, its limit, and whether it may hold many images."""
+    """Finds the reader for a content type, the limit of the body, and whether it may hold many images."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in RAW_CONTENT_TYPES or media_type.startswith("image/"):
         return _RawImage(), BodyLimit.of_image(live), False
@@ -146,9 +146,9 @@ def _reader(content_type: str, live: LiveConfig) -> tuple[BodyReader, BodyLimit,
 
 
 async def _pieces(request: Request, limit: BodyLimit, hold: Hold, pace: "_Pace") -> AsyncGenerator[bytes, None]:
-    """Yields the body in pieces, its Content-Encoding undone.
+    """Yields the body in pieces, with its Content-Encoding decoded.
 
-    Refuses by Content-Length before anything is read, and while reading by what has arrived, or has become of it.
+    Refuses a large body by its Content-Length before reading, and otherwise once its decoded bytes exceed the limit.
     """
     decoder = decoder_for(",".join(request.headers.getlist("content-encoding")))
     _check_length(request, limit, hold)
@@ -185,9 +185,9 @@ class _Pace:
     """Minimum rate of an arriving body: extends a timeout as bytes arrive.
 
     Args:
-        timeout: ends the reading of the body; entered already.
-        live: the time for the whole body, and the least rate.
-        deadline: of the request.
+        timeout: ends the reading of the body; already entered.
+        live: has the time limit for the whole body, and the minimum rate.
+        deadline: time limit of the request.
     """
 
     def __init__(self, timeout: asyncio.Timeout, live: LiveConfig, deadline: Deadline) -> None:
@@ -199,7 +199,7 @@ class _Pace:
         self.note(0)
 
     def note(self, size: int) -> None:
-        """Notes that so many bytes have arrived."""
+        """Counts bytes that have arrived, and extends the timeout."""
         self._bytes += size
         if self._allowed_s < self._most_s:
             earned_s = BODY_GRACE_S + self._bytes / self._live.min_body_bytes_per_s
@@ -207,12 +207,12 @@ class _Pace:
             self._timeout.reschedule(self._began_at + self._allowed_s)
 
     def end(self) -> None:
-        """Ends the reading at once."""
+        """Ends the reading immediately."""
         if not self._timeout.expired():
             self._timeout.reschedule(0.0)
 
     def too_slow(self) -> BodyTimeout | DeadlineExceeded:
-        """Error of a body that has not arrived in time; names values and limits."""
+        """Make the error of a body that has not arrived in time, with values and limits."""
         live = self._live
         if self._allowed_s < self._most_s:
             return BodyTimeout(

@@ -1,4 +1,4 @@
-"""The address that a request comes from, for limits per client."""
+"""The client address of a request, for limits per client."""
 
 import hmac
 import ipaddress
@@ -25,24 +25,24 @@ class PeerConnection:
 
     address: str
     client_port: int
-    port: int  # HAProxy's
+    port: int  # HAProxy's port
 
 
 def source_of(scope: Scope) -> str:
-    """Return the client's address, and of an IPv6 address its /64 network.
+    """Return the client's address; for IPv6, its /64 network.
 
-    Behind HAProxy it is the address that HAProxy saw. A request that comes straight to a replica's port cannot name
-    another: HAProxy proves itself by a secret, and everybody else counts by the address of the connection.
+    Behind HAProxy this is the address that HAProxy saw. A request that comes straight to a replica's port cannot claim
+    another address: HAProxy proves itself by a secret, and for all others the address of the connection counts.
 
     Args:
-        scope: of an HTTP request, as ASGI has it.
+        scope: ASGI scope of an HTTP request.
     """
     connection, client = connection_of(scope), scope.get("client")
     return _group(connection.address if connection else client[0] if client else UNKNOWN_ADDRESS)
 
 
 def connection_of(scope: Scope) -> PeerConnection | None:
-    """Return the client's connection as HAProxy has told it; None for a request that has not come by HAProxy."""
+    """Return the client's connection to HAProxy; None for a request that did not come through HAProxy."""
     secret = os.environ.get(SECRET_VARIABLE, "").encode()
     for name, value in scope["headers"]:
         if name == _SOURCE_HEADER and secret:

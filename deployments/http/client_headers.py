@@ -1,4 +1,4 @@
-"""Headers that clients send and Serve should not see."""
+"""Removal of client headers that Serve would obey."""
 
 import re
 import uuid
@@ -11,26 +11,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from deployments.http.haproxy import CONTROL_HEADERS, REQUEST_ID
 
 _REQUEST_ID_HEADER: Final = b"x-request-id"
-_TRACE_HEADERS: Final = (b"traceparent", b"tracestate")  # ASCII by their standard; Serve fails at anything else
+_TRACE_HEADERS: Final = (b"traceparent", b"tracestate")  # ASCII by their standard; Serve fails on other characters
 
 _control_header: Final = lru_cache(re.compile(CONTROL_HEADERS.encode()).fullmatch)  # names are in small letters here
 _request_id: Final = re.compile(REQUEST_ID.encode()).fullmatch
 
 
 class ClientHeaders:
-    """ASGI middleware that keeps from Serve what is not for clients to say.
+    """ASGI middleware that removes headers which Serve obeys and clients must not send.
 
-    HAProxy does so too; this is for what comes past it.
+    HAProxy removes them too; this middleware covers requests that do not come through HAProxy.
 
     Args:
-        app: what is behind it.
+        app: the next application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection, as ASGI has it."""
+        """Handles one ASGI connection."""
         if "headers" in scope:
             scope["headers"] = _for_serve(scope["headers"])
         await self._app(scope, receive, send)

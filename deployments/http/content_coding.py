@@ -1,7 +1,7 @@
-"""Undoes the Content-Encoding of a body (RFC 9110, section 8.4) while it arrives: gzip and deflate.
+"""Decodes the Content-Encoding of a body (RFC 9110, section 8.4) while it arrives: gzip and deflate.
 
-A body that expands a thousandfold costs its sender nothing. It is decoded in small pieces, each of which counts before
-the next one is made, and no further than any honest body expands.
+A body that expands a thousandfold costs its sender nothing. So it is decoded in small pieces, each of which is counted
+before the next one is made, and only up to an expansion that no legitimate body has.
 """
 
 import zlib
@@ -11,19 +11,19 @@ from typing import Final
 from deployments.request_errors import MalformedRequest, RequestTooLarge, UnsupportedContentEncoding
 
 ACCEPTED_CODINGS: Final = "gzip, deflate, identity"
-"""For the header Accept-Encoding of a refusal (RFC 9110, section 15.5.16)."""
+"""Value of the header Accept-Encoding in a refusal (RFC 9110, section 15.5.16)."""
 
 PIECE_BYTES: Final = 64 << 10
-"""The most that comes of a body at a time."""
+"""Limit on the decoded bytes in one piece."""
 
 MAX_EXPANSION_RATIO: Final = 100
-"""The most that a body may expand; images as base64 in JSON shrink by a quarter, unless one stands there repeatedly."""
+"""Limit on expansion. Images as base64 in JSON only shrink by a quarter, unless one image is repeated."""
 
 _ALWAYS_ALLOWED_BYTES: Final = 4 << 20
-"""A body that expands to no more than this may expand as it likes."""
+"""Decoded bytes up to which the expansion is not limited."""
 
 _MAX_GZIP_MEMBERS: Final = 10_000
-"""Streams in one gzip body; `bgzip` begins one each 64 KiB."""
+"""Limit on streams in one gzip body; `bgzip` begins a new one every 64 KiB."""
 
 _DECODED_AT_ONCE_BYTES: Final = 16 << 10
 
@@ -33,13 +33,13 @@ _ZLIB_DEFLATE_METHOD: Final = 8  # the compression method "deflate", RFC 1950
 
 
 def decoder_for(content_encoding: str) -> "Decoder | None":
-    """The decoder of a body; None where there is nothing to undo.
+    """Make the decoder for a body; None if the body is not encoded.
 
     Args:
-        content_encoding: the header's value, of several headers joined by commas; may be empty.
+        content_encoding: value of the header, several headers joined by commas; may be empty.
 
     Raises:
-        UnsupportedContentEncoding: it names another coding, or several.
+        UnsupportedContentEncoding: the header names another coding, or several.
     """
     codings = [coding.strip().lower() for coding in content_encoding.split(",")]
     codings = [coding for coding in codings if coding not in ("", "identity")]
@@ -57,32 +57,34 @@ class Decoder:
     """Decodes one body.
 
     Args:
-        coding: gzip, x-gzip or deflate; the latter in zlib's format, or bare as many clients send it.
+        coding: gzip, x-gzip or deflate; deflate in zlib's format, or raw as many clients send it.
     """
 
     def __init__(self, coding: str) -> None:
         self._name = coding
         self._is_gzip = coding != "deflate"
         self._stream = zlib.decompressobj(_GZIP_WBITS)
-        self._head: bytes | None = None if self._is_gzip else b""  # of a deflate body, until its format is known
+        self._head: bytes | None = (
+            None if self._is_gzip else b""
+        )  # first bytes of a deflate body, until its format is known
         self._members = 1
         self._taken_bytes = self._made_bytes = 0
         self._is_padding = False  # zeros behind the last stream, as tapes have them
 
     def decode(self, piece: bytes) -> Iterator[bytes]:
-        """Yields what a piece of the body becomes, in pieces of at most `PIECE_BYTES`.
+        """Yields the decoded bytes of a piece of the body, in pieces of at most `PIECE_BYTES`.
 
         Raises:
             MalformedRequest: the body is not in this coding.
-            RequestTooLarge: it expands more than an honest one.
+            RequestTooLarge: the body expands more than the limit.
         """
         self._taken_bytes += len(piece)
         piece = self._with_format_known(piece)
-        for start in range(0, len(piece), _DECODED_AT_ONCE_BYTES):  # what zlib leaves over is copied each time
+        for start in range(0, len(piece), _DECODED_AT_ONCE_BYTES):  # small steps: zlib copies the unused rest each time
             yield from self._decode_step(piece[start : start + _DECODED_AT_ONCE_BYTES])
 
     def _decode_step(self, rest: bytes) -> Iterator[bytes]:
-        has_more = False  # zlib may keep some of what it has made, though it has taken all of the piece
+        has_more = False  # zlib may hold decoded bytes back after it has taken the whole piece
         while rest or has_more:
             if self._is_padding or self._stream.eof:
                 rest, has_more = self._next_member(rest), False
@@ -97,7 +99,7 @@ class Decoder:
         """Checks the end of the body.
 
         Raises:
-            MalformedRequest: it has been cut off.
+            MalformedRequest: the body is cut off.
         """
         if self._taken_bytes and not (self._stream.eof or self._is_padding):
             raise MalformedRequest(f"the body ends before its {self._name} data do (Content-Encoding: {self._name})")

@@ -18,20 +18,20 @@ from deployments.service import InferenceService
 from pipeline.errors import ClientError, DarkroomError
 
 MAX_HELD_REFUSALS: Final = 2048
-"""Refusals held back at a time: half of the connections that HAProxy has; each takes about 20 kB."""
+"""Limit on refusals that are delayed at a time: half of HAProxy's connections; each takes about 20 kB."""
 
 _REFUSAL_KEY: Final = "darkroom.refusal"
 """Key in the ASGI scope of a refused request: the reason, and its time limit in seconds."""
 
 
 class EarlyRefusals:
-    """Refuses a request if it would wait too long, before its body is read.
+    """Refuses a request that would wait too long before its body is read.
 
-    The application reports every other error of a request.
+    The application reports all other errors.
 
     Args:
-        service: decides.
-        refusals: logs and holds back what is refused here.
+        service: decides which requests to refuse.
+        refusals: logs and delays the refusals.
         require_key: the middleware around the application's own routes; a client without a valid key gets 401 instead.
         around: middlewares of the application that a response needs, the outermost first.
     """

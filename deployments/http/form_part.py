@@ -1,9 +1,9 @@
-"""One part of a form: an image, or a text field that is left alone.
+"""One part of a form: an image, or a text field that is ignored.
 
 Clients differ in how they mark a file. Browsers, curl and most libraries give it a name. .NET's ByteArrayContent,
 reqwest's Part::bytes and `curl -F 'image=<photo.jpg'` give it neither name nor type; Spring's ByteArrayResource and
 Node's form-data give a Buffer the type application/octet-stream alone. So a part is an image if it has the name or the
-type of a file, or else if its bytes are no text.
+type of a file, or else if its bytes are binary.
 """
 
 import re
@@ -28,10 +28,10 @@ _NOT_IN_TEXT: Final = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 
 
 class FormPart:
-    """Takes one part: its headers, then its bytes.
+    """Receives one part: its headers, then its bytes.
 
     Attributes:
-        is_image: whether it is one; None as long as its bytes have to tell.
+        is_image: whether the part is an image; None until its bytes show it.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class FormPart:
         self._size = 0
 
     def add_header(self, name: bytes, value: bytes) -> None:
-        """Takes one header."""
+        """Stores one header."""
         match name.lower():
             case b"content-disposition":
                 self._disposition = value
@@ -53,8 +53,8 @@ class FormPart:
                 self._encoding = value.strip().lower()
 
     def end_headers(self) -> None:
-        """Notes that bytes follow."""
-        # python-multipart drops filename*, which is all that some clients send for a name outside ASCII.
+        """Decides by the headers how to treat the bytes that follow."""
+        # python-multipart drops filename*; some clients send only this parameter for a name outside ASCII.
         if found := _FILE_NAME.search(_QUOTED_STRING.sub(_without_content, self._disposition)):
             self._file_name = found[1].strip().strip(b'"')
         if self._file_name or self._type.startswith(_FILE_TYPES):
@@ -63,7 +63,7 @@ class FormPart:
             self._base64 = Base64Image()
 
     def write(self, piece: memoryview) -> None:
-        """Takes its next bytes; keeps them where it is, or may be, an image."""
+        """Takes the next bytes; keeps them if the part is, or may be, an image."""
         self._size += len(piece)
         if self._base64:
             self._base64.write(bytes(piece))
@@ -73,7 +73,7 @@ class FormPart:
                 self.is_image = _is_binary(self._pieces)
 
     def finish(self) -> EncodedImage | Rejection | None:
-        """Returns the image; None where it is a text field, or a file that nobody has chosen in a browser."""
+        """Returns the image; None for a text field, or for a file field left empty in a browser."""
         if not self._size and not self._file_name:
             return None
         image = self._base64.finish() if self._base64 else EncodedImage(*self._pieces)
@@ -96,18 +96,18 @@ class FormPart:
 
     @property
     def is_unchosen_file(self) -> bool:
-        """Whether a browser has sent it for a file that nobody has chosen."""
+        """Whether the part is a file field left empty in a browser."""
         return self._file_name == b"" and not self._size
 
     def discard(self) -> None:
-        """Frees what has arrived."""
+        """Frees the memory of the image."""
         self._pieces.clear()
         if self._base64:
             self._base64.discard()
 
 
 def _without_content(quoted: re.Match[bytes]) -> bytes:
-    """A quoted value without the semicolons that may be in it."""
+    """Replace the content of a quoted value, which may hold semicolons."""
     return b'"x"' if len(quoted[0]) > 2 else b""
 
 

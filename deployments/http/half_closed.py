@@ -1,9 +1,9 @@
-"""Clients that have closed their half of a connection: who still reads is answered, the work of the others is dropped.
+"""Half-closed connections: a client that still reads is answered; for one that has gone, the work is dropped.
 
-TCP says the same of both (FIN). HAProxy takes both for gone (`option abortonclose`) or, without it, both for present.
-They are told apart by an interim answer, 100 Continue, which every client of HTTP/1.1 has to skip. Where nobody reads
-any more, the client's system replies with a reset; then HAProxy closes its connection to the replica, and Serve cancels
-the request. The kernel says which connections are half closed, so this works on HAProxy's own machine.
+TCP signals both in the same way (FIN). HAProxy treats both as gone (`option abortonclose`) or, without that option,
+both as present. An interim answer, 100 Continue, tells them apart: every HTTP/1.1 client has to skip it. If no program
+reads any more, the client's system replies with a reset; then HAProxy closes its connection to the replica, and Serve
+cancels the request. The kernel lists the half-closed connections, so this works only on HAProxy's own machine.
 """
 
 import asyncio
@@ -21,14 +21,14 @@ from deployments.http.client_address import PeerConnection, connection_of
 from deployments.http.haproxy import HALF_CLOSE_VARIABLE
 
 LOOK_EVERY_S: Final = 0.25
-"""The longest until a request is looked after, and the least age of those that are."""
+"""Interval between checks, and the least age of a request that is checked."""
 
 _SECOND_PROBE_AFTER_S: Final = 0.05
-"""The first one has the client's system answer with a reset; the second one finds HAProxy's connection closed."""
+"""Delay of the second probe: the first one triggers the client's reset, the second one notices HAProxy's close."""
 
 _INTERIM_ANSWER: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# sock_diag(7): the header of a netlink message, a request for TCP sockets in CLOSE_WAIT, and the head of each answer.
+# sock_diag(7): header of a netlink message, request for TCP sockets in CLOSE_WAIT, and head of each answer.
 _MESSAGE: Final = struct.Struct("=IHHII")
 _REQUEST: Final = struct.Struct("=BBBxI")
 _SOCKET: Final = struct.Struct("!HH16s16s")
@@ -44,7 +44,7 @@ def half_closed(port: int) -> set[PeerConnection]:
     """Return the connections to a port of this machine whose clients have closed their half.
 
     Raises:
-        OSError: the kernel does not say, as in some sandboxes.
+        OSError: the kernel does not list sockets, as in some sandboxes.
     """
     found: set[PeerConnection] = set()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as kernel:
@@ -60,7 +60,7 @@ def half_closed(port: int) -> set[PeerConnection]:
 
 
 def _take(answer: bytes, family: int, found: set[PeerConnection]) -> bool:
-    """Add the sockets of an answer; tell whether more answers follow."""
+    """Add the sockets of an answer; return whether more answers follow."""
     at = 0
     while at < len(answer):
         size, kind, *_ = _MESSAGE.unpack_from(answer, at)
@@ -80,7 +80,7 @@ def _address(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 
 
 def can_look() -> bool:
-    """Tell whether the kernel lists connections to this process."""
+    """Return whether the kernel lists connections for this process."""
     try:
         half_closed(1)
     except OSError:
@@ -96,10 +96,10 @@ class _Request:
 
 
 class HalfClosed:
-    """ASGI middleware that asks clients which have closed their half whether they still read.
+    """ASGI middleware that finds out whether clients with a half-closed connection still read.
 
     Args:
-        app: what is behind it.
+        app: the next application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -109,7 +109,7 @@ class HalfClosed:
         self._is_asked_for = os.environ.get(HALF_CLOSE_VARIABLE) == "1"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection, as ASGI has it."""
+        """Handles one ASGI connection."""
         connection = connection_of(scope) if self._is_asked_for and scope["type"] == "http" else None
         cycle = getattr(receive, "__self__", None)
         if connection is None or not hasattr(cycle, "transport"):

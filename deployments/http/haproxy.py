@@ -1,7 +1,7 @@
 """Changes to the HAProxy configuration that Ray Serve writes; run by haproxy.sh at each start and reload of HAProxy.
 
-Serve's template has no setting for any of this. Imports only the standard library, and little of it: each reload waits
-for it.
+Serve's template has no setting for any of these changes. Imports only a few modules of the standard library, since each
+reload waits for this program.
 """
 
 import json
@@ -19,24 +19,24 @@ PYTHON_VARIABLE: Final = "DARKROOM_PYTHON"
 """Environment variable with the path of the interpreter that haproxy.sh calls."""
 
 SECRET_VARIABLE: Final = "DARKROOM_PROXY_SECRET"  # noqa: S105  the name of a variable
-"""Environment variable with a word that HAProxy and the replicas share, made anew for each run by the launcher."""
+"""Environment variable with the secret that HAProxy and the replicas share; the launcher makes a new one each run."""
 
 HOST_VARIABLE: Final = "DARKROOM_HTTP_HOST"
-"""Environment variable with `http_options.host`: where it is `::`, Serve writes `*`, which is IPv4 alone."""
+"""Environment variable with `http_options.host`: for `::`, Serve writes `*`, which is IPv4 alone."""
 
 ADDRESS_LIMIT_VARIABLE: Final = "DARKROOM_MAX_CONNECTIONS_PER_ADDRESS"
 """Environment variable with the connections that one address may have open; 0 for no limit."""
 
 ADDRESS_LIMIT: Final = 2_048
-"""Default limit of connections an address: half of those that HAProxy holds by default."""
+"""Default limit on connections of one address: half of HAProxy's own default limit."""
 
 HALF_CLOSE_VARIABLE: Final = "DARKROOM_HALF_CLOSE"
-"""Environment variable, 1 where replicas look after clients that have closed their half (half_closed.py)."""
+"""Environment variable, 1 if replicas check half-closed connections themselves (half_closed.py)."""
 
 SOURCE_HEADER: Final = "x-darkroom-source"
-"""Set by HAProxy on every request, in the place of what a client sends under this name.
+"""Header that HAProxy sets on every request; replaces one of this name from a client.
 
-`ADDRESS PORT OWN_PORT SECRET`: where the client's connection comes from, and HAProxy's port that it comes to.
+`ADDRESS PORT OWN_PORT SECRET`: the client's address and port, HAProxy's own port, and the shared secret.
 """
 
 CONTROL_HEADERS: Final = "|".join(
@@ -50,13 +50,13 @@ CONTROL_HEADERS: Final = "|".join(
         "x-body-truncated",
     )
 )
-"""Names of the headers by which the parts of Ray Serve tell each other what to do; none is a client's to send."""
+"""Names of headers by which parts of Ray Serve control each other; clients must not send them."""
 
 REQUEST_ID: Final = r"[A-Za-z0-9._~:;,/+=@-]{1,128}"
-"""An X-Request-ID that a client may choose; any other is replaced by a fresh one."""
+"""Form of an X-Request-ID that a client may send; any other is replaced by a new one."""
 
 CLOSE_HEADER: Final = "x-darkroom-close"
-"""Header of an answer to a request whose body has not all been read: HAProxy is to close the connection."""
+"""Header that tells HAProxy to close the connection, as the request's body has not been read to its end."""
 
 HEADERS_TIMEOUT_S: Final = 10
 CONNECT_TIMEOUT_MS: Final = 200
@@ -64,13 +64,13 @@ HEADERS_BYTES: Final = 16_384
 URL_BYTES: Final = 8_192
 
 _BUFFER_BYTES: Final = 32_768
-"""HAProxy cannot answer in JSON where the headers do not fit into its buffer, so it is larger than their limit."""
+"""HAProxy can refuse large headers in JSON only if they fit into its buffer, so this exceeds `HEADERS_BYTES`."""
 
 _HEADERS: Final = 512
-"""Headers of a request that HAProxy reads; 101 by default."""
+"""Limit on the number of headers of a request; HAProxy's default is 101."""
 
 _CLOSING_ANSWER_BYTES: Final = 16_384
-"""Largest answer that HAProxy gives as its own: it has to fit into its buffer beside the headers."""
+"""Largest answer that HAProxy sends as its own: the answer has to fit into its buffer beside the headers."""
 
 _OTHER_FILES: Final = 200
 """Files that HAProxy opens beside two for each connection: its listening sockets, health checks, log."""
@@ -82,29 +82,29 @@ _MALFORMED_URL: Final = r"'[^!-~]|#'"
 _MALFORMED_HEADER: Final = (
     r"""'(?m)^[^:\n]*[\x00-\x09\x0b\x0c\x0e-\x20"(),/;<=>?@\[\\\]{}\x7f-\xff]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]'"""
 )
-"""No token of RFC 9110 before the colon, or a control character after it."""
+"""Header whose name is no token of RFC 9110, or whose value holds a control character."""
 
-# HAProxy 2.8 answers a request that it cannot parse with HTML of its own, and takes an empty page in its place, but no
-# other one (https://github.com/haproxy/haproxy/issues/3032, mended in 3.3). These statuses it gives for nothing else.
-# So it parses what it can (`accept-invalid-http-request`), and rules refuse that.
+# HAProxy 2.8 answers a request that it cannot parse with its own HTML. The only possible replacement is an empty page
+# (https://github.com/haproxy/haproxy/issues/3032, fixed in 3.3). HAProxy uses these statuses for nothing else. So it is
+# told to parse as much as it can (`accept-invalid-http-request`), and rules refuse invalid requests in JSON.
 _UNPARSED: Final = (400, 405, 408, 413, 422, 501)
 
 
 class UnknownTemplate(Exception):
-    """Serve writes another configuration than this module was made for."""
+    """Serve's configuration differs from the one that this module was made for."""
 
 
 def edited(text: str, environment: Mapping[str, str], cores: int, files: int) -> str:
     """Return the configuration with Darkroom's changes.
 
     Args:
-        text: as Serve has written it.
-        environment: of HAProxy.
-        cores: that HAProxy may use.
-        files: that HAProxy may open.
+        text: the configuration as Serve has written it.
+        environment: environment variables of HAProxy.
+        cores: number of cores that HAProxy may use.
+        files: number of files that HAProxy may open.
 
     Raises:
-        UnknownTemplate: a line that a change hangs on is missing.
+        UnknownTemplate: a line to be changed is missing.
         ValueError: the limit of connections is no number.
     """
     limit = _limit(environment.get(ADDRESS_LIMIT_VARIABLE) or str(ADDRESS_LIMIT))
@@ -126,7 +126,7 @@ def _limit(text: str) -> int:
 
 
 def _fitted(text: str, cores: int, files: int) -> str:
-    """No more threads than cores, which would take turns; no more connections than files, or HAProxy does not start."""
+    """Limit threads to the cores, and connections to the files HAProxy may open; with more it does not start."""
     threads = min(_number(text, "nbthread"), cores)
     connections = _number(text, "maxconn")
     if files != resource.RLIM_INFINITY:
@@ -139,27 +139,27 @@ def _fitted(text: str, cores: int, files: int) -> str:
 
 
 def _on_loopback(text: str) -> str:
-    """HAProxy's pages of statistics and metrics are not for the network, nor is its socket for other users."""
+    """Close HAProxy's pages of statistics and metrics to the network, and its socket to other users."""
     text = _changed(text, r"^( *stats socket .* mode )666 ", r"\g<1>600 ")
     text = _changed(text, r"^(frontend prometheus\n *bind )\*?:", r"\g<1>127.0.0.1:")
     return _changed(text, r"^(listen stats\n *bind )\*?:", r"\g<1>127.0.0.1:")
 
 
 def _with_pages(text: str) -> str:
-    """Problem documents for what HAProxy answers itself, and the status that fits; Serve has plain text."""
+    """Use problem documents and fitting statuses for HAProxy's own answers; Serve has plain text."""
     text = _changed(text, r"^ *errorfile 50[234] .*\n", "")
     gone = "the replica that had the request has ended; it may be sent again, as it changes nothing"
     lines = [
         f"timeout http-request {HEADERS_TIMEOUT_S}s",  # a byte a minute would hold a connection for weeks
         *(f"errorfile {status} /dev/null" for status in _UNPARSED),
-        "timeout client-fin 2s",  # without it a connection that ends with an empty page stays for `timeout client`
+        "timeout client-fin 2s",  # else a connection that ends with an empty page stays open for `timeout client`
         f"http-error status 500 {_page(500, 'Internal server error', 'the balancer could not handle the request')}",
         f"http-error status 502 {_page(502, 'Bad gateway', gone)}",
         f"http-error status 503 {_UNAVAILABLE}",
         f"http-error status 504 {_page(504, 'Gateway timeout', 'the replica has not answered in time')}",
     ]
     text = _changed(text, r"^defaults$", "{0}\n" + _indented(lines), literal=True)
-    # While Serve knows no application it writes no use_backend, and every path would be unknown.
+    # While Serve knows no application it writes no use_backend, and HAProxy would answer every path with 404.
     absent = _page(404, "Not found", "no application is served under this path")
     status, page = (404, absent) if re.search(r"^ *use_backend ", text, re.MULTILINE) else (503, _UNAVAILABLE)
     text = _changed(text, _in_plain_text(404), f"http-request return status {status} {page}", literal=True)
@@ -167,10 +167,10 @@ def _with_pages(text: str) -> str:
 
 
 def _with_quick_retries(text: str) -> str:
-    """Ask another replica soon after one that refuses connections, as a killed one does.
+    """Retry quickly at another replica when one refuses connections, as a killed replica does.
 
-    HAProxy waits for `timeout connect` first, 1 s at most. A replica on this machine takes a connection at once; where
-    one is on another node, Serve's 5 s stay.
+    HAProxy waits for `timeout connect` first, 1 s at most. A replica on this machine accepts a connection at once. If
+    any replica is on another node, Serve's 5 s stay.
     """
     hosts = set(re.findall(r"^ *server \S+ (\S+):\d+ ", text, re.MULTILINE))
     if not hosts <= {"127.0.0.1", "[::1]", "localhost"}:
@@ -183,7 +183,7 @@ def _in_plain_text(status: int) -> str:
 
 
 def _reached_by_ipv6(text: str, host: str) -> str:
-    """Listen where `host` says; replicas and the proxy of Serve that stands in for them listen there too."""
+    """Listen on `host` by IPv6; replicas and Serve's fallback proxy are reached there too."""
     if host == "::":
         return _changed(text, r"^(frontend http_frontend\n *bind )\*(:\d+)$", r"\g<1>[::]\g<2> v4v6")
     if ":" in host:
@@ -210,19 +210,19 @@ def _with_rules(text: str, address_limit: int) -> str:
         r"if { fc_http_major 1 } !{ req.ver -m reg ^1\.[0-9]$ }",
         f"http-request return status 400 {malformed} hdr connection close "
         f"if {{ url -m reg {_MALFORMED_URL} }} or {{ req.hdrs -m reg {_MALFORMED_HEADER} }}",
-        "http-request del-header upgrade",  # RFC 9110, section 7.8: whoever knows no WebSocket answers as without it
+        "http-request del-header upgrade",  # RFC 9110, section 7.8: a server without WebSocket ignores the header
         f"http-request return status 414 {long_url} if {{ url,length gt {URL_BYTES} }}",
         f"http-request return status 431 {large} if {{ req.hdrs,length gt {HEADERS_BYTES} }}",
         f"http-request del-header ^({CONTROL_HEADERS})$ -m reg",
         *_CLOSING_RULES,
-        # HAProxy puts the secret in by itself, so the file does not show it.
+        # HAProxy inserts the secret from its environment, so the file does not show it.
         f'http-request set-header {SOURCE_HEADER} "%[src] %[src_port] %[dst_port] ${{{SECRET_VARIABLE}}}"',
     ]
     return _changed(text, r"^frontend http_frontend\n *bind .*$", "{0}\n" + _indented(rules), literal=True)
 
 
 def _address_rules(limit: int) -> tuple[list[str], list[str]]:
-    """A client with too many connections is told so; with an eighth more, its next ones end without a word."""
+    """Rules against too many connections of one address: 429 above the limit, a silent close from an eighth more on."""
     detail = f"this address has more than {limit} connections open ({ADDRESS_LIMIT_VARIABLE})"
     page = _page(429, "Too many requests", detail)
     return [
@@ -233,7 +233,7 @@ def _address_rules(limit: int) -> tuple[list[str], list[str]]:
 
 
 def _page(status: int, title: str, detail: str) -> str:
-    """A problem document by RFC 9457, as the arguments of `http-request return` and `http-error`."""
+    """Write a problem document (RFC 9457) as arguments of `http-request return` and `http-error`."""
     body = {
         "type": "about:blank",
         "title": title,
@@ -260,7 +260,7 @@ def _number(text: str, name: str) -> int:
 
 
 def _changed(text: str, pattern: str, replacement: str, *, literal: bool = False) -> str:
-    """The text with all that matches replaced; a literal replacement has `{0}` for what was there."""
+    """Replace all matches of a pattern; in a literal replacement `{0}` stands for the matched text."""
     by = (lambda found: replacement.replace("{0}", found[0])) if literal else replacement
     text, count = re.subn(pattern, by, text, flags=re.MULTILINE)
     if not count:
@@ -268,7 +268,7 @@ def _changed(text: str, pattern: str, replacement: str, *, literal: bool = False
     return text
 
 
-# By itself HAProxy waits for the rest of a refused body, as long as `timeout client` says, while the client is silent.
+# By default HAProxy waits for the rest of a refused body for `timeout client`, while the client sends nothing.
 _FITS: Final = f"{{ res.hdr(content-length) -m int le {_CLOSING_ANSWER_BYTES} }}"
 _CLOSING_RULES: Final = (
     f"http-response set-var(txn.close) res.hdr({CLOSE_HEADER})",
@@ -281,7 +281,7 @@ _UNAVAILABLE: Final = _page(503, "Service unavailable", "no replica takes reques
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Edit the file behind `-f`, once, and become HAProxy."""
+    """Edit the file named by `-f` once, then replace this process with HAProxy."""
     path = arguments[arguments.index("-f") + 1]
     with open(path, encoding="utf-8") as file:
         text = file.read()
@@ -301,7 +301,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _start_watchdog() -> None:
-    """Start what ends HAProxy, which this process becomes, where somebody has stopped it (SIGSTOP)."""
+    """Start the watchdog that kills HAProxy (this process, after exec) if it is stopped by SIGSTOP."""
     root = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", ".."))
     program = (
         "import sys; sys.path.append(sys.argv[1]); from deployments.watchdog_process import main; main(*sys.argv[2:])"

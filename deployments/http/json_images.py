@@ -1,8 +1,8 @@
-"""Reads {"images": ["<base64>", ...]} while it arrives: no more of it is looked at than is right.
+"""Reads {"images": ["<base64>", ...]} while it arrives, and stops at the first byte that does not fit this form.
 
-A parser of all of JSON makes an object of everything that is sent before anybody can say that it is not wanted: 120 MB
-of `{}` became 3 GB, and the interpreter stood still for seconds. Here what is no string among the images ends the
-reading. Strings are decoded piece by piece, so a large one stops nobody either.
+A general JSON parser builds objects for the whole body before the body can be refused: 120 MB of `{}` became 3 GB, and
+the interpreter was blocked for seconds. Here the first image that is no string ends the reading. Strings are decoded
+piece by piece, so a large one does not block other requests either.
 """
 
 import json
@@ -21,12 +21,12 @@ _MAX_KEY_BYTES: Final = 256
 
 _JSON_SPACES: Final = re.compile(rb"[ \t\r\n]*")
 _JSON_STRING: Final = re.compile(rb'(?:[^"\\]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+')
-"""Rest of a string up to its closing quote, or up to an escape that is wrong or has not arrived whole."""
+"""Rest of a string up to its closing quote, or up to an escape that is invalid or incomplete so far."""
 
 _MAX_ESCAPE_BYTES: Final = len(rb"\u0041")
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _MARK_BYTES: Final = 4
-"""First bytes of a body, by which UTF-16 and UTF-32 are told."""
+"""Number of first bytes that show whether a body is UTF-16 or UTF-32."""
 
 _VALUE_KINDS: Final = {
     "an object": (b"{",),
@@ -38,41 +38,41 @@ _VALUE_KINDS: Final = {
 }
 
 _Step = Callable[["JsonImages", bytes, int], int]
-"""Takes data and a place in it, and returns how far it came; where that is no further, it needs more."""
+"""Parser step: takes data and a position, returns the new position; the same one if more data is needed."""
 
 
 class JsonImages:
     """Reads one body.
 
     Args:
-        max_images: the most that it may hold.
+        max_images: limit on the images in the body.
     """
 
     def __init__(self, max_images: int) -> None:
         self._images = list[EncodedImage | Rejection]()
         self._max_images = max_images
-        self._image = Base64Image()  # that is arriving
+        self._image = Base64Image()  # the image that is arriving
         self._seen_images = False
-        self._rest = b""  # what its step could not use yet
+        self._rest = b""  # bytes that the step could not use yet
         self._read_bytes = 0
-        self._step: _Step = JsonImages._begin  # no bound method: that would be a reference cycle
+        self._step: _Step = JsonImages._begin  # not a bound method, which would be a reference cycle
 
     def write(self, piece: bytes) -> None:
         """Takes the next piece of the body.
 
         Raises:
-            MalformedRequest: it has another form.
-            TooManyImages: it holds more images than allowed.
+            MalformedRequest: the body has another form.
+            TooManyImages: the body holds more images than allowed.
         """
         self._read_bytes += len(piece)
         for start in range(0, len(piece), _PARSED_AT_ONCE_BYTES):
             self._advance(self._rest + piece[start : start + _PARSED_AT_ONCE_BYTES])
 
     def finish(self) -> list[EncodedImage | Rejection]:
-        """Returns the images, in order; one whose text is not base64 as its rejection.
+        """Returns the images, in order; an image whose text is not base64 is a rejection.
 
         Raises:
-            MalformedRequest: the body has been cut off.
+            MalformedRequest: the body is cut off.
         """
         if self._step is JsonImages._begin:
             self._step = JsonImages._object
@@ -82,7 +82,7 @@ class JsonImages:
         return self._images
 
     def discard(self) -> None:
-        """Frees what has been decoded."""
+        """Frees the memory of the images."""
         self._images.clear()
         self._image.discard()
 
@@ -169,7 +169,7 @@ class JsonImages:
         return at
 
     def _token(self, data: bytes, at: int, steps: dict[bytes, _Step], name: str) -> int:
-        """Skips spaces and takes one of these characters, which says what comes next."""
+        """Skips spaces and takes one of these characters, which selects the next step."""
         at = _after_spaces(data, at)
         found = data[at : at + 1]
         if not found:
@@ -180,7 +180,7 @@ class JsonImages:
         return at + 1
 
     def _end_of_string(self, data: bytes, at: int) -> int:
-        """Finds the closing quote of a string, or the end of as much as has arrived whole."""
+        """Finds the closing quote of a string, or the end of its complete characters so far."""
         quote = data.find(b'"', at)
         end = quote if quote >= 0 else len(data)
         if data.find(b"\\", at, end) >= 0:

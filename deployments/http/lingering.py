@@ -1,6 +1,6 @@
-"""Reading of bodies outside of Serve's places: no further than the application asks, and after a refusal to the end.
+"""Reads bodies in front of Serve: only as far as the application asks, and to the end after a refusal.
 
-Serve counts a request from its first line to its answer, and reads its body ahead of the application.
+Serve counts a request from its first line to its answer, and by itself reads the body ahead of the application.
 """
 
 import asyncio
@@ -13,51 +13,51 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.http.haproxy import CLOSE_HEADER
 
 LINGER_S: Final = 10.0
-"""The longest that a refusal waits for the rest of a body."""
+"""Longest time that a refusal waits for the rest of a body."""
 
 SENDING_GRACE_S: Final = 1.0
 MIN_BYTES_PER_S: Final = 16_384
-"""A refusal waits no longer than GRACE_S for a client that sends less than this."""
+"""Rate below which a refusal waits only for `SENDING_GRACE_S`."""
 
 MAX_LINGERING: Final = 64
-"""Refusals that wait at a time in a process; any more are sent at once."""
+"""Limit on refusals that wait at a time in a process; any more are sent at once."""
 
 _CLOSE_HEADER: Final = (CLOSE_HEADER.encode(), b"1")
 
 _ASK_KEY: Final = "darkroom.ask"
-"""Key of the scope under which the application finds what it calls before it receives."""
+"""Key in the ASGI scope of the function that the application calls before it receives a piece."""
 
 
 class BodyReading:
-    """Reading of one body.
+    """Controls the reading of one body.
 
     Args:
-        scope: of the request.
-        receive: of the server.
-        on_demand: whether the application says when it wants a piece, as `BodyOnDemand` does.
+        scope: ASGI scope of the request.
+        receive: ASGI `receive` of the server.
+        on_demand: whether the application asks for each piece, as `BodyOnDemand` does.
     """
 
     def __init__(self, scope: Scope, receive: Receive, *, on_demand: bool) -> None:
         self._receive = receive
         self.awaits_invitation = (b"expect", b"100-continue") in ((n, v.lower()) for n, v in scope["headers"])
         self.has_ended = False
-        # One piece ahead of the application, unless a client waits to be invited: small bodies are then read at once,
-        # and the server hears of it when the client goes.
+        # One piece is read ahead of the application, unless the client waits for 100 Continue: small bodies are then
+        # read at once, and the server notices a disconnect.
         self._asked = asyncio.Semaphore(0 if self.awaits_invitation else 1) if on_demand else None
 
     def ask(self) -> None:
-        """Have a piece more read."""
+        """Allow one more piece to be read."""
         if self._asked:
             self._asked.release()
 
     async def receive(self) -> Message:
-        """The next message, once the application has asked for it; ASGI's `receive` for all behind this."""
+        """Return the next message once the application has asked for it; the ASGI `receive` for the application."""
         if self._asked and not self.has_ended:
             await self._asked.acquire()
         return await self.read()
 
     async def read(self) -> Message:
-        """The next message. A client that waits to be invited is invited."""
+        """Return the next message. A client that waits for 100 Continue gets it."""
         self.awaits_invitation = False
         message = await self._receive()
         self.has_ended = message["type"] != "http.request" or not message.get("more_body", False)
@@ -65,10 +65,11 @@ class BodyReading:
 
 
 class Lingering:
-    """ASGI middleware around Serve: a refusal waits for the rest of its body, so that the client gets to read it.
+    """ASGI middleware around Serve: a refusal waits for the rest of the body, so that the client can read the refusal.
 
-    A client that is still sending when its connection is closed fails to send, and many then look for no answer (RFC
-    9112, section 9.6). It waits when Serve has already let go of the request; within limits of time, rate and number.
+    If the connection closes while a client still sends, its sending fails, and many clients then never read the answer
+    (RFC 9112, section 9.6). The refusal waits after Serve has finished the request, with limits on time, rate and
+    number.
 
     Args:
         app: Serve.
@@ -125,7 +126,7 @@ async def _drain(body: BodyReading) -> None:
 
 
 class BodyOnDemand:
-    """ASGI middleware around the application: says each time when it wants a piece of the body.
+    """ASGI middleware around the application: asks for each piece of the body before receiving it.
 
     Args:
         app: the application.

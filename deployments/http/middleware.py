@@ -1,7 +1,7 @@
-"""ASGI middleware in front of Ray Serve: what refuses a request here spares Serve its own work on it.
+"""ASGI middleware in front of Ray Serve: a request that is refused here costs Serve no work.
 
 `RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH` in serve.env names `middlewares`; Serve calls it in each process that
-listens for HTTP. Where that variable is not set, the application refuses by itself, at a higher cost.
+listens for HTTP. If that variable is not set, the application itself refuses, at a higher cost.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,20 +19,20 @@ from deployments.http.lingering import Lingering
 from deployments.http.plain_text import PlainText, refuse_in_json
 
 ADMITTED: Final = "darkroom.admitted"
-"""Key in the scope of a request that has passed `RequestGuard`, so that nobody asks the same again."""
+"""Key in the ASGI scope of a request that `RequestGuard` has admitted, so that it is not checked again."""
 
 Guard = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
-"""Answers a request by that application, or refuses it."""
+"""Passes a request to the application, or refuses it."""
 
 
 class RequestGuard:
-    """ASGI middleware that has the replica of this process decide before Serve sees a request.
+    """ASGI middleware that lets the replica of this process decide on a request before Serve sees it.
 
     Args:
         app: Serve.
 
     Attributes:
-        guard: the replica's; None where no replica runs in this process, as in Serve's own proxy.
+        guard: guard of the replica; None if no replica runs in this process, as in Serve's own proxy.
     """
 
     guard: Guard | None = None
@@ -41,7 +41,7 @@ class RequestGuard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection, as ASGI has it."""
+        """Handles one ASGI connection."""
         if RequestGuard.guard is None or scope["type"] != "http":
             await self._app(scope, receive, send)
         else:
@@ -50,7 +50,7 @@ class RequestGuard:
 
 
 def middlewares() -> list[Middleware]:
-    """Return what Serve puts around itself, the outermost last."""
+    """Return the middlewares that Serve puts around itself, the outermost last."""
     refuse_in_json()
     return [
         Middleware(RequestGuard),
@@ -62,7 +62,7 @@ def middlewares() -> list[Middleware]:
 
 
 def _application_is_here() -> bool:
-    """Whether the application runs on this event loop, as in replicas that HAProxy sends requests to."""
+    """Return whether the application runs on this event loop, as in replicas behind HAProxy."""
     try:
         serve.get_replica_context()
     except RayServeException:

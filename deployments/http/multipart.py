@@ -1,7 +1,7 @@
 """Reads the images in a multipart/form-data body (RFC 7578) while it arrives.
 
-The parser is python-multipart's, as in Starlette's `request.form()`, which copies each file three times more: it passes
-files on through temporary files.
+The parser is python-multipart's, as in Starlette's `request.form()`, which copies each file three more times, through
+temporary files.
 """
 
 import logging
@@ -17,25 +17,25 @@ from pipeline.records import EncodedImage, Rejection
 
 _MAX_PREAMBLE_BYTES: Final = 64 << 10
 _MAX_PADDING_BYTES: Final = 80
-"""Spaces behind a boundary, and the end of its line."""
+"""Limit on the spaces behind a boundary, with the end of its line."""
 
 _MAX_FIELDS: Final = 256
 _MAX_NEAR_BOUNDARIES: Final = 256
 _UNCOUNTED_BYTES: Final = 1 << 20
-"""Bytes in which such lines are not looked for: most bodies have no more, and no more than 0.2 s can be lost there."""
+"""First bytes, in which lines like a boundary are not counted: most bodies end there, and at most 0.2 s is lost."""
 
 _NAMED_FIELDS: Final = 5
 
 _HOW_TO_SEND: Final = "curl -F image=@photo.jpg (mind the @)"
 
-logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad body is told to its client, not to the log
+logging.getLogger("python_multipart").setLevel(logging.ERROR)  # a bad body is reported to the client, not in the log
 
 
 class MultipartImages:
     """Reads one body.
 
     Args:
-        content_type: of the request; it names the boundary.
+        content_type: Content-Type of the request, which names the boundary.
         max_images: the most that the body may hold.
 
     Raises:
@@ -52,12 +52,12 @@ class MultipartImages:
             )
         self._images: list[EncodedImage | Rejection] = []
         self._max_images = max_images
-        self._fields: list[str] = []  # names of those that are no images
+        self._fields: list[str] = []  # names of the text fields
         self._part = FormPart()
         self._header_name = self._header_value = b""
         self._is_complete = False
         self._delimiter = b"--" + boundary
-        self._preamble: bytes | None = b"\n"  # its end, as long as no part has begun; a line begins with the body
+        self._preamble: bytes | None = b"\n"  # its last bytes, until a part begins; the body begins a line
         self._preamble_bytes = self._read_bytes = 0
         self._boundaries = 0  # lines that begin with the boundary so far
         try:
@@ -70,11 +70,11 @@ class MultipartImages:
 
         Raises:
             MalformedRequest: the body is not multipart/form-data.
-            TooManyImages: it holds more images than allowed.
+            TooManyImages: the body holds more images than allowed.
         """
         if self._preamble is not None:
             piece = self._after_preamble(self._preamble, piece)
-        # The parser calls these. They are given to it for this time only: it would be a reference cycle.
+        # Callbacks of the parser, set only during this call: they would be a reference cycle.
         self._parser.callbacks = {
             "on_part_begin": self._begin_part,
             "on_header_field": self._add_to_header_name,
@@ -91,7 +91,7 @@ class MultipartImages:
             raise _unreadable("a part of it begins or ends in a way that no form does") from None
         finally:
             self._parser.callbacks = {}
-        # The parser goes through lines that look like a boundary byte by byte: 128 MB of them would take it 15 s.
+        # The parser reads lines that look like a boundary byte by byte: 128 MB of them would take 15 s.
         self._read_bytes += len(piece)
         if self._read_bytes > _UNCOUNTED_BYTES:
             self._boundaries += piece.count(b"\n" + self._delimiter)
@@ -102,7 +102,7 @@ class MultipartImages:
         """Returns the images, in order.
 
         Raises:
-            MalformedRequest: the body has been cut off, or is a form without a file.
+            MalformedRequest: the body is cut off, or is a form without a file.
         """
         if self._preamble is not None:
             raise self._no_boundary()
@@ -114,13 +114,13 @@ class MultipartImages:
         return self._images
 
     def discard(self) -> None:
-        """Frees what has arrived."""
+        """Frees the memory of the images."""
         self._images.clear()
         self._part.discard()
 
     def _after_preamble(self, before: bytes, piece: bytes) -> bytes:
-        """Returns the bytes behind the preamble (RFC 2046, section 5.1.1); nothing while that goes on."""
-        if before == b"\n" and piece.startswith(self._delimiter + b"\r\n"):  # as nearly all begin: nothing is copied
+        """Returns the bytes behind the preamble (RFC 2046, section 5.1.1); empty until its end has arrived."""
+        if before == b"\n" and piece.startswith(self._delimiter + b"\r\n"):  # the usual start of a body: no copy
             self._preamble = None
             return piece
         text, line = before + piece, b"\n" + self._delimiter
@@ -128,7 +128,7 @@ class MultipartImages:
         at = text.find(line)
         while at >= 0:
             behind = text[at + len(line) : at + len(line) + _MAX_PADDING_BYTES]
-            padding = len(behind) - len(behind.lstrip(b" \t"))  # which the parser knows behind later ones alone
+            padding = len(behind) - len(behind.lstrip(b" \t"))  # the parser skips padding only behind later boundaries
             if behind.startswith(b"--") or behind[padding:].startswith(b"\r\n"):
                 self._preamble = None
                 return self._delimiter + text[at + len(line) + padding :]

@@ -1,4 +1,4 @@
-"""Whole numbers that a client gives: in the query of a URL, or in a header."""
+"""Whole numbers in the query of a URL or in a header."""
 
 import re
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from deployments.service_config import LiveConfig
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 
 _SMALL_NUMBER: Final = re.compile(r"0*([0-9]{1,9})")
-"""A number below a milliard; Python's own idea of digits goes beyond ASCII."""
+"""A number below 10**9; only ASCII digits, unlike Python's `isdecimal`."""
 
 _ANY_NUMBER: Final = re.compile(r"[0-9]+")
 _MAX_SHOWN_CHARACTERS: Final = 40
 
 
 def timeout_s(request: Request, live: LiveConfig) -> float:
-    """Seconds until the client wants no answer any more: its X-Request-Timeout-Ms, or else what is configured.
+    """Return the time limit of a request in seconds: its X-Request-Timeout-Ms, or else the configured limit.
 
     Raises:
         MalformedRequest: the header is no whole number above 0.
@@ -35,10 +35,10 @@ def timeout_s(request: Request, live: LiveConfig) -> float:
 
 
 def refuse_orders(request: Request) -> None:
-    """Refuse headers that Ray Serve obeys; they come as far as this only where serve.env is not read.
+    """Refuse headers that Ray Serve obeys; they get this far only if serve.env is not read.
 
     Raises:
-        MalformedRequest: one is there.
+        MalformedRequest: the request has such a header.
     """
     for name in ("X-Request-Disconnect-Disabled", "X-Request-Timeout-Seconds"):
         if name in request.headers:
@@ -46,24 +46,24 @@ def refuse_orders(request: Request) -> None:
 
 
 def seconds(request: Request) -> int:
-    """Reads how much of the last minute `GET /stats` should tell of: all of it where `seconds` is not given.
+    """Read the parameter `seconds` of `GET /stats`: part of the last minute, all of it by default.
 
     Raises:
-        MalformedRequest: it is no whole number from 1 to 60.
+        MalformedRequest: the value is no whole number from 1 to 60.
     """
     return _parameter(request, "seconds", WINDOW_SECONDS, WINDOW_SECONDS)
 
 
 def head_parameters(request: Request, live: LiveConfig, most: Mapping[str, int]) -> dict[str, int]:
-    """Reads the parameters of the model's head, as `top_k` of a classifier's.
+    """Read the parameters of the model's head, such as `top_k` of a classifier.
 
     Args:
-        request: has them in its query.
-        live: has those that a request leaves out.
-        most: the largest value of each, by name.
+        request: may have them in its query.
+        live: has the defaults.
+        most: the largest value of each parameter, by name.
 
     Raises:
-        MalformedRequest: one is no whole number from 1 to the most.
+        MalformedRequest: a value is no whole number from 1 to the largest value.
     """
     return {name: _parameter(request, name, live.of_head.get(name, limit), limit) for name, limit in most.items()}
 
@@ -79,7 +79,7 @@ def _parameter(request: Request, name: str, default: int, most: int) -> int:
 
 
 def _number(text: str) -> int | None:
-    """Its value; of more than nine digits the largest that has nine; None where it is no whole number."""
+    """Parse a whole number; 10**9 for one of more than nine digits, None for any other text."""
     if found := _SMALL_NUMBER.fullmatch(text):
         return int(found[1])
     return 10**9 if _ANY_NUMBER.fullmatch(text) else None

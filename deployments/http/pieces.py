@@ -1,4 +1,4 @@
-"""The pieces in which a file arrives, kept as they are."""
+"""The pieces in which a file arrives, kept without joining them."""
 
 from typing import Final
 
@@ -8,9 +8,9 @@ SMALL_BYTES: Final = 4096
 
 
 def add_piece(pieces: list[Bytes], piece: Bytes) -> None:
-    """Appends a piece. Small ones that follow each other become one, since an object takes up to 200 bytes of its own.
+    """Appends a piece. Small pieces in a row are merged, since each Python object takes up to 200 extra bytes.
 
-    A body that came byte by byte would otherwise take that many times what the limits allow.
+    A body that arrives byte by byte would otherwise take 200 times the memory that the limits allow.
     """
     if len(piece) >= SMALL_BYTES:
         pieces.append(piece)

@@ -1,4 +1,4 @@
-"""Problem documents in the place of what Serve and uvicorn say in plain text."""
+"""Problem documents (RFC 9457) in place of the plain-text errors of Serve and uvicorn."""
 
 import uuid
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _REQUEST_ID_HEADER: Final = b"x-request-id"
 
 
 class PlainText:
-    """ASGI middleware that makes problem documents of what Serve says in plain text, and of what it raises.
+    """ASGI middleware that replaces plain-text errors and exceptions of Serve with problem documents.
 
     Args:
         app: Serve.
@@ -23,8 +23,8 @@ class PlainText:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One connection, as ASGI has it."""
-        if scope["type"] == "websocket":  # comes past HAProxy alone
+        """Handles one ASGI connection."""
+        if scope["type"] == "websocket":  # only without HAProxy, which removes the Upgrade header
             for part in _problem(scope, 400, "this service speaks plain HTTP; send no Upgrade: websocket", ()):
                 await send({**part, "type": part["type"].replace("http", "websocket.http")})
             return
@@ -32,7 +32,7 @@ class PlainText:
             await self._app(scope, receive, send)
             return
         started = False
-        told: list[Message] = []  # in plain text, so far
+        told: list[Message] = []  # parts of a plain-text error so far
 
         async def send_problem(message: Message) -> None:
             nonlocal started
@@ -78,7 +78,7 @@ def _problem(scope: Scope, status: int, detail: str, headers: Iterable[tuple[byt
 
 
 def problem_document(status: int, detail: str, request_id: str) -> bytes:
-    """Return a problem of RFC 9457 that is no error of Darkroom's own."""
+    """Make a problem document (RFC 9457) for an error that is no `DarkroomError`."""
     try:
         title = HTTPStatus(status).phrase
     except ValueError:  # 499
@@ -89,12 +89,12 @@ def problem_document(status: int, detail: str, request_id: str) -> bytes:
 
 
 def refuse_in_json() -> None:
-    """Have uvicorn answer with a problem document what it cannot parse."""
+    """Make uvicorn answer requests that it cannot parse with a problem document."""
     HttpToolsProtocol.send_400_response = _send_400_response  # type: ignore[method-assign]
 
 
 def _send_400_response(self: Any, msg: str) -> None:
-    """In the place of uvicorn's method of this name, which answers in plain text what it cannot parse."""
+    """Replacement for uvicorn's method of this name, which answers in plain text."""
     body = problem_document(HTTPStatus.BAD_REQUEST, msg, request_id := str(uuid.uuid4()))
     head = (
         f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\ncontent-length: {len(body)}\r\n"

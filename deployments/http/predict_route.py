@@ -1,4 +1,4 @@
-"""POST and PUT /predict, Darkroom's own protocol: one image or many in, their best classes out."""
+"""POST and PUT /predict, Darkroom's own protocol: one or many images in, the best classes of each out."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -22,8 +22,8 @@ class Predict:
     """Answers requests for predictions.
 
     Args:
-        service: infers.
-        config: of the replica.
+        service: runs inference.
+        config: settings of the replica.
     """
 
     PATH: ClassVar[str] = "/predict"
@@ -37,7 +37,7 @@ class Predict:
         """Answer one request.
 
         Raises:
-            DarkroomError: why it is refused.
+            DarkroomError: the request is refused.
         """
         service, live = self._service, self._service.live
         refuse_orders(request)
@@ -48,7 +48,7 @@ class Predict:
         with service.hold(source_of(request.scope)) as hold:
             sent = await read_images(request, live, hold, deadline)
             inference = await service.infer(sent.images, deadline)
-        if sent.many:  # a single one is logged as the request is refused
+        if sent.many:  # the refusal of a single image is logged with its request
             log_refused_images(inference.outcomes)
         response = answer(self._model, inference.outcomes, many=sent.many, parameters=parameters)
         response.headers["Server-Timing"] = server_timing(*service.note_answered(inference))

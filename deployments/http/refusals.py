@@ -26,7 +26,7 @@ class Refusals:
     Args:
         service: counts refused inference requests.
         inference_paths: ends of the paths that serve inference.
-        most_late: refusals for overload that are held back at a time (`LateRefusals`).
+        most_late: limit on refusals for overload that are delayed at a time (`LateRefusals`).
     """
 
     def __init__(self, service: InferenceService, inference_paths: Sequence[str], most_late: int) -> None:
@@ -43,7 +43,7 @@ class Refusals:
         }
 
     def asks_for_inference(self, scope: Scope) -> bool:
-        """Tell whether a request is for an inference path; a slash may end it."""
+        """Return whether a request is for an inference path; the path may end with a slash."""
         return scope["method"] in ("POST", "PUT") and scope["path"].rstrip("/").endswith(self._paths)
 
     async def settle(
@@ -52,19 +52,19 @@ class Refusals:
         """Logs an error, and delays the response to an overloaded client.
 
         Args:
-            error: why the request is refused.
-            limit_s: the time that the request has, of which half goes by at most.
-            scope: of the request.
-            receive: its body, which is dropped meanwhile.
-            request_id: for the log, where Serve does not know it.
+            error: the reason.
+            limit_s: time limit of the request in seconds; the delay takes half of it at most.
+            scope: ASGI scope of the request.
+            receive: returns the parts of its body, which are dropped meanwhile.
+            request_id: for the log, if Serve does not know it.
 
         Returns:
-            Whether the client is still there.
+            True if the client is still connected.
         """
         log_refusal(error, request_id=request_id)
         if not isinstance(error, Overloaded):
             return True
-        error.__traceback__ = None  # its frames would keep the images meanwhile
+        error.__traceback__ = None  # its frames would keep the images in memory during the delay
         return await self._late.hold(error, limit_s, scope, receive)
 
     async def _refuse(self, request: Request, error: DarkroomError) -> Response:
@@ -74,9 +74,9 @@ class Refusals:
         return refusal(error, _request_id(request))
 
     async def _no_such_page(self, request: Request, error: HTTPException) -> Response:
-        if request.method == "OPTIONS" and error.headers:  # the path is known, and OPTIONS asks what it takes
+        if request.method == "OPTIONS" and error.headers:  # the path is known, and OPTIONS asks for its methods
             return Response(status_code=NO_CONTENT, headers=error.headers)
-        page = f"{request.method} {request.scope['path'][:_SHOWN_OF_PATH]}"  # of its URL the query may be no UTF-8
+        page = f"{request.method} {request.scope['path'][:_SHOWN_OF_PATH]}"  # without the query, which may be no UTF-8
         log_no_such_page(error, error.status_code, page)
         detail = f"{page}: GET /openapi.json says what is served"
         return problem(error.status_code, error.detail, detail, _request_id(request), error.headers)

@@ -19,13 +19,13 @@ _BEARER_CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
 
 
 def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, parameters: Mapping[str, int]) -> Response:
-    """Response with a prediction for each image, in order; among many, an `error` in place of a missing one.
+    """Make the response with a prediction for each image, in order; an image of many may have an `error` instead.
 
     Args:
-        model: its name.
-        outcomes: of the images, in order.
+        model: name of the model.
+        outcomes: outcomes of the images, in order.
         many: whether to answer with a list.
-        parameters: of the model's head, e.g. `top_k`.
+        parameters: parameters of the model's head, e.g. `top_k`.
 
     Raises:
         ImageError: the only image has no prediction.
@@ -40,7 +40,7 @@ def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, parameters: M
 
 
 def refusal(error: DarkroomError, request_id: str) -> Response:
-    """Response to a request that is refused: a problem document (RFC 9457)."""
+    """Make the response to a refused request: a problem document (RFC 9457)."""
     body = {**_problem(error), "request_id": request_id}
     headers = {}
     if body["status"] == UNAVAILABLE:
@@ -57,25 +57,25 @@ def refusal(error: DarkroomError, request_id: str) -> Response:
 def problem(
     status: int, title: str, detail: str, request_id: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Problem document for what is no `DarkroomError`: an unknown path, or an unforeseen exception."""
+    """Make a problem document without a `DarkroomError`: for an unknown path, or an unforeseen exception."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "request_id": request_id}
     return _json(body, status, headers, "application/problem+json")
 
 
 def document(body: Mapping[str, Any]) -> Response:
-    """A JSON document."""
+    """Make a JSON response."""
     return _json(body)
 
 
 def described(error: DarkroomError) -> dict[str, Any]:
-    """Type, title and detail of an error, as in a problem document (RFC 9457)."""
+    """Describe an error by type, title and detail, as in a problem document (RFC 9457)."""
     urn, title = _names(type(error).__name__)
     return {"type": urn, "title": title, "detail": str(error)}
 
 
 @functools.cache
 def _names(kind: str) -> tuple[str, str]:
-    """Type and title of a problem, by the name of its class."""
+    """Derive type and title of a problem from the name of its class."""
     words = re.findall(r"[A-Z][a-z]*", kind)
     return "urn:darkroom:" + "-".join(words).lower(), " ".join(words).capitalize()
 

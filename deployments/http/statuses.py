@@ -1,4 +1,4 @@
-"""HTTP status of each error, in one table; nothing else knows HTTP's status codes."""
+"""HTTP status of each error, in one table."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -49,15 +49,15 @@ STATUS_BY_ERROR: Final[Mapping[type[DarkroomError], int]] = {
     Overloaded: 503,
     ServerError: 500,
 }
-"""Status of each error; a class that is not named has its base's."""
+"""Status of each error; a class that is not listed has the status of its base class."""
 
 NO_CONTENT: Final = 204
 UNAUTHORIZED: Final = 401
-CLIENT_GONE: Final = 499  # nobody reads it; nginx's number for a client that has gone
+CLIENT_GONE: Final = 499  # never read; nginx's status for a client that has disconnected
 INTERNAL_ERROR: Final = 500
 UNAVAILABLE: Final = 503
 
 
 def status_of(error: DarkroomError) -> int:
-    """Return the status of an error: its own or that of its nearest base."""
+    """Return the status of an error: that of its class or of the nearest listed base class."""
     return next(STATUS_BY_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_BY_ERROR)

@@ -1,7 +1,7 @@
-"""Ray's command `serve` for one file, after a check of all that stands in it, Serve's own part too.
+"""Ray's command `serve` for one file, after a check of all its settings, including Serve's own.
 
-Serve ignores most unknown keys, and takes `yes` for a port. The models that know its part load Ray, which takes seconds
-and memory: this process needs it anyway, the launcher does not.
+Serve ignores most unknown keys, and accepts `yes` for a port. The check of Serve's own settings imports Ray, which
+takes seconds and memory: this process needs Ray anyway, the launcher does not.
 """
 
 import os
@@ -14,7 +14,7 @@ from deployments.checks.start_error import StartError
 
 
 def main() -> int:
-    """Run `serve run ... FILE`; return 1 where something is wrong with the file, which is printed, a line a fault."""
+    """Run `serve run ... FILE`; if the file has faults, print one line for each and return 1."""
     path = Path(sys.argv[-1])
     try:
         faults = [f"{path}: {fault}" for fault in read_configuration(path).faults(os.environ, all_faults)]
@@ -23,7 +23,7 @@ def main() -> int:
     if faults:
         sys.stderr.write("".join(f"darkroom: {fault}\n" for fault in faults))
         return 1
-    # Ray adds the folder of this script to the path of its workers: there `requests.py` would hide the library.
+    # Ray adds the folder of this script to the path of its workers, where its modules could hide libraries.
     sys.argv[0] = str(Path(sys.executable).with_name("serve"))
     from ray.serve.scripts import cli
 

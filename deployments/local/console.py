@@ -1,4 +1,4 @@
-"""The console of a run: warnings and errors are shown there, and all that Ray prints is kept in a file."""
+"""The console of a run: shows warnings and errors, and writes everything that Ray prints to a file."""
 
 import contextlib
 import logging
@@ -18,11 +18,11 @@ from deployments.local.endpoint import Endpoint
 from deployments.local.waiting_replicas import WaitingReplicas
 
 FILE_BYTES: Final = 10_000_000
-"""Size at which the file is renamed to `printed.log.1`, and a new one begun."""
+"""Size at which the file is renamed to `printed.log.1`, and a new file is begun."""
 
 LINES_SHOWN: Final = 100
 WINDOW_S: Final = 10.0
-"""No more lines are shown within so many seconds: what repeats a thousand times is in the file."""
+"""Window in which at most `LINES_SHOWN` lines are shown; the file has all of them."""
 
 _LINE_BYTES: Final = 65_536
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
@@ -34,23 +34,23 @@ _HEAD: Final = re.compile(
 )
 _QUIET: Final = frozenset({"DEBUG", "INFO", "SUCC", "D", "I"})
 _HARMLESS: Final = (
-    "won't accept connections from HAProxy on other nodes",  # there are no others: Ray runs on this machine alone
-    "device: auto found no GPU on any node",  # the announcement names the device
+    "won't accept connections from HAProxy on other nodes",  # there are no other nodes
+    "device: auto found no GPU on any node",  # the announcement names the device anyway
 )
 
 
 class Filter:
-    """Tells the lines that a user should see from the rest: warnings, errors, and all that has no level.
+    """Selects the lines that a user should see: warnings, errors, and lines without a level.
 
-    A line that is indented or blank belongs to the one before it from the same process.
+    An indented or blank line belongs to the line before it from the same process.
     """
 
     def __init__(self) -> None:
-        self._shown = dict[str, bool]()  # whether the last line was, by its source
+        self._shown = dict[str, bool]()  # by source: whether its last line was shown
         self._said = set[str]()
 
     def shows(self, line: str) -> bool:
-        """Whether a line without colours is shown."""
+        """Return whether to show a line; its colour codes are removed already."""
         found = _SOURCE.match(line)
         source, text = (found["source"], line[found.end() :]) if found else ("", line)
         if not text.strip() or text[0].isspace():
@@ -64,7 +64,7 @@ class Filter:
             return True
         if (head["serve"] or head["ray"] or head["core"]) in _QUIET or any(part in text for part in _HARMLESS):
             return False
-        # The builder and each replica say the same of a configuration.
+        # The builder and each replica give the same warnings about a configuration.
         message = text.partition(" -- ")[2]
         repeated = message in self._said and "WARNING" in head[0]
         if message and len(self._said) < LINES_SHOWN:
@@ -73,12 +73,12 @@ class Filter:
 
 
 class Printed(threading.Thread):
-    """Reads what `serve run` prints until it ends: every line into a file, few of them to the console.
+    """Reads the output of `serve run` until its end: writes every line to a file, and few of them to the console.
 
     Args:
-        pipe: from `serve run`.
-        path: of the file; two of them take at most twice `FILE_BYTES`.
-        waiting: tells what is said of replicas that find no room.
+        pipe: output of `serve run`.
+        path: path of the file; with the older file it takes at most twice `FILE_BYTES`.
+        waiting: rewrites warnings about replicas that cannot be placed.
     """
 
     def __init__(self, pipe: IO[bytes], path: Path, waiting: WaitingReplicas) -> None:
@@ -88,13 +88,13 @@ class Printed(threading.Thread):
         self._since, self._shown = time.monotonic(), 0
 
     def mute(self) -> None:
-        """Show nothing more: what Ray's processes say of each other's end is no news."""
+        """Show no more lines: during a stop, Ray's processes only report each other's end."""
         self._muted = True
 
     def run(self) -> None:
         """Read until the pipe is closed."""
         file = _File(self._path, maxBytes=FILE_BYTES, backupCount=1, encoding="utf-8", errors="replace")
-        with self._pipe, contextlib.suppress(OSError), closing(file):  # closing writes once more, to a full disk too
+        with self._pipe, contextlib.suppress(OSError), closing(file):  # closing flushes, which fails on a full disk
             while data := self._pipe.readline(_LINE_BYTES):
                 line = _COLOUR.sub("", data.decode(errors="replace")).rstrip("\r\n")
                 file.emit(logging.LogRecord("printed", logging.INFO, "", 0, line, None, None))
@@ -123,34 +123,34 @@ class _File(RotatingFileHandler):
         return open(descriptor, "a", encoding=self.encoding, errors=self.errors)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  logging's name
-        """Go on without a file: a disk that is full must not end what reads the pipe, or the service would stall."""
+        """Ignore a failed write: if a full disk ended this thread, the unread pipe would stall the service."""
 
 
 def say(text: str) -> None:
-    """Print to standard output; where nobody reads that any more, go on."""
+    """Print to standard output; ignores a closed output."""
     _write(sys.stdout, text)
 
 
 def complain(text: str) -> None:
-    """Print to standard error, likewise."""
+    """Print to standard error; ignores a closed output."""
     _write(sys.stderr, text)
 
 
 def _write(stream: IO[str] | None, text: str) -> None:
-    if stream is not None:  # as Python has it where the shell has closed it
+    if stream is not None:  # None if the shell has closed the stream
         with contextlib.suppress(OSError, ValueError):
             stream.write(f"{text}\n")
             stream.flush()
 
 
 def announcement(endpoint: Endpoint, info: Mapping[str, object] | None, logs: Path, printed: Path) -> str:
-    """Say what is served, where, how to try it and where the logs are.
+    """Write the message of a successful start: model, address, a command to try, and the logs.
 
     Args:
-        endpoint: of the service.
-        info: its answer to GET /info; None where it asks for a key.
+        endpoint: address of the service.
+        info: answer of GET /info; None if the service asks for a key.
         logs: folder of the replicas' log files.
-        printed: file with what Ray prints.
+        printed: file with the output of Ray.
     """
     picture = "examples/chelsea.jpg" if Path("examples/chelsea.jpg").exists() else "photo.jpg"
     key = "" if info is not None else "-H 'Authorization: Bearer KEY' "

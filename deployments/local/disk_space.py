@@ -1,4 +1,4 @@
-"""Room on the file systems that a run writes to."""
+"""Checks of free space on the file systems that a run writes to."""
 
 import os
 from pathlib import Path
@@ -7,21 +7,21 @@ from typing import Final
 from deployments.local.endpoint import StartError
 
 NEEDED_DISK_BYTES: Final = 64 << 20
-"""Bytes that sockets, settings and logs of a run take within its first hours, several times over."""
+"""Free bytes that a run needs: several times the sockets, settings and logs of its first hours."""
 
 NEEDED_DISK_FILES: Final = 1000
 
 SHARED_MEMORY_BYTES: Final = 16 << 20
-"""Containers have 64 MiB unless they are given more, which is enough."""
+"""Free shared memory below which a warning is given; the 64 MiB that containers have by default are enough."""
 
-SHARED_MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108  looked at, not written to
+SHARED_MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108  only inspected
 
 
 def check_space(folder: Path) -> None:
-    """Check that a run can write to a folder; Ray would try again and again, each time with another message.
+    """Check that a run can write to a folder; Ray would retry endlessly, each time with another message.
 
     Raises:
-        StartError: how much is free there, how much is needed, and the way out.
+        StartError: too little is free; the message names the free and needed amount, and a remedy.
     """
     try:
         about = os.statvfs(folder)
@@ -40,9 +40,9 @@ def check_space(folder: Path) -> None:
 
 
 def shared_memory_note(folder: Path = SHARED_MEMORY_FOLDER) -> str:
-    """Warning where shared memory is full or missing; empty where there is room.
+    """Return a warning if shared memory is full or missing, else an empty text.
 
-    Nothing of Darkroom's own lies there, and Ray evades to the folder of the run.
+    Darkroom itself stores nothing there, and Ray falls back to the folder of the run.
     """
     try:
         about = os.statvfs(folder)

@@ -1,4 +1,4 @@
-"""Checks before a start: where the service is to listen, and whether it may."""
+"""Checks before a start: the address and ports of the service, and the limit on open files."""
 
 import resource
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from deployments.checks.start_error import StartError as StartError
 from deployments.local.env_file import read_env as read_env
 
 HAPROXY_FILES = 10_300
-"""With the 4,096 connections that Ray lets it have it asks for 10,276: two files each, and some for itself."""
+"""Open files that HAProxy needs. With Ray's limit of 4,096 connections it asks for 10,276: two each, and some more."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where the configuration lets the service listen."""
+    """Address at which the configured service listens."""
 
     host: str
     port: int
@@ -26,16 +26,16 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """The address for a client on this machine, without a slash at its end."""
+        """URL for a client on this machine, without a final slash."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  compared, not bound
         return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.route_prefix.rstrip('/')}"
 
 
 def read_endpoint(config: Path) -> Endpoint:
-    """Read where the first application listens; what the file leaves out is Serve's default.
+    """Read the address of the first application, with Serve's defaults.
 
     Raises:
-        StartError: there is no such file, or it is no configuration of Serve.
+        StartError: the file is missing, or is no configuration for Serve.
     """
     if config.is_fifo() or config.is_char_device() or config.is_socket():
         raise StartError(f"{config} is no regular file, and it is read more than once: write one")
@@ -49,16 +49,16 @@ def read_endpoint(config: Path) -> Endpoint:
 
 
 def asks_for_gpu(config: Path) -> bool:
-    """Whether an application of Darkroom's in the file is written for a GPU alone: `device: cuda`."""
+    """Return whether a Darkroom application in the file needs a GPU: `device: cuda`."""
     configs = [application.get("args") or {} for _, application in own_applications(read_document(config))]
     return any((args.get("pipeline") or {}).get("device") == "cuda" for args in configs)
 
 
 def check_open_files(environment: Mapping[str, str]) -> None:
-    """Check that HAProxy may open what it asks for; it would not start, and Serve would try again and again.
+    """Check that HAProxy may open enough files; otherwise it does not start, and Serve retries endlessly.
 
     Raises:
-        StartError: it may not, and how to allow it.
+        StartError: the limit is too low; the message says how to raise it.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     if environment.get("RAY_SERVE_ENABLE_HA_PROXY") == "1" and 0 <= most < HAPROXY_FILES:
@@ -70,12 +70,13 @@ def check_open_files(environment: Mapping[str, str]) -> None:
 
 
 def needed_ports(endpoint: Endpoint, environment: Mapping[str, str]) -> list[tuple[str, int]]:
-    """Return (host, port) of all that listens on a port of its own choice and cannot evade.
+    """Return (host, port) of each fixed port that the run needs.
 
-    Everything else evades: the dashboard (8265) and the replicas (30000) count upwards, the rest asks the kernel.
+    All other ports may change: the dashboard (from 8265) and the replicas (from 30000) try the next ones, and the rest
+    ask the kernel for a free port.
     """
     ports = [(endpoint.host, endpoint.port)]
-    if endpoint.host == "::":  # takes both, and whoever holds the other would not be noticed
+    if endpoint.host == "::":  # listens on IPv4 too, where a conflict would go unnoticed
         ports.append((DEFAULT_HOST, endpoint.port))
     for name, port in other_ports(environment).items():
         if port is None:

@@ -1,4 +1,4 @@
-"""serve.env: settings for the environment of every process of a run."""
+"""Reads serve.env: environment variables for every process of a run."""
 
 import re
 from pathlib import Path
@@ -7,10 +7,10 @@ from deployments.checks.start_error import StartError
 
 
 def read_env(path: Path) -> dict[str, str]:
-    """Return the NAME=value lines of a file; none where there is no file.
+    """Return the NAME=value lines of a file; an empty dict if the file is missing.
 
-    It is no script of a shell: a value is all that stands behind the first equals sign. What a shell would read
-    otherwise is refused, without being repeated: it may be a key.
+    The file is no shell script: a value is all text behind the first equals sign. A value that a shell would read
+    differently is refused. The message does not repeat the value, which may be a key.
 
     Raises:
         StartError: the file cannot be read, or a line is neither blank, nor a comment, nor NAME=value.
@@ -44,7 +44,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _env_fault(name: str, equals: str, value: str) -> str | None:
-    """Says what is wrong with a line of serve.env; a value is not repeated."""
+    """Describe the fault in a line of serve.env without repeating its value; None if the line is valid."""
     if name.startswith("export "):
         return f"write {_named(name.removeprefix('export '))}=value without export, as no shell reads this file"
     if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):

@@ -1,8 +1,8 @@
-"""Starts Darkroom on this machine, says when it answers, and leaves no process behind: what `make serve` runs.
+"""Starts Darkroom on this machine, says when it answers, and leaves no process behind; run by `make serve`.
 
-`serve run` alone starts beside whatever holds its ports, waits for ever for an application that has failed, ends with
-status 0 after errors of its own, and goes on where the rest of Ray has ended. `machine.py` says how the processes of a
-run are found, `run_health.py` how it is noticed that one of them has ended or hangs.
+`serve run` alone has four weaknesses: it starts although another process holds its ports, waits for ever for an
+application that has failed, ends with status 0 after its own errors, and continues after the rest of Ray has ended.
+`machine.py` finds the processes of a run, `run_health.py` notices that one of them has ended or hangs.
 """
 
 import argparse
@@ -45,18 +45,18 @@ PATIENCE_S = 60.0
 
 NEW_STARTS: Final = 3
 NEW_STARTS_WITHIN_S: Final = 600.0
-"""A run that has ended by itself more often than that within this time is not started anew: something is wrong."""
+"""Window of `NEW_STARTS`: a run that fails more often within this time is not restarted."""
 
 
 class RunEnded(Exception):
-    """Ray or `serve run` has ended or hangs, so the service is no more; the message says which of them.
+    """Ray or `serve run` has ended or hangs, so the service is down; the message says which one.
 
     Args:
-        cause: in one sentence.
-        status: for the launcher to end with.
+        cause: the reason in one sentence.
+        status: exit status for the launcher.
 
     Attributes:
-        has_served: whether it had answered before.
+        has_served: whether the service had answered before.
     """
 
     def __init__(self, cause: str, status: int) -> None:
@@ -65,33 +65,33 @@ class RunEnded(Exception):
 
 
 def build_environment(run: str) -> dict[str, str]:
-    """Return the environment of a run: serve.env, what the caller has set (it wins), and what marks its processes.
+    """Return the environment of a run: serve.env, the caller's variables (which win), and the mark of its processes.
 
     Args:
-        run: its name.
+        run: name of the run.
     """
     environment = read_env(Path("serve.env")) | dict(os.environ)
     environment["DARKROOM_RUN"] = run
-    # Ray's processes set their title over their environment, which hides the mark; this keeps setproctitle off it.
+    # Ray's processes write their title over their environment, which would hide the mark; this variable prevents it.
     environment["SPT_NOENV"] = "1"
-    # What Ray chooses by itself for a cluster of its own; said aloud, so that no other default ever holds.
+    # Ray's default for its own cluster; set explicitly, so that another default never applies.
     environment.setdefault("RAY_AUTH_MODE", "token")
     return environment
 
 
 def launch(config: Path, new_starts: int = NEW_STARTS) -> int:
-    """Check what is there, then serve until a signal comes; return the exit status.
+    """Check the machine and the configuration, then serve until a signal comes; return the exit status.
 
     Args:
-        config: of Serve's.
-        new_starts: the service is started anew so often within ten minutes where it has ended by itself.
+        config: configuration file for Serve.
+        new_starts: limit on restarts within ten minutes after the service has ended by itself.
 
     Raises:
-        StartError: something is in the way, or the application has failed or is not ready in time.
+        StartError: a check has failed, or the application has failed or is not ready in time.
     """
     endpoint, run = read_endpoint(config), name_run()
     environment = build_environment(run)
-    for place in {"/tmp", environment.get(PARENT_VARIABLE) or "/tmp"}:  # noqa: S108  nothing is opened there by this
+    for place in {"/tmp", environment.get(PARENT_VARIABLE) or "/tmp"}:  # noqa: S108  only inspected
         check_space(Path(place))
     if note := shared_memory_note():
         say(note)
@@ -113,7 +113,7 @@ def launch(config: Path, new_starts: int = NEW_STARTS) -> int:
 def keep_serving(
     config: Path, endpoint: Endpoint, environment: Mapping[str, str], folder: RunFolder, new_starts: int
 ) -> int:
-    """Serve, and start anew where the service has ended by itself, until a signal comes; return the exit status.
+    """Serve until a signal comes, and restart the service when it has ended by itself; return the exit status.
 
     Raises:
         StartError: the application has failed or is not ready in time.
@@ -121,7 +121,7 @@ def keep_serving(
     stop, ended_at = StopRequests(), list[float]()
     while True:
         try:
-            # HAProxy's sockets, in /tmp whatever TMPDIR says: the path of a socket may have 107 bytes, Ray adds 80.
+            # HAProxy's sockets are always in /tmp, not in TMPDIR: a socket path may have 107 bytes, and Ray adds 80.
             with tempfile.TemporaryDirectory(prefix="darkroom-", dir="/tmp", ignore_cleanup_errors=True) as sockets:
                 serve(config, endpoint, loopback(Path(sockets), environment), folder, stop)
             return 0
@@ -143,7 +143,7 @@ def serve(
 
     Raises:
         StartError: the application has failed or is not ready in time.
-        RunEnded: it has ended by itself, or Ray has.
+        RunEnded: `serve run` or Ray has ended by itself.
     """
     server, in_order, ready = ServeRun(config, environment, folder.printed), True, False
     health = Health(server.run, endpoint, environment)
@@ -170,7 +170,7 @@ def check_running(server: ServeRun, health: Health) -> None:
     """Check that neither `serve run` nor Ray has ended.
 
     Raises:
-        RunEnded: one of them has.
+        RunEnded: one of them has ended.
     """
     if server.process.poll() is not None:
         raise RunEnded(server.failure, server.failure_status)
@@ -187,12 +187,12 @@ def wait_until_ready(
     *,
     needs_gpu: bool = False,
 ) -> dict[str, Any] | None:
-    """Wait until the application answers; return what it tells of itself, None where it asks for a key.
+    """Wait until the application answers; return its GET /info, or None if it asks for a key.
 
-    Without an answer it returns where a stop is asked for.
+    Also returns None, without an answer, after a request to stop.
 
     Raises:
-        StartError: the application has failed, is not ready in time, or waits for a GPU that this machine has not.
+        StartError: the application has failed, is not ready in time, or waits for a GPU that this machine lacks.
         RunEnded: `serve run` or Ray has ended.
     """
     started = asked = time.monotonic()
@@ -216,7 +216,7 @@ def wait_until_ready(
 
 
 def document_of(response: httpx.Response) -> dict[str, Any] | None:
-    """Return the object that GET /info has answered with, an empty one where it is another application's text."""
+    """Return the JSON object of GET /info; None for another status, an empty one for any other text."""
     if response.status_code != httpx.codes.OK:
         return None
     try:
@@ -227,9 +227,9 @@ def document_of(response: httpx.Response) -> dict[str, Any] | None:
 
 
 def application_failure(api: ServeApi) -> str | None:
-    """Ask Serve whether an application has failed for good; return its messages, or None.
+    """Ask Serve whether an application has finally failed to deploy; return its messages, or None.
 
-    `serve run` does not end then and, in the mode for throughput, prints nothing either.
+    In this case `serve run` does not end and, in its throughput mode, prints nothing either.
     """
     try:
         applications = api.applications()
@@ -240,9 +240,9 @@ def application_failure(api: ServeApi) -> str | None:
 
 
 def gpu_missing(api: ServeApi) -> str | None:
-    """Ask Ray whether this machine has a GPU; return what to do where it has none, or None.
+    """Ask Ray whether this machine has a GPU; return advice if it has none, else None.
 
-    A replica would wait for a node with one. That is right on a cluster, but the Ray of this run never gets another
+    A replica would wait for a node with a GPU. On a cluster this is right, but the Ray of this run never gets another
     node.
     """
     try:

@@ -1,4 +1,4 @@
-"""What keeps a run on one machine off its network: all but the service's own port listens on loopback alone."""
+"""Closes a run on one machine to the network: all ports but the service's own listen on loopback alone."""
 
 import secrets
 import sys
@@ -17,19 +17,19 @@ _WRAPPER: Final = Path(__file__).parent.parent / "http" / "haproxy.sh"
 
 
 def loopback(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that do it; what the caller has set itself stays as it is.
+    """Return the environment with the variables that close the ports; variables of the caller stay as they are.
 
-    One port of Ray Serve's stays open to the network, since its address stands in Ray's source: the one on which a
-    replica takes calls from other deployments. It asks for Ray's token. SECURITY.md says how to close it.
+    One port of Ray Serve stays open to the network, since Ray's source fixes its address: the port on which a replica
+    takes calls from other deployments. It asks for Ray's token. SECURITY.md says how to close it.
 
     Args:
-        folder: of this run and this user alone, with a short path, for HAProxy's sockets. Ray's own choice is one for
-            the whole machine, where any user may give HAProxy orders, and only the first one may start it.
-        environment: of the run so far.
+        folder: private folder of this run, with a short path, for HAProxy's sockets. By default Ray uses one folder for
+            the whole machine, where any user may control HAProxy, and only the first user may start it.
+        environment: environment variables of the run so far.
     """
     variables = {
-        # The address of this node, as Ray sees it, becomes 127.0.0.1, and its processes listen there. Meant by Ray for
-        # systems on which it forms no clusters, but read on every one.
+        # Makes Ray use 127.0.0.1 as the address of this node, so its processes listen there. Ray intends the variable
+        # for systems without clusters (Windows, macOS), but reads it on every system.
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),

@@ -1,8 +1,8 @@
-"""What else is on this machine: who holds a port, and what earlier runs of Darkroom have left behind.
+"""Finds processes on this machine: the holder of a port, and processes that earlier runs of Darkroom left behind.
 
-Every process of a run carries `DARKROOM_RUN=<launcher's pid>-<launcher's start>` in its environment, from `serve run`
-down to a DataLoader worker. So a run is told from every other, a living one from a dead one, and a process is found
-also after its parents are gone.
+Every process of a run has `DARKROOM_RUN=<launcher's pid>-<launcher's start>` in its environment, from `serve run` down
+to a decode worker. This tells runs apart, and living ones from dead ones, and finds a process even after its parents
+have ended.
 """
 
 import errno
@@ -18,20 +18,20 @@ TAKEN: Final = "taken"
 
 
 def start_ticks(pid: int) -> str:
-    """Return when a process started, in clock ticks since boot: with its pid, a name that is never given twice.
+    """Return the start time of a process in clock ticks since boot; together with its pid it is unique.
 
-    psutil's `create_time` is wall-clock time, which a correction of the clock moves.
+    psutil's `create_time` is wall-clock time, which changes when the clock is corrected.
     """
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def name_run() -> str:
-    """Return the value of DARKROOM_RUN for a run that this process launches."""
+    """Return the name of a run that this process launches, the value of DARKROOM_RUN."""
     return f"{os.getpid()}-{start_ticks(os.getpid())}"
 
 
 def launcher_of(run: str) -> int | None:
-    """Return the pid of a run's launcher while it lives, else None."""
+    """Return the pid of a run's launcher if the launcher is alive, else None."""
     pid, _, ticks = run.partition("-")
     try:
         return int(pid) if start_ticks(int(pid)) == ticks else None
@@ -40,9 +40,9 @@ def launcher_of(run: str) -> int | None:
 
 
 def run_of(process: psutil.Process) -> str | None:
-    """Return the run a process belongs to; None for others, for zombies, and for those of other users or containers."""
+    """Return the run of a process; None if it has none, is a zombie, or belongs to another user or container."""
     try:
-        # In a container the pid in the value counts from another start, so its run would pass for a dead one.
+        # In a container the pid in the name means another process, so the run would look dead.
         if os.readlink(f"/proc/{process.pid}/ns/pid") != os.readlink("/proc/self/ns/pid"):
             return None
         return process.environ().get("DARKROOM_RUN") or None
@@ -51,7 +51,7 @@ def run_of(process: psutil.Process) -> str | None:
 
 
 def leftovers(run: str | None = None) -> list[psutil.Process]:
-    """Return the processes of one run or, without a name, of every run whose launcher is dead."""
+    """Return the processes of one run or, without a name, of all runs whose launcher is dead."""
     found = ((process, run_of(process)) for process in psutil.process_iter() if process.pid != os.getpid())
     if run is not None:
         return [process for process, name in found if name == run]
@@ -59,7 +59,7 @@ def leftovers(run: str | None = None) -> list[psutil.Process]:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it runs; one that has ended and that nobody has asked for its status does not."""
+    """Return whether a process is running; False for a zombie."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -67,12 +67,12 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def obstacles(ports: Iterable[tuple[str, int]]) -> str | None:
-    """Return what keeps a run from starting, a line each, and the command that ends it; None where nothing does.
+    """Return the obstacles to a start, one line each, with a command that removes them; None if there are none.
 
-    What a dead run has left is in the way also where it holds no port: it keeps a GPU's memory, or a core.
+    Processes of a dead run are obstacles even without a port: they occupy a GPU's memory, or a core.
 
     Args:
-        ports: (host, port) of all that a run will listen on.
+        ports: (host, port) of each port that the run needs.
     """
     lines, culprits = [], []
     for host, port in ports:
@@ -90,10 +90,10 @@ def obstacles(ports: Iterable[tuple[str, int]]) -> str | None:
 
 
 def refusal(host: str, port: int) -> str | None:
-    """Return why nothing can listen here, or None.
+    """Return the reason why a port cannot be listened on, or None.
 
-    Listening is tried without SO_REUSEPORT, so that the kernel refuses it beside any listener. With it, as HAProxy does
-    it, a new listener and an orphan share the port, and each gets some of the connections.
+    Tries to listen without SO_REUSEPORT, so that the kernel refuses a port with any listener. With that option, which
+    HAProxy uses, a new listener and an orphaned one would share the port, and each would get some connections.
     """
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
@@ -110,15 +110,15 @@ def holders(port: int) -> list[psutil.Process]:
 
 
 def describe(process: psutil.Process) -> str:
-    """Return what a process has to do with Darkroom, its pid and its command line, shortened."""
+    """Describe a process by its relation to Darkroom, its pid, and its command line, shortened."""
     try:
-        # Joined and split again: a process that has set its title shows blanks where its arguments were.
+        # Joined and split again: a process that has set its title has blanks in place of its arguments.
         command = " ".join(" ".join(process.cmdline()).split()) or process.name()
     except psutil.Error:
         command = "command not visible"
     run = run_of(process)
     if run is None:
-        # Ray writes HAProxy's configuration under this name; a plain `serve run` leaves no other trace in it.
+        # The path of Ray's HAProxy configuration: the only sign that a plain `serve run` has started the process.
         origin = "HAProxy of some `serve run`, " if "/haproxy-serve/" in command else ""
     elif launcher := launcher_of(run):
         origin = f"part of the Darkroom running as pid {launcher}, "
@@ -128,5 +128,5 @@ def describe(process: psutil.Process) -> str:
 
 
 def to_end(processes: Iterable[psutil.Process]) -> list[int]:
-    """Return whom to kill so that all of these end: for a run that lives its launcher, which stops it in order."""
+    """Return the pids to kill so that these processes end: for a living run its launcher, which stops it cleanly."""
     return sorted({launcher_of(run_of(process) or "") or process.pid for process in processes})

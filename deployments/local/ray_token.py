@@ -1,4 +1,4 @@
-"""Ray's token: whoever shows it may run code in the run's Ray, so only this user may read its file.
+"""Ray's token: it allows running code in the run's Ray, so only this user may read its file.
 
 The rules: https://docs.ray.io/en/latest/ray-security/token-auth.html
 """
@@ -15,7 +15,7 @@ _TOKEN_PATH: Final = "RAY_AUTH_TOKEN_PATH"  # noqa: S105
 
 
 def home_folder(environment: Mapping[str, str]) -> Path | None:
-    """Return the user's home by HOME or, without it, by the passwd database; None where neither has one."""
+    """Return the user's home folder from HOME or the passwd database; None if neither names one."""
     if home := environment.get("HOME"):
         return Path(home)
     try:
@@ -25,13 +25,13 @@ def home_folder(environment: Mapping[str, str]) -> Path | None:
 
 
 def provide_token(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the variables by which Ray finds its token, after a token has been written where there was none.
+    """Write a token if there is none; return the environment variables by which Ray finds the token.
 
-    Ray itself needs HOME, fails where it cannot write there, and lets others read what it writes.
+    Ray itself needs HOME, fails if it cannot write there, and lets other users read the token that it writes.
 
     Args:
-        environment: of the run so far.
-        folder: of the run: holds the token where the user's home cannot, and stands for a home that is missing.
+        environment: environment variables of the run so far.
+        folder: folder of the run: holds the token if the user's home cannot, and replaces a missing home.
     """
     home = home_folder(environment)
     variables = {} if environment.get("HOME") else {"HOME": str(home or folder)}
@@ -44,7 +44,7 @@ def provide_token(environment: Mapping[str, str], folder: Path) -> dict[str, str
 
 
 def read_token(environment: Mapping[str, str]) -> str:
-    """Return the token that Ray's processes with this environment have; an empty one where there is none."""
+    """Return the token that Ray's processes use with this environment; empty if there is none."""
     if token := environment.get(_TOKEN):
         return token
     home = home_folder(environment)
@@ -57,7 +57,7 @@ def read_token(environment: Mapping[str, str]) -> str:
 
 
 def _is_usable(path: Path) -> bool:
-    """Whether the file holds a token, written now if need be, that no other user can read."""
+    """Return whether the file holds a token that only this user can read; writes a missing token."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():

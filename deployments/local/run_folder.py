@@ -1,7 +1,7 @@
-"""The folder of a run: Ray's files and sockets and what the run prints, open to this user alone.
+"""The folder of a run: Ray's files and sockets and the output of the run, open to this user alone.
 
-Ray's own choice is /tmp/ray, whose folders it opens to everybody (mode 0777): another user of the machine could put
-links where the service is about to write. `Popen(umask=...)` in launcher.py closes what is created inside.
+Ray's default is /tmp/ray, whose folders it opens to everybody (mode 0777): another user of the machine could put links
+where the service is about to write. `Popen(umask=...)` in serve_run.py closes the files created inside.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from deployments.local.machine import launcher_of
 PARENT_VARIABLE: Final = "RAY_TMPDIR"
 
 KEPT_RUNS: Final = 5
-"""Folders of ended runs that stay, for the sake of their logs; the newest ones."""
+"""Number of folders of ended runs that are kept for their logs, the newest ones."""
 
 _FOLDER_PREFIX: Final = "darkroom-"
 _MARK_FILE: Final = "run"
@@ -32,28 +32,28 @@ _PARENT_BYTES: Final = _SOCKET_PATH_BYTES - _RAY_ADDS_BYTES - len(f"/{_FOLDER_PR
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder with a name that nobody can foresee, mode 0700."""
+    """Folder of a run, with an unpredictable name and mode 0700."""
 
     path: Path
 
     @property
     def printed(self) -> Path:
-        """The file that holds what Ray and the service print."""
+        """File with the output of Ray and the service."""
         return self.path / "printed.log"
 
     @property
     def logs(self) -> Path:
-        """The folder with Ray's log files; those of replicas are in `serve` below it."""
+        """Folder with Ray's log files; replicas have theirs in its subfolder `serve`."""
         return self.path / "ray" / "session_latest" / "logs"
 
     def close_to_others(self) -> None:
-        """Take from all others what Ray has given them inside, should the folder itself ever be opened."""
+        """Remove the rights of others that Ray has set on inner folders, in case the outer one is ever opened."""
         for folder, _, _ in os.walk(self.path):
             with contextlib.suppress(OSError):
                 os.chmod(folder, 0o700)
 
     def discard_all_but_logs(self) -> None:
-        """Remove what is of no use once the run has ended: sockets, ports, settings."""
+        """Remove everything but the logs after the end of a run: sockets, ports, settings."""
         sessions = [path for path in (self.path / "ray").glob("session_*") if not path.is_symlink()]
         for path in (self.path / "ray").glob("*"):
             if path not in sessions and path.name != "session_latest":
@@ -66,18 +66,18 @@ class RunFolder:
 
 
 def create_run_folder(run: str, environment: Mapping[str, str]) -> RunFolder:
-    """Create the folder of a run, in /tmp or where RAY_TMPDIR says, and remove those of runs that ended long ago.
+    """Create the folder of a run in RAY_TMPDIR or /tmp; remove the folders of old runs beyond `KEPT_RUNS`.
 
-    TMPDIR does not count: it is often a long path, and the path of a socket may have 107 bytes.
+    TMPDIR is not used: its path is often long, and the path of a socket may have 107 bytes.
 
     Args:
-        run: its name.
-        environment: of the run.
+        run: name of the run.
+        environment: environment variables of the run.
 
     Raises:
-        StartError: no folder can be created there, or its path would be too long.
+        StartError: the folder cannot be created, or its path would be too long.
     """
-    parent = environment.get(PARENT_VARIABLE) or "/tmp"  # noqa: S108  mkdtemp's name cannot be foreseen
+    parent = environment.get(PARENT_VARIABLE) or "/tmp"  # noqa: S108  mkdtemp makes an unpredictable name
     if (size := len(os.fsencode(os.path.abspath(parent)))) > _PARENT_BYTES:
         raise StartError(
             f"{PARENT_VARIABLE}={parent} has {size} bytes, and Ray's sockets leave {_PARENT_BYTES} to it: name a "
@@ -98,12 +98,12 @@ def create_run_folder(run: str, environment: Mapping[str, str]) -> RunFolder:
 
 
 def _mark(run: str) -> str:
-    # In another container the pid in a run's name counts from another start.
+    # In another container the pid in a run's name means another process.
     return f"{run} {os.readlink('/proc/self/ns/pid')}"
 
 
 def _ended(parent: Path) -> list[Path]:
-    """The folders there of this user's runs that have ended, the newest first."""
+    """List the folders of this user's ended runs in a parent folder, the newest first."""
     found = []
     for path in parent.glob(f"{_FOLDER_PREFIX}*"):
         try:

@@ -1,7 +1,7 @@
-"""The health of a run: Ray's node, the service's port, Serve's controller, and the processes that help.
+"""The health of a run: Ray's node, the service's port, Serve's controller, and helper processes.
 
-Ray restarts actors (replicas, controller, HAProxy's manager). It restarts none of the processes below them: where
-gcs_server or raylet ends or hangs, the run is over, and `serve run` neither ends nor says anything.
+Ray restarts actors (replicas, controller, HAProxy's manager), but not the processes below them: if gcs_server or raylet
+ends or hangs, the run is over, and `serve run` neither ends nor prints anything.
 """
 
 import contextlib
@@ -24,18 +24,18 @@ CONTROLLER_CHECK_PERIOD_S: Final = 5.0
 ANSWER_TIMEOUT_S: Final = 2.0
 
 NODE_SILENCE_S: Final = 7.0
-"""A process of Ray's that has answered before and does not for so long, when asked three times, counts as hung."""
+"""Silence after which a process of Ray that has answered before counts as hung; it is asked three times meanwhile."""
 
 SERVICE_TIMEOUT_S: Final = 3.0
 CONTROLLER_SILENCE_S: Final = 8.0
 CONTROLLERS_REPLACED: Final = 3
-"""Controllers that are replaced at most: where none of them answers, it is something else that hangs."""
+"""Limit on replaced controllers: if none of them answers, the fault is elsewhere."""
 
 SERVICE_SILENCE_S: Final = 15.0
-"""The console says so after this time; Serve needs less than half of it to replace HAProxy or a replica."""
+"""Silence of the service that is reported; Serve needs less than half of it to replace HAProxy or a replica."""
 
 GIVEN_UP_AFTER_S: Final = 120.0
-"""A service that Serve does not bring back within this time, or three times what its start took, is started anew."""
+"""Silence after which the service is restarted; or three times the duration of its start, if that is longer."""
 
 NODE_PROCESSES: Final = ("gcs_server", "raylet")
 HELPER_PROCESSES: Final = {
@@ -45,17 +45,17 @@ HELPER_PROCESSES: Final = {
     "ray::DashboardAgent": "metrics stand still",
     "ray::RuntimeEnvAgent": "replicas cannot be replaced",
 }
-"""Processes that answer no request, by a part of their command line, and what is missed without them."""
+"""Helper processes, by a part of their command line, with the function that is lost without them."""
 
 
 class Silence:
-    """Measures for how long something has given no answer since it gave one."""
+    """Time since the last answer of a process or service."""
 
     def __init__(self) -> None:
         self._answered_at: float | None = None
 
     def note(self, answered: bool) -> float:
-        """Take an answer, or its absence, down; return the seconds since the last answer, 0 before the first."""
+        """Note an answer or a missing one; return the seconds since the last answer, 0 before the first."""
         now = time.monotonic()
         if answered:
             self._answered_at = now
@@ -63,7 +63,7 @@ class Silence:
 
 
 class RayNode:
-    """gcs_server and raylet of a run."""
+    """The processes gcs_server and raylet of a run."""
 
     def __init__(self, run: str) -> None:
         self._run = run
@@ -72,7 +72,7 @@ class RayNode:
         self._silences = {name: Silence() for name in NODE_PROCESSES}
 
     def fault(self) -> str | None:
-        """Return what of it has ended or hangs; None while all of it is well, or has not started yet."""
+        """Describe a process that has ended or hangs; None if both are well or have not started yet."""
         if len(self._found) < len(NODE_PROCESSES):
             self._found |= {
                 name: process for process in leftovers(self._run) if (name := _name(process)) in NODE_PROCESSES
@@ -86,7 +86,7 @@ class RayNode:
         return None
 
     def _answers(self, name: str, process: psutil.Process) -> bool:
-        """Ask the process for its health by gRPC's own protocol, as gcs_server asks raylet."""
+        """Ask the process by gRPC's health protocol, as gcs_server asks raylet."""
         if name in self._ports:
             return _is_serving(self._ports[name])
         with contextlib.suppress(psutil.Error):
@@ -122,9 +122,9 @@ class ServicePort:
         self._client = httpx.Client(timeout=SERVICE_TIMEOUT_S, trust_env=False, headers={"Connection": "close"})
 
     def info(self) -> httpx.Response | None:
-        """GET /info; None where Serve answers 404 or 503 instead of the application, or nobody does.
+        """Return the answer of GET /info; None if Serve answers 404 or 503 in its place, or nothing answers.
 
-        An application that asks for a key is ready as well: Serve asks for none.
+        An application that asks for a key (401) is ready too: Serve itself never asks for one.
         """
         try:
             response = self._client.get(self._url)
@@ -137,12 +137,12 @@ class ServicePort:
 
 
 class Health(threading.Thread):
-    """Asks all the time from the first moment of a start on; says on the console what is missed, and what is mended.
+    """Checks a run periodically from its start on; reports failures and recoveries on the console.
 
     Args:
-        run: its name.
-        endpoint: of the service.
-        environment: of the run.
+        run: name of the run.
+        endpoint: address of the service.
+        environment: environment variables of the run.
     """
 
     def __init__(self, run: str, endpoint: Endpoint, environment: Mapping[str, str]) -> None:
@@ -159,7 +159,7 @@ class Health(threading.Thread):
         self._replaced = 0
 
     def service_is_ready(self) -> None:
-        """Begin to ask for the service too, not for Ray's node alone."""
+        """Begin to check the service too, not only Ray's node."""
         self._patience_s = max(GIVEN_UP_AFTER_S, 3 * (time.monotonic() - self._began_at))
         self._helpers = self._find_helpers()
         self._service_silence.note(True)
@@ -167,11 +167,11 @@ class Health(threading.Thread):
         self._ready.set()
 
     def close(self) -> None:
-        """Ask no more. What is being asked is not waited for."""
+        """Stop the checks; does not wait for a check in progress."""
         self._over.set()
 
     def run(self) -> None:
-        """Ask until closed, or until there is a fault."""
+        """Check until closed, or until a fault is found."""
         while not self._over.wait(SERVICE_CHECK_PERIOD_S) and self.fault is None:
             self.fault = self._node.fault()
             if self._ready.is_set() and self.fault is None and not self._over.is_set():
@@ -192,7 +192,7 @@ class Health(threading.Thread):
             self._said_silent = True
             self._say(f"the service has not answered for {silent_s:.0f} s; Serve says: {self._says_serve()}")
         if silent_s < self._patience_s or (self._says_serve() == "RUNNING" and not self._service.refused):
-            return None  # whoever is busy answers late: to start anew would make that worse
+            return None  # a busy service answers late: a restart would make it worse
         return f"the service has not answered for {silent_s:.0f} s"
 
     def _says_serve(self) -> str:
@@ -202,7 +202,7 @@ class Health(threading.Thread):
             return str(error)
 
     def _mend_controller(self) -> None:
-        """Kill a controller that hangs: Ray starts another, and requests do not pass it."""
+        """Kill a hung controller: Ray starts another, and requests do not pass through it."""
         if time.monotonic() - self._controller_asked_at < CONTROLLER_CHECK_PERIOD_S:
             return
         self._controller_asked_at = time.monotonic()
@@ -216,7 +216,7 @@ class Health(threading.Thread):
         self._replaced += 1
 
     def _controller_answers(self) -> bool:
-        """Whether it gives no sign of hanging: stopped by a signal, or silent where the dashboard is not."""
+        """Return False if the controller hangs: it is stopped by a signal, or silent while the dashboard answers."""
         if self._controller is None or not is_alive(self._controller):
             found = (process for process in leftovers(self._run) if "ServeController" in _name(process))
             self._controller = next(found, None)

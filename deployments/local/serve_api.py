@@ -1,6 +1,6 @@
-"""Asks Serve on this machine for its applications and its nodes, and deploys others: by the dashboard's REST API.
+"""Client of the dashboard's REST API: lists applications and nodes, and deploys a configuration.
 
-`serve status` and `serve deploy` ask the same of it, but load Ray first: 2 to 3 s of one core.
+`serve status` and `serve deploy` use the same API, but import Ray first: 2 to 3 s of one core.
 https://docs.ray.io/en/latest/serve/api/index.html#serve-rest-api
 """
 
@@ -14,7 +14,7 @@ from deployments.local.machine import leftovers
 from deployments.local.ray_token import read_token
 
 DASHBOARD_PORTS: Final = range(8265, 8316)
-"""The dashboard takes the first of these that is free."""
+"""Ports of the dashboard, which takes the first free one."""
 
 _APPLICATIONS_PATH: Final = "/api/serve/applications/"
 _NODES_PATH: Final = "/api/v0/nodes"
@@ -25,45 +25,45 @@ _DEPLOY_TIMEOUT_S: Final = 60.0
 
 
 class ServeApiError(Exception):
-    """Nobody answers, or what was asked for is refused; the message says which, and why."""
+    """The dashboard does not answer, or refuses the request; the message says which, and why."""
 
 
 class ServeApi:
-    """That of one run, from the time on that its dashboard listens.
+    """REST API of one run; usable once its dashboard listens.
 
     Args:
-        run: its name.
-        environment: of its processes; Ray's token may be there.
+        run: name of the run.
+        environment: environment variables of its processes, which may hold Ray's token.
     """
 
     def __init__(self, run: str, environment: Mapping[str, str]) -> None:
         self._run, self._environment = run, environment
 
     def applications(self) -> dict[str, Any]:
-        """What is deployed, by name, as `serve status` tells it.
+        """Return the deployed applications by name, as in `serve status`.
 
         Raises:
-            ServeApiError: it cannot be asked.
+            ServeApiError: the dashboard does not answer.
         """
         found: dict[str, Any] = self._ask("GET", _APPLICATIONS_PATH, _QUERY_TIMEOUT_S).json()["applications"]
         return found
 
     def deploy(self, document: Mapping[str, Any]) -> None:
-        """Has Serve bring about another configuration, as `serve deploy` does; returns before it is in force.
+        """Deploys a configuration, as `serve deploy` does; returns before the configuration is in force.
 
         Args:
-            document: as in serve_config.yaml.
+            document: content as in serve_config.yaml.
 
         Raises:
-            ServeApiError: it is not accepted.
+            ServeApiError: the configuration is not accepted.
         """
         self._ask("PUT", _APPLICATIONS_PATH, _DEPLOY_TIMEOUT_S, document)
 
     def gpus(self) -> float:
-        """GPUs of all nodes of the run's Ray together, as Ray has found them.
+        """Return the number of GPUs that Ray has found on all nodes of the run.
 
         Raises:
-            ServeApiError: it cannot be asked, or has no node yet.
+            ServeApiError: the dashboard does not answer, or Ray has no node yet.
         """
         nodes = self._ask("GET", _NODES_PATH, _QUERY_TIMEOUT_S).json()["data"]["result"]["result"]
         alive = [node["resources_total"] for node in nodes if node["state"] == "ALIVE"]
@@ -72,7 +72,7 @@ class ServeApi:
         return float(sum(resources.get("GPU", 0.0) for resources in alive))
 
     def dashboard_answers(self) -> bool:
-        """Whether the dashboard does, through which Serve is asked."""
+        """Return whether the dashboard answers at all, without asking Serve."""
         try:
             self._ask("GET", _VERSION_PATH, _QUERY_TIMEOUT_S)
             return True
@@ -80,10 +80,10 @@ class ServeApi:
             return False
 
     def address(self) -> str:
-        """Of the dashboard, as Ray's commands want it.
+        """Return the URL of the dashboard, as Ray's commands take it.
 
         Raises:
-            ServeApiError: there is none.
+            ServeApiError: the run has no dashboard.
         """
         for process in leftovers(self._run):
             try:
@@ -91,7 +91,7 @@ class ServeApi:
                     listening = [c for c in process.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
                     port = min({connection.laddr.port for connection in listening} & set(DASHBOARD_PORTS))
                     return f"http://127.0.0.1:{port}"
-            except (psutil.Error, ValueError):  # it has gone, or does not listen yet
+            except (psutil.Error, ValueError):  # the process has ended, or does not listen yet
                 continue
         raise ServeApiError("the run has no dashboard")
 

@@ -20,27 +20,27 @@ from deployments.local.waiting_replicas import WaitingReplicas
 POLL_INTERVAL_S: Final = 0.2
 
 REPLICAS_TIMEOUT_S: Final = 7.5
-"""Replicas answer what they have, for as long as serve.env says; with 1 s there all of them are gone after 2."""
+"""Limit for replicas to end; serve.env sets how long they drain: with 1 s, all of them have ended after 2 s."""
 
 TERMINATE_TIMEOUT_S: Final = 1.0
 KILL_TIMEOUT_S: Final = 30.0
-"""Far above what the kernel needs to end processes, on a machine that is busy with something else."""
+"""Limit for processes to end after SIGKILL, far above the kernel's need even on a busy machine."""
 
 REPLICA_PROCESS: Final = "ServeReplica"
 
 
 class ServeRun:
-    """A `serve run` with all that it starts.
+    """A `serve run` with all processes that it starts.
 
     Args:
-        config: of Serve's.
-        environment: of all its processes.
-        printed: the file that keeps what they print.
+        config: configuration file for Serve.
+        environment: environment variables of all its processes.
+        printed: file for their output.
     """
 
     def __init__(self, config: Path, environment: Mapping[str, str], printed: Path) -> None:
         self.run = environment["DARKROOM_RUN"]
-        # A session of its own: Ctrl-C reaches the launcher alone. `local`: never join a cluster that runs here.
+        # A session of its own, so that Ctrl-C reaches only the launcher. `local`: never join a running cluster.
         command = [sys.executable, "-m", "deployments.local.checked_serve", "run", "--address", "local", str(config)]
         self.process = subprocess.Popen(  # noqa: S603  a module of Darkroom's
             command,
@@ -58,23 +58,23 @@ class ServeRun:
 
     @property
     def failure(self) -> str:
-        """Say how it has ended by itself, which it does with status 0 after errors too."""
+        """Sentence for a `serve run` that has ended by itself; its status is 0 even after errors."""
         return f"`serve run` has ended by itself, with status {self.process.returncode}"
 
     @property
     def failure_status(self) -> int:
-        """Return the exit status for that; 1 where it runs on."""
+        """Exit status for this failure; 1 if `serve run` is still running or ended with 0."""
         status = self.process.poll()
         return 128 - status if status is not None and status < 0 else status or 1
 
     def end(self, stop: StopRequests, *, in_order: bool = True) -> None:
-        """Stop the replicas in order, then all the rest by force; afterwards none of the processes is left.
+        """Stop the replicas cleanly, then kill all other processes; afterwards none of them is left.
 
-        The rest is Ray's: it keeps nothing, and takes seconds to end in order.
+        The others belong to Ray: they have nothing to save, and would take seconds to end cleanly.
 
         Args:
-            stop: another request ends the waiting.
-            in_order: false where Ray has failed, and nobody is there to pass an order on.
+            stop: another request to stop ends the waiting.
+            in_order: False if Ray has failed, so that replicas cannot be told to stop.
         """
         self._printed.mute()
         serving = _families(leftovers(self.run))
@@ -85,7 +85,7 @@ class ServeRun:
                 complain(f"darkroom: {ask.__name__} what did not end by itself: {', '.join(named)}")
             _end_all(self.run, ask, TERMINATE_TIMEOUT_S)
         deadline = time.monotonic() + KILL_TIMEOUT_S
-        # Ray starts processes for others that end; and on a busy machine the end of one takes its time.
+        # Ray replaces processes that end, and on a busy machine a process takes time to end.
         while (left := leftovers(self.run)) and time.monotonic() < deadline:
             _end_all(self.run, psutil.Process.kill, TERMINATE_TIMEOUT_S)
         if left:
@@ -96,14 +96,14 @@ class ServeRun:
 
     def _stop_replicas(self, serving: Collection[psutil.Process], stop: StopRequests) -> None:
         requests, deadline = stop.count, time.monotonic() + REPLICAS_TIMEOUT_S
-        self.process.send_signal(signal.SIGCONT)  # one that is stopped would not hear the other
+        self.process.send_signal(signal.SIGCONT)  # a stopped process would not handle SIGINT
         self.process.send_signal(signal.SIGINT)
         while _alive(serving) and stop.count == requests and time.monotonic() < deadline:
             time.sleep(POLL_INTERVAL_S)
 
 
 def _families(processes: Collection[psutil.Process]) -> list[psutil.Process]:
-    """The replicas among these, and all that they have started."""
+    """List the replicas among these processes, with all their child processes."""
     found = []
     for process in processes:
         with contextlib.suppress(psutil.Error):
@@ -125,7 +125,7 @@ def _names(processes: Collection[psutil.Process]) -> list[str]:
 
 
 def _end_all(run: str, ask: Callable[[psutil.Process], None], timeout_s: float) -> None:
-    """Send a signal to every process of a run and wait a moment for their end."""
+    """Send a signal to every process of a run, and wait up to `timeout_s` for their end."""
     for process in leftovers(run):
         with contextlib.suppress(psutil.NoSuchProcess):
             ask(process)

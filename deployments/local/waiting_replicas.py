@@ -1,7 +1,7 @@
-"""Replicas for which Ray finds no room: a fault where fewer than `min_replicas` run, and none where there are enough.
+"""Warnings about replicas that Ray cannot place: shown only while fewer than `min_replicas` run.
 
-Serve asks for up to `max_replicas` under load, and warns every half minute while one of them waits. On one machine it
-waits until another has gone, and the service is well all the while.
+Serve asks for up to `max_replicas` under load, and warns every half minute while one of them waits for resources. On
+one machine it waits until another replica has stopped, and the service is healthy all the while.
 """
 
 import re
@@ -18,14 +18,14 @@ _WARNING: Final = re.compile(
 
 
 _SERVING: Final = ("RUNNING", "UPDATING", "PENDING_MIGRATION")
-"""States of a replica in which it answers."""
+"""States of a replica that answers requests."""
 
 
 class WaitingReplicas:
-    """Tells which warnings of Serve's about replicas without room a user should see, and in plain words.
+    """Selects Serve's warnings about unplaced replicas that a user should see, and rewrites them in plain words.
 
     Args:
-        applications: asks Serve for them, as `ServeApi.applications`.
+        applications: asks Serve for its applications, as `ServeApi.applications` does.
     """
 
     def __init__(self, applications: Callable[[], Mapping[str, Any]]) -> None:
@@ -33,11 +33,11 @@ class WaitingReplicas:
         self._said: str | None = None
 
     def concerns(self, line: str) -> bool:
-        """Whether a line is such a warning."""
+        """Return whether a line is a warning about unplaced replicas."""
         return _WARNING.search(line) is not None
 
     def news(self, line: str) -> str | None:
-        """Return what to say in the place of such a warning; None where nothing is wrong, or it has been said."""
+        """Return the sentence to show for such a warning; None if enough replicas run, or it has been shown."""
         sentence = self._sentence(line)
         is_new, self._said = sentence != self._said, sentence
         return sentence if is_new else None
@@ -49,7 +49,7 @@ class WaitingReplicas:
         try:
             deployment = self._applications()[warning["application"]]["deployments"][warning["deployment"]]
             running, least = _running(deployment), _least(deployment["deployment_config"])
-        except (ServeApiError, KeyError, ValueError):  # Serve is on its way, or hangs
+        except (ServeApiError, KeyError, ValueError):  # Serve is starting, or hangs
             running, least = 0, 1
         if running >= least:
             return None
@@ -71,6 +71,6 @@ def _least(config: Mapping[str, Any]) -> int:
 
 
 def _words(resources: str) -> str:
-    """What Ray writes as {'CPU': 2.0, 'GPU': 1.0}, as 2 CPU and 1 GPU."""
+    """Rewrite Ray's resources {'CPU': 2.0, 'GPU': 1.0} as "2 CPU and 1 GPU"."""
     found = re.findall(r"['\"]?(\w+)['\"]?: ([\d.]+)", resources)
     return " and ".join(f"{float(amount):g} {name}" for name, amount in found if float(amount)) or "nothing of it"

@@ -1,20 +1,20 @@
-"""What holds a replica back, in one sentence.
+"""The bottleneck of a replica, in one sentence.
 
-The rule, in this order:
+The states, checked in this order:
 
-1. *overloaded*: more than 1 % of the requests were refused because too much was waiting.
+1. *overloaded*: more than 1 % of the requests were refused because too many were waiting.
 2. *interpreter-bound*: the Python of the replica, which reads and writes HTTP and feeds workers and device, keeps a
-   core busy for 85 % of the time or more, and nothing else is busier.
-3. *decode-bound* or *device-bound*: workers or device are busy for 85 % of the time or more, whichever are busier; or
-   all cores of the machine are in use, and those are the busier ones.
-4. *network-bound*: none of these, and half of the time of the requests goes by until their bodies have come.
+   core busy for 85 % of the time or more, and neither workers nor device are busier.
+3. *decode-bound* or *device-bound*: workers or device, whichever are busier, are busy for 85 % of the time or more, or
+   all cores of the machine are in use.
+4. *network-bound*: none of these, and more than half of the time of requests is spent on receiving their bodies.
 5. *idle*: no part is busy for 10 % of the time.
 6. *unsaturated*: none of these.
 
-A worker is busy while it decodes, the device while it has a batch, each by the clock: where more wants to compute than
-there are cores, waiting for a core counts. The interpreter is busy by processor time. It runs one thread at a time, so
-where a GPU computes, all threads of the replica's process share one core; where the cores compute the model too, those
-threads run beside it, and only the event loop's counts.
+A worker is busy while it decodes, the device while it has a batch, both in wall-clock time: if more threads are ready
+than there are cores, waiting for a core counts as busy. The interpreter is measured in processor time. It runs one
+thread at a time, so with a GPU all threads of the replica's process share one core. If the CPU computes the model, the
+model's threads run beside the interpreter, and only the event loop's thread counts.
 """
 
 import math
@@ -30,7 +30,7 @@ CORES_FULL_FROM_SHARE: Final = 0.95
 
 
 class State(StrEnum):
-    """What a replica is, over some time."""
+    """State of a replica over a time window."""
 
     OVERLOADED = "overloaded"
     INTERPRETER_BOUND = "interpreter-bound"
@@ -43,23 +43,23 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReplicaLoad:
-    """What a replica was at, over some time; shares are of that time, 0 to 1."""
+    """Load of a replica over a time window; shares are of that window, 0 to 1."""
 
     requests_per_s: float
-    overloaded: float  # requests that were refused since too much waited, of all
-    reading: float  # of the time of all requests that were answered: until their bodies had come
+    overloaded: float  # share of requests refused because too many were waiting
+    reading: float  # share of the time of answered requests spent on receiving their bodies
     decode_workers: int
     workers_busy: float
     concurrent_batches: int  # batches that the device computes at a time
     device_busy: float
-    interpreter_busy: float  # the Python of the replica's process
-    cores: int  # of the machine, as far as this process may use them
-    cores_busy: float  # by all processes
+    interpreter_busy: float  # Python in the replica's process
+    cores: int  # cores that this process may use
+    cores_busy: float  # share of these cores in use, by all processes
     on_cpu: bool  # whether the device computes on these cores
 
     @property
     def workers_that_help(self) -> int:
-        """More of them that would be at work before the device is full, and that there are cores for."""
+        """Number of additional workers that would be busy before the device is full, and that have free cores."""
         if not self.device_busy:
             return 0
         until_full = round(self.decode_workers * self.workers_busy / self.device_busy) - self.decode_workers
@@ -69,14 +69,14 @@ class ReplicaLoad:
 
 @dataclass(frozen=True, slots=True)
 class Bottleneck:
-    """The state, and the sentence that says why, and what would change it."""
+    """The state, and a sentence with the reason and a remedy."""
 
     state: State
     sentence: str
 
 
 def verdict(load: ReplicaLoad) -> Bottleneck:
-    """By the rule above."""
+    """Determine the bottleneck by the rules at the top of this module."""
     bound, why = _bound(load)
     if load.overloaded > OVERLOADED_ABOVE_REFUSED_SHARE:
         words = f"{load.overloaded:.0%} of the requests were refused; {_shares(load)}; another replica would help"

@@ -1,4 +1,4 @@
-"""The last minute of a replica, second by second."""
+"""Record of a replica's last minute, second by second."""
 
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from deployments.request_errors import Overloaded
 from pipeline.stats import EngineStats
 
 WINDOW_SECONDS: Final = 60
-"""What is remembered."""
+"""Number of whole seconds that are kept."""
 
 _PERCENTILES: Final = (50, 95, 99)
 
@@ -27,27 +27,29 @@ GONE_OUTCOME: Final = "ClientGone"
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How things stood at one moment."""
+    """State of engine and processor at one moment."""
 
     at_s: float  # by `time.monotonic`
     engine_stats: EngineStats
     loop_s: float  # processor time of the event loop's thread
-    process_s: float  # likewise of all threads of the replica's process
-    cores: int  # that this process may use
-    cores_busy: float  # share of them in use since the reading before, by whomever, 0 to 1
+    process_s: float  # processor time of all threads of the replica's process
+    cores: int  # cores that this process may use
+    cores_busy: float  # share of them in use since the last reading, by all processes, 0 to 1
 
 
 @dataclass(slots=True)
 class EndedRequests:
-    """What ended in about a second."""
+    """Requests and images that ended in about one second."""
 
     requests: Counter[str] = field(default_factory=Counter)  # by outcome
-    images: Counter[str] = field(default_factory=Counter)  # likewise
-    took_s: list[float] = field(default_factory=list)  # of each request that was answered
-    stages_s: list[tuple[float, ...]] = field(default_factory=list)  # likewise, in the order of `STAGES`
+    images: Counter[str] = field(default_factory=Counter)  # by outcome
+    took_s: list[float] = field(default_factory=list)  # one for each answered request
+    stages_s: list[tuple[float, ...]] = field(
+        default_factory=list
+    )  # one for each answered request, in the order of `STAGES`
 
     def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
-        """A request was answered; of many images some may have been rejected."""
+        """Counts an answered request; some of its images may have been rejected."""
         self.requests[PREDICTED_OUTCOME] += 1
         self.took_s.append(took_s)
         self.stages_s.append(stages_s)
@@ -55,17 +57,17 @@ class EndedRequests:
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """One that is over: what ended in it, and how things stood after it."""
+    """One complete second: the requests and images that ended in it, and the state at its end."""
 
     requests: Counter[str]
     images: Counter[str]
     took_s: NDArray[np.float64]  # [answers]
-    stages_s: NDArray[np.float64]  # [stages], of all these answers together
+    stages_s: NDArray[np.float64]  # [stages], summed over these answers
     snapshot: Snapshot
 
     @classmethod
     def of(cls, ended: EndedRequests, snapshot: Snapshot) -> Self:
-        """Summed up."""
+        """Summarize the requests that ended in a second."""
         stages_s = np.array(ended.stages_s, float).reshape(-1, len(STAGES)).sum(0)
         return cls(ended.requests, ended.images, np.array(ended.took_s, float), stages_s, snapshot)
 
@@ -74,38 +76,40 @@ class LastMinute:
     """Remembers the last 60 seconds.
 
     Args:
-        snapshot: how things stand at its beginning; the second before it counts as an idle one, to have one to tell of.
+        snapshot: state at the start. The second before it counts as idle, so there is always one to report.
         device_kind: "cpu" or "cuda".
 
     Attributes:
-        now: what ends in the second that is not over yet.
+        now: requests and images that have ended in the current second.
     """
 
     def __init__(self, snapshot: Snapshot, device_kind: str) -> None:
         self.now = EndedRequests()
         self._device_kind = device_kind
         earlier = replace(snapshot, at_s=snapshot.at_s - 1.0)
-        self._told: dict[int, dict[str, Any]] = {}  # by how many seconds: some milliseconds after 60 busy ones
+        self._told: dict[
+            int, dict[str, Any]
+        ] = {}  # by number of seconds; computing 60 busy ones takes some milliseconds
         self._seconds = deque(
             (Second.of(EndedRequests(), moment) for moment in (earlier, snapshot)), WINDOW_SECONDS + 1
         )
 
     @property
     def last(self) -> Snapshot:
-        """How things stood when the last second was over."""
+        """State at the end of the last complete second."""
         return self._seconds[-1].snapshot
 
     def tick(self, snapshot: Snapshot) -> EndedRequests:
-        """A second is over; returns what ended in it."""
+        """Completes the current second; returns the requests and images that ended in it."""
         ended, self.now = self.now, EndedRequests()
         self._seconds.append(Second.of(ended, snapshot))
         self._told = {}
         return ended
 
     def stats(self, seconds: int) -> dict[str, Any]:
-        """Figures of the last so many whole seconds, and the verdict on them; of fewer where it is not as old.
+        """Return figures and verdict for the last `seconds` whole seconds, or for fewer if the replica is younger.
 
-        They are worked out once for whoever asks before the next second is over.
+        The result is computed once and kept until the next second is complete.
         """
         if seconds not in self._told:
             self._told[seconds] = self._stats(seconds)
@@ -182,12 +186,12 @@ class LastMinute:
 
 
 def _share(before_s: float, after_s: float, window_s: float) -> float:
-    """Share of a core."""
+    """Compute the share of one core that a thread or process used."""
     return min(1.0, (after_s - before_s) / window_s)
 
 
 def _percentiles_ms(took_s: NDArray[np.float64]) -> Mapping[str, float] | None:
-    """None where nothing was answered."""
+    """Compute percentiles in milliseconds; None if no request was answered."""
     if not len(took_s):
         return None
     values = 1e3 * np.percentile(took_s, _PERCENTILES)

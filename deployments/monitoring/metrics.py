@@ -1,7 +1,7 @@
-"""What Prometheus gets to see of a replica, through Ray's metrics.
+"""Metrics of a replica for Prometheus, published through Ray.
 
-Ray puts `ray_` before each name, adds application, deployment and replica as labels, and its agent on each node is what
-is scraped: https://docs.ray.io/en/latest/cluster/metrics.html. Names and units follow
+Ray puts `ray_` before each name and adds application, deployment and replica as labels. Prometheus scrapes Ray's agent
+on each node: https://docs.ray.io/en/latest/cluster/metrics.html. Names and units follow
 https://prometheus.io/docs/practices/naming/.
 """
 
@@ -15,13 +15,13 @@ from pipeline.stats import EngineStats
 
 _BUCKET_DIGITS: Final = (1.0, 2.0, 5.0)
 STAGE_BUCKETS_S: Final = [digit * 10.0**power for power in range(-4, 2) for digit in _BUCKET_DIGITS]
-"""From 0.1 ms, what a copy takes, to 50 s."""
+"""Bucket limits from 0.1 ms, the time of a copy, to 50 s."""
 
 BATCH_IMAGES_BUCKETS: Final = [float(2**power) for power in range(10)]
 
 
 class Metrics:
-    """Publishes what has happened in a replica."""
+    """Publishes the metrics of a replica."""
 
     def __init__(self) -> None:
         self._published = EngineStats(0.0, 0.0, {}, 0, 0, 0, 0, 0, 0, 0)
@@ -52,16 +52,15 @@ class Metrics:
         self._held_bytes = _gauge("encoded_bytes_in_flight", "bytes of the bodies of requests in work")
 
     def publish(self, ended: EndedRequests, engine_stats: EngineStats, held_bytes: int, seconds: float) -> None:
-        """Brings everything up to date.
+        """Updates all metrics.
 
-        Ray takes its time for each figure, so this is left to a thread once a second: the event loop has answers to
-        give meanwhile.
+        Ray is slow to take each figure, so a thread calls this once a second: the event loop must not wait for it.
 
         Args:
-            ended: since this was last called.
-            engine_stats: of the engine, now.
-            held_bytes: of the bodies in work.
-            seconds: since this was last called.
+            ended: requests and images that ended since the last call.
+            engine_stats: current counters of the engine.
+            held_bytes: bytes of the bodies in work.
+            seconds: time since the last call.
         """
         self._publish_ended(ended)
         self._publish_engine_stats(engine_stats, seconds)
@@ -109,5 +108,5 @@ def _gauge(name: str, description: str) -> metrics.Gauge:
 
 
 def _histogram(name: str, description: str, boundaries: list[float], *labels: str) -> metrics.Histogram:
-    tags = cast(tuple[str], labels)  # so Ray annotates a tuple of any length
+    tags = cast(tuple[str], labels)  # Ray's annotation for a tuple of any length
     return metrics.Histogram(f"darkroom_{name}", description=description, boundaries=boundaries, tag_keys=tags)

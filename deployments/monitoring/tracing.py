@@ -1,7 +1,7 @@
-"""A span a stage, below the one that Serve makes of a request.
+"""Trace spans: one for each stage, below Serve's span of the request.
 
-Serve makes one where `tracing_config` is enabled, and samples: https://docs.ray.io/en/latest/serve/monitoring.html.
-What it exports to, these go to as well.
+Serve traces a sample of requests if `tracing_config` is enabled: https://docs.ray.io/en/latest/serve/monitoring.html.
+These spans go to the same exporter.
 """
 
 import time
@@ -15,7 +15,7 @@ _TRACER: Final = trace.get_tracer("darkroom")
 
 
 def record_spans(timeline: Timeline) -> None:
-    """Tells of a request that was answered; does nothing where it is not traced."""
+    """Record the spans of an answered request; does nothing if the request is not traced."""
     if not trace.get_current_span().is_recording():
         return
     to_unix_ns = time.time_ns() - time.perf_counter_ns()

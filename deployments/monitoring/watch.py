@@ -1,4 +1,4 @@
-"""Watches a replica: counts what ends, reads every second how things stand, and tells both to those who ask."""
+"""Measures a replica: counts the requests that end, reads the engine each second, and publishes both."""
 
 import asyncio
 import logging
@@ -22,15 +22,15 @@ _SNAPSHOT_PERIOD_S: Final = 1.0
 
 
 class Watch:
-    """Of one replica; used by its event loop alone.
+    """Measurements of one replica; for its event loop alone.
 
     Args:
-        engine_stats: reads that of the engine.
+        engine_stats: reads the counters of the engine.
         held_bytes: reads the bytes of the bodies in work.
         device_kind: "cpu" or "cuda".
 
     Attributes:
-        requests: that ended since the start, by outcome.
+        requests: number of requests that ended since the start, by outcome.
     """
 
     def __init__(
@@ -40,32 +40,32 @@ class Watch:
         self._engine_stats, self._held_bytes = engine_stats, held_bytes
         self._cores = sorted(os.sched_getaffinity(0))
         self._metrics = Metrics()
-        psutil.cpu_percent(percpu=True)  # the first time it has nothing to compare with
+        psutil.cpu_percent(percpu=True)  # the first call only sets the start of the interval
         self._minute = LastMinute(self._read(), device_kind)
 
     def note_images(self, outcomes: Sequence[Outcome]) -> None:
-        """The images of a request have their outcomes."""
+        """Notes the outcomes of a request's images."""
         self._minute.now.images.update(
             PREDICTED_OUTCOME if isinstance(outcome, Prediction) else type(outcome.error).__name__
             for outcome in outcomes
         )
 
     def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
-        """A request was answered, after seconds in each of `STAGES`; of many images some may have been rejected."""
+        """Notes an answered request, with its seconds in each of `STAGES`; some images may have been rejected."""
         self.requests[PREDICTED_OUTCOME] += 1
         self._minute.now.note_answer(stages_s, took_s)
 
     def note_end(self, outcome: str) -> None:
-        """A request ended in another way: an error's class name, or `GONE`."""
+        """Notes a request that ended otherwise: the class name of its error, or `GONE_OUTCOME`."""
         self.requests[outcome] += 1
         self._minute.now.requests[outcome] += 1
 
     def stats(self, seconds: int) -> dict[str, Any]:
-        """What the last so many seconds, 1 to 60, were like, and the verdict."""
+        """Return figures and verdict for the last `seconds` seconds, 1 to 60."""
         return self._minute.stats(seconds)
 
     async def run(self) -> None:
-        """Reads once a second, until it is cancelled."""
+        """Reads and publishes once a second, until cancelled."""
         while True:
             await asyncio.sleep(_SNAPSHOT_PERIOD_S)
             log_left_out()

@@ -97,7 +97,7 @@ def test_args_and_user_config_are_held_against_each_other(tmp_path: Path) -> Non
     for says in (
         "top_k: 50 is above max_top_k: 10",
         "above the largest of batch_sizes",
-        "single images never meet",
+        "can never be filled with single images",
         "do not fit into max_request_bytes",
         "do not fit into max_bytes_in_flight",
     ):
@@ -133,7 +133,7 @@ def test_a_part_of_a_gpu_is_asked_for_in_one_place(tmp_path: Path) -> None:
     application["deployments"][0]["ray_actor_options"] = {"num_gpus": 0.25}
     assert checked(tmp_path, document) == [
         "applications.0.deployments.0.ray_actor_options.num_gpus: 0.25 does not change how many workers a replica has; "
-        "write replicas_per_gpu under args instead, or workers under args.pipeline as well"
+        "write replicas_per_gpu under args instead, or decode_workers under args.pipeline as well"
     ]
     application["args"]["pipeline"]["decode_workers"] = 3
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(document))

@@ -130,7 +130,7 @@ def test_configuration_that_serve_would_refuse_is_named(tmp_path: Path, text: st
         (
             "max_ongoing_requests: 512",
             "max_ongoing_requests: 16",
-            r"max_batch_size: 32 single images never meet .*; write max_ongoing_requests: 64 under args",
+            r"max_batch_size: 32 can never be filled .*; write max_ongoing_requests: 64 under args",
         ),
     ],
 )
