@@ -1,4 +1,4 @@
-"""Replicas come with the load and go after it, and no request is lost on the way."""
+"""Tests of autoscaling: replicas come with the load and go after it, and no request is lost."""
 
 import time
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.waiting import until
 
 
 def _scaling_config() -> Document:
-    """The shipped configuration, quick to scale, and each replica small enough that two fit on two cores."""
+    """Returns the shipped configuration, made to scale quickly, with two replicas that fit on two cores."""
     config = shipped_config()
     application = config["applications"][0]
     application["args"]["num_cpus"] = 1
@@ -33,7 +33,7 @@ def _scaling_config() -> Document:
 
 @pytest.mark.slow
 def test_replicas_follow_the_load(tmp_path: Path) -> None:
-    """A second replica comes under load and goes when it is over; every request is answered with 200."""
+    """A second replica starts under load and ends after it; every request is answered with 200."""
     with running(tmp_path, _scaling_config()) as service:
         assert len(service.replicas()) == 1
         heavy = JudgedLoad(service.url, clients=32)
@@ -48,5 +48,5 @@ def test_replicas_follow_the_load(tmp_path: Path) -> None:
 
 
 def _serving(service: Service) -> int:
-    """Replicas that have workers, which they have when they are ready."""
+    """Returns the number of replicas that have workers, which means that they are ready."""
     return sum(len(replica.children(recursive=True)) >= 3 for replica in service.replicas())

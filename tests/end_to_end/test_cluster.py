@@ -1,4 +1,4 @@
-"""Where replicas land on a cluster of several nodes, and how large they are there."""
+"""Tests of the placement and the size of replicas on a cluster of several nodes."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def _entry(node_id: str, *, alive: bool = True, **resources: float) -> Document:
 
 
 def test_only_nodes_that_are_alive_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resources that are used up are missing among those that Ray lists as free."""
+    """Only nodes that are alive count. Resources in full use are missing among those that Ray lists as free."""
     entries = [_entry("a", CPU=8.0), _entry("b", CPU=16.0, GPU=1.0), _entry("c", alive=False, CPU=4.0, GPU=4.0)]
     monkeypatch.setattr(ray, "nodes", lambda: entries)
     monkeypatch.setattr(cluster, "available_resources_per_node", lambda: {"b": {"CPU": 2.0}, "c": {"GPU": 4.0}})
@@ -30,7 +30,7 @@ def test_only_nodes_that_are_alive_count(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_node_that_ray_does_not_list_sizes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A replica could only guess its workers; Serve starts it again."""
+    """A replica fails if Ray does not list its node, as it could only guess its workers. Serve starts it again."""
     monkeypatch.setattr(ray, "nodes", lambda: [_entry("a", CPU=8.0), _entry("own", alive=False, CPU=4.0)])
     monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(get_node_id=lambda: "own"))
     with pytest.raises(RuntimeError, match="Ray does not list its own node own as alive; start it again"):
@@ -62,7 +62,10 @@ def test_auto_takes_the_cpu_where_no_node_has_a_gpu_and_says_so(seen: Document) 
 
 
 def test_cuda_waits_for_a_node_with_a_gpu_and_is_sized_by_it(seen: Document) -> None:
-    """Nobody knew of its 16 cores when half a CPU was reserved; the replica has a worker for each of its half."""
+    """A replica for CUDA waits for a GPU node with half a CPU reserved.
+
+    Then it gets workers for its half of that node's 16 cores.
+    """
     waited = seen["waited"]
     assert seen["waits"]
     assert waited["node_id"] == seen["node"]
@@ -71,7 +74,10 @@ def test_cuda_waits_for_a_node_with_a_gpu_and_is_sized_by_it(seen: Document) -> 
 
 
 def test_replicas_share_a_gpu_and_its_cores(seen: Document) -> None:
-    """The second one is deployed when the node is there, and `auto` finds it. The head's cores count for neither."""
+    """A second replica shares the GPU and its cores, which `auto` finds.
+
+    The cores of the head node count for neither.
+    """
     after = seen["after"]
     assert seen["nodes"] == [[4, 0], [16, 1]]
     assert after["node_id"] == seen["node"]

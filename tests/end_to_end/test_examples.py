@@ -1,4 +1,4 @@
-"""The examples of README.md, as they stand there, against a running service."""
+"""Tests of the examples in README.md: each is run as written, against a running service."""
 
 import base64
 import json
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_curl_command_gets_predictions(service: Service, folder: Path, command: str) -> None:
-    """With a photograph in the place of `<base64>`, which is given by a file."""
+    """Each curl command gets predictions, with a photograph's base64 in the place of `<base64>`."""
     command = command.replace("http://127.0.0.1:8000", service.url)
     encoded = command.replace("<base64>", base64.b64encode(CAT.read_bytes()).decode())
     done = subprocess.run(["bash", "-s"], input=encoded, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S607
@@ -41,7 +41,7 @@ def test_each_curl_command_gets_predictions(service: Service, folder: Path, comm
 def test_the_client_in_python_gets_the_label(
     service: Service, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The part in front of the engine, which tests/pipeline/test_script.py starts."""
+    """The client in Python gets the label; tests/pipeline/test_script.py runs the part with the engine."""
     (program,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     client, _, _ = program.partition("# In your own process")
     monkeypatch.chdir(folder)
@@ -50,7 +50,7 @@ def test_the_client_in_python_gets_the_label(
 
 
 def test_the_example_of_an_answer_is_what_comes(service: Service, folder: Path) -> None:
-    """Score and all: the shipped configuration gives the same pixels everywhere."""
+    """The example of an answer is the real one, score included, as the same pixels are computed everywhere."""
     (shown,) = re.findall(r"^(\{\"model\".*\})$", README, re.MULTILINE)
     answer = service.client.post("/predict?top_k=1", files={"image": (folder / "photo.jpg").read_bytes()}).json()
     (given,), (expected,) = answer["results"][0]["predictions"], json.loads(shown)["results"][0]["predictions"]

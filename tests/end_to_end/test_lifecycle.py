@@ -1,4 +1,4 @@
-"""Starts and ends of the service by Ray's own commands, and by force: nothing is ever left behind."""
+"""Tests of starting and ending the service by Ray's own commands and by force: no process is left behind."""
 
 import os
 import signal
@@ -38,7 +38,10 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 
 
 def test_killing_the_replica_leaves_no_worker_behind(service: Service) -> None:
-    """SIGKILL gives it no chance to say goodbye; its workers see the pipe break. A new replica then serves."""
+    """A replica killed by SIGKILL leaves no worker behind, because workers see their pipe close.
+
+    A new replica then serves.
+    """
     (replica,) = service.replicas()
     family = _children(replica)
     assert any("forkserver" in " ".join(process.cmdline()) for process in family)
@@ -76,7 +79,7 @@ def _environment(mark: str) -> dict[str, str]:
 
 
 def _of_darkroom(mark: str) -> list[psutil.Process]:
-    """Replicas and what they have started, without Ray's own processes."""
+    """Returns replicas and the processes that they started, without Ray's own."""
     return [process for process in marked(mark) if "ServeReplica" in name_of(process) or is_decoder(process)]
 
 
@@ -87,7 +90,7 @@ def _nothing_is_left(mark: str) -> None:
 
 
 def test_plain_serve_run_works(tmp_path: Path) -> None:
-    """Without serve.env, by Serve's Python proxy; Ctrl-C leaves nothing."""
+    """`serve run` works without serve.env, by Serve's Python proxy, and Ctrl-C leaves no process behind."""
     path, url = _plain_config(tmp_path)
     with (tmp_path / "output.txt").open("wb") as sink:
         command = [_command("serve"), "run", "--address", "local", str(path)]
@@ -106,7 +109,7 @@ def test_plain_serve_run_works(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_ray_start_and_serve_deploy_work(tmp_path: Path) -> None:
-    """On a cluster that is already there: deploy, status, shutdown, as docs/deployment.md has them; nothing is left."""
+    """On a running cluster the commands of docs/deployment.md deploy, report and shut down, and no process is left."""
     path, url = _plain_config(tmp_path)
     mark, dashboard = str(tmp_path), free_port()
 
@@ -137,7 +140,7 @@ def test_ray_start_and_serve_deploy_work(tmp_path: Path) -> None:
 
 
 def _end(processes: list[psutil.Process]) -> None:
-    """Ends a test's own Ray; `ray stop` would end every other Ray on the machine as well."""
+    """Ends the Ray of one test; `ray stop` would end every other Ray on the machine as well."""
     for process in processes:
         process.kill()
     psutil.wait_procs(processes, timeout=10)

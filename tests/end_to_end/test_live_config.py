@@ -1,4 +1,4 @@
-"""`user_config` of a running service: applied without a restart, or refused without harm."""
+"""Tests of changing `user_config` while the service runs: it is applied without a restart, or refused."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ CAT = jpeg(photograph("cat"))
 
 
 def test_a_live_change_needs_no_restart(service: Service) -> None:
-    """The same process answers by the new settings; the limits hold at once."""
+    """A live change applies at once, limits included, in the same replica process."""
     replicas = [process.pid for process in service.replicas()]
     with live_config(service, top_k=2, max_batch_size=8):
         assert len(service.post(CAT).raise_for_status().json()["predictions"]) == 2
@@ -29,7 +29,7 @@ def test_a_live_change_needs_no_restart(service: Service) -> None:
 
 
 def test_an_edited_file_is_deployed_by_command(service: Service) -> None:
-    """As `make deploy` does it."""
+    """An edited file is deployed by the command that `make deploy` runs."""
     command = [str(Path(sys.executable).with_name("serve")), "deploy", "--address", service.api().address()]
     with live_config(service, top_k=2):
         service.path.write_text(yaml.safe_dump(with_user_config(service, top_k=3)))
@@ -48,7 +48,7 @@ def test_an_edited_file_is_deployed_by_command(service: Service) -> None:
 def test_a_bad_user_config_leaves_the_old_one_in_force(
     service: Service, user_config: dict[str, Any], says: str
 ) -> None:
-    """The replica goes on as it was, and /info and the log say what is wrong and what to write."""
+    """A bad `user_config` leaves the old one in force; /info and the log say what is wrong and what to write."""
     before, replicas = service.info()["user_config"], [process.pid for process in service.replicas()]
     service.deploy(with_user_config(service, **user_config))
     until(lambda: service.info()["refused_user_config"] is not None)

@@ -1,4 +1,4 @@
-"""What of a running service the network can reach."""
+"""Tests of the ports of a running service that the network can reach."""
 
 import ipaddress
 import re
@@ -18,7 +18,7 @@ Opened = tuple[str, str, str, int]  # process, protocol, address, port
 
 
 def _sockets(service: Service) -> Iterator[Opened]:
-    """All on which the service's processes hear of somebody they have not called themselves."""
+    """Returns all sockets on which the service's processes accept data from others."""
     for process in service.processes():
         try:
             name, connections = process.name(), process.net_connections("inet")
@@ -36,13 +36,13 @@ def _is_loopback(address: str) -> bool:
 
 
 def _documented() -> set[tuple[str, str]]:
-    """Process and protocol of each line of the table in SECURITY.md."""
+    """Returns process and protocol of each line of the table in SECURITY.md."""
     return set(re.findall(r"(?m)^\| `([^`]+)` \| (tcp|udp) \|", (ROOT / "SECURITY.md").read_text()))
 
 
 @pytest.fixture(scope="module")
 def opened_sockets(service: Service) -> set[Opened]:
-    """After requests have passed, when all that answers them is there."""
+    """The open sockets after some requests, when all processes that answer them are running."""
     own = {
         int(service.url.rpartition(":")[2]),
         int(service.environment["RAY_SERVE_HAPROXY_STATS_PORT"]),
@@ -60,19 +60,19 @@ def opened_sockets(service: Service) -> set[Opened]:
 
 
 def test_the_network_reaches_only_what_is_documented(opened_sockets: set[Opened]) -> None:
-    """With the shipped configuration, in which even the service itself is for this machine alone."""
+    """The network reaches only documented ports. In the shipped configuration the service itself is on loopback."""
     outside = {(name, protocol) for name, protocol, address, _ in opened_sockets if not _is_loopback(address)}
     assert outside <= _documented()
 
 
 def test_what_is_on_loopback_is_found_at_all(opened_sockets: set[Opened]) -> None:
-    """Otherwise the test above would see nothing and find nothing."""
+    """The ports on loopback are found; otherwise the test above could not fail."""
     inside = {name for name, _, address, _ in opened_sockets if _is_loopback(address)}
     assert {"haproxy", "raylet", "gcs_server", "ray::ServeReplica"} <= inside
 
 
 def test_the_port_that_is_left_open_asks_for_a_token(opened_sockets: set[Opened]) -> None:
-    """It takes pickled calls: whoever may talk to it may run what he likes."""
+    """The one open port requires a token, because it accepts pickled calls, which can run any code."""
     (port,) = [
         port
         for name, protocol, address, port in opened_sockets

@@ -1,4 +1,4 @@
-"""What the service may do on its machine: nothing that needs root."""
+"""Tests of the service's privileges on its machine: it needs no root."""
 
 import os
 import tempfile
@@ -29,7 +29,7 @@ AS_NOBODY = (
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="whoever runs this is not root, so every other test shows it")
 def test_the_service_runs_without_root() -> None:
-    """All of it: an image gets its label, and none of the processes is root's or can become it."""
+    """The whole service runs without root: an image gets its label, and no process is root's or can become so."""
     with tempfile.TemporaryDirectory(dir="/tmp") as scratch:  # pytest's own folders are closed to other users
         os.chown(scratch, NOBODY, NOBODY)
         places = {"HOME": scratch, "TORCH_HOME": str(Path(torch.hub.get_dir()).parent), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -42,19 +42,19 @@ def test_the_service_runs_without_root() -> None:
 
 
 def _instructions(name: str) -> list[str]:
-    """What follows this word in Containerfile, line by line."""
+    """Returns the arguments of each line of Containerfile that begins with this word."""
     lines = (ROOT / "Containerfile").read_text().splitlines()
     return [line.removeprefix(f"{name} ") for line in lines if line.startswith(f"{name} ")]
 
 
 def test_the_image_runs_as_a_numbered_user() -> None:
-    """A cluster that admits no root can tell from the number, and from no name, that it is none."""
+    """The container image names its user by number, so a cluster that forbids root can see that it is not root."""
     (user,) = _instructions("USER")
     assert all(int(number) > 0 for number in user.split(":"))
 
 
 def test_the_image_takes_what_it_copies_and_nothing_else() -> None:
-    """What .dockerignore leaves to the builder is what is copied: no key, no model and no .git gets in by accident."""
+    """.dockerignore admits exactly the copied files, so no key, model or .git gets into the image by accident."""
     copied = {source for line in _instructions("COPY") for source in line.split()[:-1]}
     ignore = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in ignore

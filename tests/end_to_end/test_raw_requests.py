@@ -1,4 +1,4 @@
-"""Requests as bytes on a socket, to a running service: nothing but problem documents comes back, and no 500."""
+"""Tests of requests as raw bytes to a running service: every refusal is a problem document, and none is a 500."""
 
 import socket
 
@@ -34,7 +34,7 @@ REFUSED = {
 
 @pytest.fixture(autouse=True, scope="module")
 def _replica_is_known(service: Service) -> None:
-    """Until HAProxy knows the first replica, requests pass Serve's own proxy, which invites every body."""
+    """Waits until HAProxy knows the first replica; before, Serve's own proxy would invite every body."""
     refused = b"POST /predict HTTP/1.1\r\n" + LARGE + HOST + b"\r\n"
     until(lambda: (reply := sent(_port(service), refused)) and reply.status != 100)
 
@@ -45,7 +45,7 @@ def _port(service: Service) -> int:
 
 @pytest.mark.parametrize("head", REFUSED, ids=lambda head: head[:30].decode("ascii", "replace"))
 def test_what_is_refused_is_a_problem_document(service: Service, head: bytes) -> None:
-    """At once, and a body that nobody wants is not invited."""
+    """A refusal is a problem document, sent at once and without inviting the body."""
     reply = sent(_port(service), head + HOST + b"\r\n")
     assert reply is not None
     assert (reply.status, reply.problem["request_id"]) == (REFUSED[head], reply.headers["x-request-id"])
@@ -71,7 +71,7 @@ def test_options_says_what_a_path_takes(service: Service) -> None:
      "traceparent: caf\xe9", "X-Forwarded-For: 192.0.2.1"],
 )  # fmt: skip
 def test_no_header_keeps_an_image_from_its_answer(service: Service, header: str) -> None:
-    """Serve has obeyed some of these, and decoded others as UTF-8."""
+    """No header prevents the answer to an image, although Serve obeyed some and failed to decode others."""
     head = b"POST /predict/ HTTP/1.1\r\n" + HOST + IMAGE + header.encode("latin-1") + b"\r\n\r\n"
     reply = sent(_port(service), head + CAT)
     assert reply is not None
@@ -89,7 +89,7 @@ def test_a_client_that_closes_its_half_gets_its_answer(service: Service, expect:
 
 
 def _answer(file: object) -> Reply:
-    """The first one that is no interim answer."""
+    """Returns the first answer that is not an interim one."""
     while (reply := read_reply(file)) and reply.status < 200:
         pass
     assert reply is not None

@@ -1,4 +1,4 @@
-"""What the service refuses, and how: whose fault it was, what to do, and that nobody else is touched."""
+"""Tests of the service's refusals: whose fault it was, what to do, and that no other client is affected."""
 
 import base64
 import http.client
@@ -18,7 +18,7 @@ CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
 
 
 def _is_problem(response: httpx.Response, status: int, kind: str) -> Document:
-    """The refusal has the status, the type and the form that clients rely on, and shows nothing of the inside."""
+    """Checks a refusal's status, type and form, and that it shows no internals; returns it."""
     problem: Document = response.json()
     assert (response.status_code, problem["type"]) == (status, f"urn:darkroom:{kind}"), response.text
     assert response.headers["content-type"] == "application/problem+json"
@@ -30,7 +30,7 @@ def _is_problem(response: httpx.Response, status: int, kind: str) -> Document:
 
 @pytest.mark.parametrize("name", sorted(BAD))
 def test_a_bad_image_is_refused_alone(service: Service, name: str) -> None:
-    """With a status that says whose fault it is, and words that say what to do."""
+    """A bad image is refused with a status that says whose fault it is, and a message that says what to do."""
     data, error = BAD[name]
     if not data:
         _is_problem(service.post(data), 400, "empty-request")
@@ -41,7 +41,7 @@ def test_a_bad_image_is_refused_alone(service: Service, name: str) -> None:
 
 
 def test_images_that_cost_too_much_are_refused_by_their_headers(service: Service) -> None:
-    """One alone, and many that are allowed one by one; nothing of them is decoded."""
+    """Images that cost too much, alone or together, are refused by their headers without any decoding."""
     problem = _is_problem(service.post(lossless_webp((7000, 7000))), 413, "image-too-costly")
     assert "0.5 s (max_image_work_s)" in problem["detail"]
     problem = _is_problem(service.post_files(*[lossless_webp((5300, 5300))] * 64), 413, "request-too-costly")
@@ -49,7 +49,7 @@ def test_images_that_cost_too_much_are_refused_by_their_headers(service: Service
 
 
 def test_bad_images_leave_their_neighbours(service: Service) -> None:
-    """Each bad image has an error in its own place; every good one its prediction."""
+    """Each bad image has an error in its own place, and every good one its prediction."""
     bad = [data for data, _ in BAD.values()]
     mixed = [image for data in bad for image in (CAT, data)] + [ESPRESSO]
     results = service.post_files(*mixed).raise_for_status().json()["results"]
@@ -89,7 +89,7 @@ def test_base64_that_is_none_leaves_its_neighbours(service: Service) -> None:
 def test_a_bad_request_is_refused(
     service: Service, content: bytes, content_type: str, status: int, kind: str, says: str
 ) -> None:
-    """The detail names what is wrong, or how to do it."""
+    """The detail of a refused request names the error, or the right form."""
     assert says in _is_problem(service.post(content, content_type), status, kind)["detail"]
 
 
@@ -100,7 +100,7 @@ def test_a_bad_top_k_is_refused(service: Service, top_k: str) -> None:
 
 
 def test_a_part_that_is_no_file_is_refused(service: Service) -> None:
-    """`curl -F image=photo.jpg` without the @ sends the name of the file."""
+    """A part without a file is refused with a hint: `curl -F image=photo.jpg` without the @ sends only the name."""
     body = b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\nphoto.jpg\r\n--x--\r\n'
     problem = _is_problem(service.post(body, "multipart/form-data; boundary=x"), 400, "malformed-request")
     assert "mind the @" in problem["detail"]
@@ -122,7 +122,7 @@ def test_too_many_parts_are_refused(service: Service) -> None:
 def test_a_body_announced_too_large_is_refused_before_it_is_sent(
     service: Service, content_type: str, key: str, kind: str
 ) -> None:
-    """By Content-Length: the refusal is there while the client has sent nothing but headers."""
+    """A body whose Content-Length is too large is refused while the client has sent only the headers."""
     limit = service.info()["user_config"][key]
     connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=30)
     connection.putrequest("POST", "/predict")
@@ -139,7 +139,7 @@ def test_a_body_announced_too_large_is_refused_before_it_is_sent(
 
 
 def test_a_body_without_length_is_refused_when_it_has_become_too_large(service: Service) -> None:
-    """Counted while it is read."""
+    """A body without a length is counted while it is read, and refused above the limit."""
     limit = service.info()["user_config"]["max_image_bytes"]
     pieces = (b"x" * (1 << 20) for _ in range((limit >> 20) + 1))
     response = service.client.post("/predict", content=pieces, headers={"Content-Type": "image/jpeg"})
@@ -155,7 +155,7 @@ def test_an_image_too_large_among_many_is_refused_in_its_place(service: Service)
 
 
 def test_a_body_that_does_not_arrive_is_refused(service: Service) -> None:
-    """It keeps its connection and its room for a bounded time, and nobody else from being answered."""
+    """A body that does not arrive is refused after a bounded time. Meanwhile it delays no other request."""
     with live_config(service, body_timeout_s=1.0), opened(service, content_length=1000) as connection:
         connection.send(b"\xff\xd8")
         assert service.post(CAT).status_code == 200
@@ -167,11 +167,11 @@ def test_a_body_that_does_not_arrive_is_refused(service: Service) -> None:
 
 
 def test_a_full_replica_refuses_at_once_and_says_when_to_come_back(service: Service) -> None:
-    """Counted as bytes arrive: a body that is only announced keeps nobody out, one that has arrived in part does."""
+    """Memory is counted as bytes arrive: a body that is only announced blocks no other, a half-sent one may."""
     limits = {"max_image_bytes": 100_000, "max_request_bytes": 100_000, "max_bytes_in_flight": 100_000}
 
     def refusals() -> list[httpx.Response]:
-        """With a length and without one; none while the other body has not arrived."""
+        """Returns refusals of a body with a length and of one without; before the other body arrives there is none."""
         with opened(service, content_length=90_000) as connection:
             assert service.post(CAT).status_code == 200
             connection.send(bytes(80_000))
@@ -196,7 +196,7 @@ def test_what_is_not_served_is_a_problem_too(service: Service, method: str, path
 
 
 def test_a_refusal_is_logged_with_its_request_id(service: Service) -> None:
-    """And at once: Serve would hold the line back until there are a thousand."""
+    """A refusal is logged at once with its request id; Serve would buffer a thousand lines."""
     identity = "test-of-the-log-7f3a"
     service.post(b"hello", headers={"X-Request-ID": identity})
     service.post_files(CAT, b"hello", headers={"X-Request-ID": identity})

@@ -1,4 +1,4 @@
-"""The whole path over HTTP: the shipped configuration, started as `make serve` does it."""
+"""Tests of the whole path over HTTP, in the shipped configuration as `make serve` starts it."""
 
 import base64
 import gzip
@@ -30,7 +30,7 @@ def _json(*images: bytes) -> Document:
 @pytest.mark.parametrize("encode", [jpeg, png, webp])
 @pytest.mark.parametrize(("name", "labels"), [("cat", CAT_LABELS), ("espresso", {"espresso"})])
 def test_a_photograph_gets_its_label(service: Service, name: str, labels: set[str], encode: Any) -> None:
-    """In every format, however it is sent: raw, as a part, as base64."""
+    """A photograph gets its label in every format, sent as a raw body, as a part or as base64."""
     image = encode(photograph(name))
     raw = service.post(image, f"image/{encode.__name__}").raise_for_status().json()
     parts = service.post_files(image).raise_for_status().json()
@@ -51,14 +51,14 @@ def test_a_compressed_image_may_be_put(service: Service) -> None:
 
 
 def test_bytes_without_a_content_type_are_taken_for_an_image(service: Service) -> None:
-    """As `curl -T` sends them."""
+    """A body without a content type, as `curl -T` sends it, is taken for an image."""
     response = service.client.post("/predict", content=CAT)
     assert "content-type" not in response.request.headers
     assert best(response.raise_for_status().json()) in CAT_LABELS
 
 
 def test_a_data_url_and_line_breaks_are_base64_too(service: Service) -> None:
-    """As a browser's canvas and the `base64` command write it."""
+    """Base64 may be a data URL, as of a browser's canvas, or have line breaks, as the `base64` command writes."""
     images = ["data:image/jpeg;base64," + base64.b64encode(CAT).decode(), base64.encodebytes(ESPRESSO).decode()]
     results = service.client.post("/predict", json={"images": images}).raise_for_status().json()["results"]
     assert best(results[0]) in CAT_LABELS
@@ -66,14 +66,14 @@ def test_a_data_url_and_line_breaks_are_base64_too(service: Service) -> None:
 
 
 def test_a_hundred_images_come_back_complete_and_in_order(service: Service) -> None:
-    """Whatever chunks and batches they travel in."""
+    """A hundred images come back complete and in order, whatever chunks and batches they travel in."""
     kinds = random.Random(5).choices([0, 1], k=100)
     results = service.post_files(*[(CAT, ESPRESSO)[kind] for kind in kinds]).raise_for_status().json()["results"]
     assert [int(best(result) == "espresso") for result in results] == kinds
 
 
 def test_an_answer_does_not_depend_on_its_company(service: Service) -> None:
-    """64 clients at once, each with a picture of its own: each gets what it gets alone."""
+    """An answer does not depend on other requests: each of 64 clients at once gets the answer that it gets alone."""
     angles = range(64)
     pictures = [jpeg(photograph(("cat", "espresso", "astronaut", "rocket")[n % 4]).rotate(n)) for n in angles]
     alone = [service.post(picture, params={"top_k": 1}).raise_for_status().json() for picture in pictures]
@@ -86,7 +86,7 @@ def test_an_answer_does_not_depend_on_its_company(service: Service) -> None:
 
 @pytest.mark.parametrize("name", sorted(ODD_BUT_GOOD))
 def test_an_odd_file_gets_an_answer(service: Service, name: str) -> None:
-    """Orientations, colour spaces, depths, alpha, animation."""
+    """Odd orientations, colour spaces, depths, alpha and animation get an answer."""
     assert service.post(ODD_BUT_GOOD[name], "application/octet-stream").raise_for_status().json()["predictions"]
 
 
@@ -96,7 +96,7 @@ def test_top_k_is_how_many_classes_are_named(service: Service, top_k: int) -> No
 
 
 def test_server_timing_has_every_stage(service: Service) -> None:
-    """One after the other they make up the total; no image is answered without having been in each."""
+    """Server-Timing has every stage; together they make up the total, and none but the copy is zero."""
     stages = service.post(CAT).headers["server-timing"].split(", ")
     milliseconds = {name: float(duration) for name, _, duration in (stage.partition(";dur=") for stage in stages)}
     assert list(milliseconds) == [*STAGES, "total"]
@@ -120,7 +120,7 @@ def test_info_says_what_is_served(service: Service) -> None:
 
 
 def test_answers_have_the_form_that_openapi_promises(service: Service) -> None:
-    """Each kind of answer against its schema in the document that is served."""
+    """Each kind of answer matches its schema in the served OpenAPI document."""
     document = service.client.get("/openapi.json").raise_for_status().json()
 
     def check(schema: str, instance: Document) -> None:

@@ -1,4 +1,4 @@
-"""GET /stats of a service that is held in each state on purpose."""
+"""Tests of GET /stats, of a service that is put into each state on purpose."""
 
 import threading
 import time
@@ -24,7 +24,7 @@ def _stats(service: Service, seconds: int) -> Document:
 
 @contextmanager
 def _clients(service: Service, count: int, images: Sequence[bytes]) -> Iterator[None]:
-    """So many send these images, one request after the other, until the block ends."""
+    """Runs clients that send these images, one request after the other, until the block ends."""
     leave = threading.Event()
 
     def send() -> None:
@@ -43,7 +43,7 @@ def _clients(service: Service, count: int, images: Sequence[bytes]) -> Iterator[
 
 
 def _held(service: Service, state: str, fully: Callable[[Document], bool] = lambda _: True) -> Document:
-    """Figures of two seconds in that state, once they are `fully` so; it takes a while to come about."""
+    """Waits until the service is in a state, and `fully` so; returns the figures of two seconds of it."""
     for _ in range(30):
         time.sleep(1.0)  # what it tells changes once a second, and asking more often would be a load of its own
         stats = _stats(service, 2)
@@ -55,7 +55,7 @@ def _held(service: Service, state: str, fully: Callable[[Document], bool] = lamb
 
 
 def test_a_service_that_nobody_asks_for_predictions_is_idle(service: Service) -> None:
-    """What else it is asked, rightly or not, is no such request."""
+    """A service without predictions is idle; other requests, valid or not, do not count."""
     time.sleep(4.0)  # longer than what is told of, and a second for the one that is not over
     assert service.client.get("/stats", params={"seconds": 0}).status_code == 400
     assert service.client.get("/nowhere").status_code == 404
@@ -64,7 +64,10 @@ def test_a_service_that_nobody_asks_for_predictions_is_idle(service: Service) ->
 
 
 def test_small_photographs_keep_the_device_busy(service: Service) -> None:
-    """On the CPU the model takes several times what their decoding takes; on a GPU it need not."""
+    """Small photographs keep the CPU's model busy, as it takes several times their decoding.
+
+    On a GPU this need not hold.
+    """
     if service.info()["device"] != "cpu":
         pytest.skip("the service runs its model on a GPU, which small photographs need not keep busy")
     with live_config(service, max_queue_wait_s=PATIENTLY), _clients(service, 4, [CAT] * 8):
@@ -75,7 +78,7 @@ def test_small_photographs_keep_the_device_busy(service: Service) -> None:
 
 
 def test_large_ones_keep_the_workers_busy(service: Service) -> None:
-    """31 megapixels each, which no decoder can reduce."""
+    """Images of 31 megapixels, which no decoder can reduce, keep the workers busy."""
     clients = (
         2 * service.info()["decode_workers"] + 2
     )  # each worker has one in work and one waiting, on a large machine too
@@ -92,7 +95,7 @@ def test_more_than_can_be_answered_is_an_overload(service: Service) -> None:
 
 
 def test_bodies_that_come_slowly_are_the_networks_fault(service: Service) -> None:
-    """Here half of each comes a second later."""
+    """Slow bodies, here with half of each a second late, are counted as network-bound."""
 
     def send() -> None:
         with opened(service, content_length=len(CAT)) as connection:
@@ -109,7 +112,7 @@ def test_bodies_that_come_slowly_are_the_networks_fault(service: Service) -> Non
 
 
 def test_images_that_were_rejected_are_counted(service: Service) -> None:
-    """One alone is the whole request's fault; among many the request is answered."""
+    """A rejected image is counted. Alone it ends its request; among many the request is answered."""
     service.post(b"hello", "application/octet-stream")
     service.post_files(CAT, b"hello").raise_for_status()
     until(lambda: _stats(service, 60)["images"].get("UnsupportedFormat", 0) >= 2)
