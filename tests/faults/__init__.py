@@ -1,1 +1,1 @@
-"""Faults on purpose: what one image, one client or one process does must not reach another."""
+"""Tests with deliberate faults: one image, client or process must not affect another."""

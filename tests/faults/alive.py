@@ -1,4 +1,4 @@
-"""Kills, stops and hangs one process of a service after another; says what was lost, slow, and for how long.
+"""Kills, stops and hangs one process of a service after another; reports lost and slow requests, and for how long.
 
 The service is started as `make serve` does it, on free ports, and asked 20 times a second, each time on a connection of
 its own. Then the faults happen to it one by one; after each it has to be whole again. Writes
@@ -34,7 +34,7 @@ WHOLE_WITHIN_S: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Fault that is done to a service, and the most that clients may see of it.
+    """A fault that is done to a service, and the most that clients may notice of it.
 
     Args:
         name: for people.
@@ -55,7 +55,7 @@ class Fault:
     replicas: int = 1
 
     def complaints(self, outage: Outage) -> list[str]:
-        """Measured values beyond these bounds, in words."""
+        """Returns the measured values beyond these bounds, in words."""
         found = []
         if (lost := outage.lost.total()) > self.lost:
             found.append(f"{lost} lost ({dict(outage.lost)}), at most {self.lost}")
@@ -93,7 +93,7 @@ FAULTS: Final = (
 
 @contextmanager
 def launched(replicas: int) -> Iterator[LocalService]:
-    """A service of so many replicas, each with a core where there are several; nothing of it is left afterwards.
+    """Runs a service of this many replicas, each with a core where there are several; no process is left afterwards.
 
     Raises:
         RuntimeError: something is.
@@ -119,7 +119,7 @@ def launched(replicas: int) -> Iterator[LocalService]:
 
 
 def struck(service: LocalService, fault: Fault) -> Outage:
-    """Lets a fault happen to a service that has settled after the one before.
+    """Causes a fault in a service that has settled after the one before.
 
     Raises:
         ServiceFailed: it has not, in all that time.
@@ -130,7 +130,7 @@ def struck(service: LocalService, fault: Fault) -> Outage:
 
 
 def row(fault: Fault, outage: Outage) -> list[str]:
-    """A row of the table."""
+    """Returns a row of the table."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in outage.lost.most_common())
     return [
         fault.name,
@@ -144,7 +144,7 @@ def row(fault: Fault, outage: Outage) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status: 0 where nothing is beyond its bounds."""
+    """Runs the command line; returns the exit status, 0 if nothing is beyond its bounds."""
     parser = parser_of("tests.faults.alive", __doc__)
     parser.add_argument("--only", action="append", default=[], help="a fault, by its name; may be given again")
     options = parser.parse_args(arguments)

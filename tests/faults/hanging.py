@@ -1,4 +1,4 @@
-"""The service with a way to have a replica hang: what no signal from outside can bring about."""
+"""The service with a route that makes a replica hang, which no signal from outside can cause."""
 
 import ctypes
 import threading
@@ -23,10 +23,10 @@ EVENT_LOOP, INTERPRETER, DEVICE = "event-loop", "interpreter", "device"
 
 
 class HangingReplica(Replica):
-    """The replica, whole, with one route more."""
+    """The whole replica, with one more route."""
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        """The routes."""
+        """Returns the application with that route."""
         app = super().__serve_build_asgi_app__()
         app.router.routes.append(Route("/hang/{part}", self._hang, methods=["POST"]))
         return app

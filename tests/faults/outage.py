@@ -1,4 +1,4 @@
-"""An outage: requests at a constant rate, a fault in the middle of them, and the losses that clients saw."""
+"""Measurement of an outage: requests at a constant rate, a fault in the middle, and the losses of clients."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ SLOW_S: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """Requests during a fault, as clients saw them end.
+    """The requests during a fault, as clients saw them end.
 
     Args:
         sent: requests before it and after.
@@ -36,7 +36,7 @@ class Outage:
 
 
 def measure(target: Target, strike: Callable[[], object], for_s: float) -> Outage:
-    """Has clients ask for so long after `strike` has been called in the middle of them."""
+    """Runs clients for this long, and calls `strike` in the middle of them."""
     return asyncio.run(_measure(target, strike, for_s))
 
 
@@ -50,7 +50,7 @@ async def _measure(target: Target, strike: Callable[[], object], for_s: float) -
 
 
 def outage_of(answers: Sequence[Answer], struck_at: float) -> Outage:
-    """Sums up answers to requests of which some were due after the moment of a fault."""
+    """Sums up answers to requests, some of which were due after the moment of a fault."""
     good = [answer for answer in answers if answer.good]
     lost = Counter(answer.reply.outcome for answer in answers if not answer.good)
     bad = [at for at, answer in enumerate(answers) if not answer.good or answer.took_s > SLOW_S]

@@ -1,4 +1,4 @@
-"""Kills, stops and hangs, one after another, held against what clients may see of each (`tests/faults/alive.py`)."""
+"""Tests of kills, stops and hangs one after another, against the bounds for each (`tests/faults/alive.py`)."""
 
 from collections.abc import Iterator
 
@@ -11,21 +11,21 @@ pytestmark = pytest.mark.slow
 
 
 def of(replicas: int) -> pytest.MarkDecorator:
-    """The faults of a service of so many replicas."""
+    """Returns the faults of a service of this many replicas."""
     faults = [fault for fault in FAULTS if fault.replicas == replicas]
     return pytest.mark.parametrize("fault", faults, ids=[fault.name for fault in faults])
 
 
 @pytest.fixture(scope="module")
 def single() -> Iterator[LocalService]:
-    """One replica; every fault leaves it whole, and afterwards none of its processes is left."""
+    """One replica. Every fault leaves it complete, and afterwards none of its processes is left."""
     with launched(1) as service:
         yield service
 
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[LocalService]:
-    """Two replicas; every fault leaves them whole, and afterwards none of their processes is left."""
+    """Two replicas. Every fault leaves them complete, and afterwards none of their processes is left."""
     with launched(2) as service:
         yield service
 

@@ -1,4 +1,4 @@
-"""Slow and broken clients, by raw sockets: each holds nothing but its own connection, and that for a bounded time."""
+"""Tests of slow and broken clients, by raw sockets: each holds only its own connection, for a bounded time."""
 
 import socket
 import time
@@ -18,14 +18,14 @@ START = b"POST /predict HTTP/1.1\r\nHost: darkroom\r\nContent-Type: image/jpeg\r
 
 @contextmanager
 def connected(service: Service) -> Iterator[socket.socket]:
-    """A connection to the service, to be written to byte by byte."""
+    """Opens a connection to the service, for single bytes."""
     address = urlsplit(service.url)
     with socket.create_connection((address.hostname, address.port or 80), timeout=PATIENCE_S) as connection:
         yield connection
 
 
 def answer(connection: socket.socket) -> bytes:
-    """All that comes until the server closes, or has sent one whole answer."""
+    """Returns all data until the server closes, or has sent one whole answer."""
     received = b""
     try:
         while piece := connection.recv(65536):
@@ -40,12 +40,12 @@ def answer(connection: socket.socket) -> bytes:
 
 
 def status(received: bytes) -> int:
-    """The status of an answer, 0 where there is none."""
+    """Returns the status of an answer, 0 if there is none."""
     return int(received.split()[1]) if received else 0
 
 
 def balancers(service: Service) -> set[int]:
-    """The pids of its HAProxies: one, and those that are being replaced."""
+    """Returns the pids of the service's HAProxies: one, and those that are being replaced."""
     return {process.pid for process in service.processes() if name_of(process) == "haproxy"}
 
 
@@ -55,7 +55,7 @@ def with_length(length: int | str) -> bytes:
 
 @pytest.fixture(autouse=True)
 def others(service: Service) -> Iterator[None]:
-    """Before and after each of them, another client is answered, and nothing is held any more."""
+    """Checks before and after each test that another client is answered and no memory is held."""
     assert service.post(CAT).status_code == 200
     yield
     assert service.post(CAT).status_code == 200
@@ -63,14 +63,17 @@ def others(service: Service) -> Iterator[None]:
 
 
 def test_a_body_that_is_cut_off_gives_its_room_back(service: Service) -> None:
-    """Announced whole, sent by half: what is held for it is free again once its client has gone."""
+    """A body that is cut off gives its memory back once its client has gone."""
     with connected(service) as connection:
         connection.sendall(with_length(len(CAT)) + CAT[: len(CAT) // 2])
         until(lambda: service.info()["held_bytes"] == len(CAT) // 2)
 
 
 def test_bodies_without_end_are_given_up(service: Service) -> None:
-    """By size where they come quickly; by time where they do not, however regularly their bytes come."""
+    """A fast endless body is refused by its size.
+
+    A slow one is refused by the timeout, however regular its bytes are.
+    """
     limits = {"max_image_bytes": 1 << 20, "body_timeout_s": 1.0}
     with (
         live_config(service, **limits),
@@ -92,7 +95,7 @@ def test_bodies_without_end_are_given_up(service: Service) -> None:
 
 
 def _answer_to_trickle(connection: socket.socket, data: bytes) -> bytes:
-    """What comes while a byte is sent every twentieth of a second."""
+    """Returns the answer that arrives while a byte is sent every twentieth of a second."""
     connection.settimeout(0.05)
     for byte in data:
         connection.sendall(bytes([byte]))
@@ -102,7 +105,7 @@ def _answer_to_trickle(connection: socket.socket, data: bytes) -> bytes:
 
 
 def test_a_refusal_reaches_a_client_that_still_sends(service: Service) -> None:
-    """Also where its HAProxy is being replaced and closes the connection behind the answer."""
+    """A refusal reaches a client that still sends, also if its HAProxy is being replaced and closes the connection."""
     with connected(service) as connection:
         connection.sendall(with_length(len(CAT)) + CAT)
         assert status(answer(connection)) == 200
@@ -125,7 +128,10 @@ def test_a_refusal_does_not_wait_for_a_body_that_does_not_come(service: Service)
 
 
 def test_a_body_longer_than_announced_is_answered_as_announced(service: Service) -> None:
-    """The rest is no part of it: at best a request of its own, here a bad one."""
+    """A body longer than announced is answered by its announced part.
+
+    The rest is a request of its own, here a bad one.
+    """
     with connected(service) as connection:
         connection.sendall(with_length(len(CAT)) + CAT + b"\0" * 1000)
         assert status(answer(connection)) == 200
@@ -145,7 +151,7 @@ def test_a_body_longer_than_announced_is_answered_as_announced(service: Service)
     ids=["negative", "no number", "two lengths", "two encodings", "no colon", "one large header", "many headers"],
 )
 def test_headers_that_make_no_sense_are_refused(service: Service, headers: bytes) -> None:
-    """With a 4xx or by closing the connection, and before anything is held."""
+    """Contradictory headers are refused with a 4xx or a closed connection, and no memory is held."""
     with connected(service) as connection:
         try:
             connection.sendall(START + headers + b"\r\n")
@@ -164,7 +170,7 @@ def test_chunks_that_make_no_sense_are_refused(service: Service, chunk: bytes) -
 
 
 def test_many_connections_that_say_nothing_keep_nobody_out(service: Service) -> None:
-    """Two hundred of them, open all the while."""
+    """Two hundred silent connections keep no other client out."""
     address = urlsplit(service.url)
     idle = [socket.create_connection((address.hostname, address.port or 80)) for _ in range(200)]
     try:
@@ -175,7 +181,7 @@ def test_many_connections_that_say_nothing_keep_nobody_out(service: Service) -> 
 
 
 def test_headers_a_byte_at_a_time_are_given_up(service: Service) -> None:
-    """However regularly they come: the connection is closed from the other side, with 408 or without a word."""
+    """A client that sends its headers byte by byte is disconnected, with 408 or without an answer."""
     with connected(service) as connection:
         connection.sendall(START + b"X-Slow: ")
         connection.settimeout(0.5)

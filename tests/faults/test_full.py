@@ -1,4 +1,7 @@
-"""Full file systems: a start says so, a running service goes on. They are small ones of the tests' own."""
+"""Tests of full file systems: a start reports them, and a running service goes on.
+
+The file systems are small test ones.
+"""
 
 import os
 import signal
@@ -34,14 +37,14 @@ mount -t tmpfs -o size=$2m tmpfs /dev/shm && shift 2 && exec "$@"
 
 
 def small(folder: Path) -> list[str]:
-    """Prefix of a command that gives it a small /tmp and /dev/shm; of /tmp it sees this folder."""
+    """Returns the prefix of a command that gives it a small /tmp, which shows this folder, and a small /dev/shm."""
     unshare = ["unshare", "--mount", "--propagation", "private"]
     return [*unshare, "sh", "-c", _MOUNTS, "sh", str(folder), str(ROOM_MIB)]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def may_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips where this user may not."""
+    """Skips the test if this user may not mount."""
     command = [*small(tmp_path_factory.mktemp("mounts")), "true"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -49,14 +52,14 @@ def may_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def fill(path: Path) -> None:
-    """Writes until nothing more fits."""
+    """Writes until the file system is full."""
     with suppress(OSError), path.open("wb", buffering=0) as file:
         while file.write(b"\0" * (1 << 16)):
             pass
 
 
 def test_a_start_without_room_says_so(tmp_path: Path) -> None:
-    """In one sentence, and at once; nothing is left."""
+    """A start on a full file system ends at once with one sentence, and leaves no process behind."""
     config = shipped_config()
     config["http_options"]["port"] = free_port()
     (tmp_path / "serve_config.yaml").write_text(yaml.safe_dump(config))
@@ -73,7 +76,7 @@ def test_a_start_without_room_says_so(tmp_path: Path) -> None:
 
 @contextmanager
 def full(service: Service, place: str) -> Iterator[None]:
-    """While the block runs, nothing fits there any more."""
+    """Keeps a file system full while the block runs."""
     (replica,) = service.replicas()
     path = Path(f"/proc/{replica.pid}/root{place}/fill")
     fill(path)
@@ -82,14 +85,14 @@ def full(service: Service, place: str) -> Iterator[None]:
 
 
 def workers(service: Service) -> list[psutil.Process]:
-    """The decoder processes, without the process that they are forked from."""
+    """Returns the decoder processes, without the forkserver."""
     found = {process.pid: process for process in service.processes() if is_decoder(process)}
     return [process for process in found.values() if process.ppid() in found]
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One whose /tmp and /dev/shm are small; both have filled up and been emptied when it ends, in order."""
+    """A service with a small /tmp and /dev/shm, which tests fill and empty. It must end in order."""
     folder = tmp_path_factory.mktemp("full")
     with running(folder, shipped_config(), *small(folder)) as service:
         yield service
@@ -97,7 +100,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.mark.parametrize("place", [TMP, SHM])
 def test_a_service_goes_on_where_nothing_can_be_written(service: Service, place: str) -> None:
-    """Neither its logs, one line a refusal, nor what a new worker needs: a killed one is replaced all the same."""
+    """With full file systems the service goes on: logs are lost, but a killed worker is replaced."""
     with full(service, place):
         for _ in range(30):
             assert service.post(CAT).status_code == 200

@@ -1,4 +1,4 @@
-"""More than can be answered, answers that nobody wants any more, and large requests beside small ones."""
+"""Tests of heavy load: overload, abandoned requests, and large requests beside small ones."""
 
 import threading
 from collections import Counter
@@ -22,7 +22,7 @@ def _counts(service: Service) -> Document:
 
 
 def _ended(service: Service, outcome: str) -> int:
-    """Requests of that outcome since the start."""
+    """Returns the number of requests with that outcome since the start."""
     return int(_counts(service)["requests"].get(outcome, 0))
 
 
@@ -35,7 +35,7 @@ def _label(result: Document) -> str:
 
 
 def test_what_would_wait_too_long_is_refused_at_once(service: Service) -> None:
-    """64 clients, three requests each: what is accepted is right, the rest is told when to come again."""
+    """Under overload accepted requests get right answers, and the others are told when to come again."""
     before = _ended(service, "Overloaded")
 
     def ask(number: int) -> list[httpx.Response]:
@@ -58,7 +58,7 @@ def test_what_would_wait_too_long_is_refused_at_once(service: Service) -> None:
 
 
 def test_a_large_request_leaves_single_ones_their_turn(service: Service) -> None:
-    """While one of 256 images is in work, others come and are answered before it is."""
+    """Single images are answered while a request of 256 images is in work."""
     with live_config(service, max_queue_wait_s=10.0), ThreadPoolExecutor(1) as client:
         large = client.submit(service.post_files, *[CAT] * 256)
         until(lambda: service.info()["in_work"] > 0)
@@ -74,7 +74,7 @@ def test_a_large_request_leaves_single_ones_their_turn(service: Service) -> None
 
 
 def test_a_request_whose_deadline_has_passed_is_given_up(service: Service) -> None:
-    """It is told so; what of its images has not been decoded is not decoded any more, and counted."""
+    """A request past its deadline is answered 504. Its images that wait are dropped and counted."""
     dropped, late = _counts(service)["images_dropped"], _ended(service, "DeadlineExceeded")
     expired = service.post_files(*[slow_png()] * 40, headers={"X-Request-Timeout-Ms": "2000"})
     assert (expired.status_code, expired.json()["type"]) == (504, "urn:darkroom:deadline-exceeded"), expired.text
@@ -86,14 +86,14 @@ def test_a_request_whose_deadline_has_passed_is_given_up(service: Service) -> No
 
 
 def test_the_configured_deadline_holds_for_everybody(service: Service) -> None:
-    """A client may shorten it, not lengthen it."""
+    """A client may shorten the configured deadline but not lengthen it."""
     with live_config(service, request_timeout_s=0.2):
         expired = service.post_files(*[slow_png()] * 20, headers={"X-Request-Timeout-Ms": "60000"})
     assert (expired.status_code, expired.json()["type"]) == (504, "urn:darkroom:deadline-exceeded"), expired.text
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(service: Service) -> None:
-    """Nothing of such a request is decoded; it is counted as refused."""
+    """A deadline that cannot be met is refused at once and counted as refused; none of its images is decoded."""
     with live_config(service, max_queue_wait_s=10.0), ThreadPoolExecutor(1) as client:
         large = client.submit(service.post_files, *[CAT] * 256)
         until(lambda: service.info()["in_work"] > 100)
@@ -110,7 +110,7 @@ def test_a_deadline_that_is_none_is_refused(service: Service, value: str) -> Non
 
 
 def test_images_of_a_client_that_has_gone_are_not_decoded(service: Service) -> None:
-    """It sends 40 and leaves: what waits is dropped and counted, and its room is free again."""
+    """The waiting images of a client that has gone are dropped and counted, and their memory is free again."""
     before = _counts(service)["images_dropped"]
     with live_config(service, max_queue_wait_s=10.0):
         leaving = threading.Thread(target=_send_and_leave, args=(service,))

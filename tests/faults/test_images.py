@@ -1,4 +1,4 @@
-"""Any input whatever gets a prediction or a rejection of its own; no neighbour and no worker notices."""
+"""Tests of random inputs: each gets a prediction or its own rejection, and no neighbour or worker is affected."""
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,7 +14,7 @@ FILES = tuple(ODD_BUT_GOOD.values())
 
 
 def _is_fair(outcome: Outcome) -> bool:
-    """A prediction, or what is wrong with the image itself: not that it ended or hung a process."""
+    """Returns whether an outcome is a prediction or blames the image itself, without a crash or a timeout."""
     return isinstance(outcome, Prediction) or not isinstance(
         outcome.error, DecoderCrashed | DecodeTimeout | TooMuchMemory
     )
@@ -22,7 +22,7 @@ def _is_fair(outcome: Outcome) -> bool:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A real file cut, spliced with another, and with bytes flipped."""
+    """Draws a real file that is cut, spliced with another, and has flipped bytes."""
     file, other = draw(st.sampled_from(FILES)), draw(st.sampled_from(FILES))
     start, end = sorted(draw(st.tuples(st.integers(0, len(file)), st.integers(0, len(file)))))
     where = draw(st.integers(0, len(other)))
@@ -38,7 +38,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(images=st.lists(damaged().filter(bool), min_size=1, max_size=4))
 def test_damaged_files_leave_their_neighbours(engine: Engine, images: list[bytes]) -> None:
-    """Whatever has become of a real file on its way."""
+    """Damaged files, whatever the damage, leave their neighbours and the workers as they are."""
     workers = engine.worker_pids
     *outcomes, cat = engine.infer([*images, CAT])
     assert all(_is_fair(outcome) for outcome in outcomes)

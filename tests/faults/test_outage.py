@@ -1,4 +1,4 @@
-"""Sums of what clients saw of a fault, and the bounds that they are held against."""
+"""Tests of the sums of what clients saw during a fault, and of the bounds on them."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ def answer(due_at: float, took_s: float, status: int = 200, ended: str = "") -> 
 
 
 def test_a_service_is_whole_from_the_first_request_on_after_which_none_is_lost_or_slow() -> None:
-    """A good answer in between does not make it whole; how long the last lost one waited does not count."""
+    """A service has recovered when no later request is lost or slow: one good answer in between is not enough."""
     answers = [
         answer(9.0, 0.1),
         answer(10.0, 20.0, 0, "closed"),

@@ -1,4 +1,4 @@
-"""Ray's own processes are killed or stopped one by one: the service goes on, or is started anew and says so."""
+"""Tests of killing or stopping Ray's own processes: the service goes on, or is restarted with a message."""
 
 import re
 import signal
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.slow
 
 @dataclass
 class Run:
-    """A launched service, and how to reach it."""
+    """A launched service, and its processes and output."""
 
     launched: Launched
     url: str
 
     def answers(self) -> bool:
-        """Whether the service answers now."""
+        """Returns whether the service answers now."""
         try:
             answer = httpx.get(f"{self.url}/info", timeout=2, trust_env=False, headers={"Connection": "close"})
             return answer.is_success
@@ -35,12 +35,12 @@ class Run:
             return False
 
     def processes(self, part: str) -> list[psutil.Process]:
-        """Processes with this in their command lines, the oldest first."""
+        """Returns the processes with this text in their command lines, the oldest first."""
         found = [process for process in leftovers(self.launched.run) if re.search(part, _command(process))]
         return sorted(found, key=lambda process: process.create_time())
 
     def starts(self) -> int:
-        """Number of times that the service has been ready."""
+        """Returns how often the service has become ready."""
         return self.launched.output.count("Darkroom answers")
 
 
@@ -53,7 +53,7 @@ def _command(process: psutil.Process) -> str:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """One service for all tests of this file; each leaves it answering."""
+    """One service for all tests of this file; each test leaves it answering."""
     tiny = tiny_service(tmp_path_factory.mktemp("ray"))
     with tiny.launch("--new-starts", "99") as launched:
         launched.wait_until_settled()
@@ -76,7 +76,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     ],
 )
 def test_what_the_node_hangs_on_is_started_anew(part: str, number: signal.Signals, cause: str, run: Run) -> None:
-    """Said within 15 s, and nothing of the old run is left."""
+    """If a process that the node depends on fails, the run is restarted with a message within 15 s.
+
+    Nothing old is left.
+    """
     before, said, starts = leftovers(run.launched.run), len(run.launched.output), run.starts()
     run.processes(part)[0].send_signal(number)
     sent_at = time.monotonic()
@@ -88,7 +91,10 @@ def test_what_the_node_hangs_on_is_started_anew(part: str, number: signal.Signal
 
 
 def test_the_controller_is_replaced_where_it_hangs(run: Run) -> None:
-    """Requests do not pass it; without one no replica and no HAProxy would be replaced any more."""
+    """A hanging controller is replaced.
+
+    Requests do not need it, but no replica and no HAProxy would be replaced without it.
+    """
     starts, victim = run.starts(), run.processes("ray::ServeController")[0]
     victim.suspend()
     until(lambda: not victim.is_running())
@@ -107,7 +113,7 @@ def test_the_controller_is_replaced_where_it_hangs(run: Run) -> None:
     ],
 )
 def test_a_helper_is_missed_and_the_service_goes_on(part: str, number: signal.Signals, missed: str, run: Run) -> None:
-    """What is stopped stays so, and does not keep the run from ending."""
+    """A failed helper process is reported and the service goes on; a stopped one does not keep the run from ending."""
     said, starts = len(run.launched.output), run.starts()
     run.processes(part)[0].send_signal(number)
     until(lambda: missed in run.launched.output[said:], timeout_s=NOTICED_WITHIN_S)

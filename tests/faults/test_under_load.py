@@ -1,4 +1,4 @@
-"""Updates, kills and stops of the service's processes while clients ask all the time: nothing poisons, nothing is lost.
+"""Tests of updates, kills and stops under constant load: no answer is wrong, and only bounded losses occur.
 
 One service of two replicas takes most of it, in the order of this file: each test leaves it whole.
 """
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 
 def _config(replicas: int, **pipeline: Any) -> Document:
-    """The shipped configuration, with as many replicas, each small enough that two fit on two cores."""
+    """Returns the shipped configuration with this many replicas, small enough that two fit on two cores."""
     config = shipped_config()
     application = config["applications"][0]
     application["args"]["num_cpus"] = 1
@@ -48,13 +48,13 @@ def _config(replicas: int, **pipeline: Any) -> Document:
 
 
 def _goes_on(load: JudgedLoad) -> None:
-    """Waits for right answers to requests that are asked from now on."""
+    """Waits for right answers to requests that are sent from now on."""
     wanted = load.right + SOME
     until(lambda: load.right >= wanted)
 
 
 def _assert_lost(load: JudgedLoad, *, at_most: int, of: set[str]) -> None:
-    """No answer was wrong, none was missing, and what was lost was lost in these ways."""
+    """Asserts that no answer was wrong or missing, and that requests were lost only in these ways."""
     assert load.wrong == []
     assert load.unanswered == []
     kinds = {kind: count for kind, count in load.answers.items() if kind != "200"}
@@ -71,7 +71,7 @@ def _assert_none_lost(load: JudgedLoad) -> None:
 
 @pytest.fixture(scope="module")
 def early(tmp_path_factory: pytest.TempPathFactory) -> Early:
-    """Who asks the service of this file from its first moment on."""
+    """A client that sends requests from the first moment of this file's service on."""
     return Early(tmp_path_factory.mktemp("pair") / "serve_config.yaml", replicas=2)
 
 
@@ -91,7 +91,7 @@ def pair(early: Early) -> Iterator[Service]:
 
 
 def test_no_replica_is_asked_before_it_is_warm(pair: Service, early: Early) -> None:
-    """While its warm-up cannot end nobody gets through; from the first answer on, everybody does."""
+    """No replica gets a request before it is warm: until then no client is answered, and afterwards every one is."""
     assert pair
     assert len(early.cold) >= COLD
     assert "200" not in early.cold
@@ -121,7 +121,10 @@ def test_live_settings_change_without_a_loss(pair: Service) -> None:
     ids=["killed, new connections", "killed, kept connections", "terminated"],
 )
 def test_a_killed_replica_takes_only_its_own_requests_along(pair: Service, number: signal.Signals, fresh: bool) -> None:
-    """The other one goes on, and a new one comes. SIGTERM is no kinder: Ray's workers exit at once on it."""
+    """A killed replica loses only its own requests.
+
+    SIGTERM has the same effect, as Ray's workers exit at once on it.
+    """
     victim = pair.replicas()[0]
     with under_load(pair.url, CLIENTS, fresh=fresh) as load:
         _goes_on(load)
@@ -134,7 +137,9 @@ def test_a_killed_replica_takes_only_its_own_requests_along(pair: Service, numbe
 
 
 def test_a_stopped_replica_is_replaced(pair: Service) -> None:
-    """Its watchdog ends it, and says so in a log; what it had is cut off instead of hanging.
+    """A stopped replica is ended by its watchdog, which logs it. Its requests are cut off and do not hang.
+
+    They are not sent to the other replica, because nobody knows how far the first one has come with them.
 
     Cut off, too, instead of sent to the other replica: nobody knows how far the first one has come with it.
     """
@@ -152,7 +157,7 @@ def test_a_stopped_replica_is_replaced(pair: Service) -> None:
 
 
 def test_nobody_misses_a_killed_controller(pair: Service) -> None:
-    """Requests do not pass it; the new one takes the replicas over as they are."""
+    """A killed controller costs no request. The new one takes over the running replicas."""
     victim, replicas = actor(pair, "ServeController"), pair.replicas()
     with under_load(pair.url, CLIENTS) as load:
         _goes_on(load)
@@ -167,7 +172,9 @@ def test_nobody_misses_a_killed_controller(pair: Service) -> None:
 
 @pytest.mark.parametrize("name", ["haproxy", "HAProxyManager"])
 def test_a_killed_haproxy_comes_back(pair: Service, name: str) -> None:
-    """With its manager, an actor of Ray's, or alone: connections are refused until then, replicas stay as they are.
+    """A killed HAProxy, alone or with its manager, comes back.
+
+    Until then connections are refused, and replicas stay.
 
     A client may be cut off twice: by the kill, and by the reload that gives the new HAProxy its routes.
     """
@@ -191,7 +198,7 @@ def _deploy(service: Service, config: Document) -> None:
 
 
 def test_a_rolling_update_without_room_goes_by_turns(pair: Service) -> None:
-    """Two replicas fill two cores: each goes before its successor comes, and the other one answers meanwhile."""
+    """Without free cores a rolling update replaces one replica after the other, while the other one answers."""
     before = pair.replicas()
     with under_load(pair.url, CLIENTS) as load:
         _goes_on(load)
@@ -204,7 +211,7 @@ def test_a_rolling_update_without_room_goes_by_turns(pair: Service) -> None:
 
 
 def test_a_replica_that_is_not_needed_goes_without_a_loss(pair: Service) -> None:
-    """One of the two, whoever it is."""
+    """Scaling down removes one of the two replicas without losing a request."""
     with under_load(pair.url, CLIENTS) as load:
         _goes_on(load)
         _deploy(pair, _config(1, slots=128))
@@ -214,7 +221,7 @@ def test_a_replica_that_is_not_needed_goes_without_a_loss(pair: Service) -> None
 
 
 def test_a_rolling_update_of_a_single_replica_leaves_no_gap(pair: Service) -> None:
-    """There is room for a second one: it comes before the first one goes."""
+    """With free cores a single replica is updated without a gap: the new one starts before the old one ends."""
     (before,) = pair.replicas()
     with under_load(pair.url, CLIENTS) as load:
         _goes_on(load)
@@ -229,7 +236,7 @@ def test_a_rolling_update_of_a_single_replica_leaves_no_gap(pair: Service) -> No
 
 
 def test_requests_wait_where_a_single_replica_fills_the_cluster(pair: Service) -> None:
-    """The old one goes before the new one comes; what arrives meanwhile waits in Serve's own proxy."""
+    """If a single replica fills the cluster, the old one ends first, and new requests wait in Serve's own proxy."""
     (before,) = pair.replicas()
     config = _config(1)
     config["applications"][0]["args"]["num_cpus"] = 2
@@ -244,7 +251,7 @@ def test_requests_wait_where_a_single_replica_fills_the_cluster(pair: Service) -
 
 
 def test_requests_wait_for_the_successor_of_a_killed_single_replica(pair: Service) -> None:
-    """What it had is cut off; what comes meanwhile waits in Serve's own proxy."""
+    """When a single replica is killed, its requests are cut off, and new ones wait in Serve's own proxy."""
     (victim,) = pair.replicas()
     with under_load(pair.url, CLIENTS) as load:
         _goes_on(load)
