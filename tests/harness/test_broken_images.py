@@ -1,4 +1,4 @@
-"""Images that are sent where services are broken on purpose."""
+"""Tests of the images that are sent to services which are broken on purpose."""
 
 from harness.broken_images import announced_bomb, decodable_bomb, photographs, truncated
 from pipeline.engine import Engine

@@ -1,4 +1,4 @@
-"""Circumstances of a measurement."""
+"""Tests of the recorded circumstances of a measurement."""
 
 from harness.circumstances import circumstances
 

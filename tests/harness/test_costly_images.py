@@ -1,4 +1,4 @@
-"""Files that were made to cost much are sound files: a decoder has to do all of their work."""
+"""Tests of the files that are made to cost much: they are valid, so a decoder has to do all of their work."""
 
 from collections.abc import Callable
 
@@ -38,12 +38,12 @@ SMALL: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_small_one_of_each_kind_is_decoded(name: str) -> None:
-    """Nothing is wrong with it that would end its decoding early."""
+    """A small file of each kind decodes completely, so nothing ends its decoding early."""
     pixels = decode(memoryview(SMALL[name]()), TRANSFORM, SIZE[0] * SIZE[1])
     assert pixels.shape == (224, 224, 3)
 
 
 @pytest.mark.parametrize("name", COSTLY)
 def test_each_may_be_sent(name: str) -> None:
-    """It has no more bytes than an image may."""
+    """Each file is within the limit on bytes."""
     assert len(COSTLY[name]()) <= Limits().max_image_bytes

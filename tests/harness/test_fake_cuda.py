@@ -1,4 +1,4 @@
-"""The CPU as a CUDA device: what it imitates, it imitates."""
+"""Tests of the CPU that poses as a CUDA device."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def test_torch_believes_in_the_device_only_as_long_as_it_lasts() -> None:
 
 
 def test_a_graph_runs_its_operators_again_and_no_python() -> None:
-    """On what lies in its input then, into the tensor that it returned."""
+    """A replayed graph runs its operators on the current input, into the same output tensor, without Python."""
     calls = []
 
     def compute(x: Tensor) -> Tensor:

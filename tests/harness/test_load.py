@@ -1,4 +1,4 @@
-"""Clients that keep their connections."""
+"""Tests of load clients that keep their connections."""
 
 import asyncio
 import random
@@ -19,7 +19,10 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 0
 
 @contextmanager
 def _server(answer: Callable[[int], bytes | None], after_s: float = 0.0) -> Iterator[tuple[Target, list[int]]]:
-    """Answers the n-th request of all with `answer(n)`, or hangs up; yields where, and what each connection sent."""
+    """Runs a server that answers the n-th request with `answer(n)`, or hangs up.
+
+    Yields its address and the requests of each connection.
+    """
     loop, sent, count = asyncio.new_event_loop(), list[int](), 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,7 +69,7 @@ def _server(answer: Callable[[int], bytes | None], after_s: float = 0.0) -> Iter
 
 
 def test_clients_keep_their_connections() -> None:
-    """One each; every answer within the time is counted, and none that came before it."""
+    """Clients keep one connection each; only answers within the measured time are counted."""
     with _server(lambda _: OK) as (target, sent):
         load = closed_loop(target, [FORM], clients=3, warm_up_s=0.2, for_s=0.3)
     assert len(sent) == 3
@@ -76,7 +79,7 @@ def test_clients_keep_their_connections() -> None:
 
 
 def test_answers_may_come_in_chunks() -> None:
-    """As those of Ray Serve's own proxy do."""
+    """Answers may be chunked, as those of Ray Serve's own proxy."""
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
     with _server(lambda _: head + b"4\r\npong\r\n0\r\n\r\n") as (target, sent):
         load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.2)
@@ -85,7 +88,7 @@ def test_answers_may_come_in_chunks() -> None:
 
 
 def test_who_is_told_to_come_again_later_does() -> None:
-    """The second of two answers refuses for a fifth of a second."""
+    """A refused client waits for Retry-After: every second answer here refuses for a fifth of a second."""
     with _server(lambda number: OK if number % 2 else BUSY) as (target, _):
         load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.5)
     assert (len(load.took_s), load.refused) == (3, 3)
@@ -102,7 +105,7 @@ def test_a_connection_that_breaks_is_counted_and_opened_again() -> None:
 
 
 def test_after_the_last_answer_of_a_connection_another_is_opened() -> None:
-    """The server says so in that answer, and hears nothing more on the old one."""
+    """When an answer closes its connection, the client opens another and sends nothing more on the old one."""
     with _server(lambda number: LAST if number % 3 == 0 else OK) as (target, sent):
         load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.3)
     assert not load.others
@@ -118,7 +121,7 @@ def test_where_nobody_listens_every_request_is_lost() -> None:
 
 
 def test_the_open_loop_waits_for_nobody() -> None:
-    """The first answer comes after all requests; then each has taken from when it was due."""
+    """The open loop sends all requests before the first answer, and counts each answer's time from when it was due."""
     with _server(lambda _: OK, after_s=0.4) as (target, sent):
         load = open_loop(target, [FORM], rate=100, for_s=0.3, chance=random.Random(2))
     assert len(sent) == load.sent == len(load.took_s) > 10

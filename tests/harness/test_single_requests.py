@@ -1,4 +1,4 @@
-"""Requests on connections of their own."""
+"""Tests of requests on connections of their own."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 @asynccontextmanager
 async def _server(reply: Respond) -> AsyncIterator[Target]:
-    """Answers every connection with what `reply` makes of its request; where that is None, by hanging up."""
+    """Runs a server that answers each connection with `reply` to its request, or hangs up where that is None."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -35,7 +35,7 @@ async def _server(reply: Respond) -> AsyncIterator[Target]:
 
 
 def test_requests_at_a_rate_wait_for_no_answer() -> None:
-    """None is answered before the last has come."""
+    """Requests at a rate are sent without waiting: here none is answered before the last has arrived."""
     everybody, waiting = 20, asyncio.Event()
     seen = list[bytes]()
 
@@ -59,7 +59,7 @@ def test_requests_at_a_rate_wait_for_no_answer() -> None:
 
 
 def test_a_stall_of_the_clients_hides_no_time_of_the_server() -> None:
-    """What is sent late has its time counted from when it was due."""
+    """A request that is sent late is timed from when it was due, so stalled clients hide no server time."""
 
     async def reply(_: bytes) -> bytes:
         time.sleep(0.05)  # noqa: ASYNC251  stops the clients too, they share its event loop
@@ -102,7 +102,7 @@ def test_requests_end_when_it_is_told() -> None:
 
 
 def test_who_leaves_has_sent_everything() -> None:
-    """A client that hangs up while it still sends would be another fault."""
+    """A client that leaves has sent its whole request; hanging up earlier would be another fault."""
     seen = list[bytes]()
 
     async def run() -> None:

@@ -1,4 +1,4 @@
-"""Tables of results."""
+"""Tests of the tables of results."""
 
 from harness import table
 

@@ -1,4 +1,4 @@
-"""Timing of work in this process."""
+"""Tests of timing work in this process."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from harness.timing import done_per_s, seconds_of
 
 
 def test_the_first_runs_do_not_count() -> None:
-    """By a clock on which every run takes a second more than the one before."""
+    """Warm-up runs do not count; on this clock every run takes a second more than the one before."""
     ticks = iter([0.0, 1.0, 1.0, 3.0, 3.0, 6.0])
     calls = list[None]()
     assert seconds_of(lambda: calls.append(None), runs=2, warm_up=1, clock=lambda: next(ticks)) == [2.0, 3.0]
