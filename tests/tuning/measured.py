@@ -1,4 +1,4 @@
-"""Costs as they might have been measured, and what follows from them."""
+"""Made-up measured costs, and results derived from them."""
 
 from tuning.capacity import Cell, Costs, best, cells
 from tuning.computing import ComputeCost
@@ -34,7 +34,7 @@ def costs(
     on_cpu: bool = True,
     most_workers: int = 3,
 ) -> Costs:
-    """A machine on which nothing disturbs anything.
+    """Returns the costs of a machine without any disturbance.
 
     Args:
         decode_s: of an image in a worker.
@@ -56,12 +56,12 @@ def costs(
 
 
 def best_of(given: Costs, bound_s: float = BOUND_S) -> Cell:
-    """The combination that is predicted to be the best."""
+    """Returns the combination with the best prediction."""
     return best(list(cells(given, bound_s)))
 
 
 def cells_of(given: Costs, bound_s: float = BOUND_S) -> list[Cell]:
-    """All combinations."""
+    """Returns all combinations."""
     return list(cells(given, bound_s))
 
 
@@ -75,7 +75,7 @@ def seen(
     refused: int = 0,
     lost: int = 0,
 ) -> LoadResult:
-    """Answers to a load, all of them in time unless `good` says otherwise."""
+    """Returns answers to a load, all of them in time unless `good` says otherwise."""
     return LoadResult(
         settings=settings,
         clients=clients,

@@ -1,4 +1,4 @@
-"""The bottleneck, in words."""
+"""Tests of the sentence that names the bottleneck."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ def test_cores_that_are_used_up_are_told_by_what_for() -> None:
 
 
 def test_twice_the_cores_pay_until_something_else_is_full() -> None:
-    """On a CPU they hold more replicas instead: a replica has two cores."""
+    """On a GPU, twice the cores help until another part is full. On a CPU they hold more replicas instead."""
     given = replace(costs(decode_s=0.010, model_s=0.001, on_cpu=False, cores=2), serving_s=0.002)
     told = _told(given, 2, 1, 16)
     assert "Twice the cores would give about 1.2 times the images/s; then decoding would be the bottleneck" in told

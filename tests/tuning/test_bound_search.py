@@ -1,4 +1,4 @@
-"""The load that settings bear within a bound."""
+"""Tests of the search for the load that settings bear within a bound."""
 
 from dataclasses import replace
 from typing import cast
@@ -12,7 +12,7 @@ from tuning.replica_settings import Settings
 
 
 class _Queue:
-    """Answers `rate` images a second, one after the other; by chance the wait grows as in a queue."""
+    """Stands in for a service of `rate` images a second; with random arrivals the wait grows as in a queue."""
 
     def __init__(self, rate: float, bound_s: float) -> None:
         self.rate, self.bound_s = rate, bound_s
@@ -35,7 +35,10 @@ def _held(rate: float, bound_s: float, most_clients: int = 256) -> tuple[BoundSe
 
 @pytest.mark.parametrize(("bound_s", "clients", "open_loop"), [(0.1, 6, 36), (0.5, 24, 54), (1.0, 48, 54)])
 def test_both_kinds_of_load_are_held_against_the_bound(bound_s: float, clients: int, open_loop: float) -> None:
-    """A service of 60 images/s, by Little's law 6 clients in 0.1 s, and by chance less than with clients that wait."""
+    """Both kinds of load are held against the bound.
+
+    At 60 images/s it allows 6 clients (Little's law), and less random load.
+    """
     holding, titles = _held(60.0, bound_s)
     assert holding.clients.heaviest == clients
     assert holding.closed_loop[clients].p99_s <= bound_s
@@ -46,7 +49,7 @@ def test_both_kinds_of_load_are_held_against_the_bound(bound_s: float, clients: 
 
 
 def test_a_bound_that_nobody_meets_is_no_hold() -> None:
-    """Even one client is late, and the fewest that may come by chance are; it ends all the same."""
+    """A bound that even one client and the least random load miss ends the search without a result."""
     holding, _ = _held(60.0, 0.01)
     assert holding.clients.heaviest is None
     assert not holding.keeps_bound_of_one()
@@ -55,7 +58,7 @@ def test_a_bound_that_nobody_meets_is_no_hold() -> None:
 
 
 def test_a_bound_is_out_of_reach_only_if_a_longer_look_says_so() -> None:
-    """One client alone may have had bad luck."""
+    """A bound counts as unreachable only after a longer measurement, because one client may have had bad luck."""
     holding, _ = _held(60.0, 0.0165)
     assert holding.clients.heaviest is None
     holding._check.bound_s = 0.017

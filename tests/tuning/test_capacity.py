@@ -1,4 +1,4 @@
-"""Predictions for combinations, and the best of them."""
+"""Tests of the predictions for combinations, and of the choice of the best."""
 
 import math
 from dataclasses import replace
@@ -10,7 +10,7 @@ from tuning.capacity import best, cell, cells
 
 
 def test_the_peak_is_that_of_the_weakest_part() -> None:
-    """With two cores an image that takes 2 and 12 ms of one leaves 2 / 14 ms."""
+    """The peak is that of the weakest part: two cores and 14 ms of one core for an image give 2 / 14 ms."""
     given = costs()
     assert cell(given, 1, 2, 1, BOUND_S).limits == pytest.approx(
         {"decoding": 500, "device": 2 / 0.012, "cores": 2 / 0.014}
@@ -39,14 +39,14 @@ def test_more_comes_within_a_longer_bound() -> None:
 
 @pytest.mark.parametrize("images_per_request", [1, 4])
 def test_of_as_many_as_may_come_one_in_a_hundred_is_late(images_per_request: int) -> None:
-    """The two formulas are one, read from both ends."""
+    """At the predicted capacity the 99th percentile equals the bound: the two formulas are inverse."""
     expected = cell(replace(costs(), spread=2.5, images_per_request=images_per_request), 1, 2, 2, BOUND_S)
     assert expected.p99_s(expected.capacity) == pytest.approx(BOUND_S)
     assert expected.p99_s(1.01 * expected.peak) == math.inf
 
 
 def test_requests_of_many_images_leave_less_room_in_a_bound() -> None:
-    """The last image of a request is answered after the others, and those of one request come at the same moment."""
+    """Requests of many images lower the capacity within a bound, as their images arrive together; the peak stays."""
     capacities = [
         cell(replace(costs(), images_per_request=images_per_request), 1, 2, 2, 0.2).capacity
         for images_per_request in (1, 2, 4, 32)
@@ -61,7 +61,7 @@ def test_requests_of_many_images_leave_less_room_in_a_bound() -> None:
 
 
 def test_one_event_loop_is_a_limit_of_its_own() -> None:
-    """With a GPU and many cores, HTTP may allow less than anything else."""
+    """The event loop is a limit of its own: with a GPU and many cores, HTTP may allow less than anything else."""
     given = costs(decode_s=0.001, model_s=0.0001, cores=16, on_cpu=False, most_workers=16)
     expected = cell(replace(given, loop_s=0.001), 15, 1, 16, BOUND_S)
     assert expected.bound_by == "HTTP"
@@ -80,7 +80,7 @@ def test_a_device_with_a_dear_start_wants_large_batches() -> None:
 
 
 def test_of_those_as_good_the_smallest_with_a_spare_worker_is_taken() -> None:
-    """No third worker and no larger batch for nothing; one worker only where a second one costs something."""
+    """The smallest of equally good combinations is chosen, but with two workers unless that costs something."""
     candidates = list(cells(costs(), BOUND_S))
     chosen = best(candidates)
     assert chosen.decode_workers == 2
@@ -92,7 +92,7 @@ def test_of_those_as_good_the_smallest_with_a_spare_worker_is_taken() -> None:
 
 
 def test_workers_that_wait_take_no_core_from_others() -> None:
-    """What is at work at a time follows from what has to be done, not from how many there are to do it."""
+    """Workers without work take no core: the cores in use follow from the work, not from the number of workers."""
     few, many = (cell(costs(), workers, 2, 1, BOUND_S) for workers in (1, 3))
     assert few.own_s == pytest.approx(many.own_s)
 

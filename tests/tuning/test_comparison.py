@@ -1,4 +1,4 @@
-"""The settings of the configuration against the predicted ones."""
+"""Tests of comparing the configured settings with the predicted ones."""
 
 import math
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def test_present_settings_stay_unless_others_are_better_by_more_than_chance(
 
 
 def test_a_machine_that_was_faster_for_one_of_both_proves_nothing() -> None:
-    """By as much as it was faster, whichever of both had the luck."""
+    """A difference no larger than that of the machine's speed proves nothing, whichever settings it favoured."""
     for speeds in ((1.0, 1.2), (1.2, 1.0)):
         assert not _compared([80.0], [90.0], speeds=speeds).is_better
         assert _compared([80.0], [97.0], speeds=speeds).is_better
@@ -63,7 +63,7 @@ def test_a_machine_that_was_faster_for_one_of_both_proves_nothing() -> None:
 
 @pytest.mark.parametrize(("peak", "is_better"), [(80.0 * LEAST_PEAK, True), (79.0 * LEAST_PEAK, False)])
 def test_settings_that_are_better_within_a_bound_have_to_reach_the_peak_too(peak: float, is_better: bool) -> None:
-    """A recommendation is worse in nothing that was measured."""
+    """Settings that are better within a bound must reach the peak too: a recommendation is worse in no measurement."""
     assert _compared([40.0], [50.0], peaks=(80.0, peak)).is_better is is_better
 
 

@@ -1,4 +1,4 @@
-"""What the model costs, on the CPU and on CUDA."""
+"""Tests of measuring the model's cost, on the CPU and on CUDA."""
 
 import math
 
@@ -22,7 +22,11 @@ MAX_PIXELS = 50_000_000
     "kind", ["cpu", pytest.param("cuda", marks=[pytest.mark.cuda, needs_gpu("batches of 256 take it too long")])]
 )
 def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
-    """With each number of concurrent batches; the law that is fitted has no cost below 0.
+    """Every offered batch size can be measured with each number of concurrent batches.
+
+    The fitted law has no cost below 0.
+
+    The times are not tested: on a large GPU eight images may take as long as one.
 
     Nothing is said of how long batches take: on a large GPU eight images may take as long as one.
     """
@@ -44,7 +48,7 @@ def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
 
 
 def test_the_cost_of_a_batch_is_the_median_of_its_measurements() -> None:
-    """One that something else on the machine has slowed down does not count; a rate is of all of them together."""
+    """The cost of a batch is the median of its measurements, so one that was disturbed does not count."""
     cost = ComputeCost({(1, 1): [0.010, 0.011, 0.9], (1, 8): [0.012, 0.011, 0.010], (2, 1): [0.02], (2, 8): [0.02]})
     assert (cost.concurrent_batches, cost.sizes) == ([1, 2], [1, 8])
     assert (cost.seconds(1, 1), cost.seconds(1, 8)) == (0.011, 0.011)
@@ -54,7 +58,7 @@ def test_the_cost_of_a_batch_is_the_median_of_its_measurements() -> None:
 
 @pytest.mark.parametrize(("of_eight_s", "each_s"), [(0.080, 0.010), (0.010, 0.0), (0.008, 0.0)], ids=str)
 def test_a_batch_may_take_as_long_as_one_image(of_eight_s: float, each_s: float) -> None:
-    """Or seem to take less, by noise: then an image costs nothing beside its batch, and never less than nothing."""
+    """A batch may take as long as one image, or less by noise; the cost of an image is then 0, never below."""
     fit = ComputeCost({(1, 1): [0.010], (1, 8): [of_eight_s]}).fits()[1]
     assert fit.each_s == pytest.approx(each_s, abs=1e-9)
     assert min(fit.fixed_s, fit.each_s, fit.beyond_s) >= 0
@@ -64,7 +68,7 @@ def test_a_batch_may_take_as_long_as_one_image(of_eight_s: float, each_s: float)
 def test_the_speed_of_the_machine_is_relative_to_what_was_measured(
     slower: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the smallest batch in all concurrent batches; the figure is what batches took then over what they take now."""
+    """The speed of the machine is the earlier time of the smallest batch divided by its time now."""
     model = MeasuredModel.__new__(MeasuredModel)
     model.cost = ComputeCost({(1, 1): [0.010], (2, 1): [0.016], (2, 8): [0.040]})
     model.concurrent_batches, model.sizes = range(1, 3), [1, 8]
@@ -77,7 +81,7 @@ def test_the_speed_of_the_machine_is_relative_to_what_was_measured(
 
 
 def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory of a GPU ends with an error; the sizes below the one that did not fit are offered."""
+    """Batch sizes that do not fit into the device's memory are left out, and the smaller ones are offered."""
     really = open_device
 
     def with_room_for_4(kind: str, classifier: object, *, batch_sizes: tuple[int, ...], **options: int) -> object:
@@ -95,7 +99,10 @@ def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_batches_that_cannot_be_within_the_bound_are_not_tried() -> None:
-    """On a CPU the largest would take seconds, with a large model minutes; the smallest is always there."""
+    """Batch sizes that cannot be within the bound are not tried, except the smallest.
+
+    With a large model they would take minutes.
+    """
     config = PipelineConfig(device="cpu")
     module = DeviceModule.of(load_model(config))
     sizes = [_opened(config, module, 224, 1, bound_s)[1] for bound_s in (1e-6, 0.02, None)]

@@ -1,4 +1,4 @@
-"""What decoding costs, by real workers."""
+"""Tests of measuring the cost of decoding, by real workers."""
 
 import pytest
 
@@ -11,7 +11,7 @@ CONFIG = PipelineConfig(device="cpu")
 
 
 def test_images_that_cannot_be_decoded_are_told_apart() -> None:
-    """Those that are too large for the limits too; the others are kept in their order."""
+    """Images that cannot be decoded, or are above the limits, are listed; the others keep their order."""
     images = {"a": CAT, "empty": b"", "text": b"no image", "b": jpeg(photograph("rocket"))}
     found = Decoders(CONFIG, Limits()).readable(images)
     assert found.images == (images["a"], images["b"])
@@ -22,7 +22,7 @@ def test_images_that_cannot_be_decoded_are_told_apart() -> None:
 
 
 def test_the_cost_is_that_of_the_images() -> None:
-    """A photograph of six megapixels takes longer, and all figures are there after one run each."""
+    """The cost is that of the given images: six megapixels take longer. One run gives all figures."""
     costs = []
     for image in (CAT, jpeg(photograph("cat").resize((3000, 2000)))):
         decoders = Decoders(CONFIG, Limits())
@@ -36,14 +36,14 @@ def test_the_cost_is_that_of_the_images() -> None:
 
 
 def test_handing_images_over_one_by_one_costs_something() -> None:
-    """But only what is between them, however long each takes."""
+    """The cost of handing over an image is measured apart from its decoding."""
     decoders = Decoders(CONFIG, Limits())
     decoders.measure_one_by_one([CAT], 0.5)
     assert 0 < decoders.cost.handing_s < 0.1
 
 
 def test_of_several_runs_the_median_counts() -> None:
-    """One that something disturbed is one of them."""
+    """The median of several runs counts, so one disturbed run does not."""
     decoders = Decoders(CONFIG, Limits())
     decoders.cost.runs = {1: [100.0, 10.0, 101.0], 2: [150.0]}
     assert decoders.cost.rates == {1: 100.0, 2: 150.0}

@@ -1,4 +1,4 @@
-"""All settings that go with a combination."""
+"""Tests of the settings that follow from a combination."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ SIZES = Sizes(60_000, 120_000)
 def test_whatever_is_measured_the_settings_are_sound(
     decode_s: float, model_s: float, bound_s: float, kind: tuple[int, bool], size: int
 ) -> None:
-    """The configuration's own checks take them, each for itself and all together."""
+    """Whatever is measured, the derived settings pass all checks of the configuration."""
     measured = costs(decode_s=decode_s, model_s=model_s, cores=kind[0], on_cpu=kind[1], most_workers=kind[0])
     for each in cells(measured, bound_s):
         settings = settings_for(each, measured, Sizes(size, size), PRESENT, bound_s)
@@ -34,7 +34,7 @@ def test_whatever_is_measured_the_settings_are_sound(
 
 
 def test_a_batch_may_grow_without_a_restart() -> None:
-    """The next size is warm too, where there is one."""
+    """The next larger batch size is warmed too where there is one, so a batch may grow without a restart."""
     warmed = {
         each.batch: settings_for(each, costs(), SIZES, PRESENT, BOUND_S).batch_sizes for each in cells(costs(), BOUND_S)
     }
@@ -42,7 +42,7 @@ def test_a_batch_may_grow_without_a_restart() -> None:
 
 
 def test_no_replica_is_replaced_for_what_the_service_shows() -> None:
-    """What HTTP costs, and how irregularly, changes what is expected and all that changes live."""
+    """The cost of HTTP and its spread change only predictions and live settings, so no replica is replaced."""
     before = costs(decode_s=0.0005, model_s=0.002, fixed_s=0.001)
     after = replace(before, serving_s=0.03, spread=5.0)
     for expected, seen in zip(cells(before, BOUND_S), cells(after, BOUND_S), strict=True):
@@ -54,7 +54,7 @@ def test_no_replica_is_replaced_for_what_the_service_shows() -> None:
 
 
 def test_limits_stay_as_wide_as_they_are() -> None:
-    """Those that do not follow from workers, concurrent batches and batches; none is made narrower by a combination."""
+    """Limits that do not follow from a combination stay as wide as they are."""
     settings = settings_for(next(cells(costs(), BOUND_S)), costs(), SIZES, PRESENT, BOUND_S)
     for name in ("max_queue_wait_s", "max_bytes_in_flight", "target_ongoing_requests", "max_ongoing_requests"):
         assert getattr(settings, name) == getattr(PRESENT, name)
@@ -62,7 +62,7 @@ def test_limits_stay_as_wide_as_they_are() -> None:
 
 @pytest.mark.parametrize(("on_cpu", "workers", "cores"), [(True, 1, 2.0), (True, 3, 2), (False, 1, 1.5), (False, 3, 4)])
 def test_what_ray_reserves_follows_from_the_size_of_a_replica(on_cpu: bool, workers: int, cores: float) -> None:
-    """And stays as it is where the size does."""
+    """The CPUs that Ray reserves follow from the replica's size, and stay if the size does."""
     given = costs(cores=2 if on_cpu else 16, on_cpu=on_cpu)
     concurrent_batches = 2 if on_cpu else 1
     present = replace(PRESENT, concurrent_batches=concurrent_batches, num_cpus=2.0 if on_cpu else 1.5)
@@ -78,7 +78,7 @@ def test_what_may_wait_is_what_the_bound_leaves() -> None:
 
 
 def test_larger_batches_may_wait_as_long_as_there_is_time_for_a_full_one() -> None:
-    """They are of what waits: most are small."""
+    """The allowed wait is the same for larger batches while a full one fits into the bound: most batches are small."""
     alike = [each for each in cells(costs(), BOUND_S) if each.key[:2] == (2, 2)]
     waits = [may_wait_s(each, costs(), BOUND_S) for each in alike]
     assert waits[0] == waits[1]
@@ -87,7 +87,7 @@ def test_larger_batches_may_wait_as_long_as_there_is_time_for_a_full_one() -> No
 
 
 def test_images_that_are_quick_to_decode_come_in_larger_chunks() -> None:
-    """Handing over 0.2 ms of work at the cost of 0.2 ms would be half of it for nothing."""
+    """Images that decode quickly come in larger chunks: 0.2 ms to hand over 0.2 ms of work would waste half."""
     quick, slow = (
         settings_for(next(cells(given, 1.0)), given, SIZES, PRESENT, 1.0).chunk_bytes
         for given in (costs(decode_s=0.0002), costs(decode_s=0.050))

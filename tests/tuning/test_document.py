@@ -1,4 +1,4 @@
-"""Settings are written into a configuration, and nothing else is."""
+"""Tests of writing settings into a configuration without other changes."""
 
 import re
 from dataclasses import replace
@@ -28,7 +28,7 @@ applications:
 
 
 def test_comments_and_all_that_was_not_tuned_stay() -> None:
-    """Every line of the shipped file that has no tuned key is there again, in its place."""
+    """Every line without a tuned key stays in its place, comments included."""
     after = with_settings(SHIPPED, SETTINGS)
     before, now = SHIPPED.splitlines(), after.splitlines()
     keys = [*SETTINGS.args, *SETTINGS.args["pipeline"], *SETTINGS.user_config, *SETTINGS.autoscaling_config]
@@ -44,7 +44,7 @@ def test_comments_and_all_that_was_not_tuned_stay() -> None:
 
 
 def test_a_comment_that_speaks_of_the_old_value_is_replaced() -> None:
-    """It has a figure; comments of what follows stay, and so does what says nothing of the value."""
+    """A comment with a figure is about the old value and is replaced; other comments stay."""
     text = BARE + (
         "  deployments:\n  - name: Classifier\n    user_config:\n"
         "      max_queue_wait_s: 10.0 # 256 clients wait for 5 s\n\n"
@@ -77,7 +77,7 @@ def test_written_twice_it_stays_as_it_is() -> None:
 
 
 def test_only_what_changes_is_written() -> None:
-    """A configuration that leaves a value to the machine goes on to do so where the tuned value is the same."""
+    """Only changed values are written: a value left to the machine stays so if the tuned value is the same."""
     assert with_settings(SHIPPED, PRESENT, PRESENT) == SHIPPED
     wider = with_settings(SHIPPED, replace(PRESENT, max_queue_wait_s=7.0), PRESENT)
     (changed,) = [line for line in wider.splitlines() if line not in SHIPPED.splitlines()]
@@ -92,14 +92,14 @@ def test_only_what_changes_is_written() -> None:
 def test_the_size_of_a_replica_is_written_beside_what_it_would_follow_from(
     settings: Settings, written: tuple[int | None, int | None]
 ) -> None:
-    """With two workers and two concurrent batches, a replica would reserve four cores where there are so many."""
+    """A replica's CPUs are written with its workers and concurrent batches, from which larger ones would follow."""
     args = yaml.safe_load(with_settings(SHIPPED, settings, PRESENT))["applications"][0]["args"]
     assert args["num_cpus"] == PRESENT.num_cpus
     assert (args["pipeline"].get("decode_workers"), args["pipeline"].get("concurrent_batches")) == written
 
 
 def test_a_new_key_says_what_it_is() -> None:
-    """Those that are there keep the comment that they have."""
+    """A new key gets a comment on its meaning; existing keys keep their comments."""
     lines = with_settings(SHIPPED, SETTINGS).splitlines()
     (line,) = [line for line in lines if line.strip().startswith("decode_workers:")]
     assert line.endswith(" # processes that decode images")

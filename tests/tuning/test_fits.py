@@ -1,4 +1,4 @@
-"""What measured costs follow."""
+"""Tests of the laws that are fitted to measured costs."""
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +12,7 @@ SIZES = (1, 2, 4, 8, 16, 32)
 @settings(deadline=None)  # a busy machine is slow now and then
 @given(st.floats(0, 0.05), st.floats(0.0001, 0.05), st.floats(0, 0.001))
 def test_a_batch_that_follows_the_law_is_found_again(fixed_s: float, each_s: float, beyond_s: float) -> None:
-    """For sizes that were not measured too."""
+    """Costs that follow the law are reproduced by the fit, also for sizes that were not measured."""
     fit = fit_batches({size: fixed_s + each_s * size + beyond_s * size**2 for size in SIZES})
     assert fit.error < 1e-6
     for size in (3, 24, 64):
@@ -32,7 +32,7 @@ def test_workers_that_follow_the_law_are_found_again(alone: float, waiting: floa
 
 
 def test_no_cost_is_below_zero() -> None:
-    """Noise may make a large batch seem cheaper than a small one; time is never given back."""
+    """No fitted cost is below zero, although noise may make a large batch seem cheaper than a small one."""
     fit = fit_batches({1: 0.010, 2: 0.011, 4: 0.009, 8: 0.008})
     assert min(fit.fixed_s, fit.each_s, fit.beyond_s) >= 0
     assert 0.005 < fit.seconds(3) < 0.012

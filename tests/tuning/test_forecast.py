@@ -1,4 +1,4 @@
-"""Which combination is predicted, of all that the memory holds."""
+"""Tests of the predicted combination, among those that fit into memory."""
 
 from dataclasses import replace
 
@@ -20,7 +20,10 @@ def _forecast(given: Costs, bound_s: float = BOUND_S) -> Forecast:
 
 @pytest.mark.parametrize(("bound_s", "batch"), [(0.03, 1), (0.1, 2), (0.2, 4), (0.4, 8), (1.0, 16)])
 def test_a_batch_is_as_large_as_there_is_time_for(bound_s: float, batch: int) -> None:
-    """With the workers and concurrent batches that are best, and without anything having to wait any less."""
+    """A batch is as large as the bound allows.
+
+    Workers, concurrent batches and the allowed wait are those of the best combination.
+    """
     forecast = _forecast(costs(fixed_s=0.0), bound_s)
     found, most = forecast.best(), best(forecast.candidates)
     assert found.batch == batch
@@ -29,7 +32,7 @@ def test_a_batch_is_as_large_as_there_is_time_for(bound_s: float, batch: int) ->
 
 
 def test_a_batch_is_no_larger_than_pays() -> None:
-    """Twice the images in more than twice the time are not worth it, whatever time there is."""
+    """A batch is not larger than is useful: twice the images in more than twice the time gain nothing."""
     given = costs(fixed_s=0.0)
     for concurrent_batches in given.compute.concurrent_batches:
         for batch in (4, 8, 16):
@@ -38,14 +41,14 @@ def test_a_batch_is_no_larger_than_pays() -> None:
 
 
 def test_settings_come_down_to_a_combination_that_was_measured() -> None:
-    """Batches and concurrent batches beyond what was measured are never filled; workers are what they are."""
+    """Settings are mapped to the nearest measured combination: larger batches would never be filled. Workers stay."""
     forecast = _forecast(costs())
     assert forecast.nearest(PRESENT).key == (1, 2, 16)
     assert forecast.nearest(replace(PRESENT, concurrent_batches=8, batch=3, decode_workers=7)).key == (7, 2, 2)
 
 
 def test_a_bound_that_cannot_be_met_names_one_that_may_be() -> None:
-    """Rounded, and well above what a request takes without any waiting."""
+    """A bound that cannot be met is refused with a rounded larger one, well above the time without any wait."""
     with pytest.raises(Refused, match=r"an image takes at least 1\d\.?\d* ms .* Give a larger --p99-ms, \d\d or more"):
         _forecast(costs(), 0.001).best()
     with pytest.raises(Refused, match=r"8 images take at least"):

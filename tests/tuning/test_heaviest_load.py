@@ -1,4 +1,4 @@
-"""The heaviest load that is borne, found in few measurements."""
+"""Tests of finding the heaviest load that is borne, in few measurements."""
 
 import pytest
 
@@ -8,7 +8,7 @@ RUNGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 def _climbed(bears: float, start: int, tries: int = 20) -> tuple[HeaviestLoad[int], list[int]]:
-    """Tried until enough is known, on something that bears so much."""
+    """Searches until enough is known, on a service that bears this load."""
     ladder, tried = HeaviestLoad(RUNGS, start, tries), list[int]()
     while (load := ladder.next()) is not None:
         tried.append(load)
@@ -19,7 +19,7 @@ def _climbed(bears: float, start: int, tries: int = 20) -> tuple[HeaviestLoad[in
 @pytest.mark.parametrize("bears", [0, 1, 2, 3, 5, 8, 11, 24, 31, 32, 99])
 @pytest.mark.parametrize("start", [0, 1, 4, 7, 32, 99])
 def test_the_heaviest_is_found_from_everywhere(bears: int, start: int) -> None:
-    """And the lightest that is too much; nothing is measured twice."""
+    """From any start the heaviest load that is borne and the lightest that is not are found; none is measured twice."""
     ladder, tried = _climbed(bears, start)
     assert ladder.heaviest == max((load for load in RUNGS if load <= bears), default=None)
     assert ladder.too_much == min((load for load in RUNGS if load > bears), default=None)
@@ -33,7 +33,7 @@ def test_after_so_many_tries_what_was_borne_is_enough() -> None:
 
 
 def test_until_something_is_borne_it_goes_on() -> None:
-    """Down to the lightest, however many tries that takes."""
+    """The search goes down to the lightest load until one is borne, beyond the usual number of tries."""
     ladder, tried = _climbed(1, 32, tries=1)
     assert ladder.heaviest == 1
     assert tried[0] == 32

@@ -1,4 +1,4 @@
-"""The report: readable however far a run has come, and in need of nothing else."""
+"""Tests of the report: readable at any stage of a run, and without other files or sites."""
 
 import html.parser
 import io
@@ -21,7 +21,7 @@ def _finished() -> Findings:
 
 
 class _Page(html.parser.HTMLParser):
-    """The text of a page, and all that it asks others for."""
+    """The text of a page, and the addresses that it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class _Page(html.parser.HTMLParser):
 
 
 def _stages() -> list[Findings]:
-    """As they are after each part of a run: filled from top to bottom."""
+    """Returns the findings after each part of a run, filled from top to bottom."""
     whole = _finished()
     begun = Findings(whole.command, whole.date, whole.asked_s, whole.seed, machine=whole.machine, model=whole.model)
     stages, names = [begun], [field.name for field in fields(Findings)]
@@ -55,7 +55,7 @@ def _stages() -> list[Findings]:
 
 @pytest.mark.parametrize("stage", range(len(_stages())))
 def test_a_run_that_was_stopped_has_a_report(tmp_path: Path, stage: int) -> None:
-    """Whatever is there is shown, and it says where it was stopped."""
+    """A stopped run has a report with all findings so far and the place where it was stopped."""
     findings = _stages()[stage]
     findings.stopped = "Not finished: it was stopped at: the model"
     picture = write_report(tmp_path / "report.html", findings)
@@ -66,7 +66,7 @@ def test_a_run_that_was_stopped_has_a_report(tmp_path: Path, stage: int) -> None
 
 
 def test_a_whole_report_tells_all(tmp_path: Path) -> None:
-    """The command, what was found, chosen and changed; nothing is taken for HTML, and no outside link is in it."""
+    """A whole report has command, findings, choice and changes, escapes HTML, and has no outside link."""
     picture = write_report(tmp_path / "report.html", _finished())
     text = (tmp_path / "report.html").read_text()
     page = _Page(text)

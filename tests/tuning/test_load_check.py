@@ -1,4 +1,4 @@
-"""Settings held against the running service."""
+"""Tests of trying settings on the running service."""
 
 import copy
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ CAT = jpeg(photograph("cat"))
 
 
 def _live(service: Service, **user_config: Any) -> Settings:
-    """The service's own settings, so that no replica is replaced, but for what changes live."""
+    """Returns the service's own settings with other live values, so that no replica is replaced."""
     args = service.info()["args"]
     pipeline = args["pipeline"]
     return replace(
@@ -41,7 +41,7 @@ def _live(service: Service, **user_config: Any) -> Settings:
 
 
 class _Running:
-    """The suite's service, as `LocalService` would have it."""
+    """The suite's service in the form of a `LocalService`."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -55,7 +55,7 @@ class _Running:
         )  # as they are without being written
 
     def deploy(self, document: dict[str, Any]) -> None:
-        """Only what changes live: to write down what holds anyhow would replace the replica."""
+        """Applies only live values, because deploying written-out defaults would replace the replica."""
         live = copy.deepcopy(self._service.config)
         (deployment,) = live["applications"][0]["deployments"]
         (wanted,) = document["applications"][0]["deployments"]
@@ -65,14 +65,14 @@ class _Running:
 
 @pytest.fixture
 def check(service: Service) -> Iterator[LoadCheck]:
-    """For a service that has its own settings again afterwards."""
+    """A load check of a service, which has its own settings again afterwards."""
     yield LoadCheck(cast(LocalService, _Running(service)), [CAT], BOUND_S, seed=1)
     service.deploy(service.config)
     until(lambda: bool(service.info()["user_config"] == live_settings(service.config)))
 
 
 def test_settings_are_tried_on_a_service_that_runs(service: Service, check: LoadCheck) -> None:
-    """They are in force before anything is sent; what is then answered, refused or late is counted as such."""
+    """Settings are in force before any load is sent; answered, refused and late requests are then counted."""
     check.apply(patient := _live(service, batch=4, max_queue_wait_s=60.0))
     assert service.info()["user_config"]["max_batch_size"] == 4
     seen = check.open_loop(patient, 10.0, 1.0)
@@ -100,7 +100,7 @@ def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Load
 
 
 def test_what_a_closed_loop_waits_is_let_in(service: Service, check: LoadCheck) -> None:
-    """The settings that are written refuse none of the clients that were measured, however little they let wait now."""
+    """The written settings refuse none of the measured clients, however short the present wait is."""
     patient = _live(service, max_queue_wait_s=60.0)
     check.apply(patient)
     seen = check.closed_loop(patient, 12, 1.0)
@@ -114,7 +114,7 @@ def test_what_a_closed_loop_waits_is_let_in(service: Service, check: LoadCheck) 
 
 
 def test_a_service_that_does_not_answer_has_no_verdict(service: Service) -> None:
-    """And nothing is known of how busy it is."""
+    """A service that does not answer has no verdict and no figures."""
     nowhere = SimpleNamespace(
         document=service.config, endpoint=replace(read_endpoint(service.path), port=1), info=lambda: _fail()
     )
@@ -124,7 +124,7 @@ def test_a_service_that_does_not_answer_has_no_verdict(service: Service) -> None
 
 
 def test_requests_may_have_several_images(service: Service) -> None:
-    """Rates are those of images; one that is no image among them is a prediction all the same."""
+    """With several images in a request, rates count images; a failed image among them counts as answered."""
     running = cast(LocalService, _Running(service))
     check = LoadCheck(running, [CAT], BOUND_S, seed=1, images_per_request=3)
     seen = check.closed_loop(PRESENT, 1, 1.0)

@@ -1,4 +1,4 @@
-"""Settings are proved before they are written."""
+"""Tests of proving settings before they are written."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tuning.step import Step
 
 
 class _Service:
-    """Answers 60 images/s; is so many times as slow once its settings are those that will be written."""
+    """Stands in for a service of 60 images/s, which changes its speed once it has the settings to be written."""
 
     def __init__(self, bound_s: float, slower: float, *, refuses: bool = False) -> None:
         self.bound_s, self._slower, self._refuses = bound_s, slower, refuses
@@ -55,7 +55,10 @@ def _proved(asked_s: float | None, slower: float = 1.0, **service: bool) -> Find
 
 
 def test_within_a_bound_the_clients_that_it_bears_are_run_again() -> None:
-    """With the settings that will be written; both kinds of load have been measured before."""
+    """Within a bound the clients that it allows are run again with the settings to be written.
+
+    Both kinds of load come before.
+    """
     findings = _proved(0.1)
     assert findings.proof is not None
     assert findings.written is not None

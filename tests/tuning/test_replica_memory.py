@@ -1,4 +1,4 @@
-"""How much memory there is, and what a replica may take."""
+"""Tests of the available memory, and of the memory that a replica may take."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_without_a_limit_the_machine_is_what_there_is(tmp_path: Path, limit: str
 
 
 def test_each_worker_may_need_what_the_largest_image_takes() -> None:
-    """The spare one too."""
+    """Each worker, the spare one included, may need the memory of the largest image."""
     memory = ReplicaMemory(8 << 30, 1 << 30, 30 << 20, 224, LiveConfig(max_image_pixels=10_000_000))
 
     def needed(workers: int) -> int:

@@ -1,4 +1,4 @@
-"""The result in plain English."""
+"""Tests of the result in plain English."""
 
 import math
 import re
@@ -27,7 +27,7 @@ def _trial(settings: Settings, per_s: float, *, full_per_s: float | None = None,
 
 
 def finished(asked_s: float | None = None, *, gain: float = 0.2) -> Findings:
-    """A run that has come to its end; the other settings answer so much more than the present ones."""
+    """Returns the findings of a finished run, in which the other settings are this much faster."""
     findings = Findings("darkroom tune --images <b>", "2026-01-01", asked_s, 0)
     findings.machine, findings.model, findings.bound_s = ["2 cores"], "mobilenet_v2, float32", asked_s or 0.5
     findings.images, findings.sizes = 48, Sizes(60_000, 120_000)
@@ -55,7 +55,7 @@ def _said(findings: Findings) -> str:
 
 
 def test_without_a_bound_the_peak_is_what_is_told() -> None:
-    """And the bound that follows from the machine, with how it follows."""
+    """Without a bound the peak is reported, and the bound that follows from the machine with its reason."""
     told = _said(finished())
     assert "No --p99-ms was given, so the goal is the most images a second" in told
     assert "within 500 ms: ten times a single request, and at least 0.5 s" in told
@@ -64,7 +64,7 @@ def test_without_a_bound_the_peak_is_what_is_told() -> None:
 
 
 def test_with_a_bound_both_figures_are_told() -> None:
-    """The peak; what holds within the bound with clients that wait, and by chance; and what no longer held."""
+    """With a bound the peak is reported, and what holds within it, for waiting clients and for random load."""
     told = _said(finished(BOUND_S))
     assert "Peak: 72 images/s" in told
     assert (
@@ -126,7 +126,10 @@ def test_the_peak_that_would_be_lost_is_told() -> None:
 
 
 def test_all_that_makes_it_less_sure_is_told() -> None:
-    """Few images, files left out, a busy or an unsteady machine, and clients on the service's own cores."""
+    """Everything that makes the result less certain is reported.
+
+    Examples are few images, unreadable files and a busy machine.
+    """
     findings = finished()
     assert not re.search("Only|left out|busy machine|faster at one time|own cores", _said(findings))
     findings.images, findings.unreadable, findings.busy_before = 1, ["torn.jpg: it is <torn>"], 0.5
@@ -166,7 +169,7 @@ def test_units_are_those_that_people_read() -> None:
 
 @pytest.mark.parametrize("asked_s", [None, BOUND_S])
 def test_the_screen_has_headings_a_table_and_short_lines(asked_s: float | None) -> None:
-    """The settings that were tried stand below one another, the present ones marked."""
+    """The screen has headings, short lines, and a table of the tried settings with the present ones marked."""
     shown = screen(finished(asked_s))
     assert max(map(len, shown.splitlines())) <= 100
     headings = [line for line in shown.splitlines() if line and not line.startswith((" ", "-"))]

@@ -1,4 +1,4 @@
-"""How many images come out, by real workers."""
+"""Tests of the measured images a second, by real workers."""
 
 import pytest
 
@@ -13,7 +13,7 @@ CONFIG = PipelineConfig(device="cpu", decode_workers=1, concurrent_batches=1)
 
 
 def test_images_count_and_not_the_requests_that_they_come_in() -> None:
-    """Of requests in work at a time, what has left the device counts, though most of it is of unfinished ones."""
+    """Images count when they leave the device, also those of unfinished requests."""
     with Engine(CONFIG, opener=open_null_device) as engine:
         before = engine.stats
         done = throughput(engine, [CAT], 0.2, together=64, requests=8)

@@ -1,4 +1,4 @@
-"""The part of a configuration that is tuned, and the service that it is checked in."""
+"""Tests of the tuned part of a configuration, and of the service in which it is checked."""
 
 import os
 
@@ -18,7 +18,7 @@ def _tuned(document: Document) -> TunedConfig:
 
 
 def test_it_is_one_replica_on_loopback_that_asks_for_no_key() -> None:
-    """Whatever the configuration opens, and however many it would start; and that one is left as it is."""
+    """The tuned service is one replica on loopback without keys; the given configuration is not changed."""
     document = shipped_config()
     document["http_options"]["host"] = "0.0.0.0"  # noqa: S104 - what must not be
     document["applications"].append({"name": "other", "import_path": "other:app", "route_prefix": "/other"})
@@ -48,7 +48,7 @@ def test_a_configuration_without_deployments_has_the_defaults() -> None:
 
 
 def test_the_present_settings_are_those_that_the_machine_decides_on() -> None:
-    """A configuration may leave them open; written back, they change nothing but to say so."""
+    """Present settings are the ones that this machine gives to open values; written back, they change nothing."""
     document = shipped_config()
     tuned = _tuned(document)
     present = tuned.present
@@ -75,7 +75,7 @@ def test_the_device_is_settled(device: str) -> None:
 def test_on_a_gpu_a_replica_is_as_large_as_it_would_be(
     replicas_per_gpu: int, sizes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Workers, threads and cores: those of its share of the GPU, though it is tuned alone."""
+    """On a GPU the tuned replica has the workers, threads and cores of its share, although it runs alone."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     document = shipped_config("serve_config.gpu.yaml")
@@ -86,14 +86,14 @@ def test_on_a_gpu_a_replica_is_as_large_as_it_would_be(
 
 
 def test_what_is_for_a_gpu_is_not_tuned_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one sentence, before anything is measured."""
+    """A configuration for a GPU is refused without one, in one sentence and before any measurement."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     with pytest.raises(StartError, match="device: cuda needs a GPU, and torch finds none on this machine"):
         _tuned(shipped_config("serve_config.gpu.yaml"))
 
 
 def test_a_replica_has_no_more_cores_than_it_would_have() -> None:
-    """Whatever is started from here on runs on its cores."""
+    """The tuned replica, with all processes started from here on, runs only on its own cores."""
     before = os.sched_getaffinity(0)
     try:
         others = keep_to_cores(1)

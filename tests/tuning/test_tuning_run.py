@@ -1,4 +1,4 @@
-"""A run: what ends it before a service is started, how its time is told, and which settings it chooses."""
+"""Tests of a whole tuning run: its refusals before a service starts, its remaining time, and its choice."""
 
 import itertools
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ TINY = Plan(images=2, decode_s=0.05, turns=1, batch_s=0.02, check_s=0.5)
 def _run(
     images: Mapping[str, bytes], bound_s: float | None = 0.1, **live: Any
 ) -> tuple[Findings, list[tuple[str, float]], str]:
-    """Runs until it refuses: all of these do before a service is started."""
+    """Runs until it refuses, before any service is started."""
     document, told = shipped_config(), list[tuple[str, float]]()
     application = first_application(document)
     application["deployments"][0]["user_config"].update(live)
@@ -44,7 +44,7 @@ def _run(
 
 
 class _Service:
-    """A service that is never started."""
+    """A stand-in for a service that is never started."""
 
     def __init__(self, *_: object) -> None:
         self.document: dict[str, Any] = {}
@@ -57,7 +57,7 @@ class _Service:
 
 
 class _Check:
-    """Answers 60 images/s with the settings of its first load, and so many times as many with others."""
+    """Stands in for a load check: 60 images/s with the first settings, and `faster` times as many with others."""
 
     def __init__(self, faster: float, *_: object, **__: object) -> None:
         self.bound_s, self.expected, self.last_others = 0.5, 0.0, ""
@@ -83,7 +83,10 @@ class _Check:
 def test_the_predicted_settings_are_chosen_if_the_service_answers_more_with_them(
     monkeypatch: pytest.MonkeyPatch, faster: float, is_chosen: bool
 ) -> None:
-    """Each is measured twice; those that are chosen are the ones that are run again and written."""
+    """The predicted settings are chosen if the service answers more with them.
+
+    The chosen ones are run again and written.
+    """
     monkeypatch.setattr(tuning_run, "LocalService", _Service)
     monkeypatch.setattr(tuning_run, "LoadCheck", partial(_Check, faster))
     monkeypatch.setattr(MeasuredModel, "speed", lambda *_: 1.0)
@@ -104,7 +107,10 @@ def test_the_predicted_settings_are_chosen_if_the_service_answers_more_with_them
 
 
 def test_a_bound_that_cannot_be_met_is_refused_with_what_could_be() -> None:
-    """After all that costs has been measured, and before a service is started; the time that is left falls."""
+    """A bound that cannot be met is refused after all costs are measured and before a service starts.
+
+    The time left only falls.
+    """
     findings, told, says = _run({"cat": CAT}, bound_s=0.001)
     assert says.startswith("--p99-ms 1 cannot be met on this machine: an image takes at least ")
     assert "Nothing was changed. Give a larger --p99-ms" in says
@@ -118,14 +124,14 @@ def test_a_bound_that_cannot_be_met_is_refused_with_what_could_be() -> None:
 
 
 def test_settings_that_the_memory_does_not_hold_are_refused() -> None:
-    """Every worker may need what the largest image takes."""
+    """Settings that do not fit into memory are refused: every worker may need that of the largest image."""
     _, _, says = _run({"cat": CAT}, None, max_image_pixels=10**11)
     assert says.startswith("too little memory: ")
     assert "100000000000 pixels; write a smaller max_image_pixels" in says
 
 
 def test_what_the_memory_does_not_hold_is_no_candidate() -> None:
-    """Two workers and a spare one, each of which may need 30 % of it, are too many; and the report says so."""
+    """Combinations that do not fit into memory are left out, here two workers and a spare one. The report says so."""
     pixels = int(0.3 * available_bytes()) // DECODE_BYTES_PER_PIXEL
     findings, _, says = _run({"cat": CAT}, bound_s=0.001, max_image_pixels=pixels)
     assert says.startswith("--p99-ms 1 cannot be met")

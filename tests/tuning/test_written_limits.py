@@ -1,4 +1,4 @@
-"""Limits that let in the load that was measured."""
+"""Tests of the limits that let in the measured load."""
 
 import math
 from dataclasses import replace
@@ -34,7 +34,10 @@ def test_a_closed_loop_is_let_in_by_arithmetic(
     present_s: float,
     filling: int,
 ) -> None:
-    """Twice what its last client waits for; as many requests as clients; and replicas come before refusals."""
+    """The limits let in a closed loop: twice its wait, and as many requests as clients.
+
+    Replicas come before refusals.
+    """
     load = seen(clients=clients, offered=rate, p99_s=p99_s)
     present = replace(PRESENT, max_queue_wait_s=present_s, max_ongoing_requests=8)
     written = with_limits(
@@ -55,7 +58,7 @@ def test_a_closed_loop_is_let_in_by_arithmetic(
 
 
 def test_without_a_bound_what_is_there_stays() -> None:
-    """Limits that are wide enough, and when another replica is started, where nothing else changes."""
+    """Without a bound, limits that are wide enough stay, and so does the autoscaler's target."""
     load = seen(clients=18, p99_s=0.35)
     kept = with_limits(
         replace(PRESENT, max_queue_wait_s=60.0), PRESENT, load, images_per_request=1, asked_s=None, filling=40
@@ -71,7 +74,7 @@ def test_a_larger_replica_is_filled_before_another_is_started() -> None:
 
 
 def test_a_bound_shortens_the_wait_to_what_can_be_in_time() -> None:
-    """But to no less than what its own closed loop waits; and one that is longer than what is there changes nothing."""
+    """A bound shortens the allowed wait, but not below that of its own closed loop; a longer bound changes nothing."""
     load = seen(clients=4, p99_s=0.09)
 
     def wait_s(asked_s: float) -> float:
@@ -87,7 +90,7 @@ def test_what_was_never_answered_needs_no_wait() -> None:
 
 
 class _Refusing:
-    """Refuses some requests while `max_queue_wait_s` is below a limit."""
+    """Stands in for a load check that refuses requests while `max_queue_wait_s` is below a limit."""
 
     def __init__(self, until_s: float) -> None:
         self._until_s, self._wait_s, self.loads = until_s, 0.0, 0
@@ -102,7 +105,10 @@ class _Refusing:
 
 @pytest.mark.parametrize(("until_s", "wait_s", "loads"), [(0.0, 0.1, 1), (0.15, 0.2, 2), (0.7, 0.8, 4)])
 def test_settings_that_refuse_are_not_what_is_written(until_s: float, wait_s: float, loads: int) -> None:
-    """The closed loop is run against them, and again with a longer wait until nothing is refused."""
+    """Settings that refuse the closed loop are not written.
+
+    It is run again with a longer wait until none is refused.
+    """
     check = _Refusing(until_s)
     settings, proof = proved(cast(LoadCheck, check), replace(PRESENT, max_queue_wait_s=0.1), 4, 1.0)
     assert (settings.max_queue_wait_s, check.loads, proof.refused) == (wait_s, loads, 0)
@@ -110,7 +116,7 @@ def test_settings_that_refuse_are_not_what_is_written(until_s: float, wait_s: fl
 
 
 def test_what_is_refused_all_the_same_is_told() -> None:
-    """Whatever else refuses it; the caller writes nothing then."""
+    """If requests are still refused, the result says so, and the caller writes nothing."""
     check = _Refusing(math.inf)
     _, proof = proved(cast(LoadCheck, check), PRESENT, 4, 1.0)
     assert (proof.refused, check.loads) == (1, DOUBLINGS)
