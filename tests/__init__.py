@@ -1,1 +1,1 @@
-"""The suite: real workers, real Ray Serve on loopback, real photographs."""
+"""The test suite, with real workers, real Ray Serve on loopback, and real photographs."""

@@ -1,4 +1,4 @@
-"""Fixtures that many files share."""
+"""Fixtures that many test files share."""
 
 import logging
 import signal
@@ -32,7 +32,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _loggers() -> Iterator[None]:
-    """Loggers as Python makes them, for the next test: a replica in this process has them go to Serve's."""
+    """Restores the loggers after a test: a replica in this process redirects them to Serve's."""
     yield
     for name in ("pipeline", "deployments"):
         logger = logging.getLogger(name)
@@ -42,14 +42,17 @@ def _loggers() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """A started engine in `fast` mode with two workers, which keeps all 1000 classes. Leave its limits as they are."""
+    """A started engine in `fast` mode with two workers, which keeps all 1000 classes.
+
+    Tests must not change its limits.
+    """
     with Engine(PIPELINE) as engine:
         yield engine
 
 
 @pytest.fixture
 def small() -> Iterator[Engine]:
-    """An engine of one worker that a test may close or break; not started."""
+    """An engine of one worker, not started, which a test may close or break."""
     engine = Engine(SMALL, SMALL_LIMITS)
     yield engine
     engine.close()
@@ -58,6 +61,8 @@ def small() -> Iterator[Engine]:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The shipped configuration behind HAProxy, as `make serve` starts it.
+
+    Metrics come after 1 s instead of 10 s. A request is traced if its `traceparent` asks for it.
 
     Metrics come after 1 s instead of 10, and requests are traced that ask for it by a `traceparent` of theirs.
     """

@@ -1,4 +1,4 @@
-"""Sends requests made from `/openapi.json`, and holds each answer against it. `make described` runs it.
+"""Sends requests made from `/openapi.json` and checks each answer against it. `make described` runs it.
 
 Schemathesis makes them: right ones, and wrong ones of each kind that the description forbids. Every answer has to have
 a status, a content type and a form that are described; no 500.
@@ -18,7 +18,7 @@ CHECKS: Final = Path(__file__).with_name("schemathesis.toml")
 
 
 def command(url: str, examples: int, for_s: int) -> list[str]:
-    """Command that checks a service at this address.
+    """Returns the command that checks a service at this address.
 
     Args:
         url: of its description.
@@ -30,7 +30,7 @@ def command(url: str, examples: int, for_s: int) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status, 0 where every answer was as described."""
+    """Runs the command line; returns the exit status, 0 if every answer was as described."""
     parser = parser_of("tests.described", __doc__)
     parser.add_argument("--examples", type=int, default=100, help="of each operation")
     parser.add_argument("--for-s", type=int, default=120, help="seconds for all")

@@ -1,4 +1,4 @@
-"""README.md and docs/: links, paths and commands exist; settings and errors are exactly those of the code."""
+"""Tests of README.md and docs/: links, paths and commands exist; settings and errors are those of the code."""
 
 import importlib.util
 import re
@@ -31,19 +31,19 @@ def _text(page: Path) -> str:
 
 
 def _prose(page: Path) -> str:
-    """The page without its blocks of code."""
+    """Returns the page without its blocks of code."""
     return re.sub(r"^```.*?^```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
 
 
 def _anchors(page: Path) -> set[str]:
-    """Anchors of the headings of a page, as repository hosts make them."""
+    """Returns the anchors of a page's headings, as repository hosts make them."""
     headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
-    """Those to other sites are not followed."""
+    """Every link to a file or a heading has a target; links to other sites are not followed."""
     links = re.findall(r"\]\(([^)\s]+)\)", _prose(page))
     inner = [link for link in links if not re.match(r"https?:|mailto:", link)]
     assert links
@@ -57,7 +57,7 @@ def _leads_somewhere(page: Path, link: str) -> bool:
 
 
 def test_broken_links_are_found() -> None:
-    """So the test above can fail."""
+    """A link without a target is found, so the test above can fail."""
     readme = ROOT / "README.md"
     assert not _leads_somewhere(readme, "docs/nowhere.md")
     assert not _leads_somewhere(readme, "docs/configuration.md#nowhere")
@@ -66,14 +66,14 @@ def test_broken_links_are_found() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_path_in_code_exists(page: Path) -> None:
-    """What is written like `pipeline/engine.py`."""
+    """Every path in code style, such as `pipeline/engine.py`, exists."""
     folders = "benchmarks|commands|deployments|docs|examples|harness|pipeline|tests|tuning"
     paths = re.findall(rf"`((?:{folders})/[\w./-]*)`", _prose(page))
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def test_the_hot_path_exists_and_is_short() -> None:
-    """At most 14 files hand an image on."""
+    """At most 14 files hand an image on, and all of them exist."""
     hot, called = hot_path()
     assert 0 < len(hot) <= 14
     assert [path for path in hot | called if not (ROOT / path).exists()] == []
@@ -81,7 +81,7 @@ def test_the_hot_path_exists_and_is_short() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_exists(page: Path) -> None:
-    """Targets of make, modules that Python runs, tests that pytest runs, and commands of darkroom."""
+    """Every named make target, Python module, test path and darkroom command exists."""
     text = _text(page)
     targets = set(re.findall(r"^([a-z-]+):", _text(ROOT / "Makefile"), re.MULTILINE))
     assert set(re.findall(r"\bmake ([a-z][a-z-]*)(?=[`\n ])", _code(text))) <= targets
@@ -93,7 +93,7 @@ def test_every_command_exists(page: Path) -> None:
 
 
 def test_examples_in_python_import_what_exists() -> None:
-    """And are Python; tests/end_to_end/test_examples.py runs one of them."""
+    """Examples in Python compile and their imports exist; tests/end_to_end/test_examples.py runs one of them."""
     examples = [code for page in PAGES for code in re.findall(r"^```python\n(.*?)^```$", _text(page), re.M | re.S)]
     assert examples
     for code in examples:
@@ -109,7 +109,7 @@ def _code(text: str) -> str:
     ("heading", "model"), [("args", ServiceConfig), ("args.pipeline", PipelineConfig), ("user_config", LiveConfig)]
 )
 def test_the_reference_has_exactly_the_settings_that_exist(heading: str, model: type[BaseModel]) -> None:
-    """In their order, with default and unit."""
+    """The reference has exactly the existing settings, in their order, with default and unit."""
     section = _text(ROOT / "docs/configuration.md").split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = [[cell.strip() for cell in row] for row in re.findall(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|", section, re.M)]
     assert rows == list(_reference(model))
@@ -123,7 +123,7 @@ def _reference(model: type[BaseModel]) -> Iterator[list[str]]:
 
 
 def test_the_reference_has_exactly_the_errors_that_clients_get() -> None:
-    """Each with its status."""
+    """The reference has exactly the errors that clients can get, each with its status."""
     rows = dict(re.findall(r"^\| `(urn:darkroom:[\w-]+)` \| (\d+) \|", _text(ROOT / "docs/http-api.md"), re.M))
     errors = {described(error(""))["type"]: str(status_of(error(""))) for error in _leaves(DarkroomError)}
     assert rows == {urn: status for urn, status in errors.items() if urn not in OF_NO_REQUEST}
@@ -139,7 +139,7 @@ def _leaves(kind: type[DarkroomError]) -> Iterator[type[DarkroomError]]:
 
 
 def test_the_site_has_every_page() -> None:
-    """In its navigation, and no page that does not exist."""
+    """The site's navigation has every page, and no page that does not exist."""
     navigation = tomllib.loads(_text(ROOT / "docs/zensical.toml"))["project"]["nav"]
     listed = set(_pages(navigation))
     assert listed == {str(page.relative_to(ROOT)) for page in PAGES}
@@ -154,7 +154,7 @@ def _pages(entry: Any) -> Iterator[str]:
 
 
 def test_the_settings_that_matter_exist() -> None:
-    """The short table of README.md, with the defaults of the shipped configuration or the code."""
+    """The short table of README.md names only existing settings."""
     section = _text(ROOT / "README.md").split("## Settings that matter")[1].split("\n## ")[0]
     names = [name for cell in re.findall(r"^\| (`[^|]+) \|", section, re.M) for name in re.findall(r"`(\w+)`", cell)]
     known = {key for model in (ServiceConfig, PipelineConfig, LiveConfig) for key in model.model_fields}

@@ -1,4 +1,4 @@
-"""Imports run one way."""
+"""Tests of the direction of imports."""
 
 import ast
 import subprocess
@@ -89,7 +89,7 @@ FOREIGN = ("commands", "deployments", "tuning", "ray", "starlette", "fastapi", "
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that the file names in an import, at whatever depth."""
+    """Returns every module that the file imports, at any level of nesting."""
     named: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -107,7 +107,7 @@ def test_every_module_has_its_place() -> None:
 
 @pytest.mark.parametrize("module", TOP_TO_BOTTOM)
 def test_imports_run_downwards(module: str) -> None:
-    """No module imports one above it or itself: hence there are no cycles."""
+    """No module imports one above it or itself, so there are no import cycles."""
     own = {name.removeprefix("pipeline.") for name in imports(_file(module)) if name.startswith("pipeline")}
     below = TOP_TO_BOTTOM[TOP_TO_BOTTOM.index(module) + 1 :]
     assert own <= set(below)
@@ -122,13 +122,15 @@ def test_the_pipeline_names_neither_ray_nor_http(module: str) -> None:
     ("room", "others"), [("images", ("decode", "model")), ("decode", ("model",)), ("model", ("decode",))]
 )
 def test_the_stages_do_not_know_each_other(room: str, others: tuple[str, ...]) -> None:
-    """The engine joins them; and the images know nothing of either."""
+    """The stages do not import each other, and the image code imports neither; the engine joins them."""
     for path in (FOLDER / room).glob("*.py"):
         assert not any(name.startswith(f"pipeline.{other}.") for name in imports(path) for other in others), path.name
 
 
 def test_the_pipeline_loads_neither_ray_nor_http() -> None:
-    """Nor does anything that it imports: the whole of it works where Ray is not installed.
+    """The pipeline loads neither Ray nor an HTTP library, so it works without them.
+
+    Nor does it load torch's compiler, which would double the time of a start (`torchvision_models.py`).
 
     Nor torch's compiler, which doubles the time of a start (`torchvision_models.py`).
     """
@@ -144,7 +146,10 @@ def test_the_service_does_not_know_the_command_line() -> None:
 
 @pytest.mark.parametrize("module", ["deployments.local.launcher", "deployments.app"])
 def test_what_runs_no_model_loads_no_torch(module: str) -> None:
-    """It takes seconds and half a gigabyte; the launcher stays as long as the service."""
+    """A process that runs no model loads no torch, which takes seconds and half a gigabyte.
+
+    The launcher runs as long as the service.
+    """
     assert "torch" not in _loaded(module)
 
 
@@ -167,7 +172,7 @@ MEASURES_TUNING = "benchmarks/tuning.py"
 
 @pytest.mark.parametrize("folder", PROJECT)
 def test_folders_share_by_the_harness_alone(folder: str) -> None:
-    """Benchmarks, tuning and tests import nothing of one another; but a test of benchmarks imports what it tests."""
+    """Benchmarks, tuning and tests do not import one another, except that a test of benchmarks imports its subject."""
     for path in sorted((ROOT / folder).rglob("*.py")):
         name = str(path.relative_to(ROOT))
         allowed = {folder, *MAY_IMPORT[folder], *_tested_by(path)} | ({"tuning"} if name == MEASURES_TUNING else set())
@@ -175,7 +180,7 @@ def test_folders_share_by_the_harness_alone(folder: str) -> None:
 
 
 def test_only_one_command_needs_the_extra_tune() -> None:
-    """What `darkroom[tune]` installs need not be there to serve, to check a configuration or to label files."""
+    """Only `darkroom tune` needs the packages of `darkroom[tune]`; serving, checking and labelling work without."""
     extra = {"matplotlib", "ruamel", "tuning"}
     paths = [
         path for folder in ("pipeline", "deployments", "harness", "commands") for path in (ROOT / folder).rglob("*.py")
@@ -186,7 +191,7 @@ def test_only_one_command_needs_the_extra_tune() -> None:
 
 
 def _tested_by(path: Path) -> set[str]:
-    """The folder whose tests lie there."""
+    """Returns the folder that the tests in this file's folder are for."""
     return {"tuning"} if path.name == "test_tune.py" else {"benchmarks", "tuning"} & {*path.relative_to(ROOT).parts[1:]}
 
 
@@ -195,7 +200,7 @@ def _file(module: str) -> Path:
 
 
 def _loaded(module: str) -> set[str]:
-    """The modules that are loaded behind an import."""
+    """Returns the modules that are loaded after an import."""
     program = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""One name, one thing: no two files or classes of one name stand in different folders."""
+"""Tests of unique names: no two files or classes in different folders have the same name."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ GIVEN: Final = frozenset({"__init__.py", "__main__.py", "conftest.py"})
 
 
 def test_files_have_names_of_their_own() -> None:
-    """Also a test's: it is named for what it tests, and where that is not unique, for more of it."""
+    """Every file has a unique name. A test is named for its subject, with more words if that is not unique."""
     named = defaultdict(set)
     for path in _files():
         if path.name not in GIVEN:
@@ -23,7 +23,7 @@ def test_files_have_names_of_their_own() -> None:
 
 
 def test_classes_have_names_of_their_own() -> None:
-    """Those that others may see; what begins with an underscore is its file's own."""
+    """Every public class has a unique name; a class with an underscore belongs to its file."""
     named = defaultdict(set)
     for path in _files():
         for name in _classes(ROOT / path):

@@ -1,11 +1,11 @@
-"""torch's compiler is imported when it is needed, and not before."""
+"""Test that torch's compiler is imported when it is needed, and not before."""
 
 import subprocess
 import sys
 
 
 def test_a_placeholder_of_the_compiler_gives_way_to_it() -> None:
-    """Whether torchvision calls the function that it imports, or another version imports something else."""
+    """The placeholder of the compiler is replaced when the real one is imported, in any version of torchvision."""
     program = """
 import sys, pipeline.torchvision_models as tested
 from torchvision.ops.roi_align import is_compile_supported

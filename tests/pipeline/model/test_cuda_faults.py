@@ -1,4 +1,4 @@
-"""A CUDA device under failures and thousands of batches: each image gets its own answer, and nobody waits for ever.
+"""Tests of a CUDA device under failures and many batches: each image gets its own answer, and no request hangs.
 
 Without a GPU this runs on the CPU that poses as one, whose streams say where they race.
 """
