@@ -1,1 +1,1 @@
-"""Stage 1: worker processes turn encoded images into pixels in shared memory."""
+"""Decode stage: worker processes turn encoded images into pixels in shared memory."""

@@ -1,4 +1,4 @@
-"""Hands images out to the decoder processes, and takes what becomes of them."""
+"""Hands images out to the decoder processes, and processes their results."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,21 +21,21 @@ from pipeline.task import Task
 
 
 class Dispatcher:
-    """Joins backlog, slots, workers and the ready queue. It has neither threads nor a lock: the decode stage guards it.
+    """Connects backlog, slots, workers and the ready queue. Has no threads and no lock: the decode stage guards it.
 
     Args:
         pool: the workers.
-        slots: where images lie on both sides of decoding.
-        transform: what the workers do with an image.
-        queue: where decoded batches go.
-        give_back: takes the slots of such a batch back, from any thread.
-        chunk_bytes: encoded bytes at which what is handed to a worker at a time is full.
-        decode_timeout_s: the most that decoding an image may take, whatever its price is.
+        slots: shared memory for encoded and decoded images.
+        transform: resize and crop that the workers apply.
+        queue: queue for decoded batches.
+        give_back: frees the slots of such a batch, from any thread.
+        chunk_bytes: encoded bytes at which a chunk, the images handed to a worker together, is full.
+        decode_timeout_s: the longest that decoding an image may take, whatever its price.
         limits: the limits at the start; `limits` may be replaced at any time.
 
     Attributes:
         backlog: the images that wait for a worker.
-        moved_at: when a chunk last came back, with or without its worker, by `time.monotonic`.
+        moved_at: when a worker last returned a chunk, or ended while it held one, by `time.monotonic`.
     """
 
     def __init__(
@@ -54,13 +54,13 @@ class Dispatcher:
         self._pool, self._slots, self._transform = pool, slots, transform
         self._queue, self._give_back = queue, give_back
         self._chunk_bytes, self._decode_timeout_s = chunk_bytes, decode_timeout_s
-        self._ended_s = self._decoding_s = 0.0  # of chunks that came back; as it was last told
+        self._ended_s = self._decoding_s = 0.0  # of returned chunks; the last value of `decoding_s`
 
     @property
     def decoding_s(self) -> float:
-        """Seconds that all workers together have decoded, those of images in work included. It never falls.
+        """Seconds of decoding of all workers together, images in work included. Never falls.
 
-        (An image that has ended since its claim was read counts a moment less than before.)
+        (An image that has ended since its claim was read counts slightly less than before; the maximum hides that.)
         """
         in_hand_s = sum(spent_s(chunk, self._slots) for chunk in self._pool.chunks)
         self._decoding_s = max(self._decoding_s, self._ended_s + in_hand_s)
@@ -68,38 +68,38 @@ class Dispatcher:
 
     @property
     def in_work(self) -> int:
-        """Images that somebody waits for and that are not decoded."""
+        """Number of images that are not decoded yet and whose requests still wait."""
         return self._pool.images + self.backlog.wanted
 
     def ahead_of(self, prices_s: Sequence[float]) -> tuple[int, float]:
-        """Images, and seconds of work, that come before the last of new images of one request at these prices."""
+        """Return the images, and seconds of work, ahead of the last of new images of one request at these prices."""
         ahead = self.backlog.ahead_of(prices_s)
         return self._pool.images + ahead.images, self._pool.wait_s(ahead, self.backlog.pace.ratio, self.limit_s)
 
     def limit_s(self, task: Task) -> float:
-        """Seconds of a processor core after which the decoding of an image is ended, with its worker."""
+        """Return the seconds of one core after which decoding an image is ended, together with its worker."""
         return timeout_s(self.backlog.pace.ratio * task.price_s, self._decode_timeout_s)
 
     # ---- handing out ------------------------------------------------------------------------------------------------
 
     def dispatch(self) -> None:
-        """Hands out what can be: called whenever something has changed that may allow it."""
+        """Hand out as many images as possible; called after every change that may allow more."""
         while self._hand_out(self.backlog.ordinary, self._pool.for_ordinary) or self._hand_out(
             self.backlog.costly, self._pool.for_costly
         ):
             pass
 
     def _hand_out(self, images: FairQueue, find: Callable[[], WorkerProcess | None]) -> bool:
-        """Hands out the next images of a queue; False where none wait, or nobody takes them now."""
+        """Hand out the next images of a queue; return False if none wait, or no worker or slot is free."""
         if not images or self._queue.room <= 0 or not (worker := find()):
             return False
         chunk = self._next_chunk(images)
-        if chunk is not None:  # else all slots are taken: `release` calls again once some are free
+        if chunk is not None:  # else all slots are taken: freeing some calls `dispatch` again
             worker.hand_out(chunk)
         return chunk is not None
 
     def _next_chunk(self, images: FairQueue) -> DecodeChunk | None:
-        """Takes the next images of a queue into slots; None where there is no free slot, or nobody waits for them."""
+        """Copy the next images of a queue into slots; return None if no slot is free, or no request waits for them."""
         first, room = self._slots.take(self._chunk_size(images))
         tasks = self.backlog.take(images, room, self._chunk_bytes)
         for slot, task in enumerate(tasks, first):
@@ -109,19 +109,20 @@ class Dispatcher:
         return DecodeChunk(first, tasks, limits.max_image_pixels, limits.max_image_work_s, price_s) if tasks else None
 
     def _chunk_size(self, images: FairQueue) -> int:
-        """Guided self-scheduling: a share of what waits, so that all workers end together.
+        """Return the size of the next chunk: a share of the waiting images, so that all workers end together.
 
-        Large chunks while much waits, small ones towards the end (Polychronopoulos and Kuck, 1987).
+        Guided self-scheduling: large chunks while many images wait, small ones towards the end (Polychronopoulos and
+        Kuck, 1987).
         """
-        if images.next.costly or images.next.attempts:  # it may end its worker again: nothing travels with it
+        if images.next.costly or images.next.attempts:  # a retried image may end its worker again
             return 1
         share = -(-len(images) // (CHUNKS_PER_WORKER * self._pool.count))
         return min(share, self._queue.batch_size)
 
-    # ---- what comes back --------------------------------------------------------------------------------------------
+    # ---- results --------------------------------------------------------------------------------------------
 
     def accept(self, chunk: DecodeChunk, result: DecodedPixels) -> None:
-        """A chunk is done: its bad images are answered here, the others go into the ready queue."""
+        """Process a finished chunk: reject its bad images, put the others into the ready queue."""
         self.moved_at = time.monotonic()
         for position, error in result.errors.items():
             self._note_decoded(chunk, position)
@@ -130,10 +131,11 @@ class Dispatcher:
         self._hand_on(chunk, result.pixels, [n for n in range(len(chunk.tasks)) if n not in left_out])
 
     def withdraw(self, chunks: Iterable[DecodeChunk]) -> None:
-        """A worker is slow: the images that it has not begun are put back, before all others.
+        """Put the images that a slow worker has not begun back into the backlog, before all others.
 
-        It may begin one at this very moment. Then two workers decode it: whichever is first answers it, and what
-        comes second finds that nobody waits (`Task`). Hence no lock that a worker could take to its grave.
+        The worker may begin such an image at this very moment. Then two workers decode the image: the first result
+        answers it, and the second one is ignored (`Task`). So no lock is shared with workers, which one could hold when
+        it is killed.
         """
         again: list[Task] = []
         for chunk in chunks:
@@ -144,7 +146,7 @@ class Dispatcher:
         self.backlog.add_again(again)
 
     def salvage(self, lost: LostChunk) -> None:
-        """A worker has ended: keeps what it had finished of a chunk and blames what it had begun."""
+        """Process a chunk whose worker has ended: keep its finished images, and blame the one that was begun."""
         chunk = lost.chunk
         self.moved_at = time.monotonic()
         self._ended_s += spent_s(chunk, self._slots)
@@ -162,14 +164,14 @@ class Dispatcher:
             else:
                 if claim == Claim.STARTED:
                     task.attempts += 1
-                    task.costly = True  # so that it holds nobody up when it is tried alone
+                    task.costly = True  # so that no ordinary image waits for it when it is tried alone
                 again.append(task)
         self.backlog.add_again(again)
-        self._ended_s -= sum(self._decoded_s(chunk, position) for position in kept)  # noted as they are handed on
+        self._ended_s -= sum(self._decoded_s(chunk, position) for position in kept)  # `_hand_on` adds them again
         self._hand_on(chunk, self._slots.tensor[chunk.first : chunk.first + len(kept)], kept)
 
     def _hand_on(self, chunk: DecodeChunk, pixels: Tensor, positions: Sequence[int]) -> None:
-        """Puts the decoded images of a chunk into the queue: their pixels are the first of its slots, without gaps."""
+        """Put the decoded images of a chunk into the queue; their pixels fill its first slots without gaps."""
         for position in positions:
             self._note_decoded(chunk, position)
         for slot, task in enumerate(chunk.tasks, chunk.first):
@@ -194,7 +196,7 @@ class Dispatcher:
         self.backlog.pace.note(task.decode_s, task.price_s)
 
     def fail(self, failure: ServerError, in_hand: Iterable[DecodeChunk]) -> None:
-        """Fails all that waits, and chunks in hand that will not come back."""
+        """Fail all waiting images, and those of chunks that workers will not return."""
         for task in (*self.backlog, *(task for chunk in in_hand for task in chunk.tasks)):
             task.request.fail(failure)
         self.backlog.clear()

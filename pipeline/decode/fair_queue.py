@@ -1,7 +1,6 @@
-"""The images that wait for a worker, in an order that is fair between requests in seconds of work.
+"""The images that wait for a worker, in an order that shares decoding time fairly between requests.
 
-Those that take long wait in a queue of their own: a flood of them fills that, and whoever sends ordinary images sees
-nothing of it.
+Costly images wait in a queue of their own, so that many of them do not delay ordinary images.
 """
 
 import heapq
@@ -16,11 +15,11 @@ from pipeline.pace import DecodePace
 from pipeline.task import Task
 
 _ROUNDING_S: Final = 1e-9
-"""By how much sums of the same prices may differ."""
+"""Difference by which sums of the same prices may differ."""
 
 
 class _Share:
-    """The images of one request; its place in the heap is where the first of them ends on the clock of `FairQueue`."""
+    """The waiting images of one request; sorted by the time at which the first ends on the clock of `FairQueue`."""
 
     __slots__ = ("ends_at_s", "number", "price_s", "tasks")
 
@@ -41,52 +40,53 @@ class _Share:
 
 
 class FairQueue:
-    """A queue that is fair between requests: none has had more seconds of work than another that waits as long.
+    """A fair queue: requests that wait equally long get equally many seconds of work.
 
-    The clock is that of self-clocked fair queueing: an image ends one price after the one before it of its request, or
-    after the image that was given last where its request is new; the one that ends first goes first. So requests whose
-    images cost the same take turns image by image, and a cheap image waits for no dear one that came with it.
-    (Golestani, A self-clocked fair queueing scheme for broadband applications, 1994.)
+    The clock is that of self-clocked fair queueing: an image ends one price after the previous image of its request, or
+    for a new request one price after the end of the image taken last. The image that ends first is taken first. So
+    requests whose images cost the same alternate image by image, and a cheap image does not wait for costlier ones of
+    another request that came at the same time. (Golestani, A self-clocked fair queueing scheme for broadband
+    applications, 1994.)
 
-    What was begun and is to be tried again goes before everything.
+    Images that are tried again go before all others.
     """
 
     def __init__(self) -> None:
         self._again: deque[Task] = deque()
-        self._requests: list[_Share] = []  # a heap; none of them empty
+        self._requests: list[_Share] = []  # a heap without empty shares
         self._numbers = itertools.count()
         self._now_s = 0.0
         self._count = 0
 
     def __len__(self) -> int:
-        """How many images wait."""
+        """Number of images that wait."""
         return self._count
 
     def __iter__(self) -> Iterator[Task]:
-        """All that wait, in no order that means anything."""
+        """Iterate over all waiting images, in no particular order."""
         yield from self._again
         for request in self._requests:
             yield from request.tasks
 
     def add(self, tasks: Iterable[Task]) -> None:
-        """Appends images, each behind the others of its request."""
+        """Append images, each behind the earlier ones of its request."""
         for _, group in itertools.groupby(tasks, key=lambda task: task.request):
             request = _Share(list(group), self._now_s, next(self._numbers))
             self._count += len(request.tasks)
             heapq.heappush(self._requests, request)
 
     def add_again(self, tasks: list[Task]) -> None:
-        """Puts images back, before all others and in this order."""
+        """Put images back before all others, in this order."""
         self._again.extendleft(reversed(tasks))
         self._count += len(tasks)
 
     @property
     def next(self) -> Task:
-        """The image that `pop` would give; IndexError where none waits."""
+        """The image that `pop` would return; IndexError if none waits."""
         return self._again[0] if self._again else self._requests[0].tasks[0]
 
     def pop(self) -> Task:
-        """Takes the next image; IndexError where none waits."""
+        """Take the next image; IndexError if none waits."""
         if self._again:
             task = self._again.popleft()
         else:
@@ -101,9 +101,9 @@ class FairQueue:
         return task
 
     def ahead_of(self, price_s: float) -> tuple[int, float]:
-        """Images, and their price, that come before the last of new images of one request of that price together.
+        """Return the number and price of the images ahead of the last of a new request's images, of `price_s` in total.
 
-        What nobody waits for any more costs nothing when its turn comes.
+        Images of requests that no longer wait are not counted, as they are dropped when it is their turn.
         """
         last_s = self._now_s + price_s
         images, ahead_s = len(self._again), sum(task.price_s for task in self._again)
@@ -117,13 +117,13 @@ class FairQueue:
 
     @property
     def wanted(self) -> int:
-        """How many images wait that somebody waits for."""
+        """Number of images whose requests still wait."""
         return len(self._again) + sum(
             len(request.tasks) for request in self._requests if not request.tasks[0].request.future.abandoned
         )
 
     def clear(self) -> None:
-        """Forgets all of them."""
+        """Remove all images."""
         self._again.clear()
         self._requests.clear()
         self._count = 0
@@ -131,22 +131,22 @@ class FairQueue:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """Work that would come before the last of some new images of one request."""
+    """Work that would come before the last of new images of one request."""
 
     images: int
-    ordinary_s: float | None  # before the ordinary ones among them, at the pace of now; None where there are none
-    costly_s: float | None  # before the costly ones, likewise
+    ordinary_s: float | None  # seconds ahead of the ordinary ones, at the present pace; None if there are none
+    costly_s: float | None  # seconds ahead of the costly ones; None if there are none
 
 
 class Backlog:
-    """The queue of ordinary images and that of costly ones.
+    """The queue of ordinary images and the queue of costly ones.
 
     Attributes:
-        ordinary: those whose price is below `COSTLY_PRICE_S`. The pace does not count: while costly images take the
-            cores, all take longer, and no photograph should have to wait among the costly for that.
-        costly: the others.
-        pace: by which prices become seconds on this machine.
-        dropped: images that nobody waited for any more when their turn came.
+        ordinary: images whose price is below `COSTLY_PRICE_S`. The pace is not applied: while costly images use the
+            cores, all images take longer, and no photograph should count as costly for that.
+        costly: the other images.
+        pace: ratio of seconds to prices on this machine.
+        dropped: number of images whose requests no longer waited when it was their turn.
     """
 
     def __init__(self) -> None:
@@ -155,12 +155,12 @@ class Backlog:
         self.dropped = 0
 
     def __iter__(self) -> Iterator[Task]:
-        """All that wait, in no order that means anything."""
+        """Iterate over all waiting images, in no particular order."""
         yield from self.ordinary
         yield from self.costly
 
     def add(self, tasks: Iterable[Task]) -> None:
-        """Appends images, each behind the others of its request."""
+        """Append images, each behind the earlier ones of its request."""
         ordinary, costly = list[Task](), list[Task]()
         for task in tasks:
             task.costly = task.price_s >= COSTLY_PRICE_S
@@ -169,19 +169,19 @@ class Backlog:
         self.costly.add(costly)
 
     def add_again(self, tasks: Sequence[Task]) -> None:
-        """Puts images back, before all others and in this order."""
+        """Put images back before all others, in this order."""
         self.ordinary.add_again([task for task in tasks if not task.costly])
         self.costly.add_again([task for task in tasks if task.costly])
 
     def take(self, queue: FairQueue, most: int, full_bytes: int) -> list[Task]:
-        """Takes the next images of one of the two queues, for one chunk; those that nobody waits for are dropped.
+        """Take the next images of one of the two queues, for one chunk; drop those whose requests no longer wait.
 
-        An image that is tried again travels alone.
+        An image that is tried again has a chunk of its own.
 
         Args:
             queue: `ordinary` or `costly`.
-            most: images.
-            full_bytes: encoded bytes at which a chunk is full, as it is at `MAX_CHUNK_PRICE_S` of work.
+            most: most images in the chunk.
+            full_bytes: encoded bytes at which a chunk is full; it is also full at a price of `MAX_CHUNK_PRICE_S`.
         """
         tasks: list[Task] = []
         size, price_s = 0, 0.0
@@ -198,7 +198,7 @@ class Backlog:
         return tasks
 
     def ahead_of(self, prices_s: Sequence[float]) -> Ahead:
-        """Work that waits and would come before the last of new images of one request, at these prices."""
+        """Return the waiting work ahead of the last of new images of one request, at these prices."""
         costly = [price_s for price_s in prices_s if price_s >= COSTLY_PRICE_S]
         images, seconds = 0, list[float | None]()
         for queue, count, price_s in (
@@ -212,10 +212,10 @@ class Backlog:
 
     @property
     def wanted(self) -> int:
-        """How many images wait that somebody waits for."""
+        """Number of images whose requests still wait."""
         return self.ordinary.wanted + self.costly.wanted
 
     def clear(self) -> None:
-        """Forgets all of them."""
+        """Remove all images."""
         self.ordinary.clear()
         self.costly.clear()

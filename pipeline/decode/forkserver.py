@@ -1,7 +1,8 @@
-"""The process that workers are forked from: all of them share its one import of torch and Pillow.
+"""The forkserver: the process that workers are forked from, so that they share one import of torch and Pillow.
 
-Never from Ray's own: that one has threads, CUDA and gRPC, and a fork of it may hang. Nor does it get the secrets in
-the environment of the process that starts it: an image that takes a worker over finds none in its memory.
+Workers are never forked from Ray's process: it has threads, CUDA and gRPC, and a fork of it may hang. The forkserver
+does not inherit secrets from the environment of the process that starts it, so an image that takes a worker over finds
+none in its memory.
 """
 
 import os
@@ -27,22 +28,22 @@ _state = StoppedProcess()
 _END_TIMEOUT_MS: Final = 1000
 
 _ZOMBIE_STATE: Final = "Z"
-"""State of a child that has ended and for whose end nobody has waited yet."""
+"""State of a child process that has ended and has not been waited for."""
 
 _SECRET_VARIABLE_NAME: Final = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
-"""Names of variables whose values are nobody's business; among them Ray's token and the keys of the service."""
+"""Names of environment variables that hold secrets, among them Ray's token and the service's API keys."""
 
 
 def start_forkserver() -> None:
-    """Starts it where it does not run, and does not wait for its imports: they take seconds, as the caller's do."""
+    """Start the forkserver if it does not run. Does not wait for its imports, which take seconds."""
     with from_forkserver():
         pass
 
 
 def forked(start: Callable[[], T]) -> T:
-    """Has what multiprocessing starts by its context `forkserver` be started as workers should be.
+    """Call `start`, which starts processes by multiprocessing's forkserver, with a forkserver fit for workers.
 
-    Where the forkserver ends meanwhile, it is done once more, by another one.
+    If the forkserver ends meanwhile, `start` is called once more, with another forkserver.
     """
     with from_forkserver():
         pid = forkserver_pid()
@@ -57,29 +58,29 @@ def forked(start: Callable[[], T]) -> T:
 
 @contextmanager
 def from_forkserver() -> Iterator[None]:
-    """A forkserver runs in this block, and nobody else uses it."""
+    """Run a block while a forkserver runs and no other thread uses it."""
     with _starting, _without_main():
         _ensure_running()
         yield
 
 
 def look_after_forkserver() -> str:
-    """Ends it where somebody has stopped it (SIGSTOP), and starts another where it has ended. Does not wait.
+    """End the forkserver if it has been stopped (SIGSTOP); start another if it has ended. Does not wait.
 
-    Whoever waits for a worker of one that was stopped gets an error when it ends.
+    A thread that waits for a stopped forkserver to start a worker gets an error when that forkserver ends.
 
     Returns:
-        What was done, for the log; empty where nothing had to be.
+        A sentence for the log about the action taken; empty if there was none.
     """
     if (pid := forkserver_pid()) is None:
         return ""
     if _state.stopped_s(pid) > STOPPED_AFTER_S:
         os.kill(pid, signal.SIGKILL)
-        return f"the forkserver {pid} was ended, somebody had stopped it (SIGSTOP)"
-    if state_of(pid) != _ZOMBIE_STATE or not _starting.acquire(blocking=False):  # else a worker's start finds it out
+        return f"the forkserver {pid} was stopped (SIGSTOP), and has been ended"
+    if state_of(pid) != _ZOMBIE_STATE or not _starting.acquire(blocking=False):  # else the start of a worker notices
         return ""
     try:
-        with _without_main(), suppress(OSError):  # the next worker's start says what is wrong
+        with _without_main(), suppress(OSError):  # the next start of a worker reports the error
             _ensure_running()
     finally:
         _starting.release()
@@ -87,13 +88,13 @@ def look_after_forkserver() -> str:
 
 
 def forkserver_pid() -> int | None:
-    """The pid of this process's forkserver, which may have ended; None before the first one."""
+    """Return the pid of this process's forkserver, which may have ended; None before the first one."""
     pid: int | None = vars(vars(forkserver)["_forkserver"])["_forkserver_pid"]
     return pid
 
 
 def _has_ended(pid: int | None) -> bool:
-    """Whether a child ends within a second; it may have been killed just now."""
+    """Return whether a child process ends within a second; it may have been killed just now."""
     if pid is None:
         return False
     try:
@@ -116,11 +117,11 @@ def _ensure_running() -> None:
 
 @contextmanager
 def _without_ctrl_c() -> Iterator[None]:
-    """Has what is started not hear it: a terminal sends it to all, but it is for the process that the user has started.
+    """Block SIGINT in processes started here: a terminal sends it to all, but it is meant for the one the user started.
 
-    With its own handler for it the forkserver begins only after its imports.
+    The forkserver installs its own handler only after its imports.
     """
-    resource_tracker.ensure_running()  # it lets the signal through again once it has started
+    resource_tracker.ensure_running()  # its start unblocks the signal, so it must come first
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -130,7 +131,7 @@ def _without_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Hides the main module, which multiprocessing would import again in every worker.
+    """Hide the main module, which multiprocessing would import again in every worker.
 
     Under Ray that is Ray's own `default_worker.py` (57 MB and 0.45 s a worker); in a script without
     `if __name__ == "__main__":` it is the script, which would start workers in turn.
@@ -145,7 +146,7 @@ def _without_main() -> Iterator[None]:
 
 @contextmanager
 def _without_secrets() -> Iterator[None]:
-    """Takes them out of this process's environment, for as long as it takes to start a program."""
+    """Remove secrets from this process's environment while a program is started."""
     taken = {name: os.environ.pop(name) for name in [*os.environ] if _SECRET_VARIABLE_NAME.search(name)}
     try:
         yield

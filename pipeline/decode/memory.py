@@ -1,4 +1,4 @@
-"""The memory of a worker process: what it keeps from one image to the next, and the most it may take for one."""
+"""The memory of a worker process: freed memory kept for the next image, and the limit for one image."""
 
 import ctypes
 import os
@@ -14,10 +14,10 @@ _PAGE_BYTES: Final = resource.getpagesize()
 
 
 def keep_freed_memory() -> None:
-    """Has malloc keep image-sized blocks.
+    """Set malloc to keep freed blocks of the size of an image.
 
-    Left alone it maps and unmaps them one by one: 568 page faults an image, 3.6 ms instead of 2.5 (glibc's dynamic
-    threshold starts at 128 KiB and grows only by what has been freed; mallopt(3)).
+    By default malloc maps and unmaps each of them: 568 page faults an image, 3.6 ms instead of 2.5 ms (glibc's dynamic
+    threshold starts at 128 KiB and only grows with the blocks that are freed; mallopt(3)).
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not in musl
     if mallopt is not None:
@@ -26,11 +26,11 @@ def keep_freed_memory() -> None:
 
 
 class FreedMemory:
-    """Gives back to the kernel what a large image has left, where that is more than the next images may want.
+    """Returns freed memory of a large image to the kernel, if it is more than the next images are likely to need.
 
-    Of the blocks below its threshold malloc gives back only those at the end of its heap: a worker kept 1,066 MB. To
-    give back everything takes 0.3 ms where there is nothing, and 1.2 microseconds for each page, so it is not done
-    after every image. In musl, which has no `malloc_trim`, it is not done at all.
+    Of the blocks below its threshold malloc itself returns only those at the end of its heap: a worker kept 1,066 MB.
+    `malloc_trim` returns all of them, but takes 0.3 ms if there are none, and 1.2 microseconds for each page, so it is
+    not called after every image. In musl, which has no `malloc_trim`, memory is not returned.
     """
 
     def __init__(self) -> None:
@@ -39,23 +39,23 @@ class FreedMemory:
         self._most_bytes = self._own_bytes() + KEPT_FREED_BYTES
 
     def give_back(self) -> None:
-        """Looks at how much this process has, and acts where that is much. Takes some microseconds where it is not."""
+        """Return freed memory to the kernel if this process has much. Takes some microseconds if it has little."""
         if self._trim is not None and self._own_bytes() > self._most_bytes:
             self._trim(0)
-            self._most_bytes = max(self._most_bytes, self._own_bytes() + KEPT_FREED_BYTES)  # it needs what is left
+            self._most_bytes = max(self._most_bytes, self._own_bytes() + KEPT_FREED_BYTES)  # the rest is in use
 
     def _own_bytes(self) -> int:
-        """Resident memory that is no file's and not shared (proc_pid_statm(5))."""
+        """Return the resident memory that is neither mapped from a file nor shared, in bytes (proc_pid_statm(5))."""
         _, resident, shared, *_ = os.pread(self._pages.fileno(), 128, 0).split()
         return (int(resident) - int(shared)) * _PAGE_BYTES
 
 
 class MemoryLimit:
-    """Bounds what this process takes beyond what it has now.
+    """Limits the memory that this process may allocate in addition to its present memory.
 
-    By RLIMIT_DATA, which counts private memory alone: the shared slots are gigabytes of address space, so RLIMIT_AS
-    could not tell them from a decoder that runs away. Beyond the limit an allocation fails in that process, as
-    MemoryError or as an error of the decoder's, instead of waking the kernel's killer.
+    The limit is RLIMIT_DATA, which counts private memory alone: the shared slots are gigabytes of address space, so
+    RLIMIT_AS could not tell them from a decoder that allocates too much. Beyond the limit an allocation fails in this
+    process, as a MemoryError or as an error of the decoder, and does not invoke the kernel's OOM killer.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class MemoryLimit:
         self._max_pixels = -1
 
     def fit(self, max_pixels: int) -> None:
-        """Allows what decoding an image of that many pixels takes. Cheap where nothing has changed."""
+        """Set the limit for images of at most `max_pixels`. Cheap if the value has not changed."""
         if max_pixels == self._max_pixels:
             return
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -73,6 +73,6 @@ class MemoryLimit:
 
 
 def _data_bytes() -> int:
-    """What the kernel counts against RLIMIT_DATA (proc_pid_status(5), VmData)."""
+    """Return the memory that counts against RLIMIT_DATA, in bytes (proc_pid_status(5), VmData)."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmData:")[2].split()[0]) << 10

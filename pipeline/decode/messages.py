@@ -1,7 +1,8 @@
-"""Results of a worker as bytes: fixed records, read field by field by a replica that trusts none of them.
+"""Encodes the results of a worker as records of bytes, which the replica reads without trusting them.
 
-A worker decodes strangers' files, so one that a file has taken over may write whatever it likes. Unpickling that would
-run it, here, with the replica's keys. Reading a record builds integers, bounded text, and errors of known classes.
+A worker decodes untrusted files, and a file that takes it over may send any bytes. Unpickling those would run their
+code in the replica, with access to its keys. Reading a record only builds integers, bounded text, and errors of known
+classes.
 """
 
 import struct
@@ -18,10 +19,10 @@ from pipeline.decode.slots import Slots
 from pipeline.errors import ImageError
 
 MAX_RECORD_BYTES: Final = 64 << 10
-"""The most that one record takes; a socket's buffer holds 208 KiB by default."""
+"""Largest size of a record; a socket's buffer holds 208 KiB by default."""
 
 MAX_TEXT_BYTES: Final = 400
-"""The most of an image's error message; less where a chunk has hundreds of errors."""
+"""Largest size of an image's error message; smaller if a chunk has hundreds of errors."""
 
 _MAX_FAULT_BYTES: Final = 4000
 
@@ -36,19 +37,19 @@ _EMPTY_RECORDS: Final = {kind: _HEAD_STRUCT.pack(kind, 0, 0, 0, 0) for kind in (
 
 
 class MalformedRecord(Exception):
-    """A worker has sent what no worker sends: from now on nothing that it says is believed."""
+    """A worker has sent invalid bytes, so none of its further records are trusted."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
-    """The first thing a worker says: it has imported everything, has entered its sandbox, and waits for jobs."""
+    """First record of a worker: it has imported everything, has entered its sandbox, and waits for jobs."""
 
     closed: Closed
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedPixels:
-    """A job done, as the replica sees it once the pixels are page-locked."""
+    """Result of a job in the replica, with its pixels, page-locked where there is CUDA."""
 
     first: int
     pixels: Tensor  # uint8 [n, height, width, 3], a view of the slots, page-locked where there is CUDA
@@ -58,7 +59,7 @@ class DecodedPixels:
 
 @dataclass(frozen=True, slots=True)
 class DecodeResult:
-    """A job done. The pixels stay where they are, in shared memory."""
+    """Result of a job, as a worker sends it. The pixels stay in shared memory."""
 
     first: int
     decoded: int  # good images; their pixels are the first of the job's slots, in order and without gaps
@@ -67,19 +68,19 @@ class DecodeResult:
     slots: Slots | None = None  # where the pixels are, in the process that has read the record
 
     def pin_memory(self) -> DecodedPixels:
-        """The pixels, page-locked as the slots are: DataLoader's hook for custom batches, here without a copy.
+        """Return the result with its pixels, a view of the slots: DataLoader's hook for custom batches, without a copy.
 
         https://docs.pytorch.org/docs/stable/data.html#memory-pinning
         """
         if self.slots is None:
-            raise ValueError("this chunk has not been read from a record, so it knows no slots")
+            raise ValueError("this result was not read from a record, so it has no slots")
         pixels = self.slots.tensor[self.first : self.first + self.decoded]
         return DecodedPixels(self.first, pixels, self.errors, self.skipped)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerFault:
-    """An error in the worker's own code, which ends it: a traceback as text."""
+    """Traceback, as text, of an error in the worker's own code, which ends the worker."""
 
     text: str
 
@@ -88,7 +89,7 @@ Record = WorkerReady | DecodeResult | WorkerFault | _IterableDatasetStopIteratio
 
 
 def _classes(base: type[ImageError] = ImageError) -> Iterator[type[ImageError]]:
-    """Those of the pipeline: the edge has more, which no worker sends."""
+    """Yield the classes of image errors that the pipeline defines; workers send no others."""
     yield base
     for derived in base.__subclasses__():
         if derived.__module__ == base.__module__:
@@ -100,10 +101,10 @@ _ERROR_CODES: Final = {error: code for code, error in enumerate(_ERROR_CLASSES)}
 
 
 def to_bytes(item: object) -> bytes:
-    """Encodes what a worker's DataLoader loop yields.
+    """Encode an item that a worker's DataLoader loop yields.
 
     Raises:
-        TypeError: there is no record for it.
+        TypeError: there is no record for items of this type.
     """
     match item:
         case DecodeResult():
@@ -113,7 +114,7 @@ def to_bytes(item: object) -> bytes:
         case _IterableDatasetStopIteration():
             return _EMPTY_RECORDS[_STOPPED_KIND]
         case ExceptionWrapper():
-            text = str(item.exc_msg).encode(errors="replace")  # its end says what has happened
+            text = str(item.exc_msg).encode(errors="replace")  # the end of a traceback tells the error
             return _EMPTY_RECORDS[_FAULT_KIND] + text[-_MAX_FAULT_BYTES:]
     raise TypeError(f"a worker cannot send a {type(item).__name__}")
 
@@ -130,17 +131,17 @@ def _chunk_to_bytes(chunk: DecodeResult) -> bytes:
 
 
 def _cut(text: bytes, most: int) -> bytes:
-    """At most so many bytes of UTF-8, without half a character at the end."""
+    """Cut UTF-8 text to at most `most` bytes, without half a character at the end."""
     return text[:most].decode(errors="ignore").encode()
 
 
 def from_bytes(data: bytes, slots: Slots) -> Record:
-    """Reads a record of a worker that decodes into `slots`.
+    """Read a record of a worker that decodes into `slots`.
 
-    Whether the chunk is one that this worker was handed is for the caller to check.
+    The caller must check that the worker holds the chunk in the record.
 
     Raises:
-        MalformedRecord: it is none.
+        MalformedRecord: the bytes are not a valid record.
     """
     try:
         kind, first, decoded, errors, skipped = _HEAD_STRUCT.unpack_from(data)
@@ -155,11 +156,11 @@ def from_bytes(data: bytes, slots: Slots) -> Record:
             lines = body[:_MAX_FAULT_BYTES].decode(errors="replace").split("\n")
             return WorkerFault("\n".join(map(_printable, lines)))
     except (struct.error, IndexError, UnicodeDecodeError) as error:
-        raise MalformedRecord(f"a decoder process sent {len(data)} bytes that are no record: {error!r}") from error
+        raise MalformedRecord(f"a decoder process sent {len(data)} bytes that are not a record: {error!r}") from error
     if kind == _READY_KIND and first <= ALL_CLOSED and not (decoded or errors or skipped or body):
         return WorkerReady(Closed(first))
     if data == _EMPTY_RECORDS[_STOPPED_KIND]:
-        return _IterableDatasetStopIteration(0)  # the number of the worker: a DataLoader has but one here
+        return _IterableDatasetStopIteration(0)  # number of the worker: each DataLoader here has only one
     raise MalformedRecord(f"a decoder process sent a record of {len(data)} bytes and of unknown kind {kind}")
 
 
@@ -178,5 +179,5 @@ def _errors(body: bytes, count: int) -> Iterator[tuple[int, ImageError]]:
 
 
 def _printable(text: str) -> str:
-    """The text on one line, without what moves a terminal's cursor or ends a log's line."""
+    """Replace unprintable characters, which could end a line of the log or move a terminal's cursor."""
     return "".join(character if character.isprintable() else "�" for character in text)

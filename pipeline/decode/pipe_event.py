@@ -1,8 +1,8 @@
-"""The event by which a DataLoader has its only worker end: a pipe that the replica closes.
+"""The event with which a DataLoader tells its only worker to end: a pipe that the replica closes.
 
-`multiprocessing.Event` has semaphores and a lock. Whoever is killed or stopped while it holds the lock keeps the other
-from it for ever, and each semaphore is a file in /dev/shm, which a killed process leaves behind, and which cannot be
-made where /dev/shm is full.
+`multiprocessing.Event` has semaphores and a lock. A process that is killed or stopped while it holds the lock blocks
+the other one for ever. Each semaphore is a file in /dev/shm, which a killed process leaves behind, and which cannot be
+made if /dev/shm is full.
 """
 
 import select
@@ -12,29 +12,29 @@ from multiprocessing.connection import Connection
 
 
 class PipeEvent:
-    """As much of `multiprocessing.Event` as DataLoader uses, in the replica.
+    """The replica's end of the event, with the methods of `multiprocessing.Event` that DataLoader uses.
 
-    Pickled to a worker, it arrives there as a `WorkerEvent`.
+    An object pickled to a worker becomes a `WorkerEvent` there.
     """
 
     def __init__(self) -> None:
         self._workers, self._ours = Pipe(duplex=False)
 
     def __reduce__(self) -> tuple[Callable[..., "WorkerEvent"], tuple[Connection]]:
-        """Hands the reading end to the worker, which is being started."""
+        """Pass the reading end on to the worker that is being started."""
         return WorkerEvent, (self._workers,)
 
     def set(self) -> None:
-        """Tells the worker to end; the replica's own end tells it the same."""
+        """Tell the worker to end; the end of the replica has the same effect."""
         self._ours.close()
 
     def is_set(self) -> bool:
-        """Whether the worker has been told."""
+        """Return whether the worker has been told to end."""
         return self._ours.closed
 
 
 class WorkerEvent:
-    """The same, in the worker."""
+    """The worker's end of the event."""
 
     def __init__(self, workers: Connection) -> None:
         self._workers = workers
@@ -42,5 +42,5 @@ class WorkerEvent:
         self._closed.register(workers, select.POLLIN)
 
     def is_set(self) -> bool:
-        """Whether the other end has been closed; nothing is ever written to it."""
+        """Return whether the replica has closed its end; the pipe carries no data."""
         return bool(self._closed.poll(0))

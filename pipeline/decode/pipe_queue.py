@@ -1,10 +1,10 @@
-"""The queues between a DataLoader and its only worker: socket pairs that keep the borders of messages, and no more.
+"""The queues between a DataLoader and its only worker: socket pairs that preserve message boundaries.
 
-`multiprocessing.Queue` hands every item to a thread of its own, which waits for the interpreter while an image is
-decoded or a request is answered, guards both ends by locks that one reader and one writer do not need, and unpickles
-what comes. Here the replica, which is trusted, sends pickles; the worker, which is not, sends records that are read by
-`pipeline.decode.messages`. A message arrives whole or not at all, so that a worker cannot keep its reader in the middle
-of one. What travels is a few hundred bytes at a time, less than a socket holds, so a writer never waits.
+`multiprocessing.Queue` passes every item to a thread of its own, which waits for the interpreter while an image is
+decoded or a request is answered. It guards both ends by locks that one reader and one writer do not need, and unpickles
+every item. Here the replica, which is trusted, sends pickles; the worker, which is not trusted, sends records that are
+read by `pipeline.decode.messages`. A message arrives whole or not at all, so a worker cannot block its reader within
+one. Messages have a few hundred bytes, less than a socket holds, so a writer never waits.
 """
 
 import os
@@ -24,16 +24,16 @@ from pipeline.decode.pipe_event import PipeEvent
 from pipeline.decode.slots import Slots
 
 _WAKE_UP_ITEM: Final = (None, None)
-"""Sent by DataLoader to its own pin-memory thread, so that it looks at the event that ends it."""
+"""Item that DataLoader sends to wake its own pin-memory thread, which then checks whether it should end."""
 
 
 class PipeQueue:
-    """As much of `multiprocessing.Queue` as DataLoader uses, in the replica.
+    """The replica's end of a queue, with the methods of `multiprocessing.Queue` that DataLoader uses.
 
-    Pickled to a worker, it arrives there as a `WorkerEnd`.
+    An object pickled to a worker becomes a `WorkerEnd` there.
 
     Args:
-        slots: where the worker decodes to.
+        slots: shared memory into which the worker decodes.
     """
 
     def __init__(self, slots: Slots) -> None:
@@ -44,15 +44,15 @@ class PipeQueue:
         self._woken, self._broken = threading.Event(), False
 
     def __reduce__(self) -> tuple[Callable[..., "WorkerEnd"], tuple[socket.socket]]:
-        """Hands the other end to the worker, which is being started."""
+        """Pass the other end on to the worker that is being started."""
         return WorkerEnd, (self._workers,)
 
     def __del__(self) -> None:
-        """DataLoader closes its queues in some cases only."""
+        """Close the queue, since DataLoader closes its queues only in some cases."""
         self.close()
 
     def put(self, item: object) -> None:
-        """Sends an item to the worker; it may be read at once."""
+        """Send an item to the worker, without waiting."""
         if item == _WAKE_UP_ITEM:
             self._woken.set()
             with suppress(BlockingIOError):  # full, so its reader is awake
@@ -61,13 +61,13 @@ class PipeQueue:
             self._ours.send(pickle.dumps(item), socket.MSG_DONTWAIT)
 
     def get(self, timeout: float | None = None) -> tuple[int | None, object]:
-        """The number of the next record, and it; a `MalformedRecord` in its place where it is none, and no more after.
+        """Return the next record and its number. After an invalid one, returned as a `MalformedRecord`, none follow.
 
         Args:
-            timeout: seconds; None waits for as long as it takes.
+            timeout: seconds to wait; None waits without limit.
 
         Raises:
-            queue.Empty: none has come by then.
+            queue.Empty: no record has arrived within `timeout`.
         """
         if self._broken:
             self._woken.wait(timeout)
@@ -77,7 +77,7 @@ class PipeQueue:
         data = self._ours.recv(MAX_RECORD_BYTES + 1, socket.MSG_DONTWAIT)
         if self._woken.is_set():
             return _WAKE_UP_ITEM
-        number, self._taken = self._taken, self._taken + 1  # the worker does one job after the other
+        number, self._taken = self._taken, self._taken + 1  # the worker does its jobs in order
         try:
             return number, from_bytes(data, self._slots)
         except MalformedRecord as error:
@@ -85,16 +85,16 @@ class PipeQueue:
             return number, error
 
     def close(self) -> None:
-        """Nothing goes in or out any more."""
+        """Close the queue."""
         self._ours.close()
         self._workers.close()
 
     def cancel_join_thread(self) -> None:
-        """There is no thread."""
+        """Do nothing: there is no thread to join."""
 
 
 class WorkerEnd:
-    """The same, in the worker."""
+    """The worker's end of a queue."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
@@ -102,37 +102,37 @@ class WorkerEnd:
         self._readable.register(end, select.POLLIN)
 
     def put(self, item: tuple[int, object]) -> None:
-        """Sends a record; the replica counts for itself which it is."""
+        """Send a record; the replica counts the records itself."""
         self._end.send(to_bytes(item[1]))
 
     def get(self, timeout: float | None = None) -> Any:
-        """The next item of the replica's.
+        """Return the next item from the replica.
 
         Raises:
-            queue.Empty: none has come after `timeout` seconds.
+            queue.Empty: no item has arrived within `timeout` seconds.
         """
         if not self._readable.poll(None if timeout is None else timeout * 1e3):
             raise queue.Empty
         if not (data := self._end.recv(MAX_RECORD_BYTES)):
-            os._exit(0)  # the replica is gone
+            os._exit(0)  # the replica has ended
         return pickle.loads(data)  # noqa: S301 - the replica is trusted
 
     def close(self) -> None:
-        """Nothing goes in or out any more."""
+        """Close the queue."""
         self._end.close()
 
     def cancel_join_thread(self) -> None:
-        """There is no thread."""
+        """Do nothing: there is no thread to join."""
 
 
 class PipeQueues(ForkServerContext):
-    """The start method "forkserver", with these queues and their event.
+    """The multiprocessing context "forkserver", with these queues and `PipeEvent`.
 
     Args:
-        slots: where the worker decodes to.
+        slots: shared memory into which the worker decodes.
 
     Attributes:
-        process: that was made last; its `pid` does not come from the process itself.
+        process: the process made last; its `pid` is known to the replica, not reported by the process.
     """
 
     process: BaseProcess
@@ -142,14 +142,14 @@ class PipeQueues(ForkServerContext):
         self._slots = slots
 
     def Queue(self, maxsize: int = 0) -> PipeQueue:  # type: ignore[override]  # noqa: ARG002, N802 - their names
-        """One without a bound."""
+        """Make a queue, without a limit on its size."""
         return PipeQueue(self._slots)
 
     def Event(self) -> PipeEvent:  # type: ignore[override]  # noqa: N802 - their name
-        """One without a lock."""
+        """Make an event, without a lock."""
         return PipeEvent()
 
     def Process(self, *args: Any, **options: Any) -> BaseProcess:  # type: ignore[override]  # noqa: N802 - their name
-        """One that is kept in mind."""
+        """Make a process, and keep it in `process`."""
         self.process = super().Process(*args, **options)
         return self.process

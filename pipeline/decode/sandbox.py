@@ -1,13 +1,13 @@
-"""The sandbox of a worker: everything that its process gives up before it reads a stranger's file.
+"""The sandbox of a worker: the rights that its process gives up before it reads an untrusted file.
 
-Decoders are native code, and a hole in one lets an image take its worker over. What is left to it then is the memory
-that it shares with the replica, and the records that it sends (`pipeline.decode.messages`): no files, no network, no
-other process, and no right to more.
+Decoders are native code, and a vulnerability in one lets an image take its worker over. In the sandbox such an image
+only has the memory that the worker shares with the replica, and the records that it sends (`pipeline.decode.messages`):
+no files, no network, no other process, and no new privileges.
 
-Files are closed by Landlock (https://docs.kernel.org/userspace-api/landlock.html), which needs no privileges; most of
-the rest by a filter of system calls. The Python packages for Landlock are either a development release, or a few months
-old and have few users; it takes three system calls, made here. A kernel that has not got something goes without it, and
-the service says so.
+Landlock (https://docs.kernel.org/userspace-api/landlock.html), which needs no privileges, denies files; a filter of
+system calls denies most of the rest. The Python packages for Landlock are either a development release, or a few months
+old and have few users; it takes three system calls, made here. If a kernel lacks a feature, the sandbox does without,
+and the service reports it.
 """
 
 import ctypes
@@ -21,11 +21,11 @@ from typing import Final
 from pipeline.decode.system_calls import refuse_system_calls
 
 WRITABLE_VARIABLE: Final = "DARKROOM_WORKERS_WRITE"
-"""Environment variable with a folder that workers may write to all the same: for what measures them."""
+"""Environment variable with a folder that workers may write to nevertheless: for tools that measure workers."""
 
 
 class Closed(enum.IntFlag):
-    """A part of what a worker could do to its machine, and cannot any more."""
+    """Kinds of access to the machine that the sandbox denies a worker."""
 
     PRIVILEGES = 1
     FILES = 2
@@ -34,7 +34,7 @@ class Closed(enum.IntFlag):
     PROCESSES = 16
 
     def __str__(self) -> str:
-        """For people: `GET /info` shows it."""
+        """Describe the denied access in words, as in `GET /info`."""
         parts = self & ~Closed.TCP if Closed.NETWORK in self else self
         return ", ".join(f"no {_CLOSED_IN_WORDS[part]}" for part in Closed if part in parts) or "nothing"
 
@@ -56,16 +56,16 @@ _ASK_VERSION: Final = 1
 _PATH_BENEATH: Final = 1
 
 _FILE_RIGHTS: Final = {1: 13, 2: 14, 3: 15, 5: 16}
-"""Rights over files that Landlock can take away, by the version from which on there are so many."""
+"""Number of file rights that Landlock can deny, by the version that introduced the last of them."""
 
 _ALL_TCP: Final = 3  # bind and connect, from version 4 on
 _ALL_SCOPES: Final = 3  # abstract unix sockets and signals, from version 6 on
 
 
 def close_inherited() -> None:
-    """Leaves a worker the descriptors that the replica has handed to it, and the console.
+    """Close all descriptors of a worker except the console and those that the replica has passed on to it.
 
-    Beside them it inherits ways to have the forkserver and the resource tracker do something for it.
+    The others that it inherits lead to the forkserver and the resource tracker, which act on what they receive.
     """
     kept = _identities((0, 1, 2, *(forkserver.get_inherited_fds() or ())))
     for fd in map(int, os.listdir("/proc/self/fd")):
@@ -74,24 +74,24 @@ def close_inherited() -> None:
 
 
 def _identities(descriptors: Iterable[int]) -> set[tuple[int, int]]:
-    """Files behind descriptors: `mmap` has a copy of the one that it was given."""
+    """Return device and inode of descriptors: `mmap` holds a duplicate of the descriptor that it was given."""
     found = set()
     for fd in descriptors:
         try:
             status = os.fstat(fd)
-        except OSError:  # closed already
+        except OSError:  # already closed
             continue
         found.add((status.st_dev, status.st_ino))
     return found
 
 
 def enter_sandbox() -> Closed:
-    """Gives up what a decoder does not need; cannot be undone. All that is to be imported has to be by then.
+    """Give up all access that a decoder does not need. Cannot be undone; all modules must be imported before.
 
     Returns:
-        What is closed on this kernel.
+        The access that is denied on this kernel.
     """
-    alone = len(os.listdir("/proc/self/task")) == 1  # Landlock binds the thread that asks for it
+    alone = len(os.listdir("/proc/self/task")) == 1  # Landlock restricts only the calling thread
     libc = ctypes.CDLL(None, use_errno=True)
     closed = Closed(0)
     if libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 and _drop_capabilities(libc):
@@ -105,19 +105,19 @@ def enter_sandbox() -> Closed:
 
 
 def landlock_version() -> int:
-    """The version of Landlock in this kernel; 0 where it has none or does not let this process use it."""
+    """Return the version of Landlock in this kernel; 0 if there is none or this process may not use it."""
     libc = ctypes.CDLL(None, use_errno=True)
     return max(0, int(libc.syscall(_CREATE_RULESET, None, 0, _ASK_VERSION)))
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> bool:
-    """Gives up root's, where the service runs as root: in many containers it does."""
+    """Drop root's capabilities, which the service has in containers where it runs as root."""
     header, none = struct.pack("=Ii", _CAPABILITIES_V3, 0), bytes(24)
     return bool(libc.capset(header, none) == 0)
 
 
 def _restrict(libc: ctypes.CDLL, version: int) -> bool:
-    """Has Landlock refuse all that it can."""
+    """Deny all access that this version of Landlock can deny; return whether that worked."""
     rights = (1 << _FILE_RIGHTS[max(known for known in _FILE_RIGHTS if known <= version)]) - 1
     handled = struct.pack("=QQQ", rights, _ALL_TCP, _ALL_SCOPES)[: 8 if version < 4 else 16 if version < 6 else 24]
     ruleset = libc.syscall(_CREATE_RULESET, handled, len(handled), 0)

@@ -1,12 +1,12 @@
-"""Shared memory between the replica and its decoders.
+"""Shared memory between the replica and its decoder processes.
 
-A slot has room for one image twice: as it came (encoded) and as the model wants it (uint8 pixels). Both borders are
-crossed without a pipe: a pipe holds 64 KB, so a photograph would block its sender until the reader reads.
+A slot has space for one image in two forms: encoded, as received, and as uint8 pixels, the model's input. No image
+passes through a pipe: a pipe holds 64 KB, so a photograph would block its sender until the reader reads.
 
-The mapping is a memfd: it has no name, so nothing is left in /dev/shm however its processes end, and the 64 MB that
-containers give /dev/shm do not bind it. It is sparse: `MAX_ENCODED_BYTES` a slot are address space, not memory. Its
-size is sealed: a worker that shrank it would end the replica by SIGBUS. What lies in it, any worker can change: the
-replica takes whatever it reads there as a claim, and bounds it.
+The mapping is a memfd: it has no name, so nothing is left in /dev/shm however its processes end, and the limit of 64 MB
+that containers set for /dev/shm does not apply. The mapping is sparse: `MAX_ENCODED_BYTES` a slot are address space,
+not memory. Its size is sealed: a worker that shrank it would end the replica by SIGBUS. Any worker can change its
+content: the replica does not trust values that it reads there, and bounds them.
 """
 
 import enum
@@ -26,25 +26,25 @@ from pipeline.config import MAX_ENCODED_BYTES
 from pipeline.records import Bytes
 
 MAX_KEPT_BYTES = 256 << 20
-"""Memory that all slots together keep for the next encoded images; what one takes beyond it goes back to the system."""
+"""Memory that all slots together keep for the next encoded images; memory beyond that is returned to the system."""
 
 _MEMFD_SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class Claim(enum.IntEnum):
-    """What a worker has done with an image, written where its death does not erase it."""
+    """Progress of a worker with an image, kept in shared memory so that it survives the worker."""
 
     WAITING = 0
     STARTED = 1
     DECODED = 2
     REJECTED = 3
-    SKIPPED = 4  # it had been withdrawn
+    SKIPPED = 4  # not decoded, as the image had been withdrawn
 
 
 class Slots:
-    """`count` slots in one shared mapping, and which of them are free.
+    """A number of slots in one shared mapping, and the list of those that are free.
 
-    Pickled to a worker, it arrives there over the same memory. Only the process that made it takes and releases.
+    An object pickled to a worker uses the same memory there. Only the process that created it takes and frees slots.
     """
 
     def __init__(self, count: int, side_px: int, *, fd: int = -1) -> None:
@@ -54,27 +54,27 @@ class Slots:
         self._encoded_from = ledger_bytes + _whole_pages(count * pixel_bytes)
         size = self._encoded_from + count * MAX_ENCODED_BYTES
         self._fd = fd if fd >= 0 else _sealed_memory(size)
-        finalize(self, os.close, self._fd).atexit = False  # open, it would keep the memory beyond the mapping
+        finalize(self, os.close, self._fd).atexit = False  # open, it would keep the memory after the mapping
         self._map = mmap.mmap(self._fd, size)
         self.started_ns = np.frombuffer(self._map, np.int64, count)  # int64 [count], by `time.monotonic_ns`
-        self.decode_ns = np.frombuffer(self._map, np.int64, count, offset=count * 8)  # int64 [count], how long it took
+        self.decode_ns = np.frombuffer(self._map, np.int64, count, offset=count * 8)  # int64 [count], duration
         shapes: NDArray[np.int32] = np.frombuffer(self._map, np.int32, count * 3, offset=count * 16)
         self.shapes = shapes.reshape(count, 3)  # int32 [count, 3]: width, height, EXIF orientation, as sent
         self.claims = np.frombuffer(self._map, np.uint8, count, offset=count * 28)  # uint8 [count], of `Claim`
-        self.withdrawn = np.frombuffer(self._map, np.uint8, count, offset=count * 29)  # uint8 [count], 1: leave it out
+        self.withdrawn = np.frombuffer(self._map, np.uint8, count, offset=count * 29)  # uint8 [count], 1: to be skipped
         flat: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, count * pixel_bytes, offset=ledger_bytes)
         self.pixels = flat.reshape(count, side_px, side_px, 3)  # uint8 [count, side, side, 3]
-        self.tensor = torch.from_numpy(self.pixels)  # the same memory: what CUDA page-locks
+        self.tensor = torch.from_numpy(self.pixels)  # the same memory, to be page-locked by CUDA
         self._free = bytearray(b"\1" * count)
-        self._kept = [0] * count  # bytes of memory that encoded images have left behind, a slot
-        self._kept_bytes = 0  # all together
+        self._kept = [0] * count  # bytes of memory that encoded images have left in each slot
+        self._kept_bytes = 0  # in all slots together
 
     def __reduce__(self) -> tuple[Callable[..., "Slots"], tuple[Any, ...]]:
-        """Hands the mapping to a process that is being started."""
+        """Pass the mapping on to a process that is being started."""
         return _attach, (DupFd(self._fd), self.count, self.side_px)
 
     def take(self, wanted: int) -> tuple[int, int]:
-        """Takes up to `wanted` adjacent slots: the number of the first, and how many (0 where none is free)."""
+        """Take up to `wanted` adjacent slots; return the number of the first, and how many (0 if none is free)."""
         while wanted:
             first = self._free.find(b"\1" * wanted)
             if first >= 0:
@@ -91,23 +91,23 @@ class Slots:
 
     @property
     def free(self) -> int:
-        """How many slots are free."""
+        """Number of free slots."""
         return self._free.count(1)
 
     def write_encoded(self, slot: int, *pieces: Bytes) -> None:
-        """Copies one encoded image in, piece by piece."""
+        """Copy one encoded image into a slot, piece by piece."""
         start = self._encoded_from + slot * MAX_ENCODED_BYTES
         for piece in pieces:
             self._map[start : start + len(piece)] = piece
             start += len(piece)
 
     def read_encoded(self, slot: int, size: int) -> memoryview:
-        """One encoded image of `size` bytes, without a copy."""
+        """Return a view of an encoded image of `size` bytes."""
         start = self._encoded_from + slot * MAX_ENCODED_BYTES
         return memoryview(self._map)[start : start + size]
 
     def trim_encoded(self, slot: int, size: int) -> None:
-        """Keeps the memory that an encoded image of `size` bytes took, or gives it back where too much is kept."""
+        """Keep the memory of an encoded image of `size` bytes for the next one, or free it if too much is kept."""
         more = max(0, size - self._kept[slot])
         self._kept[slot] += more
         self._kept_bytes += more

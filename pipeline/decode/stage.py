@@ -1,4 +1,4 @@
-"""The decode stage: encoded images -> batches of pixels in the ready queue, by way of decoder processes."""
+"""The decode stage: decoder processes turn encoded images into batches of pixels in the ready queue."""
 
 import logging
 import threading
@@ -29,20 +29,21 @@ _CLOSE_GRACE_S: Final = 2.0
 
 
 class DecodeStage:
-    """The backlog, the decoder processes, and the slots that hold images until the model has read them.
+    """Owns the backlog, the decoder processes, and the slots that hold images until the model has read them.
 
-    One lock guards all of it. It is held while a record of a worker is taken, while images are submitted, and while a
-    batch gives its slots back; a thread for each worker reads the records, and one more watches over the workers.
+    One lock guards all of them. The lock is held while a record of a worker is processed, while images are submitted,
+    and while the slots of a batch are freed. One thread for each worker reads its records; one more supervises the
+    workers.
 
     Args:
-        workers: how many processes decode ordinary images at a time.
-        slots: where images lie on both sides of decoding.
-        transform: what the workers do with an image.
-        queue: where decoded batches go.
-        spares: how many processes stand ready beside the workers.
+        workers: number of processes that decode ordinary images at a time.
+        slots: shared memory for encoded and decoded images.
+        transform: resize and crop that the workers apply.
+        queue: queue for decoded batches.
+        spares: number of spare processes beside the workers.
         pin_memory: whether results pass DataLoader's pin-memory thread, as on CUDA.
-        chunk_bytes: encoded bytes at which what is handed to a worker at a time is full.
-        decode_timeout_s: the most that decoding an image may take, whatever its price is.
+        chunk_bytes: encoded bytes at which a chunk, the images handed to a worker together, is full.
+        decode_timeout_s: the longest that decoding an image may take, whatever its price.
         limits: the limits at the start; `limits` may be replaced at any time.
     """
 
@@ -76,10 +77,10 @@ class DecodeStage:
         self._watch = threading.Thread(target=self._watch_workers, name="decode-watch", daemon=True)
 
     def start(self) -> None:
-        """Starts the workers and waits until every one is ready.
+        """Start the workers and wait until all are ready.
 
         Raises:
-            WorkerFailure: they do not start; the reason is in the log.
+            WorkerFailure: workers do not start; the reason is in the log.
         """
         with self._changed:
             for _ in range(self._pool.size):
@@ -91,12 +92,12 @@ class DecodeStage:
                 raise WorkerFailure(f"decoder processes are not ready after {WORKER_START_TIMEOUT_S:.0f} s")
         if self._pool.closed != ALL_CLOSED:
             logger.warning(
-                "this kernel does not give decoder processes the whole sandbox; closed to them are: %s",
+                "this kernel supports only part of the sandbox for decoder processes: %s",
                 self._pool.closed,
             )
 
     def submit(self, tasks: Iterable[Task]) -> None:
-        """Queues images; each is put into the ready queue, or rejected, or fails with its request."""
+        """Queue images for decoding. Each later enters the ready queue, is rejected, or fails with its request."""
         with self._changed:
             if self._failure:
                 for task in tasks:
@@ -106,13 +107,13 @@ class DecodeStage:
             self._dispatcher.dispatch()
 
     def check(self) -> None:
-        """Raises the ServerError that has ended the stage, if one has."""
+        """Raise the ServerError that has ended the stage, if there is one."""
         if self._failure:
             raise self._failure
 
     @property
     def limits(self) -> Limits:
-        """The limits that hold for what is handed out next; may be replaced at any time."""
+        """Limits for the images that are handed out next; may be replaced at any time."""
         return self._dispatcher.limits
 
     @limits.setter
@@ -121,7 +122,7 @@ class DecodeStage:
 
     @property
     def stats(self) -> DecodeStats:
-        """What the stage has done since its start, and what it holds now."""
+        """Counts of the work since the start, and of the work in progress."""
         with self._changed:
             return DecodeStats(
                 decoding_s=self._dispatcher.decoding_s,
@@ -134,29 +135,29 @@ class DecodeStage:
 
     @property
     def in_work(self) -> int:
-        """Images that somebody waits for and that are not decoded."""
+        """Number of images that are not decoded yet and whose requests still wait."""
         with self._changed:
             return self._dispatcher.in_work
 
     @property
     def at_work(self) -> bool:
-        """Whether a worker has images in hand; the watch sees to it that it gets on with them."""
+        """True if a worker holds images; the supervising thread ends a worker that makes no progress with them."""
         with self._changed:
             return bool(self._pool.chunks)
 
     @property
     def moved_at(self) -> float:
-        """When a worker last came back with images, or ended and left them, by `time.monotonic`."""
+        """Time at which a worker last returned images, or ended while it held some, by `time.monotonic`."""
         return self._dispatcher.moved_at
 
     def ahead_of(self, prices_s: Sequence[float]) -> tuple[int, float]:
-        """Images, and seconds of work, that come before the last of new images of one request at these prices."""
+        """Return the images, and seconds of work, ahead of the last of new images of one request at these prices."""
         with self._changed:
             return self._dispatcher.ahead_of(prices_s)
 
     @property
     def usual_price_s(self) -> float:
-        """Price of an image whose header has not been read yet."""
+        """Price assumed for an image whose header has not been read yet."""
         return self._dispatcher.backlog.pace.usual_price_s
 
     @property
@@ -167,11 +168,11 @@ class DecodeStage:
 
     @property
     def closed_to_workers(self) -> Closed:
-        """Names what the sandbox keeps from the workers."""
+        """Resources that the sandbox denies the workers."""
         return self._pool.closed
 
     def close(self) -> None:
-        """Ends the workers; what has not been decoded fails with EngineClosed. May be called again."""
+        """End the workers; images that are not decoded fail with EngineClosed. May be called again."""
         with self._changed:
             in_hand, workers = self._pool.chunks, self._pool.clear()
             self._fail(EngineClosed("the engine was closed before the image was decoded"), in_hand)
@@ -180,7 +181,7 @@ class DecodeStage:
             worker.ask_to_end()
         for worker in workers:
             worker.end(deadline)
-            worker.thread.join(_CLOSE_GRACE_S)  # it drops the DataLoader, and with it its queues
+            worker.thread.join(_CLOSE_GRACE_S)  # the thread drops the DataLoader, and with it its queues
 
     # ---- the workers ------------------------------------------------------------------------------------------------
     # Everything from here on runs with `_changed` held, except the bodies of threads and `_give_back`.
@@ -191,14 +192,14 @@ class DecodeStage:
         worker.thread.start()
 
     def _attend(self, worker: WorkerProcess) -> None:
-        """Body of one thread a worker: starts it, takes what it yields, until it ends."""
+        """Start a worker and process its records until it ends. Runs in a thread for each worker."""
         try:
             for record in worker.records():
                 with self._changed:
-                    if worker in self._pool:  # else it is closing: to its last word, or DataLoader would not end it
+                    if worker in self._pool:  # else closing: read on, or DataLoader does not end the worker
                         self._take(worker, record)
                         self._dispatcher.dispatch()
-        except Exception:  # whatever ended it, `_replace` deals with it
+        except Exception:  # for any cause, `_replace` starts another worker
             if worker in self._pool:
                 logger.exception("the DataLoader of decoder process %s ended", worker.pid or "(not started)")
         finally:
@@ -219,14 +220,14 @@ class DecodeStage:
             self._distrust(worker, record)
 
     def _distrust(self, worker: WorkerProcess, record: WorkerReady | DecodedPixels | MalformedRecord) -> None:
-        """Ends a worker that sends what none sends: an image may have taken it over."""
-        why = record if isinstance(record, MalformedRecord) else "it speaks of images that it was not handed"
-        logger.error("decoder process %s is not believed any more: %s", worker.pid or "(not ready)", why)
+        """Replace a worker that sends invalid records: an image may have taken the worker over."""
+        why = record if isinstance(record, MalformedRecord) else "it reported on images that it was not given"
+        logger.error("decoder process %s sent an invalid record and is replaced: %s", worker.pid or "(not ready)", why)
         worker.distrusted = True
         self._replace(worker)
 
     def _replace(self, worker: WorkerProcess) -> None:
-        """Takes back what a worker that has ended had in hand, and starts another."""
+        """Take back the images of a worker that has ended, and start another worker."""
         if worker not in self._pool:
             return
         for lost in self._pool.remove(worker):
@@ -243,23 +244,23 @@ class DecodeStage:
         self._changed.notify_all()
 
     def _fail(self, failure: ServerError, in_hand: Sequence[DecodeChunk] = ()) -> None:
-        """Hands nothing out any more: what waits fails, and what is in hand of chunks that will not come back."""
+        """Stop handing out images; fail those that wait, and those of chunks that workers will not return."""
         self._failure = self._failure or failure
         self._dispatcher.fail(self._failure, in_hand)
         self._changed.notify_all()
 
     def _watch_workers(self) -> None:
-        """Body of the watch. Without it a death or a worker that hangs would go unnoticed, so its own end is one."""
+        """Supervise the workers until the stage fails or is closed. If this thread itself fails, the stage fails."""
         try:
             while not self._failure:
                 self._watch_once()
         except Exception:
-            logger.exception("the watch over the decoder processes has ended")
+            logger.exception("the thread that supervises the decoder processes has failed")
             with self._changed:
-                self._fail(WorkerFailure("the watch over the decoder processes has ended; the log says how"))
+                self._fail(WorkerFailure("the thread that supervises the decoder processes has failed; see the log"))
 
     def _watch_once(self) -> None:
-        """Sees within a moment that a worker has ended or was stopped. DataLoader itself looks every 5 s at best."""
+        """Replace workers soon after they have ended or were stopped; DataLoader itself checks every 5 s at best."""
         with self._changed:
             workers = [worker for worker in self._pool if worker.pid]
         lost = [*ended(workers, _WATCH_PERIOD_MS), *stopped(workers)]
@@ -271,7 +272,7 @@ class DecodeStage:
             self._look_after_slow_workers()
 
     def _look_after_slow_workers(self) -> None:
-        """Ends those that make no progress; has others take what waits behind an image that takes long."""
+        """Replace workers that make no progress; give the images behind one that takes long to other workers."""
         for worker in [worker for worker in self._pool if worker.chunks]:
             now = in_work(worker, self._slots)
             worker.overdue_s = exceeded_s(worker, now, self._decode_timeout_s, self._dispatcher.limit_s)
@@ -283,7 +284,7 @@ class DecodeStage:
                 self._dispatcher.dispatch()
 
     def _give_back(self, first: int, count: int) -> None:
-        """Takes the slots of a batch back; any thread calls it, by `PixelBatch.release`."""
+        """Free the slots of a batch. Called from any thread, by `PixelBatch.release`."""
         with self._changed:
             self._slots.release(first, count)
             self._dispatcher.dispatch()

@@ -1,11 +1,11 @@
-"""The system calls that a worker may not make: a seccomp filter, which the kernel asks before each of its calls.
+"""The system calls that a worker may not make: a seccomp filter, which the kernel runs before each system call.
 
-A list of what is refused, not of what is allowed: decoders and the C library may use whatever else they like, on any
-version. It closes what Landlock (`pipeline.decode.sandbox`) leaves open: sockets other than TCP's, other
-processes, the rights of files, and io_uring, through which a process would make calls that no filter sees.
+The filter lists refused calls, not allowed ones, so that decoders and the C library of any version can use all others.
+It denies access that Landlock (`pipeline.decode.sandbox`) does not: sockets other than TCP, other processes,
+permissions of files, and io_uring, through which a process could make calls that no filter sees.
 
 The filter is a program of the kernel's classic BPF (seccomp(2), linux/filter.h). libseccomp would assemble it from
-names, but its Python package needs the C library installed on the machine; the program here is a row of comparisons.
+names, but its Python package needs the C library installed on the machine; the program here is a list of comparisons.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 _ARCHITECTURES: Final = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-"""Column of the tables below, and what the kernel calls the architecture (linux/audit.h)."""
+"""Column of an architecture in the tables below, and the kernel's number for it (linux/audit.h)."""
 
 _SECCOMP: Final = (317, 277)
 _CLONE: Final = (56, 220)
@@ -61,7 +61,7 @@ _PROCESSES: Final = {
     "sched_setattr": (314, 274),
 }
 _ONLY_OWN_PROCESS: Final = {"tgkill": (234, 131), "prlimit64": (302, 261)}
-"""Calls that name a process, and that a worker needs for itself: to abort, and to limit its memory."""
+"""Calls that name a process; a worker may use them on itself: to abort, and to limit its memory."""
 
 _KERNEL: Final = {
     "io_uring_setup": (425, 425),
@@ -121,10 +121,10 @@ _FILES: Final = {
     "mq_open": (240, 180),
 }
 
-_TSYNC: Final = 1  # for all threads
+_TSYNC: Final = 1  # applies to all threads
 _SET_MODE_FILTER: Final = 1
 _CLONE_THREAD: Final = 0x00010000
-_X32_CALLS: Final = 0x40000000  # x86_64's second table of calls
+_X32_CALLS: Final = 0x40000000  # x86_64's second table of system calls
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _NUMBER_AT, _ARCHITECTURE_AT, _ARGUMENT_AT = 0, 4, 16  # of struct seccomp_data, little-endian
@@ -138,10 +138,10 @@ class _Program(ctypes.Structure):
 
 
 def refuse_system_calls(*, files: bool) -> bool:
-    """Refuses this process such calls from now on, with EPERM; whether the kernel does so.
+    """Refuse these system calls to this process from now on, with EPERM; return whether the kernel supports that.
 
     Args:
-        files: whether to refuse what opens or changes files as well.
+        files: whether to refuse calls that open or change files as well.
     """
     architecture = _ARCHITECTURES.get(platform.machine())
     if architecture is None:
@@ -154,11 +154,11 @@ def refuse_system_calls(*, files: bool) -> bool:
 
 
 def _program(column: int, architecture: int, refused: Sequence[dict[str, tuple[int, int]]]) -> list[bytes]:
-    """The instructions: (code, value, where to go on if it holds, and if not), counted from the next one."""
+    """Return the instructions: (code, value, jump if true, jump if false), jumps counted from the next instruction."""
     lines = [
         _line(_LOAD, _ARCHITECTURE_AT),
         _line(_EQUAL, architecture, 1, 0),
-        _line(_RETURN, _REFUSE),  # 32-bit calls, whose numbers are others
+        _line(_RETURN, _REFUSE),  # 32-bit calls, which have other numbers
         _line(_LOAD, _NUMBER_AT),
     ]
     if column == 0:
@@ -166,7 +166,7 @@ def _program(column: int, architecture: int, refused: Sequence[dict[str, tuple[i
     for number in (numbers[column] for table in refused for numbers in table.values()):
         if number != _NONE:
             lines += _line(_EQUAL, number, 0, 1), _line(_RETURN, _REFUSE)
-    # The C library then makes threads by `clone`, whose flags can be seen here.
+    # Without `clone3` the C library makes threads by `clone`, whose flags a filter can read.
     lines += _line(_EQUAL, _CLONE3, 0, 1), _line(_RETURN, _UNKNOWN)
     lines += _line(_EQUAL, _CLONE[column], 0, 4), _ARGUMENT
     lines += _line(_ANY_BIT, _CLONE_THREAD, 1, 0), _line(_RETURN, _REFUSE), _line(_RETURN, _ALLOW)
@@ -182,4 +182,4 @@ def _line(code: int, value: int, holds: int = 0, fails: int = 0) -> bytes:
 
 
 _ARGUMENT: Final = _line(_LOAD, _ARGUMENT_AT)
-"""Loads the lower half of a call's first argument; the calls that are asked for it read no more."""
+"""Loads the lower half of a call's first argument; the calls concerned only read that half."""

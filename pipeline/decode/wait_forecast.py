@@ -1,4 +1,4 @@
-"""When a worker will turn to an image: what waits before it, and what is in hand and how long that has run already."""
+"""Forecasts when a worker reaches an image, from the images ahead of it and the time that those in work have run."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,12 +7,12 @@ from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
 
 
 class WaitForecast:
-    """Forecasts waits from the workers as they are now.
+    """Forecasts waits from the present state of the workers.
 
     Args:
-        workers: all of them.
-        ratio: by which prices become seconds.
-        limit_s: the most that what is in hand may still take, once it is beyond its price.
+        workers: all workers.
+        ratio: decoding time divided by price.
+        limit_s: time limit of a chunk, taken as its duration once the chunk has run for longer than its price.
     """
 
     def __init__(self, workers: Sequence[WorkerProcess], ratio: float, limit_s: Callable[[DecodeChunk], float]) -> None:
@@ -20,11 +20,11 @@ class WaitForecast:
         self._ratio, self._limit_s, self._now_ns = ratio, limit_s, time.monotonic_ns()
 
     def ordinary_s(self, ahead_s: float, most: int) -> float:
-        """Seconds until ordinary images have their turn.
+        """Return the seconds until a worker begins ordinary images.
 
         Args:
-            ahead_s: of work that waits before them.
-            most: how many workers may be at ordinary images at a time.
+            ahead_s: seconds of work that waits ahead of them.
+            most: most workers that decode ordinary images at a time.
         """
         quick = [worker for worker in self._workers if worker.is_quick]
         if quick:
@@ -32,7 +32,7 @@ class WaitForecast:
         return min(map(self._left_s, self._workers), default=0.0) + ahead_s
 
     def costly_s(self, ahead_s: float) -> float:
-        """Seconds until costly images have their turn, with so much work before them; one worker is not for them."""
+        """Return the seconds until a worker begins costly images, behind `ahead_s` of work; one worker takes none."""
         at_it = [worker for worker in self._workers if not worker.is_quick]
         return (sum(map(self._left_s, at_it)) + ahead_s) / max(1, len(self._workers) - 1)
 

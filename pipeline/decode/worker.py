@@ -1,4 +1,4 @@
-"""Inside a worker process: pull a job, decode its images into their slots, say so."""
+"""Main loop of a worker process: receive a job, decode its images into their slots, report the result."""
 
 import io
 import os
@@ -23,7 +23,7 @@ from pipeline.images.decode import decode_image
 from pipeline.images.pillow import import_decoders
 from pipeline.records import Transform
 
-Image.init()  # once, in the forkserver: else each worker would import Pillow's plugins, as none may later
+Image.init()  # once, in the forkserver; in its sandbox a worker may import nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +37,20 @@ class DecodeJob:
 
 
 class DecodeJobs(IterableDataset[WorkerReady | DecodeResult]):
-    """A live dataset: what the replica sends down `jobs`, decoded. None ends it, the replica's death ends its process.
+    """Dataset of the jobs that the replica sends, decoded. None ends it; the end of the replica ends the process.
 
     Args:
         jobs: the reading end of a pipe of `DecodeJob`s that belongs to this worker alone. A queue shared by workers
             would stay locked for all when one of them is killed inside `get`.
-        slots: where the images lie.
-        transform: what to do with them.
+        slots: shared memory with the images.
+        transform: resize and crop to apply.
     """
 
     def __init__(self, jobs: Connection, slots: Slots, transform: Transform) -> None:
         self._jobs, self._slots, self._transform = jobs, slots, transform
 
     def __iter__(self) -> Iterator[WorkerReady | DecodeResult]:
-        """Yields `WorkerReady` once, then one `DecodeResult` a job."""
+        """Yield `WorkerReady` once, then one `DecodeResult` for each job."""
         _prepare_process()
         _warm_up(self._transform)
         memory, freed = MemoryLimit(), FreedMemory()
@@ -63,14 +63,14 @@ class DecodeJobs(IterableDataset[WorkerReady | DecodeResult]):
         try:
             job: DecodeJob | None = self._jobs.recv()
         except (EOFError, OSError):
-            os._exit(0)  # the replica is gone, perhaps killed: nobody else ends this process
+            os._exit(0)  # the replica has ended, perhaps killed: no other process ends this one
         return job
 
     def _do(self, job: DecodeJob, freed: FreedMemory) -> DecodeResult:
         decoded, errors, skipped = 0, {}, set[int]()
         for position, size in enumerate(job.sizes):
             slot, started_ns = job.first + position, time.monotonic_ns()
-            if self._slots.withdrawn[slot]:  # another worker has it
+            if self._slots.withdrawn[slot]:  # another worker decodes it
                 self._slots.claims[slot] = Claim.SKIPPED
                 skipped.add(position)
                 continue
@@ -84,7 +84,7 @@ class DecodeJobs(IterableDataset[WorkerReady | DecodeResult]):
                 decoded += 1
                 claim = Claim.DECODED
             except ImageError as error:
-                errors[position] = error.with_traceback(None)  # its frames would keep the image alive
+                errors[position] = error.with_traceback(None)  # the traceback's frames would keep the image alive
                 claim = Claim.REJECTED
             self._slots.decode_ns[slot] = time.monotonic_ns() - started_ns
             self._slots.claims[slot] = claim
@@ -94,16 +94,17 @@ class DecodeJobs(IterableDataset[WorkerReady | DecodeResult]):
 
 def _prepare_process() -> None:
     close_inherited()
-    # DataLoader ends a worker whose parent has ended. That is the forkserver; the end of the replica breaks the pipes.
+    # DataLoader ends a worker whose parent has ended. But the parent is the forkserver, which may be replaced. The end
+    # of the replica closes the pipes.
     ManagerWatchdog.is_alive = lambda _: True  # type: ignore[assignment, method-assign]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for the replica, which closes the pipe
-    warnings.simplefilter("ignore")  # Pillow warns of odd files, one line an image
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the replica, which closes the pipe
+    warnings.simplefilter("ignore")  # Pillow warns of odd files, with a line for each
     keep_freed_memory()
     os.nice(WORKER_NICENESS)
 
 
 def _warm_up(transform: Transform) -> None:
-    """Has everything imported, and read from the machine, that decoders and torch look for at their first image."""
+    """Decode one image, so that decoders and torch import modules and read files before the sandbox forbids it."""
     import_decoders(transform.formats)
     file = io.BytesIO()
     Image.new("RGB", (2 * transform.resize_px, 2 * transform.resize_px)).save(file, transform.formats[0])

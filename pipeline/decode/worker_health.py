@@ -1,4 +1,4 @@
-"""Whether a worker is still one: it may have ended, been stopped, not got ready, or be at something for too long."""
+"""Finds unhealthy workers: ended, stopped, not ready in time, or over the time limit of an image."""
 
 import select
 import time
@@ -11,7 +11,7 @@ from pipeline.task import Task
 
 
 def ended(workers: Sequence[WorkerProcess], within_ms: int) -> list[WorkerProcess]:
-    """Finds workers whose processes have ended; waits for the first one for so long."""
+    """Find workers whose processes have ended; wait up to `within_ms` for the first one."""
     watched = {worker.pidfd: worker for worker in workers}
     poll = select.poll()
     for pidfd in watched:
@@ -20,7 +20,7 @@ def ended(workers: Sequence[WorkerProcess], within_ms: int) -> list[WorkerProces
 
 
 def stopped(workers: Sequence[WorkerProcess]) -> list[WorkerProcess]:
-    """Finds and marks workers that have been stopped (SIGSTOP) for longer than a moment; to be asked periodically."""
+    """Find and mark workers that have been stopped (SIGSTOP) for some time. To be called periodically."""
     found = [worker for worker in workers if worker.stopped_s() > STOPPED_AFTER_S]
     for worker in found:
         worker.stopped = True
@@ -28,25 +28,25 @@ def stopped(workers: Sequence[WorkerProcess]) -> list[WorkerProcess]:
 
 
 def late_starters(workers: Sequence[WorkerProcess]) -> list[WorkerProcess]:
-    """Finds workers that run and have not reported for duty in all the time that they have for it."""
+    """Find workers that run but have not reported ready within their time limit."""
     latest = time.monotonic() - WORKER_START_TIMEOUT_S
     return [worker for worker in workers if worker.pid and not worker.ready and worker.started_at < latest]
 
 
 def exceeded_s(worker: WorkerProcess, now: InWork, decode_timeout_s: float, limit_s: Callable[[Task], float]) -> float:
-    """The time limit that a worker with something in hand has exceeded; 0 where it has none.
+    """Return the time limit that a worker has exceeded, in seconds; 0 if it is within its limits.
 
-    Work counts by the processor time that it has had: on a machine with much else to do, or in a container that may
-    use little of it, any image can take long.
+    The limit of an image is in processor time: on a busy machine, or in a container with a small CPU quota, any image
+    can take long by the clock.
 
     Args:
-        worker: it.
-        now: what it is at.
-        decode_timeout_s: limit of one image by the clock.
-        limit_s: limit of an image by processor time.
+        worker: a worker that holds a chunk.
+        now: the image that it is decoding.
+        decode_timeout_s: limit of one image in wall-clock time.
+        limit_s: limit of an image in processor time.
     """
     most_s = len(worker.chunks[0].tasks) * decode_timeout_s + CLAIM_TIMEOUT_S
-    if time.monotonic_ns() - worker.turned_ns > most_s * 1e9:  # whatever it writes into its claims
+    if time.monotonic_ns() - worker.turned_ns > most_s * 1e9:  # regardless of its claims
         return decode_timeout_s
     if now.task is None:
         return CLAIM_TIMEOUT_S if now.for_s > CLAIM_TIMEOUT_S else 0.0
@@ -57,7 +57,7 @@ def exceeded_s(worker: WorkerProcess, now: InWork, decode_timeout_s: float, limi
 
 
 def why_gone(worker: WorkerProcess) -> str:
-    """Says for the log why a worker is replaced."""
+    """Describe for the log why a worker is replaced."""
     if worker.stopped:
-        return "was ended, somebody had stopped it (SIGSTOP)"
-    return "was ended, it made no progress" if worker.overdue_s else "ended"
+        return "was stopped (SIGSTOP), and has been ended"
+    return "made no progress, and has been ended" if worker.overdue_s else "ended"

@@ -1,4 +1,4 @@
-"""The decoder processes: which one takes an image, and what is lost with one that ends.
+"""The worker pool: chooses the decoder process for an image, and finds the images lost with one that ends.
 
 Each worker has a persistent `torch.utils.data.DataLoader` of its own (`num_workers=1`), fed through a pipe of its own.
 One DataLoader over all workers cannot do this: it asks its sampler for the next index before it returns a finished
@@ -6,9 +6,9 @@ result, so a live sampler deadlocks it; a queue shared by workers stays locked w
 dead worker is noticed only after 5 s without any data, which under load is never. Here a death costs one worker, is
 seen at once, and is blamed on the image that the worker had begun.
 
-One process more stands ready than decode ordinary images at a time. An image that takes long, because of its price or
-against it, holds its process for as long as it takes. So of all processes one is kept from costly images: whoever has
-an ordinary one finds a process that takes it at once.
+Spare processes are ready beside those that decode ordinary images. An image that takes long, by its price or
+unexpectedly, occupies its process for all that time. So one of all processes is kept free of costly images: a new
+ordinary image always finds a process that takes it at once.
 """
 
 import time
@@ -30,24 +30,24 @@ class LostChunk:
     """A chunk whose worker has ended before it was done."""
 
     chunk: DecodeChunk
-    claims: list[int]  # of `Claim`, one an image: how far the worker had come with it
-    overdue_s: float  # the time limit at which the worker was ended; 0 where it ended by itself
+    claims: list[int]  # of `Claim`, one for each image: the worker's progress with it
+    overdue_s: float  # the time limit that the worker had exceeded; 0 if none
 
 
 class WorkerPool:
-    """So many decoder processes, and spare ones. It has neither threads nor a lock: the decode stage guards it.
+    """The decoder processes, spare ones included. Has no threads and no lock: the decode stage guards it.
 
     Args:
-        count: how many decode ordinary images at a time.
-        spares: how many processes stand ready beside them.
-        slots: where images lie on both sides of decoding.
-        transform: what the workers do with an image.
+        count: number of processes that decode ordinary images at a time.
+        spares: number of spare processes beside them.
+        slots: shared memory for encoded and decoded images.
+        transform: resize and crop that the workers apply.
         pin_memory: whether results pass DataLoader's pin-memory thread, as on CUDA.
 
     Attributes:
         replaced: workers that ended, or had to be ended.
         failed_starts: workers in a row that ended before they were ready.
-        closed: to the workers, by their sandbox; nothing before they are ready.
+        closed: access that the sandbox denies the workers; empty before one is ready.
     """
 
     def __init__(self, count: int, spares: int, slots: Slots, transform: Transform, *, pin_memory: bool) -> None:
@@ -58,21 +58,21 @@ class WorkerPool:
         self._workers: list[WorkerProcess] = []
 
     def __contains__(self, worker: WorkerProcess) -> bool:
-        """Whether the worker has not been removed."""
+        """Return whether the worker is in the pool, i.e. has not been removed."""
         return worker in self._workers
 
     def __iter__(self) -> Iterator[WorkerProcess]:
-        """All workers, also those that are not ready yet; others may be removed meanwhile."""
+        """Iterate over all workers, also those that are not ready yet. Workers may be removed meanwhile."""
         return iter([*self._workers])
 
     @property
     def chunks(self) -> list[DecodeChunk]:
-        """All that workers have in hand."""
+        """All chunks that workers hold."""
         return [chunk for worker in self._workers for chunk in worker.chunks]
 
     @property
     def images(self) -> int:
-        """How many images workers have in hand; those that were withdrawn are not counted."""
+        """Number of images that workers hold, without withdrawn ones."""
         return sum(len(chunk.tasks) - len(chunk.withdrawn) for chunk in self.chunks)
 
     @property
@@ -82,10 +82,10 @@ class WorkerPool:
 
     @property
     def all_ready(self) -> bool:
-        """Whether every worker has reported for duty."""
+        """True if every worker has reported ready."""
         return all(worker.ready for worker in self._workers)
 
-    # ---- coming and going -------------------------------------------------------------------------------------------
+    # ---- adding and removing ----------------------------------------------------------------------------------------
 
     def add(self) -> WorkerProcess:
         """Adds a worker; its process starts when its records are read."""
@@ -94,25 +94,26 @@ class WorkerPool:
         return worker
 
     def note_ready(self, worker: WorkerProcess, closed: Closed) -> None:
-        """A worker has reported for duty, and said what its sandbox closes."""
+        """Mark a worker as ready, and keep the access that its sandbox denies."""
         worker.ready, self.closed, self.failed_starts = True, closed, 0
 
     def remove(self, worker: WorkerProcess) -> list[LostChunk]:
-        """Ends a worker; returns what it had in hand, the newest chunk first."""
+        """End a worker; return the chunks that it held, the newest first."""
         self._workers.remove(worker)
         self.failed_starts += not worker.ready and not worker.stopped
         worker.end(deadline=time.monotonic())
         return [LostChunk(chunk, self._claims(worker, chunk), worker.overdue_s) for chunk in reversed(worker.chunks)]
 
     def clear(self) -> list[WorkerProcess]:
-        """Removes all workers, for their owner to end."""
+        """Remove all workers and return them, for the owner to end them."""
         workers, self._workers = self._workers, []
         return workers
 
     def _claims(self, worker: WorkerProcess, chunk: DecodeChunk) -> list[int]:
-        """The worker's claims on the images of a chunk; of one that is not believed, the worst for its oldest chunk.
+        """Return the worker's claims on the images of a chunk.
 
-        Where somebody has stopped the worker, no image is blamed for having been begun.
+        If the worker sent an invalid record, all images of its oldest chunk count as begun. If the worker was stopped
+        (SIGSTOP), no image is blamed for having been begun.
         """
         if worker.distrusted:
             return [Claim.STARTED if chunk is worker.chunks[0] else Claim.WAITING] * len(chunk.tasks)
@@ -126,12 +127,12 @@ class WorkerPool:
                     claims[position] = Claim.STARTED
         return claims
 
-    # ---- who takes an image -----------------------------------------------------------------------------------------
+    # ---- choosing a worker -------------------------------------------------------------------------------------------
 
     def for_ordinary(self) -> WorkerProcess | None:
-        """The worker that should take the next ordinary images, if one can.
+        """Return the worker that should take the next ordinary images; None if none can.
 
-        No more than `count` are at ordinary images at a time; those that are held up by one do not count.
+        No more than `count` workers decode ordinary images at a time, without those whose image takes long.
         """
         at_it = [worker for worker in self._workers if worker.is_quick and worker.chunks]
         able = [worker for worker in at_it if len(worker.chunks) < CHUNKS_PER_WORKER]
@@ -140,17 +141,17 @@ class WorkerPool:
         return min(able, key=lambda worker: worker.price_in_hand_s, default=None)
 
     def for_costly(self) -> WorkerProcess | None:
-        """The worker that should take the next costly image, if one can: an idle one, while another stays free."""
+        """Return an idle worker for the next costly image; None if no other would stay free for ordinary images."""
         quick = [worker for worker in self._workers if worker.is_quick]
         idle = [worker for worker in quick if not worker.chunks]
         return idle[-1] if idle and (len(quick) > 1 or len(self._workers) == 1) else None
 
     def can_stand_in_for(self, slow: WorkerProcess) -> bool:
-        """Whether another worker can take what a slow one has not begun."""
+        """Return whether another worker can take the images that a slow one has not begun."""
         return any(worker.is_quick for worker in self._workers if worker is not slow)
 
     def wait_s(self, ahead: Ahead, ratio: float, limit_s: Callable[[Task], float]) -> float:
-        """Seconds until workers should turn to images behind so much, where images take `ratio` times their price."""
+        """Forecast the seconds until workers reach new images; images take `ratio` times their price."""
         forecast = WaitForecast(self._workers, ratio, lambda chunk: limit_s(chunk.tasks[0]))
         ordinary_s = 0.0 if ahead.ordinary_s is None else forecast.ordinary_s(ahead.ordinary_s, self.count)
         costly_s = 0.0 if ahead.costly_s is None else forecast.costly_s(ahead.costly_s)

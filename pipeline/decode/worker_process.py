@@ -1,4 +1,4 @@
-"""One worker, seen from the replica: its DataLoader, its pipe, and the chunks in its hands."""
+"""One worker, seen from the replica: its DataLoader, its pipe, and the chunks that it holds."""
 
 import os
 import select
@@ -34,42 +34,42 @@ class DecodeChunk:
     tasks: list[Task]
     max_pixels: int
     max_work_s: float
-    price_s: float  # seconds that all of them should take, on the machine of the prices
-    withdrawn: set[int] = field(default_factory=set)  # positions of those that another worker was given
+    price_s: float  # sum of the images' prices, in seconds
+    withdrawn: set[int] = field(default_factory=set)  # positions of images that were put back for other workers
 
     @property
     def costly(self) -> bool:
-        """Whether it is one image that takes long: those travel alone."""
+        """True if the chunk is a single costly image; a costly image always has a chunk of its own."""
         return self.tasks[0].costly
 
     @property
     def job(self) -> DecodeJob:
-        """What the worker is sent: the bytes themselves lie in the slots."""
+        """Job to send to the worker; the encoded bytes are in the slots."""
         return DecodeJob(self.first, tuple(task.image.size for task in self.tasks), self.max_pixels, self.max_work_s)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStarted:
-    """A worker's process runs; it has not reported for duty yet. Said by the replica's own side."""
+    """A worker's process has started, but is not ready yet. Comes from the replica's side, not from the worker."""
 
     pid: int
 
 
 class WorkerProcess:
-    """A decoder process and the persistent DataLoader that runs it. Its owner guards it by a lock."""
+    """A decoder process and the persistent DataLoader that runs it. The owner guards it by a lock."""
 
     def __init__(self, slots: Slots, transform: Transform, *, pin_memory: bool) -> None:
-        self.chunks: deque[DecodeChunk] = deque()  # the oldest first: the one that it works on
-        self.turned_ns = 0  # when it could turn to the oldest chunk, by `time.monotonic_ns`
+        self.chunks: deque[DecodeChunk] = deque()  # oldest first: the worker decodes that one
+        self.turned_ns = 0  # when it could begin the oldest chunk, by `time.monotonic_ns`
         self.pid, self.pidfd = 0, -1
-        self.ready = False  # it has reported for duty
+        self.ready = False  # it has reported ready
         self.started_at = time.monotonic()
-        self.stopped = False  # it was ended because somebody had stopped it (SIGSTOP)
+        self.stopped = False  # it was ended because it had been stopped (SIGSTOP)
         self._state = StoppedProcess()
-        self.overdue_s = 0.0  # the time limit at which it was ended; 0 where it was not
+        self.overdue_s = 0.0  # the time limit that it has exceeded; 0 if none
         self._asked_ns, self._had_used_s = 0, 0.0  # see `used_s`
-        self.held = False  # it is at one image for so long that another takes what is behind it
-        self.thread: threading.Thread  # of its owner: the one that takes its records
+        self.held = False  # its image takes so long that other workers get the images behind
+        self.thread: threading.Thread  # the owner's thread that reads its records
         self.distrusted = False  # it was ended because of what it sent
         self._reader, self._writer = Pipe(duplex=False)
         self._queues = PipeQueues(slots)
@@ -77,7 +77,7 @@ class WorkerProcess:
             DecodeJobs(self._reader, slots, transform),
             batch_size=None,
             num_workers=1,
-            prefetch_factor=CHUNKS_PER_WORKER + 2,  # more than it can have in hand: it never waits for an index
+            prefetch_factor=CHUNKS_PER_WORKER + 2,  # more than the chunks that it can hold: it never waits for an index
             multiprocessing_context=self._queues,
             persistent_workers=True,
             pin_memory=pin_memory,
@@ -85,59 +85,59 @@ class WorkerProcess:
 
     @property
     def is_quick(self) -> bool:
-        """Whether ordinary images need not wait long for it."""
+        """True if the worker is ready and busy with neither a costly image nor one that takes long."""
         return self.ready and not self.held and not self.is_at_costly
 
     @property
     def is_at_costly(self) -> bool:
-        """Whether it has an image in hand that takes long; nothing is put behind it."""
+        """True if the worker holds a costly image; it gets no further chunk meanwhile."""
         return bool(self.chunks) and self.chunks[0].costly
 
     @property
     def price_in_hand_s(self) -> float:
-        """Price of what has been handed out to it and has not come back."""
+        """Price of all images that the worker holds, in seconds."""
         return sum(chunk.price_s for chunk in self.chunks)
 
     def records(self) -> Iterator[WorkerStarted | WorkerReady | DecodedPixels | MalformedRecord]:
-        """Starts the process, says so, and yields what comes from it, until it is asked to end.
+        """Start the process, yield `WorkerStarted`, then yield the records of the process until it is asked to end.
 
         Raises:
-            RuntimeError: an error in its own code has ended it; or, by DataLoader, it has died, up to 5 s later.
+            RuntimeError: an error in the worker's code has ended it; or DataLoader reports, up to 5 s late, its death.
         """
         iterator = forked(lambda: iter(self._loader))
         yield WorkerStarted(self._queues.process.pid or 0)
-        self._reader.close()  # now the worker alone reads: its death breaks the pipe
+        self._reader.close()  # now only the worker has the reading end: its death breaks the pipe
         try:
             for record in iterator:
                 if isinstance(record, WorkerFault):
                     raise RuntimeError(f"error in a decoder process\n{record.text}")
                 yield record.pin_memory() if isinstance(record, DecodeResult) else record
         finally:
-            del iterator, self._loader  # a DataLoader ends its worker when it is dropped
+            del iterator, self._loader  # a DataLoader ends its worker when it is deleted
 
     def has_started(self, pid: int) -> None:
-        """Keeps hold of its process; one that has ended since then counts as one that never ran."""
+        """Keep the pid and a pidfd of the process; a process that has already ended counts as not started."""
         with suppress(ProcessLookupError):
             self.pidfd = os.pidfd_open(pid)
             self.pid = pid
 
     def stopped_s(self) -> float:
-        """Seconds for which it has been seen stopped (SIGSTOP) by whoever calls this again and again."""
+        """Return the seconds for which repeated calls have seen the process stopped (SIGSTOP)."""
         return self._state.stopped_s(self.pid) if self.pid else 0.0
 
     def hand_out(self, chunk: DecodeChunk) -> None:
-        """Sends it a chunk: a few hundred bytes, which never fill the pipe."""
+        """Send the worker a chunk: a few hundred bytes, which never fill the pipe."""
         if not self.chunks:
             self.turned_ns = time.monotonic_ns()
         self.chunks.append(chunk)
         now = time.perf_counter()
         for task in chunk.tasks:
             task.handed_out_at = now
-        with suppress(OSError):  # it has just died: the watch will find the chunk here
+        with suppress(OSError):  # it has just died: the supervising thread will find the chunk here
             self._writer.send(chunk.job)
 
     def has_in_hand(self, result: DecodedPixels) -> bool:
-        """Whether a result is that of the oldest chunk: the slots that were handed out, and no other."""
+        """Return whether a result is one of the worker's oldest chunk: for exactly the slots that were handed out."""
         if not self.chunks:
             return False
         chunk = self.chunks[0]
@@ -152,12 +152,12 @@ class WorkerProcess:
         )
 
     def take_back(self) -> DecodeChunk:
-        """The oldest chunk, which it has done; now it can turn to the next."""
+        """Remove and return the oldest chunk, which is done; now the worker can begin the next."""
         self.turned_ns, self.held = time.monotonic_ns(), False
         return self.chunks.popleft()
 
     def used_s(self, since_ns: int) -> float:
-        """Processor seconds that it has used since this was first asked about the image that it began then."""
+        """Return the processor seconds used since the first call about the image that was begun at `since_ns`."""
         with suppress(psutil.Error):  # it has just died
             times = psutil.Process(self.pid).cpu_times()
             if self._asked_ns != since_ns:
@@ -166,12 +166,12 @@ class WorkerProcess:
         return 0.0
 
     def ask_to_end(self) -> None:
-        """Tells it to end after the chunks it has."""
+        """Tell the worker to end after the chunks that it holds."""
         with suppress(OSError):
             self._writer.send(None)
 
     def end(self, deadline: float) -> None:
-        """Waits for its end until `deadline` (of `time.monotonic`), then kills it."""
+        """Wait for the end of the process until `deadline` (by `time.monotonic`), then kill it."""
         self._writer.close()
         if self.pid:
             poll = select.poll()

@@ -1,4 +1,4 @@
-"""Progress of a worker with the images in its hands, read from the claims that it writes into shared memory."""
+"""Progress of a worker with the images that it holds, read from its claims in shared memory."""
 
 import time
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ _ORIENTATIONS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class InWork:
-    """The image that a worker decodes just now."""
+    """The image that a worker is decoding."""
 
     task: Task | None  # None between two images
-    since_ns: int  # when it began, or ended the one before, by `time.monotonic_ns`
+    since_ns: int  # when it was begun, or the one before it ended, by `time.monotonic_ns`
 
     @property
     def for_s(self) -> float:
@@ -29,7 +29,7 @@ class InWork:
 
 
 def in_work(worker: WorkerProcess, slots: Slots) -> InWork:
-    """The image that a worker with something in hand is decoding."""
+    """Return the image that a worker is decoding. The worker must hold a chunk."""
     chunk = worker.chunks[0]
     claims, started_ns, decode_ns = _ledger(chunk, slots)
     if (begun := claims == Claim.STARTED).any():
@@ -41,14 +41,14 @@ def in_work(worker: WorkerProcess, slots: Slots) -> InWork:
 
 
 def not_begun(chunk: DecodeChunk, slots: Slots) -> list[int]:
-    """Positions of the images of a chunk that still wait for the worker which has it."""
+    """Return the positions of images in a chunk that its worker has not begun."""
     claims = slots.claims[chunk.first : chunk.first + len(chunk.tasks)].copy()
     waiting = (claims == Claim.WAITING).nonzero()[0].tolist()
     return [position for position in waiting if position not in chunk.withdrawn]
 
 
 def spent_s(chunk: DecodeChunk, slots: Slots) -> float:
-    """Seconds that a worker has spent on the images of a chunk so far, the one in work included."""
+    """Return the seconds that a worker has spent on the images of a chunk so far, the one in work included."""
     claims, started_ns, decode_ns = _ledger(chunk, slots)
     spent_ns = int(decode_ns[(claims == Claim.DECODED) | (claims == Claim.REJECTED)].sum())
     if (begun := claims == Claim.STARTED).any():
@@ -57,19 +57,19 @@ def spent_s(chunk: DecodeChunk, slots: Slots) -> float:
 
 
 def decoding_s(slot: int, slots: Slots) -> float:
-    """Seconds that the last image of a slot took, as its worker says; no more than have passed since it began."""
+    """Return the seconds that a slot's last image took, as its worker reports; at most the time since its start."""
     passed_ns = time.monotonic_ns() - int(slots.started_ns[slot])
     return max(0, min(int(slots.decode_ns[slot]), passed_ns)) * 1e-9
 
 
 def shape_of(slot: int, slots: Slots) -> tuple[int, int, int]:
-    """Width, height and EXIF orientation of the last image of a slot, as its worker says; none is below 1."""
+    """Return width, height and EXIF orientation of a slot's last image, as its worker reports; all at least 1."""
     width, height, orientation = slots.shapes[slot].tolist()
     return max(1, width), max(1, height), orientation if 1 <= orientation <= _ORIENTATIONS else 1
 
 
 def _ledger(chunk: DecodeChunk, slots: Slots) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Claims, begins and durations of a chunk's images, read once; a worker may have written times that cannot be."""
+    """Return claims, start times and durations of a chunk's images, read once; impossible times are bounded."""
     ours = slice(chunk.first, chunk.first + len(chunk.tasks))
     now_ns = time.monotonic_ns()
     started_ns = slots.started_ns[ours].clip(0, now_ns)

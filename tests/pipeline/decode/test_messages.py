@@ -84,7 +84,7 @@ def test_what_else_dataloader_sends_arrives(slots: Slots) -> None:
     assert fault.text.splitlines()[-1] == "ValueError: a fault� of the worker's own"
     with pytest.raises(TypeError, match="a worker cannot send a dict"):
         to_bytes({})
-    with pytest.raises(ValueError, match="knows no slots"):
+    with pytest.raises(ValueError, match="has no slots"):
         DecodeResult(0, 0).pin_memory()
 
 

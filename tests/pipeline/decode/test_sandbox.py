@@ -223,5 +223,5 @@ def test_a_kernel_that_closes_little_is_told_of(caplog: pytest.LogCaptureFixture
         assert errors(bench.submit([CAT])) == [None]
         assert str(bench.stage.closed_to_workers) == "no new privileges"
     assert [record.getMessage() for record in caplog.records] == [
-        "this kernel does not give decoder processes the whole sandbox; closed to them are: no new privileges"
+        "this kernel supports only part of the sandbox for decoder processes: no new privileges"
     ]

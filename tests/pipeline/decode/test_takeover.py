@@ -91,7 +91,7 @@ def test_a_record_that_no_worker_sends_ends_it(
     (pid,) = until(lambda: bench.stage.pids)
     request = bench.submit([CAT, order(acts[name]), CAT])
     assert errors(request) == [None, DecoderCrashed, None]
-    assert caplog.text.count("is not believed any more") == 2
+    assert caplog.text.count("sent an invalid record and is replaced") == 2
     assert not folder.exists()
     assert until(lambda: bench.stage.pids) != [pid]
 
