@@ -1,1 +1,1 @@
-"""Odd files, made from seeds: each with the answer that it must get."""
+"""Odd files, made from seeds, each with the answer that it must get."""

@@ -1,4 +1,4 @@
-"""Prints what is said to each kind of odd file: `python -m tests.odd`.
+"""Prints the answers to each kind of odd file: `python -m tests.odd`.
 
 One row a kind: files, how many got the answer that they must get in both modes, and what became of the others. `--json
 FILE` keeps it, `--before FILE` prints an older one beside it; `--faults` lists the files that got another answer.
@@ -33,7 +33,7 @@ class Row:
 
 
 def main() -> None:
-    """Asks both modes, and prints the table in Markdown."""
+    """Runs both modes, and prints the table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--before", type=Path)
@@ -58,7 +58,7 @@ def _say(*lines: str) -> None:
 
 
 def _judged() -> tuple[list[Row], list[str]]:
-    """The rows, and a line for each wrong answer."""
+    """Returns the rows, and a line for each wrong answer."""
     warnings.simplefilter("ignore")
     more = [*others()]
     reference = Reference([*corpus(), *more])
@@ -92,7 +92,7 @@ def _word(status: int) -> str:
 
 
 def _described(file: OddFile, kinds: list[str], said: dict[str, str]) -> str:
-    """Outcome in both modes, e.g. "answered wrongly", or in each where they differ."""
+    """Returns the outcome in both modes, e.g. "answered wrongly", or in each mode if they differ."""
     shown = [_shown(file, kind, what) for kind, what in zip(kinds, said.values(), strict=True)]
     return shown[0] if shown[0] == shown[1] else f"{shown[0]} in fast, {shown[1]} in exact"
 

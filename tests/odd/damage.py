@@ -1,4 +1,4 @@
-"""JPEGs and PNGs of which something is missing or wrong that their pixels need."""
+"""Damaged JPEGs and PNGs, which lack something that their pixels need or have it wrong."""
 
 import itertools
 import struct
@@ -22,7 +22,7 @@ _ROWS = r"\d.*rows|rows.*\d"
 
 
 def damages() -> Iterator[OddFile]:
-    """Each must be refused as damaged, but for what nobody can notice."""
+    """Yields files that must be refused as damaged, except for damage that no decoder can notice."""
     for name, file in _jpegs().items():
         yield from _cut_jpeg(name, file)
         yield from _wrong_height(name, file)
@@ -48,7 +48,7 @@ def _jpegs() -> dict[str, bytes]:
 
 
 def _start(file: bytes) -> int:
-    """Where the entropy-coded data of the first scan begins."""
+    """Returns the offset of the entropy-coded data of the first scan."""
     at = file.index(bytes([0xFF, SOS]))
     return at + 2 + int(struct.unpack_from(">H", file, at + 2)[0])
 
@@ -58,7 +58,7 @@ def _scans(file: bytes) -> bool:
 
 
 def _cut_jpeg(name: str, file: bytes) -> Iterator[OddFile]:
-    """In a progressive JPEG every row is there after the first scan, and still something is missing."""
+    """Yields truncated JPEGs. A progressive one has every row after its first scan, but not all of its detail."""
     says = "" if _scans(file) else _ROWS
     start, end = _start(file), len(file) - 2
     for percent in _CUTS:
@@ -90,7 +90,7 @@ def _overwritten(name: str, file: bytes) -> Iterator[OddFile]:
 
 
 def _flipped(name: str, file: bytes) -> Iterator[OddFile]:
-    """One bit, or ten: whether anybody can notice depends on the codes."""
+    """Yields files with one or ten flipped bits, which a decoder notices only for some codes."""
     start, end = _start(file), len(file) - 2
     for seed, count in ((1, 1), (2, 10), (3, 10)):
         chance, data = np.random.default_rng(seed), bytearray(file)
@@ -100,7 +100,9 @@ def _flipped(name: str, file: bytes) -> Iterator[OddFile]:
 
 
 def _by_libjpeg(kind: str, name: str, data: bytes) -> OddFile:
-    """Damaged where libjpeg-turbo itself notices; what it takes for sound must be answered.
+    """Returns a file that counts as damaged if libjpeg-turbo notices it, and must otherwise be answered.
+
+    libjpeg-turbo cannot judge samplings without a name in its interface, and ignores a damaged scan header.
 
     Of the samplings that have no name in its interface it cannot be asked; of what became of the header of a scan
     it says nothing.
@@ -169,7 +171,7 @@ def _structure() -> Iterator[OddFile]:
 
 
 def _without_tables(own: list[tuple[int, bytes]]) -> bytes:
-    """Coded by tables of its own, and without them: those of a Motion JPEG, which decoders take, do not fit."""
+    """Returns a JPEG without its own tables; those of Motion JPEG, which decoders use then, do not fit."""
     return joined(part for part in own if part[0] != DHT)
 
 
@@ -203,7 +205,7 @@ def _pngs() -> dict[str, bytes]:
 
 
 def _with_data(file: bytes, data: bytes) -> bytes:
-    """Its pixels replaced by this body of IDAT, with a right checksum."""
+    """Returns the file with this IDAT body in place of its pixels, with a right checksum."""
     return png_of((name, data if name == b"IDAT" else body) for name, body in chunks(file))
 
 

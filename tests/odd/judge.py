@@ -1,4 +1,4 @@
-"""Sends the corpus through an engine, and says which files got another answer than they must get."""
+"""Sends the corpus through an engine, and finds the files with a wrong answer."""
 
 import hashlib
 import re
@@ -46,7 +46,7 @@ class Answers:
 
 
 def ask(config: PipelineConfig, files: Sequence[OddFile], *, among: bool = True) -> Answers:
-    """Each file in a request of its own, then among others."""
+    """Sends each file in a request of its own, then among others; returns the outcomes."""
     answers = Answers()
     with Engine(config) as engine:
         workers = set(engine.worker_pids)
@@ -68,12 +68,12 @@ def ask(config: PipelineConfig, files: Sequence[OddFile], *, among: bool = True)
 
 
 def status_of(error: ImageError) -> int:
-    """The status that a client gets."""
+    """Returns the status that a client gets."""
     return next(STATUS_BY_ERROR[cls] for cls in type(error).__mro__ if cls in STATUS_BY_ERROR)
 
 
 class Reference:
-    """The scores of the files' pictures by torchvision alone: its model, its transform."""
+    """The scores of the files' pictures by torchvision alone, with its model and its transform."""
 
     def __init__(self, files: Iterable[OddFile]) -> None:
         weights = models.MobileNet_V2_Weights.IMAGENET1K_V1
@@ -87,7 +87,7 @@ class Reference:
             self._known.update(zip((key for key, _ in group), batch, strict=True))
 
     def scores(self, picture: Image.Image) -> torch.Tensor:
-        """float32 [1000]."""
+        """Returns float32 [1000], in the order of the classes."""
         return self._known[_key(picture)]
 
 
@@ -109,7 +109,7 @@ def scores(prediction: Prediction) -> torch.Tensor:
 
 
 def fault(file: OddFile, outcome: Outcome, mode: str, reference: Reference) -> str:
-    """Says how the answer is wrong; empty where it is right."""
+    """Says how the answer is wrong; empty if it is right."""
     if not isinstance(outcome, Prediction):
         status, message = status_of(outcome.error), str(outcome.error)
         if status not in file.statuses:
@@ -131,5 +131,5 @@ def _listed(file: OddFile) -> str:
 
 
 def kind_of(outcome: Outcome) -> str:
-    """The class of the error, or the word for a prediction."""
+    """Returns the class of the error, or "answered" for a prediction."""
     return "answered" if isinstance(outcome, Prediction) else type(outcome.error).__name__

@@ -1,4 +1,4 @@
-"""Sound pixels behind odd metadata: nobody needs those parts, so the picture must be answered."""
+"""Valid pixels behind odd metadata, which no decoder needs, so the picture must be answered."""
 
 import struct
 import zlib
@@ -18,7 +18,7 @@ _NOISE = np.random.default_rng(22).bytes(64)
 
 
 def metadata() -> Iterator[OddFile]:
-    """Each of these must be answered, but for chunks that are called critical."""
+    """Yields files that must be answered, except those with an unknown critical chunk."""
     file = png(samples(cat()), RGB)
     for name, odd in _png_chunks().items():
         yield answered("PNG with odd metadata", name, with_chunks(file, odd), cat())
@@ -101,7 +101,7 @@ def _png_exif() -> Iterator[OddFile]:
 
 
 def _exif_bodies() -> dict[str, bytes]:
-    """TIFF structures that say nothing sound."""
+    """Returns invalid TIFF structures."""
     entry = struct.pack("<HHII", 0x0112, 3, 1, 99)
     return {
         "empty": b"",

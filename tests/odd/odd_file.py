@@ -13,7 +13,7 @@ DAMAGED = 422
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OddFile:
-    """A file, and what a service must say to it."""
+    """A file, and the answer that a service must give."""
 
     kind: str  # those of one kind make one row of the table
     name: str
@@ -28,30 +28,30 @@ class OddFile:
 
 
 def answered(kind: str, name: str, data: bytes, picture: Image.Image, *, tolerance: float = 0.03) -> OddFile:
-    """A file that must get the answer of the picture."""
+    """Returns a file that must get the answer of the picture."""
     return OddFile(kind, name, data, (ANSWERED,), picture, tolerance=tolerance)
 
 
 def unsupported(kind: str, name: str, data: bytes, says: str = "") -> OddFile:
-    """A file of a format or coding that is not decoded, and must be told which."""
+    """Returns a file of a format or coding that is not decoded, and must be named in the refusal."""
     return OddFile(kind, name, data, (UNSUPPORTED,), says=says)
 
 
 def damaged(kind: str, name: str, data: bytes, says: str = "") -> OddFile:
-    """A file of which something is missing or wrong that its pixels need."""
+    """Returns a file that lacks something that its pixels need, or has it wrong."""
     return OddFile(kind, name, data, (DAMAGED,), says=says)
 
 
 def refused_or(kind: str, name: str, data: bytes, picture: Image.Image | None, *statuses: int) -> OddFile:
-    """A file that may be answered or refused, with one of these statuses, but alike in both modes."""
+    """Returns a file that may be answered, or refused with one of these statuses, alike in both modes."""
     return OddFile(kind, name, data, (ANSWERED, *statuses), picture)
 
 
 def too_much(kind: str, name: str, data: bytes, says: str = "") -> OddFile:
-    """A file that would cost more than any image may."""
+    """Returns a file that would cost more than any image may."""
     return OddFile(kind, name, data, (TOO_MUCH,), says=says)
 
 
 def by_pillow(data: bytes) -> Image.Image:
-    """The reference for a sound file: Pillow's `convert("RGB")`, as torchvision's datasets read it."""
+    """Returns the reference for a valid file: Pillow's `convert("RGB")`, as torchvision's datasets read it."""
     return Image.open(io.BytesIO(data)).convert("RGB")

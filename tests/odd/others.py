@@ -1,4 +1,4 @@
-"""GIF, BMP and AVIF, where they are served: sound, transparent and damaged ones."""
+"""GIF, BMP and AVIF files for services that accept them: valid, transparent and damaged ones."""
 
 import io
 import struct
@@ -16,7 +16,7 @@ _CUTS = (20, 50, 80)
 
 
 def others() -> Iterator[OddFile]:
-    """Where these formats are served."""
+    """Yields the files, with the answers of a service that accepts these formats."""
     yield from _gifs()
     yield from _bmps()
     yield from _avifs()

@@ -1,4 +1,4 @@
-"""Sound PNGs of every colour type, depth and interlacing."""
+"""Valid PNGs of every colour type, depth and interlacing."""
 
 import itertools
 import struct
@@ -21,7 +21,7 @@ NAMES = {GREY: "grey", RGB: "RGB", PALETTE: "palette", GREY_ALPHA: "grey and alp
 
 
 def pngs() -> Iterator[OddFile]:
-    """Each of these must be answered."""
+    """Yields files that must be answered."""
     for colour, depths in DEPTHS.items():
         for depth, interlaced in itertools.product(depths, (False, True)):
             values, before, picture = _coloured(colour, depth)
@@ -37,7 +37,7 @@ def pngs() -> Iterator[OddFile]:
 
 
 def _coloured(colour: int, depth: int) -> tuple[NDArray[Any], list[tuple[bytes, bytes]], Image.Image]:
-    """Samples, the palette where there is one, and the picture that they show."""
+    """Returns the samples, the palette if there is one, and the picture that they show."""
     if colour == PALETTE:
         image = cat().quantize(2**depth)
         colours = bytes(image.getpalette() or ())[: 3 * 2**depth]

@@ -1,4 +1,4 @@
-"""Every odd file gets the answer that it must get: in both modes, alone and among others, whose answers stay theirs."""
+"""Tests that every odd file gets its answer in both modes, alone and among others, and does not change theirs."""
 
 from collections.abc import Iterator
 
@@ -32,7 +32,7 @@ def test_the_corpus_is_large_and_of_different_files() -> None:
 def test_every_file_gets_its_answer(
     answers: dict[str, Answers], reference: Reference, subtests: pytest.Subtests
 ) -> None:
-    """In each mode, alone and among others; and what one mode answers the other does."""
+    """Every file gets its answer, alone and among others, and the same in both modes."""
     for kind in dict.fromkeys(file.kind for file in corpus()):
         with subtests.test(kind):
             wrong = [line for file in corpus() if file.kind == kind for line in _faults(file, answers, reference)]
@@ -51,7 +51,7 @@ def _faults(file: OddFile, answers: dict[str, Answers], reference: Reference) ->
 
 @pytest.mark.parametrize("mode", MODES)
 def test_neighbours_are_answered_as_alone(mode: str, answers: dict[str, Answers]) -> None:
-    """The good image in each request of many has the scores that it has in a request of its own."""
+    """A good image among odd files has the scores that it has in a request of its own."""
     good = answers[mode].good
     assert isinstance(good, Prediction)
     for outcome in answers[mode].neighbours:

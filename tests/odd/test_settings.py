@@ -1,4 +1,4 @@
-"""Settings that are not the default: GIF, BMP and AVIF are served, or transparency is left out."""
+"""Tests of odd files with other settings: with GIF, BMP and AVIF accepted, or with transparency dropped."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ TRANSFORM = Transform(256, 224, "bilinear", "exact", FORMATS)
 @pytest.mark.parametrize("mode", ["fast", "exact"])
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of much that it reads nevertheless
 def test_gif_bmp_and_avif_where_they_are_served(mode: str, subtests: pytest.Subtests) -> None:
-    """Pixels as torchvision's, or an error of the right kind."""
+    """If GIF, BMP and AVIF are accepted, their pixels equal torchvision's, or the error is of the right kind."""
     for file in others():
         with subtests.test(str(file)):
             assert _said(file, mode) in file.statuses
@@ -30,7 +30,7 @@ def test_gif_bmp_and_avif_where_they_are_served(mode: str, subtests: pytest.Subt
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_transparency_that_is_dropped_is_as_torchvision_drops_it(subtests: pytest.Subtests) -> None:
-    """All but 16-bit grey, which Pillow clips and Darkroom scales."""
+    """Dropped transparency equals torchvision's, except in 16-bit grey, which Pillow clips and Darkroom scales."""
     for file in transparents():
         if "shade of 16 bits" not in file.name:
             dropped = replace(TRANSFORM, background="drop")

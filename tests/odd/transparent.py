@@ -1,4 +1,4 @@
-"""Alpha in every form: what is seen on white must be answered, not what lies hidden."""
+"""Files with alpha in every form: the picture as seen on white must be answered, without the hidden colours."""
 
 import io
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from tests.support.png_writer import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, 
 
 
 def transparents() -> Iterator[OddFile]:
-    """Each of these must get the answer of its picture on white."""
+    """Yields files that must get the answer of their picture on white."""
     rgba = samples(cut_out())
     yield from _of_png(rgba)
     yield from _keys()
@@ -44,7 +44,7 @@ def _png(name: str, file: bytes, seen: Image.Image) -> OddFile:
 
 
 def _keys() -> Iterator[OddFile]:
-    """One colour is transparent (tRNS of colour types 0 and 2)."""
+    """Yields files with one transparent colour (tRNS of colour types 0 and 2)."""
     for depth in (8, 16):
         times = 257 if depth == 16 else 1
         key = samples(grey())[30, 46, 0]
