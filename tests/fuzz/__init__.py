@@ -1,1 +1,1 @@
-"""Mutated files for every native decoder that a client's bytes reach, in child processes that malloc checks."""
+"""Fuzzing of every native decoder that a client's bytes reach, in child processes whose memory malloc checks."""

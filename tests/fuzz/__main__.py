@@ -41,7 +41,7 @@ _PACKAGES: Final = ("pillow", "simplejpeg", "torch", "numpy")
 
 
 def main() -> None:
-    """Runs until the time is over; exits with 1 where a child died, hung or raised anything but an ImageError."""
+    """Runs until the time is over; exits with 1 if a child died, hung or raised anything but an ImageError."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def _guard(folder: Path) -> dict[str, str]:
-    """Compiles the guarding malloc; the environment that preloads it."""
+    """Compiles the guarding malloc; returns the environment that preloads it."""
     library = folder / "guard.so"
     compiler = ("cc", "-O1", "-shared", "-fPIC", "-o")
     subprocess.run([*compiler, library, _GUARD_SOURCE], check=True)
@@ -71,7 +71,7 @@ def _guard(folder: Path) -> dict[str, str]:
 
 
 def _arm() -> None:
-    """Has the guarding malloc begin, in a child; where it is not preloaded there is nothing to begin."""
+    """Makes the guarding malloc begin in a child; does nothing if it is not preloaded."""
     guard_arm = getattr(ctypes.CDLL(None), "guard_arm", None)
     if guard_arm is not None:
         guard_arm()
@@ -84,7 +84,7 @@ def _overflow(byte: int) -> None:
 
 
 def _status_of(work: Callable[[], object]) -> int:
-    """Exit status of a child that does the work: negative where a signal ended it."""
+    """Returns the exit status of a child that does the work, negative if a signal ended it."""
     sys.stdout.flush()
     child = os.fork()
     if not child:
@@ -98,12 +98,12 @@ def _status_of(work: Callable[[], object]) -> int:
 
 
 def _kills(data: bytes, transform: Transform) -> bool:
-    """Whether decoding a file of such bytes ends its process."""
+    """Returns whether decoding a file with these bytes ends its process."""
     return _status_of(lambda: outcome_of(data, transform)) < 0
 
 
 class Fuzzing:
-    """A run: children one after the other, and their findings."""
+    """A fuzzing run: child processes one after the other, and their findings."""
 
     def __init__(self, seed: int, skip: Sequence[str], folder: Path) -> None:
         self._seed, self._folder = seed, folder
@@ -114,7 +114,7 @@ class Fuzzing:
         self._ends: list[dict[str, Any]] = []
 
     def run(self, for_s: float) -> dict[str, Any]:
-        """Fuzzes so long, prints what it finds, and returns the report."""
+        """Fuzzes for this long, prints the findings, and returns the report."""
         started, number = time.monotonic(), 0
         print(f"{len(self._seeds)} seeds; {', '.join(f'{name} {version(name)}' for name in _PACKAGES)}", flush=True)
         while (left_s := started + for_s - time.monotonic()) > 0:
@@ -148,7 +148,7 @@ class Fuzzing:
         return self._found("crash", number, f"{name}: {said}")
 
     def _wait(self, child: int, deadline: float) -> tuple[int | None, str]:
-        """Exit status of a child; None and the reason where it was killed."""
+        """Returns the exit status of a child, or None and the reason if it was killed."""
         while True:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:

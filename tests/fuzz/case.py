@@ -1,4 +1,4 @@
-"""A case: a mutated file and its transform, both determined by a seed and a number."""
+"""A fuzzing case: a mutated file and its transform, both determined by a seed and a number."""
 
 import random
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _IN_BOTH_MODES: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class FuzzCase:
-    """A file, and the transforms with which it is decoded."""
+    """A file, and the transforms that decode it."""
 
     seed: Seed
     data: bytes
@@ -26,7 +26,7 @@ class FuzzCase:
 
 
 def case(number: int, seed: int, seeds: Sequence[Seed]) -> FuzzCase:
-    """The case of that number, the same on every machine."""
+    """Returns the case with this number, the same on every machine."""
     rng = random.Random(f"{seed}:{number}")
     origin, data = mutated(rng, seeds)
     resize_px = rng.choice(_SIDES_PX)

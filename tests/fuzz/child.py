@@ -1,4 +1,4 @@
-"""Decodes case after case in a process of its own, and leaves in shared memory where it is and what it found."""
+"""The child process that decodes case after case, and keeps its position and its counts in shared memory."""
 
 import json
 import mmap
@@ -36,7 +36,7 @@ CLASSES: Final = (
 
 
 class SharedTally:
-    """Counts in memory that a child and its parent share: a child that dies leaves them."""
+    """Counts in memory that a child and its parent share, so they outlive a child that dies."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 4096)
@@ -46,7 +46,7 @@ class SharedTally:
 
 
 def run(tally: SharedTally, findings: int, seed: int, seeds: Sequence[Seed], numbers: range) -> None:
-    """Decodes the cases of those numbers.
+    """Decodes the cases with these numbers.
 
     Args:
         tally: where the counts go.
@@ -75,7 +75,7 @@ def run(tally: SharedTally, findings: int, seed: int, seeds: Sequence[Seed], num
 
 
 def outcome_of(data: bytes, transform: Transform) -> tuple[str, str]:
-    """Class of the outcome, and what the error says."""
+    """Returns the class of the outcome, and the message of the error."""
     try:
         with warnings.catch_warnings(action="ignore"):
             pixels = decode(memoryview(data), transform, MAX_PIXELS)

@@ -1,4 +1,4 @@
-"""The files that are mutated: small pictures in every coding that is served or could be."""
+"""The files that are mutated: small pictures in every coding that is or could be served."""
 
 import struct
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """A sound file, or one of a kind that is refused."""
+    """A valid file, or one of a refused kind."""
 
     family: str
     name: str
@@ -40,7 +40,7 @@ class Seed:
 
 
 def seeds() -> list[Seed]:
-    """All seeds, always in the same order."""
+    """Returns all seeds, always in the same order."""
     image = photograph("cat").resize((97, 61))
     files = {JPEG: _jpegs(image), PNG: _pngs(image), WEBP: _webps(image), **_others(image)}
     return [Seed(family, name, data) for family, named in files.items() for name, data in named.items()]
@@ -151,7 +151,7 @@ def _bmp(depth: int, compression: int, colours: int, extra: bytes, data: bytes) 
 
 
 def _rle(compression: int) -> bytes:
-    """Runs, literal runs, moves and ends of lines (BI_RLE8 is 1, BI_RLE4 2)."""
+    """Encodes with runs, literal runs, moves and line ends (BI_RLE8 is 1, BI_RLE4 2)."""
     line = b"\x0a\1\x06\2\0\4" + bytes(4 >> compression - 1) + b"\0\2\3\0" + b"\5\3\0\0"
     return _bmp(8 >> compression - 1, compression, 16, bytes(range(64)), line * 24 + b"\0\1")
 

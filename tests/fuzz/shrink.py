@@ -1,4 +1,4 @@
-"""Makes a file smaller that still has its effect."""
+"""Reduction of a file to a smaller one with the same effect."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ _AT_MOST_S: Final = 30.0
 
 
 def shrunk(data: bytes, is_found: Callable[[bytes], bool]) -> bytes:
-    """Removes ever smaller ranges of bytes while `is_found`, for 30 s at most."""
+    """Removes smaller and smaller ranges of bytes while `is_found`, for 30 s at most."""
     deadline, length = time.monotonic() + _AT_MOST_S, len(data) // 2
     while length:
         at = 0

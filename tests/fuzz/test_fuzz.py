@@ -1,4 +1,4 @@
-"""The fuzzer makes the same files again, and counts what becomes of each."""
+"""Tests of the fuzzer: it makes the same files again, and counts the outcome of each."""
 
 import os
 import tempfile
@@ -22,7 +22,7 @@ def test_a_case_is_told_by_seed_and_number() -> None:
 
 
 def test_every_execution_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each seed is decoded as it is and after mutations; nothing but an ImageError is raised."""
+    """Every execution is counted: each seed is decoded as it is and mutated, and only an ImageError is raised."""
     monkeypatch.setattr("tests.fuzz.child.MemoryLimit.fit", lambda _self, _pixels: None)  # it is for a child
     tally = SharedTally()
     with tempfile.TemporaryFile() as findings:
