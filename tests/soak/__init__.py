@@ -1,1 +1,1 @@
-"""The soak: mixed traffic while faults are injected, `make soak`; and the tests of what it counts and judges."""
+"""The soak, `make soak`: mixed traffic while faults are injected; and the tests of its counts and its verdict."""

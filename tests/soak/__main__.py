@@ -1,4 +1,4 @@
-"""Mixed traffic with faults injected all the while; then a table, and whether anything was lost, wrong, left or grew.
+"""Runs mixed traffic with injected faults; prints a table, and any loss, wrong answer, leftover or growth.
 
 The service is started as `make serve` does it, on free ports, with the shipped serve_config.yaml; only
 `body_timeout_s` is shorter, so that slow bodies are refused within the run, and `max_replicas` is what the machine can
@@ -28,7 +28,7 @@ _BODY_TIMEOUT_S: Final = 15.0
 
 
 def _configuration() -> dict[str, Any]:
-    """The shipped one on a free port, with as many replicas as there is room for."""
+    """Returns the shipped configuration on a free port, with as many replicas as the machine can hold."""
     document = shipped_config()
     document["http_options"]["port"] = free_port()
     (deployment,) = document["applications"][0]["deployments"]
@@ -78,7 +78,7 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
 
 
 def main() -> int:
-    """Run the command line; return the exit status: 0 where nothing was found."""
+    """Runs the command line; returns the exit status, 0 if nothing was found."""
     parser = parser_of("tests.soak", __doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""The callers of a soak: patient ones and hasty ones, slow ones and broken ones, and what became of each."""
+"""The callers of a soak, patient, hasty, slow and broken ones, and the outcome of each."""
 
 import asyncio
 import base64
@@ -35,7 +35,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request on the wire; times in seconds since the traffic began."""
+    """One request that was sent; times in seconds since the traffic began."""
 
     started_s: float
     ended_s: float
@@ -45,7 +45,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The outcome of one caller: its last attempt counts; a caller without any went away, as it meant to."""
+    """The outcome of one caller, which is that of its last attempt. A caller without attempts left on purpose."""
 
     caller: str
     shape: str
@@ -54,7 +54,7 @@ class Record:
 
 
 class Callers:
-    """The callers, a method for each kind; each call is one caller from its start to its end.
+    """The callers, one method for each kind; each call is one caller from its start to its end.
 
     Args:
         url: of the service.
@@ -71,18 +71,18 @@ class Callers:
         )
 
     async def close(self) -> None:
-        """Closes what connections are kept."""
+        """Closes the kept connections."""
         await self._http.aclose()
 
     async def call(self, caller: str) -> Record:
-        """Runs one caller of that kind, one of `SHARES`."""
+        """Runs one caller of this kind, one of `SHARES`."""
         record: Record = await getattr(self, f"_{caller}")()
         return record
 
     # ---- one kind each ----------------------------------------------------------------------------------------------
 
     async def _patient(self) -> Record:
-        """Waits as long as it is told, and tries again."""
+        """Waits as long as Retry-After says, and tries again."""
         shape, samples = self._drawn()
         attempts: list[Attempt] = []
         while len(attempts) < TRIES:
@@ -116,7 +116,7 @@ class Callers:
         return Record("slow", "raw", 1, (attempt,))
 
     async def _malformed(self) -> Record:
-        """A request that is wrong as a whole, whatever image it holds."""
+        """Sends a request that is wrong as a whole, whatever image it holds."""
         sample = self._corpus.draw(self._rng)
         kind, data, status = self._rng.choice(
             [
@@ -131,7 +131,7 @@ class Callers:
         return Record("malformed", "raw", 1, (attempt,))
 
     async def _stalled(self) -> Record:
-        """Sends half and waits; that is refused, before the rest is asked for."""
+        """Sends half of the body and waits, which must be refused before the rest is sent."""
         ask = Ask((), many=False, refusal=HTTPStatus.REQUEST_TIMEOUT)
         started_s = self._clock()
         reader, writer = await self._half_sent()
@@ -154,7 +154,7 @@ class Callers:
     # ---- on the wire ------------------------------------------------------------------------------------------------
 
     def _drawn(self) -> tuple[str, list[Sample]]:
-        """A shape, and as many images: few more often than many."""
+        """Draws the form of a request and its images: few more often than many."""
         (shape,) = self._rng.choices(list(_SHAPES), list(_SHAPES.values()))
         largest = _LARGEST[shape]
         count = 1 if largest == 1 else int(2 * (largest / 2 + 0.5) ** self._rng.random())
@@ -185,7 +185,7 @@ class Callers:
         return answer, Attempt(started_s, self._clock(), answer.status, judge(ask, answer, self._truth))
 
     async def _half_sent(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """A connection on which a whole body was announced, and half of it sent."""
+        """Opens a connection, announces a whole body, and sends half of it."""
         data, address = self._corpus.draw(self._rng).data, self._url.removeprefix("http://")
         host, _, port = address.partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))

@@ -12,7 +12,7 @@ from harness.roles import roles_of
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One process at one moment."""
+    """Figures of one process at one moment."""
 
     at_s: float  # since the traffic began
     pid: int
@@ -61,6 +61,6 @@ def _read(process: psutil.Process, role: str, at_s: float, now_s: float) -> Read
 
 
 def _rollup(pid: int) -> dict[str, int]:
-    """/proc/PID/smaps_rollup in bytes; empty for a process that is ending."""
+    """Returns /proc/PID/smaps_rollup in bytes; empty for a process that is ending."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {name: int(kilobytes.split()[0]) << 10 for name, _, kilobytes in (line.partition(":") for line in lines)}

@@ -1,4 +1,4 @@
-"""Whether an answer is right: the truth about every file is known before the first fault."""
+"""Judgement of answers: the right answer to every file is known before the first fault."""
 
 import enum
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _BLAMES: Final = ("urn:darkroom:decode-timeout", "urn:darkroom:decoder-crashed")
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The first class of a file, as the service gave it when it was quiet."""
+    """The first class of a file, as the service gave it without load."""
 
     label: str
     score: float
@@ -42,7 +42,7 @@ class AnswerKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request of a client, and the answer that is right.
+    """A request of a client, and its right answer.
 
     Args:
         samples: the images in their order.
@@ -59,7 +59,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class HttpAnswer:
-    """An answer; status 0 where no complete one came, with the reason as `body`."""
+    """An answer; status 0 if it is not complete, with the reason as `body`."""
 
     status: int
     headers: Mapping[str, str]
@@ -76,7 +76,7 @@ class Verdict:
 
 
 def judge(ask: Ask, answer: HttpAnswer, truth: Truth) -> Verdict:
-    """Holds one answer against what was asked."""
+    """Compares one answer with its request."""
     if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.headers.get("retry-after", "").isdecimal():
         return Verdict(AnswerKind.REFUSED)
     if answer.status in (0, *range(500, 600)):
@@ -143,7 +143,7 @@ def _problem_type(answer: HttpAnswer) -> str:
 
 
 def _parsed(answer: HttpAnswer) -> dict[str, Any]:
-    """The body as an object; empty where it is none."""
+    """Returns the body as an object; empty if it is none."""
     try:
         body = orjson.loads(answer.body)
     except orjson.JSONDecodeError:

@@ -21,7 +21,7 @@ BAD_SHARE: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A file, and the status of its refusal; None where it must be predicted."""
+    """A file, and the status of its refusal; None if it must be predicted."""
 
     name: str
     data: bytes
@@ -31,7 +31,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """All files; `draw` mixes them."""
+    """All files, from which `draw` takes one."""
 
     common: Sequence[Sample]
     phone: Sequence[Sample]  # 12 megapixels
@@ -40,11 +40,11 @@ class Corpus:
 
     @property
     def good(self) -> list[Sample]:
-        """Files that must be predicted."""
+        """Returns the files that must be predicted."""
         return [*self.common, *self.phone, *self.slow]
 
     def without(self, names: set[str]) -> "Corpus":
-        """The corpus without some of the common and the large files."""
+        """Returns the corpus without some of the common and the large files."""
         common, phone, slow = (
             [sample for sample in part if sample.name not in names] for part in (self.common, self.phone, self.slow)
         )
@@ -61,7 +61,7 @@ class Corpus:
 
 
 def build_corpus() -> Corpus:
-    """Encodes all files: some seconds."""
+    """Encodes all files, which takes some seconds."""
     return Corpus(
         common=[sample for name in NAMES for sample in _common(name, photograph(name))],
         phone=[
@@ -74,7 +74,7 @@ def build_corpus() -> Corpus:
 
 
 def _common(name: str, image: Image.Image) -> Iterator[Sample]:
-    """The picture in several sizes, and mirrored: different scores tell them apart."""
+    """Yields the picture in several sizes, and mirrored; their scores tell them apart."""
     for size in _SIZES_PX:
         fitted = ImageOps.fit(image, size)
         yield _sample(f"{name} {size[0]} jpeg", fitted, "JPEG", quality=90)

@@ -1,4 +1,4 @@
-"""A run of the soak against a service that answers: traffic, faults and readings at once."""
+"""A run of the soak against a running service: traffic, faults and readings at once."""
 
 import asyncio
 import signal
@@ -25,7 +25,7 @@ _QUIET_S: Final = 15.0
 
 
 class Soak:
-    """A run against a service that answers.
+    """A run against a running service.
 
     Args:
         service: it.
@@ -45,7 +45,7 @@ class Soak:
         self.injections = Injections(service, self.traffic.now_s, for_s, seed=seed + 2, stops=stops, say=say)
 
     async def run(self) -> None:
-        """Everything at once, until the time is up or Ctrl-C."""
+        """Runs traffic, faults and readings at once, until the time is up or Ctrl-C."""
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, stop.set)
         self.capacity = await self.traffic.measure_capacity(_CAPACITY_CALLERS, _CAPACITY_FOR_S)
@@ -81,7 +81,7 @@ class Soak:
 
 
 def survey(url: str, corpus: Corpus) -> tuple[Corpus, dict[str, Best]]:
-    """Asks for every file alone, while all is quiet; leaves out those whose first class is not clear of the second.
+    """Sends every file alone, without other load; leaves out those whose first two classes are close.
 
     Raises:
         RuntimeError: a bad file is not refused as it should be.

@@ -1,4 +1,4 @@
-"""Counts of what became of all callers."""
+"""Counts of the outcomes of all callers."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ Outage = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Counts; `lost` and `wrong` say what it was, a line each."""
+    """Counts of outcomes; `lost` and `wrong` have one line for each case."""
 
     callers: int
     requests: int
@@ -37,7 +37,7 @@ class Tally:
 
 
 def tally(records: Sequence[Record], outages: Sequence[Outage]) -> Tally:
-    """Adds everything up."""
+    """Adds up all records."""
     attempts = [attempt for record in records for attempt in record.attempts]
     broken = [(record, attempt) for record in records for attempt in record.attempts if _is(attempt, AnswerKind.BROKEN)]
     killed = [attempt for _, attempt in broken if any(_in_flight(attempt, outage) for outage in outages)]

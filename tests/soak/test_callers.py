@@ -1,4 +1,4 @@
-"""The callers of a soak, against a server that says what it is told to."""
+"""Tests of the callers of a soak, against a server with given answers."""
 
 import asyncio
 import random
@@ -18,7 +18,7 @@ from tests.soak.soaking import (
 
 
 def _called(caller: str, *answers: bytes) -> Record:
-    """Outcome of a caller at a server that gives these answers, one a request, and closes no connection."""
+    """Returns the outcome of a caller at a server that gives these answers, one a request, and closes no connection."""
     left, ended = list(answers), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,7 +51,7 @@ def _on_the_wire(status: int, body: Document, header: str = "X-None: 0") -> byte
 
 
 def test_a_stalled_caller_reads_its_refusal() -> None:
-    """Though the connection stays open: the balancer waits for the rest of the body."""
+    """A stalled caller reads its refusal although the balancer keeps the connection open for the rest of the body."""
     (attempt,) = _called("stalled", _on_the_wire(408, problem(408, "body-timeout"))).attempts
     assert (attempt.status, attempt.verdict.kind) == (408, AnswerKind.RIGHT)
 

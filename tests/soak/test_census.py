@@ -1,4 +1,4 @@
-"""Readings of processes. All of them are real."""
+"""Tests of readings of processes. All of them are real."""
 
 import os
 import subprocess
@@ -41,7 +41,10 @@ if __name__ == "__main__":
 
 @contextmanager
 def _family(folder: Any, run: str) -> Iterator[tuple[int, int]]:
-    """A process with a forkserver, a resource tracker and a worker that holds something: its pid, the worker's."""
+    """Starts a process with a forkserver, a resource tracker and a worker that holds something.
+
+    Yields its pid and the worker's.
+    """
     program = folder / "family.py"
     program.write_text(FAMILY)
     with subprocess.Popen(
@@ -56,7 +59,7 @@ def _family(folder: Any, run: str) -> Iterator[tuple[int, int]]:
 
 
 def test_a_census_finds_and_measures_every_process(tmp_path: Any) -> None:
-    """By the run's mark, also the forkserver's children; each with its role and what it holds."""
+    """A census finds every process by the run's mark, the forkserver's children too, with its role and its figures."""
     run = name_run()  # of a launcher that lives: others on the machine leave it in peace
     with _family(tmp_path, run) as (parent, worker):
         census = {reading.pid: reading for reading in take_census(run, os.getpid(), 7.0, time.time())}

@@ -1,4 +1,4 @@
-"""Growth in the readings of a soak, told from what only comes and goes."""
+"""Tests of telling growth from use that only comes and goes."""
 
 from collections.abc import Callable, Iterator
 
@@ -16,7 +16,7 @@ def _fds(readings: Iterator[Reading] | list[Reading]) -> Growth:
 
 
 def test_a_leak_within_a_process_is_growth() -> None:
-    """One fd in ten seconds: 40 in the later two thirds of ten minutes."""
+    """A leak within a process is growth: one fd in ten seconds is 40 in the later two thirds of ten minutes."""
     growth = _fds(life(1, 0, 600, lambda at_s, _: 20 + at_s / 10))
     assert growth.within == pytest.approx(40, abs=1)
     assert growth.across is None
@@ -37,7 +37,7 @@ def test_what_comes_and_goes_is_not_growth(fds: Callable[[int, int], float]) -> 
 
 
 def test_what_successors_inherit_is_growth() -> None:
-    """Each lives for 40 s only, and starts with one fd more than the one before it."""
+    """Growth is found across workers that live for 40 s only, each of which starts with one fd more."""
     lives = (life(n, 40 * n, 40 * n + 40, lambda _, __, n=n: 20 + n, WORKER) for n in range(15))  # type: ignore[misc]
     growth = _fds([reading for life in lives for reading in life])
     assert growth.within is None
@@ -46,27 +46,27 @@ def test_what_successors_inherit_is_growth() -> None:
 
 
 def test_what_is_started_anew_inherits_nothing() -> None:
-    """A replica that a burst has met is larger than the next one at its age, or smaller: neither has grown."""
+    """A new replica inherits nothing: a difference in size at the same age, after a burst, is not growth."""
     lives = [*life(1, 0, 300, lambda *_: 50), *life(2, 300, 600, lambda *_: 500)]
     assert _fds(lives).across is None
     assert not _fds(lives).is_fault
 
 
 def test_the_first_third_does_not_count() -> None:
-    """There each successor inherits more than the one before it, and then no more."""
+    """The first third of a run does not count: successors that inherit more only there are no fault."""
     lives = (life(n, 40 * n, 40 * n + 40, lambda _, __, n=n: 20 + 10 * min(n, 5), WORKER) for n in range(15))  # type: ignore[misc]
     assert not _fds([reading for life in lives for reading in life]).is_fault
 
 
 def test_successors_that_fill_up_alike_are_not_growth() -> None:
-    """Compared at the same age: here the last one lives longest, and so holds most."""
+    """Successors are compared at the same age, so one that lives longest and holds most is no fault."""
     lives = [life(n, 20 * n, 20 * n + 20, lambda _, age_s: 20 + age_s, WORKER) for n in range(15)]
     lives.append(life(15, 300, 600, lambda _, age_s: 20 + min(age_s, 60), WORKER))
     assert not _fds([reading for life in lives for reading in life]).is_fault
 
 
 def test_a_successor_may_warm_up_too() -> None:
-    """A replica killed in the middle of the run: its successor's first minute does not count."""
+    """The first minute of a replica that replaces a killed one does not count."""
     lives = [*life(1, 0, 300, lambda *_: 50), *life(2, 300, 600, lambda _, age_s: min(50, 20 + age_s))]
     assert not _fds(lives).is_fault
 
@@ -84,7 +84,7 @@ def test_a_few_readings_do_not_tell() -> None:
 
 
 def test_processes_that_stay_behind_are_seen_per_replica() -> None:
-    """More replicas have more workers; one replica with the trackers of two has kept one."""
+    """Leftover processes are counted for each replica: more replicas may have more workers, one keeps one tracker."""
     start = {REPLICA: 1, WORKER: 1, TRACKER: 1}
     assert unlike_the_start(start, {REPLICA: 2, WORKER: 2, TRACKER: 2}) == []
     assert unlike_the_start(start, {REPLICA: 1, WORKER: 1, TRACKER: 2, "haproxy": 3}) == [

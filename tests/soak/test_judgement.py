@@ -1,4 +1,4 @@
-"""Judgement of answers in a soak."""
+"""Tests of judging the answers in a soak."""
 
 from http import HTTPStatus
 

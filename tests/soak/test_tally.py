@@ -1,4 +1,4 @@
-"""Counts of what became of the callers of a soak."""
+"""Tests of counting the outcomes of the callers of a soak."""
 
 from tests.soak.judgement import AnswerKind
 from tests.soak.soaking import attempt, record
@@ -7,7 +7,7 @@ from tests.soak.traffic import is_burst, is_plain
 
 
 def test_only_what_a_killed_replica_explains_is_not_lost() -> None:
-    """In flight when it was killed, or come before there was another."""
+    """A broken request is not lost if it was in flight when a replica was killed, or came before there was another."""
     outages = [(100.0, 120.0)]
     records = [
         record(attempt(99, 100.2, AnswerKind.BROKEN)),
@@ -30,7 +30,10 @@ def test_refused_callers_are_answered_or_not() -> None:
 
 
 def test_latencies_are_those_of_single_images_outside_bursts() -> None:
-    """A burst comes at 30 s of every minute; its backlog is gone 25 s later."""
+    """Only single images outside bursts count for latency.
+
+    A burst begins at 30 s of each minute and is over 25 s later.
+    """
     right = attempt(90.5, 90.6, AnswerKind.RIGHT)
     assert [at_s for at_s in range(100) if is_burst(at_s)] == [*range(30, 35), *range(90, 95)]
     assert not is_plain(record(right))

@@ -1,4 +1,4 @@
-"""The verdict of a soak."""
+"""Tests of the verdict of a soak."""
 
 import asyncio
 from collections import Counter
@@ -47,7 +47,7 @@ def test_a_process_that_is_left_is_named_by_its_role() -> None:
 
 
 def test_what_ray_did_not_end_in_time_is_no_fault() -> None:
-    """But what Darkroom did not end is, and what nobody knows."""
+    """A process of Ray's that did not end in time is no fault; one of Darkroom's is, and so is an unknown one."""
     readings = [*life(5, 0, 10, lambda *_: 3, "dashboard"), *life(6, 0, 10, lambda *_: 3, WORKER)]
     ended = "darkroom: terminate what did not end by itself: "
     assert is_rays_own(ended + "python (5)", readings)
@@ -57,7 +57,7 @@ def test_what_ray_did_not_end_in_time_is_no_fault() -> None:
 
 
 def test_a_flood_that_is_neither_answered_nor_refused_is_a_complaint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Here nobody listens."""
+    """A flood that is neither answered nor refused, here as no server listens, is a complaint."""
     monkeypatch.setattr("tests.soak.injections.FLOOD_S", 0.1)
     target = Target("127.0.0.1", free_port(), "/predict", image_body)
     service = cast(LocalService, SimpleNamespace(target=target))

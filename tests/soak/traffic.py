@@ -1,4 +1,4 @@
-"""The pace of a soak: open-loop callers, who come whatever becomes of those before them."""
+"""The pace of a soak: open-loop callers, who do not wait for those before them."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ AFTERMATH_S: Final = 20.0
 
 
 class Traffic:
-    """Callers of all kinds, and what became of them in `records`.
+    """Callers of all kinds, and their outcomes in `records`.
 
     Args:
         url: of the service.
@@ -42,20 +42,20 @@ class Traffic:
         self._running: set[asyncio.Task[None]] = set()
 
     def start_clock(self) -> None:
-        """From now on `now_s` counts."""
+        """Starts the clock of `now_s`."""
         self._began = time.monotonic()
 
     def now_s(self) -> float:
-        """Seconds since the traffic began."""
+        """Returns the seconds since the traffic began."""
         return time.monotonic() - self._began
 
     @property
     def in_flight(self) -> int:
-        """Callers that wait."""
+        """Returns the number of callers that wait."""
         return len(self._running)
 
     async def measure_capacity(self, callers: int, for_s: float) -> float:
-        """Requests a second of patient callers in a closed loop."""
+        """Returns the requests a second of patient callers in a closed loop."""
         began, done = time.monotonic(), 0
 
         async def call_again_and_again() -> None:
@@ -99,12 +99,12 @@ class Traffic:
 
 
 def is_burst(at_s: float) -> bool:
-    """Whether callers come at `BURST_LOAD`."""
+    """Returns whether callers come at `BURST_LOAD`."""
     return 0 <= (at_s - BURST_AT_S) % BURST_EVERY_S < BURST_S
 
 
 def is_plain(record: Record) -> bool:
-    """Whether its latency counts: a single image answered at once, neither in a burst nor in its aftermath."""
+    """Returns whether a latency counts: a single image, answered at once, outside a burst and its aftermath."""
     if (record.caller, record.shape, len(record.attempts)) != ("patient", "raw", 1):
         return False
     since_burst_s = (record.attempts[0].started_s - BURST_AT_S) % BURST_EVERY_S
