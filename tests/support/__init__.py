@@ -1,1 +1,1 @@
-"""Helpers of the tests: services, files, decoders and devices to test with, and waiting."""
+"""Helpers of the tests: services, files, decoders, devices, and waiting."""

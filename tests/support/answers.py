@@ -1,4 +1,4 @@
-"""Labels by which an answer is right."""
+"""Labels that make an answer right."""
 
 from harness.local_service import Document
 
@@ -7,6 +7,6 @@ CAT_LABELS = {"Egyptian cat", "tabby", "tiger cat"}
 
 
 def best(result: Document) -> str:
-    """The first label of an image's predictions."""
+    """Returns the first label of an image's predictions."""
     label: str = result["predictions"][0]["label"]
     return label

@@ -1,4 +1,4 @@
-"""A decode stage with its processes, before a model stage that says what it was given."""
+"""A test bench: a decode stage with its processes, before a model stage that records its batches."""
 
 import os
 import signal
@@ -28,14 +28,14 @@ CAT = jpeg(photograph("cat"))
 
 
 class NotedQueue(ReadyQueue):
-    """A ready queue that keeps the tasks of every batch that it was given."""
+    """A ready queue that records the tasks of every batch."""
 
     def __init__(self, *, batch_size: int, concurrent_batches: int) -> None:
         super().__init__(batch_size=batch_size, concurrent_batches=concurrent_batches)
         self.noted: list[Sequence[Task]] = []
 
     def put(self, batch: PixelBatch) -> None:
-        """Notes it, and puts it."""
+        """Records the batch, and puts it."""
         self.noted.append(batch.tasks)
         super().put(batch)
 
@@ -83,7 +83,7 @@ class Bench:
 
     @property
     def delivered(self) -> list[list[Task]]:
-        """The tasks of every batch so far, in their order."""
+        """Returns the tasks of every batch so far, in their order."""
         return [[*tasks] for tasks in self.queue.noted]
 
     def _answer_all(self) -> None:
@@ -96,7 +96,7 @@ class Bench:
                     task.complete(value)
 
     def submit(self, files: Sequence[bytes], *, price_s: float | None = None) -> Request:
-        """Queues one request; at the usual price, whatever the images are, or at that one each."""
+        """Queues one request, each image at this price; without one at the usual price."""
         images = [EncodedImage(file) for file in files]
         for image in images:
             image.price_s = price_s
@@ -105,7 +105,7 @@ class Bench:
         return request
 
     def decoding(self, image: bytes) -> list[int]:
-        """The workers that decode that image just now."""
+        """Returns the workers that decode this image at the moment."""
         with self.stage._changed:
             ready = [worker for worker in self.stage._pool if worker.chunks]
             slots = [
@@ -117,13 +117,13 @@ class Bench:
         return [pid for pid, slot in slots if self.slots.claims[slot] == Claim.STARTED]
 
     def kill_while_decoding(self, image: bytes, *, but: int = 0) -> int:
-        """Kills the worker that decodes that image as soon as one does, other than `but`; returns its pid."""
+        """Kills a worker, other than `but`, as soon as it decodes this image; returns its pid."""
         (pid,) = until(lambda: set(self.decoding(image)) - {but})
         os.kill(pid, signal.SIGKILL)
         return pid
 
     def close(self) -> None:
-        """Ends the workers, and answers what they delivered."""
+        """Ends the workers, and answers the images that they delivered."""
         self.may_answer.set()
         self.stage.close()
         until(lambda: not len(self.queue))
@@ -133,7 +133,7 @@ class Bench:
 
 @contextmanager
 def started(workers: int, **options: Any) -> Iterator[Bench]:
-    """A running bench; at the end every slot is free again."""
+    """Runs a bench; at the end every slot must be free again."""
     bench = Bench(workers, **options)
     try:
         bench.stage.start()
@@ -154,5 +154,5 @@ def brightness(outcome: Outcome) -> float:
 
 
 def errors(request: Request) -> list[type[ImageError] | None]:
-    """The class of each image's error, None where it has a prediction."""
+    """Returns the class of each image's error, None for a prediction."""
     return [type(outcome.error) if isinstance(outcome, Rejection) else None for outcome in outcomes(request)]

@@ -1,4 +1,4 @@
-"""The kinds of device that tests run on: the CPU, and CUDA or, where there is none, the CPU that poses as it."""
+"""The kinds of device that tests run on: the CPU, and CUDA or, without a GPU, the CPU that poses as it."""
 
 import os
 from collections.abc import Iterator
@@ -17,13 +17,13 @@ KINDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def needs_gpu(why: str) -> pytest.MarkDecorator:
-    """Skips a test where there is no GPU; with FAIL_WITHOUT_CUDA=1 it runs, and fails."""
+    """Skips a test if there is no GPU; with FAIL_WITHOUT_CUDA=1 it runs, and fails."""
     return pytest.mark.skipif(not GPU and not STRICT, reason=f"no GPU, and {why}")
 
 
 @contextmanager
 def device_of(kind: str) -> Iterator[str]:
-    """A device of that kind within the block; at its end, no two streams of a posing one may have raced."""
+    """Provides a device of this kind within the block; at its end no two streams of a posing one may have raced."""
     if kind == "cpu" or GPU:
         yield kind
     elif STRICT:

@@ -1,4 +1,4 @@
-"""A client that asks a service from its first moment on, before it can have an answer."""
+"""A client that sends requests to a service from its first moment on, before an answer is possible."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,9 @@ COLD = 10
 
 
 class Early:
-    """Somebody who asks from the first moment, and holds the decoders up meanwhile: without them there is no warm-up.
+    """A client that sends requests from the first moment on.
+
+    It stops the decoders for a while: without them there is no warm-up.
 
     Args:
         path: where the configuration will lie.
@@ -36,7 +38,7 @@ class Early:
         self._forkservers: set[int] = set()  # of replicas whose decoders were held up
 
     def watch(self) -> None:
-        """Holds up, asks, lets go, asks until stopped."""
+        """Stops the decoders, sends requests, lets the decoders go, and sends requests until stopped."""
         until(lambda: self.path.exists() and self.path.read_text())
         port = yaml.safe_load(self.path.read_text())["http_options"]["port"]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=2, trust_env=False) as client:
@@ -48,7 +50,7 @@ class Early:
 
     @contextmanager
     def _without_decoders(self) -> Iterator[None]:
-        """While the block runs, each decoder process is stopped before it is ready; then its replica starts another."""
+        """Stops each decoder process before it is ready while the block runs; afterwards its replica starts another."""
         over = threading.Event()
         thread = threading.Thread(target=self._stop_decoders, args=(over,))
         thread.start()

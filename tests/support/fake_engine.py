@@ -1,4 +1,4 @@
-"""A service without an engine behind it: what it takes on is answered at once, with one class."""
+"""An inference service without an engine: every accepted request is answered at once, with one class."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -37,23 +37,23 @@ class FakeEngine:
         self.answers: Callable[[list[EncodedImage]], Future[list[Outcome]]] = _done
 
     def examine(self, images: Sequence[EncodedImage | Rejection]) -> list[EncodedImage | Rejection]:
-        """By their headers, as the engine does."""
+        """Examines images by their headers, as the engine does."""
         return [image if isinstance(image, Rejection) else examine(image, self.limits, TRANSFORM) for image in images]
 
     def expected_wait_s(self, images: Sequence[EncodedImage | Rejection] = (), *, body_bytes: int = 0) -> float:
-        """The same for all; thrice as long for a large body."""
+        """Returns the same wait for all requests, and three times as much for a large body."""
         if not images:
             self.asked_bytes.append(body_bytes)
         return self.wait_s * (3 if body_bytes > 1000 else 1)
 
     async def submit(self, images: list[EncodedImage]) -> Future[list[Outcome]]:
-        """Hands a request over."""
+        """Records a request, and returns its future."""
         self.requests.append(images)
         return self.answers(images)
 
 
 class FakeRecorder:
-    """Keeps what it is told.
+    """Records every event.
 
     Attributes:
         ended: requests, by outcome.
@@ -67,20 +67,20 @@ class FakeRecorder:
         self.answered = list[tuple[tuple[float, ...], float]]()
 
     def note_images(self, outcomes: Sequence[Outcome]) -> None:
-        """Outcomes of one request."""
+        """Records the outcomes of one request."""
         self.images += outcomes
 
     def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
-        """One request that was answered."""
+        """Records one answered request."""
         self.answered.append((stages_s, took_s))
 
     def note_end(self, outcome: str) -> None:
-        """One request that was not."""
+        """Records one request that was not answered."""
         self.ended[outcome] += 1
 
 
 class FakeService(InferenceService):
-    """The service itself, before an engine that answers at once.
+    """The real inference service, with an engine that answers at once.
 
     Args:
         wait_s: foreseen for every request.

@@ -1,4 +1,4 @@
-"""Constant load: clients that ask one after another, each with a picture of its own, and judge every answer.
+"""Constant load: clients that send one request after another, each with its own picture, and judge every answer.
 
 Closed-loop, so that no more requests are under way than there are clients: what a killed process can lose is bounded
 by their number.
@@ -34,7 +34,7 @@ def _small(name: str) -> bytes:
 
 
 class JudgedLoad:
-    """Clients that ask one after another until told to stop.
+    """Clients that send one request after another until they are stopped.
 
     Args:
         url: whom they ask.
@@ -67,7 +67,7 @@ class JudgedLoad:
 
     @property
     def right(self) -> int:
-        """Requests that were answered as they should be."""
+        """Returns the number of right answers."""
         return self.answers["200"] - len(self.wrong)
 
     def _ask(self, name: str) -> None:
@@ -117,7 +117,7 @@ class JudgedLoad:
 
 @contextmanager
 def under_load(url: str, clients: int = 6, *, fresh: bool = False) -> Iterator[JudgedLoad]:
-    """Clients ask all through the block; what they got is complete after it."""
+    """Runs clients throughout the block; afterwards their results are complete."""
     load = JudgedLoad(url, clients, fresh=fresh)
     try:
         yield load

@@ -1,4 +1,4 @@
-"""Keys of the tests' own."""
+"""API keys for tests."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ KEY, OTHER, NEXT = "first-key-0123456789abcdef", "second.key~0123456789/abc+==",
 
 
 def keys_file(folder: Path, text: str) -> Path:
-    """Writes the file that a service reads."""
+    """Writes a key file, as a service reads it."""
     path = folder / "keys"
     path.touch(0o600)
     path.write_text(text)
@@ -15,5 +15,5 @@ def keys_file(folder: Path, text: str) -> Path:
 
 
 def bearer(key: str) -> dict[str, str]:
-    """The header that shows a key."""
+    """Returns the header that sends a key."""
     return {"Authorization": f"Bearer {key}"}

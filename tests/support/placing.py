@@ -1,4 +1,4 @@
-"""Deploys replicas on a cluster of several nodes with GPUs that are only announced, and says where they land.
+"""Deploys replicas on a cluster of several nodes with pretended GPUs, and prints where they are placed.
 
 A program of its own: Ray leaves sockets open in the process that starts a cluster. The nodes are real ones of Ray's, on
 this machine. Ray believes `num_gpus`, so placement and sizes are real; nothing computes on CUDA.
@@ -24,7 +24,7 @@ from tests.support.waiting import until
 
 
 class _NoEngine:
-    """Stands where the engine would, and infers nothing."""
+    """Stands in for the engine, and infers nothing."""
 
     stats = EngineStats(
         0.0, 0.0, {}, 0, 0, decode_workers=1, workers_ready=1, concurrent_batches=1, in_work=0, free_slots=1
@@ -34,13 +34,13 @@ class _NoEngine:
         self.device, self.limits = config.device, Limits()
 
     def start(self) -> None:
-        """Nothing to start."""
+        """Does nothing."""
 
     def check(self) -> None:
-        """Always well."""
+        """Reports no failure."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Does nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Landed:
 
 
 class _PlacedReplica(Replica):
-    """The replica, whole, but for its engine."""
+    """The whole replica, except for its engine."""
 
     def _engine_of(self, config: PipelineConfig) -> Any:
         return _NoEngine(config)
 
     async def landed(self) -> Landed:
-        """Says where it is."""
+        """Returns node and resources of an application's replica, once it runs."""
         context, pipeline = ray.get_runtime_context(), self._config.pipeline
         reserved = context.get_assigned_resources()  # type: ignore[no-untyped-call]
         return Landed(
@@ -78,7 +78,7 @@ class _PlacedReplica(Replica):
 
 
 def deploy(name: str, **args: Any) -> None:
-    """Deploys an application of one replica by the project's own builder; does not wait for it."""
+    """Deploys an application of one replica by the project's own builder, without waiting for it."""
     application = sized(ServiceConfig.model_validate(args), _PlacedReplica)
     serve.run_many(
         [serve.RunTarget(application, name=name, route_prefix=f"/{name}")], wait_for_applications_running=False
@@ -86,7 +86,7 @@ def deploy(name: str, **args: Any) -> None:
 
 
 def is_running(name: str) -> bool:
-    """Whether the replica of an application has started."""
+    """Returns whether the replica of an application has started."""
     return serve.status().applications[name].status.value == "RUNNING"
 
 
@@ -98,7 +98,7 @@ def landed(name: str) -> dict[str, Any]:
 
 
 def scenario(cluster: Cluster) -> dict[str, Any]:
-    """Placement before and after a node with a GPU joins a head of 4 CPUs without one."""
+    """Returns the placement before and after a GPU node joins a head node of 4 CPUs without a GPU."""
     deploy("auto-before", pipeline={"device": "auto"}, num_cpus=1)
     deploy("waiting", pipeline={"device": "cuda"}, replicas_per_gpu=2)
     before, waits = landed("auto-before"), not is_running("waiting")
@@ -113,7 +113,7 @@ def scenario(cluster: Cluster) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints what was seen as one line of JSON."""
+    """Prints the findings as one line of JSON."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
     try:
         ray.init(address=cluster.address, namespace="serve", log_to_driver=False)

@@ -1,4 +1,4 @@
-"""Lists each `raise` that no test has reached: `make coverage` runs it behind the suite."""
+"""Lists each `raise` that no test has reached; `make coverage` runs it after the suite."""
 
 import ast
 import sys
@@ -14,7 +14,7 @@ NEEDS_CUDA = {"cuda.py": {"cudaHostRegister"}}
 
 
 def unreached(coverage: Coverage) -> Iterator[str]:
-    """Every raise statement that did not run, as `file:line: statement`."""
+    """Returns every raise statement that did not run, as `file:line: statement`."""
     for path in sorted(path for folder in FOLDERS for path in Path(folder).rglob("*.py")):
         source = path.read_text("utf-8")
         _, _, _, missing, _ = coverage.analysis2(str(path.absolute()))

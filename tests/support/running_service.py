@@ -1,4 +1,4 @@
-"""A Darkroom service of a test's own: started by the launcher as `make serve` does it, ended by Ctrl-C."""
+"""A Darkroom service for tests: the launcher starts it, as `make serve` does, and Ctrl-C ends it."""
 
 import copy
 import http.client
@@ -41,27 +41,27 @@ class Service:
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def post(self, content: bytes, content_type: str = "image/jpeg", **options: Any) -> httpx.Response:
-        """POST /predict with a raw body."""
+        """Sends POST /predict with a raw body."""
         headers = {"Content-Type": content_type, **options.pop("headers", {})}
         return self.client.post("/predict", content=content, headers=headers, **options)
 
     def post_files(self, *images: bytes, **options: Any) -> httpx.Response:
-        """POST /predict with a part an image."""
+        """Sends POST /predict with one part for each image."""
         return self.client.post(
             "/predict", files=[("image", (f"{n}", data)) for n, data in enumerate(images)], **options
         )
 
     def info(self) -> Document:
-        """GET /info, on a connection that is not kept: it would keep a HAProxy that has been replaced."""
+        """Returns GET /info, without keeping the connection, which would keep a replaced HAProxy alive."""
         document: Document = self.client.get("/info", headers={"Connection": "close"}).raise_for_status().json()
         return document
 
     def replicas(self) -> list[psutil.Process]:
-        """The processes of this service's replicas."""
+        """Returns the processes of this service's replicas."""
         return [process for process in self.processes() if role_of(process) == REPLICA]
 
     def processes(self) -> list[psutil.Process]:
-        """Everything that this service has started and that still runs."""
+        """Returns all processes that this service has started and that still run."""
         return marked(self.environment["DARKROOM_TEST"])
 
     def deploy(self, config: Document) -> None:
@@ -70,28 +70,28 @@ class Service:
         self.api().deploy(config)
 
     def api(self) -> ServeApi:
-        """Serve's API, which says what is deployed and takes deployments."""
+        """Returns Serve's API, which lists and takes deployments."""
         return ServeApi(run_of(self.replicas()[0]) or "", self.environment)
 
     def log_folder(self) -> Path:
-        """Folder of the logs of the Ray session that the service runs in."""
+        """Returns the log folder of the service's Ray session."""
         (raylet,) = [process for process in self.processes() if name_of(process) == "raylet"]
         (option,) = [part for part in raylet.cmdline() if part.startswith("--log_dir=")]
         return Path(option.partition("=")[2])
 
     def log_lines(self) -> list[Document]:
-        """Lines that the replicas have logged, each a document."""
+        """Returns the lines that the replicas have logged, each a document."""
         files = sorted((self.log_folder() / "serve").glob("replica_*.log"))
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """The processes that were started, at whatever remove, with DARKROOM_TEST=mark in their environment."""
+    """Returns the processes that have DARKROOM_TEST=mark in their environment."""
     return with_environment("DARKROOM_TEST", mark)
 
 
 def name_of(process: psutil.Process) -> str:
-    """Name of a process; empty when it has gone."""
+    """Returns the name of a process, empty if it has gone."""
     try:
         return process.name()
     except psutil.Error:
@@ -99,13 +99,13 @@ def name_of(process: psutil.Process) -> str:
 
 
 def is_decoder(process: psutil.Process) -> bool:
-    """Whether a worker of the pipeline runs in it, or the process that workers are forked from."""
+    """Returns whether a process is a worker of the pipeline, or a forkserver."""
     return role_of(process) in (FORKSERVER, WORKER)
 
 
 @contextmanager
 def running(folder: Path, config: Document, *prefix: str, **variables: str) -> Iterator[Service]:
-    """Starts `config` on a free port by the launcher; after the block it has to end in order, and to leave nothing.
+    """Starts `config` on a free port by the launcher; after the block it must end in order and leave no process.
 
     Args:
         folder: for the configuration and what the service prints.
@@ -129,14 +129,14 @@ def running(folder: Path, config: Document, *prefix: str, **variables: str) -> I
 
 
 def with_user_config(service: Service, **user_config: Any) -> Document:
-    """The service's configuration with these values changed."""
+    """Returns the service's configuration with these values changed."""
     config = copy.deepcopy(service.config)
     config["applications"][0]["deployments"][0]["user_config"].update(user_config)
     return config
 
 
 def live_settings(config: Document) -> Document:
-    """All settings under `user_config` of a configuration, those that are not written too."""
+    """Returns all settings under `user_config` of a configuration, defaults included."""
     (deployment,) = config["applications"][0]["deployments"]
     return LiveConfig.model_validate(deployment["user_config"]).model_dump()
 
@@ -159,7 +159,7 @@ def _apply(service: Service, config: Document) -> None:
 
 @contextmanager
 def opened(service: Service, *, content_length: int) -> Iterator[http.client.HTTPConnection]:
-    """A request for a prediction of which only the headers have been sent."""
+    """Opens a request for a prediction and sends only its headers."""
     connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=30)
     connection.putrequest("POST", "/predict")
     connection.putheader("Content-Type", "image/jpeg")

@@ -1,4 +1,4 @@
-"""A plug-in of coverage: replicas save their record while they run, as Ray ends them by a kill."""
+"""A coverage plug-in with which replicas save their record while they run, because Ray ends them by a kill."""
 
 import sys
 import threading
@@ -13,7 +13,7 @@ PERIOD_S = 1.0
 
 
 def coverage_init(plugins: Plugins, _options: Any) -> None:
-    """Called by coverage in each process that it measures."""
+    """Registers the plug-in; coverage calls it in each measured process."""
     plugins.add_noop(CoveragePlugin())
     if not any(part.endswith("default_worker.py") for part in sys.orig_argv):
         return  # Ray's workers are killed; whoever else is measured ends in order, and saves then

@@ -1,4 +1,4 @@
-"""A worker that an image has taken over: it does in its process what the image says."""
+"""A worker that an image has taken over: it runs the function that the image names."""
 
 import os
 import socket
@@ -18,11 +18,11 @@ class Act(Protocol):
     __name__: str
 
     def __call__(self) -> object:
-        """Does what the image says; the outcome goes back as text."""
+        """Runs; the outcome goes back as text."""
 
 
 class TakenOver:
-    """A transform whose arrival in a worker has it obey images.
+    """A transform that makes a worker obey images once it arrives there.
 
     Args:
         acts: functions of a module's own, each of which `order` tells a worker to call.
@@ -41,17 +41,17 @@ class TakenOver:
 
 
 def order(act: Act) -> bytes:
-    """An image that has its worker call `act`; the outcome is a rejection, with what it returned as its text."""
+    """Returns an image that makes its worker call `act`; it is rejected, with the returned value as the message."""
     return CAT + f"order {act.__name__}".encode()
 
 
 def replicas_socket() -> socket.socket:
-    """Socket by which this worker's records go to the replica."""
+    """Returns the socket by which this worker's records go to the replica."""
     return _ends[0]._end
 
 
 def replica() -> int:
-    """Process id of the replica that has started this worker."""
+    """Returns the process id of the replica that has started this worker."""
     return _replica[0]
 
 

@@ -1,4 +1,4 @@
-"""JPEGs that Pillow does not write are read by it, and show the picture."""
+"""Tests that Pillow reads the JPEGs that only our writer makes, and that they show the picture."""
 
 import io
 
@@ -14,7 +14,7 @@ CAT = photograph("cat").resize((97, 61))
 
 
 def _difference(file: bytes, image: Image.Image) -> float:
-    """Mean absolute difference, of 255."""
+    """Returns the mean absolute difference, of 255."""
     found = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), int)
     return float(np.abs(found - np.asarray(image.convert("RGB"), int)).mean())
 
@@ -25,7 +25,7 @@ def _difference(file: bytes, image: Image.Image) -> float:
     ids=str,
 )
 def test_every_sampling_shows_the_picture(samplings: tuple[tuple[int, int], ...]) -> None:
-    """In one scan, in many, and with restart markers, which do not change a pixel."""
+    """Every sampling shows the picture, in one scan or many; restart markers change no pixel."""
     picture = coded(CAT, samplings)
     plain = sequential(picture)
     assert _difference(plain, CAT if len(samplings) > 1 else CAT.convert("L")) < 2.5

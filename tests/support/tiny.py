@@ -43,7 +43,7 @@ def build(args):
 
 @dataclass
 class Launched:
-    """A launcher that the test has started, and what it has printed."""
+    """A launcher that the test has started, and its output."""
 
     process: subprocess.Popen[bytes]
     run: str
@@ -51,24 +51,24 @@ class Launched:
 
     @property
     def output(self) -> str:
-        """Everything the launcher and `serve run` have printed so far."""
+        """Returns the output of the launcher and `serve run` so far."""
         return self.log.read_text()
 
     def wait_until_settled(self) -> None:
-        """Wait until the service answers, or the launcher has ended."""
+        """Waits until the service answers, or the launcher has ended."""
         until(lambda: "Darkroom answers" in self.output or self.process.poll() is not None, START_TIMEOUT_S)
 
 
 @dataclass
 class TinyService:
-    """A folder with a small application and its configuration, on ports that are free."""
+    """A folder with a small application and its configuration, on free ports."""
 
     folder: Path
     port: int
     environment: dict[str, str]
 
     def configure(self, *, fails: bool = False, leaves: bool = False) -> None:
-        """Write the configuration."""
+        """Writes the configuration."""
         application = {"name": "tiny", "route_prefix": "/", "import_path": "tiny:build"}
         application |= {"args": {"fails": fails, "leaves": leaves}}  # type: ignore[dict-item]
         options = {"host": "127.0.0.1", "port": self.port}
@@ -77,7 +77,7 @@ class TinyService:
 
     @contextmanager
     def launch(self, *arguments: str) -> Iterator[Launched]:
-        """Start the launcher as `make serve` does; what is left of it afterwards is killed."""
+        """Starts the launcher as `make serve` does; leftover processes are killed afterwards."""
         log = self.folder / "log"
         command = [sys.executable, "-m", "deployments.local.launcher", *arguments]
         with (
@@ -94,7 +94,7 @@ class TinyService:
 
 
 def tiny_service(folder: Path) -> TinyService:
-    """Write an application and its configuration; no port is one that a Darkroom on this machine would use."""
+    """Writes an application and its configuration; a Darkroom on this machine would use none of its ports."""
     (folder / "tiny.py").write_text(APPLICATION)
     (folder / "serve.env").write_text((ROOT / "serve.env").read_text())
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **apart()}

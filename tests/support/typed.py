@@ -1,4 +1,4 @@
-"""The program `darkroom` as a person types it, in this process or as one of its own."""
+"""The program `darkroom`, run as a user types it, in this process or in its own."""
 
 import os
 import subprocess
@@ -15,12 +15,12 @@ PROGRAM = [sys.executable, "-m", "commands.main"]
 
 
 def typed(*arguments: str | Path, stdin: bytes | None = None) -> Result:
-    """Runs the program in this process, its output kept; neither of its streams is a terminal."""
+    """Runs the program in this process and keeps its output; neither of its streams is a terminal."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
 
 
 def started(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
-    """Starts the program as a process of its own; both its streams are pipes, unless `options` say otherwise."""
+    """Starts the program as a process; both its streams are pipes, unless `options` say otherwise."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # it finds this checkout from every folder
     return subprocess.Popen([*PROGRAM, *map(str, arguments)], env=environment, **options)

@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does."""
+"""Waiting for an event in another thread or process."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ PATIENCE_S = 60.0
 
 
 def until(happened: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
-    """Asks again and again; returns the first answer that is true, fails where none comes."""
+    """Calls a function again and again; returns its first true answer, or fails after a time."""
     deadline = time.monotonic() + timeout_s
     while not (answer := happened()):
         if time.monotonic() > deadline:
