@@ -196,7 +196,7 @@ def test_16_bits_are_scaled_and_not_clipped(mode: str, transform: Transform) -> 
 
 @pytest.mark.parametrize("name", ["png animated", "webp animated", "jpeg of two pictures"])
 def test_the_first_picture_of_many_counts(name: str) -> None:
-    """Of a file with several pictures the first one counts."""
+    """A file with several pictures is decoded as its first one."""
     cat, mirrored = by_torchvision(photograph("cat")), by_torchvision(ImageOps.mirror(photograph("cat")))
     assert difference(decoded(ODD_BUT_GOOD[name]), cat) < 4 < difference(decoded(ODD_BUT_GOOD[name]), mirrored)
 
