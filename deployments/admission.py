@@ -124,10 +124,10 @@ def check_wait(expected_s: float, max_queue_wait_s: float, own_s: float) -> None
     """
     limit_s = min(max_queue_wait_s, own_s)
     if expected_s > limit_s:
-        named = "max_queue_wait_s" if max_queue_wait_s <= own_s else "the time that the request has"
+        named = "max_queue_wait_s" if max_queue_wait_s <= own_s else "the time limit of the request"
         raise Overloaded(
             f"its images would wait for {expected_s:.2f} s; the limit is {limit_s:g} s ({named}); the Retry-After "
-            "header says when less should be waiting",
+            "header says when to retry",
             retry_after_s=_whole_seconds(expected_s - limit_s),
             at_once=expected_s <= max_queue_wait_s,
         )

@@ -171,16 +171,16 @@ class MemoryBudget:
         """Make the error of a body that does not fit, with value and limit."""
         return Overloaded(
             f"{self.held_bytes} bytes are in work and {size} more would exceed the limit, {self.max_bytes} "
-            "(max_bytes_in_flight); the Retry-After header says when it should have room",
+            "(max_bytes_in_flight); the Retry-After header says when to retry",
             retry_after_s=self.retry_after_s(size),
         )
 
     def gave_way(self) -> Overloaded:
         """Make the error of a body that was dropped while it arrived."""
         return Overloaded(
-            "the body was given up while it arrived, for others that came faster or have less in memory: all bodies "
-            f"together may have {self.max_bytes} bytes (max_bytes_in_flight); the Retry-After header says when there "
-            "should be room",
+            "the body was dropped while it arrived, for others that arrive faster or take less memory: all bodies "
+            f"together may take {self.max_bytes} bytes (max_bytes_in_flight); the Retry-After header says when to "
+            "retry",
             retry_after_s=self.retry_after_s(0),
             at_once=True,
         )

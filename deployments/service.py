@@ -76,7 +76,7 @@ class Deadline:
 
     def exceeded(self) -> DeadlineExceeded:
         """Make the error of a request that has not been answered in time."""
-        return DeadlineExceeded(f"the request is not answered after {self.limit_s:g} s, the time that it had")
+        return DeadlineExceeded(f"the request was not answered within {self.limit_s:g} s, its time limit")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,23 +33,23 @@ class LiveConfig(Limits):
     renamed = {"max_wait_s": "max_queue_wait_s", "batch_wait_s": "batch_window_s"}  # noqa: RUF012 - a ClassVar of its base
 
     batch_window_s: float = Field(
-        0.0, ge=0, le=1, description="how long @serve.batch waits for more requests; later stages gather on their own"
+        0.0, ge=0, le=1, description="how long @serve.batch waits for more requests; later stages form batches again"
     )
-    top_k: int = Field(5, ge=1, description="classes an answer names where the request does not say")
+    top_k: int = Field(5, ge=1, description="classes in an answer, unless the request says how many")
     max_request_bytes: int = Field(128 << 20, ge=1, description="bytes of a request's body")
     max_images_per_request: int = Field(256, ge=1, description="images of one request")
     max_request_work_s: float = Field(
-        20.0, gt=0, description="seconds of one core that decoding all images of a request may take, foreseen likewise"
+        20.0, gt=0, description="predicted seconds of one core to decode all images of a request; more is refused"
     )
     body_timeout_s: float = Field(60.0, gt=0, description="a body that takes longer to arrive is refused")
     min_body_bytes_per_s: int = Field(
         1000, ge=1, description="a body that arrives more slowly is refused, after a grace of 5 s"
     )
     request_timeout_s: float = Field(
-        120.0, gt=0, description="a request that is not answered by then is given up; X-Request-Timeout-Ms shortens it"
+        120.0, gt=0, description="time limit to answer a request; the header X-Request-Timeout-Ms shortens it"
     )
     max_queue_wait_s: float = Field(10.0, gt=0, description="a request whose images would wait longer is refused")
-    max_bytes_in_flight: int = Field(512 << 20, ge=1, description="bytes of all bodies that a replica has in work")
+    max_bytes_in_flight: int = Field(512 << 20, ge=1, description="bytes of all bodies in work in a replica")
 
     @property
     def of_head(self) -> Mapping[str, int]:
@@ -61,13 +61,15 @@ class ServiceConfig(StrictSettings):
     """Settings that are fixed for the life of a replica: `args`. None means: derived from the cluster."""
 
     pipeline: PipelineConfig = Field(PipelineConfig(), description="how images are decoded and classified")
-    max_ongoing_requests: int = Field(512, ge=1, description="requests in a replica; the balancer holds back the rest")
+    max_ongoing_requests: int = Field(
+        512, ge=1, description="requests in a replica at a time; the balancer queues the rest"
+    )
     num_cpus: float | None = Field(None, ge=0, description="logical CPUs that Ray reserves for a replica")
     replicas_per_gpu: int = Field(
-        1, ge=1, le=_MAX_REPLICAS_PER_GPU, description="replicas that share a GPU, and the cores that come with it"
+        1, ge=1, le=_MAX_REPLICAS_PER_GPU, description="replicas that share a GPU and its share of the cores"
     )
     api_keys_file: str | None = Field(
-        None, description="file with a bearer key a line, read again when it changes; without it, DARKROOM_API_KEYS"
+        None, description="file with one API key a line, read again when it changes; without it, DARKROOM_API_KEYS"
     )
     cors_origins: tuple[str, ...] = Field(
         (),
@@ -84,7 +86,7 @@ class ServiceConfig(StrictSettings):
             ):
                 raise ValueError(
                     f"{origin} is not what a browser sends as origin; write scheme and host in small letters, a port "
-                    "where it is not the usual one, and no path, e.g. https://example.org"
+                    "unless it is the default one, and no path, e.g. https://example.org"
                 )
         if "*" in origins and len(origins) > 1:
             raise ValueError("* means every origin; write it alone, or the origins without it")
@@ -94,9 +96,9 @@ class ServiceConfig(StrictSettings):
     @classmethod
     def _is_found_everywhere(cls, path: str | None) -> str | None:
         if path is not None and not Path(path).is_absolute():  # not repeated: it may be a key instead of a path
-            raise ValueError("it is relative, and replicas run in folders of Ray's; write the whole path of a file")
+            raise ValueError("the path is relative, and replicas run in folders of Ray; write an absolute path")
         if path is not None and "\0" in path:
-            raise ValueError("there is a zero byte in it; write the whole path of a file")
+            raise ValueError("the path holds a zero byte; write an absolute path")
         return path
 
     @model_validator(mode="after")

@@ -43,7 +43,7 @@ def watch(pid: int, pidfd: int, beats: int | None = None, hung_after_s: float = 
         stopped_s = stopped_s + CHECK_PERIOD_S if state == STOPPED_STATE else 0.0
         silent_s = silent_s + CHECK_PERIOD_S if counts and not beat and state != _DEBUGGED_STATE else 0.0
         if stopped_s >= STOPPED_AFTER_S:
-            return f"somebody has stopped it (SIGSTOP) {stopped_s:g} s ago"
+            return f"it was stopped (SIGSTOP) {stopped_s:g} s ago"
         if counts and silent_s >= hung_after_s:
             return f"its event loop has not run for {silent_s:g} s"
     return ""
@@ -63,6 +63,6 @@ def main(name: str, parent: str, hung_after_s: str = "") -> None:
     pidfd = os.pidfd_open(os.getppid())
     beats = (sys.stdin.fileno(), float(hung_after_s)) if hung_after_s else ()
     if os.getppid() == pid and (why := watch(pid, pidfd, *beats)):
-        sys.stderr.write(f"darkroom: {name} {pid} is ended: {why}; Serve starts another\n")
+        sys.stderr.write(f"darkroom: {name} {pid} is killed: {why}; Serve starts another\n")
         sys.stderr.flush()
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)

@@ -91,7 +91,7 @@ def _prefix_fault(prefix: object) -> str | None:
     if isinstance(prefix, str) and _PREFIX.fullmatch(prefix) and not re.search(r"/(-|\.\.?)(/|$)", prefix):
         return None
     if prefix is None:
-        return "null leaves the application without an address; write /, or take the key away"
+        return "null leaves the application without an address; write /, or remove the key"
     return (
         f"{_shown(prefix)} is no path; write / or e.g. /classify: a slash in front and none at the end, letters, "
         "digits and . _ ~ - between; /- is Serve's own"

@@ -191,7 +191,7 @@ def _set_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: s
     faults, most = [], config.max_ongoing_requests
     if deployment.get("max_ongoing_requests", most) != most:
         faults.append(
-            f"{path}.max_ongoing_requests: it stands against max_ongoing_requests: {most} under args, by which batches "
+            f"{path}.max_ongoing_requests: it contradicts max_ongoing_requests: {most} under args, by which batches "
             "are sized; write it there alone"
         )
     scaling = deployment.get("autoscaling_config")

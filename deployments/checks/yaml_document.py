@@ -18,7 +18,7 @@ _OCTAL_NUMBER: Final = re.compile(r"[-+]?0[0-7_]+")
 _TAG_PREFIX: Final = "tag:yaml.org,2002:"
 
 
-_CYCLE_MESSAGE: Final = "it holds itself, by an anchor and an alias; write it out"
+_CYCLE_MESSAGE: Final = "it contains itself through an anchor and an alias; write the value out"
 
 
 class NotADocument(Exception):
@@ -119,7 +119,7 @@ def _misread(tag: str, text: str) -> str | None:
     if tag in ("int", "float") and ":" in text:
         return f"{text} is read as a number to the base of 60; write the number, or put a text in quotes"
     if tag == "null" and not text:
-        return "there is no value; write one, or take the key away (null stands for none)"
+        return "there is no value; write one, or remove the key (null means no value)"
     return None
 
 

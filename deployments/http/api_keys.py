@@ -141,5 +141,5 @@ def _digests(keys: Iterable[tuple[int, str]], place: str) -> frozenset[bytes]:
             )
         digests.add(digest_of(key))
     if not digests:
-        raise ValueError(f"{place.rpartition(',')[0]} holds no key; write at least one, or take the setting away")
+        raise ValueError(f"{place.rpartition(',')[0]} holds no key; write at least one, or remove the setting")
     return frozenset(digests)

@@ -76,10 +76,10 @@ class Access:
             return
         scheme, _, key = (authorization or "").strip().partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
-            raise MissingKey(f"a key is needed: {_HOW_TO_SEND}")
+            raise MissingKey(f"missing API key: {_HOW_TO_SEND}")
         await self._refresh()
         if digest_of(key.strip()) not in self._keys.digests:
-            raise WrongKey("the key in the Authorization header is not one of those in force")
+            raise WrongKey("unknown API key: the key in the Authorization header is not in force")
 
     async def _refresh(self) -> None:
         """Reads the key file again if it has changed. While the file is unusable, every key is refused.
@@ -111,7 +111,7 @@ class Access:
 
     def _fail(self, why: str) -> None:
         if why != self._failure:  # one log line, not one for each request
-            log_misconfigured("every key is refused until this is mended", why)
+            log_misconfigured("every key is refused until this is fixed", why)
         self._keys, self._failure, self._failed_at_s = Keys(frozenset()), why, time.monotonic()
 
 

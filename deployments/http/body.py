@@ -244,12 +244,12 @@ class _RawImage:
 def _unsupported(media_type: str) -> UnsupportedContentType:
     if media_type == URLENCODED_CONTENT_TYPE:
         return UnsupportedContentType(
-            f"a body of type {URLENCODED_CONTENT_TYPE} is not read; curl -d sends it where no type is named, and also "
-            f"removes the line breaks of a file: {_HOW_TO_SEND_ONE}. Otherwise {_HOW_TO_SEND}"
+            f"unsupported content type {URLENCODED_CONTENT_TYPE}; curl -d sends it by default, and also removes the "
+            f"line breaks of a file: {_HOW_TO_SEND_ONE}. Otherwise {_HOW_TO_SEND}"
         )
     if media_type.startswith("multipart/"):
         return UnsupportedContentType(
-            f"a body of type {media_type[:_MAX_SHOWN_CHARACTERS]} is not read; of multipart bodies only "
-            f"{MULTIPART_CONTENT_TYPE} is: {_HOW_TO_SEND}"
+            f"unsupported content type {media_type[:_MAX_SHOWN_CHARACTERS]}; the only multipart type is "
+            f"{MULTIPART_CONTENT_TYPE}: {_HOW_TO_SEND}"
         )
-    return UnsupportedContentType(f"a body of type {media_type[:_MAX_SHOWN_CHARACTERS]} is not read: {_HOW_TO_SEND}")
+    return UnsupportedContentType(f"unsupported content type {media_type[:_MAX_SHOWN_CHARACTERS]}: {_HOW_TO_SEND}")

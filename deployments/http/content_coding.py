@@ -47,7 +47,7 @@ def decoder_for(content_encoding: str) -> "Decoder | None":
         return None
     if len(codings) > 1 or codings[0] not in ("gzip", "x-gzip", "deflate"):
         raise UnsupportedContentEncoding(
-            f"Content-Encoding: {content_encoding[:100]} is not decoded; send the body as it is, or in one of "
+            f"unsupported Content-Encoding: {content_encoding[:100]}; send the body as it is, or in one of "
             f"{ACCEPTED_CODINGS}"
         )
     return Decoder(codings[0])

@@ -85,7 +85,7 @@ class FormPart:
             return image
         encoding = self._encoding[:40].decode("ascii", "replace")
         return Rejection(
-            MalformedEncoding(f"Content-Transfer-Encoding: {encoding} is not read; send the image's bytes as they are")
+            MalformedEncoding(f"unsupported Content-Transfer-Encoding: {encoding}; send the image's bytes as they are")
         )
 
     @property

@@ -166,7 +166,7 @@ def announcement(endpoint: Endpoint, info: Mapping[str, object] | None, logs: Pa
 
 def _served(info: Mapping[str, object] | None) -> str:
     if info is None:
-        return "what GET /info tells to whoever has a key"
+        return "see GET /info, which needs a key"
     parts = [f"{info['model']}" if "model" in info else "an application"]
     if weights := info.get("weights"):
         parts.append(f"with weights {weights}")

@@ -73,4 +73,4 @@ def _least(config: Mapping[str, Any]) -> int:
 def _words(resources: str) -> str:
     """Rewrite Ray's resources {'CPU': 2.0, 'GPU': 1.0} as "2 CPU and 1 GPU"."""
     found = re.findall(r"['\"]?(\w+)['\"]?: ([\d.]+)", resources)
-    return " and ".join(f"{float(amount):g} {name}" for name, amount in found if float(amount)) or "nothing of it"
+    return " and ".join(f"{float(amount):g} {name}" for name, amount in found if float(amount)) or "none of it"

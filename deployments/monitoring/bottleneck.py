@@ -84,13 +84,13 @@ def verdict(load: ReplicaLoad) -> Bottleneck:
     if bound:
         return Bottleneck(bound, f"{bound}: {why}")
     if load.reading > NETWORK_BOUND_ABOVE_READING_SHARE:
-        words = f"{load.reading:.0%} of the time of requests goes by until their bodies have come; {_shares(load)}"
+        words = f"{load.reading:.0%} of the time of requests is spent on receiving their bodies; {_shares(load)}"
         return Bottleneck(State.NETWORK_BOUND, f"{State.NETWORK_BOUND}: {words}")
     busiest = max(load.workers_busy, load.device_busy, load.interpreter_busy)
     if busiest < IDLE_BELOW_SHARE:
         return Bottleneck(State.IDLE, f"{State.IDLE}: {load.requests_per_s:.3g} requests/s; {_shares(load)}")
     times = min(1 / busiest, 1 / max(load.cores_busy, IDLE_BELOW_SHARE))
-    words = f"{_shares(load)}; about {times:.1f} times as much could come"
+    words = f"{_shares(load)}; about {times:.1f} times the load would fit"
     return Bottleneck(State.UNSATURATED, f"{State.UNSATURATED}: {words}")
 
 

@@ -31,24 +31,28 @@ class Metrics:
         self._images = _counter("images_total", "images that ended, by outcome: predicted, or an error", "outcome")
         self._seconds = _histogram("request_seconds", "from a request's first byte to its answer", STAGE_BUCKETS_S)
         self._stages = _histogram(
-            "stage_seconds", "what a request spends in each stage; of many images the longest", STAGE_BUCKETS_S, "stage"
+            "stage_seconds", "seconds of a request in each stage; for many images the longest", STAGE_BUCKETS_S, "stage"
         )
-        self._batches = _histogram("batch_images", "images of a batch, as the device took it", BATCH_IMAGES_BUCKETS)
-        self._decoding = _counter("decoding_seconds_total", "what workers have spent decoding so far, spare ones too")
+        self._batches = _histogram("batch_images", "images in each batch on the device", BATCH_IMAGES_BUCKETS)
+        self._decoding = _counter(
+            "decoding_seconds_total", "seconds that workers have spent decoding, spare workers included"
+        )
         self._computing = _counter(
-            "computing_seconds_total", "what the device has spent on batches so far; concurrent ones add up"
+            "computing_seconds_total", "seconds that the device has spent on batches; concurrent batches add up"
         )
-        self._dropped = _counter("images_dropped_total", "images given up undecoded: nobody waited for them any more")
-        self._replaced = _counter("workers_replaced_total", "decoder processes that died or were ended, and restarted")
-        self._workers = _gauge("workers", "decoder processes at ordinary images at a time; spares not counted")
+        self._dropped = _counter("images_dropped_total", "images dropped undecoded: their clients no longer waited")
+        self._replaced = _counter(
+            "workers_replaced_total", "decode workers that died or were killed, and were replaced"
+        )
+        self._workers = _gauge("workers", "decode workers, without spare ones")
         self._workers_ready = _gauge(
-            "workers_ready", "those of them that take images: fewer where no spare is left for a dead one"
+            "workers_ready", "decode workers that take images; fewer while a dead one has no spare"
         )
         self._concurrent_batches = _gauge("device_concurrent_batches", "batches that the device computes at a time")
-        self._workers_busy = _gauge("workers_busy_ratio", "share of their time that workers decode, 0 to 1")
-        self._device_busy = _gauge("device_busy_ratio", "share of its time that the device computes, 0 to 1")
-        self._in_work = _gauge("images_in_work", "images that have been taken on and have no outcome yet")
-        self._free_slots = _gauge("free_slots", "images that there is room for between decoding and the device")
+        self._workers_busy = _gauge("workers_busy_ratio", "share of time that workers decode, 0 to 1")
+        self._device_busy = _gauge("device_busy_ratio", "share of time that the device computes, 0 to 1")
+        self._in_work = _gauge("images_in_work", "images accepted by the engine without an outcome yet")
+        self._free_slots = _gauge("free_slots", "free places for decoded images that wait for the device")
         self._held_bytes = _gauge("encoded_bytes_in_flight", "bytes of the bodies of requests in work")
 
     def publish(self, ended: EndedRequests, engine_stats: EngineStats, held_bytes: int, seconds: float) -> None:

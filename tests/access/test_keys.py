@@ -110,7 +110,7 @@ def test_a_file_that_has_become_unusable_lets_nobody_in(
         keys_file(tmp_path, f"{OTHER}\n")
         assert _is_let_in(access, OTHER)
     complaint, mended = caplog.messages
-    assert complaint.startswith("every key is refused until this is mended: api_keys_file: ")
+    assert complaint.startswith("every key is refused until this is fixed: api_keys_file: ")
     assert mended == "api_keys_file was read again; keys in force: 1"
     assert caplog.records[0].stage == "configure"  # type: ignore[attr-defined]  # by `extra`
     assert not any(key in caplog.text for key in (KEY, SHORT, OTHER))
@@ -260,7 +260,7 @@ def test_a_file_that_cannot_be_read_ends_the_start(tmp_path: Path) -> None:
 
 
 def test_the_file_is_named_by_its_whole_path() -> None:
-    with pytest.raises(ValueError, match=r"api_keys_file\n.*it is relative, .*write the whole path"):
+    with pytest.raises(ValueError, match=r"api_keys_file\n.*the path is relative, .*write an absolute path"):
         ServiceConfig(api_keys_file="keys.txt")
 
 
@@ -316,7 +316,7 @@ def test_keys_change_without_a_restart(guarded: Service) -> None:
     assert [guarded.post(CAT, headers=bearer(key)).status_code for key in (KEY, NEXT)] == [401, 200]
     file.write_text("")
     assert [guarded.post(CAT, headers=bearer(key)).status_code for key in (KEY, NEXT)] == [401, 401]
-    until(lambda: "every key is refused until this is mended" in guarded.output.read_text())
+    until(lambda: "every key is refused until this is fixed" in guarded.output.read_text())
     file.write_text(before)
     assert [guarded.post(CAT, headers=bearer(key)).status_code for key in (KEY, NEXT)] == [200, 401]
     assert [process.pid for process in guarded.replicas()] == replicas

@@ -24,7 +24,7 @@ def test_a_request_with_too_little_time_of_its_own_is_told_so_at_once() -> None:
 
     Under general overload it is refused as all others.
     """
-    with pytest.raises(Overloaded, match=r"the limit is 0\.5 s \(the time that the request has\)") as refused:
+    with pytest.raises(Overloaded, match=r"the limit is 0\.5 s \(the time limit of the request\)") as refused:
         check_wait(0.75, 5.0, own_s=0.5)
     assert refused.value.at_once
     with pytest.raises(Overloaded) as refused:

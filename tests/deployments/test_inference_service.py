@@ -74,7 +74,7 @@ def test_a_request_that_would_wait_too_long_is_refused() -> None:
     assert "would wait for 5.00 s; the limit is 1 s (max_queue_wait_s)" in refused(
         Overloaded, FakeService(wait_s=5.0, max_queue_wait_s=1.0)
     )
-    assert "(the time that the request has)" in refused(Overloaded, FakeService(wait_s=5.0), limit_s=2.0)
+    assert "(the time limit of the request)" in refused(Overloaded, FakeService(wait_s=5.0), limit_s=2.0)
 
 
 def test_a_request_that_costs_too_much_is_refused() -> None:
@@ -83,14 +83,14 @@ def test_a_request_that_costs_too_much_is_refused() -> None:
 
 def test_a_deadline_that_has_passed_ends_a_request_before_it_begins() -> None:
     message = refused(DeadlineExceeded, FakeService(), limit_s=0.0)
-    assert message == "the request is not answered after 0 s, the time that it had"
+    assert message == "the request was not answered within 0 s, its time limit"
 
 
 def test_a_deadline_that_passes_gives_the_images_up() -> None:
     """When a deadline passes, images that no worker has begun are dropped."""
     service, future = FakeService(), Future[list[Outcome]]()
     service.engine.answers = lambda _: future
-    with pytest.raises(DeadlineExceeded, match=r"not answered after 0\.02 s"):
+    with pytest.raises(DeadlineExceeded, match=r"not answered within 0\.02 s"):
         asyncio.run(service.infer([image()], Deadline(0.02)))
     assert future.cancelled()
     assert service.recorder.images == []

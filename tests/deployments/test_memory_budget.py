@@ -110,7 +110,7 @@ def test_a_body_that_has_given_way_takes_no_more(bodies: ExitStack) -> None:
     old, young = bodies.enter_context(budget.hold("a")), bodies.enter_context(budget.hold("a"))
     young.take(6)
     old.take(6)
-    with pytest.raises(Overloaded, match=r"given up while it arrived, for others .* 10 bytes \(max_bytes_in_flight\)"):
+    with pytest.raises(Overloaded, match=r"dropped while it arrived, for others .* 10 bytes \(max_bytes_in_flight\)"):
         young.take(1)
     assert (budget.held_bytes, young.bytes) == (6, 0)
 

@@ -88,7 +88,7 @@ def test_a_replica_that_is_stopped_is_ended() -> None:
         replica.process.send_signal(signal.SIGSTOP)
         status, said = replica.end()
         assert status == -signal.SIGKILL
-        assert f"replica {replica.process.pid} is ended: somebody has stopped it (SIGSTOP)" in said
+        assert f"replica {replica.process.pid} is killed: it was stopped (SIGSTOP)" in said
 
 
 def test_a_replica_whose_event_loop_hangs_is_ended() -> None:
@@ -97,7 +97,7 @@ def test_a_replica_whose_event_loop_hangs_is_ended() -> None:
         replica.say("hang")
         status, said = replica.end()
         assert status == -signal.SIGKILL
-        assert "is ended: its event loop has not run for 1 s" in said
+        assert "is killed: its event loop has not run for 1 s" in said
 
 
 def test_a_replica_whose_event_loop_has_never_run_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

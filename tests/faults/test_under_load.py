@@ -152,7 +152,7 @@ def test_a_stopped_replica_is_replaced(pair: Service) -> None:
         _goes_on(load)
     _assert_lost(load, at_most=CLIENTS, of=CUT_OFF)
     assert load.lost
-    said = f"replica {victim.pid} is ended: somebody has stopped it (SIGSTOP)"
+    said = f"replica {victim.pid} is killed: it was stopped (SIGSTOP)"
     assert any(said in log.read_text(errors="replace") for log in pair.log_folder().glob("worker-*.err"))
 
 

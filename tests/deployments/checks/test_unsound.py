@@ -222,7 +222,7 @@ def test_what_is_no_file_is_one_sentence(tmp_path: Path) -> None:
             "max_queued_requests: 512",
             "max_ongoing_requests: 5",
             "applications.0.deployments.0.max_ongoing_requests",
-            "stands against max_ongoing_requests: 512 under args",
+            "contradicts max_ongoing_requests: 512 under args",
         ),
         ("top_k: 5\n", "top_k: 5\n          max_image_work_s: 30\n", f"{USER_CONFIG}.max_image_work_s", "twice"),
         ("max_image_work_s: 0.5", "max_image_work_s: 30", USER_CONFIG, "above max_request_work_s: 20"),

@@ -135,7 +135,7 @@ def test_a_client_with_little_time_is_refused_at_once() -> None:
     short = {"headers": {"X-Request-Timeout-Ms": "400"}}
     (answer,) = _ask(short)
     assert answer.status_code == 503
-    assert "the limit is 0.4 s (the time that the request has)" in answer.json()["detail"]
+    assert "the limit is 0.4 s (the time limit of the request)" in answer.json()["detail"]
     assert _statuses(_ask({"headers": {"X-Request-Timeout-Ms": "600"}})) == [200]
 
 

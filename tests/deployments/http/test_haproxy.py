@@ -361,7 +361,7 @@ def test_a_stopped_haproxy_is_ended_and_its_watchdog_with_it(tmp_path: Path, rep
             assert haproxy.wait(PATIENCE_S) == -signal.SIGKILL
             until(lambda: not watchdog.is_running())
             assert haproxy.stderr
-            assert f"HAProxy {haproxy.pid} is ended: somebody has stopped it (SIGSTOP)" in haproxy.stderr.read()
+            assert f"HAProxy {haproxy.pid} is killed: it was stopped (SIGSTOP)" in haproxy.stderr.read()
         finally:
             haproxy.kill()
 
