@@ -12,7 +12,7 @@ from pipeline.engine import Engine
 from tests.support.device_kinds import KINDS, device_of
 from tests.support.running_service import Service, running
 
-# A shell that starts the suite in the background has it ignore Ctrl-C, and every program that a test starts would too.
+# A shell makes a suite in the background ignore Ctrl-C, and every program that a test starts would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PIPELINE = PipelineConfig(device="cpu", decode_workers=2, concurrent_batches=2, max_top_k=1000)

@@ -21,8 +21,8 @@ def command(url: str, examples: int, for_s: int) -> list[str]:
     """Returns the command that checks a service at this address.
 
     Args:
-        url: of its description.
-        examples: the most of each operation and phase.
+        url: address of its OpenAPI description.
+        examples: most requests of each operation and phase.
         for_s: seconds for all of them together.
     """
     bounds = ["--max-examples", str(examples), "--max-time", str(for_s), "--seed", "1", "--continue-on-failure"]

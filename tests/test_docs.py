@@ -159,4 +159,4 @@ def test_the_settings_that_matter_exist() -> None:
     names = [name for cell in re.findall(r"^\| (`[^|]+) \|", section, re.M) for name in re.findall(r"`(\w+)`", cell)]
     known = {key for model in (ServiceConfig, PipelineConfig, LiveConfig) for key in model.model_fields}
     assert names
-    assert set(names) - known == {"max_replicas"}  # Ray Serve's
+    assert set(names) - known == {"max_replicas"}  # a setting of Ray Serve

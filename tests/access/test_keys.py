@@ -182,7 +182,7 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
     [
         (0o600, 1000, None),
         (0o400, 0, None),
-        (0o440, 0, None),  # as Kubernetes mounts it with fsGroup
+        (0o440, 0, None),  # the mode with which Kubernetes mounts a secret for an fsGroup
         (0o640, 1000, "every user of its group may read"),
         (0o644, 0, "every user of the machine may read"),
         (0o604, 1000, "every user of the machine may read"),

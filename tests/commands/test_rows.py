@@ -11,7 +11,7 @@ from pipeline.records import Prediction, Rejection
 
 GOOD = Prediction(Classification(("cat", 'a "tabby", so'), (2, 1), (0.75, 0.25)))
 BAD = Rejection(UndecodableImage("torn"))
-ODD = "odd\udcff.jpg"  # as Python has names that are no text
+ODD = "odd\udcff.jpg"  # Python's form of a name that is not valid text
 
 
 def test_a_line_of_json_is_what_the_service_answers() -> None:

@@ -21,7 +21,7 @@ from tuning.document import MEANINGS
 
 SHIPPED = (ROOT / "serve_config.yaml").read_text()
 SHIPPED_NARROW = re.sub(r"max_queue_wait_s: [0-9.]+", "max_queue_wait_s: 0.001", SHIPPED)
-"""The shipped configuration, but hardly anything may wait."""
+"""The shipped configuration, in which requests may hardly wait."""
 
 
 @pytest.fixture
@@ -194,11 +194,9 @@ def test_a_run_writes_settings_that_hold(folder: Path, monkeypatch: pytest.Monke
     document = yaml.safe_load(after)
     assert all_faults(document, {}) == []
     assert "# any classification model of torchvision" in after
-    assert (
-        f"# {MEANINGS['max_queue_wait_s']}" in after
-    )  # the comment that was there has figures of the value that was there
+    assert f"# {MEANINGS['max_queue_wait_s']}" in after  # the old comment has figures of the old value
     (deployment,) = document["applications"][0]["deployments"]
-    assert deployment["user_config"]["max_queue_wait_s"] > 0.001  # which refused what was measured
+    assert deployment["user_config"]["max_queue_wait_s"] > 0.001  # the old value refused the measured load
     assert document["http_options"] == yaml.safe_load(before)["http_options"]
     assert deployment["autoscaling_config"]["max_replicas"] == 4
     page = (folder / "out.html").read_text()

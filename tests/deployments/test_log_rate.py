@@ -131,4 +131,4 @@ def test_a_flood_from_the_pipeline_is_counted_as_well(caplog: pytest.LogCaptureF
         "1 are NaN",
         "%d are NaN: 950 more like this in the last 10 s",
     }
-    assert len(caplog.records) <= 2 * (BURST_LINES + 1)  # Serve's logger may have handed them to pytest's too
+    assert len(caplog.records) <= 2 * (BURST_LINES + 1)  # Serve's logger may have passed them on to pytest's too

@@ -137,7 +137,7 @@ def test_a_gpu_that_was_not_found_is_pointed_out_wherever_one_looks(service: Ser
         pytest.skip("the service has found a GPU")
     (warning,) = info["warnings"]
     assert "device: auto found no GPU on any node of the cluster (1 alive)" in warning
-    for line in until(lambda: _lines(service, cause=warning)):  # one of each replica that the service has had
+    for line in until(lambda: _lines(service, cause=warning)):  # one line for each replica so far
         assert line["levelname"] == "WARNING"
     assert "build_serve_application" in until(lambda: _printed(service, warning))
 

@@ -201,4 +201,4 @@ def test_the_time_to_wait_follows_backlog_and_pace(clock: list[float], bodies: E
     assert budget.retry_after_s(500) == 10  # 100 bytes in 2 s
     assert budget.retry_after_s(1_000_000) == 60
     clock[0] += 60.0
-    assert budget.retry_after_s(500) == 1  # nothing is known of the pace any more
+    assert budget.retry_after_s(500) == 1  # the measured pace is too old

@@ -37,12 +37,12 @@ def replica() -> Iterator[Replica]:
     """A started replica without a `user_config`."""
     replica, threshold = _Unserved.__new__(_Unserved), gc.get_threshold()
     asyncio.run(replica.__init__(ServiceConfig(pipeline=PIPELINE)))  # type: ignore[misc]  # Serve awaits it too
-    replica._service.admission._places = lambda: UNLIMITED  # Serve knows them
+    replica._service.admission._places = lambda: UNLIMITED  # only Serve knows the places
     yield replica
     replica._engine.close()
     replica._watchdog.close()
     RequestGuard.guard = None
-    gc.unfreeze()  # this process has more to do
+    gc.unfreeze()  # other tests run in this process
     gc.set_threshold(*threshold)
 
 
@@ -146,7 +146,7 @@ def test_info_is_answered_without_the_metadata_of_the_package(
 def test_what_needs_no_key_costs_little(replica: Replica) -> None:
     """A request that needs no key takes few milliseconds, so that many of them hardly delay other requests."""
     for path in ("/openapi.json", "/info", "/nowhere"):
-        assert asyncio.run(_seconds_of(replica, path)) < 0.005, path  # most of it is the client's
+        assert asyncio.run(_seconds_of(replica, path)) < 0.005, path  # most of this time is the client's
 
 
 def test_an_old_name_is_refused_with_the_new_one(replica: Replica) -> None:

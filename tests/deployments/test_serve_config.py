@@ -24,7 +24,7 @@ from pipeline.config import CHUNKS_PER_WORKER, PipelineConfig
 
 FILES = ["serve_config.yaml", "serve_config.gpu.yaml"]
 GPU_NODE = Node(cpus=16, gpus=1)
-"""Node that serve_config.gpu.yaml is written for."""
+"""The node that serve_config.gpu.yaml is written for."""
 
 IMAGE_BYTES: Final = 63_000
 """Bytes of a photograph of 500 x 375 as a JPEG."""
@@ -166,14 +166,14 @@ def test_every_value_of_the_gpu_file_has_its_reason() -> None:
 def test_serve_env_names_only_what_serve_reads() -> None:
     """serve.env names only variables that Serve or Ray reads: a misspelt one would be ignored without a word."""
     node = Path(ray._private.node.__file__).read_text()
-    raylet = Path(services.RAYLET_EXECUTABLE).read_bytes()  # knows Ray's other settings by their names
+    raylet = Path(services.RAYLET_EXECUTABLE).read_bytes()  # contains the names of Ray's other settings
     for name in read_env(ROOT / "serve.env"):
         known_to_serve = any(hasattr(constants, n) for n in (name, name.removeprefix("RAY_SERVE_")))
         assert (
             known_to_serve
             or name.encode() in raylet
-            or name in node  # Ray's part in Python
-            # The last two are glibc's (mallopt(3)) and uvicorn's.
+            or name in node  # Ray's settings that are read in Python
+            # The last two belong to glibc (mallopt(3)) and uvicorn.
             or name in (USAGE_STATS_ENABLED_ENV_VAR, "MALLOC_ARENA_MAX", "FORWARDED_ALLOW_IPS")
         ), name
 

@@ -78,7 +78,7 @@ def test_on_a_gpu_a_replica_fits_on_every_node_that_has_one(
     gpu_nodes = [node for node in nodes if node.gpus]
     assert [config.placed(node).pipeline.decode_workers for node in gpu_nodes] == workers
     assert {config.placed(node).pipeline.concurrent_batches for node in gpu_nodes} == {1}
-    for node in gpu_nodes:  # replicas on all of its GPUs are not more than its cores, in the steps that Ray counts in
+    for node in gpu_nodes:  # the replicas on all of its GPUs fit on its cores, in Ray's steps of counting
         assert round(10_000 * (config.num_cpus or 0)) * int(node.gpus) <= 10_000 * node.cpus
 
 
@@ -113,7 +113,7 @@ def test_replicas_that_share_a_gpu_share_its_cores(
 def test_a_gpu_holds_as_many_replicas_as_are_written(replicas_per_gpu: int) -> None:
     """In the steps in which Ray counts, exactly `replicas_per_gpu` replicas fit on a GPU."""
     config = fitted([Node(16, gpus=1)], replicas_per_gpu=replicas_per_gpu)
-    steps = int(10_000 * config.num_gpus)  # Ray too cuts off what is less than a step
+    steps = int(10_000 * config.num_gpus)  # Ray also rounds down to a step
     assert replicas_per_gpu * steps <= 10_000 < (replicas_per_gpu + 1) * steps
 
 

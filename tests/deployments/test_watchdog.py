@@ -39,7 +39,7 @@ class WatchedReplica:
     """A program that stands in for a replica, and its watchdog.
 
     Attributes:
-        watchdog: its process.
+        watchdog: the watchdog's process.
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -133,7 +133,7 @@ def test_a_watchdog_that_ends_or_is_stopped_is_replaced(number: signal.Signals) 
             return watchdog._process.pid != before
 
         until(is_replaced)
-        assert state_of(watchdog._process.pid) not in ("Z", "T")  # D while it reads its modules
+        assert state_of(watchdog._process.pid) not in ("Z", "T")  # the state is D while the process reads its modules
     finally:
         watchdog.close()
         watchdog.close()

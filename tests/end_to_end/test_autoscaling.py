@@ -17,7 +17,7 @@ def _scaling_config() -> Document:
     application = config["applications"][0]
     application["args"]["num_cpus"] = 1
     application["deployments"][0]["user_config"]["max_queue_wait_s"] = (
-        60.0  # all of them wait, so that the load is seen
+        60.0  # all requests may wait, so that the autoscaler sees the load
     )
     application["deployments"][0]["autoscaling_config"] = {
         "min_replicas": 1,
@@ -38,7 +38,7 @@ def test_replicas_follow_the_load(tmp_path: Path) -> None:
         assert len(service.replicas()) == 1
         heavy = JudgedLoad(service.url, clients=32)
         until(lambda: _serving(service) == 2, timeout_s=90)
-        time.sleep(3)  # some load on both
+        time.sleep(3)  # both replicas get some load
         heavy.stop()
         light = JudgedLoad(service.url, clients=1)
         until(lambda: len(service.replicas()) == 1, timeout_s=90)

@@ -124,7 +124,7 @@ def test_ray_start_and_serve_deploy_work(tmp_path: Path) -> None:
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
         return done.stdout.decode()
 
-    with tempfile.TemporaryDirectory(prefix="ray") as scratch:  # Ray's sockets lie there, and their paths must be short
+    with tempfile.TemporaryDirectory(prefix="ray") as scratch:  # the folder of Ray's sockets, whose paths must be short
         run("ray", "get-auth-token", "--generate")
         ports = [f"--port={free_port()}", f"--dashboard-port={dashboard}"]
         run("ray", "start", "--head", f"--temp-dir={scratch}", *ports)

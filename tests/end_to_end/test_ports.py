@@ -22,7 +22,7 @@ def _sockets(service: Service) -> Iterator[Opened]:
     for process in service.processes():
         try:
             name, connections = process.name(), process.net_connections("inet")
-        except psutil.NoSuchProcess:  # HAProxy starts anew whenever a replica comes or goes
+        except psutil.NoSuchProcess:  # HAProxy is restarted whenever a replica comes or goes
             continue
         for connection in connections:
             protocol = "tcp" if connection.type == socket.SOCK_STREAM else "udp"

@@ -13,7 +13,7 @@ from harness.repository import ROOT
 from tests.support.running_service import running
 
 NOBODY = 65534
-# Where root has set up Python and the weights, others may not read them: that right alone is lent.
+# If root installed Python and the weights, other users cannot read them: only this right is granted.
 AS_NOBODY = (
     "setpriv",
     f"--reuid={NOBODY}",

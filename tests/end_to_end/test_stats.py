@@ -45,7 +45,7 @@ def _clients(service: Service, count: int, images: Sequence[bytes]) -> Iterator[
 def _held(service: Service, state: str, fully: Callable[[Document], bool] = lambda _: True) -> Document:
     """Waits until the service is in a state, and `fully` so; returns the figures of two seconds of it."""
     for _ in range(30):
-        time.sleep(1.0)  # what it tells changes once a second, and asking more often would be a load of its own
+        time.sleep(1.0)  # the figures change once a second, and more requests would be a load of their own
         stats = _stats(service, 2)
         if stats["state"] == state and fully(stats):
             break
@@ -56,7 +56,7 @@ def _held(service: Service, state: str, fully: Callable[[Document], bool] = lamb
 
 def test_a_service_that_nobody_asks_for_predictions_is_idle(service: Service) -> None:
     """A service without predictions is idle; other requests, valid or not, do not count."""
-    time.sleep(4.0)  # longer than what is told of, and a second for the one that is not over
+    time.sleep(4.0)  # longer than the window, plus the current second
     assert service.client.get("/stats", params={"seconds": 0}).status_code == 400
     assert service.client.get("/nowhere").status_code == 404
     stats = _held(service, "idle")
@@ -81,7 +81,7 @@ def test_large_ones_keep_the_workers_busy(service: Service) -> None:
     """Images of 31 megapixels, which no decoder can reduce, keep the workers busy."""
     clients = (
         2 * service.info()["decode_workers"] + 2
-    )  # each worker has one in work and one waiting, on a large machine too
+    )  # one image in work and one waiting for each worker, on a large machine too
     with live_config(service, max_queue_wait_s=PATIENTLY), _clients(service, clients, [slow_png()]):
         stats = _held(service, "decode-bound", lambda stats: stats["workers"]["busy"] > 0.8)
     assert stats["workers"]["busy"] <= 1

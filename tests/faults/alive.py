@@ -37,13 +37,13 @@ class Fault:
     """A fault that is done to a service, and the most that clients may notice of it.
 
     Args:
-        name: for people.
+        name: name in the table.
         strike: does it.
-        for_s: how long is watched.
+        for_s: time for which clients send requests.
         lost: requests without a prediction.
         slow: predictions that took more than `SLOW_S`; None where nobody counts.
         whole_s: time until nothing is lost or slow any more.
-        replicas: of the service.
+        replicas: number of the service's replicas.
     """
 
     name: str
@@ -112,7 +112,7 @@ def launched(replicas: int) -> Iterator[LocalService]:
             yield service
         finally:
             left = service.stop()
-    for line in left:  # what Ray did not end in time, on a busy machine
+    for line in left:  # processes that Ray did not end in time on a busy machine
         say(line)
     if any(line.startswith("left running") for line in left):
         raise RuntimeError("the service has left processes behind")
@@ -122,7 +122,7 @@ def struck(service: LocalService, fault: Fault) -> Outage:
     """Causes a fault in a service that has settled after the one before.
 
     Raises:
-        ServiceFailed: it has not, in all that time.
+        ServiceFailed: the service has not settled in time.
     """
     service.wait_for_replicas(fault.replicas, WHOLE_WITHIN_S)
     time.sleep(SETTLE_S)

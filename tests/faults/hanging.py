@@ -19,7 +19,7 @@ from deployments.service_config import ServiceConfig
 _FOR_S: Final = 600
 
 EVENT_LOOP, INTERPRETER, DEVICE = "event-loop", "interpreter", "device"
-"""Parts that hang when POST /hang/PART is sent: other threads go on; none does; the device's threads do not."""
+"""Parts that hang on POST /hang/PART: the event loop alone, all threads, or the device's threads."""
 
 
 class HangingReplica(Replica):
@@ -34,7 +34,7 @@ class HangingReplica(Replica):
     async def _hang(self, request: Request) -> Response:
         acts: Mapping[str, Callable[[], object]] = {
             EVENT_LOOP: lambda: time.sleep(_FOR_S),
-            INTERPRETER: lambda: ctypes.PyDLL(None).sleep(_FOR_S),  # keeps the interpreter's lock
+            INTERPRETER: lambda: ctypes.PyDLL(None).sleep(_FOR_S),  # holds the interpreter's lock
             DEVICE: lambda: setattr(self._engine._compute._device, "launch", _hang_for_ever),
         }
         acts[request.path_params["part"]]()

@@ -24,8 +24,8 @@ class Outage:
         sent: requests before it and after.
         lost: those without a prediction, by status or by what became of the connection.
         slow: those answered after more than `SLOW_S`.
-        slowest_s: the longest that one waited for its prediction.
-        whole_after_s: from the fault until the first request from which on none was lost or slow; 0 where none was.
+        slowest_s: the longest wait for a prediction.
+        whole_after_s: time from the fault to the first request after which none was lost or slow; 0 if none was.
     """
 
     sent: int

@@ -12,7 +12,7 @@ from harness.local_service import LocalService
 from harness.roles import FORKSERVER, WORKER, with_role
 
 Strike = Callable[[LocalService], object]
-"""Harms a service."""
+"""A function that harms a service."""
 
 
 def one(role: str, number: signal.Signals) -> Strike:

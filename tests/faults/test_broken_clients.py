@@ -34,7 +34,7 @@ def answer(connection: socket.socket) -> bytes:
             length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
             if found and length and len(body) >= int(length):
                 break
-    except ConnectionResetError:  # it does not read what comes behind a refusal
+    except ConnectionResetError:  # the server reads nothing after its refusal
         pass
     return received
 

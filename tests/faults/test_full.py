@@ -33,7 +33,7 @@ _MOUNTS = """
 mount --bind "$1" /mnt && mount -t tmpfs -o size=$2m tmpfs /tmp && mkdir -p "$1" && mount --bind /mnt "$1" &&
 mount -t tmpfs -o size=$2m tmpfs /dev/shm && shift 2 && exec "$@"
 """
-"""Hides /tmp and /dev/shm under file systems of so many MiB, but for one folder, and runs a command there."""
+"""Mounts small file systems over /tmp, except for one folder, and over /dev/shm, and runs a command there."""
 
 
 def small(folder: Path) -> list[str]:

@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 CLIENTS = 6
 SOME = 20
-"""Answers that show that the load goes on."""
+"""Number of answers after which the load counts as going on."""
 
 CUT_OFF = {"502", "RemoteProtocolError", "ReadError", "WriteError"}
 """What becomes of a request in a process that is killed: HAProxy says 502 or, on a connection that it has used before,
@@ -40,7 +40,7 @@ def _config(replicas: int, **pipeline: Any) -> Document:
     application["args"]["pipeline"].update(pipeline)
     scaling = {"min_replicas": replicas, "max_replicas": replicas, "downscale_delay_s": 1, "upscale_delay_s": 1}
     application["deployments"][0]["autoscaling_config"].update(scaling)
-    application["deployments"][0]["user_config"]["max_queue_wait_s"] = 60.0  # nothing is refused for being too much
+    application["deployments"][0]["user_config"]["max_queue_wait_s"] = 60.0  # no request is refused for overload
     return config
 
 

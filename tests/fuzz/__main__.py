@@ -54,8 +54,8 @@ def main() -> None:
         checks = _guard(arguments.findings) if arguments.guard else _CHECKS
         again = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:]]
         os.execve(sys.executable, again, os.environ | checks | {_CHECKED: "1"})  # noqa: S606 - itself, checked
-    torch.set_num_threads(1)  # a child is a fork, which has no other threads
-    if all(_status_of(partial(_overflow, byte)) == 0 for byte in b"AB"):  # one of them may be the byte of the check
+    torch.set_num_threads(1)  # a child is forked, and so has no other threads
+    if all(_status_of(partial(_overflow, byte)) == 0 for byte in b"AB"):  # malloc may check by one of the bytes
         sys.exit("malloc does not notice an overflow here: is libc_malloc_debug.so.0 (Debian: libc6) installed?")
     report = Fuzzing(arguments.seed, arguments.skip, arguments.findings).run(arguments.minutes * 60)
     print(json.dumps(report))
@@ -184,7 +184,7 @@ class Fuzzing:
             kills = partial(_kills, transform=transform)
             if kills(data):
                 return shrunk(data, kills), transform
-        return data, transforms[0]  # it takes what was decoded before it
+        return data, transforms[0]  # it takes the cases decoded before it
 
     def _report(self, number: int, for_s: float) -> dict[str, Any]:
         self._lines.seek(0)

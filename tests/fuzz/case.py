@@ -10,10 +10,10 @@ from tests.fuzz.mutations import mutated
 from tests.fuzz.seed_files import FAMILIES, Seed
 
 _SIDES_PX: Final = (7, 8, 16, 32, 60, 200)
-"""Shorter sides after the resize: so small that pictures are decoded at 1/8 to 1/1."""
+"""Shorter sides after the resize, from so small ones that pictures are decoded at 1/8."""
 _INTERPOLATIONS: Final = ("bilinear", "bilinear", "bicubic", "nearest", "lanczos")
 _IN_BOTH_MODES: Final = 4
-"""Every so manieth case is decoded in both modes."""
+"""One case in this many is decoded in both modes."""
 
 
 @dataclass(frozen=True, slots=True)

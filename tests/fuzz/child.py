@@ -41,7 +41,7 @@ class SharedTally:
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 4096)
         numbers = np.frombuffer(self._memory, np.int64)
-        self.now: NDArray[np.int64] = numbers[:2]  # number of the case in work, when it began (monotonic, ns)
+        self.now: NDArray[np.int64] = numbers[:2]  # number of the case in work, and its start (monotonic, ns)
         self.counts: NDArray[np.int64] = numbers[2 : 2 + len(FAMILIES) * len(CLASSES)].reshape(len(FAMILIES), -1)
 
 
@@ -49,11 +49,11 @@ def run(tally: SharedTally, findings: int, seed: int, seeds: Sequence[Seed], num
     """Decodes the cases with these numbers.
 
     Args:
-        tally: where the counts go.
+        tally: collects the counts.
         findings: file descriptor that gets a line of JSON for each case that is worth a look.
-        seed: of all cases.
+        seed: seed of all cases.
         seeds: files that are mutated.
-        numbers: of the cases.
+        numbers: numbers of the cases.
     """
     MemoryLimit().fit(MAX_PIXELS)
     for number in numbers:

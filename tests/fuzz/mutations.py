@@ -27,7 +27,7 @@ def mutated(rng: random.Random, seeds: Sequence[Seed]) -> tuple[Seed, bytes]:
         mutation = own if own and rng.random() < 0.6 else rng.choice(_OF_BYTES)
         try:
             data = mutation(rng, data, other) or data
-        except (struct.error, IndexError, ValueError, zlib.error):  # earlier mutations have left nothing to take apart
+        except (struct.error, IndexError, ValueError, zlib.error):  # earlier mutations have destroyed the structure
             data = rng.choice(_OF_BYTES)(rng, data, other) or data
     return seed, data
 

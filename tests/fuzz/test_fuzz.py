@@ -23,14 +23,14 @@ def test_a_case_is_told_by_seed_and_number() -> None:
 
 def test_every_execution_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every execution is counted: each seed is decoded as it is and mutated, and only an ImageError is raised."""
-    monkeypatch.setattr("tests.fuzz.child.MemoryLimit.fit", lambda _self, _pixels: None)  # it is for a child
+    monkeypatch.setattr("tests.fuzz.child.MemoryLimit.fit", lambda _self, _pixels: None)  # only for a child
     tally = SharedTally()
     with tempfile.TemporaryFile() as findings:
         run(tally, findings.fileno(), 5, SEEDS, range(400))
         os.lseek(findings.fileno(), 0, os.SEEK_SET)
         assert b"other error" not in findings.read()
     assert tally.now[0] == 399
-    assert tally.counts.sum() == 500  # every fourth in both modes
+    assert tally.counts.sum() == 500  # every fourth case runs in both modes
     assert tally.counts[:, CLASSES.index("answered")].sum() > 60
 
 

@@ -29,7 +29,7 @@ def test_a_graph_runs_its_operators_again_and_no_python() -> None:
         x, graph = torch.zeros(2, 2, device="cuda"), torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             out = compute(x)
-        assert out.isnan().all()  # a capture computes nothing
+        assert out.isnan().all()  # nothing is computed during a capture
         for value in (3.0, 5.0):
             x.fill_(value)
             graph.replay()

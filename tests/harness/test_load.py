@@ -39,10 +39,10 @@ def _server(answer: Callable[[int], bytes | None], after_s: float = 0.0) -> Iter
                 await asyncio.sleep(after_s)
                 if said is None:
                     break
-                for byte in (said[:20], said[20:]):  # a head may come in pieces
+                for byte in (said[:20], said[20:]):  # a head may arrive in pieces
                     writer.write(byte)
                     await writer.drain()
-                if said == LAST:  # what comes now is lost
+                if said == LAST:  # later bytes are lost
                     await reader.read()
                     break
         except asyncio.IncompleteReadError:

@@ -18,7 +18,7 @@ from tests.support.png_writer import joined as png_of
 
 _CUTS = (5, 25, 50, 75, 90, 97)
 _ROWS = r"\d.*rows|rows.*\d"
-"""Words of a message about rows that were not read."""
+"""Pattern of a message about rows that were not read."""
 
 
 def damages() -> Iterator[OddFile]:
@@ -108,7 +108,7 @@ def _by_libjpeg(kind: str, name: str, data: bytes) -> OddFile:
     it says nothing.
     """
     if "3x1" in name:
-        lost = "overwritten" in kind  # restart markers among them
+        lost = "overwritten" in kind  # it loses restart markers
         return damaged(kind, name, data) if lost else refused_or(kind, name, data, None, DAMAGED)
     if "20 scans" in name and "flipped" in kind:
         return refused_or(kind, name, data, None, DAMAGED)

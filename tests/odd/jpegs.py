@@ -47,7 +47,7 @@ _BY_COEFFICIENT = [(n, n) for n in range(1, 64)]
 _LARGE_CODINGS: dict[str, dict[str, Any]] = {"": {}, ", progressive": {"progressive": True, "subsampling": 0}}
 
 _PAD_BYTES = 65_350
-"""So much before the scan that Pillow, which reads 64 KiB at a time, comes to its end within it."""
+"""Bytes before the scan, so that a read of 64 KiB, as Pillow's, ends within the scan."""
 
 
 def jpegs() -> Iterator[OddFile]:
@@ -106,7 +106,7 @@ def _lossless() -> Iterator[OddFile]:
         small = lossless(flat)
         at, start = small.index(b"\xff\xc3") + 5, small.index(b"\xff\xda") + 2
         start += int(struct.unpack_from(">H", small, start)[0])
-        pixels = bytes(width * height * len(flat.getbands()) * 5 // 8 + 1)  # five zeros: as the one on its left
+        pixels = bytes(width * height * len(flat.getbands()) * 5 // 8 + 1)  # five zero bits: as the left one
         file = small[:at] + struct.pack(">HH", height, width) + small[at + 4 : start] + pixels + END
         picture = flat.resize((width, height)).convert("RGB")
         yield refused_or(kind, f"{mode} {width} x {height}", file, picture, UNSUPPORTED)

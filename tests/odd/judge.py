@@ -20,18 +20,18 @@ from tests.odd.odd_file import ANSWERED, OddFile
 from tests.odd.seeds import CROP_PX, RESIZE_PX
 
 GOOD = jpeg(photograph("cat"))
-"""Travels in one request with odd files; its answer must be the one that it gets alone."""
+"""A good image in each request with odd files; its answer must be the one that it gets alone."""
 
 CONFIG = PIPELINE.model_copy(update={"resize_px": RESIZE_PX, "crop_px": CROP_PX})
-"""Sizes at which the model takes a quarter of its time: the corpus is large, and its pictures are small."""
+"""Small sizes, at which the model takes a quarter of its time, because the corpus is large."""
 
 EXACT_TOLERANCE = 2e-3
-"""Tolerance of a score in `decode: exact`: torch adds in another order in another batch."""
+"""Tolerance of a score in `decode: exact`: torch's order of additions depends on the batch."""
 
 _REFERENCE_BATCH = 32
 _AMONG = 7
 _STRIDE = 389
-"""Neighbours are so many files apart in the corpus, so that kinds meet."""
+"""Distance of neighbours in the corpus, in files, so that a request has several kinds."""
 
 
 @dataclass(slots=True)
@@ -40,8 +40,8 @@ class Answers:
 
     alone: dict[OddFile, Outcome] = field(default_factory=dict)
     among: dict[OddFile, Outcome] = field(default_factory=dict)
-    neighbours: list[Outcome] = field(default_factory=list)  # to `GOOD`, in each request of many
-    good: Outcome | None = None  # to `GOOD` alone
+    neighbours: list[Outcome] = field(default_factory=list)  # outcomes of `GOOD` in each request of many
+    good: Outcome | None = None  # outcome of `GOOD` alone
     workers_lost: int = 0
 
 

@@ -15,13 +15,13 @@ DAMAGED = 422
 class OddFile:
     """A file, and the answer that a service must give."""
 
-    kind: str  # those of one kind make one row of the table
+    kind: str  # files of one kind make one row of the table
     name: str
     data: bytes = field(repr=False)
-    statuses: tuple[int, ...]  # of HTTP, of which it must be one, and the same in both modes
-    picture: Image.Image | None = None  # whose answer it must get
-    says: str = ""  # a regular expression that the message must contain, whatever the case of its letters
-    tolerance: float = 0.03  # of a score, where `decode: fast`
+    statuses: tuple[int, ...]  # HTTP statuses, one of which must be given, the same in both modes
+    picture: Image.Image | None = None  # the picture whose answer the file must get
+    says: str = ""  # regular expression, without regard to case, that the message must match
+    tolerance: float = 0.03  # of a score in `decode: fast`
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.name}"

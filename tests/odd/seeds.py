@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 from harness.photographs import photograph
 
 SIZE = (93, 61)
-"""Odd, and no multiple of a block's 8 pixels."""
+"""Width and height, both odd and so no multiples of a block's 8 pixels."""
 
 RESIZE_PX, CROP_PX = 128, 112
 """Sizes of the transform that odd files go through."""

@@ -20,7 +20,7 @@ TRANSFORM = Transform(256, 224, "bilinear", "exact", FORMATS)
 
 
 @pytest.mark.parametrize("mode", ["fast", "exact"])
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns of much that it reads nevertheless
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow warns about many files that it can read
 def test_gif_bmp_and_avif_where_they_are_served(mode: str, subtests: pytest.Subtests) -> None:
     """If GIF, BMP and AVIF are accepted, their pixels equal torchvision's, or the error is of the right kind."""
     for file in others():

@@ -33,7 +33,7 @@ from tests.support.waiting import PATIENCE_S, until
 CAT = jpeg(photograph("cat"))
 
 ONCE = pytest.mark.parametrize("kind", ["cpu"], indirect=True)
-"""Marks what does not depend on the device."""
+"""Marks tests that do not depend on the device."""
 
 
 def _config(kind: str) -> PipelineConfig:
@@ -145,7 +145,7 @@ def test_the_labels_are_the_weights_own(engine: Engine) -> None:
 
 
 SHORT_SIDES_PX = (256, 511, 512, 513, 540, 768, 1023, 1024, 1080, 1536, 2048, 2160, 2969, 2970, 3024)
-"""Sizes that `fast` decodes whole and, from 2970 on, at a half; among them the commonest."""
+"""Sizes that `fast` decodes whole and, from 2970 on, at a half, with the most common ones."""
 
 
 def _sized(name: str, short_px: int, number: int) -> bytes:
@@ -196,7 +196,7 @@ def test_timings_say_where_the_time_went(engine: Engine) -> None:
 
 def test_an_engine_with_a_worker_that_hangs_is_well_again(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hanging worker is found by the engine's own probe image and replaced, without any request."""
-    monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # its stop stands for a hang
+    monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # stopped means hanging here
     small.start()
     (pid,) = small.worker_pids
     psutil.Process(pid).suspend()
@@ -232,7 +232,7 @@ def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch:
     first, count = small._decode._slots.take(SMALL.slots)
     assert count == SMALL.slots
     until(lambda: "no image has come through for" in stuck(small))
-    small._decode._dispatcher.moved_at = time.monotonic()  # as where a worker has just been ended with its image
+    small._decode._dispatcher.moved_at = time.monotonic()  # as if a worker had just been ended with its image
     assert not stuck(small)
     until(lambda: "no image has come through for" in stuck(small))
     small._decode._give_back(first, count)

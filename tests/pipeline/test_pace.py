@@ -88,7 +88,7 @@ def test_what_was_measured_before_a_rest_counts_for_little_after_it(clock: Clock
     pace = DecodePace()
     _work(clock, pace, 0.01, slowdown=4, for_s=10)
     clock.now_s += 60
-    assert pace.ratio == pytest.approx(4, rel=0.02)  # nothing better is known
+    assert pace.ratio == pytest.approx(4, rel=0.02)  # there is no newer measurement
     _work(clock, pace, 0.01, slowdown=1, for_s=0.3)
     assert pace.ratio < 1.5
 

@@ -57,6 +57,6 @@ def test_workers_of_a_killed_process_end(script: Path) -> None:
     with owner, owner.stdout as lines:
         lines.readline()
         workers = [psutil.Process(int(pid)) for pid in lines.readline().split()]
-        assert len(workers) == 3  # a spare one among them
+        assert len(workers) == 3  # with the spare worker
         owner.send_signal(signal.SIGKILL)
     until(lambda: not any(worker.is_running() for worker in workers))

@@ -32,7 +32,7 @@ def _configuration() -> dict[str, Any]:
     document = shipped_config()
     document["http_options"]["port"] = free_port()
     (deployment,) = document["applications"][0]["deployments"]
-    # While Serve waits for room for more replicas than the machine holds, it may apply no settings.
+    # While Serve waits to place more replicas than the machine holds, it may not apply settings.
     deployment["autoscaling_config"]["max_replicas"] = max(1, (os.cpu_count() or 1) // 2)
     deployment["user_config"]["body_timeout_s"] = _BODY_TIMEOUT_S
     return document
@@ -43,9 +43,9 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
 
     Args:
         folder: for the service's configuration and output.
-        for_s: how long callers come.
-        seed: of everything that is rolled.
-        stops: whether workers are stopped too.
+        for_s: duration of the traffic.
+        seed: of all random choices.
+        stops: whether workers are stopped too, not only killed.
     """
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     service = LocalService(folder, _configuration(), apart())

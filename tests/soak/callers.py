@@ -21,8 +21,8 @@ TRIES: Final = 6
 SHARES: Final = {
     "patient": 0.86,
     "gone": 0.04,  # leaves after some milliseconds
-    "deadline": 0.04,  # says how long it will wait
-    "slow": 0.02,  # its body takes a second or two
+    "deadline": 0.04,  # sends a deadline
+    "slow": 0.02,  # its body takes one or two seconds
     "stalled": 0.01,  # its body stops half way
     "cut": 0.01,  # its connection ends half way
     "malformed": 0.02,
@@ -58,9 +58,9 @@ class Callers:
 
     Args:
         url: of the service.
-        corpus: what they send.
-        truth: what must come back.
-        rng: what they roll.
+        corpus: files that they send.
+        truth: right answers to these files.
+        rng: source of their random choices.
         clock: seconds since the traffic began.
     """
 
@@ -209,7 +209,7 @@ async def _answer(reader: asyncio.StreamReader) -> HttpAnswer:
     """Reads one answer by its length: the balancer leaves the connection open for the rest of the body.
 
     Raises:
-        EOFError, ValueError: it is not complete, or no answer.
+        EOFError, ValueError: the answer is not complete, or not HTTP.
     """
     status, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -34,8 +34,8 @@ def take_census(run: str, launcher: int, at_s: float, now_s: float) -> list[Read
     Args:
         run: the mark that the launcher gives its processes.
         launcher: its pid.
-        at_s: what to write into the readings.
-        now_s: the wall clock, for the ages.
+        at_s: time to write into the readings.
+        now_s: wall-clock time, from which the ages follow.
     """
     processes = [psutil.Process(launcher), *leftovers(run)]
     roles = roles_of(processes)

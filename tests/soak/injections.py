@@ -37,12 +37,12 @@ FLOOD_CONNECTIONS: Final = 8
 RECONFIGURATIONS: Final[tuple[Mapping[str, Any], ...]] = (
     {"top_k": 3},
     {"max_batch_size": 8},
-    {"max_request_bytes": 24 << 20, "max_bytes_in_flight": 24 << 20},  # so that a burst is refused, in part
+    {"max_request_bytes": 24 << 20, "max_bytes_in_flight": 24 << 20},  # so that a part of a burst is refused
     {"batch_window_s": 0.005},
     {},
 )
 _REFUSALS: Final = ("413", "503")
-"""To an image that would take too much work; and to one that would wait too long."""
+"""Statuses of an image that costs too much work, and of one that would wait too long."""
 
 BAD_RECONFIGURATION: Final[Mapping[str, Any]] = {"max_batch_size": 4096}
 
@@ -52,22 +52,22 @@ class Event:
     """One fault; times in seconds since the traffic began."""
 
     at_s: float
-    until_s: float  # when it was made good
+    until_s: float  # when the service had recovered
     kind: str
     detail: str
-    complaint: str = ""  # what should have happened
+    complaint: str = ""  # the expected effect that was missing
 
 
 class Injections:
     """Causes faults in a service, and records them in `events`.
 
     Args:
-        service: it.
+        service: the service.
         clock: seconds since the traffic began.
-        for_s: how long the traffic lasts.
-        seed: of what happens when.
-        stops: whether workers are stopped too.
-        say: gets a line an event.
+        for_s: duration of the traffic.
+        seed: determines the faults and their times.
+        stops: whether workers are stopped too, not only killed.
+        say: called with one line for each event.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Injections:
         complaints = [] if is_whole else [f"not within {WHOLE_WITHIN_S:.0f} s"]
         if orphans := [process.pid for process in family if process.is_running()]:
             complaints.append(f"its children {orphans} live on")
-        # A little longer: what came before is answered after it.
+        # Two seconds longer: earlier requests may be answered after it.
         return Event(at_s, self._clock() + 2.0, KILL_REPLICA, detail, "; ".join(complaints))
 
     async def _reconfigure(self) -> Event:

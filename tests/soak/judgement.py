@@ -11,7 +11,7 @@ import orjson
 from tests.soak.samples import Sample
 
 SCORE_TOLERANCE: Final = 0.02
-"""Scores differ a little with the size of the batch; pixels of another file differ by more."""
+"""Scores differ a little with the batch size; those of another file differ by more."""
 
 _DEADLINE: Final = "urn:darkroom:deadline-exceeded"
 _BLAMES: Final = ("urn:darkroom:decode-timeout", "urn:darkroom:decoder-crashed")
@@ -26,7 +26,7 @@ class Best:
 
 
 Truth = Mapping[str, Best]
-"""By the name of the sample."""
+"""First class of each sample, by its name."""
 
 
 class AnswerKind(enum.StrEnum):
@@ -35,7 +35,7 @@ class AnswerKind(enum.StrEnum):
     RIGHT = "right"
     REFUSED = "refused"  # 503 with Retry-After
     LATE = "late"  # 504 to a client that set a deadline
-    BLAMED = "blamed"  # all right but for a good image that was taken for the end, or the halt, of its worker
+    BLAMED = "blamed"  # right, except that a good image was blamed for the end or the stop of its worker
     WRONG = "wrong"
     BROKEN = "broken"  # another 5xx, or no complete answer
 
@@ -48,7 +48,7 @@ class Ask:
         samples: the images in their order.
         many: whether the answer is a list.
         has_deadline: whether the client set one.
-        refusal: the status that the request must be refused with as a whole, where it must.
+        refusal: status with which the whole request must be refused, if it must.
     """
 
     samples: tuple[Sample, ...]

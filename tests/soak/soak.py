@@ -28,10 +28,10 @@ class Soak:
     """A run against a running service.
 
     Args:
-        service: it.
-        for_s: how long.
-        seed: of everything that is rolled.
-        stops: whether workers are stopped too.
+        service: the running service.
+        for_s: duration of the traffic.
+        seed: of all random choices.
+        stops: whether workers are stopped too, not only killed.
     """
 
     def __init__(self, service: LocalService, for_s: float, *, seed: int, stops: bool) -> None:

@@ -16,7 +16,7 @@ from tests.soak.injections import FLOOD, KILL_REPLICA, KILL_WORKER, STOP_WORKER,
 from tests.soak.tally import Tally
 
 FIRST_S: Final = 60.0
-"""The first minute warms up: the start of the table is its end."""
+"""Duration of the warm-up; the table's start is its end."""
 
 _MIB: Final = 1 << 20
 _COLUMNS: Final = {
@@ -44,7 +44,7 @@ class Soaked:
     readings: Sequence[Reading]
     growths: Sequence[Growth]
     faults: Sequence[str]
-    notes: Sequence[str]  # what is Ray's own
+    notes: Sequence[str]  # Ray's own processes, which are no faults
 
 
 def as_page(soaked: Soaked) -> str:

@@ -10,7 +10,7 @@ from tests.soak.judgement import AnswerKind
 from tests.soak.traffic import is_plain
 
 Outage = tuple[float, float]
-"""When a replica was killed, and when the service was whole again."""
+"""Times at which a replica was killed, and at which the service was complete again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +24,14 @@ class Tally:
     refused: int  # requests: 503 with Retry-After
     refused_then_answered: int  # callers
     refused_to_the_end: int  # callers
-    gone: int  # callers who left or cut their connection, as they meant to
-    late: int  # requests past the deadline that came with them
+    gone: int  # callers who left or cut their connection on purpose
+    late: int  # requests past their own deadline
     in_killed_replica: int  # requests in flight when a replica was killed
-    while_replaced: int  # requests that came until there was another
+    while_replaced: int  # requests that arrived before there was another
     blamed_images: int
     lost: Sequence[str]
     wrong: Sequence[str]
-    plain: int  # single images outside bursts, answered at once: those of the next two
+    plain: int  # single images outside bursts, answered at once, on which p50_ms and p99_ms are based
     p50_ms: float
     p99_ms: float
 

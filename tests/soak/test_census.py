@@ -60,7 +60,7 @@ def _family(folder: Any, run: str) -> Iterator[tuple[int, int]]:
 
 def test_a_census_finds_and_measures_every_process(tmp_path: Any) -> None:
     """A census finds every process by the run's mark, the forkserver's children too, with its role and its figures."""
-    run = name_run()  # of a launcher that lives: others on the machine leave it in peace
+    run = name_run()  # its launcher is this process, so no other test takes it for an orphan
     with _family(tmp_path, run) as (parent, worker):
         census = {reading.pid: reading for reading in take_census(run, os.getpid(), 7.0, time.time())}
     roles = Counter(reading.role for pid, reading in census.items() if pid not in (os.getpid(), parent))

@@ -27,7 +27,7 @@ def test_a_leak_within_a_process_is_growth() -> None:
     "fds",
     [
         lambda at_s, _: 20 + 50 * is_burst(at_s),  # connections of a burst
-        lambda at_s, _: min(200, 20 + at_s),  # pools that fill up, once
+        lambda at_s, _: min(200, 20 + at_s),  # pools that fill up once
         lambda at_s, _: 20 + at_s % 3,
     ],
     ids=["bursts", "warm-up", "noise"],

@@ -27,7 +27,7 @@ def _verdict(ask: Ask, status: int, body: Document, **headers: str) -> AnswerKin
         (TORN, 422, problem(415, "unsupported-format"), AnswerKind.WRONG),  # the line and the body disagree
         (TORN, 200, A_CAT, AnswerKind.WRONG),
         (CAT, 500, {}, AnswerKind.BROKEN),
-        (CAT, 504, problem(504, "deadline-exceeded"), AnswerKind.BROKEN),  # nobody had asked for one
+        (CAT, 504, problem(504, "deadline-exceeded"), AnswerKind.BROKEN),  # no client had set a deadline
     ],
 )
 def test_an_answer_for_one_image(sample: Sample, status: int, body: Document, kind: AnswerKind) -> None:
@@ -43,7 +43,7 @@ def test_an_answer_for_one_image(sample: Sample, status: int, body: Document, ki
         ([A_CAT, A_TORN], AnswerKind.WRONG),  # the count
         ([A_CAT, A_CAT, A_CUP], AnswerKind.WRONG),  # a bad image predicted
         ([{"error": problem(422, "decoder-crashed")}, A_TORN, A_CUP], AnswerKind.BLAMED),
-        ([{"error": problem(422, "decoder-crashed")}, A_CUP, A_CUP], AnswerKind.WRONG),  # the worse counts
+        ([{"error": problem(422, "decoder-crashed")}, A_CUP, A_CUP], AnswerKind.WRONG),  # the worse verdict counts
     ],
 )
 def test_an_answer_for_many_images(results: list[Document], kind: AnswerKind) -> None:

@@ -10,17 +10,17 @@ from tests.soak.judgement import AnswerKind, Truth
 from tests.soak.samples import Corpus
 
 MOST_IN_FLIGHT: Final = 800
-"""More than that at once would measure the callers' own process; who is held back is counted."""
+"""Limit on callers at once; more would measure the callers' own process. Those held back are counted."""
 
 LOAD: Final = 0.5
 BURST_LOAD: Final = 3.0
-"""Requests a second as shares of the capacity."""
+"""Load in normal traffic and in a burst, in requests a second, as a share of the capacity."""
 
 BURST_EVERY_S: Final = 60.0
 BURST_AT_S: Final = 30.0  # within each minute
 BURST_S: Final = 5.0
 AFTERMATH_S: Final = 20.0
-"""So long a burst's backlog is worked off."""
+"""Time after a burst in which its backlog is worked off."""
 
 
 class Traffic:
@@ -28,9 +28,9 @@ class Traffic:
 
     Args:
         url: of the service.
-        corpus: what they send.
-        truth: what must come back.
-        seed: of what they roll and when they come.
+        corpus: files that they send.
+        truth: right answers to these files.
+        seed: of the callers' random choices and times.
     """
 
     def __init__(self, url: str, corpus: Corpus, truth: Truth, seed: int) -> None:
@@ -77,7 +77,7 @@ class Traffic:
         due_s = 0.0
         while not stop.is_set():
             load = BURST_LOAD if is_burst(self.now_s()) else LOAD
-            # Late by more than a second (this process had no core) is not made up for: it would be a burst of its own.
+            # A delay above a second (this process had no core) is not made up for: it would be a burst of its own.
             due_s = max(due_s, self.now_s() - 1.0) + self._rng.expovariate(capacity * load)
             await asyncio.sleep(max(0.0, due_s - self.now_s()))
             self._send_one()

@@ -3,7 +3,7 @@
 from harness.local_service import Document
 
 CAT_LABELS = {"Egyptian cat", "tabby", "tiger cat"}
-"""The breeds for which the cat may be taken, by the size and the decoder."""
+"""Breeds that the model may see in the cat, depending on size and decoder."""
 
 
 def best(result: Document) -> str:

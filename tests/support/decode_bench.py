@@ -21,7 +21,7 @@ from tests.support.waiting import PATIENCE_S, until
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
 GEOMETRY = [Geometry(451, 300, 1, TRANSFORM)]
-"""Of one image, where a test does not look at it."""
+"""Geometry of one image, for tests that do not check it."""
 
 EXACT = replace(TRANSFORM, decode="exact")
 CAT = jpeg(photograph("cat"))
@@ -44,12 +44,12 @@ class Bench:
     """A decode stage before a model stage that answers each image with the brightness of its pixels.
 
     Args:
-        workers: how many.
+        workers: number of workers.
         spares: processes that stand ready beside them.
         kind: "cuda" has results pass DataLoader's pin-memory thread.
-        slots: of the shared memory.
-        transform: what the workers do with an image.
-        decode_timeout_s: of one image, whatever its price is: most tests have images without one.
+        slots: slots of the shared memory.
+        transform: the workers' transform of an image.
+        decode_timeout_s: limit for one image, whatever its price; most tests use images without a price.
     """
 
     def __init__(

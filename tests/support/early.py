@@ -14,7 +14,7 @@ from tests.support.running_service import is_decoder, marked
 from tests.support.waiting import until
 
 COLD = 10
-"""Questions to a service that cannot have an answer yet."""
+"""Number of requests to a service that cannot answer yet."""
 
 
 class Early:
@@ -23,19 +23,19 @@ class Early:
     It stops the decoders for a while: without them there is no warm-up.
 
     Args:
-        path: where the configuration will lie.
-        replicas: that will start.
+        path: the configuration's future path.
+        replicas: number of replicas that will start.
 
     Attributes:
-        cold: what was answered while no replica can have been warm.
-        after: what was answered from then on.
+        cold: answers from the time before a replica could be warm.
+        after: answers from then on.
     """
 
     def __init__(self, path: Path, replicas: int) -> None:
         self.cold: list[str] = []
         self.after: list[str] = []
         self.path, self.stop, self._replicas = path, threading.Event(), replicas
-        self._forkservers: set[int] = set()  # of replicas whose decoders were held up
+        self._forkservers: set[int] = set()  # forkservers of replicas whose decoders were stopped
 
     def watch(self) -> None:
         """Stops the decoders, sends requests, lets the decoders go, and sends requests until stopped."""
@@ -65,7 +65,7 @@ class Early:
             found = {process.pid: process for process in marked(str(self.path)) if is_decoder(process)}
             for process in found.values():
                 with suppress(psutil.NoSuchProcess):
-                    if (parent := process.ppid()) in found:  # which has the same command line
+                    if (parent := process.ppid()) in found:  # a worker has the command line of its forkserver
                         process.suspend()
                         self._forkservers.add(parent)
 

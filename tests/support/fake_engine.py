@@ -84,7 +84,7 @@ class FakeService(InferenceService):
 
     Args:
         wait_s: foreseen for every request.
-        places: of the replica.
+        places: the replica's places for requests.
         live: settings that differ from the default ones.
     """
 

@@ -176,7 +176,7 @@ def _headless(file: bytes) -> bytes:
 
 
 ODD_BUT_GOOD: dict[str, bytes] = _odd_but_good(photograph("cat"))
-"""Files of the cat that must be predicted, by what is odd about them."""
+"""Files of the cat that must be predicted, by their oddity."""
 
 BAD: dict[str, tuple[bytes, type[ImageError]]] = _bad(photograph("cat"))
-"""Files that must be rejected when JPEG, PNG and WEBP are served, by what is wrong; each with its class of error."""
+"""Files that must be rejected when JPEG, PNG and WEBP are served, by their fault, with the class of the error."""

@@ -44,7 +44,7 @@ COLOUR_SAMPLINGS: Final = {
     "4:1:0": ((4, 2), (1, 1), (1, 1)),
     "3x1": ((3, 1), (1, 1), (1, 1)),
 }
-"""Samplings that encoders of photographs write, by name; the last has none in TurboJPEG."""
+"""Samplings that photograph encoders write, by name; the last has no name in TurboJPEG."""
 
 _CMYK: Final = 4
 _MODES: Final = {1: "L", 2: "LA", 3: "YCbCr", _CMYK: "CMYK"}
@@ -138,7 +138,7 @@ class Coded:
     precision: int  # bits a sample
     samplings: tuple[tuple[int, int], ...]  # horizontal and vertical factor of each component
     blocks: tuple[NDArray[np.int64], ...]  # [rows, columns, 64] of each component, in zigzag order; whole MCUs
-    step: int  # of quantisation
+    step: int  # quantisation step
 
     @property
     def most(self) -> tuple[int, int]:
@@ -155,7 +155,7 @@ def coded(
     most_across, most_down = (max(factors) for factors in zip(*samplings, strict=True))
     samples = np.asarray(image.convert(_MODES[len(samplings)]), float).reshape(image.height, image.width, -1)
     if len(samplings) == _CMYK:
-        samples = 255 - samples  # as Adobe's programs store it, and all others assume
+        samples = 255 - samples  # inverted, as Adobe's programs store it and all others assume
     rows, columns = -image.height % (8 * most_down), -image.width % (8 * most_across)
     padded = np.pad(samples, ((0, rows), (0, columns), (0, 0)), mode="edge") * 2 ** (precision - 8)
     blocks = tuple(
@@ -210,7 +210,7 @@ def sequential(
     """Writes the picture in one scan.
 
     Args:
-        picture: what is written.
+        picture: the picture to write.
         marker: SOF0 or SOF1.
         restart: MCUs between restart markers; 0 is none.
         height: announced instead of the picture's own.
@@ -281,7 +281,7 @@ def progressive(picture: Coded, bands: Sequence[tuple[int, int]], repeated: int 
     """Writes a DC scan without the lowest bit, one with it, then the bands of each component.
 
     Args:
-        picture: what is written.
+        picture: the picture to write.
         bands: first and last coefficient of each, from 1 to 63.
         repeated: empty scans behind them, which refine nothing and cost a pass over the picture each.
     """

@@ -37,15 +37,15 @@ class JudgedLoad:
     """Clients that send one request after another until they are stopped.
 
     Args:
-        url: whom they ask.
-        clients: how many at once.
+        url: address of the service.
+        clients: number of clients.
         fresh: whether every request has a connection of its own. Otherwise a client keeps one as long as it can.
 
     Attributes:
-        answers: how many of each kind: a status, or the name of the error where a connection broke.
+        answers: counts by status, or by the name of the error if a connection broke.
         wrong: answers that are not the one to the request: another's label, another's id.
         unanswered: requests that got neither an answer nor the end of their connection.
-        lost: what was seen of every request without a right answer, by its id.
+        lost: the answer or error of every request without a right answer, by request id.
     """
 
     def __init__(self, url: str, clients: int, *, fresh: bool = False) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 KEY, OTHER, NEXT = "first-key-0123456789abcdef", "second.key~0123456789/abc+==", "third_key-fedcba9876543210"
-"""The first two open the service, the third does not yet."""
+"""The first two keys are valid; the third is not yet."""
 
 
 def keys_file(folder: Path, text: str) -> Path:

@@ -50,9 +50,9 @@ class Landed:
     node_id: str
     device: str
     decode_workers: int
-    num_cpus: float  # that Ray has reserved for it
-    num_gpus: float  # likewise
-    gpus: str | None  # that Ray lets it see
+    num_cpus: float  # reserved by Ray
+    num_gpus: float  # reserved by Ray, too
+    gpus: str | None  # visible GPUs, as Ray sets them
     warnings: tuple[str, ...]
 
 
@@ -107,7 +107,7 @@ def scenario(cluster: Cluster) -> dict[str, Any]:
     until(lambda: another.fits(cluster_nodes.free_on_nodes()))  # half of the GPU is left
     deploy("auto-after", pipeline={"device": "auto"}, replicas_per_gpu=2)
     after = landed("auto-after")
-    until(lambda: not another.fits(cluster_nodes.free_on_nodes()))  # CPUs are left, and no GPU
+    until(lambda: not another.fits(cluster_nodes.free_on_nodes()))  # CPUs are left, but no GPU
     nodes = sorted((node.cpus, node.gpus) for node in cluster_nodes.nodes())
     return {"node": node.node_id, "nodes": nodes, "before": before, "waits": waits, "waited": waited, "after": after}
 

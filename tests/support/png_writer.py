@@ -25,7 +25,7 @@ _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 
 """x, y, step in x, step in y of the seven passes of an interlaced PNG."""
 
 Chunk = tuple[bytes, bytes]
-"""Name and body."""
+"""Name and body of a chunk."""
 
 
 def chunk(name: bytes, body: bytes = b"", *, checksum: int | None = None) -> bytes:
@@ -69,7 +69,7 @@ def filtered(samples: NDArray[Any], depth: int, *, interlaced: bool = False, fil
         samples: [height, width, channels] of `depth` bits.
         depth: bits a sample.
         interlaced: whether they lie in the seven passes of Adam7.
-        filters: of the rows, again and again; only 0 (none) and 1 (the pixel on the left is subtracted).
+        filters: filters of the rows, repeated; only 0 (none) and 1 (the pixel on the left is subtracted).
     """
     passes = [samples[y::down, x::across] for x, y, across, down in _ADAM7] if interlaced else [samples]
     rows = (row for each in passes if each.size for row in each)

@@ -22,8 +22,8 @@ from harness.roles import FORKSERVER, REPLICA, WORKER, role_of
 from tests.support.waiting import until
 
 AS_LAUNCHED = {
-    "RAY_AUTH_MODE": "token",  # as the launcher sets it: `serve deploy` from outside needs it too
-    "SPT_NOENV": "1",  # likewise: Ray's process titles would hide the environment
+    "RAY_AUTH_MODE": "token",  # the launcher's value, which `serve deploy` from outside needs too
+    "SPT_NOENV": "1",  # also the launcher's value: Ray's process titles would hide the environment
 }
 
 
@@ -108,10 +108,10 @@ def running(folder: Path, config: Document, *prefix: str, **variables: str) -> I
     """Starts `config` on a free port by the launcher; after the block it must end in order and leave no process.
 
     Args:
-        folder: for the configuration and what the service prints.
-        config: as in serve_config.yaml; the port does not count.
-        prefix: of the command line.
-        variables: of the environment, beside those that every test's service has.
+        folder: folder for the configuration and the service's output.
+        config: configuration as in serve_config.yaml; its port is replaced.
+        prefix: words before the launcher's command.
+        variables: environment variables, beside those that every test's service has.
     """
     config = copy.deepcopy(config)
     config["http_options"]["port"] = free_port()

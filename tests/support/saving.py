@@ -16,8 +16,8 @@ def coverage_init(plugins: Plugins, _options: Any) -> None:
     """Registers the plug-in; coverage calls it in each measured process."""
     plugins.add_noop(CoveragePlugin())
     if not any(part.endswith("default_worker.py") for part in sys.orig_argv):
-        return  # Ray's workers are killed; whoever else is measured ends in order, and saves then
-    # Saving clears what has been collected, and with it what other threads have run since it was read: never do it.
+        return  # only Ray's workers are killed; other processes save when they end
+    # A save clears the collected data, including lines that other threads have run meanwhile, so clearing is disabled.
     Collector._clear_data = _nothing  # type: ignore[assignment]
     threading.Thread(target=_save_again_and_again, name="coverage-saving", daemon=True).start()
 

@@ -26,7 +26,7 @@ class TakenOver:
 
     Args:
         acts: functions of a module's own, each of which `order` tells a worker to call.
-        transform: what is done with other images.
+        transform: transform of all other images.
         arriving: called as the worker starts.
     """
 

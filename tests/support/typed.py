@@ -22,5 +22,5 @@ def typed(*arguments: str | Path, stdin: bytes | None = None) -> Result:
 def started(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
     """Starts the program as a process; both its streams are pipes, unless `options` say otherwise."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # it finds this checkout from every folder
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # imports this checkout from every folder
     return subprocess.Popen([*PROGRAM, *map(str, arguments)], env=environment, **options)

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PATIENCE_S = 60.0
-"""Long after anything that is tested here should have happened, also on a busy machine."""
+"""Longest wait for an event in a test, far above its usual time, also for a busy machine."""
 
 
 def until(happened: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:

@@ -37,11 +37,11 @@ def costs(
     """Returns the costs of a machine without any disturbance.
 
     Args:
-        decode_s: of an image in a worker.
-        model_s: of each image in a batch.
-        fixed_s: of a batch.
-        cores: of a replica.
-        on_cpu: whether the model computes on these too.
+        decode_s: time of an image in a worker.
+        model_s: time of each image in a batch.
+        fixed_s: time of a batch itself.
+        cores: cores of a replica.
+        on_cpu: whether the model computes on these cores too.
         most_workers: up to which were measured.
     """
     decode = DecodeCost()

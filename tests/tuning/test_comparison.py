@@ -39,7 +39,7 @@ def _compared(
     ("present", "predicted", "is_better"),
     [
         ((80.0, 80.0, 80.0), (85.0, 85.0, 85.0), True),
-        ((80.0, 80.0, 80.0), (82.0, 82.0, 82.0), False),  # no more than by chance
+        ((80.0, 80.0, 80.0), (82.0, 82.0, 82.0), False),  # a difference that may be chance
         ((80.0, 80.0, 80.0), (81.0, 77.0, 79.0), False),
         ((70.0, 80.0, 90.0), (95.0, 75.0, 85.0), False),  # runs of the same settings differ by more
         ((0.0, 0.0, 0.0), (80.0, 80.0, 80.0), True),

@@ -36,14 +36,14 @@ def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
     assert list(model.concurrent_batches) == ([1, 2] if kind == "cpu" else [1])
     assert set(model.sizes) <= set(SIZES)
     for concurrent_batches in model.concurrent_batches:
-        for images in model.sizes[:4]:  # fewer where larger ones do not pay
+        for images in model.sizes[:4]:  # fewer if larger sizes do not help
             model.measure(concurrent_batches, images, 0.05)
     cost, once = model.cost, len(model.cost.batches[1, 1])
     model.measure(1, 1, 0.05)
-    assert len(cost.batches[1, 1]) > once  # a second look adds to the first
+    assert len(cost.batches[1, 1]) > once  # a second measurement adds to the first
     assert (cost.concurrent_batches, cost.sizes) == (list(model.concurrent_batches), model.sizes[:4])
     assert min(fit.each_s for fit in cost.fits().values()) >= 0
-    assert 0.01 < model.speed(0.05) < 100  # the same machine, a moment later: a slip of units would show
+    assert 0.01 < model.speed(0.05) < 100  # the same machine a moment later, so that an error in units would show
     model.close()
 
 
@@ -92,7 +92,7 @@ def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(computing, "open_device", with_room_for_4)
     monkeypatch.setattr(
         "pipeline.model.cpu._MAX_SLOWDOWN_PER_IMAGE", math.inf
-    )  # a size may seem so while something else computes
+    )  # a size may seem hopeless while another process computes
     config = PipelineConfig(device="cpu")
     _, sizes = _opened(config, DeviceModule.of(load_model(config)), 224, 1, bound_s=60.0)
     assert sizes == [1, 2, 4]
@@ -108,4 +108,4 @@ def test_batches_that_cannot_be_within_the_bound_are_not_tried() -> None:
     sizes = [_opened(config, module, 224, 1, bound_s)[1] for bound_s in (1e-6, 0.02, None)]
     assert sizes[0] == [1]
     assert max(sizes[1]) < SIZES[-1]
-    assert max(sizes[2]) >= 4  # without a bound it follows from what one image takes
+    assert max(sizes[2]) >= 4  # without a bound it follows from the time of one image

@@ -9,7 +9,7 @@ from tuning.fits import fit_batches, fit_scaling
 SIZES = (1, 2, 4, 8, 16, 32)
 
 
-@settings(deadline=None)  # a busy machine is slow now and then
+@settings(deadline=None)  # a busy machine is slow at times
 @given(st.floats(0, 0.05), st.floats(0.0001, 0.05), st.floats(0, 0.001))
 def test_a_batch_that_follows_the_law_is_found_again(fixed_s: float, each_s: float, beyond_s: float) -> None:
     """Costs that follow the law are reproduced by the fit, also for sizes that were not measured."""

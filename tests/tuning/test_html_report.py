@@ -45,7 +45,7 @@ def _stages() -> list[Findings]:
     for name in names[names.index("images") :]:
         last = replace(stages[-1])
         setattr(last, name, getattr(whole, name))
-        if name in ("costs", "predicted", "trials", "chosen"):  # where pictures begin to show more
+        if name in ("costs", "predicted", "trials", "chosen"):  # stages after which a picture shows more
             last.bound_s = whole.bound_s
             stages.append(last)
         else:

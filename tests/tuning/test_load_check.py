@@ -52,7 +52,7 @@ class _Running:
         args["num_cpus"] = running["num_cpus"]
         args["pipeline"].update(
             {name: running["pipeline"][name] for name in ("decode_workers", "concurrent_batches", "chunk_bytes")}
-        )  # as they are without being written
+        )  # the values that hold without being written
 
     def deploy(self, document: dict[str, Any]) -> None:
         """Applies only live values, because deploying written-out defaults would replace the replica."""

@@ -69,7 +69,7 @@ def test_within_a_bound_the_clients_that_it_bears_are_run_again() -> None:
     assert findings.borne.offered == pytest.approx(0.6 * 60)
     assert findings.verdict == "idle"
     assert findings.full is not None
-    assert findings.full.clients == 18  # the peak is measured once more, beside what is compared with it
+    assert findings.full.clients == 18  # the peak is measured again, next to the load that is compared with it
     assert findings.peak is not None
     assert findings.peak.answered >= findings.proof.answered
 

@@ -18,7 +18,7 @@ def test_images_count_and_not_the_requests_that_they_come_in() -> None:
         before = engine.stats
         done = throughput(engine, [CAT], 0.2, together=64, requests=8)
         after = engine.stats
-    assert 0 < done.images < after.images - before.images  # the rest came before and after
+    assert 0 < done.images < after.images - before.images  # the other images came before and after
     assert len(done.timings) % 64 == 0
     assert 0 < done.decode_s < done.seconds
     assert done.seconds >= 0.2

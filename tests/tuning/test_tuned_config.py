@@ -100,7 +100,7 @@ def test_a_replica_has_no_more_cores_than_it_would_have() -> None:
         own = os.sched_getaffinity(0)
         assert len(own) == 1
         assert own | others == before
-        with on_cores(others):  # for clients, where there are others
+        with on_cores(others):  # for clients, if there are other cores
             assert os.sched_getaffinity(0) == (others or own)
         assert os.sched_getaffinity(0) == own
     finally:

@@ -20,6 +20,6 @@ def test_every_step_of_a_dry_run_comes_to_its_end(tmp_path: Path) -> None:
     assert {record["step"] for record in records if "value" in record} == set(plan.NAMES)
     missing = [
         record for record in records if "reason" in record and record["step"] != "facts"
-    ]  # of a GPU there are none
+    ]  # no GPU, no facts of one
     assert missing == []
     assert "# Darkroom on a GPU" in (tmp_path / "gpu.md").read_text()

@@ -37,9 +37,9 @@ class Sent:
     """A request whose body arrives in pieces; None is a pause, and without an end the body never ends.
 
     Args:
-        pieces: of its body.
-        headers: its own.
-        ends: whether the body does.
+        pieces: pieces of the body.
+        headers: headers of the request.
+        ends: whether the body ends.
     """
 
     def __init__(

@@ -128,7 +128,7 @@ def test_a_large_image_takes_no_more_than_its_bytes() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < (3 << 20) * 2 + (1 << 20)  # `images_in` joins it once
+    assert peak < (3 << 20) * 2 + (1 << 20)  # `images_in` makes one joined copy
 
 
 def test_a_reader_is_freed_at_once() -> None:

@@ -50,7 +50,7 @@ class CountedPlaces:
                 Route("/stop", self.stop, methods=["POST"]),
                 Route("/wait", self.wait, methods=["POST"]),
                 Route("/plain", self.plain),
-                Route("/-/healthz", self.headers),  # HAProxy asks for it
+                Route("/-/healthz", self.headers),  # HAProxy's health check
                 Route("/headers", self.headers),
             ],
             middleware=[Middleware(BodyOnDemand)],
@@ -254,7 +254,7 @@ def test_a_client_that_is_still_sending_gets_to_read_its_refusal(port: int) -> N
         reply = read_reply(file)
         assert reply is not None
         assert reply.status == 415
-        assert "connection" not in reply.headers  # it can be used again
+        assert "connection" not in reply.headers  # the connection can be used again
         connection.sendall(head("/read", 1) + b"x")
         assert (again := read_reply(file))
         assert again.body == b"1"
@@ -269,7 +269,7 @@ def test_lingering_takes_no_place_and_ends_for_those_who_dribble(port: int, plac
         slow = [answered(stack, port, head("/refuse", 1_000_000) + b"x")[1] for _ in range(MAX_LINGERING + 8)]
         until(lambda: places.taken == 0)
         began_at = time.monotonic()
-        last = read_reply(slow[-1])  # beyond the number that may linger
+        last = read_reply(slow[-1])  # above MAX_LINGERING
         assert last is not None
         assert time.monotonic() - began_at < SENDING_GRACE_S
         assert (reply := sent(port, head("/read", 1) + b"x"))
@@ -379,7 +379,7 @@ def test_a_client_that_waits_is_not_asked(haproxy: int, places: CountedPlaces) -
         _, other = answered(stack, haproxy, head("/wait", 1) + b"x")
         other_connection = stack.enter_context(socket.create_connection(("127.0.0.1", haproxy)))
         other_connection.sendall(head("/wait", 1) + b"x")
-        other_connection.close()  # so that somebody is asked
+        other_connection.close()  # so that an interim answer is due to one client
         until(lambda: places.taken == 3)
         until(lambda: places.taken == 2)
         places.may_answer.set()

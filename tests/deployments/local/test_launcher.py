@@ -28,7 +28,7 @@ from harness.local_service import shipped_config
 from harness.ports import free_port
 from tests.support.tiny import START_TIMEOUT_S, TinyService, tiny_service
 
-STOP_TIMEOUT_S = 30.0  # far above what a stop takes, for machines that are busy with something else
+STOP_TIMEOUT_S = 30.0  # far above the time of a stop, for busy machines
 
 LISTENER = """
 import signal, socket, sys

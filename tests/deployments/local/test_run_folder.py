@@ -15,7 +15,7 @@ from deployments.local.run_folder import KEPT_RUNS, PARENT_VARIABLE, RunFolder, 
 from tests.support.running_service import Service
 
 DEAD = "4194304-1"
-"""A run whose launcher can be none: no pid is that large."""
+"""A run without a launcher: no process has so large a pid."""
 
 LONGEST_SOCKET = "ray/session_2026-12-31_23-59-59_999999_4194304/sockets/dash_MetricsHead"
 
@@ -70,7 +70,7 @@ def test_only_the_newest_ended_runs_keep_their_folders(parent: Path) -> None:
     shutil.copytree(ended[0], strange[3])
     strange[3].chmod(0o755)
     newest = [_create(parent).path for _ in range(2)]
-    # Each start counts the folders before it is a run itself, and its own is there already.
+    # Each start counts the folders before it is a run itself, and its own folder already exists.
     assert [path.exists() for path in ended] == [True] * (KEPT_RUNS - 2) + [False] * 2
     assert all(path.exists() for path in [living, *strange, *newest])
 
@@ -100,6 +100,6 @@ def test_no_file_of_a_running_service_is_open_to_others(service: Service) -> Non
     paths = [path for folder in folders for path in (Path(folder), *Path(folder).rglob("*"))]
     assert len(paths) > 50
     assert service.log_folder().is_relative_to(folders[0])
-    assert stat.S_IMODE(Path(folders[0]).stat().st_mode) == 0o700  # Ray opens folders inside, again and again
+    assert stat.S_IMODE(Path(folders[0]).stat().st_mode) == 0o700  # Ray opens its inner folders to others repeatedly
     found = [path for path in paths if not path.is_symlink() and not path.is_dir()]
     assert [str(path) for path in found if path.stat().st_mode & 0o077] == []

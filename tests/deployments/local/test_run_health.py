@@ -154,7 +154,7 @@ def test_a_controller_that_hangs_is_killed(
 ) -> None:
     """A controller that is stopped or does not answer is killed, and Ray starts another."""
     with _pretender(tmp_path, "ServeController") as process:
-        watched.health.service_is_ready()  # it may hang from then on
+        watched.health.service_is_ready()  # from here on a controller may be found hanging
         if stopped:
             process.send_signal(signal.SIGSTOP)
             until(lambda: not _works(psutil.Process(process.pid)))

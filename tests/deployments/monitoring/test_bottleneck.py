@@ -33,7 +33,7 @@ QUIET = ReplicaLoad(
         ({"workers_busy": 0.5, "device_busy": 0.97}, State.DEVICE_BOUND),
         ({"workers_busy": 0.9, "device_busy": 0.95}, State.DEVICE_BOUND),
         ({"workers_busy": 0.6, "device_busy": 0.3, "cores_busy": 0.99}, State.DECODE_BOUND),
-        ({"cores_busy": 0.99}, State.IDLE),  # somebody else is at work
+        ({"cores_busy": 0.99}, State.IDLE),  # other processes use the cores
         ({"interpreter_busy": 0.96, "workers_busy": 0.9}, State.INTERPRETER_BOUND),
         ({"interpreter_busy": 0.9, "workers_busy": 0.96}, State.DECODE_BOUND),
         ({"reading": 0.8}, State.NETWORK_BOUND),

@@ -27,7 +27,7 @@ PANELS = json.loads((ROOT / "deployments/monitoring/dashboard.json").read_text("
 PROMETHEUS = shutil.which("prometheus") or str(ROOT / ".cache/prometheus/usr/bin/prometheus")
 
 Ask = Callable[[str], list[Any]]
-"""A query -> what Prometheus answers now."""
+"""A query -> Prometheus's current answer."""
 
 
 def _exporter(service: Service) -> str:

@@ -67,7 +67,7 @@ def test_what_is_not_sampled_leaves_no_span(service: Service) -> None:
     service.post(CAT).raise_for_status()
     refused = uuid.uuid4().hex
     service.post(CAT, headers={"traceparent": f"00-{refused}-{PARENT}-00"}).raise_for_status()
-    spans = _traced(service, CAT)  # comes after both, and is there
+    spans = _traced(service, CAT)  # sent after both others, and traced
     assert {span["context"]["trace_id"] for span in _spans(service)} - known == {spans["read"]["context"]["trace_id"]}
 
 

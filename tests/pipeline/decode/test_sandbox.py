@@ -197,7 +197,7 @@ def test_a_worker_has_no_more_descriptors_than_it_needs(bench: Bench) -> None:
     console = {links[name] for name in "012"}
     kinds = sorted(re.split(r"[:(]", link)[0] for link in links.values() if link not in console)
     own = f"/proc/{pid}/statm"
-    assert kinds == ["/memfd", "/memfd", own, "pipe", "pipe", "socket", "socket"]  # slots twice, jobs, event, queues
+    assert kinds == ["/memfd", "/memfd", own, "pipe", "pipe", "socket", "socket"]  # 2 of slots, jobs, event, queues
 
 
 def test_a_worker_has_no_privileges(bench: Bench) -> None:

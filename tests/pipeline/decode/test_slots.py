@@ -182,7 +182,7 @@ def test_encoded_images_leave_no_more_behind_than_is_kept(monkeypatch: pytest.Mo
         slots.trim_encoded(slot, size)
         return memfds()[inode]
 
-    assert pass_through(0, 700_000) == pass_through(0, 5) >= 700_000  # a smaller one changes nothing
+    assert pass_through(0, 700_000) == pass_through(0, 5) >= 700_000  # a smaller image changes nothing
     assert pass_through(1, MAX_ENCODED_BYTES) <= 700_000 + 2 * 4096
     assert slots.read_encoded(0, 1)[0] == 1
     assert slots.read_encoded(1, 1)[0] == 0

@@ -89,7 +89,7 @@ def test_an_image_that_hangs_its_worker_is_rejected(kind: str, monkeypatch: pyte
 
     Its neighbours get their predictions.
     """
-    monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # its stop stands for a hang
+    monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # stopped means hanging here
     with started(1, kind=kind, decode_timeout_s=1.0) as bench:
         request = bench.submit([CAT, CAT, CAT, slow_png(), CAT, CAT])
         (pid,) = until(lambda: bench.decoding(slow_png()))
@@ -113,7 +113,7 @@ def test_a_worker_that_does_not_begin_is_replaced(monkeypatch: pytest.MonkeyPatc
     """A worker that does not begin its images is replaced; these are not blamed, and are decoded by another worker."""
     monkeypatch.setattr(
         "pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S
-    )  # its stop stands for whatever keeps it
+    )  # the stopped process stands in for any delay
     with started(1) as bench:
         (pid,) = bench.stage.pids
         os.kill(pid, signal.SIGSTOP)
@@ -210,7 +210,7 @@ def test_close_fails_what_is_not_decoded(kind: str) -> None:
             bench.stage.check()
         bench.stage.close()
         until(lambda: not psutil.pid_exists(pid))
-        bench.slots.release(0, bench.slots.count)  # nobody is left to do it
+        bench.slots.release(0, bench.slots.count)  # the watch that would do it has ended
 
 
 def test_close_ends_the_workers(kind: str) -> None:

@@ -20,7 +20,7 @@ from tests.support.image_files import BAD, ODD_BUT_GOOD, png, png_16_bit, webp, 
 EXACT = Transform(256, 224, "bilinear", "exact", ("JPEG", "PNG", "WEBP"), "drop")
 FAST = replace(EXACT, decode="fast")
 REDUCED = replace(FAST, resize_px=64, crop_px=56)
-"""A transform with which a JPEG is decoded at 1/2 from a short side of 743 pixels on, from 1485 on at 1/4."""
+"""A transform that decodes a JPEG at 1/2 from a short side of 743 pixels on, and at 1/4 from 1485 on."""
 LIMIT = 50_000_000
 
 SIZES = [(451, 300), (300, 451), (500, 500), (257, 256), (256, 256), (225, 997), (100, 67), (224, 223), (3, 2), (1, 1)]
@@ -258,4 +258,4 @@ def test_a_thin_image_does_not_grow_beyond_memory(size: tuple[int, int]) -> None
     file = png_file(size, [bytes(size[1] * (1 + size[0]))], colour=0)
     with pytest.raises(TooManyPixels, match=r"the limit is"):
         decoded(file)
-    assert decoded(file, FAST).shape == (224, 224, 3)  # computes the crop alone
+    assert decoded(file, FAST).shape == (224, 224, 3)  # `fast` computes only the crop

@@ -47,7 +47,7 @@ def test_odd_files_tell_what_pillow_tells(name: str) -> None:
         (ODD_BUT_GOOD["png grey 16 bit"], ("PNG", "plain", 1, 16)),
         (ODD_BUT_GOOD["png rgb with alpha"], ("PNG", "plain", 4, 8)),
         (ODD_BUT_GOOD["webp lossless"], ("WEBP", "lossless", 3, 8)),
-        (ODD_BUT_GOOD["webp with alpha"], ("WEBP", "lossy", 3, 8)),  # the cat's alpha is opaque: left out
+        (ODD_BUT_GOOD["webp with alpha"], ("WEBP", "lossy", 3, 8)),  # the cat's alpha is opaque, and so left out
         (ODD_BUT_GOOD["webp animated"], ("WEBP", "lossy", 3, 8)),
         (webp(photograph("cat").convert("RGBA").rotate(9), lossless=True), ("WEBP", "lossless", 4, 8)),
         (webp(photograph("cat").convert("RGBA").rotate(9)), ("WEBP", "lossy", 4, 8)),

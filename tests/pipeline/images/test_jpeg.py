@@ -145,7 +145,7 @@ def test_exif_and_xmp_are_found_and_exif_is_joined() -> None:
 @pytest.mark.parametrize("mode", ["RGB", "CMYK"])
 def test_no_segment_that_pixels_do_not_need_costs_the_image(odd: bytes, mode: str) -> None:
     file = jpeg(photograph("cat").convert(mode))
-    first = file[: 4 + struct.unpack_from(">H", file, 4)[0]]  # what the file says of its own colours comes first
+    first = file[: 4 + struct.unpack_from(">H", file, 4)[0]]  # the file's own colour marker comes first
     np.testing.assert_array_equal(decoded(first + odd + file[len(first) :]), by_pillow(file))
 
 
@@ -154,6 +154,6 @@ def test_an_unknown_colour_transform_is_taken_as_libjpeg_takes_it(mode: str) -> 
     """An unknown colour transform is taken for the usual one, as in libjpeg. Its warning must not reject the image."""
     file = jpeg(photograph("cat").convert(mode))
     unknown = segment(0xEE, b"Adobe\0\x64" + bytes(4) + b"\x09")
-    at = 2 if mode == "RGB" else 18  # behind the file's own, which says that there is none
+    at = 2 if mode == "RGB" else 18  # behind the file's own marker, which says that there is no transform
     odd = file[:at] + unknown + file[at:]
     np.testing.assert_array_equal(decoded(odd), by_pillow(odd))

@@ -16,7 +16,7 @@ from tests.support.decode_bench import EXACT, TRANSFORM
 END = b"\xff\xd9"
 MODES = [TRANSFORM, EXACT]
 NAMED = [name for name in ARITHMETIC if name != "cmyk"]
-"""Those whose sampling has a name in TurboJPEG."""
+"""Files whose sampling has a name in TurboJPEG."""
 
 
 @pytest.mark.parametrize("name", NAMED)
@@ -34,7 +34,7 @@ def test_one_that_is_cut_off_is_refused_in_both_modes(name: str) -> None:
     """A truncated arithmetic-coded JPEG is refused in both modes; its decoder would go on with zeros."""
     file = ARITHMETIC[name]
     start = file.rindex(b"\xff\xda") + 14
-    for share in (0.0,) if name == "progressive" else (0.1, 0.4, 0.7):  # its last scan is of a few bytes
+    for share in (0.0,) if name == "progressive" else (0.1, 0.4, 0.7):  # its last scan has only a few bytes
         cut = file[: start + int(share * (len(file) - start))]
         for transform in MODES:
             for odd in (cut, cut + END):

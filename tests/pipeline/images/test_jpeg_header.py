@@ -75,7 +75,7 @@ def test_thumbnails_and_segments_before_the_frame_are_stepped_over() -> None:
 
 
 def test_stray_bytes_between_segments_are_stepped_over_as_libjpeg_does() -> None:
-    stray = b"\0\1\xff\0\2\xff\xff\0" + sof(0xC0, width=9)[1:]  # without its FF the latter is no segment
+    stray = b"\0\1\xff\0\2\xff\xff\0" + sof(0xC0, width=9)[1:]  # without its FF the latter is not a segment
     file = SMALL[:2] + stray + SMALL[2:]
     assert frame(file).width == 60 == simplejpeg.decode_jpeg_header(file, strict=False)[1]
 

@@ -58,7 +58,7 @@ def test_transparent_pixels_lie_on_the_background(name: str, colour: str, transf
     opened = Image.open(io.BytesIO(FILES[name]))
     found = pixels(FILES[name], transform, background=colour)
     expected = pixels(png(laid_on(opened, colour)), transform)
-    assert np.abs(found.astype(int) - expected).max() <= 1  # Pillow has two ways to round
+    assert np.abs(found.astype(int) - expected).max() <= 1  # Pillow rounds in two ways
 
 
 @pytest.mark.parametrize("transform", MODES, ids=["fast", "exact"])

@@ -16,7 +16,7 @@ from pipeline.images.png import pixels_of_png, rows_of_png
 from tests.support.decode_bench import EXACT
 from tests.support.image_files import ODD_BUT_GOOD, chunk, interlaced_png, png, png_16_bit
 
-CAT = Image.fromarray(np.asarray(photograph("cat").resize((90, 60))))  # without what its file said of it
+CAT = Image.fromarray(np.asarray(photograph("cat").resize((90, 60))))  # without the metadata of its file
 PLAIN = png(CAT)
 HEADER, REST = PLAIN[:33], PLAIN[33:]
 

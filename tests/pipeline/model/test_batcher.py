@@ -24,7 +24,7 @@ from tests.support.waiting import PATIENCE_S, until
 
 LABELS = tuple(f"class {index}" for index in range(256))
 SLOTS = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(-1, 2, 2, 3).contiguous()
-"""One image a slot, all of whose values are the number of its slot."""
+"""One image a slot; all of its values are the slot's number."""
 
 
 class Gate:
@@ -35,14 +35,14 @@ class Gate:
 
     def __init__(self, ahead: int = 0, concurrent_batches: int = 1) -> None:
         self.ahead, self.concurrent_batches = ahead, concurrent_batches
-        self.batches: list[list[int]] = []  # the images of every batch, as it was launched
-        self.pieces: list[int] = []  # in how many pieces of memory each came
+        self.batches: list[list[int]] = []  # the images of every launched batch
+        self.pieces: list[int] = []  # number of pieces of memory of each batch
         self.answers = threading.Semaphore(0)
         self.fails_on: int | None = None
         self.fails_late_on: int | None = None
         self.nan_on: set[int] = set()
-        self.most = 1000  # images that it has memory for
-        self.swallows = 0  # images that it leaves out
+        self.most = 1000  # most images that fit into its memory
+        self.swallows = 0  # number of images that it leaves out
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - part of the protocol
         """Does nothing."""
@@ -392,7 +392,7 @@ def test_a_thread_that_ends_by_a_defect_leaves_no_request_waiting() -> None:
                 one.put(1, 2).result(PATIENCE_S)
         with pytest.raises(DeviceFailure):
             one.batcher.check()
-    assert sorted(one.released) == [1, 1, 2, 2]  # each batch once
+    assert sorted(one.released) == [1, 1, 2, 2]  # each batch is given back once
 
 
 def test_a_defect_while_images_are_tried_one_by_one_leaves_none_waiting() -> None:

@@ -24,7 +24,7 @@ from pipeline.model.device_module import DeviceModule
 from pipeline.model.served import ServedModel
 from pipeline.model.torchvision_classifier import load_model
 
-MODEL = "shufflenet_v2_x0_5"  # small, with batch norm, whose statistics are buffers
+MODEL = "shufflenet_v2_x0_5"  # small, and with batch norm, whose statistics are buffers
 
 State = dict[str, Tensor]
 

@@ -53,7 +53,7 @@ def fed(device: CudaDevice, batches: list[Tensor]) -> list[list[Outcome]]:
     try:
         batcher.start()
         requests = []
-        with queue._changed:  # nothing is taken before all are there
+        with queue._changed:  # no batch is taken before all wait
             for number, pixels in enumerate(batches):
                 ours = slots.tensor[8 * number : 8 * number + len(pixels)]
                 ours[:] = pixels
@@ -176,7 +176,7 @@ def test_photographs_get_the_scores_that_they_get_on_the_cpu(dtype: str, near: f
             "batch_sizes": [8],
             "decode_workers": 2,
             **changes,
-        }  # few graphs: it starts sooner
+        }  # few graphs, for a quick start
         with Engine(PIPELINE.model_copy(update=settings)) as engine:
             rows.append(torch.stack([scores(outcome) for outcome in engine.infer(files)]))
     torch.testing.assert_close(*rows, atol=near, rtol=0)

@@ -20,7 +20,7 @@ from tests.support.device_kinds import device_of, needs_gpu
 
 SIDE, CLASSES = 16, 7
 NEAR = 1e-4
-"""Scores of two images differ by far more, `test_images_can_be_told_apart` says."""
+"""Tolerance of a score. Two images differ by far more; see `test_images_can_be_told_apart`."""
 
 NEAR_IN_BFLOAT16 = 1e-2
 
@@ -236,7 +236,7 @@ def test_memory_that_cannot_be_locked_is_reported() -> None:
                 device.page_lock(slots.tensor)
         finally:
             unlock()
-            with suppress(RuntimeError):  # CUDA reports its last error again with the next kernel, whosever that is
+            with suppress(RuntimeError):  # CUDA reports its last error again with the next kernel, of any test
                 torch.zeros(1, device="cuda").add(1).cpu()
 
 
@@ -307,6 +307,6 @@ def test_scores_are_nan_in_all_classes_of_an_image_or_in_none(kind: str) -> None
     device.warm_up()
     pixels = noise(4)
     pixels[1] = 0
-    pixels[2, :, :, 0] = 0  # one channel alone
+    pixels[2, :, :, 0] = 0  # only one channel
     rows = collect(device.launch([pixels])).rows
     assert rows["scores"].isnan().tolist() == [[nan] * 3 for nan in (False, True, True, False)]

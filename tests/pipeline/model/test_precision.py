@@ -34,20 +34,20 @@ class SlowedModel(nn.Module):
 
     Args:
         work: multiplications of large matrices, by format.
-        added: to the first logit, likewise.
+        added: error that is added to the first logit, by format.
     """
 
     def __init__(self, work: dict[torch.dtype, int], added: dict[torch.dtype, float]) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(1))  # by which the format is known
+        self.weight = nn.Parameter(torch.ones(1))  # a tensor whose dtype is the format
         self.matrix = nn.Buffer(torch.eye(256))
         self.work, self.added = work, added
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [n, 2]."""
-        if not len(images):  # a branch, so that torch.fx does not follow it: it would not know the format
+        if not len(images):  # a branch stops torch.fx, which would not know the format
             raise ValueError("no images")
-        # By way of the images: what does not depend on them is computed but once, when the graph is made.
+        # The images are part of the computation: anything else would be computed only once, for the graph.
         done = self.matrix.float() * self.weight.float() + 0 * images.float().mean()
         for _ in range(self.work.get(images.dtype, 0)):
             done = done @ done
@@ -61,7 +61,7 @@ def chosen(work: dict[torch.dtype, int], added: dict[torch.dtype, float], kind: 
 
 
 SLOW, HOPELESS = 60, 300
-OFF = 12 * MAX_DIFFERENCE_FROM_FLOAT32  # of a logit: its score changes by a quarter of that at most
+OFF = 12 * MAX_DIFFERENCE_FROM_FLOAT32  # of a logit, which changes its score by at most a quarter
 
 
 @pytest.mark.parametrize(

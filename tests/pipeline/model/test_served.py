@@ -83,7 +83,7 @@ def test_the_head_learns_how_an_image_was_sent(engine: Engine, orientation: int)
     """The head gets the size before EXIF rotation, and the mapping from the model's input back to the image."""
     (outcome,) = engine.infer([with_orientation(CAT, orientation)])
     geometry = result(outcome)["geometry"]
-    sent = CAT.size[::-1] if orientation == 6 else CAT.size  # upright it is the same image
+    sent = CAT.size[::-1] if orientation == 6 else CAT.size  # upright, the image is the same
     assert (geometry.width, geometry.height, geometry.orientation) == (*sent, orientation)
     across, down = resized(*CAT.size, SIDE_PX)
     assert geometry.upright == CAT.size

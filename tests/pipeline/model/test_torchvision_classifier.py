@@ -20,7 +20,7 @@ from pipeline.records import Transform
 from tests.pipeline.images.test_decode import by_torchvision
 from tests.support.answers import CAT_LABELS
 
-MODEL = "squeezenet1_1"  # the smallest that has no batch norm
+MODEL = "squeezenet1_1"  # the smallest model without batch norm
 PIXELS = torch.from_numpy(by_torchvision(photograph("cat")).copy())[None]
 
 
@@ -79,7 +79,7 @@ def test_weights_that_cannot_be_fetched_are_refused(tmp_path: Path, monkeypatch:
     """Weights that cannot be downloaded are refused with the folder where the file can be put by hand."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         proxy = "http://{}:{}".format(*closed.getsockname())
-    monkeypatch.setenv("https_proxy", proxy)  # where nobody listens any more
+    monkeypatch.setenv("https_proxy", proxy)  # a closed port
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(
         InvalidModel, match=rf"IMAGENET1K_V1 of {MODEL} are not in {tmp_path}/hub/checkpoints and cannot"
