@@ -12,7 +12,7 @@ from contextlib import closing
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Final, cast
 
 from deployments.local.endpoint import Endpoint
 from deployments.local.waiting_replicas import WaitingReplicas
@@ -33,9 +33,13 @@ _HEAD: Final = re.compile(
     r"|\[\d{4}-\d\d-\d\d [\d:,]+ (?P<core>[A-Z]) )"  # [2026-01-31 12:00:00,000 W 1 1] (raylet) node.cc:1: ...
 )
 _QUIET: Final = frozenset({"DEBUG", "INFO", "SUCC", "D", "I"})
+
+NO_GPU: Final = "device: auto found no GPU on any node"
+"""Beginning of the warning that `device: auto` has come to the CPU."""
+
 _HARMLESS: Final = (
     "won't accept connections from HAProxy on other nodes",  # there are no other nodes
-    "device: auto found no GPU on any node",  # the announcement names the device anyway
+    NO_GPU,  # the announcement says so
 )
 
 
@@ -171,7 +175,8 @@ def _served(info: Mapping[str, object] | None) -> str:
     if weights := info.get("weights"):
         parts.append(f"with weights {weights}")
     if device := info.get("device"):
-        parts.append(f"on {device}")
+        missing = any(NO_GPU in warning for warning in cast(list[str], info.get("warnings", [])))
+        parts.append(f"on {device} (no GPU was found)" if missing else f"on {device}")
     if workers := info.get("decode_workers"):
         parts.append(f"with {workers} decoding worker{'s' * (workers != 1)} in each replica")
     return " ".join(parts)

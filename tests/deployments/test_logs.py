@@ -139,11 +139,7 @@ def test_a_gpu_that_was_not_found_is_pointed_out_wherever_one_looks(service: Ser
     assert "device: auto found no GPU on any node of the cluster (1 alive)" in warning
     for line in until(lambda: _lines(service, cause=warning)):  # one line for each replica so far
         assert line["levelname"] == "WARNING"
-    assert "build_serve_application" in until(lambda: _printed(service, warning))
-
-
-def _printed(service: Service, text: str) -> str:
-    return next((line for line in service.output.read_text().splitlines() if text in line), "")
+    assert "on cpu (no GPU was found)" in service.output.read_text()
 
 
 def test_what_is_not_served_is_logged(service: Service) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deployments.local import console
-from deployments.local.console import Filter, Printed, announcement, say
+from deployments.local.console import NO_GPU, Filter, Printed, announcement, say
 from deployments.local.endpoint import Endpoint
 from deployments.local.waiting_replicas import WaitingReplicas
 
@@ -163,6 +163,12 @@ def test_the_announcement_says_what_where_how_and_where_the_logs_are(tmp_path: P
     assert "curl -F image=@examples/chelsea.jpg http://127.0.0.1:8000/predict" in text
     assert str(tmp_path / "logs") in text
     assert str(tmp_path / "printed.log") in text
+
+
+def test_the_announcement_says_that_no_gpu_was_found(tmp_path: Path) -> None:
+    info = {"model": "resnet50", "device": "cpu", "warnings": [f"{NO_GPU} of the cluster (1 alive), so ..."]}
+    assert "resnet50 on cpu (no GPU was found)" in announcement(ENDPOINT, info, tmp_path, tmp_path)
+    assert "(no GPU" not in announcement(ENDPOINT, info | {"warnings": []}, tmp_path, tmp_path)
 
 
 def test_whoever_needs_a_key_is_told_how_to_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
