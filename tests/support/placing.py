@@ -20,6 +20,7 @@ from deployments.replica import Replica
 from deployments.service_config import ServiceConfig
 from pipeline.config import Limits, PipelineConfig
 from pipeline.stats import EngineStats
+from tests.support.fake_engine import HEAD
 from tests.support.waiting import until
 
 
@@ -31,7 +32,7 @@ class _NoEngine:
     )
 
     def __init__(self, config: PipelineConfig) -> None:
-        self.device, self.limits = config.device, Limits()
+        self.device_kind, self.limits, self.head = config.device, Limits(), HEAD
 
     def start(self) -> None:
         """Does nothing."""
