@@ -283,7 +283,7 @@ def test_a_key_opens_what_is_guarded(guarded: Service) -> None:
 
 
 def test_without_a_key_nothing_guarded_answers(guarded: Service) -> None:
-    """A request without a key is told the scheme; a request with a wrong key is told that it is invalid (RFC 6750)."""
+    """A request without a key gets 401 with the scheme; one with a wrong key gets 401 with invalid_token (RFC 6750)."""
     for headers, kind, challenge in (
         ({}, "missing-key", 'Bearer realm="darkroom"'),
         (bearer(NEXT), "wrong-key", 'Bearer realm="darkroom", error="invalid_token"'),

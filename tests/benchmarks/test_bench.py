@@ -79,7 +79,7 @@ def test_peers_keep_the_limit_of_pillow() -> None:
 
 
 class _Drifting:
-    """A pipeline stand-in whose measured rates are given in advance."""
+    """A limit whose measured values are given in advance."""
 
     def __init__(self, *rates: float) -> None:
         self._rates = iter(rates)

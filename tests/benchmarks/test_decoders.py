@@ -42,7 +42,10 @@ def test_exact_is_exact() -> None:
 
 
 def test_a_way_is_held_against_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decoder that turns pictures upside down is seen to change the first class; times are ratios to Darkroom's."""
+    """A decoder that turns pictures upside down changes the first class.
+
+    Its time is reported as a ratio to Darkroom's.
+    """
     upside_down = {"upside down": lambda data: WAYS[REFERENCE](data)[::-1].copy()}
     monkeypatch.setattr(decoders, "WAYS", {name: WAYS[name] for name in (REFERENCE, OURS)} | upside_down)
     monkeypatch.setattr(decoders, "FOR_S", 0.01)

@@ -63,7 +63,7 @@ def test_the_report_is_a_table_records_and_a_figure(tmp_path: Path, monkeypatch:
     assert "the rule: whole" in text
     records = [json.loads(line) for line in (tmp_path / "reduction.json").read_text().splitlines()]
     assert [record.get("what") for record in records] == [None, "cost", "a part", "a part", "the rule"]
-    ElementTree.fromstring((tmp_path / "reduction.svg").read_text())  # noqa: S314  our own
+    ElementTree.fromstring((tmp_path / "reduction.svg").read_text())  # noqa: S314  made by this test
 
 
 def test_costs_are_told_by_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from commands.progress import SETTLES_S, Pace
 
 
 def test_a_pace_is_told_once_it_has_settled() -> None:
-    """A pace is shown only after the first burst of files, which says nothing about the rest."""
+    """A pace is shown only after the first burst of files, which is faster than the rest."""
     now_s = 100.0
     progress = Progress(get_time=lambda: now_s, disable=True)
     task = progress.add_task("labelling", total=150)

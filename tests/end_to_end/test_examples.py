@@ -45,7 +45,7 @@ def test_the_client_in_python_gets_the_label(
     (program,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     client, _, _ = program.partition("# In your own process")
     monkeypatch.chdir(folder)
-    exec(client.replace("http://127.0.0.1:8000", service.url), {})  # noqa: S102 - it is the example
+    exec(client.replace("http://127.0.0.1:8000", service.url), {})  # noqa: S102 - the example of README.md
     assert capsys.readouterr().out == "Egyptian cat\n"
 
 

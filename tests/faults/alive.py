@@ -1,7 +1,7 @@
 """Kills, stops and hangs one process of a service after another; reports lost and slow requests, and for how long.
 
-The service is started as `make serve` does it, on free ports, and asked 20 times a second, each time on a connection of
-its own. Then the faults happen to it one by one; after each it has to be whole again. Writes
+The service is started as `make serve` does it, on free ports. It gets 20 requests a second, each on a connection of its
+own. The faults happen one by one, and after each the service must recover completely. Writes
 `benchmarks/results/alive.md` and `.json`. `make alive` runs it.
 """
 
@@ -38,7 +38,7 @@ class Fault:
 
     Args:
         name: name in the table.
-        strike: does it.
+        strike: causes the fault.
         for_s: time for which clients send requests.
         lost: requests without a prediction.
         slow: predictions that took more than `SLOW_S`; None where nobody counts.

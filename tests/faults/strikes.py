@@ -1,4 +1,4 @@
-"""Kills, stops and hangs of the processes of a service, by their roles."""
+"""Faults by role of a service's processes: kills, stops and hangs."""
 
 import signal
 import time
@@ -21,7 +21,7 @@ def one(role: str, number: signal.Signals) -> Strike:
 
 
 def every(role: str, number: signal.Signals) -> Strike:
-    """Sends a signal to all processes of that role, as good as at once."""
+    """Sends a signal to all processes of that role, almost at once."""
 
     def strike(service: LocalService) -> None:
         for process in with_role(service.run, role):
@@ -41,7 +41,7 @@ def spare(number: signal.Signals) -> Strike:
 
 
 def with_its_worker(number: signal.Signals) -> Strike:
-    """Sends a signal to the process that workers are forked from, then kills the worker that has worked the most."""
+    """Sends a signal to the forkserver, then kills the worker that has worked the most."""
 
     def strike(service: LocalService) -> None:
         one(FORKSERVER, number)(service)
@@ -53,7 +53,7 @@ def with_its_worker(number: signal.Signals) -> Strike:
 
 
 def hang(part: str) -> Strike:
-    """Has that part of a replica hang; its application has to be that of `tests/faults/hanging.py`."""
+    """Makes that part of a replica hang; its application must be that of `tests/faults/hanging.py`."""
 
     def strike(service: LocalService) -> None:
         with suppress(httpx.TransportError):

@@ -26,7 +26,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.slow
 
 CAT = jpeg(photograph("cat"))
-TMP, SHM = "/tmp", "/dev/shm"  # noqa: S108  those of the test's own
+TMP, SHM = "/tmp", "/dev/shm"  # noqa: S108  mounted by the test itself
 ROOM_MIB = 2 * NEEDED_DISK_BYTES >> 20
 
 _MOUNTS = """
@@ -100,7 +100,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.mark.parametrize("place", [TMP, SHM])
 def test_a_service_goes_on_where_nothing_can_be_written(service: Service, place: str) -> None:
-    """With full file systems the service goes on: logs are lost, but a killed worker is replaced."""
+    """A service goes on with full file systems, although logs cannot be written. A killed worker is still replaced."""
     with full(service, place):
         for _ in range(30):
             assert service.post(CAT).status_code == 200

@@ -1,10 +1,11 @@
 """Fuzzes the decoders: `python -m tests.fuzz --minutes 10 --seed 1`. The last line is JSON.
 
-Files are mutated, structure-aware and by the bit, and go through `pipeline.images.decode.decode` in a child process
-whose malloc checks every block it frees (MALLOC_CHECK_=3; glibc from 2.34 needs libc_malloc_debug.so.0 preloaded) and
-fills what it hands out and takes back (MALLOC_PERTURB_); or, with `--guard`, each block ends at a page that nobody may
-touch, so that reading beyond it is noticed too (`guard.c`, compiled by `cc`). A child that dies or hangs costs one
-case: the file is made again from seed and number, made smaller, and written into the folder `--findings`.
+Files are mutated by their structure and by single bits. A child process decodes them by
+`pipeline.images.decode.decode`. Its malloc checks every block that it frees (MALLOC_CHECK_=3; glibc from 2.34 needs
+libc_malloc_debug.so.0 preloaded) and fills blocks that are allocated or freed (MALLOC_PERTURB_). With `--guard`, each
+block ends at a protected page instead, so that a read beyond it is noticed too (`guard.c`, compiled by `cc`). A child
+that dies or hangs loses one case: its file is made again from seed and number, reduced, and written into the folder
+`--findings`.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def main() -> None:
     if _CHECKED not in os.environ:
         checks = _guard(arguments.findings) if arguments.guard else _CHECKS
         again = [sys.executable, "-m", "tests.fuzz", *sys.argv[1:]]
-        os.execve(sys.executable, again, os.environ | checks | {_CHECKED: "1"})  # noqa: S606 - itself, checked
+        os.execve(sys.executable, again, os.environ | checks | {_CHECKED: "1"})  # noqa: S606 - this program
     torch.set_num_threads(1)  # a child is forked, and so has no other threads
     if all(_status_of(partial(_overflow, byte)) == 0 for byte in b"AB"):  # malloc may check by one of the bytes
         sys.exit("malloc does not notice an overflow here: is libc_malloc_debug.so.0 (Debian: libc6) installed?")
@@ -109,7 +110,7 @@ class Fuzzing:
         self._seed, self._folder = seed, folder
         self._seeds = [each for each in seeds() if not any(word in each.name for word in skip)]
         self._tally = SharedTally()
-        self._lines = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the run
+        self._lines = tempfile.TemporaryFile()  # noqa: SIM115 - open during the run
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._ends: list[dict[str, Any]] = []
 

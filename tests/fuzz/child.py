@@ -82,7 +82,7 @@ def outcome_of(data: bytes, transform: Transform) -> tuple[str, str]:
     except ImageError as error:
         name = type(error).__name__
         return (name if name in CLASSES else "other ImageError"), str(error)
-    except Exception as error:  # noqa: BLE001 - the finding
+    except Exception as error:  # noqa: BLE001 - every other error is a finding
         return OTHER, repr(error)
     side = transform.crop_px
     if pixels.shape != (side, side, 3) or pixels.dtype != np.uint8:

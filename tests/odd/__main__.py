@@ -1,7 +1,8 @@
 """Prints the answers to each kind of odd file: `python -m tests.odd`.
 
-One row a kind: files, how many got the answer that they must get in both modes, and what became of the others. `--json
-FILE` keeps it, `--before FILE` prints an older one beside it; `--faults` lists the files that got another answer.
+Each kind has one row: the number of files, the number with the right answer in both modes, and the outcomes of the
+others. `--json FILE` saves the table, `--before FILE` prints an older one beside it, and `--faults` lists the files
+with a wrong answer.
 """
 
 import argparse

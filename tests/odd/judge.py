@@ -87,7 +87,7 @@ class Reference:
             self._known.update(zip((key for key, _ in group), batch, strict=True))
 
     def scores(self, picture: Image.Image) -> torch.Tensor:
-        """Returns float32 [1000], in the order of the classes."""
+        """Returns float32 [1000] for a picture of the corpus."""
         return self._known[_key(picture)]
 
 
@@ -102,7 +102,7 @@ def _key(picture: Image.Image) -> bytes:
 
 
 def scores(prediction: Prediction) -> torch.Tensor:
-    """float32 [1000], in the order of the classes."""
+    """Returns float32 [1000], in the order of the classes."""
     return torch.empty(1000).scatter_(
         0, torch.tensor(prediction.result.indices), torch.tensor(prediction.result.scores)
     )

@@ -3,18 +3,18 @@
 A quantity of a role (its fds, say) is read every ten seconds. Two things can grow:
 
 - **within** a process: the median slope over all pairs of readings of one process. Only readings after the first third
-  of the run count, and of a process that was started meanwhile only those after its first minute: until then pools and
+  of the run count. Of a process that was started later, only those after its first minute count: until then pools and
   caches fill up.
-- **across** successors: a worker that is killed is forked anew, and what its parent has gathered is in its successors.
-  The median slope over all pairs of readings of two workers, whose ages differ by less than ten seconds. No other role
-  inherits anything: two replicas of one age differ by what bursts have brought them, by 60 MiB in half an hour.
+- **across** successors: the median slope over all pairs of readings of two workers whose ages differ by less than ten
+  seconds. A killed worker is replaced by a fork, which inherits all that its parent has collected. No other role
+  inherits anything: two replicas of one age may differ by 60 MiB in half an hour, because of bursts.
 
-A median over pairs (Theil, 1950; Sen, 1968) takes no notice of a burst, or of a reading in the middle of a restart.
-The slope times the length of the judged part of the run is the growth; above `TOLERANCE` it is a fault. The greater of
-the two counts. With fewer than `_FEWEST_PAIRS` pairs of a kind there is no telling.
+A median over pairs (Theil, 1950; Sen, 1968) ignores a burst, and a reading in the middle of a restart. The growth is
+the slope times the length of the judged part of the run. If the greater of the two is above `TOLERANCE`, it is a fault.
+With fewer than `_FEWEST_PAIRS` pairs of a kind there is no result.
 
-Shared memory is judged by its bound instead: slots fill up as they are first used, and then stay (`slots_bound_bytes`).
-So is the number of processes, which must be that of the start when all is quiet again.
+Shared memory has a bound instead, because slots fill up at their first use and then stay (`slots_bound_bytes`). The
+number of processes after the run, without load, must be that of the start.
 """
 
 import itertools
@@ -43,10 +43,10 @@ TOLERANCE: Final[Mapping[str, Mapping[str, float]]] = {
 }
 """Growth that is allowed in the judged part of a run.
 
-Private memory of a replica rises and falls with the bodies in work; a worker's with the largest image it has decoded
-(it keeps what it has freed, see `pipeline/decode/memory.py`). A replica's fds are the connections that HAProxy keeps,
-and the pipes of the last one or two dead workers' DataLoaders (9 each) until Python collects them: 18 more after 6
-deaths as after 24.
+The private memory of a replica rises and falls with the bodies in work. That of a worker follows the largest image that
+it has decoded, because freed memory is kept (see `pipeline/decode/memory.py`). A replica's fds are the connections that
+HAProxy keeps, and the pipes of the DataLoaders of the last one or two dead workers (9 each) until Python collects them:
+18 more, after 6 deaths as after 24.
 """
 
 
@@ -67,7 +67,7 @@ class Growth:
 
 
 FORKED: Final = frozenset({WORKER})
-"""Roles whose processes begin with what their parent has."""
+"""Roles whose processes inherit the memory of their parent."""
 
 
 def growths(readings: Sequence[Reading], ended_at_s: float) -> list[Growth]:

@@ -23,12 +23,12 @@ class FakeEngine:
     """Stands in for an engine that has started.
 
     Args:
-        wait_s: foreseen for every request.
+        wait_s: expected wait of every request.
 
     Attributes:
-        asked_bytes: lengths of bodies whose wait was asked for.
-        requests: images of each request that was handed over.
-        answers: gives a request its future; one that is done, unless a test replaces it.
+        asked_bytes: lengths of the bodies whose expected wait was requested.
+        requests: images of each submitted request.
+        answers: returns the future of a request, which is done unless a test replaces this function.
     """
 
     def __init__(self, wait_s: float = 0.0) -> None:
@@ -83,7 +83,7 @@ class FakeService(InferenceService):
     """The real inference service, with an engine that answers at once.
 
     Args:
-        wait_s: foreseen for every request.
+        wait_s: expected wait of every request.
         places: the replica's places for requests.
         live: settings that differ from the default ones.
     """

@@ -1,12 +1,12 @@
-"""Every kind of file that people make of photographs.
+"""Photographs in every kind of file.
 
 png(image), webp(image)     the picture as a file, bytes; options go to Pillow's `save`
-with_orientation(image, 6)  a file that says how to hold it, EXIF 1 to 8; upright, it is `image` again
-slow_png()                  31 megapixels in few bytes: its decoding takes so long that one can act meanwhile
+with_orientation(image, 6)  a file with an EXIF orientation, 1 to 8; upright, it is `image` again
+slow_png()                  31 megapixels in few bytes, whose decoding is slow enough for a test to act meanwhile
 
 segment(0xE2, body), chunk(b"tEXt", body)
                             a segment of a JPEG, a chunk of a PNG
-lossless_jpeg(size)         a flat grey, of which libjpeg cannot decode a part of the size
+lossless_jpeg(size)         a flat grey, which libjpeg cannot decode at a part of its size
 
 ODD_BUT_GOOD                files of the cat that must give a prediction: CMYK, palettes, 16 bits, animations, ...
 BAD                         files that must be rejected, each with the class of its error

@@ -99,7 +99,7 @@ def with_segments(file: bytes, *added: bytes) -> bytes:
 
 
 class _Bits:
-    """A writer of bits that stuffs a zero behind each byte of ones (T.81 B.1.1.5)."""
+    """A writer of bits that adds a zero byte behind each byte of ones (T.81 B.1.1.5)."""
 
     def __init__(self) -> None:
         self._bits: list[str] = []

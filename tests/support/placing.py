@@ -64,7 +64,7 @@ class _PlacedReplica(Replica):
         return _NoEngine(config)
 
     async def landed(self) -> Landed:
-        """Returns node and resources of an application's replica, once it runs."""
+        """Returns the replica's node and resources."""
         context, pipeline = ray.get_runtime_context(), self._config.pipeline
         reserved = context.get_assigned_resources()  # type: ignore[no-untyped-call]
         return Landed(
@@ -92,7 +92,7 @@ def is_running(name: str) -> bool:
 
 
 def landed(name: str) -> dict[str, Any]:
-    """Node and resources of an application's replica, once it runs."""
+    """Returns node and resources of an application's replica, once it runs."""
     until(lambda: is_running(name))
     found: Landed = serve.get_app_handle(name).landed.remote().result()
     return asdict(found)

@@ -92,7 +92,7 @@ def test_only_what_changes_is_written() -> None:
 def test_the_size_of_a_replica_is_written_beside_what_it_would_follow_from(
     settings: Settings, written: tuple[int | None, int | None]
 ) -> None:
-    """A replica's CPUs are written with its workers and concurrent batches, from which larger ones would follow."""
+    """`num_cpus` is written beside workers and concurrent batches, from which a larger value would follow."""
     args = yaml.safe_load(with_settings(SHIPPED, settings, PRESENT))["applications"][0]["args"]
     assert args["num_cpus"] == PRESENT.num_cpus
     assert (args["pipeline"].get("decode_workers"), args["pipeline"].get("concurrent_batches")) == written

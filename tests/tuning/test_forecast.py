@@ -32,7 +32,7 @@ def test_a_batch_is_as_large_as_there_is_time_for(bound_s: float, batch: int) ->
 
 
 def test_a_batch_is_no_larger_than_pays() -> None:
-    """A batch is not larger than is useful: twice the images in more than twice the time gain nothing."""
+    """A batch grows only while that helps: twice the images in more than twice the time gain nothing."""
     given = costs(fixed_s=0.0)
     for concurrent_batches in given.compute.concurrent_batches:
         for batch in (4, 8, 16):

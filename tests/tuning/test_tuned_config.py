@@ -20,7 +20,7 @@ def _tuned(document: Document) -> TunedConfig:
 def test_it_is_one_replica_on_loopback_that_asks_for_no_key() -> None:
     """The tuned service is one replica on loopback without keys; the given configuration is not changed."""
     document = shipped_config()
-    document["http_options"]["host"] = "0.0.0.0"  # noqa: S104 - what must not be
+    document["http_options"]["host"] = "0.0.0.0"  # noqa: S104 - must not be kept
     document["applications"].append({"name": "other", "import_path": "other:app", "route_prefix": "/other"})
     document["applications"][0]["args"]["api_keys_file"] = "/etc/keys"
     tuned = _tuned(document)

@@ -116,7 +116,7 @@ def test_settings_that_refuse_are_not_what_is_written(until_s: float, wait_s: fl
 
 
 def test_what_is_refused_all_the_same_is_told() -> None:
-    """If requests are still refused, the result says so, and the caller writes nothing."""
+    """If requests are still refused, the result says so, and the caller does not write the settings."""
     check = _Refusing(math.inf)
     _, proof = proved(cast(LoadCheck, check), PRESENT, 4, 1.0)
     assert (proof.refused, check.loads) == (1, DOUBLINGS)

@@ -61,7 +61,7 @@ def test_what_a_step_leaves_is_ended_also_where_it_ends_in_time(
 
 
 def test_no_other_process_is_ended(tmp_path: Path) -> None:
-    with subprocess.Popen(["sleep", "1000"]) as other:  # noqa: S607  the system's
+    with subprocess.Popen(["sleep", "1000"]) as other:  # noqa: S607  the system's own program
         run_step(["true"], 30, tmp_path / "log", {})
         assert other.poll() is None
         other.kill()

@@ -34,7 +34,7 @@ class InWords:
         self._service = service
 
     async def handle(self, request: Request) -> Response:
-        """Answer one request."""
+        """Answers one request."""
         deadline = Deadline(10.0)
         with self._service.hold("192.0.2.7") as hold:
             sent = await read_images(request, self._service.live, hold, deadline)

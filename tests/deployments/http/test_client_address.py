@@ -40,7 +40,7 @@ def test_without_the_secret_it_is_the_address_of_the_connection(told: str) -> No
 
 
 def test_no_secret_is_shown_by_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no secret is set, as on a user's own cluster, a header with an empty secret is not believed."""
+    """If no secret is set, as on a user's own cluster, a header with an empty secret is not believed."""
     monkeypatch.delenv(SECRET_VARIABLE)
     assert source_of(scope("192.0.2.7 40000 8000 ", client=("198.51.100.1", 1))) == "198.51.100.1"
 

@@ -38,11 +38,11 @@ def list_a_folder() -> None:
 
 
 def write_a_file() -> None:
-    os.close(os.open("/tmp/darkroom-written", os.O_CREAT | os.O_WRONLY))  # noqa: S108 - never comes into being
+    os.close(os.open("/tmp/darkroom-written", os.O_CREAT | os.O_WRONLY))  # noqa: S108 - is never created
 
 
 def change_a_files_rights() -> None:
-    os.chmod("/tmp", 0o777)  # noqa: S103, S108 - which it has already
+    os.chmod("/tmp", 0o777)  # noqa: S103, S108 - its mode already
 
 
 def open_a_tcp_socket() -> None:

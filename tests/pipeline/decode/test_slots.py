@@ -13,7 +13,7 @@ from pipeline.config import MAX_ENCODED_BYTES
 from pipeline.decode.slots import Claim, Slots
 from tests.support.waiting import PATIENCE_S
 
-SHM = Path("/dev/shm")  # noqa: S108 - where shared memory with a name would lie
+SHM = Path("/dev/shm")  # noqa: S108 - the folder of named shared memory
 
 
 def named_maps() -> set[str]:

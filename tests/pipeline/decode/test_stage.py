@@ -128,7 +128,7 @@ def test_images_wait_where_all_slots_are_taken() -> None:
 
 
 def test_large_files_give_their_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a file of 20 MB the slots keep only their common share of memory."""
+    """After a file of 20 MB the slots keep no more memory than their bound (`MAX_KEPT_BYTES`)."""
     monkeypatch.setattr("pipeline.decode.slots.MAX_KEPT_BYTES", 1 << 20)
     large = CAT + b"\0" * (20 << 20)
     with started(1, slots=2) as bench:

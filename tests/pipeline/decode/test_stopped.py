@@ -1,4 +1,6 @@
-"""Tests of processes that somebody stops (SIGSTOP): they live, so only their state shows it. All of them are real.
+"""Tests of worker processes that are stopped (SIGSTOP): they live, so only their state shows it.
+
+All of them are real.
 
 Whatever else would end them in time takes longer here than a test waits.
 """

@@ -77,7 +77,7 @@ def test_an_image_that_killed_its_worker_travels_alone() -> None:
         pids = bench.decoding(slow_png())
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-            until(lambda: pid not in bench.stage.pids)  # noqa: B023 - called in this turn
+            until(lambda: pid not in bench.stage.pids)  # noqa: B023 - called in this iteration
         assert errors(request) == [None] * 16
         suspects = [tasks for tasks in bench.delivered if any(task.attempts for task in tasks)]
         assert [len(tasks) for tasks in suspects] == [1, 1]
@@ -141,7 +141,7 @@ def test_an_idle_worker_that_dies_is_replaced(kind: str) -> None:
         for end in [signal.SIGTERM, signal.SIGKILL] * (MAX_FAILED_STARTS // 2 + 1):
             (pid,) = until(lambda: bench.stage.pids)
             os.kill(pid, end)
-            until(lambda: bench.stage.pids not in ([], [pid]))  # noqa: B023 - called in this turn
+            until(lambda: bench.stage.pids not in ([], [pid]))  # noqa: B023 - called in this iteration
             assert errors(bench.submit([CAT])) == [None]
 
 

@@ -30,7 +30,7 @@ State = dict[str, Tensor]
 
 
 def trained(model: str = MODEL, classes: int = 5, seed: int = 7) -> nn.Module:
-    """A model that somebody else has trained."""
+    """Returns a model in place of one that a user has trained."""
     torch.manual_seed(seed)
     module: nn.Module = models.get_model(model, weights=None, num_classes=classes).eval()
     return module
@@ -222,7 +222,7 @@ def test_an_average_over_the_training_goes_first(form: str, tmp_path: Path) -> N
 
 
 def test_of_two_that_are_no_averages_the_first_is_taken(tmp_path: Path) -> None:
-    """Of two state dicts without an average the first is taken.
+    """If two state dicts fit and neither is an average, the first is taken.
 
     Lightning's averaging writes the current weights second.
     """

@@ -91,7 +91,7 @@ def assert_answers(outcomes: list[Outcome], pixels: Tensor) -> None:
 def test_a_launch_that_fails_changes_no_answer_of_the_batch_before_it(
     failing: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The retry has a staging buffer from which no batch in work is still read.
+    """A launch that fails changes no answer of the batch before it: the retry uses a free staging buffer.
 
     Each launch here raises once its images are on their way, while the batch before it is kept from being read.
     """

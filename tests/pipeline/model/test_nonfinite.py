@@ -32,7 +32,7 @@ def told(folder: Path, state: State, **settings: Any) -> str:
 
 @pytest.fixture
 def state() -> State:
-    """Sound weights of a model with three classes."""
+    """Finite weights of a model with three classes."""
     torch.manual_seed(7)
     state: State = models.squeezenet1_1(num_classes=3).state_dict()
     return state

@@ -108,7 +108,7 @@ def test_the_quickest_that_agrees_is_taken(
 def test_of_formats_that_are_as_quick_the_more_exact_is_taken(
     float16_s: float, bfloat16_s: float, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two formats that are equally quick the more exact one is chosen; less than 5 % may be chance."""
+    """The more exact of two equally quick formats is chosen; a difference below 5 % may be chance."""
     seconds = {torch.float32: 1.0, torch.float16: float16_s, torch.bfloat16: bfloat16_s}
     really = precision._tried
 
