@@ -1,4 +1,4 @@
-"""Circumstances of a measurement: the machine, the command, and the versions of what took part."""
+"""Circumstances of a measurement: the machine, the command, and the versions of the software."""
 
 import datetime
 import os
@@ -18,11 +18,11 @@ _PEERS: Final = ("bentoml", "litserve", "mosec")
 
 
 def circumstances(module: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """Facts without which the figures of a command cannot be read.
+    """Collect the facts that a reader needs to interpret the figures of a command.
 
     Args:
-        module: that is run as a command.
-        arguments: of that command.
+        module: module that is run as a command.
+        arguments: arguments of the command.
     """
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -36,7 +36,7 @@ def circumstances(module: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, and memory."""
+    """Describe the processor, the cores that this process may use, and the memory."""
     lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     models = {line.partition(":")[2].strip() for line in lines if line.startswith("model name")}
     return {
@@ -47,12 +47,12 @@ def machine() -> dict[str, Any]:
 
 
 def _shown(argument: str) -> str:
-    """An argument as a page may show it: of an absolute path the last part, as the rest is of one machine alone."""
+    """Shorten an argument for a published page: an absolute path to its last part, as the rest is private."""
     return Path(argument).name if argument.startswith("/") else argument
 
 
 def _commit() -> str:
-    """Version and commit; the version alone in a copy without history, or where there is no git."""
+    """Return version and commit; the version alone without git or without a repository."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         described = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
@@ -62,6 +62,6 @@ def _commit() -> str:
 
 
 def _peer_version(name: str) -> str | None:
-    """Version of a peer that is installed in its environment."""
+    """Return the version of a peer that is installed in its environment; None if it is not."""
     found = [path.name for path in (PEERS / name).glob(f"lib/python*/site-packages/{name}-*.dist-info")]
     return found[0].removeprefix(f"{name}-").removesuffix(".dist-info") if found else None

@@ -19,14 +19,14 @@ Facts = dict[str, Any]
 
 
 def write(stem: Path, records: Sequence[Facts], markdown: str) -> None:
-    """The results: `stem`.json with a line a record, and the table as `stem`.md."""
+    """Writes the results: `stem`.json with one record a line, and the table as `stem`.md."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".json").write_text("".join(json.dumps(record) + "\n" for record in records))
     stem.with_suffix(".md").write_text(markdown)
 
 
 def parser_of(module: str, text: str) -> argparse.ArgumentParser:
-    """The parser of a module's command line, described by the first line of its docstring."""
+    """Makes the parser of a module's command line, described by the first line of the module's docstring."""
     return argparse.ArgumentParser(prog=f"python -m {module}", description=text.splitlines()[0])
 
 
@@ -39,18 +39,18 @@ def publish(
 
 
 def say(line: str) -> None:
-    """Progress, beside the table."""
+    """Prints progress to stderr."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
 
 def run(main: Callable[[Sequence[str]], int]) -> None:
-    """Runs a command line to its end, or to Ctrl-C or SIGTERM: the servers that it has started are ended either way."""
-    # Handlers of its own, also where a shell has set SIGINT to be ignored.
+    """Runs a command line until its end, Ctrl-C or SIGTERM; the servers that it has started are ended in any case."""
+    # Sets handlers even if a shell has set SIGINT to be ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _stop)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a connection a waiting request, at both ends
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each waiting request has a connection, at both ends
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
-"""A connection to a service: requests are bytes made beforehand, and as little as possible is read of an answer.
+"""Client connection to a service: requests are bytes made beforehand, and answers are parsed as little as possible.
 
-Clients share the machine with the service that they measure; this takes a tenth of what aiohttp takes.
+Clients share the machine with the service that they measure; this client takes a tenth of aiohttp's processor time.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Final
 from harness.target import Form, Target
 
 PATIENCE_S: Final = 60.0
-"""A request that has no answer by then is lost."""
+"""Seconds after which a request without an answer counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class ServiceReply:
     """The answer to one request.
 
     Args:
-        status: of the response; 0 where there was none.
-        retry_after_s: seconds after which it asks the client to come again; 0 where it says nothing.
-        body: of the response; empty where it came in chunks.
-        ended: how the connection ended, where it ended without a response.
+        status: status of the response; 0 without a response.
+        retry_after_s: seconds of the Retry-After header; 0 without one.
+        body: body of the response; empty for a chunked response.
+        ended: end of the connection, if it ended without a response.
     """
 
     status: int
@@ -32,12 +32,12 @@ class ServiceReply:
 
     @property
     def outcome(self) -> str:
-        """The status, or how the connection ended: for counting."""
+        """The status, or the end of the connection, as a key for counting."""
         return str(self.status or self.ended)
 
 
 def request_of(target: Target, form: Form) -> bytes:
-    """A whole request, as it goes over the wire."""
+    """Make a whole HTTP request as bytes."""
     head = (
         f"POST {target.path} HTTP/1.1\r\nHost: {target.host}:{target.port}\r\n"
         f"Content-Type: {form.content_type}\r\nContent-Length: {len(form.body)}\r\n\r\n"
@@ -46,10 +46,10 @@ def request_of(target: Target, form: Form) -> bytes:
 
 
 class Connection(asyncio.Protocol):
-    """A connection for one request at a time, opened when it is needed.
+    """A connection for one request at a time, opened when needed.
 
     Args:
-        target: service that it leads to.
+        target: the service.
         patience_s: seconds after which a request without an answer is given up.
     """
 
@@ -57,8 +57,8 @@ class Connection(asyncio.Protocol):
         self._target, self._patience_s = target, patience_s
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
-        self._headers: dict[bytes, bytes] | None = None  # of the answer, once they are there
-        self._last: ServiceReply | None = None  # after which the server closes the connection
+        self._headers: dict[bytes, bytes] | None = None  # of the answer, once they have arrived
+        self._last: ServiceReply | None = None  # last reply before the server closes the connection
         self._body_at = 0
         self._reply: asyncio.Future[ServiceReply]
 
@@ -85,7 +85,7 @@ class Connection(asyncio.Protocol):
             self._headers, self._body_at = _headers(bytes(self._received[:end])), end + 4
         if self._headers is not None and self._is_whole(self._headers):
             reply = self._read(self._headers)
-            if self._headers.get(b"connection", b"").lower() == b"close":  # as HAProxy says when it is replaced
+            if self._headers.get(b"connection", b"").lower() == b"close":  # as HAProxy sends when it is reloaded
                 self._last = reply
                 self.close()
             else:
@@ -95,7 +95,7 @@ class Connection(asyncio.Protocol):
     def _is_whole(self, headers: Mapping[bytes, bytes]) -> bool:
         if (length := headers.get(b"content-length")) is not None:
             return len(self._received) - self._body_at >= int(length)
-        return self._received.endswith(b"\r\n0\r\n\r\n")  # in chunks: the last one is empty
+        return self._received.endswith(b"\r\n0\r\n\r\n")  # chunked: the last chunk is empty
 
     def _read(self, headers: Mapping[bytes, bytes]) -> ServiceReply:
         body = bytes(self._received[self._body_at :]) if b"content-length" in headers else b""
@@ -106,12 +106,12 @@ class Connection(asyncio.Protocol):
         self._headers = None
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called by asyncio when either side has closed it."""
+        """Called by asyncio when either side has closed the connection."""
         last, self._last = self._last, None
         self._finish(last or ServiceReply(0, ended=type(error).__name__ if error else "closed"))
 
     def close(self) -> None:
-        """Ends it."""
+        """Closes the connection."""
         if self._transport is not None:
             self._transport.close()
 
@@ -125,6 +125,6 @@ class Connection(asyncio.Protocol):
 
 
 def _headers(head: bytes) -> dict[bytes, bytes]:
-    """The header fields by their names in small letters."""
+    """Parse header fields, by their names in small letters."""
     fields = (line.partition(b":") for line in head.split(b"\r\n")[1:])
     return {name.lower(): value.strip() for name, _, value in fields}

@@ -1,7 +1,7 @@
-"""Files that cost a decoder the most for what they are: few bytes, much work, and nothing wrong with them.
+"""Valid files that cost a decoder much work for few bytes.
 
-Each is near the limits of the shipped configuration and within them, so that it has to be decoded. All are made by hand
-when they are asked for, the same in every run, most of them in milliseconds.
+Each file is just within the limits of the shipped configuration, so that the service has to decode it. All are
+generated on request, the same in every run, most of them in milliseconds.
 
     COSTLY["webp, lossless"]()      the file, bytes
 """
@@ -19,10 +19,10 @@ from harness.photographs import encoded
 
 _RGB, _RGBA, _GREY = 2, 6, 0  # colour types of PNG
 _PAETH: Final = 4
-"""The filter of a PNG's row that costs most to undo."""
+"""PNG row filter that costs the most to undo."""
 
 _ADAM7: Final = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-"""x, y, step in x, step in y of the seven passes of an interlaced PNG."""
+"""The seven passes of an interlaced PNG: x, y, step in x, step in y."""
 
 # ---- JPEG (T.81) ----------------------------------------------------------------------------------------------------
 
@@ -31,7 +31,7 @@ _LONGEST_RUN: Final = (1 << 15) - 1
 
 
 def segment(marker: int, body: bytes) -> bytes:
-    """A segment of a JPEG."""
+    """Make a segment of a JPEG."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
 
 
@@ -41,13 +41,13 @@ def _entropy_coded(bits: str) -> bytes:
 
 
 def _table(number: int, codes: Sequence[tuple[int, int]]) -> bytes:
-    """A Huffman table: pairs of (length of the code, symbol), the shortest first. Number 0x10 is that of AC."""
+    """Make a Huffman table from pairs of (length of the code, symbol), the shortest first. Number 0x10: AC."""
     counts = [sum(length == bits for bits, _ in codes) for length in range(1, 17)]
     return segment(0xC4, bytes([number, *counts, *(symbol for _, symbol in codes)]))
 
 
 def _frame(marker: int, size: tuple[int, int], components: int) -> bytes:
-    """Start of the file: quantisation by 1, the frame without subsampling."""
+    """Make the start of a JPEG: quantisation by 1, the frame without subsampling."""
     width, height = size
     parts = b"".join(bytes([number, 0x11, 0]) for number in range(1, components + 1))
     return (
@@ -58,7 +58,7 @@ def _frame(marker: int, size: tuple[int, int], components: int) -> bytes:
 
 
 def _scan(components: Sequence[int], first: int, last: int, high: int = 0, low: int = 0) -> bytes:
-    """Header of a scan: coefficients `first` to `last`, bit `low`, after those from `high` upwards."""
+    """Make the header of a scan: coefficients `first` to `last`, bit `low`, after the bits from `high` upwards."""
     parts = b"".join(bytes([number, 0]) for number in components)
     return segment(0xDA, bytes([len(components)]) + parts + bytes([first, last, high << 4 | low]))
 
@@ -68,7 +68,7 @@ def _blocks(size: tuple[int, int]) -> int:
 
 
 def _nothing(blocks: int) -> bytes:
-    """Blocks in which nothing is new: runs of them, with table 0x10 of `_RUNS`."""
+    """Make runs of blocks without new bits, with table 0x10 of `_RUNS`."""
     bits = ""
     while blocks >= _SHORTEST_LONG_RUN:
         run = min(blocks, _LONGEST_RUN)
@@ -81,13 +81,13 @@ _RUNS: Final = ((1, 0xE0), (2, 0x00))  # "0" and 14 bits: a run of 16,384 blocks
 
 
 def progressive_jpeg(size: tuple[int, int], components: int, refinements: int, *, bands: int = 1) -> bytes:
-    """Coefficients that come bit by bit, though all are zero: each scan visits every block, in 20 to 100 bytes.
+    """Make a JPEG of zero coefficients, sent bit by bit: each scan of 20 to 100 bytes visits every block.
 
     Args:
         size: width and height.
         components: 1 or 3.
         refinements: scans that add a bit to each band, 13 at most.
-        bands: parts of the 63 coefficients, each of which has scans of its own.
+        bands: number of parts of the 63 coefficients, each with its own scans.
     """
     edges = [1 + 63 * band // bands for band in range(bands + 1)]
     nothing, every = _nothing(_blocks(size)), range(1, components + 1)
@@ -109,7 +109,7 @@ def progressive_jpeg(size: tuple[int, int], components: int, refinements: int, *
 
 
 def dense_jpeg(size: tuple[int, int], components: int) -> bytes:
-    """A baseline JPEG with two bits a coefficient: 16 bytes, and 64 symbols to look up, a block."""
+    """Make a baseline JPEG with two bits a coefficient: 16 bytes, and 64 symbols to look up, in each block."""
     tables = _table(0x00, [(2, 0)]) + _table(0x10, [(1, 0x01)])
     block = _entropy_coded("00" + "01" * 63)
     scan = _scan(range(1, components + 1), 0, 63)
@@ -117,7 +117,7 @@ def dense_jpeg(size: tuple[int, int], components: int) -> bytes:
 
 
 def empty_jpeg(size: tuple[int, int], components: int) -> bytes:
-    """A baseline JPEG with two bits a block."""
+    """Make a baseline JPEG with two bits a block."""
     tables = _table(0x00, [(1, 0)]) + _table(0x10, [(1, 0x00)])
     pixels = _entropy_coded("00" * (_blocks(size) * components))
     return _frame(0xC0, size, components) + tables + _scan(range(1, components + 1), 0, 63) + pixels + b"\xff\xd9"
@@ -126,17 +126,17 @@ def empty_jpeg(size: tuple[int, int], components: int) -> bytes:
 _INTERVAL: Final = bytes.fromhex(
     "4bc6000000000000b43a000000000000000002e74037b4297c5d3424af01be2a27a6caf0b411186c65fe0dd07d8ff9438cf4457c3f065d17d4"
 )
-"""Blocks whose last coefficient alone is 1, 50 rows of 880: they take no bit more once the coder has learnt that."""
+"""50 rows of 880 blocks with only the last coefficient 1: the coder learns this and then needs no further bits."""
 
 _END_OF_LAST_INTERVAL: Final = bytes.fromhex(
     "3a82c39655949a654864321ce9f743ce243ce198a046a6959dae59566d8a7e934d9747096458d43187bd530dcc2f43863fff00fbf10aa57e96"
     "33c3e24c9fe9217b16e8b989ec80f5c920263327c6fbc61c1966c7a9561b2261824eaefeb3feb6f6b7302317616d9e3f8d46b3122a"
 )
-"""At the end of the last 30 rows, blocks of other coefficients: zeros before the end would not be written."""
+"""End of the last 30 rows: blocks of other coefficients, as trailing zeros would not be written."""
 
 
 def arithmetic_jpeg() -> bytes:
-    """49 megapixels in 8 kB; a decoder makes 65 decisions a block."""
+    """Make a JPEG of 49 megapixels in 8 kB; a decoder makes 65 decisions a block."""
     frame = _frame(0xC9, (7040, 7040), 1) + segment(0xCC, b"\x00\x10\x10\x05")
     restarts = segment(0xDD, struct.pack(">H", 50 * 880))
     intervals = b"".join(_INTERVAL + bytes([0xFF, 0xD0 + number % 8]) for number in range(17))
@@ -148,7 +148,7 @@ def arithmetic_jpeg() -> bytes:
 
 
 def paeth_png(size: tuple[int, int], *, depth: int = 8, colour: int = _RGB, interlaced: bool = False) -> bytes:
-    """A PNG of one colour whose rows all have the costliest filter."""
+    """Make a PNG of one colour whose rows all have the costliest filter."""
     width, height = size
     bits = depth * {_GREY: 1, _RGB: 3, _RGBA: 4}[colour]
     passes = _ADAM7 if interlaced else ((0, 0, 1, 1),)
@@ -166,7 +166,7 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def _deflated(rows: Sequence[tuple[bytes, int]]) -> bytes:
-    """A zlib stream of pairs of (bytes, how often). What repeats is compressed once: a flush makes it independent."""
+    """Make a zlib stream from pairs of (bytes, repetitions). Each part is compressed once, independent by a flush."""
     stream, checksum = [b"\x78\xda"], 1
     for row, times in rows:
         together = min(times, 256)
@@ -179,7 +179,7 @@ def _deflated(rows: Sequence[tuple[bytes, int]]) -> bytes:
 
 
 def png_of_many_chunks(size: tuple[int, int], chunks: int) -> bytes:
-    """A PNG with so many more chunks, each with a text of one letter."""
+    """Make a PNG with `chunks` additional chunks, each with a text of one letter."""
     file = paeth_png(size)
     after_header = 8 + 25
     return file[:after_header] + _chunk(b"tEXt", b"a\0b") * chunks + file[after_header:]
@@ -189,7 +189,7 @@ def png_of_many_chunks(size: tuple[int, int], chunks: int) -> bytes:
 
 
 class _Bits:
-    """Bits from the lowest of each byte upwards."""
+    """Writer of bits, from the lowest bit of each byte upwards."""
 
     def __init__(self) -> None:
         self._value = self._count = 0
@@ -201,7 +201,7 @@ class _Bits:
             self._count += bits
 
     def codes(self, *symbols: int) -> None:
-        """Appends the five prefix codes of an image, each with one symbol, which then takes no bit a pixel."""
+        """Appends the five prefix codes of an image, each with one symbol, so that a pixel takes no bits."""
         for symbol in symbols:
             self.put((1, 1), (0, 1), (1, 1), (symbol, 8))
 
@@ -215,7 +215,7 @@ def _riff(*chunks: tuple[bytes, bytes]) -> bytes:
 
 
 def _vp8l(size: tuple[int, int]) -> bytes:
-    """A lossless image of one colour, with the three transforms that cost most to undo."""
+    """Make a lossless image of one colour, with the three transforms that cost the most to undo."""
     bits = _Bits()
     bits.put((0x2F, 8), (size[0] - 1, 14), (size[1] - 1, 14), (0, 1), (0, 3))
     bits.put((1, 1), (0, 2), (7, 3), (0, 1))  # predictor: in blocks of 512, each with the predictor "select"
@@ -229,17 +229,17 @@ def _vp8l(size: tuple[int, int]) -> bytes:
 
 
 def lossless_webp(size: tuple[int, int]) -> bytes:
-    """A WebP of any size in 70 bytes."""
+    """Make a lossless WebP of any size in 70 bytes."""
     return _riff((b"VP8L", _vp8l(size)))
 
 
 def lossy_webp(size: tuple[int, int]) -> bytes:
-    """A lossy WebP with alpha, which is a second, lossless image; of one colour."""
+    """Make a lossy WebP of one colour with alpha, which is a second, lossless image."""
     return encoded(Image.new("RGBA", size, (200, 30, 30, 99)), "WEBP", quality=80, method=0)
 
 
 def animated_webp(size: tuple[int, int], frames: int) -> bytes:
-    """A WebP whose first frame fills its canvas; the others have one pixel each."""
+    """Make a WebP whose first frame fills the canvas; the others have one pixel each."""
 
     def frame(size: tuple[int, int]) -> tuple[bytes, bytes]:
         at, no_time = bytes(6), bytes(4)
@@ -273,4 +273,4 @@ COSTLY: Final[dict[str, Callable[[], bytes]]] = {
     "webp, lossy with alpha": _cached(lossy_webp, (4500, 4500)),
     "webp, animated": _cached(animated_webp, (5300, 5300), 1_000),
 }
-"""Files near the limits, by the kind of work they make; each takes 0.1 to 0.5 s of one core."""
+"""Functions that make files near the limits, by kind of work; decoding each takes 0.1 to 0.5 s of one core."""

@@ -1,15 +1,16 @@
-"""A CUDA device that is the CPU: runs every line written for CUDA on a machine without one.
+"""A fake CUDA device on the CPU: runs every line written for CUDA on a machine without a GPU.
 
 Imitated:
-- results: everything that is asked of the device is computed, at once, by the CPU;
+- results: the CPU computes every operation of the device at once;
 - page-locked memory: which addresses are registered, and that none is registered twice;
-- graphs: the operators of a capture are written down and run again by `replay`, Python is not; what they wrote is
-  spoilt after the capture, as a capture runs nothing; what waits for the device cannot be captured;
-- order: each stream and event knows what it comes after, and two streams that use the same memory of the device in no
-  particular order are a race (`Order.races`), though here nothing ever runs at the same time.
+- graphs: the operators of a capture are recorded, and `replay` runs them again without the Python code; their results
+  are overwritten after the capture, as a real capture computes nothing; an operator that waits for the device cannot be
+  captured;
+- order: each stream and event knows which operations come before it; two streams that use the same device memory
+  without a defined order are a race (`Order.races`), though here nothing really runs at the same time.
 
-Not imitated: time, overlap, limits of memory, errors that come late, kernels that round in another way, and the host's
-own reads and writes. Those need a GPU: `make gpu`.
+Not imitated: time, overlap, limits of memory, delayed errors, kernels that round differently, and the host's own reads
+and writes. Those need a GPU: `make gpu`.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ FACTORIES: Final = (
     *("arange", "as_tensor", "empty", "empty_like", "eye", "full", "ones", "rand", "randint", "randn", "randperm"),
     *("tensor", "zeros", "zeros_like"),
 )
-"""Functions of torch that make tensors, on the device where they are told to."""
+"""Functions of torch that make tensors on a given device."""
 
 ALREADY_REGISTERED: Final = 712
 NOT_REGISTERED: Final = 713
@@ -37,7 +38,7 @@ class FakeCuda:
     """The device behind the patched functions of torch.
 
     Attributes:
-        order: of its streams.
+        order: order of operations on its streams.
     """
 
     def __init__(self) -> None:
@@ -46,16 +47,16 @@ class FakeCuda:
 
     @property
     def races(self) -> list[str]:
-        """Uses of memory by two streams in no particular order, a sentence each."""
+        """Uses of memory by two streams without a defined order, one sentence each."""
         return self.order.races
 
     def is_pinned(self, tensor: torch.Tensor) -> bool:
-        """Tell whether the tensor lies in page-locked memory."""
+        """Return whether the tensor is in page-locked memory."""
         begin = tensor.data_ptr()
         return any(address <= begin < address + size for address, size in self._ranges.items())
 
     def register(self, address: int, size: int, _flags: int) -> int:
-        """Page-locks memory where it lies (cudaHostRegister); returns CUDA's error code."""
+        """Page-locks existing memory (cudaHostRegister); returns CUDA's error code."""
         if any(address < other + room and other < address + size for other, room in self._ranges.items()):
             return ALREADY_REGISTERED
         self._ranges[address] = size
@@ -66,7 +67,7 @@ class FakeCuda:
         return 0 if self._ranges.pop(address, None) is not None else NOT_REGISTERED
 
     def pinned(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor, in memory that is page-locked from now on."""
+        """Page-locks the memory of a tensor; returns the tensor."""
         address = tensor.data_ptr()
         self._ranges[address] = max(1, tensor.nbytes)
         weakref.finalize(tensor, self._ranges.pop, address, None)
@@ -102,7 +103,7 @@ def _factory(cuda: FakeCuda, real: Callable[..., torch.Tensor]) -> Callable[...,
 
 
 def _moved(real: Callable[..., Any]) -> Callable[..., Any]:
-    """`Tensor.to` and `Module.to`, where the device is the CPU."""
+    """Replacement for `Tensor.to` and `Module.to` that stays on the CPU."""
 
     def to(self: Any, *args: Any, **options: Any) -> Any:
         args = tuple(_on_cpu(value) if isinstance(value, str | torch.device) else value for value in args)
@@ -115,7 +116,7 @@ def _moved(real: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def pretend() -> Iterator[FakeCuda]:
-    """Has torch believe in a CUDA device within the block, in all threads of this process."""
+    """Makes torch see a CUDA device within the block, in all threads of this process."""
     cuda = FakeCuda()
     runtime = mock.Mock(cudaHostRegister=cuda.register, cudaHostUnregister=cuda.unregister)
     with contextlib.ExitStack() as stack:
@@ -149,7 +150,7 @@ def pretend() -> Iterator[FakeCuda]:
             graph=lambda *args, **options: _capture(cuda, *args, **options),
             graph_pool_handle=object,
             cudart=lambda: runtime,
-            _sleep=lambda cycles: None,  # noqa: ARG005 - there is nobody to keep busy
+            _sleep=lambda cycles: None,  # noqa: ARG005 - there is no device to keep busy
         )
         patch(
             torch.accelerator,

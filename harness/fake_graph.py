@@ -1,4 +1,4 @@
-"""A fake CUDA graph: the operators of a capture are written down, and run again by `replay`; Python is not."""
+"""A fake CUDA graph: records the operators of a capture; `replay` runs them again without the Python code."""
 
 import weakref
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 WAITING: Final = tuple(f"aten.{name}" for name in ("_local_scalar_dense", "equal", "item", "masked_select", "nonzero"))
-"""Operators that wait for the device: a stream that is captured refuses them."""
+"""Operators that wait for the device: a capture refuses them."""
 
 
 class FakeGraph:
-    """The operators of a capture. Of the tensors that they made it keeps, by number, those that somebody still has."""
+    """The operators of a capture, and those of their output tensors that are still referenced, by number."""
 
     def __init__(self, **_: object) -> None:
         self._calls: list[tuple[Any, Any, Any, list[int]]] = []
-        self._made: dict[int, torch.Tensor] = {}  # while it is captured
+        self._made: dict[int, torch.Tensor] = {}  # during the capture
         self._kept: dict[int, weakref.ref[torch.Tensor]] = {}
 
     def record(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Runs an operator, and writes it down."""
+        """Runs and records an operator."""
         outputs = func(*args, **kwargs)
         numbers = {id(tensor): number for number, tensor in self._made.items()}
         call = tree_map(lambda value: _Made(numbers[id(value)]) if id(value) in numbers else value, (args, kwargs))
@@ -34,7 +34,7 @@ class FakeGraph:
         return outputs
 
     def end(self) -> None:
-        """Ends the capture. As nothing has run in one, what it computed is overwritten."""
+        """Ends the capture; overwrites its results, as a real capture computes nothing."""
         inputs = {address for _, args, kwargs, _ in self._calls for address in map(address_of, tensors((args, kwargs)))}
         for number, tensor in self._made.items():
             if address_of(tensor) not in inputs:
@@ -43,7 +43,7 @@ class FakeGraph:
         self._made.clear()
 
     def replay(self) -> None:
-        """Runs the operators again; what somebody has of their results is written anew."""
+        """Runs the operators again, and updates their referenced results."""
         fresh: dict[int, torch.Tensor] = {}
         for func, args, kwargs, made in self._calls:
             args, kwargs = _with(fresh, (args, kwargs))
@@ -56,18 +56,18 @@ class FakeGraph:
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """A tensor that an earlier operator of the same graph has made."""
+    """Placeholder for a tensor made by an earlier operator of the same graph."""
 
     number: int
 
 
 def _with(made: dict[int, torch.Tensor], values: Any) -> Any:
-    """The values, with tensors in the place of their numbers."""
+    """Replace placeholders in values by their tensors."""
     return tree_map(lambda value: made[value.number] if isinstance(value, _Made) else value, values)
 
 
 class OperatorRecorder(TorchDispatchMode):
-    """Writes operators down."""
+    """Records operators in a graph."""
 
     def __init__(self, graph: FakeGraph) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -80,7 +80,7 @@ class OperatorRecorder(TorchDispatchMode):
 
 
 def waits(operator: Any) -> bool:
-    """Tell whether an operator waits for the device."""
+    """Return whether an operator waits for the device."""
     return str(operator).rpartition(".")[0] in WAITING
 
 
@@ -90,5 +90,5 @@ def tensors(values: Any) -> list[torch.Tensor]:
 
 
 def address_of(tensor: torch.Tensor) -> int:
-    """Return where the memory of a tensor begins, which all of its views share."""
+    """Return the start address of a tensor's memory, which all of its views share."""
     return tensor.untyped_storage().data_ptr()

@@ -1,4 +1,4 @@
-"""The order of operations on fake streams, and the races in it: two uses of the same memory that nothing puts in order.
+"""The order of operations on fake streams, and races: two uses of the same memory without a defined order.
 
 Each stream and event has a vector clock (Mattern, Virtual time and global states of distributed systems, 1989).
 """
@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from harness.fake_graph import address_of, tensors, waits
 
 Clock = dict[int, int]
-"""A vector clock: for each stream, by its number, the operations that come before an event."""
+"""A vector clock: the number of operations that come before an event, by stream number."""
 
 
 def _merge(clock: Clock, other: Clock) -> None:
@@ -29,14 +29,14 @@ class Order:
     """The streams of a device, and the memory that they use.
 
     Attributes:
-        races: uses of memory by two streams in no particular order, a sentence each.
+        races: uses of memory by two streams without a defined order, one sentence each.
     """
 
     def __init__(self) -> None:
         self.races: list[str] = []
         self.host: Clock = {}  # operations that the host has waited for
         self.streams: list[FakeStream] = []
-        self.memory: dict[int, Accesses] = {}  # by address, what was allocated on the device by a factory
+        self.memory: dict[int, Accesses] = {}  # by address: device memory allocated by a factory function
         self.local = threading.local()
         self.default_stream = FakeStream(self)
 
@@ -47,19 +47,19 @@ class Order:
         return current
 
     def synchronize(self, _device: object = None) -> None:
-        """The host waits for all streams."""
+        """Makes the host wait for all streams."""
         for stream in self.streams:
             stream.synchronize()
 
     def allocated(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The tensor, as memory of the device whose use by streams is looked at from now on."""
+        """Registers a tensor's memory, so that its use by streams is checked from now on; returns the tensor."""
         address = address_of(tensor)
         self.memory[address] = Accesses()
         weakref.finalize(tensor, self.memory.pop, address, None)
         return tensor
 
     def note(self, operator: Any, arguments: Any, outputs: Any) -> None:
-        """Takes down that an operator was queued on the current stream, and whom it may meet in memory."""
+        """Records an operator on the current stream, and the races that it may cause."""
         stream = self.stream
         stream.tick()
         made = {address_of(tensor) for tensor in tensors(outputs)}
@@ -74,61 +74,61 @@ class Order:
 
 
 class FakeStream:
-    """A queue of operations, of which only the order is kept."""
+    """A queue of operations that only keeps their order."""
 
     def __init__(self, order: Order) -> None:
         self.order, self.number, self.clock = order, len(order.streams), Clock()
         order.streams.append(self)
 
     def tick(self) -> None:
-        """Adds an operation behind all that the host has waited for."""
+        """Adds an operation, after everything that the host has waited for."""
         _merge(self.clock, self.order.host)
         self.clock[self.number] = self.clock.get(self.number, 0) + 1
 
     def wait_event(self, event: "FakeEvent") -> None:
-        """Put later operations of this stream behind the event."""
+        """Orders later operations of this stream after the event."""
         _merge(self.clock, event.clock)
 
     def wait_stream(self, other: "FakeStream") -> None:
-        """Put later operations of this stream behind all that the other stream has been given so far."""
+        """Orders later operations of this stream after all operations of the other stream so far."""
         _merge(self.clock, other.clock)
 
     def record_event(self, event: "FakeEvent | None" = None) -> "FakeEvent":
-        """An event behind all that is on this stream now."""
+        """Records an event after all operations of this stream so far."""
         event = event or FakeEvent(self.order)
         event.record(self)
         return event
 
     def synchronize(self) -> None:
-        """The host waits for all that is on this stream now."""
+        """Makes the host wait for all operations of this stream so far."""
         _merge(self.order.host, self.clock)
 
 
 class FakeEvent:
-    """A place in the order of a stream."""
+    """A position in the order of a stream."""
 
     def __init__(self, order: Order, enable_timing: bool = False, blocking: bool = False, **_: object) -> None:
         self.order, self.clock, self.at_s = order, Clock(), 0.0
         self.enable_timing, self.blocking = enable_timing, blocking
 
     def record(self, stream: FakeStream | None = None) -> None:
-        """Moves it behind all that is on the stream now."""
+        """Moves the event after all operations of the stream so far."""
         self.clock, self.at_s = dict((stream or self.order.stream).clock), time.perf_counter()
 
     def wait(self, stream: FakeStream | None = None) -> None:
-        """Put later operations of the stream behind this event."""
+        """Orders later operations of the stream after this event."""
         (stream or self.order.stream).wait_event(self)
 
     def synchronize(self) -> None:
-        """The host waits for it."""
+        """Makes the host wait for the event."""
         _merge(self.order.host, self.clock)
 
     def query(self) -> bool:
-        """Tell whether the event has happened: always, as the CPU computes at once."""
+        """Return True: the event has always happened, as the CPU computes at once."""
         return True
 
     def elapsed_time(self, later: "FakeEvent") -> float:
-        """Milliseconds between two that were recorded."""
+        """Return the milliseconds between two recorded events."""
         if not (self.enable_timing and later.enable_timing and self.at_s and later.at_s):
             raise RuntimeError("both events must be created with enable_timing=True and be recorded")
         return max(1e-4, 1e3 * (later.at_s - self.at_s))
@@ -136,13 +136,13 @@ class FakeEvent:
 
 @dataclass(slots=True)
 class Accesses:
-    """Last uses of a piece of the device's memory: for each stream the number and the name of the operation."""
+    """Last uses of a piece of device memory: number and name of the operation, for each stream."""
 
     reads: dict[int, tuple[int, str]] = field(default_factory=dict)
     writes: dict[int, tuple[int, str]] = field(default_factory=dict)
 
     def conflicts(self, stream: FakeStream, operator: str, *, writes: bool) -> list[str]:
-        """Notes one more; returns those of others that may not be over by then, a sentence each."""
+        """Notes a use; returns the uses by other streams that may run at the same time, one sentence each."""
         earlier = [*self.writes.items(), *(self.reads.items() if writes else ())]
         found = [
             f"{operator} on stream {stream.number} may meet {name} on stream {other} in the same memory"
@@ -154,7 +154,7 @@ class Accesses:
 
 
 class _Noting(TorchDispatchMode):
-    """Tells the device of every operator that is queued on the current stream."""
+    """Notes every operator that is queued on the current stream."""
 
     def __init__(self, order: Order) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -168,7 +168,7 @@ class _Noting(TorchDispatchMode):
 
 @contextlib.contextmanager
 def on_stream(order: Order, stream: FakeStream | None) -> Iterator[None]:
-    """Queue on that stream all that this thread asks of the device within the block."""
+    """Queues this thread's operations on that stream within the block."""
     before = order.stream
     order.local.stream = stream or before
     try:

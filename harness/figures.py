@@ -1,4 +1,4 @@
-"""Figures of measurements by matplotlib, in one style, as files that are the same in every run."""
+"""Figures of measurements by matplotlib, in one style, with the same bytes in every run."""
 
 import io
 from contextlib import AbstractContextManager
@@ -11,12 +11,12 @@ _STYLE: Final = {"font.size": 9, "axes.titlesize": 10, "svg.fonttype": "none", "
 
 
 def styled() -> AbstractContextManager[None]:
-    """The style of all figures, within a block that draws or writes one."""
+    """Apply the style of all figures within a block that draws or writes one."""
     return mpl.rc_context(_STYLE)  # type: ignore[arg-type]  # its stubs list every key
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an SVG element, without a background."""
+    """Write a figure as an SVG element without a background."""
     file = io.StringIO()
     with styled():
         figure.savefig(file, format="svg", metadata={"Date": None}, transparent=True)
@@ -25,7 +25,7 @@ def svg(figure: Figure) -> str:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG."""
+    """Write a figure as a PNG."""
     file = io.BytesIO()
     with styled():
         figure.savefig(file, format="png", dpi=120)

@@ -1,4 +1,4 @@
-"""Load for a service, by clients that keep their connections: in a closed loop, or at a rate."""
+"""Load for a service from clients with persistent connections: in a closed loop, or at a rate."""
 
 import asyncio
 import itertools
@@ -24,12 +24,12 @@ class Load:
     """Outcomes of the requests of one run.
 
     Args:
-        for_s: how long it was measured.
-        sent: requests that were due in that time, or in a closed loop answered.
-        took_s: of each that was predicted, from when it was due.
-        others: all else: how often which status, or how the connection ended.
-        late_s: the most that a request was sent after it was due.
-        clients_cores: processor that the clients took.
+        for_s: duration of the measurement in seconds.
+        sent: number of requests that were due in that time; in a closed loop, that were answered.
+        took_s: seconds of each predicted request, from its due time.
+        others: counts of all other outcomes, by status or end of the connection.
+        late_s: longest delay of a request after its due time.
+        clients_cores: processor time of the clients, in cores.
     """
 
     for_s: float
@@ -41,7 +41,7 @@ class Load:
 
     @property
     def per_s(self) -> float:
-        """Predictions' requests a second."""
+        """Predicted requests a second."""
         return len(self.took_s) / self.for_s
 
     def within_per_s(self, bound_s: float) -> float:
@@ -49,12 +49,12 @@ class Load:
         return sum(took_s <= bound_s for took_s in self.took_s) / self.for_s
 
     def quantile_s(self, share: float) -> float:
-        """Seconds that so large a share of the predictions took at most; infinite where there are none."""
+        """Seconds within which this share of predictions came; infinite if there are none."""
         return percentile(self.took_s, share)
 
     @property
     def refused(self) -> int:
-        """Requests that were told to come again later."""
+        """Number of requests refused with 503."""
         return self.others[str(_BUSY)]
 
     def note(self, reply: ServiceReply, took_s: float) -> None:
@@ -69,9 +69,9 @@ class Load:
 def closed_loop(
     target: Target, forms: Sequence[Form], *, clients: int, warm_up_s: float, for_s: float, patient: bool = True
 ) -> Load:
-    """Clients that send the next request when they have an answer, or when they were told to come again.
+    """Run clients that send the next request after each answer, or after the Retry-After of a refusal.
 
-    Those that are not patient send it at once, whatever they were told.
+    Clients that are not patient ignore Retry-After, and send the next request at once.
     """
     requests = [request_of(target, form) for form in forms]
     return _run(_closed_loop(target, requests, clients, warm_up_s, for_s, patient=patient))
@@ -80,10 +80,10 @@ def closed_loop(
 def open_loop(
     target: Target, forms: Sequence[Form], *, rate: float, for_s: float, chance: random.Random | None
 ) -> Load:
-    """Clients that come by chance (Poisson), or else evenly, whether or not the earlier ones have been answered.
+    """Send requests at random times (Poisson) or evenly, whether or not earlier ones have been answered.
 
-    An answer's time counts from when its request was due: were it counted from when it was sent, a stall of the sender
-    would hide that of the server.
+    The time of an answer counts from the due time of its request: counted from the sending, a stall of the sender
+    would hide a stall of the server.
     """
     return _run(_open_loop(target, [request_of(target, form) for form in forms], rate, for_s, chance))
 
@@ -146,7 +146,7 @@ async def _open_loop(
 
 
 def arrivals(rate: float, for_s: float, chance: random.Random | None) -> Iterator[float]:
-    """Seconds at which requests are due, by chance (Poisson) or else evenly."""
+    """Yield the seconds at which requests are due: at random (Poisson), or evenly without `chance`."""
     at_s = 0.0
     while (at_s := at_s + (chance.expovariate(rate) if chance else 1 / rate)) < for_s:
         yield at_s

@@ -1,4 +1,4 @@
-"""A service of one's own: started by the launcher as `make serve` does it, changed while it runs, and ended."""
+"""A private service: started by the launcher like `make serve`, changed while it runs, and ended."""
 
 import copy
 import os
@@ -29,26 +29,26 @@ _STOP_TIMEOUT_S: Final = 60.0
 _ASKED_EVERY_S: Final = 0.1
 _APPLIED_WITHIN_S: Final = 30.0
 _SETTLES_AFTER_S: Final = 1.0
-"""HAProxy may be loaded anew after a deployment, and closes connections that it had."""
+"""Seconds after a deployment in which HAProxy may reload and close its connections."""
 
 Document = dict[str, Any]
 
 
 class ServiceFailed(Exception):
-    """The service did not start, or did not take a change; the message holds what it printed."""
+    """The service did not start, or did not accept a change; the message holds its output."""
 
 
 class LocalService:
-    """A running service. Its constructor waits until it answers.
+    """A running service. The constructor waits until the service answers.
 
     Args:
-        folder: for its configuration and its output.
-        document: its configuration.
-        environment: beside that of this process.
-        prefix: of the launcher's command line.
+        folder: folder for its configuration and its output.
+        document: configuration of the service.
+        environment: environment variables, in addition to those of this process.
+        prefix: words in front of the launcher's command line.
 
     Raises:
-        ServiceFailed: it did not start.
+        ServiceFailed: the service did not start.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class LocalService:
         self.endpoint = read_endpoint(self.path)
         self.environment = {**os.environ, **environment}
         with self.output.open("wb") as sink:
-            # A session of its own: a Ctrl-C in the terminal ends who measures, and he then ends the service.
+            # A session of its own: Ctrl-C in the terminal ends the measuring process, which then ends the service.
             self._launcher = subprocess.Popen(
                 [*prefix, sys.executable, "-m", "deployments.local.launcher", str(self.path)],
                 env=self.environment,
@@ -72,7 +72,7 @@ class LocalService:
         self._api = ServeApi(self.run, self.environment)
         try:
             self._wait_until_it_answers()
-        except BaseException:  # Ctrl-C too, which does not reach its session
+        except BaseException:  # also on Ctrl-C, which does not reach the service's session
             self.stop()
             raise
 
@@ -84,20 +84,20 @@ class LocalService:
             time.sleep(_ASKED_EVERY_S)
 
     def printed(self) -> str:
-        """Everything the service's processes have printed; the console, `output`, has only warnings and errors."""
+        """All output of the service's processes; the console, `output`, has only warnings and errors."""
         told = re.search(r"own lines go to (\S+)", self.output.read_text(errors="replace"))
         return Path(told[1]).read_text(errors="replace") if told else ""
 
     @property
     def user_config(self) -> Document:
-        """The settings that can be changed live, as they were written."""
+        """The settings that can be changed live, as written in the configuration."""
         (deployment,) = self.document["applications"][0]["deployments"]
         user_config: Document = deployment["user_config"]
         return user_config
 
     @property
     def target(self) -> Target:
-        """The address that takes images, each as a body of its own."""
+        """The address that takes one image as the body of a request."""
         path = f"{self.endpoint.route_prefix.rstrip('/')}/predict"
         return Target(self.endpoint.host, self.endpoint.port, path, image_body)
 
@@ -109,8 +109,8 @@ class LocalService:
         """Changes settings of `user_config`, and waits until they are in force.
 
         Raises:
-            ServiceFailed: they were not accepted.
-            TimeoutError: they are not in force.
+            ServiceFailed: the settings were not accepted.
+            TimeoutError: the settings are not in force in time.
         """
         self.user_config.update(user_config)
         self.deploy(self.document)
@@ -128,10 +128,10 @@ class LocalService:
             return False
 
     def deploy(self, document: Document) -> None:
-        """Applies another configuration, and does not wait until it is in force.
+        """Deploys another configuration; does not wait until it is in force.
 
         Raises:
-            ServiceFailed: it was not accepted.
+            ServiceFailed: the configuration was not accepted.
         """
         try:
             self._api.deploy(document)
@@ -139,10 +139,10 @@ class LocalService:
             raise ServiceFailed(f"the service does not take other settings: {error}") from error
 
     def wait_for_replicas(self, count: int, within_s: float) -> None:
-        """Waits until so many replicas run, no more and no less; the launcher waits for the first of them alone.
+        """Waits until exactly `count` replicas run; the launcher itself waits only for the first one.
 
         Raises:
-            ServiceFailed: they do not run in that time, or Serve has given up.
+            ServiceFailed: the replicas do not run in time, or Serve has given up.
         """
         deadline, applications = time.monotonic() + within_s, dict[str, Any]()
         while time.monotonic() < deadline and not _given_up(applications):
@@ -155,19 +155,19 @@ class LocalService:
         raise ServiceFailed(f"{_running(applications)} of {count} replicas run after {within_s:.0f} s: {told}")
 
     def info(self) -> Document:
-        """GET /info."""
+        """Return the document of GET /info."""
         response = httpx.get(f"{self.endpoint.url}/info", timeout=30, trust_env=False, headers={"Connection": "close"})
         document: Document = response.raise_for_status().json()
         return document
 
     def interrupt(self) -> None:
-        """Presses Ctrl-C, once; does not wait."""
+        """Sends SIGINT once, like Ctrl-C; does not wait."""
         if not self._interrupted and self._launcher.poll() is None:
             self._launcher.send_signal(signal.SIGINT)  # a second one would end it at once
         self._interrupted = True
 
     def end(self, within_s: float) -> int:
-        """Presses Ctrl-C and waits; kills a launcher that has not ended by then. Returns its exit status."""
+        """Sends SIGINT and waits; kills a launcher that has not ended in time. Returns its exit status."""
         self.interrupt()
         try:
             return self._launcher.wait(within_s)
@@ -176,11 +176,11 @@ class LocalService:
             return self._launcher.wait()
 
     def stop(self) -> list[str]:
-        """Presses Ctrl-C; returns what did not end in order, or is left, a line each. May be called again."""
+        """Sends SIGINT; returns one line for each process that had to be killed or is left. May be called again."""
         status = self.end(_STOP_TIMEOUT_S)
         found = [f"the launcher ended with status {status}"] if status else []
         printed = self.output.read_text(errors="replace").splitlines()
-        # What it had to end by force, or to start anew; that Serve took its time to replace something is none of these.
+        # Complaints about killed or restarted processes; a slow replacement by Serve is not one of them.
         slow = ("the service has not answered for", "the service answers again")
         told = [line for line in printed if line.startswith("darkroom: ")]
         found += [line for line in told if not line.removeprefix("darkroom: ").startswith(slow)]
@@ -190,12 +190,12 @@ class LocalService:
 
 @contextmanager
 def local_service(document: Document, say: Callable[[str], None], **environment: str) -> Iterator[LocalService]:
-    """Starts a service on free ports, beside any other; ends it after the block.
+    """Starts a service on free ports, beside any other one; ends it after the block.
 
     Args:
-        document: its configuration; the port does not count.
-        say: gets a line for everything that did not end in order.
-        environment: of its processes, beside that of this one.
+        document: configuration of the service; its port is replaced.
+        say: called with a line for each process that did not end cleanly.
+        environment: environment variables, in addition to those of this process.
     """
     document = copy.deepcopy(document)
     document["http_options"]["port"] = free_port()
@@ -209,13 +209,13 @@ def local_service(document: Document, say: Callable[[str], None], **environment:
 
 
 def shipped_config(name: str = "serve_config.yaml") -> Document:
-    """A configuration in the repository's root, parsed."""
+    """Read a configuration in the repository's root."""
     document: Document = yaml.safe_load((ROOT / name).read_text())
     return document
 
 
 def one_replica() -> Document:
-    """The shipped configuration without autoscaling: no replica is started in the middle of a measurement."""
+    """Read the shipped configuration without autoscaling, so that no replica starts during a measurement."""
     document = shipped_config()
     (deployment,) = document["applications"][0]["deployments"]
     deployment["autoscaling_config"]["max_replicas"] = 1

@@ -1,4 +1,4 @@
-"""A program whose processes are found by a mark in their environment, so that nothing of it is left behind."""
+"""A program whose processes have a mark in their environment, so that all of them can be found and ended."""
 
 import os
 import signal
@@ -14,16 +14,16 @@ from harness.repository import ROOT
 
 _MARK: Final = "DARKROOM_MARK"
 _SETTLE_S: Final = 2.0
-"""Seconds that helpers of a program have to notice its end, as multiprocessing's do."""
+"""Seconds for helper processes, such as multiprocessing's, to notice the end of their program."""
 
 
 class MarkedProgram:
-    """A program in a session of its own: Ctrl-C is for whoever has started it, and then ends it.
+    """A program in a session of its own: Ctrl-C reaches only the process that has started it, which then ends it.
 
     Args:
-        command: that starts it, in the repository's folder.
-        environment: beside that of this process.
-        sink: gets what it prints.
+        command: command line, run in the repository's folder.
+        environment: environment variables, in addition to those of this process.
+        sink: file for the program's output.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], sink: IO[bytes]) -> None:
@@ -38,11 +38,11 @@ class MarkedProgram:
         )
 
     def processes(self) -> list[psutil.Process]:
-        """Processes that the program has started, at whatever remove, and that still run."""
+        """List the running processes of the program, including indirect children."""
         return with_environment(_MARK, self._mark)
 
     def end(self, grace_s: float) -> int:
-        """Asks it to end as Ctrl-C does, then ends by force what is left; returns how many processes those were.
+        """Sends SIGINT like Ctrl-C, then kills the remaining processes; returns their number.
 
         Args:
             grace_s: seconds between the two.
@@ -59,23 +59,23 @@ class MarkedProgram:
     def _end_others(self) -> int:
         psutil.wait_procs(self.processes(), timeout=_SETTLE_S)
         killed = set[psutil.Process]()
-        while left := self.processes():  # again and again: one of them may start another meanwhile
+        while left := self.processes():  # repeated: a process may start another one meanwhile
             for each in left:
                 with suppress(psutil.Error):
                     each.kill()
             killed |= set(left)
             psutil.wait_procs(left, timeout=0.2)
-        psutil.wait_procs(killed, timeout=_SETTLE_S)  # until their new parent has asked how they ended
+        psutil.wait_procs(killed, timeout=_SETTLE_S)  # until their new parent has reaped them
         return len(killed)
 
 
 def with_environment(name: str, value: str) -> list[psutil.Process]:
-    """The processes with that value in their environment."""
+    """List the processes with that value in their environment."""
     return [process for process in psutil.process_iter() if _environment(process).get(name) == value]
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:
-    """Environment of a process; empty for one that has gone, is a zombie, or belongs to another user."""
+    """Read the environment of a process; empty if it has ended, is a zombie, or belongs to another user."""
     try:
         return process.environ()
     except psutil.Error:

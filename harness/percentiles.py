@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The least of the values that so large a share of them does not exceed; infinite where there are none.
+    """Return the smallest value that a given share of the values does not exceed; infinite without values.
 
     Args:
-        values: in any order.
+        values: values in any order.
         share: 0 to 1; 0.99 for the 99th percentile.
     """
     ordered = sorted(values)

@@ -1,13 +1,12 @@
-"""Real photographs, as pictures and as files: what the benchmarks and the tests send.
+"""Real photographs, as pictures and as files, for benchmarks and tests.
 
-They come out of the installed wheels of scikit-image and scikit-learn; nothing is downloaded. All are upright RGB
-images:
+They come from the installed wheels of scikit-image and scikit-learn; nothing is downloaded. All are upright RGB images:
 
     photograph("cat")           the picture, PIL.Image.Image; `NAMES` lists all of them
     jpeg(image), encoded(image, "PNG")
                                 the picture as a file, bytes; options go to Pillow's `save`
-    phone_jpeg()                4000 x 3000, as a telephone makes them
-    png_file(size, rows)        a PNG made by hand, whatever its header announces
+    phone_jpeg()                a JPEG of 4000 x 3000, as from a telephone
+    png_file(size, rows)        a PNG with any rows behind any header
 """
 
 import functools
@@ -38,39 +37,39 @@ RGB: Final = 2
 
 
 def original(name: str) -> bytes:
-    """The file as it lies in its wheel: a PNG, or a JPEG from a camera."""
+    """Read the original file from its wheel: a PNG, or a JPEG from a camera."""
     package, path = _FILES[name]
     return Path(str(distribution(package).locate_file(path))).read_bytes()
 
 
 @functools.cache
 def photograph(name: str) -> Image.Image:
-    """The picture, upright, RGB. Shared by all who ask: do not draw on it."""
+    """Return a photograph, upright, RGB. The object is shared by all callers: do not draw on it."""
     return Image.open(io.BytesIO(original(name))).convert("RGB")
 
 
 def encoded(image: Image.Image, file_format: str, **options: Any) -> bytes:
-    """The picture as a file of that format, one of Pillow's."""
+    """Encode a picture in one of Pillow's formats."""
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()
 
 
 def jpeg(image: Image.Image, **options: Any) -> bytes:
-    """The picture as a JPEG, e.g. `quality=85`, `progressive=True`."""
+    """Encode a picture as a JPEG, e.g. with `quality=85`, `progressive=True`."""
     return encoded(image, "JPEG", **{"quality": 90, **options})
 
 
 @functools.cache
 def phone_jpeg(name: str = "cat") -> bytes:
-    """A photograph at 4000 x 3000, as a telephone makes them."""
+    """Make a JPEG of 4000 x 3000, as from a telephone."""
     return jpeg(photograph(name).resize((4000, 3000), Image.Resampling.LANCZOS))
 
 
 def png_file(
     size: tuple[int, int], rows: Iterable[bytes], *, depth: int = 8, colour: int = RGB, interlaced: bool = False
 ) -> bytes:
-    """A PNG made by hand: `rows` are its filtered rows, whatever its header announces."""
+    """Make a PNG from its filtered `rows`, which need not match the header."""
     header, deflate = struct.pack(">IIBBBBB", *size, depth, colour, 0, 0, interlaced), zlib.compressobj(9)
     pixels = b"".join([*map(deflate.compress, rows), deflate.flush()])
     chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))

@@ -1,4 +1,4 @@
-"""Ports for a service of one's own, beside any other on this machine."""
+"""Free ports for a private service, beside any other one on this machine."""
 
 import contextlib
 import random
@@ -6,7 +6,7 @@ import socket
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on, of those that nobody gets from the kernel who does not ask for it."""
+    """Find a free TCP port outside the range from which the kernel assigns ports."""
     for port in random.sample(range(20_000, 30_000), 100):  # Linux gives from 32768 on, Serve's replicas from 30000
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -15,7 +15,7 @@ def free_port() -> int:
 
 
 def apart() -> dict[str, str]:
-    """Environment of a service: keeps its HAProxy off the ports of any other."""
+    """Return environment variables that keep a service's HAProxy off the ports of any other service."""
     return {
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),

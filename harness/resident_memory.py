@@ -1,4 +1,4 @@
-"""Memory that a service takes while something is done to it."""
+"""Measurement of a service's memory during a load."""
 
 import os
 import threading
@@ -13,12 +13,12 @@ import psutil
 
 
 class Memory:
-    """Watches how much memory the processes of a service have resident, from a thread; a context manager.
+    """Records the resident memory of a service's processes, in a thread; a context manager.
 
     Resident set sizes are added up, so pages that processes share count in each of them.
 
     Args:
-        processes: finds them.
+        processes: lists the processes.
     """
 
     def __init__(self, processes: Callable[[], list[psutil.Process]]) -> None:
@@ -40,13 +40,13 @@ class Memory:
 
     @property
     def grown_bytes(self) -> int:
-        """The peak, less what there was before."""
+        """The peak, less the memory before the block."""
         return self.peak_bytes - self.before_bytes
 
     def _watch(self) -> None:
         looked_at, processes = 0.0, list[psutil.Process]()
         while not self._over.wait(0.05):
-            if time.monotonic() - looked_at > 1:  # reading every environment of the machine costs more than the sizes
+            if time.monotonic() - looked_at > 1:  # finding the processes costs more than reading their sizes
                 looked_at, processes = time.monotonic(), self._processes()
             self.peak_bytes = max(self.peak_bytes, _resident_bytes(processes))
 

@@ -1,4 +1,4 @@
-"""Roles of the processes of a run: what each of them is for, told by its name, its command line and its parents."""
+"""Roles of the processes of a run, derived from their names, command lines and parents."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -44,14 +44,14 @@ _BY_COMMAND: Final = {
 
 
 def with_role(run: str, role: str) -> list[psutil.Process]:
-    """The processes of a run that have this role, the oldest first."""
+    """List the processes of a run that have this role, the oldest first."""
     found = leftovers(run)
     roles = roles_of(found)
     return sorted((process for process in found if roles.get(process.pid) == role), key=psutil.Process.create_time)
 
 
 def role_of(process: psutil.Process) -> str:
-    """The role of one process; "other" for one that has just ended."""
+    """Return the role of one process; "other" if it has just ended."""
     try:
         family = [process, *process.parents()[:2]]
     except psutil.Error:
@@ -60,7 +60,7 @@ def role_of(process: psutil.Process) -> str:
 
 
 def roles_of(processes: Iterable[psutil.Process]) -> dict[int, str]:
-    """The role of each process by its pid; those that have just ended are left out."""
+    """Return the role of each process by its pid, without processes that have just ended."""
     found: dict[int, tuple[int, str]] = {}  # parent and role, by pid
     for process in processes:
         try:
@@ -71,7 +71,7 @@ def roles_of(processes: Iterable[psutil.Process]) -> dict[int, str]:
 
 
 def _role(name: str, command: str) -> str:
-    """By name and command line alone."""
+    """Derive the role from name and command line alone."""
     for part, role in _BY_NAME.items():
         if part in name:
             return role
@@ -84,7 +84,7 @@ def _role(name: str, command: str) -> str:
 
 
 def _among_parents(pid: int, found: Mapping[int, tuple[int, str]]) -> str:
-    """The role with regard to the parent's: Ray's dashboard has a forkserver too, and a new worker no name yet."""
+    """Derive the role with the parent's: Ray's dashboard has a forkserver too, and a new worker has no name yet."""
     parent, role = found[pid]
     grandparent, parents_role = found.get(parent, (0, ""))
     if "dashboard" in (parents_role, found.get(grandparent, (0, ""))[1]) and role in (FORKSERVER, TRACKER):

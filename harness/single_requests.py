@@ -1,6 +1,6 @@
-"""Requests on connections of their own: none fails because a server has just closed an idle one.
+"""Requests on a new connection each: none fails because a server has just closed an idle connection.
 
-For where services are broken on purpose: every answer is kept, also the one that never came.
+For tests of broken services: every outcome is kept, including missing answers.
 """
 
 import asyncio
@@ -14,17 +14,17 @@ from harness.connection import Connection, ServiceReply, request_of
 from harness.target import Form, Target
 
 PATIENCE_S: Final = 30.0
-"""A request that has no answer by then is lost."""
+"""Seconds after which a request without an answer counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The reply to one request, and how long it took.
+    """The reply to one request, and its duration.
 
     Args:
-        reply: of the service, or how the connection ended.
-        due_at: when the request was to be sent, by `time.perf_counter`.
-        late_s: seconds that it was sent later than that.
+        reply: reply of the service, or the end of the connection.
+        due_at: due time of the request, by `time.perf_counter`.
+        late_s: seconds between the due time and the sending.
         took_s: seconds from `due_at` to the end of the reply.
     """
 
@@ -35,7 +35,7 @@ class Answer:
 
     @property
     def good(self) -> bool:
-        """Whether it is a prediction."""
+        """Whether the reply is a prediction."""
         return self.reply.status == 200
 
 
@@ -52,24 +52,24 @@ async def ask(target: Target, form: Form, due_at: float | None = None) -> Answer
 
 
 async def at_once(target: Target, forms: Sequence[Form]) -> list[Answer]:
-    """Sends each form by a client of its own, all at once; returns the answers in the order of the forms."""
+    """Sends all forms at once, each by its own client; returns the answers in the order of the forms."""
     return await asyncio.gather(*(ask(target, form) for form in forms))
 
 
 async def at_rate(
     target: Target, forms: Sequence[Form], *, rate: float, for_s: float, enough: asyncio.Event | None = None
 ) -> list[Answer]:
-    """Requests `1 / rate` seconds apart, whether or not the earlier ones have been answered.
+    """Sends requests `1 / rate` seconds apart, whether or not earlier ones have been answered.
 
-    An answer's time counts from when its request was due: were it counted from when it was sent, a stall of the sender
-    would hide that of the server.
+    The time of an answer counts from the due time of its request: counted from the sending, a stall of the sender
+    would hide a stall of the server.
 
     Args:
-        target: service that is asked.
-        forms: sent in turn.
+        target: the service.
+        forms: request bodies, sent in turn.
         rate: requests a second.
         for_s: seconds in which requests are due.
-        enough: ends the load earlier.
+        enough: ends the load early when set.
     """
     began_at, requests = time.perf_counter(), list[asyncio.Task[Answer]]()
     for number, form in zip(range(int(rate * for_s)), itertools.cycle(forms), strict=False):
@@ -82,7 +82,7 @@ async def at_rate(
 
 
 async def leave(target: Target, form: Form, *, after_s: float) -> None:
-    """Sends a whole request, waits a moment and hangs up."""
+    """Sends a whole request, waits `after_s` and disconnects."""
     _, writer = await asyncio.open_connection(target.host, target.port)
     writer.transport.set_write_buffer_limits(0)  # `drain` returns when the kernel has everything
     try:
@@ -90,6 +90,6 @@ async def leave(target: Target, form: Form, *, after_s: float) -> None:
         await writer.drain()
         await asyncio.sleep(after_s)
     except OSError:
-        return  # refused already: it need not leave
+        return  # refused already
     finally:
         writer.close()

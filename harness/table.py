@@ -1,17 +1,17 @@
-"""Tables of results: for a terminal, and for a page."""
+"""Tables of results, for a terminal or in Markdown."""
 
 import textwrap
 from collections.abc import Sequence
 from typing import Final
 
 NOTHING: Final = "-"
-"""Cell of what was not measured."""
+"""Cell of a value that was not measured."""
 
 _CELL_WIDTH: Final = 28
 
 
 def text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for a terminal, its cells folded."""
+    """Format a table for a terminal, with wrapped cells."""
     lines = []
     for row in (header, *rows):
         cells = [textwrap.wrap(cell, _CELL_WIDTH) or [""] for cell in row]
@@ -23,6 +23,6 @@ def text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table for a page."""
+    """Format a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"

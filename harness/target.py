@@ -1,4 +1,4 @@
-"""The address that images are sent to, and the bodies that carry them."""
+"""The address for images, and request bodies with images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A request's body."""
+    """Body of a request, with its content type."""
 
     content_type: str
     body: bytes
 
 
 def image_body(image: bytes) -> Form:
-    """A body that is one image, as it is."""
+    """Make a body that is one image, unchanged."""
     return Form("application/octet-stream", image)
 
 
 def form_body(images: list[bytes], field: str = "image") -> Form:
-    """A multipart body of many images, a part each."""
+    """Make a multipart body of many images, one part each."""
     boundary = "b0undary-of-the-f4ults"
     head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="image"\r\n\r\n'.encode()
     body = b"".join(head + image + b"\r\n" for image in images) + f"--{boundary}--\r\n".encode()
@@ -27,7 +27,7 @@ def form_body(images: list[bytes], field: str = "image") -> Form:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The address of a service, and the form of the bodies that it takes."""
+    """The address of a service, and a function that makes its request bodies."""
 
     host: str
     port: int
@@ -36,5 +36,5 @@ class Target:
 
     @property
     def url(self) -> str:
-        """Address that the requests go to."""
+        """URL for requests."""
         return f"http://{self.host}:{self.port}{self.path}"

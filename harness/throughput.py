@@ -1,4 +1,4 @@
-"""Measures how many images an engine gets through when there is always something to do."""
+"""Measures the throughput of an engine that always has images to process."""
 
 import collections
 import gc
@@ -16,11 +16,11 @@ from pipeline.records import EncodedImage, Outcome, Prediction, StageTimings
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Images that came out of an engine in some seconds."""
+    """Number of images that an engine finished in a time."""
 
     images: int
     seconds: float
-    timings: Sequence[StageTimings]  # of the requests that ended in them and the one before, in their order
+    timings: Sequence[StageTimings]  # of the requests that ended in this time and the one before, in order
 
     @property
     def per_s(self) -> float:
@@ -29,27 +29,27 @@ class Throughput:
 
     @property
     def decode_s(self) -> float:
-        """Seconds of an image in a worker."""
+        """Mean seconds of an image in a worker."""
         return statistics.fmean(image.decode_s for image in self.timings)
 
 
 def throughput(
     engine: Engine, images: Sequence[bytes], for_s: float, *, together: int = 32, requests: int = 8
 ) -> Throughput:
-    """Measure how many images an engine gets through.
+    """Measure the throughput of an engine.
 
-    Images are counted as they leave the device. Requests in work at a time are decoded in turn and so end at nearly the
-    same time: how many of them end within some seconds is a matter of luck.
+    Images are counted as they leave the device. Counting whole requests would be imprecise: requests in work together
+    end at nearly the same time, so the number that ends within a few seconds depends on luck.
 
     Args:
-        engine: that runs.
-        images: encoded, sent in turn.
-        for_s: how long.
-        together: images a request.
-        requests: in work at a time.
+        engine: a started engine.
+        images: encoded images, sent in turn.
+        for_s: duration in seconds.
+        together: images in one request.
+        requests: requests in work at a time.
 
     Raises:
-        RuntimeError: one was not predicted.
+        RuntimeError: an image was not predicted.
     """
     turn = itertools.cycle(images)
 
@@ -58,7 +58,7 @@ def throughput(
         return future
 
     waiting = collections.deque(submitted() for _ in range(requests))
-    timings = _timings(waiting.popleft())  # from here on there is always something to do
+    timings = _timings(waiting.popleft())  # from here on the engine always has work
     before, begun_at = engine.stats, time.perf_counter()
     while time.perf_counter() - begun_at < for_s:
         waiting.append(submitted())
@@ -71,7 +71,7 @@ def throughput(
 
 @contextmanager
 def without_gc() -> Iterator[None]:
-    """No collection of garbage looks at what is there now, as in a replica."""
+    """Hide existing objects from the garbage collector within the block, as in a replica."""
     gc.collect()
     gc.freeze()
     try:

@@ -1,4 +1,4 @@
-"""Timing of work in this process: seconds of each of several runs, and how often it is done in some seconds."""
+"""Timing of work in this process: seconds of each of several runs, and runs a second."""
 
 import itertools
 import time
@@ -11,13 +11,13 @@ Item = TypeVar("Item")
 def seconds_of(
     work: Callable[[], object], *, runs: int, warm_up: int = 1, clock: Callable[[], float] = time.perf_counter
 ) -> list[float]:
-    """Seconds of each run; the median of them, or the least, is the figure.
+    """Measure the seconds of each run; callers report their median or minimum.
 
     Args:
-        work: that is timed.
-        runs: that count.
-        warm_up: runs before them that do not.
-        clock: gives seconds; `time.process_time` counts this process alone, whatever else the machine does.
+        work: function to be timed.
+        runs: number of measured runs.
+        warm_up: number of runs before them that are not measured.
+        clock: returns seconds; `time.process_time` counts this process alone.
     """
     taken_s = []
     for _ in range(warm_up + runs):
@@ -28,10 +28,10 @@ def seconds_of(
 
 
 def done_per_s(work: Callable[[Item], object], items: Sequence[Item], for_s: float) -> float:
-    """Items a second, when one after another is worked on, in turn, until the time is over.
+    """Measure items a second: processes items one after another, in turn, until the time is over.
 
     Raises:
-        ValueError: there is none.
+        ValueError: `items` is empty.
     """
     began_s = time.perf_counter()
     for done, item in enumerate(itertools.cycle(items), start=1):
