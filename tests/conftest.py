@@ -63,8 +63,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The shipped configuration behind HAProxy, as `make serve` starts it.
 
     Metrics come after 1 s instead of 10 s. A request is traced if its `traceparent` asks for it.
-
-    Metrics come after 1 s instead of 10, and requests are traced that ask for it by a `traceparent` of theirs.
     """
     config = {**shipped_config(), "tracing_config": {"enabled": True, "sampling_ratio": 0.0}}
     folder = tmp_path_factory.mktemp("service")

@@ -131,8 +131,6 @@ def test_the_pipeline_loads_neither_ray_nor_http() -> None:
     """The pipeline loads neither Ray nor an HTTP library, so it works without them.
 
     Nor does it load torch's compiler, which would double the time of a start (`torchvision_models.py`).
-
-    Nor torch's compiler, which doubles the time of a start (`torchvision_models.py`).
     """
     loaded = _loaded("pipeline.engine")
     assert {"torch", "torchvision.ops.roi_align"} <= loaded

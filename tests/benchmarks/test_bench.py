@@ -134,10 +134,7 @@ def test_a_share_while_something_grows_is_of_the_limits_around_it() -> None:
 
 
 def test_what_a_worker_has_of_its_own_is_found() -> None:
-    """A worker's own memory is found.
-
-    Less than the memory that it shares with the forkserver, which has imported torch.
-    """
+    """A worker's own memory is less than the memory that it shares with the forkserver, which has imported torch."""
     before = set(scaling.own_workers())
     with alone.pipeline(workers=2):
         own = [scaling._own_mib(process) for process in set(scaling.own_workers()) - before]

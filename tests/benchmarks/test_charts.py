@@ -36,7 +36,7 @@ def test_no_bar_leaves_the_chart() -> None:
 def test_a_chart_is_the_same_whenever_it_is_drawn() -> None:
     """A chart drawn twice from the same records is the same, byte for byte.
 
-    The files in benchmarks/results/ are drawn so.
+    So the charts in benchmarks/results/ change only with the records beside them.
     """
     records = charts.read(RESULTS / "bench-full.json")
     text = svg(charts.shares(records))

@@ -57,9 +57,9 @@ def test_names_come_from_standard_input() -> None:
 
 
 def test_names_may_come_from_windows(folder: Path) -> None:
-    """Lists of names from Windows are read: the byte order mark is dropped.
+    """Lists of names from Windows are read: the byte order mark and carriage returns at line ends are dropped.
 
-    So is the carriage return at the end of a line, unless a file's name ends with one.
+    A carriage return stays if a file's name ends with one.
     """
     (folder / "odd\r").touch()
     text = b"\xef\xbb\xbfb.jpg\r\n\r\nodd\r\nsub/c.jpeg\r\ngone.jpg\r\n"

@@ -175,7 +175,7 @@ def test_ctrl_c_leaves_a_report_and_no_process(folder: Path, monkeypatch: pytest
 def test_a_run_writes_settings_that_hold(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole run without a bound writes its settings, keeps the comments and shows a diff.
 
-    The file `test_proving.py` tests bounds.
+    Runs with a bound are tested in `test_proving.py`.
     """
     monkeypatch.setenv("STARTED_BY", mark := f"{os.getpid()}-tune")
     before = SHIPPED_NARROW.replace("port: 8000", f"port: {_port(folder)}")

@@ -144,7 +144,7 @@ def test_replicas_of_the_gpu_file_fill_its_gpu_and_no_more() -> None:
 def test_slots_of_the_gpu_file_keep_its_device_and_its_workers_busy() -> None:
     """The slots hold four full batches (two on the device, one being answered, one ready) and the workers' images.
 
-    More single images than slots may be in a replica, so that they are filled.
+    A replica may have more single images than slots, so that these can be filled.
     """
     config, deployment = _of_the_gpu_file()
     pipeline = config.placed(GPU_NODE).pipeline

@@ -1,6 +1,6 @@
 """Tests of updates, kills and stops under constant load: no answer is wrong, and only bounded losses occur.
 
-One service of two replicas takes most of it, in the order of this file: each test leaves it whole.
+One service of two replicas serves most of the tests, in the order of this file. Each test leaves it complete.
 """
 
 import copy
@@ -140,8 +140,6 @@ def test_a_stopped_replica_is_replaced(pair: Service) -> None:
     """A stopped replica is ended by its watchdog, which logs it. Its requests are cut off and do not hang.
 
     They are not sent to the other replica, because nobody knows how far the first one has come with them.
-
-    Cut off, too, instead of sent to the other replica: nobody knows how far the first one has come with it.
     """
     victim = pair.replicas()[0]
     with under_load(pair.url, CLIENTS) as load:

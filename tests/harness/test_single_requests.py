@@ -59,7 +59,10 @@ def test_requests_at_a_rate_wait_for_no_answer() -> None:
 
 
 def test_a_stall_of_the_clients_hides_no_time_of_the_server() -> None:
-    """A request that is sent late is timed from when it was due, so stalled clients hide no server time."""
+    """A request that is sent late is timed from when it was due.
+
+    So a stall of the clients hides no time of the server.
+    """
 
     async def reply(_: bytes) -> bytes:
         time.sleep(0.05)  # noqa: ASYNC251  stops the clients too, they share its event loop

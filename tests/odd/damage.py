@@ -103,9 +103,6 @@ def _by_libjpeg(kind: str, name: str, data: bytes) -> OddFile:
     """Returns a file that counts as damaged if libjpeg-turbo notices it, and must otherwise be answered.
 
     libjpeg-turbo cannot judge samplings without a name in its interface, and ignores a damaged scan header.
-
-    Of the samplings that have no name in its interface it cannot be asked; of what became of the header of a scan
-    it says nothing.
     """
     if "3x1" in name:
         lost = "overwritten" in kind  # it loses restart markers

@@ -164,9 +164,7 @@ def test_fast_changes_scores_a_little_and_no_first_class(
 ) -> None:
     """`fast` changes scores a little and no clear first class, on every photograph in several sizes.
 
-    With -s the change is printed.
-
-    Of classes that are first by less than half a hundredth either is.
+    If the first two classes differ by less than 0.005, either may be first. With -s the change is printed.
     """
     files = {name: original(name) for name in NAMES}
     for number, short_px in enumerate(SHORT_SIDES_PX):

@@ -122,7 +122,7 @@ def test_a_model_that_fails_its_warm_up_fails_the_start() -> None:
 def test_weights_that_give_no_numbers_fail_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Weights that give NaN fail the start with the name of the bad tensor, and nothing is left running.
 
-    As they are the user's own, the log has warned that they do not say how they were trained.
+    Because they are the user's own, the log has warned that their preprocessing is unknown.
     """
     state = models.squeezenet1_1().state_dict()
     state["features.3.squeeze.bias"][5] = torch.nan

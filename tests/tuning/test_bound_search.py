@@ -35,9 +35,9 @@ def _held(rate: float, bound_s: float, most_clients: int = 256) -> tuple[BoundSe
 
 @pytest.mark.parametrize(("bound_s", "clients", "open_loop"), [(0.1, 6, 36), (0.5, 24, 54), (1.0, 48, 54)])
 def test_both_kinds_of_load_are_held_against_the_bound(bound_s: float, clients: int, open_loop: float) -> None:
-    """Both kinds of load are held against the bound.
+    """Both kinds of load are compared with the bound.
 
-    At 60 images/s it allows 6 clients (Little's law), and less random load.
+    At 60 images/s it allows 6 clients (Little's law), and a lower rate of random requests.
     """
     holding, titles = _held(60.0, bound_s)
     assert holding.clients.heaviest == clients

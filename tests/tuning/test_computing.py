@@ -27,8 +27,6 @@ def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
     The fitted law has no cost below 0.
 
     The times are not tested: on a large GPU eight images may take as long as one.
-
-    Nothing is said of how long batches take: on a large GPU eight images may take as long as one.
     """
     model = MeasuredModel(
         PipelineConfig(device="cuda" if kind == "cuda" else "cpu"), 2, IMAGES, MAX_PIXELS, bound_s=1.0

@@ -1,7 +1,7 @@
 """Property tests of the HTTP application: no request makes a 500, or an answer that is neither JSON nor a problem.
 
-Headers and bodies are put together by hypothesis from what clients send and from what they get wrong. The engine is
-left out: what a worker makes of bytes is held by the tests of decoding.
+Hypothesis builds headers and bodies from correct and wrong ones of real clients. There is no engine, because the tests
+of decoding cover what a worker does with bytes.
 """
 
 import asyncio

@@ -184,10 +184,7 @@ def _in_replica(count: int, *requests: dict[str, Any]) -> list[httpx.Response]:
 
 
 def test_who_waits_before_serve_is_counted() -> None:
-    """Requests between middleware and engine count too.
-
-    With 6 in the replica the wait is 1.5 times that of the engine's 4.
-    """
+    """Requests between middleware and engine count too: 6 in the replica wait 1.5 times as long as the engine's 4."""
     replica = PretendedReplica(wait_s=0.7)
     assert _statuses(_in_replica(5, {}, {"url": "/info"})) == [200, 200]
     refused, other = _in_replica(6, {}, {"url": "/info"})
@@ -203,10 +200,7 @@ def test_who_waits_before_serve_is_counted() -> None:
 
 @pytest.mark.parametrize(("taken", "made"), [(2, 0), (3, 1), (4, 1 + 2)])
 def test_places_are_made_where_next_to_none_are_free(taken: int, made: int) -> None:
-    """When next to no place is free, each new request makes slow bodies give up places.
-
-    Here three of four may be taken.
-    """
+    """If three of four places or more are taken, each new request makes slow bodies give up places."""
     replica = PretendedReplica(wait_s=0.0)
     assert _statuses(_in_replica(taken, {}, {"url": "/info"})) == [200, 200]
     assert replica.places_made == made

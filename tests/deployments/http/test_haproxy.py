@@ -1,6 +1,6 @@
 """Tests of the changes to the HAProxy configuration that Serve writes (haproxy.py and haproxy.sh).
 
-It is rendered by the installed Ray Serve, and HAProxy runs with it: a new version of either shows here.
+The installed Ray Serve writes it, and HAProxy runs with it, so a change in a new version of either fails here.
 """
 
 import json
@@ -275,7 +275,7 @@ def _open_connections(folder: Path) -> int:
 
 
 def test_an_address_has_a_limit_of_connections(tmp_path: Path, replica: tuple[str, int]) -> None:
-    """The next connection above the limit of an address is answered 429; more of them are closed.
+    """One connection above the limit of an address is answered 429, and further ones are closed.
 
     Other addresses are not affected.
     """
@@ -329,9 +329,9 @@ def test_it_listens_on_ipv6_where_host_says_so(tmp_path: Path, host: str) -> Non
 
 @pytest.mark.parametrize(("asked", "started"), [(1, 1), (CORES, CORES), (CORES + 1, CORES)])
 def test_the_script_fits_it_to_the_machine_once(tmp_path: Path, asked: int, started: int) -> None:
-    """The script limits HAProxy's threads to the cores.
+    """The script limits HAProxy's threads to the cores, and changes a file only once.
 
-    A file is changed only once, though HAProxy may start with it again.
+    HAProxy may start again with the same file.
     """
     text = rendered(tmp_path, "127.0.0.1", 1, None)
     (tmp_path / "haproxy.cfg").write_text(text.replace("nbthread 4", f"nbthread {asked}"))

@@ -1,7 +1,7 @@
 """Tests of the middleware between a client's socket and Serve (deployments/http/middleware.py and lingering.py).
 
-uvicorn is started by Serve's own function. In the place of Serve stands a class that reads ahead and counts places as
-it does; the application behind it refuses or reads bodies as Darkroom does.
+Serve's own function starts uvicorn. A class stands in for Serve: it reads ahead and counts places in the same way. The
+application behind it refuses or reads bodies as Darkroom does.
 """
 
 import asyncio
@@ -358,7 +358,7 @@ def test_a_client_that_has_closed_its_half_gets_its_answer(haproxy: int, places:
 def test_the_work_of_a_client_that_has_gone_is_dropped(haproxy: int, places: CountedPlaces) -> None:
     """The work of a client that has gone is dropped.
 
-    An interim answer tells it from one that closed only its sending half.
+    Interim answers show whether a client has gone or has only closed its sending half.
     """
     before, began_at = places.dropped, time.monotonic()
     with ExitStack() as stack:

@@ -95,7 +95,7 @@ def test_living_run_is_not_called_an_orphan(tiny: TinyService) -> None:
 
 
 def test_too_few_open_files_are_named_before_anything_starts(tiny: TinyService) -> None:
-    """Too low a limit on open files stops the start, as in some containers.
+    """Too low a limit on open files, as in some containers, stops the start.
 
     HAProxy would crash without a visible message.
     """

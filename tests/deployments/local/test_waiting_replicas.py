@@ -24,10 +24,7 @@ def _applications(states: list[str], **config: Any) -> Mapping[str, Any]:
 
 
 def test_serve_still_words_it_like_that() -> None:
-    """The installed Ray still has the wording that is recognised.
-
-    A change of it fails here, not on a user's console.
-    """
+    """The installed Ray still uses the wording that is recognised. If it changes, this test fails."""
     source = inspect.getsource(deployment_state)
     for part in (
         "have taken more than {SLOW_STARTUP_WARNING_S}s to be scheduled. ",

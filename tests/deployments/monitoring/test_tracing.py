@@ -28,7 +28,7 @@ def _spans(service: Service) -> Iterator[Document]:
 def _traced(service: Service, *images: bytes) -> dict[str, Document]:
     """Sends images with a `traceparent` that requests a trace; returns the spans by name.
 
-    The first requests after a start may come by Serve's Python proxy, until HAProxy knows the replica, without a trace.
+    The first requests after a start may pass Serve's Python proxy, until HAProxy knows the replica, and have no trace.
     """
 
     def attempt() -> dict[str, Document]:

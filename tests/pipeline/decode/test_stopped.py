@@ -1,8 +1,6 @@
 """Tests of worker processes that are stopped (SIGSTOP): they live, so only their state shows it.
 
-All of them are real.
-
-Whatever else would end them in time takes longer here than a test waits.
+All processes are real. Every other limit that would end them is longer than a test waits.
 """
 
 import os

@@ -1,6 +1,6 @@
 """Tests of the life and death of decoder processes. All of them are real.
 
-On CUDA a thread of DataLoader's stands between a worker and who attends to it, which must not hide its death.
+On CUDA a thread of DataLoader's stands between a worker and its watcher. It must not hide the worker's death.
 """
 
 import os

@@ -109,9 +109,9 @@ def _half(depth: int, colour: int, one: int, other: int) -> bytes:
 def test_one_transparent_colour_of_grey_or_rgb_lies_on_the_background(
     depth: int, colour: int, one: int, other: int
 ) -> None:
-    """One transparent colour lies on the background.
+    """Pixels of the one transparent colour show the background.
 
-    It is compared in the file's own bit depth: others are decoded to 8 bits.
+    The colour is compared in the file's own bit depth, because pixels are decoded to 8 bits.
     """
     plain = _half(depth, colour, one, other)
     file = _with_transparency(plain, struct.pack(">H", one) * (3 if colour == 2 else 1))

@@ -1,6 +1,6 @@
-"""Tests of the model on CUDA: in which way it is computed.
+"""Tests of the way in which a model is computed on CUDA.
 
-Without a GPU all of it runs on the CPU that poses as one, whose streams say where they race.
+Without a GPU they run on the CPU that poses as one, whose streams report races.
 """
 
 import logging

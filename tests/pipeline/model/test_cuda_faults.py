@@ -1,6 +1,6 @@
 """Tests of a CUDA device under failures and many batches: each image gets its own answer, and no request hangs.
 
-Without a GPU this runs on the CPU that poses as one, whose streams say where they race.
+Without a GPU they run on the CPU that poses as one, whose streams report races.
 """
 
 import logging
@@ -93,7 +93,7 @@ def test_a_launch_that_fails_changes_no_answer_of_the_batch_before_it(
 ) -> None:
     """A launch that fails changes no answer of the batch before it: the retry uses a free staging buffer.
 
-    Each launch here raises once its images are on their way, while the batch before it is kept from being read.
+    Each launch here raises after its images were copied, while the batch before it has not been read yet.
     """
     calls = 0
 

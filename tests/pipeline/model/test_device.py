@@ -153,7 +153,7 @@ def test_nothing_is_read_before_it_has_been_copied() -> None:
     """Slots and staging buffers are not refilled while they are read: the hazard in the docstring of `cuda.py`.
 
     Every batch lies in the same page-locked slots and differs from the one before it. They are refilled as soon as
-    `collect` returns, while the device is kept busy enough for a copy that was not waited for to come too late.
+    `collect` returns. The device is kept so busy that a copy without a wait would come too late.
     """
     device = opened("cuda")
     assert isinstance(device, CudaDevice)

@@ -125,7 +125,7 @@ def test_of_formats_that_are_as_quick_the_more_exact_is_taken(
 def test_on_cuda_the_largest_batch_is_measured_as_it_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """On CUDA the largest batch is measured as it is served.
 
-    It is read from page-locked memory, computed by graph, and float32 means no TF32.
+    It is read from page-locked memory and computed by graph, in float32 without TF32.
     """
     seen = []
     launch = CudaDevice.launch
