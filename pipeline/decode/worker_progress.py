@@ -69,8 +69,12 @@ def shape_of(slot: int, slots: Slots) -> tuple[int, int, int]:
 
 
 def _ledger(chunk: DecodeChunk, slots: Slots) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Return claims, start times and durations of a chunk's images, read once; impossible times are bounded."""
+    """Return claims, start times and durations of a chunk's images, read once; impossible times are bounded.
+
+    A worker writes the time before the claim, so the claims are read first. A claim read last could belong to an image
+    that was begun since, beside the start time of the image that had the slot before: decoding would seem to take ages.
+    """
     ours = slice(chunk.first, chunk.first + len(chunk.tasks))
-    now_ns = time.monotonic_ns()
+    claims, now_ns = slots.claims[ours].copy(), time.monotonic_ns()
     started_ns = slots.started_ns[ours].clip(0, now_ns)
-    return slots.claims[ours].copy(), started_ns, slots.decode_ns[ours].clip(0, now_ns - started_ns)
+    return claims, started_ns, slots.decode_ns[ours].clip(0, now_ns - started_ns)
