@@ -1,7 +1,7 @@
 """Sends requests made from `/openapi.json` and checks each answer against it. `make described` runs it.
 
-Schemathesis makes them: right ones, and wrong ones of each kind that the description forbids. Every answer has to have
-a status, a content type and a form that are described; no 500.
+Schemathesis makes valid requests, and invalid ones of each kind that the description forbids. Every answer must have a
+status, a content type and a form that are described. A 500 is a failure.
 """
 
 import subprocess

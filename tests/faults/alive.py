@@ -41,8 +41,8 @@ class Fault:
         strike: causes the fault.
         for_s: time for which clients send requests.
         lost: requests without a prediction.
-        slow: predictions that took more than `SLOW_S`; None where nobody counts.
-        whole_s: time until nothing is lost or slow any more.
+        slow: predictions that took more than `SLOW_S`; None for no limit.
+        whole_s: time until no request is lost or slow any more.
         replicas: number of the service's replicas.
     """
 
@@ -96,7 +96,7 @@ def launched(replicas: int) -> Iterator[LocalService]:
     """Runs a service of this many replicas, each with a core where there are several; no process is left afterwards.
 
     Raises:
-        RuntimeError: something is.
+        RuntimeError: a process is left.
     """
     document = shipped_config()
     document["http_options"]["port"] = free_port()

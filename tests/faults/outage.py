@@ -21,9 +21,9 @@ class Outage:
     """The requests during a fault, as clients saw them end.
 
     Args:
-        sent: requests before it and after.
-        lost: those without a prediction, by status or by what became of the connection.
-        slow: those answered after more than `SLOW_S`.
+        sent: requests before and after the fault.
+        lost: requests without a prediction, by status or by the end of the connection.
+        slow: predictions that took more than `SLOW_S`.
         slowest_s: the longest wait for a prediction.
         whole_after_s: time from the fault to the first request after which none was lost or slow; 0 if none was.
     """

@@ -1,8 +1,8 @@
 """Runs mixed traffic with injected faults; prints a table, and any loss, wrong answer, leftover or growth.
 
-The service is started as `make serve` does it, on free ports, with the shipped serve_config.yaml; only
-`body_timeout_s` is shorter, so that slow bodies are refused within the run, and `max_replicas` is what the machine can
-hold. Ctrl-C ends a run early, with its table.
+The service is started as `make serve` does it, on free ports, with the shipped serve_config.yaml. Two settings differ:
+`body_timeout_s` is shorter, so that slow bodies are refused within the run, and `max_replicas` is the number that the
+machine can hold. Ctrl-C ends a run early, with its table.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
     """Runs a soak from the start of a service to its end.
 
     Args:
-        folder: for the service's configuration and output.
+        folder: folder for the service's configuration and output.
         for_s: duration of the traffic.
         seed: of all random choices.
         stops: whether workers are stopped too, not only killed.

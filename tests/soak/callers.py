@@ -57,7 +57,7 @@ class Callers:
     """The callers, one method for each kind; each call is one caller from its start to its end.
 
     Args:
-        url: of the service.
+        url: address of the service.
         corpus: files that they send.
         truth: right answers to these files.
         rng: source of their random choices.

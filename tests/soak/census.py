@@ -27,13 +27,13 @@ class Reading:
 def take_census(run: str, launcher: int, at_s: float, now_s: float) -> list[Reading]:
     """Reads every process of a run, and its launcher.
 
-    Private memory is the kernel's `Anonymous`, not the unique set size: that one counts a page of the slots as private
-    as long as one process only has touched it, so it would jump by up to all slots with every new worker. What a
-    worker still shares with the forkserver it was forked from counts in both.
+    Private memory is the kernel's `Anonymous`, not the unique set size. The latter counts a page of the slots as
+    private while only one process has touched it, so it would jump by up to all slots with every new worker. Memory
+    that a worker still shares with its forkserver counts in both.
 
     Args:
         run: the mark that the launcher gives its processes.
-        launcher: its pid.
+        launcher: pid of the launcher.
         at_s: time to write into the readings.
         now_s: wall-clock time, from which the ages follow.
     """

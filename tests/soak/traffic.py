@@ -27,7 +27,7 @@ class Traffic:
     """Callers of all kinds, and their outcomes in `records`.
 
     Args:
-        url: of the service.
+        url: address of the service.
         corpus: files that they send.
         truth: right answers to these files.
         seed: of the callers' random choices and times.
@@ -72,7 +72,7 @@ class Traffic:
 
         Args:
             capacity: requests a second.
-            stop: ends it.
+            stop: event that ends the traffic.
         """
         due_s = 0.0
         while not stop.is_set():

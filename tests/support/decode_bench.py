@@ -45,8 +45,8 @@ class Bench:
 
     Args:
         workers: number of workers.
-        spares: processes that stand ready beside them.
-        kind: "cuda" has results pass DataLoader's pin-memory thread.
+        spares: number of spare workers.
+        kind: kind of device; with "cuda" results pass DataLoader's pin-memory thread.
         slots: slots of the shared memory.
         transform: the workers' transform of an image.
         decode_timeout_s: limit for one image, whatever its price; most tests use images without a price.

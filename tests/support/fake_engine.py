@@ -56,9 +56,9 @@ class FakeRecorder:
     """Records every event.
 
     Attributes:
-        ended: requests, by outcome.
+        ended: counts of requests without an answer, by outcome.
         images: outcomes of images, in order.
-        answered: seconds of each stage, and in all, of each request that was answered.
+        answered: for each answered request, the seconds of each stage and in all.
     """
 
     def __init__(self) -> None:

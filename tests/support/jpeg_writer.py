@@ -6,8 +6,8 @@
     lossless(image)             its samples, each predicted from the one on its left (T.81 H)
     segments(file), joined(...) a file taken apart into markers and bodies, and put together
 
-Every code of the Huffman tables is as long as the next, or one bit longer: the files are large for their pictures, and
-the writer is short. Sections are those of ITU-T T.81.
+All codes of the Huffman tables have nearly the same length: the files are large for their pictures, and the writer is
+short. Sections are those of ITU-T T.81.
 """
 
 import itertools
@@ -213,7 +213,7 @@ def sequential(
         picture: the picture to write.
         marker: SOF0 or SOF1.
         restart: MCUs between restart markers; 0 is none.
-        height: announced instead of the picture's own.
+        height: height to announce instead of the picture's own.
         dnl: whether the frame announces no height and a segment behind the scan does (T.81 B.2.5).
     """
     head = START + _tables(picture.step) + frame(marker, picture, 0 if dnl else height)

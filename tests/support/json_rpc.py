@@ -1,4 +1,4 @@
-"""A second protocol, JSON-RPC 2.0: the adapter that a new one needs, in one file. Only tests speak it.
+"""A second protocol, JSON-RPC 2.0: the adapter that a new protocol needs, in one file. Only tests use it.
 
 -> {"jsonrpc": "2.0", "id": 1, "method": "classify", "params": {"images": ["<base64>", ...], "timeout_s": 5}}
 <- {"jsonrpc": "2.0", "id": 1, "result": {"images": [{"label": ..., "score": ...} or {"error": ...}], "ms": 12.3}}
@@ -23,9 +23,9 @@ async def answer(service: InferenceService, line: bytes, client: str) -> dict[st
     """Answers one request.
 
     Args:
-        service: infers.
+        service: the inference service.
         line: the request.
-        client: address that it came from.
+        client: address of the client.
     """
     asked = json.loads(line)
     reply = {"jsonrpc": "2.0", "id": asked["id"]}

@@ -1,7 +1,7 @@
 """Constant load: clients that send one request after another, each with its own picture, and judge every answer.
 
-Closed-loop, so that no more requests are under way than there are clients: what a killed process can lose is bounded
-by their number.
+The load is closed-loop: there are never more requests in flight than clients, which bounds the losses by a killed
+process.
 """
 
 import itertools
@@ -43,7 +43,7 @@ class JudgedLoad:
 
     Attributes:
         answers: counts by status, or by the name of the error if a connection broke.
-        wrong: answers that are not the one to the request: another's label, another's id.
+        wrong: answers with the label or the id of another request.
         unanswered: requests that got neither an answer nor the end of their connection.
         lost: the answer or error of every request without a right answer, by request id.
     """

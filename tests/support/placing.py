@@ -1,7 +1,7 @@
 """Deploys replicas on a cluster of several nodes with pretended GPUs, and prints where they are placed.
 
-A program of its own: Ray leaves sockets open in the process that starts a cluster. The nodes are real ones of Ray's, on
-this machine. Ray believes `num_gpus`, so placement and sizes are real; nothing computes on CUDA.
+This is a program of its own, because Ray leaves sockets open in the process that starts a cluster. The nodes are real
+Ray nodes on this machine. Ray believes `num_gpus`, so placement and sizes are real, but no model runs on CUDA.
 """
 
 import json

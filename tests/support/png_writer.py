@@ -68,7 +68,7 @@ def filtered(samples: NDArray[Any], depth: int, *, interlaced: bool = False, fil
     Args:
         samples: [height, width, channels] of `depth` bits.
         depth: bits a sample.
-        interlaced: whether they lie in the seven passes of Adam7.
+        interlaced: whether the rows are those of the seven passes of Adam7.
         filters: filters of the rows, repeated; only 0 (none) and 1 (the pixel on the left is subtracted).
     """
     passes = [samples[y::down, x::across] for x, y, across, down in _ADAM7] if interlaced else [samples]

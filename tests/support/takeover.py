@@ -25,7 +25,7 @@ class TakenOver:
     """A transform that makes a worker obey images once it arrives there.
 
     Args:
-        acts: functions of a module's own, each of which `order` tells a worker to call.
+        acts: module-level functions that `order` makes a worker call.
         transform: transform of all other images.
         arriving: called as the worker starts.
     """

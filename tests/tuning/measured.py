@@ -42,7 +42,7 @@ def costs(
         fixed_s: time of a batch itself.
         cores: cores of a replica.
         on_cpu: whether the model computes on these cores too.
-        most_workers: up to which were measured.
+        most_workers: largest measured number of workers.
     """
     decode = DecodeCost()
     for workers in range(1, most_workers + 1):

@@ -111,7 +111,8 @@ def test_one_transparent_colour_of_grey_or_rgb_lies_on_the_background(
 ) -> None:
     """Pixels of the one transparent colour show the background.
 
-    The colour is compared in the file's own bit depth, because pixels are decoded to 8 bits.
+    The colour is compared at the file's own bit depth, because 16-bit grey and depths below 8 are decoded to another
+    scale.
     """
     plain = _half(depth, colour, one, other)
     file = _with_transparency(plain, struct.pack(">H", one) * (3 if colour == 2 else 1))
