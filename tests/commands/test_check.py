@@ -178,7 +178,6 @@ def test_every_setting_says_what_it_means(model: type[Limits]) -> None:
 
 
 def test_every_number_has_a_unit() -> None:
-    """Every number among the settings has a unit."""
     settings = [*explained(PipelineConfig()), *explained(LiveConfig()), *explained(ServiceConfig())]
     numbers = [each.key for each in settings if isinstance(each.value, int | float) and not each.unit]
     assert numbers == []

@@ -326,7 +326,6 @@ def test_limits_that_are_left_open_allow_the_largest_batch(small: Engine) -> Non
 
 
 def test_limits_below_the_warm_up_image_do_not_keep_it_from_starting() -> None:
-    """An engine starts even if its limits are below the warm-up image."""
     with Engine(SMALL, Limits(max_batch_size=1, max_image_bytes=1, max_image_pixels=1)) as engine:
         assert kinds(engine.infer([CAT])) == [ImageTooLarge]
         engine.limits = Limits(max_batch_size=1, max_image_pixels=1)

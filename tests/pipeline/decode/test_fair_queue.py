@@ -31,7 +31,6 @@ def test_requests_take_turns() -> None:
 
 
 def test_requests_that_come_together_take_turns_too() -> None:
-    """Requests that are submitted together take turns too."""
     one, two = request(2), request(2)
     queue = FairQueue()
     queue.add([*one, *two])

@@ -128,7 +128,6 @@ def test_a_killed_forkserver_is_replaced() -> None:
 
 
 def test_a_worker_that_waits_for_a_stopped_forkserver_is_started_by_another() -> None:
-    """A worker whose start waits for a stopped forkserver is started by another one."""
     with started(1, spares=1) as bench:
         pids, before = bench.stage.pids, forkserver_pid()
         assert before

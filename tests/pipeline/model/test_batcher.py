@@ -231,7 +231,6 @@ def test_an_idle_lane_takes_an_image_at_once() -> None:
 
 
 def test_with_two_concurrent_batches_the_wait_is_half() -> None:
-    """Two concurrent batches halve the expected wait."""
     for concurrent_batches, seconds in ((1, 2.0), (2, 1.0)):
         with line(Gate(concurrent_batches=concurrent_batches), max_batch_size=4) as one:
             assert one.batcher.seconds_until_done(8) == seconds
