@@ -1,1 +1,1 @@
-"""Measurements of a whole service: each is a command, and writes what it found to `results/`."""
+"""Measurements of a whole service: each is a command, and writes its findings to `results/`."""

@@ -1,7 +1,7 @@
-"""Sixteen photographs, ten from the wheels that the tests install and six from Debian, for what must hold on many.
+"""Sixteen photographs for measurements on many images: ten from the wheels of the tests, and six from Debian.
 
-The six are those of the package `forensics-samples-files`, four of them 4000 x 3000 as a telephone made them. `make
-decoders` unpacks it beside the project; where it is missing the album has ten.
+The six are from the package `forensics-samples-files`, four of them 4000 x 3000 from a telephone. `make decoders` unpacks
+the package beside the project; without it the album has ten.
 """
 
 import functools
@@ -28,7 +28,7 @@ _DEBIANS: Final = (
 
 
 def album() -> dict[str, Callable[[], Image.Image]]:
-    """Names, each with what opens the picture: upright, RGB."""
+    """Return the names, each with a function that opens the picture: upright, RGB."""
     folder = Path(str(distribution("scikit-image").locate_file("skimage/data")))
     pictures: dict[str, Callable[[], Image.Image]] = {name: functools.partial(photograph, name) for name in NAMES}
     files = [folder / name for name in _SCIKIT_IMAGE] + [_DEBIAN / name for name in _DEBIANS]
@@ -36,7 +36,7 @@ def album() -> dict[str, Callable[[], Image.Image]]:
 
 
 def scaled(image: Image.Image, short_px: int) -> Image.Image:
-    """The picture with that many pixels along its shorter side."""
+    """Scale a picture to that many pixels along its shorter side."""
     times = short_px / min(image.size)
     size = (round(image.width * times), round(image.height * times))
     return image.resize(size, Image.Resampling.LANCZOS)

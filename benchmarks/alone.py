@@ -22,17 +22,17 @@ from pipeline.model.torchvision_classifier import load_model
 from pipeline.pace import DevicePace
 
 Rate = Callable[[Sequence[bytes], float], float]
-"""Images and seconds -> images a second."""
+"""Measures a rate: images and seconds -> images a second."""
 
 
 @contextmanager
 def pipeline(workers: int | None = None, *, together: int = 32, requests: int = 8) -> Iterator[Rate]:
-    """Darkroom's engine in this process: no Ray, no HTTP.
+    """Run Darkroom's engine in this process, without Ray and HTTP.
 
     Args:
-        workers: as many as there are cores, or so many.
-        together: images a request.
-        requests: in work at a time.
+        workers: number of decode workers; one for each core by default.
+        together: images in one request.
+        requests: requests in work at a time.
     """
     workers = workers or len(os.sched_getaffinity(0))
     config = PipelineConfig(device="cpu", decode_workers=workers, spare_workers=0, concurrent_batches=1, max_top_k=10)
@@ -42,7 +42,7 @@ def pipeline(workers: int | None = None, *, together: int = 32, requests: int = 
 
 @contextmanager
 def loop() -> Iterator[Rate]:
-    """Images one after another by the weights' own transform, then the model, on one core: the first thing to write."""
+    """Process images one after another, transform and model on one core: the simplest program."""
     from torchvision.models import MobileNet_V2_Weights
 
     transform = MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
@@ -56,14 +56,14 @@ def loop() -> Iterator[Rate]:
 
 @contextmanager
 def stand_in_device() -> Iterator[Rate]:
-    """Rate of the stand-in device alone."""
+    """Run the stand-in device alone."""
     config = PipelineConfig()
     yield _rate_of(StandIn(config.batch_sizes, config.max_top_k), side_px=224)
 
 
 @contextmanager
 def model() -> Iterator[Rate]:
-    """The model on one core, or on CUDA where it is: grey images, in batches of the size that pays."""
+    """Run the model alone on one core, or on CUDA if available: grey images, in batches of the fastest size."""
     config = PipelineConfig()
     loaded = load_model(config)
     side_px, kind = loaded.transform.crop_px, "cuda" if torch.cuda.is_available() else "cpu"

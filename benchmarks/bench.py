@@ -1,8 +1,8 @@
 """Throughput of Darkroom and its peers as a share of what this machine's cores can do. `make bench` runs it.
 
-Every figure is a share of the limit: what the bare transform does in a process a core, measured before and after it,
-since the speed of a machine drifts. Server, balancer and clients share the cores. A run whose limits differ by more
-than a tenth is made again.
+Every figure is a share of the limit: the rate of the bare transform with one process a core, measured before and after
+each run, since the speed of a machine drifts. Server, balancer and clients share the cores. A run whose two limits
+differ by more than a tenth is repeated.
 """
 
 import json
@@ -25,20 +25,20 @@ from harness.figures import svg
 LIMIT_FOR_S: Final = 0.7
 STEADY: Final = 0.1
 AGAIN: Final = 2
-"""Runs of a row that may be made again: a machine that never rests has to be measured too, and the spread says so."""
+"""Limit on repeated runs of a row: a busy machine has to be measured too; its spread then shows it."""
 
 HEADER: Final = ("what", "load", "images/s", "of the limit", "p50 ms", "p99 ms", "clients' cores")
 
 
 class Limited(Protocol):
-    """Measures how fast the machine is at the moment: `Limit`."""
+    """Measures the current speed of the machine; implemented by `Limit`."""
 
     def per_s(self, images: Sequence[bytes], *, for_s: float, clients: int) -> float:
         """Images a second."""
 
 
 def measured(contestant: Contestant, limit: Limited, rounds: int) -> Iterator[Facts]:
-    """Starts one contestant; yields a record for each of its works."""
+    """Starts one contestant; yields a record for each of its loads."""
     with contestant.started() as ask:
         for work in contestant.works:
             ask(replace(work, for_s=work.warm_up_s))
@@ -47,7 +47,7 @@ def measured(contestant: Contestant, limit: Limited, rounds: int) -> Iterator[Fa
 
 
 def _runs(ask: Ask, work: Work, limit: Limited, rounds: int) -> Iterator[Facts]:
-    """Limit, run, limit, run, limit: what lies between two of them is a share of both."""
+    """Measures limits and runs alternately; each run is a share of the limits before and after it."""
     again = AGAIN
     before = limit.per_s(work.images, for_s=LIMIT_FOR_S, clients=work.clients)
     while rounds:
@@ -63,7 +63,7 @@ def _runs(ask: Ask, work: Work, limit: Limited, rounds: int) -> Iterator[Facts]:
 
 
 def _middle(runs: Sequence[Facts]) -> Facts:
-    """Medians, and the spread of the share."""
+    """Computes the medians of several runs, and the spread of their shares."""
     names = [name for name in ("per_s", "of_limit", "p50_ms", "p99_ms", "clients_cores") if name in runs[0]]
     shares = [run["of_limit"] for run in runs]
     return {

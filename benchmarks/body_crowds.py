@@ -1,4 +1,4 @@
-"""Crowds whose bodies cost more than they should: announced and never sent, without end, expanding, full of objects."""
+"""Connections that send abusive bodies: announced but never sent, endless, expanding, or full of objects."""
 
 import asyncio
 import gzip
@@ -20,7 +20,7 @@ _FIELD: Final = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n\r\n'
 
 
 def body_crowds() -> Mapping[str, Crowd]:
-    """Crowds, by what they send."""
+    """Return groups of connections, by the bodies that they send."""
     return {
         "18 that announce 128 MB": _crowd(_JSON, b"", b"", size=18),
         "1,100 that announce 16 MB": _crowd(b"image/jpeg", b"", b"", to_bytes=_IMAGE_BYTES, size=1_100),
@@ -61,7 +61,7 @@ def _bomb(content_type: bytes, start: bytes, repeated: bytes, size: int) -> Crow
 async def _stream(
     start: bytes, piece: bytes, to_bytes: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Sends a body until it is answered, or all of it; then waits for the answer."""
+    """Sends a body until its end or until an answer comes; then waits for the answer."""
     answer = asyncio.create_task(reader.read(1024))
     try:
         writer.write(start)
@@ -77,7 +77,7 @@ async def _stream(
 
 
 async def _dribble(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends a byte a second until it is answered."""
+    """Sends one byte a second until an answer comes."""
     answer = asyncio.create_task(reader.read(1024))
     writer.write(head)
     while not answer.done():

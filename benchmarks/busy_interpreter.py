@@ -1,4 +1,4 @@
-"""A thread that keeps the interpreter from the others, as a replica's event loop does."""
+"""A thread that holds the interpreter lock for a share of the time, as a replica's event loop does."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ _TURN_S: Final = 0.01
 
 @contextmanager
 def busy(share: float) -> Iterator[None]:
-    """While the block runs, another thread computes in Python for that share of the time."""
+    """Run another thread during the block that computes in Python for that share of the time."""
     over = threading.Event()
 
     def work() -> None:

@@ -1,6 +1,6 @@
-"""Charts of recorded results: `python -m benchmarks.charts` draws those in `benchmarks/results/` anew.
+"""Charts of recorded results: `python -m benchmarks.charts` redraws those in `benchmarks/results/`.
 
-It measures nothing. The colours can be read on white and on black.
+The command measures nothing. The colours are readable on white and on black.
 """
 
 import json
@@ -20,10 +20,10 @@ _INK: Final = "#6e7681"
 _OURS: Final = "#1f6feb"
 _THEIRS: Final = "#8b949e"
 _PARTS: Final = {1: "#c2410c", 2: "#2563eb", 4: "#15803d", 8: "#6b7280"}
-"""Colours by the eighths of a JPEG's size that are decoded."""
+"""Colours by the decoded part of a JPEG's size, in eighths."""
 
 _MOST: Final = 1.05
-"""Share of the limit at which a bar ends, as HTTP or a device alone may reach several times the limit."""
+"""Share of the limit at which bars are cut: HTTP or a device alone may reach several times the limit."""
 
 _SCORE_BOUND: Final = 0.03
 
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def read(path: Path) -> list[Facts]:
-    """The records of a benchmark, without its first line, which says how they were taken."""
+    """Read the records of a benchmark, without the first line, which describes the circumstances."""
     return [json.loads(line) for line in path.read_text().splitlines()[1:]]
 
 
@@ -45,10 +45,10 @@ def read(path: Path) -> list[Facts]:
 
 
 def shares(records: Sequence[Facts]) -> Figure:
-    """Shares of the limit, a bar each, one group a load; a thin line from the least to the most of all runs.
+    """Draw shares of the limit as bars, one group for each load, with a thin line from lowest to highest run.
 
     Args:
-        records: with `what`, `load`, `of_limit`, `least_of_limit` and `most_of_limit`.
+        records: records with `what`, `load`, `of_limit`, `least_of_limit` and `most_of_limit`.
     """
     groups = [[each for each in records if each["load"] == load] for load in dict.fromkeys(r["load"] for r in records)]
     with styled():
@@ -81,10 +81,10 @@ def _draw_shares(axes: Axes, group: Sequence[Facts]) -> None:
 
 
 def reduction(records: Sequence[Facts]) -> Figure:
-    """Change of scores by ratio and by size, and the cost of an image, side by side.
+    """Draw changes of scores by ratio and by size beside the cost of an image.
 
     Args:
-        records: of `benchmarks.reduction`: `what` is "cost", "a part" or "the rule".
+        records: records of `benchmarks.reduction`: `what` is "cost", "a part" or "the rule".
     """
     kinds = {what: [each for each in records if each["what"] == what] for what in ("cost", "a part", "the rule")}
     with styled():

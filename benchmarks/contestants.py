@@ -16,10 +16,10 @@ from harness.command import Facts, say
 from harness.load import Load, closed_loop
 
 NO_HAPROXY: Final = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
-"""Wins over serve.env: Serve's own proxy in front, as without that file."""
+"""Environment variables that override serve.env: Serve's own proxy in front, as without that file."""
 
 STAND_IN: Final = "stand-in"
-"""Marks what has the sleeping device."""
+"""Suffix of names of contestants with the sleeping device."""
 
 
 Ask = Callable[[Work], Facts]
@@ -31,9 +31,9 @@ class Contestant:
     """One contestant: a server, or a part that runs without one.
 
     Args:
-        name: in the table.
-        works: that it is given.
-        started: a context in which it runs.
+        name: name in the table.
+        works: its loads.
+        started: context manager that starts and ends it.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Contestant:
 
 
 def served(kind: ServerKind, *works: Work) -> Contestant:
-    """A server."""
+    """Make a contestant of a server."""
     return Contestant(kind.name, works, partial(_serve, kind))
 
 
@@ -77,7 +77,7 @@ def _of(load: Load, work: Work) -> Facts:
 
 
 def by_itself(name: str, context: Callable[[], AbstractContextManager[Rate]], *works: Work) -> Contestant:
-    """A contestant that runs in this process."""
+    """Make a contestant that runs in this process."""
 
     @contextmanager
     def started() -> Iterator[Ask]:
@@ -88,7 +88,7 @@ def by_itself(name: str, context: Callable[[], AbstractContextManager[Rate]], *w
 
 
 def _with_stand_in(application: Document) -> None:
-    """A replica whose workers have all the cores, as beside a GPU; nobody is refused, as nobody is at the peers."""
+    """Configure the stand-in device: workers have all the cores, as beside a GPU, and no request is refused."""
     application["import_path"] = "benchmarks.standin:build_app"
     application["args"]["pipeline"].update(
         device="cpu", decode_workers=len(os.sched_getaffinity(0)), concurrent_batches=1
@@ -103,20 +103,20 @@ def _refusing_nobody(application: Document) -> None:
 
 
 def _one_by_one(application: Document) -> None:
-    """No batches at the device."""
+    """Configure batches of one image."""
     _with_stand_in(application)
     (deployment,) = application["deployments"]
     deployment["user_config"]["max_batch_size"] = 1
 
 
 def _exact(application: Document) -> None:
-    """Also the pixels of torchvision's own transform."""
+    """Configure exact decoding too: the pixels of torchvision's own transform."""
     _one_by_one(application)
     application["args"]["pipeline"]["decode"] = "exact"
 
 
 def _one_worker(application: Document) -> None:
-    """Also one process that decodes."""
+    """Configure a single decode worker too."""
     _exact(application)
     application["args"]["pipeline"]["decode_workers"] = 1
 
@@ -126,12 +126,12 @@ def _variant(kind: ServerKind, name: str = "", **environment: str) -> ServerKind
 
 
 def contestants(*, full: bool) -> list[Contestant]:
-    """All contestants in the order of the table: with the stand-in, from a plain loop to the whole of Darkroom.
+    """List all contestants in the order of the table: with the stand-in, from a plain loop to the whole of Darkroom.
 
-    Darkroom's own steps lack what stands behind its name; each has one technique more than the one before.
+    The intermediate steps of Darkroom lack the techniques named in the row; each step has one more than the last.
 
     Args:
-        full: every peer, and what lies between, one technique a row; also photographs of mixed sizes.
+        full: also the other peers, the intermediate steps of Darkroom, and photographs of mixed sizes.
     """
     asleep, ours = {"MODEL": "stand-in"}, {"DECODE": "darkroom"}
     each = (SMALL, PHONE, MIXED) if full else (SMALL, PHONE)

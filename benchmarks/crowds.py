@@ -1,4 +1,4 @@
-"""Crowds of connections that hold on to what they have opened: slow bodies, slow headers, slow readers, idle ones."""
+"""Groups of connections that stay open: slow bodies, slow headers, slow readers, idle connections."""
 
 import asyncio
 import base64
@@ -27,9 +27,9 @@ class Crowd:
     """Connections of one kind.
 
     Args:
-        size: how many are open at a time; one that ends is opened anew.
-        talk: what each of them says, until it ends.
-        opened: how often one was opened so far.
+        size: connections open at a time; one that ends is replaced.
+        talk: conversation of each connection, until it ends.
+        opened: number of connections opened so far.
     """
 
     size: int
@@ -52,7 +52,7 @@ class Crowd:
             await asyncio.sleep(_PAUSE_S * random.random())
 
     async def run(self, target: Target, end: asyncio.Event) -> None:
-        """Keep them open until the end."""
+        """Keep the connections open until `end` is set."""
         tasks = [asyncio.create_task(self._one(target)) for _ in range(self.size)]
         await end.wait()
         for task in tasks:
@@ -62,7 +62,7 @@ class Crowd:
 
 @contextmanager
 def present(crowd: Crowd, target: Target) -> Iterator[None]:
-    """The crowd, in a thread, while the block runs."""
+    """Run the connections in a thread during the block."""
     loop, end = asyncio.new_event_loop(), asyncio.Event()
     thread = threading.Thread(target=loop.run_until_complete, args=(crowd.run(target, end),))
     thread.start()
@@ -80,7 +80,7 @@ def _post(content_type: str, size: int, *more: str) -> bytes:
 
 
 async def _dribble(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends a byte a second, whatever comes back, until the connection is closed."""
+    """Sends one byte a second until the connection is closed; ignores answers."""
     writer.write(head)
     while not reader.at_eof():
         writer.write(b"a")
@@ -92,7 +92,7 @@ async def _dribble(head: bytes, reader: asyncio.StreamReader, writer: asyncio.St
 
 
 async def _read_slowly(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends a request and takes its answer a hundred bytes a second."""
+    """Sends a request and reads its answer at a hundred bytes a second."""
     writer.write(request)
     await writer.drain()
     while await reader.read(100):  # noqa: ASYNC110  a pause, not a wait for something
@@ -100,14 +100,14 @@ async def _read_slowly(request: bytes, reader: asyncio.StreamReader, writer: asy
 
 
 async def _idle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Asks once and stays."""
+    """Sends one request and keeps the connection open."""
     writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
     while await reader.read(65_536):
         pass
 
 
 async def _abandon(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends a request and goes away."""
+    """Sends a request and disconnects."""
     writer.write(request)
     await writer.drain()
     await asyncio.sleep(_PAUSE_S / 2)
@@ -119,7 +119,7 @@ def _in_json(image: bytes, count: int, *headers: str) -> bytes:
 
 
 def crowds() -> Mapping[str, Crowd]:
-    """Crowds, by what they do."""
+    """Return groups of connections, by their behaviour."""
     orders = ("X-Request-Disconnect-Disabled: ?1", "X-Request-Timeout-Seconds: 60")
     return {
         "1,100 refused, then a byte a second": Crowd(1_100, partial(_dribble, _post("text/plain", 1_000_000))),

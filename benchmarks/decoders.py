@@ -1,7 +1,7 @@
 """JPEG decoders side by side: time on one core, and differences of pixels and scores.
 
-The reference is what everybody trains with: Pillow decodes whole, torchvision's transform resizes and crops. Turn by
-turn, as the speed of a machine drifts.
+The reference is the usual code for training: Pillow decodes the whole image, torchvision's transform resizes and crops.
+Decoders are measured in turn, as the speed of a machine drifts.
 """
 
 import io
@@ -40,11 +40,11 @@ FOR_S: Final = 0.5
 
 Pixels = NDArray[np.uint8]
 Way = Callable[[bytes], Pixels]
-"""A JPEG -> uint8 [224, 224, 3]."""
+"""Decoder: a JPEG -> uint8 [224, 224, 3]."""
 
 
 def torchvision_over_pillow(data: bytes) -> Pixels:
-    """The reference."""
+    """Decodes the whole image with Pillow, resizes and crops with torchvision: the reference."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     return np.asarray(center_crop(resize(image, [TRANSFORM.resize_px]), [TRANSFORM.crop_px]))
 
@@ -60,17 +60,17 @@ def darkroom_fast(data: bytes) -> Pixels:
 
 
 def pillow_alone(data: bytes) -> Pixels:
-    """Pillow decodes at a reduced size, and resizes what the crop keeps."""
+    """Decodes at a reduced size and resizes the cropped part, both with Pillow."""
     return by_pillow(*_pillow(data), TRANSFORM)
 
 
 def pillow_and_torch(data: bytes) -> Pixels:
-    """Pillow decodes at a reduced size, torch's kernel for uint8 resizes."""
+    """Decodes at a reduced size with Pillow, resizes with torch's kernel for uint8."""
     return resize_fast(*_pillow(data), TRANSFORM)
 
 
 def simplejpeg_and_pillow(data: bytes) -> Pixels:
-    """By simplejpeg at a reduced size; Pillow resizes what the crop keeps."""
+    """Decodes at a reduced size with simplejpeg; Pillow resizes the cropped part."""
     header = read_header((data,), TRANSFORM.formats)
     size = (header.width, header.height)
     part = dct_scale(size, resized(*size, TRANSFORM.resize_px))
@@ -79,7 +79,7 @@ def simplejpeg_and_pillow(data: bytes) -> Pixels:
 
 
 def torchcodec_and_torch(data: bytes) -> Pixels:
-    """TorchCodec decodes whole, which is all it does; torch's kernel resizes."""
+    """Decodes the whole image with TorchCodec, which cannot reduce; torch's kernel resizes."""
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     decoded: torch.Tensor = import_module("torchcodec.decoders").decode_jpeg(encoded)
     _, height, width = decoded.shape
@@ -120,14 +120,14 @@ class DecoderResult:
     """Figures of one decoder with images of one size.
 
     Args:
-        work: their title.
-        way: its name.
-        ms: an image, on one core; the median of the turns.
-        times_ours: the median of each turn's ratio to `decode: fast` in the same turn.
-        levels: of 255, the mean of how far a value is off the reference.
-        score: the most that the best class's score is off.
-        same: images with the reference's best class.
-        images: how many there are.
+        work: title of the images.
+        way: name of the decoder.
+        ms: milliseconds of one core for an image; the median of the turns.
+        times_ours: time relative to `decode: fast` in the same turn; the median of the turns.
+        levels: mean difference of a value from the reference, of 255 levels.
+        score: largest difference of the best class's score from the reference.
+        same: number of images with the reference's best class.
+        images: number of images.
     """
 
     work: str
@@ -144,7 +144,7 @@ def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> li
     """Compares all decoders with images of one size.
 
     Args:
-        work: they are its.
+        work: the images.
         score: pixels -> float32 [images, classes].
     """
     images, ms = work.images, dict[str, list[float]]({name: [] for name in WAYS})
@@ -185,7 +185,7 @@ def scored_by_mobilenet() -> Callable[[Sequence[Pixels]], torch.Tensor]:
 
 
 def row(result: DecoderResult) -> list[str]:
-    """A row of the table."""
+    """Format a row of the table."""
     return [
         result.work,
         result.way,

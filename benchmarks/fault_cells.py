@@ -1,4 +1,4 @@
-"""Cells of the table of faults: the runs of one fault against one server, summed up."""
+"""Cells of the table of faults: summaries of all runs of one fault against one server."""
 
 import statistics
 from collections import Counter
@@ -9,17 +9,17 @@ Facts = Mapping[str, Any]
 
 
 def neighbours(runs: Sequence[Facts]) -> str:
-    """Good images without a prediction, and the answer to the bad one."""
+    """Summarize good images without a prediction, and the answers to the bad one."""
     return f"{_lost(runs, 'good')}; the bad one: {_counts(run['bad_got'] for run in runs)}"
 
 
 def neighbours_and_memory(runs: Sequence[Facts]) -> str:
-    """Good images without a prediction, the answer to the bad one, and memory."""
+    """Summarize good images without a prediction, the answers to the bad one, and memory."""
     return f"{neighbours(runs)}; +{_megabytes(runs)} MB"
 
 
 def kills(runs: Sequence[Facts]) -> str:
-    """Requests without a prediction, and the time until the next prediction."""
+    """Summarize requests without a prediction, and the time until the next prediction."""
     back = [run["answers_after_s"] for run in runs]
     seconds = [second for second in back if second is not None]
     again = f"answers after {statistics.median(seconds):.1f} s" if seconds else ""
@@ -28,13 +28,13 @@ def kills(runs: Sequence[Facts]) -> str:
 
 
 def gone(runs: Sequence[Facts]) -> str:
-    """Wait of the next client."""
+    """Summarize the wait of the next client."""
     after_s, idle_s = _median(runs, "after_s"), _median(runs, "idle_s")
     return f"answered after {after_s:.2f} s (idle: {idle_s:.2f} s)"
 
 
 def overload(runs: Sequence[Facts]) -> str:
-    """Shares of answered, refused and failed requests, waits and memory."""
+    """Summarize shares of answered, refused and failed requests, waits and memory."""
     sent = sum(run["sent"] for run in runs)
     shares = {name: sum(run[name] for run in runs) / sent for name in ("good", "refused", "failed")}
     parts = ", ".join(f"{share:.0%} {name}" for name, share in shares.items())
@@ -51,7 +51,7 @@ def _lost(runs: Sequence[Facts], whole: str) -> str:
 
 
 def _counts(many: Any) -> str:
-    """The names that occur, the most frequent first."""
+    """List the names, the most frequent first."""
     got = Counter[str]()
     for one in many:
         got.update(one)

@@ -1,7 +1,7 @@
 """Losses of LitServe, mosec and Darkroom under the same faults, side by side. `make faults` runs it.
 
-Server after server is started alone, each on both cores, with the clients beside it: the figures of one column compare
-with those of another, not with those of another machine.
+The servers are started one after another, each on both cores with the clients beside it. So columns can be compared
+with each other, but not with those of another machine.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from harness.circumstances import circumstances
 from harness.command import RESULTS, Facts, parser_of, run, say, write
 
 QUIET_CORES: Final = 0.3
-"""More than this beside the server and its clients, and the figures say little."""
+"""Cores used by other programs above which the figures are unreliable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +30,10 @@ class ComparedFault:
     """A fault that is done to every server.
 
     Args:
-        name: in the results, and for `--only`.
-        title: in the table.
-        cause: does it, three times; returns what each has shown, None where the server has nothing like it.
-        cell: what the table says of that.
+        name: name in the results, and for `--only`.
+        title: title in the table.
+        cause: causes the fault three times; returns a record of each, None if the fault does not apply to the server.
+        cell: formats the records for the table.
     """
 
     name: str
@@ -47,11 +47,11 @@ class FaultResult:
     """Outcome of one fault at one server.
 
     Args:
-        server: its name.
-        fault: its name.
-        runs: what each has shown; None where the server has nothing like it.
-        took_s: all of them together.
-        others_cores: what everything else on the machine used meanwhile, and a killed process since the fault began.
+        server: name of the server.
+        fault: name of the fault.
+        runs: a record of each run; None if the fault does not apply to the server.
+        took_s: seconds of all runs together.
+        others_cores: cores used meanwhile by other programs, and by a killed process since the fault began.
     """
 
     server: str
@@ -106,11 +106,11 @@ FAULTS: Final = (
         fault_cells.kills,
     ),
 )
-"""In this order: what may leave a server damaged comes last."""
+"""All faults; those that may leave a server damaged come last."""
 
 
 def measure(kind: ServerKind, faults: Sequence[ComparedFault], keep: Callable[[FaultResult], None]) -> None:
-    """Starts one server and does all faults to it; a new one where it has not survived."""
+    """Starts one server and causes all faults in turn; starts a new one if the server has not survived."""
     left = list(faults)
     while left:
         with running(kind, say) as server:
@@ -126,7 +126,7 @@ def measure(kind: ServerKind, faults: Sequence[ComparedFault], keep: Callable[[F
 
 
 def cause(fault: ComparedFault, server: Server) -> FaultResult:
-    """Does one fault to one server, and watches what else the machine does meanwhile."""
+    """Causes one fault at one server, and measures the other load of the machine meanwhile."""
     began_at, others_s = time.monotonic(), _others_s(server)
     runs = asyncio.run(fault.cause(server))
     others_s, took_s = _others_s(server) - others_s, time.monotonic() - began_at
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str]) -> int:
     results = list[FaultResult]()
     header = ["", *(kind.name for kind in kinds)]
 
-    def keep(result: FaultResult) -> None:  # at once: a run that is ended early has measured something too
+    def keep(result: FaultResult) -> None:  # at once, so that a run that is ended early keeps its results
         results.append(result)
         write(
             options.out / "faults", [about, *map(asdict, results)], table.markdown(header, rows(faults, kinds, results))

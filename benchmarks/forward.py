@@ -1,7 +1,7 @@
-"""The ways in which a CPU can compute a model: on one core, alone and beside a thread that keeps the interpreter busy.
+"""Speed of several ways to compute a model on one core, alone and beside a thread that keeps the interpreter busy.
 
-`python -m benchmarks.forward [MODEL ...]`. Turn by turn, as the speed of a machine drifts; and how far scores are off
-those of the model as torchvision gives it, of photographs and of the images made up by which `dtype: auto` chooses.
+`python -m benchmarks.forward [MODEL ...]`. The ways are measured in turn, as the speed of a machine drifts. Their
+scores are compared with those of torchvision's model, for photographs and for the synthetic images of `dtype: auto`.
 """
 
 import copy
@@ -32,10 +32,10 @@ from pipeline.model.torchvision_classifier import load_model
 BATCHES: Final = (1, 2, 4, 8)
 TURNS: Final = 5
 HOPELESS: Final = 4.0
-"""A way that takes so many times as long as the first for one image is not given more."""
+"""Ratio of times for one image above which a way is not measured with larger batches."""
 
 BUSY: Final = 0.25
-"""The share of the interpreter that the other thread takes: the event loop of a replica that refuses much."""
+"""Share of the interpreter that the other thread takes, as the event loop of a replica that refuses much."""
 
 HEADER: Final = ("model", "way", "images", "ms an image", "the same, beside", "scores off by", "same class", "made up")
 
@@ -45,12 +45,12 @@ class Way:
     """A way of computing the model.
 
     Args:
-        name: in the table.
+        name: name in the table.
         compute: uint8 [n, side, side, 3] -> scores and classes, best first, as `Classify`.
-        score: likewise -> float32 [n, classes].
-        quiet_ms: an image, a turn; of the batch that is measured just now.
-        beside_ms: likewise, beside the busy thread.
-        hopeless: it is not given more.
+        score: uint8 [n, side, side, 3] -> float32 [n, classes].
+        quiet_ms: milliseconds an image, one value a turn, for the current batch.
+        beside_ms: the same beside the busy thread.
+        hopeless: whether the way is too slow to be measured further.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Way:
 
 
 def ways_of(served: ServedModel) -> list[Way]:
-    """The first is what torchvision gives: weights in rows of channels, float32, a kernel a layer."""
+    """List the ways; the first is torchvision's: weights in rows of channels, float32, one kernel a layer."""
     ours, side_px = DeviceModule.of(served), served.transform.crop_px
     plain = copy.deepcopy(ours)
     plain.module.to(memory_format=torch.contiguous_format)
@@ -78,13 +78,13 @@ def ways_of(served: ServedModel) -> list[Way]:
 
 
 def ms_an_image(compute: Compute, pixels: Tensor) -> float:
-    """The median of three, after one that does not count."""
+    """Measure milliseconds an image: the median of three runs after a warm-up."""
     with torch.inference_mode():
         return 1000 * statistics.median(seconds_of(lambda: compute(pixels), runs=3)) / len(pixels)
 
 
 def compared(model: str, served: ServedModel) -> Iterator[Facts]:
-    """A record for each way and size of a batch."""
+    """Yield a record for each way and batch size."""
     photographs, made_up = _photographs(served), scenes(COMPARED_IMAGES, served.transform.crop_px)
     ways = ways_of(served)
     for images in BATCHES:
@@ -113,7 +113,7 @@ def compared(model: str, served: ServedModel) -> Iterator[Facts]:
 
 
 def _photographs(served: ServedModel) -> Tensor:
-    """uint8 [n, side, side, 3], as the workers give them to the model."""
+    """Decode photographs as the workers do: uint8 [n, side, side, 3]."""
     transform, most = served.transform.in_workers(PipelineConfig()), Limits().max_image_pixels
     return torch.from_numpy(np.stack([decode(memoryview(data), transform, most) for data in SMALL.images]))
 
@@ -129,7 +129,7 @@ def _agreement(ours: DeviceModule, reference: DeviceModule, photographs: Tensor)
 
 
 def row(record: Facts) -> list[str]:
-    """A row of the table."""
+    """Format a row of the table."""
     return [
         record["model"],
         record["way"],

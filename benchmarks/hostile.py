@@ -1,9 +1,9 @@
-"""Sends what costs the most for its size, and says what a good client sees of it meanwhile. `make hostile` runs it.
+"""Sends hostile files and connections, and measures the effect on a good client. `make hostile` runs it.
 
-One kind of file after the other: 8 connections send it again and again, and never wait although they are told to come
-again later. Then one crowd of connections after the other, which hold on to what they have opened. Beside them one
-client sends an ordinary photograph every 0.3 s. Server, balancer and all clients share the cores, and an address. The
-last line is the whole table as JSON.
+For each kind of costly file, 8 connections send it again and again, and ignore Retry-After. Then come groups of
+connections that stay open, one group after the other. Beside them one client sends an ordinary photograph every 0.3 s.
+Server, balancer and all clients share the cores, and the clients share an address. The last line is the whole table as
+JSON.
 """
 
 import base64
@@ -42,12 +42,12 @@ HEADER: Final = (
 
 
 def many_in_json(image: bytes, count: int) -> Form:
-    """A request with the same image many times."""
+    """Make a request with the same image many times."""
     return Form("application/json", json.dumps({"images": [base64.b64encode(image).decode()] * count}).encode())
 
 
 def kinds() -> Mapping[str, Sequence[Form]]:
-    """The requests that are sent, by what they are; none is for the time without a hostile client."""
+    """Return the hostile requests by kind; an empty list stands for the time without a hostile client."""
     raw = {name: [image_body(make())] for name, make in COSTLY.items()}
     return {
         "nothing": [],
@@ -62,7 +62,7 @@ def kinds() -> Mapping[str, Sequence[Form]]:
 
 
 def measure_crowd(target: Target, crowd: Crowd, for_s: float) -> Facts:
-    """A good client's answers while a crowd is there; begun when all of it should have arrived."""
+    """Measure a good client's answers during a crowd; begins when all its connections should be open."""
     with present(crowd, target):
         threading.Event().wait(ARRIVED_AFTER_S)
         good = _good_client(target, for_s)
@@ -81,7 +81,7 @@ def _good_client(target: Target, for_s: float) -> Facts:
 
 
 def measure(target: Target, forms: Sequence[Form], for_s: float) -> Facts:
-    """A good client's answers while so many connections send these requests, and what became of the requests."""
+    """Measure a good client's answers while connections send these requests, and the outcomes of the requests."""
     hostile = [Load(for_s)]
 
     def hammer() -> None:
@@ -102,13 +102,13 @@ def measure(target: Target, forms: Sequence[Form], for_s: float) -> Facts:
 
 
 def _settled(service: LocalService) -> None:
-    """Waits until nothing is in work any more; what was sent last may take a while."""
+    """Wait until the service has no work left; the last requests may take a while."""
     while service.info()["in_work"]:
         threading.Event().wait(0.1)
 
 
 def measured(service: LocalService, names: Sequence[str], for_s: float) -> Iterator[Facts]:
-    """A record for each of these kinds, and for each of these crowds."""
+    """Yield a record for each named kind and crowd."""
     target = service.target
     for name, forms in kinds().items():
         if not names or name in names:
@@ -126,7 +126,7 @@ def measured(service: LocalService, names: Sequence[str], for_s: float) -> Itera
 
 
 def row(facts: Facts) -> list[str]:
-    """A row of the table."""
+    """Format a row of the table."""
     lost = sum(facts["good_lost"].values())
     return [
         facts["kind"],

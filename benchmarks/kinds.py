@@ -1,4 +1,4 @@
-"""The kinds of server that are compared: how each is started and asked, and which of its processes does what."""
+"""The servers that are compared: commands, request forms, and the roles of their processes."""
 
 import sys
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def _darkroom_command(port: int, folder: Path, change: Callable[[Document], None
 
 
 def darkroom(name: str, change: Callable[[Document], None]) -> ServerKind:
-    """Darkroom under another name, with its application's configuration changed in place."""
+    """Make a variant of Darkroom: another name, and a changed configuration of its application."""
     return replace(DARKROOM, name=name, command=lambda port, folder: _darkroom_command(port, folder, change))
 
 
@@ -55,10 +55,10 @@ def _peer(name: str, *arguments: str) -> list[str]:
 
 
 _AS_OTHERS: Final = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-"""Ray would start its workers at nice 15, behind the clients."""
+"""Environment variables of Ray: without them its workers run at nice 15, at a lower priority than the clients."""
 
 _AS_PACKAGE: Final = {"PYTHONPATH": str(ROOT)}
-"""A peer's program is run by its path, and imports what the peers share."""
+"""Environment variables of a peer that is run by its path and imports modules of this repository."""
 
 
 def _in_our_environment(name: str, *arguments: str) -> list[str]:
@@ -135,6 +135,6 @@ def _hasty(application: Document) -> None:
 
 
 HASTY: Final = darkroom("Darkroom", _hasty)
-"""With a service level, so that seconds of overload show what is refused; the shipped `max_queue_wait_s` is 10 s."""
+"""Darkroom with a short `max_queue_wait_s`, so that seconds of overload show refusals; the shipped value is 10 s."""
 
 KINDS: Final = (LITSERVE, MOSEC, HASTY)

@@ -1,4 +1,4 @@
-"""The limit of everything here: how many images the machine's cores can turn into pixels when they do nothing else."""
+"""Upper limit of all benchmarks: the rate at which all cores of the machine decode images and do nothing else."""
 
 import multiprocessing
 import os
@@ -20,7 +20,7 @@ TRANSFORM: Final = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP
 
 
 class Limit:
-    """A process a core, each with Darkroom's own transform and nothing else; a context manager."""
+    """One process a core, each running only Darkroom's transform; a context manager."""
 
     def __init__(self) -> None:
         context, self._pipes, self._processes = multiprocessing.get_context("spawn"), list[Connection](), []
@@ -43,7 +43,7 @@ class Limit:
             process.join()
 
     def per_s(self, images: Sequence[bytes], *, for_s: float, clients: int) -> float:
-        """Images a second on all cores together; on as many as there are clients, where those are fewer."""
+        """Measure images a second on all cores together, or on one core for each client if there are fewer clients."""
         pipes = self._pipes[:clients]
         for pipe in pipes:
             pipe.send((images, for_s))

@@ -1,12 +1,12 @@
 """Measures a service from one client to twice what it can answer, by `max_queue_wait_s`. `make overload` runs it.
 
-Clients that wait for their answers (a closed loop, as `wrk` and `hey` have it) come back at once, whatever Retry-After
-says. Others come by chance, half as many as can be answered, four fifths, and twice as many, whether or not the earlier
-ones have been answered: below the capacity these rows show the latency, above it what is refused. It is the
-shipped service, one replica, with its model and photographs; `max_queue_wait_s` is changed while it runs. The speed of
-a machine drifts, so each row is held against 16 clients that are measured before it and after it.
+Closed-loop clients, as in `wrk` and `hey`, send the next request at once and ignore Retry-After. Open-loop requests
+come at random times, at 0.5, 0.8 and 2 times the capacity, whether or not earlier ones have been answered: below the
+capacity these rows show the latency, above it the refusals. The service is the shipped one with one replica, its model
+and photographs; `max_queue_wait_s` is changed while it runs. The speed of a machine drifts, so each row is compared
+with 16 clients that are measured before and after it.
 
-Last comes what a refusal costs the replica, beside what Ray Serve alone takes for a request that does nothing.
+At the end the cost of a refusal in the replica is compared with the cost of an empty request in Ray Serve alone.
 """
 
 import json
@@ -36,10 +36,10 @@ from harness.target import Form, Target, form_body, image_body
 
 DEFAULT_S: Final = LiveConfig().max_queue_wait_s
 SHARES: Final = (0.5, 0.8, 2.0)
-"""Requests that come by chance, as shares of the capacity."""
+"""Rates of random requests, as shares of the capacity."""
 
 BESIDE: Final = 16
-"""Clients that a row is held against: enough to keep the service busy, few enough to be refused nothing."""
+"""Clients that each row is compared with: enough to keep the service busy, few enough to have no refusals."""
 
 HEADER: Final = (
     "photographs",
@@ -64,11 +64,11 @@ class LoadPlan:
     """Loads and settings of a run, and how long each is measured.
 
     Args:
-        waits_s: the settings of `max_queue_wait_s`.
-        clients: of a closed loop, by work.
-        for_s: a row of a closed loop.
-        open_for_s: a row of an open loop above the capacity: `max_queue_wait_s` passes until the queue is full.
-        beside_for_s: the clients that a row is held against.
+        waits_s: values of `max_queue_wait_s`.
+        clients: numbers of closed-loop clients, by load.
+        for_s: duration of a closed-loop row.
+        open_for_s: duration of an open-loop row above the capacity: the queue fills within `max_queue_wait_s`.
+        beside_for_s: duration of the comparison clients.
     """
 
     waits_s: Sequence[float]
@@ -94,7 +94,7 @@ QUICK: Final = replace(
 
 
 def measured(service: LocalService, plan: LoadPlan) -> Iterator[Facts]:
-    """A record for each row."""
+    """Yield a record for each row."""
     for max_queue_wait_s in plan.waits_s:
         service.apply(max_queue_wait_s=max_queue_wait_s)
         for work, counts in plan.clients:
@@ -116,7 +116,7 @@ class _Closed:
         return f"{self.clients} clients"
 
     def load(self, target: Target, forms: Sequence[Form], plan: LoadPlan, capacity_per_s: float) -> Load:
-        warm_up_s = 1.0 + 1.5 * self.clients / max(1.0, capacity_per_s)  # the first of them all come at once
+        warm_up_s = 1.0 + 1.5 * self.clients / max(1.0, capacity_per_s)  # at first all of them send at once
         return closed_loop(target, forms, clients=self.clients, warm_up_s=warm_up_s, for_s=plan.for_s, patient=False)
 
 
@@ -133,7 +133,7 @@ class _Open:
         began_s, chance = time.perf_counter(), random.Random(0)
         for_s = plan.open_for_s if self.share > 1 else plan.for_s
         load = open_loop(target, forms, rate=self.share * capacity_per_s, for_s=for_s, chance=chance)
-        load.for_s = time.perf_counter() - began_s  # the last ones are answered after the last ones have come
+        load.for_s = time.perf_counter() - began_s  # the last answers come after the last requests
         return load
 
 
@@ -158,7 +158,7 @@ def _held_against(
 
 
 def of(load: Load, capacity_per_s: float) -> Facts:
-    """Record of one load: answers, refusals, waiting times."""
+    """Make the record of one load: answers, refusals, waiting times."""
     return {
         "good_per_s": load.per_s,
         "of_capacity": load.per_s / max(1.0, capacity_per_s),
@@ -173,7 +173,7 @@ def of(load: Load, capacity_per_s: float) -> Facts:
 
 
 def row(facts: Facts) -> list[str]:
-    """A row of the table."""
+    """Format a row of the table."""
     return [
         facts["photographs"],
         facts["load"],
@@ -193,7 +193,7 @@ def row(facts: Facts) -> list[str]:
 
 
 def costs(for_s: float) -> Iterator[Facts]:
-    """Serve's own share, and what a refusal takes ahead of Serve and within the application."""
+    """Yield the processor time of an empty request in Serve, and of refusals ahead of Serve and in the application."""
     forms = [image_body(image) for image in SMALL.images]
     with running(ECHO, say) as server:
         (replica,) = server.players("model")
@@ -220,8 +220,8 @@ def _processor_s(process: psutil.Process, act: Callable[[], None]) -> float:
 def _refusing(for_s: float, **environment: str) -> Facts:
     """Processor time of the event loop for a refusal, while others wait: 32 requests of 24 images.
 
-    The model computes in the same process, so that of the process says nothing. Those who are refused have a tenth of a
-    second for their answer, of which more goes by before it is their turn; they are told at once.
+    The time of the whole process would include the model, so only the event loop's thread counts. Refused requests have
+    a time limit of 0.1 s, which would pass in the queue; they are refused at once.
     """
     together = [form_body(list(SMALL.images[:24]))]
     short = [Form("application/octet-stream\r\nX-Request-Timeout-Ms: 100", image) for image in SMALL.images]
@@ -251,7 +251,7 @@ def _loop(service: LocalService, seconds: int) -> Facts:
 
 
 def cost_row(facts: Facts) -> list[str]:
-    """A row of the table of costs."""
+    """Format a row of the table of costs."""
     return [facts["what"], f"{facts['ms']:.2f}", f"{facts['per_s']:.0f}"]
 
 

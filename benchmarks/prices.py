@@ -1,8 +1,8 @@
-"""Prices of images, held against what decoding them costs: photographs, and the costliest file of each kind.
+"""Predicted prices of images compared with the real costs of decoding: photographs, and the costliest files.
 
-Processor time of one core, the best of some turns, in this process, which does what a worker does. The last column but
-one bounds what a client gets for one request: images of the kind until `max_request_work_s`, `max_request_bytes` or
-`max_images_per_request` refuses more.
+Costs are processor time of one core, the best of several turns, in this process, which works like a decode worker. The
+last column but one bounds the work that one request can cause: with as many images of the kind as `max_request_work_s`,
+`max_request_bytes` and `max_images_per_request` allow.
 """
 
 import re
@@ -44,12 +44,12 @@ class Cost:
     """Price and cost of one file in one mode.
 
     Args:
-        file: its kind.
+        file: kind of the file.
         mode: "fast" or "exact".
-        size: its bytes.
-        ms: of one core, that decoding and resizing it took.
-        price_ms: that its header says.
-        peak_bytes: memory that decoding it took for a time.
+        size: bytes of the file.
+        ms: milliseconds of one core to decode and resize the file.
+        price_ms: milliseconds predicted from its header.
+        peak_bytes: peak memory of decoding it.
     """
 
     file: str
@@ -61,23 +61,23 @@ class Cost:
 
     @property
     def ratio(self) -> float:
-        """Price to cost."""
+        """Ratio of price to cost."""
         return self.price_ms / self.ms
 
     @property
     def s_a_megabyte(self) -> float:
-        """Seconds that a client gets for a megabyte."""
+        """Seconds of a core that a client can cause with one megabyte."""
         return self.ms / 1e3 / (self.size / 1e6)
 
     @property
     def s_a_request(self) -> float:
-        """Seconds that a client gets for one request, at most."""
+        """Seconds of a core that a client can cause with one request, at most."""
         by_price, by_size = LIVE.max_request_work_s * 1e3 / self.price_ms, LIVE.max_request_bytes / self.size
         return self.ms / 1e3 * int(min(by_price, by_size, LIVE.max_images_per_request))
 
 
 def photographs() -> Iterator[tuple[str, Callable[[], bytes]]]:
-    """Ordinary files, by their kinds."""
+    """Yield ordinary files by kind."""
     for title, size in (
         ("0.2 megapixels", (500, 375)),
         ("12 megapixels", (4000, 3000)),
@@ -100,9 +100,9 @@ def _photograph(size: tuple[int, int], file_format: str, **options: object) -> b
 
 
 def measure(name: str, file: bytes, transform: Transform) -> Cost:
-    """Decodes a file again and again; the best turn counts, as the others were disturbed."""
+    """Decodes a file several times; the best turn counts, as the others were disturbed."""
     freed, data = FreedMemory(), memoryview(file)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak of resident memory begins anew (proc_pid_clear_refs(5))
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory (proc_pid_clear_refs(5))
     before = _status_bytes("VmRSS")
     work = partial(decode, data, transform, LIVE.max_image_pixels)
     taken_s = seconds_of(work, runs=1, warm_up=0, clock=time.process_time)
@@ -119,7 +119,7 @@ def _status_bytes(name: str) -> int:
 
 
 def row(cost: Cost) -> list[str]:
-    """A row of the table."""
+    """Format a row of the table."""
     return [
         cost.file,
         cost.mode,

@@ -1,9 +1,10 @@
-"""The ratio that a reduced JPEG must keep to the resize: how far scores move, and what an image costs, ratio by ratio.
+"""Minimum size of a reduced JPEG relative to the resize: change of scores and cost of an image, by ratio.
 
 `python -m benchmarks.reduction [--step 8]`. First 1/8, 1/4 and 1/2, at ratios from 1 to 5.8; then the rule in force
 (`pipeline.images.geometry.dct_scale`), at every `step`th short side from 256 to 3200 pixels. The reference is
-`decode: exact` on the same file; photographs are brought to a size and encoded in three samplings of colour by turns,
-in each where the rule reduces. By mobilenet_v2. It takes about an hour of a core, at a step of 64 some minutes.
+`decode: exact` on the same file. Photographs are scaled and encoded in three chroma samplings in turn, in all of them
+where the rule reduces. Scores are those of mobilenet_v2. A run takes about an hour of one core; with `--step 64`, some
+minutes.
 """
 
 import statistics
@@ -34,7 +35,7 @@ from pipeline.images.resize import CropPlan, resize_fast
 
 Pixels = NDArray[np.uint8]
 Score = Callable[[Sequence[Pixels]], torch.Tensor]
-"""Pixels -> float32 [images, classes]."""
+"""Scores images: pixels -> float32 [images, classes]."""
 
 EIGHTHS: Final = (1, 2, 4)
 RATIOS: Final = (1, 1.1, 1.25, 1.5, 2, 2.5, 2.93, 3.5, 4, 5, 5.8)
@@ -53,13 +54,13 @@ class Change:
 
     Args:
         what: "a part", or "the rule".
-        photograph: its name.
-        sampling: of its colour.
-        short_px: its shorter side.
-        eighths: of its width and height that were decoded.
-        score: the most that a score of any class has changed.
-        lead: by how much the class that is first now is behind the first of `exact`, in its scores; 0: the same.
-        levels: of 255, the mean of how far a value is off.
+        photograph: name of the photograph.
+        sampling: chroma sampling.
+        short_px: shorter side in pixels.
+        eighths: decoded part of its width and height, in eighths.
+        score: largest change of the score of any class.
+        lead: difference between the first class of `exact` and the new first class, in scores of `exact`; 0: the same.
+        levels: mean difference of a value, of 255 levels.
     """
 
     what: str
@@ -73,12 +74,12 @@ class Change:
 
     @property
     def ratio(self) -> float:
-        """The decoded image's shorter side to that of the resized one."""
+        """Ratio of the decoded image's shorter side to that of the resized one."""
         return self.short_px * self.eighths / 8 / TRANSFORM.resize_px
 
 
 def decoded(data: bytes, size: tuple[int, int], eighths: int) -> Pixels:
-    """Decodes as `fast` would if it decoded the image at so many eighths of its width and height."""
+    """Decodes like `fast`, but at the given number of eighths of width and height."""
     width, height = size
     least = -(-width * eighths // 8), -(-height * eighths // 8)
     pixels = simplejpeg.decode_jpeg(data, min_width=least[0], min_height=least[1], min_factor=1)
@@ -90,7 +91,7 @@ def decoded(data: bytes, size: tuple[int, int], eighths: int) -> Pixels:
 
 
 def changes_of_parts(name: str, picture: Image.Image, score: Score) -> Iterator[Change]:
-    """Measures one photograph at every part and ratio with a short side up to `MOST_PX`, the samplings by turns."""
+    """Measures one photograph at every part and ratio with a short side up to `MOST_PX`, with samplings in turn."""
     points = [(round(ratio * TRANSFORM.resize_px * 8 / eighths), eighths) for eighths in EIGHTHS for ratio in RATIOS]
     for number, (short_px, eighths) in enumerate(point for point in points if point[0] <= MOST_PX):
         image, sampling = scaled(picture, short_px), (number + len(name)) % 3
@@ -127,7 +128,7 @@ def _change(
 
 
 def costs() -> list[Facts]:
-    """Milliseconds an image on one core at every factor, by turns, each of several photographs."""
+    """Measures milliseconds of one core for an image at every factor, in turn, for several photographs."""
     records = list[Facts]()
     for size in COST_PX:
         files = [jpeg(open_it().resize(size, Image.Resampling.LANCZOS)) for open_it in [*album().values()][:6]]
@@ -148,7 +149,7 @@ def costs() -> list[Facts]:
 
 
 def bands(changes: Sequence[Change]) -> list[list[str]]:
-    """Rows of the table: the parts ratio by ratio, then the rule, by what it decodes."""
+    """Makes the rows of the table: the parts by ratio, then the rule by decoded part."""
     groups = dict[tuple[str, str], list[Change]]()
     for change in sorted(changes, key=lambda change: (change.what, change.eighths, change.ratio)):
         is_rule = change.what == "the rule"

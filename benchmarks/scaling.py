@@ -1,7 +1,7 @@
 """Rates and memory by batch size, workers and size of images. `make scaling` runs it.
 
-Without HTTP: Darkroom's engine before the stand-in device, each rate beside the limit, which is measured before and
-after it, and the model by itself. With it: what a replica of the shipped configuration takes in memory.
+Without HTTP: rates of Darkroom's engine with the stand-in device, compared with the limit measured before and after
+each, and of the model alone. With HTTP: memory of a replica of the shipped configuration.
 """
 
 import statistics
@@ -30,14 +30,14 @@ from pipeline.model.torchvision_classifier import load_model
 
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES_PX: Final = ((365, 274), (500, 375), (1155, 866), (2000, 1500), (4032, 3024), (5774, 4330))
-"""0.1, 0.2, 1, 3, 12 and 25 megapixels."""
+"""Widths and heights: 0.1, 0.2, 1, 3, 12 and 25 megapixels."""
 
 FOR_S: Final = 2.0
 HEADER: Final = ("what", "of", "images/s", "of the limit", "ms an image", "MiB")
 
 
 def batches(rounds: int) -> Iterator[Facts]:
-    """The model alone, as the CPU runs it, on one core."""
+    """Measures the model alone on one core, by batch size."""
     torch.set_num_threads(1)
     loaded = load_model(PipelineConfig())
     side_px = loaded.transform.crop_px
@@ -50,7 +50,7 @@ def batches(rounds: int) -> Iterator[Facts]:
 
 
 def workers(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
-    """The engine with more and more of them, and what each has of its own in memory."""
+    """Measures the engine by number of workers, and the private memory of each worker."""
     for count in range(1, cores + 1):
         with alone.pipeline(workers=count) as rate:
             shown = _share(lambda rate=rate: rate(SMALL.images, FOR_S), limit, SMALL.images, count, rounds)  # type: ignore[misc]
@@ -58,7 +58,7 @@ def workers(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
 
 
 def sizes(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
-    """The engine with every core, and larger and larger images."""
+    """Measures the engine on all cores, by image size."""
     with alone.pipeline() as rate:
         for size_px in SIZES_PX:
             images = Work("", (size_px,), 1, together=1, clients=1).images
@@ -67,7 +67,7 @@ def sizes(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
 
 
 def replica(rounds: int) -> Iterator[Facts]:
-    """Memory of a replica with all its processes after more and more load; shared pages count in parts (PSS)."""
+    """Measures the memory of a replica with all its processes under increasing load, as proportional set size (PSS)."""
     with local_service(shipped_config(), say) as service:
         forms = [image_body(image) for image in SMALL.images]
         for run_number in range(1, rounds + 1):
@@ -85,7 +85,7 @@ def replica(rounds: int) -> Iterator[Facts]:
 
 
 def _share(measure: Callable[[], float], limit: Limited, images: Sequence[bytes], workers: int, rounds: int) -> Facts:
-    """Medians of a rate, and of its share of the limits around it: those of as many cores as workers."""
+    """Computes medians of a rate, and of its share of the limits around it, on as many cores as workers."""
     rates, shares = list[float](), list[float]()
     measure()  # warms it up
     before = limit.per_s(images, for_s=FOR_S / 2, clients=workers)
@@ -99,18 +99,18 @@ def _share(measure: Callable[[], float], limit: Limited, images: Sequence[bytes]
 
 
 def own_workers() -> list[psutil.Process]:
-    """The decoder workers of the engines that run in this process."""
+    """Lists the decode workers of the engines in this process."""
     return [process for process in psutil.Process().children(recursive=True) if role_of(process) == WORKER]
 
 
 def _own_mib(process: psutil.Process) -> float:
-    """Memory that would be free if the process ended (USS), without the slots, which are shared."""
+    """Measures the memory that the end of a process would free (USS), without the shared slots."""
     maps = (part for part in process.memory_maps() if not part.path.startswith("/memfd:"))
     return float(sum(part.private_clean + part.private_dirty for part in maps)) / 2**20
 
 
 def rows(records: Sequence[Facts]) -> list[list[str]]:
-    """The table's rows."""
+    """Makes the table's rows."""
 
     def cell(record: Facts, name: str, form: str) -> str:
         return format(record[name], form) if name in record else ""

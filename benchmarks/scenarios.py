@@ -1,4 +1,4 @@
-"""The faults: what is done to a server, and what is counted. None knows which server it has before it."""
+"""The faults and their measurements, the same code for every server."""
 
 import asyncio
 import contextlib
@@ -26,10 +26,10 @@ TOGETHER: Final = 8
 LEAVERS: Final = 64
 LEAVE_AFTER_S: Final = 0.05
 
-KILL_RATE: Final = 20.0  # requests a second: a fraction of what any of them can do
+KILL_RATE: Final = 20.0  # requests a second: a fraction of every server's capacity
 BEFORE_KILL_S: Final = 2.0
 BACK_TIMEOUT_S: Final = 60.0
-SETTLE_S: Final = 5.0  # what was started anew loads its model
+SETTLE_S: Final = 5.0  # a restarted process loads its model
 
 LOOP_CLIENTS: Final = 32
 OVERLOAD: Final = 2.0
@@ -40,7 +40,7 @@ OVERLOAD_S: Final = 10.0
 
 
 def _eight(bad: bytes, run: int) -> tuple[list[bytes], int]:
-    """Seven photographs and a bad image, and its place among them."""
+    """Make seven photographs and a bad image; return them with its position."""
     draw = random.Random(run)
     images = draw.choices(photographs(), k=TOGETHER)
     place = draw.randrange(TOGETHER)
@@ -70,22 +70,22 @@ async def _bad_among_clients(server: Server, bad: bytes) -> list[Facts]:
 
 
 async def truncated_among_clients(server: Server) -> list[Facts]:
-    """Eight clients send an image each at once; one is cut off."""
+    """Send one image from each of eight clients at once; one image is cut off."""
     return await _bad_among_clients(server, truncated())
 
 
 async def announced_bomb_among_clients(server: Server) -> list[Facts]:
-    """Eight clients at once; one image has a header that announces 2.5 gigapixels."""
+    """Send one image from each of eight clients at once; one header announces 2.5 gigapixels."""
     return await _bad_among_clients(server, announced_bomb())
 
 
 async def decodable_bomb_among_clients(server: Server) -> list[Facts]:
-    """Eight clients at once; one image has 144 megapixels that are really there."""
+    """Send one image from each of eight clients at once; one image really has 144 megapixels."""
     return await _bad_among_clients(server, decodable_bomb())
 
 
 async def truncated_in_one_request(server: Server) -> list[Facts] | None:
-    """Eight images in one request; one is cut off."""
+    """Send eight images in one request; one is cut off."""
     if server.kind.many is None:
         return None
     runs = []
@@ -103,19 +103,19 @@ async def truncated_in_one_request(server: Server) -> list[Facts] | None:
 
 
 async def killed_decoder(server: Server) -> list[Facts] | None:
-    """A process that decodes is killed under load, three times; None where the one that runs the model does it."""
+    """Kill a decoding process under load, three times; None if the process of the model decodes."""
     if set(server.players("decoder")) & set(server.players("model")):
         return None
     return await _killed(server, "decoder")
 
 
 async def killed_model(server: Server) -> list[Facts]:
-    """A process that runs the model is killed under load, three times."""
+    """Kill a process that runs the model under load, three times."""
     return await _killed(server, "model")
 
 
 async def _killed(server: Server, role: Role) -> list[Facts]:
-    """Kills three processes under one load: a request that hangs after one may hang while the next is prepared."""
+    """Kill three processes under one load, as a request may still hang when the next process is killed."""
     over, kills = asyncio.Event(), list[Facts]()
     forms = [server.kind.wrap(image) for image in photographs()]
     longest_s = RUNS * (BEFORE_KILL_S + 2 * BACK_TIMEOUT_S + SETTLE_S)
@@ -139,7 +139,7 @@ async def _killed(server: Server, role: Role) -> list[Facts]:
 
 
 async def _kill(server: Server, role: Role) -> Facts:
-    """Kills the oldest with that role; waits until the service answers and there are as many as before."""
+    """Kill the oldest process with a role; wait until the service answers and as many processes run as before."""
     before = server.players(role)
     killed_at = time.perf_counter()
     before[0].kill()
@@ -154,9 +154,9 @@ async def _kill(server: Server, role: Role) -> Facts:
 
 
 async def until_answers(server: Server) -> float | None:
-    """Sends a photograph every quarter of a second until one is answered; how long it took, or None.
+    """Send a photograph every quarter of a second until one is answered; return the seconds, or None.
 
-    Each is one of its own: one that hangs does not keep the next waiting.
+    Each has its own connection, so one that hangs does not delay the next.
     """
     began_at, over = time.perf_counter(), asyncio.Event()
     form = server.kind.wrap(photographs()[0])
@@ -182,7 +182,7 @@ async def until_answers(server: Server) -> float | None:
 
 
 async def gone_clients(server: Server) -> list[Facts]:
-    """64 clients send a telephone's photograph each and hang up; how long does the next one wait?"""
+    """Measure the wait of a client after 64 clients have sent a large photograph each and disconnected."""
     runs = []
     for _ in range(RUNS):
         idle_s = await _idle_s(server)
@@ -200,18 +200,18 @@ async def _idle_s(server: Server) -> float:
 
 
 async def _until_quiet(server: Server, idle_s: float) -> None:
-    """Until three requests in a row are answered about as fast as when it was idle, or a minute has passed."""
+    """Wait until three requests in a row are about as fast as on the idle server, or for a minute."""
     deadline, quick = time.monotonic() + BACK_TIMEOUT_S, 0
     while quick < 3 and time.monotonic() < deadline:
         took_s = await until_answers(server)
         quick = quick + 1 if took_s is not None and took_s < 2 * idle_s + 0.1 else 0
 
 
-# ---- too much -------------------------------------------------------------------------------------------------------
+# ---- overload -------------------------------------------------------------------------------------------------------
 
 
 async def overload(server: Server) -> list[Facts]:
-    """Twice as many requests as it answers with 32 clients that wait for their answers."""
+    """Send twice as many requests as the server answers to 32 closed-loop clients."""
     forms = [server.kind.wrap(image) for image in photographs()]
     idle_s = await _idle_s(server)
     ask = partial(closed_loop, server.target, forms, clients=LOOP_CLIENTS, warm_up_s=2, for_s=4)
@@ -242,5 +242,5 @@ def _of_overload(answers: Sequence[Answer]) -> Facts:
 
 
 def _got(answers: Sequence[Answer]) -> dict[str, int]:
-    """Status, or what happened instead: how often."""
+    """Count the outcomes: statuses, or ends of connections."""
     return dict(Counter(answer.reply.outcome for answer in answers))

@@ -1,4 +1,4 @@
-"""The servers: how each is started, told from everything else on the machine, and ended."""
+"""Start and end of the compared servers, and their processes."""
 
 import subprocess
 import tempfile
@@ -26,16 +26,16 @@ Role = Literal["decoder", "model"]
 
 @dataclass(frozen=True, slots=True)
 class ServerKind:
-    """A server that is compared, and how it is started and asked.
+    """A compared server, with its command and request forms.
 
     Args:
-        name: as it calls itself.
-        path: that takes images.
+        name: name of the product.
+        path: URL path for images.
         wrap: one image -> the body of a request.
-        command: port and a folder of its own -> what starts it.
-        plays: whether a process decodes, or runs the model; both where one process does both.
-        many: many images -> the body of one request, where it takes such.
-        environment: of its processes, beside that of the benchmark.
+        command: port and a private folder -> command line.
+        plays: returns whether a process has a role: decoding, running the model, or both.
+        many: many images -> the body of one request, if the server accepts such requests.
+        environment: environment variables, in addition to those of the benchmark.
     """
 
     name: str
@@ -48,20 +48,20 @@ class ServerKind:
 
 
 class Server:
-    """A running one."""
+    """A running server."""
 
     def __init__(self, kind: ServerKind, port: int, program: MarkedProgram) -> None:
         self.kind, self.name = kind, kind.name
         self.target = Target("127.0.0.1", port, kind.path, kind.wrap)
         self._program = program
-        self._cpu_s = dict[psutil.Process, float]()  # of each process, when it was last seen
+        self._cpu_s = dict[psutil.Process, float]()  # of each process, at its last reading
 
     def processes(self) -> list[psutil.Process]:
         """The processes of the server."""
         return self._program.processes()
 
     def players(self, role: Role) -> list[psutil.Process]:
-        """The processes with that role, the oldest first."""
+        """List the processes with that role, the oldest first."""
         found = []
         for process in self.processes():
             with suppress(psutil.Error):
@@ -70,7 +70,7 @@ class Server:
         return [process for _, process in sorted(found, key=lambda pair: pair[0])]
 
     def cpu_s(self) -> float:
-        """Processor time that its processes have used; of one that has ended, until this was last asked for."""
+        """Return the processor time of all processes; for ended ones, their last reading."""
         for process in self.processes():
             with suppress(psutil.Error):
                 times = process.cpu_times()
@@ -78,7 +78,7 @@ class Server:
         return sum(self._cpu_s.values())
 
     def answers(self) -> bool:
-        """Whether it gives a prediction now."""
+        """Return whether the server gives a prediction now."""
         form = self.kind.wrap(photographs()[0])
         try:
             headers = {"Content-Type": form.content_type}

@@ -1,7 +1,7 @@
-"""A device that computes nothing: it sleeps as long as a small GPU might need, and so shows the path before it.
+"""A stand-in device that sleeps as long as a small GPU might compute, to measure the path before the device.
 
 **A stand-in, not a measurement of any device.** 2 ms a batch and 0.1 ms an image, the same for every server compared.
-The class that it answers follows from the pixels, so that an answer to the wrong image is seen.
+The class in its answer is derived from the pixels, so that an answer to the wrong image is noticed.
 """
 
 import time
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 
 class StandIn:
-    """A `pipeline.model.device.Device`. Like a GPU it works on while the next batch is handed over.
+    """A `pipeline.model.device.Device`. Like a GPU it works while the next batch is handed over.
 
     Args:
-        batch_sizes: rising.
-        classes: kept of every image.
+        batch_sizes: batch sizes, ascending.
+        classes: number of classes in the answer for each image.
     """
 
     concurrent_batches = 1
@@ -50,11 +50,11 @@ class StandIn:
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """Seconds that it will sleep, by batch size."""
+        """Return the seconds that the device will sleep, by batch size."""
         return {size: BATCH_S + size * IMAGE_S for size in self._batch_sizes}
 
     def launch(self, pieces: Sequence["Tensor"]) -> "PendingBatch":
-        """Reads one pixel of each image, and is done later."""
+        """Reads one pixel of each image; the batch is done later."""
         import torch
 
         from pipeline.model.device import BatchTimings, PendingBatch
@@ -85,7 +85,7 @@ def open_stand_in(
 
 
 class StandInReplica(Replica):
-    """The replica, whole, but for the device."""
+    """The complete replica, with the stand-in as its device."""
 
     def _engine_of(self, config: PipelineConfig) -> "Engine":
         from pipeline.engine import Engine

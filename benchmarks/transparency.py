@@ -1,4 +1,4 @@
-"""Holds the backgrounds for transparent pixels against each other, by the scores of mobilenet_v2.
+"""Compares backgrounds for transparent pixels by the scores of mobilenet_v2.
 
 .venv/bin/python -m benchmarks.transparency
 
@@ -33,11 +33,11 @@ Scores = Callable[[Sequence[NDArray[np.uint8]]], torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture with alpha, and what it is held against."""
+    """A picture with alpha, and its reference."""
 
     image: Image.Image  # RGBA
     reference: Image.Image  # RGB
-    whole: Image.Image | None = None  # the photograph that it is cut out of
+    whole: Image.Image | None = None  # the photograph that the picture is cut from
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +46,19 @@ class BackgroundResult:
 
     kind: str
     background: str
-    change: float  # the most that a score is off the reference's
-    same: int  # pictures with the reference's first class
-    whole: int  # with that of the photograph that they are cut out of
+    change: float  # largest difference of a score from the reference
+    same: int  # number of pictures with the reference's first class
+    whole: int  # number of pictures with the first class of the whole photograph
     images: int
 
 
 def photographs() -> list[Picture]:
-    """All photographs, opaque."""
+    """Make all photographs with opaque alpha."""
     return [Picture(photograph(name).convert("RGBA"), photograph(name)) for name in NAMES]
 
 
 def cut_outs(*, hidden: bool) -> list[Picture]:
-    """The middle of each photograph, in an ellipse of a soft border; what is hidden under the rest is black or it."""
+    """Cut the middle out of each photograph, an ellipse with a soft border, over black or the hidden photograph."""
     return [_cut_out(photograph(name), share, hidden=hidden) for name in NAMES for share in (0.1, 0.2)]
 
 
@@ -75,7 +75,7 @@ def _cut_out(whole: Image.Image, share: float, *, hidden: bool) -> Picture:
 
 
 def drawings() -> list[Picture]:
-    """In black: a clock, a house, a spiral and a ladder."""
+    """Draw a clock, a house, a spiral and a ladder in black."""
     lines = {
         "clock": [[(200, 200), (200, 110)], [(200, 200), (270, 200)]],
         "house": [[(80, 200), (200, 80), (320, 200)], [(100, 200), (100, 330), (300, 330), (300, 200)]],
@@ -144,7 +144,7 @@ def _decoded(file: bytes, background: str) -> NDArray[np.uint8]:
 
 
 def row(result: BackgroundResult) -> list[str]:
-    """A row of the table."""
+    """Format a row of the table."""
     whole = f"{result.whole} of {result.images}" if result.kind.startswith("cut-outs") else table.NOTHING
     return [
         result.kind,
@@ -156,7 +156,7 @@ def row(result: BackgroundResult) -> list[str]:
 
 
 def main() -> None:
-    """Prints the table, and as the last line all of it as JSON."""
+    """Prints the table, and the same figures as JSON in the last line."""
     score = scored_by_mobilenet()
     results = [result for kind in KINDS for result in compare(kind, score)]
     print(table.text(HEADER, [row(result) for result in results]))

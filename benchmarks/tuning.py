@@ -1,11 +1,11 @@
 """Compares the settings that `darkroom tune` chooses with a grid of settings. `make tuning` runs it.
 
-For each kind of images the command runs once a seed. Then one service is given every combination of decoding workers,
-batches at a time and batch sizes, all else as shipped, and the same number of clients that each wait for their answer.
-The best settings of that grid, the shipped ones and the chosen ones are measured anew, in turn, several times.
+For each kind of images the command runs once for each seed. Then one service is measured with every combination of
+decode workers, concurrent batches and batch sizes, and otherwise the shipped settings, with the same number of
+closed-loop clients. The best settings of that grid, the shipped and the chosen ones are measured again, in turn.
 
-The highest of many noisy figures is one that had luck. So the best of the grid is decided for each round by the other
-rounds, and a choice is judged by its share of what that one answers in the same round.
+The highest of many noisy figures had luck. So for each round the other rounds decide which settings of the grid are the
+best, and a choice is judged by its share of the rate of those settings in the same round.
 """
 
 import argparse
@@ -43,7 +43,7 @@ KINDS: Final[Mapping[str, Work]] = {
     "mixed": replace(MIXED, variants=4),
 }
 GRID: Final = tuple(itertools.product((1, 2, 3), (1, 2), (1, 2, 8)))  # decoding workers, batches at a time, batch size
-FINALISTS: Final = 3  # of the grid, the best ones: they are measured again
+FINALISTS: Final = 3  # best settings of the grid, which are measured again
 QUEUE_WAIT_S: Final = 60.0  # `max_queue_wait_s` of all settings: none refuses a request
 
 COLUMNS: Final[Mapping[str, str]] = {
@@ -63,7 +63,7 @@ Rounds = Sequence[Mapping[Settings, float]]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Settings that one run of the command has written, and the duration of that run."""
+    """Settings written by one run of the command, and the duration of the run."""
 
     seed: int
     settings: Settings
@@ -71,7 +71,7 @@ class Choice:
 
 
 def shipped() -> Document:
-    """The shipped configuration on a free port, with one replica."""
+    """Read the shipped configuration, with a free port and one replica."""
     document = shipped_config()
     document["http_options"]["port"] = free_port()
     document["applications"][0]["deployments"][0]["autoscaling_config"]["max_replicas"] = 1
@@ -79,7 +79,7 @@ def shipped() -> Document:
 
 
 def settings_of(document: Document) -> Settings:
-    """The settings of a configuration on this machine, with a queue that refuses nothing."""
+    """Read the settings of a configuration on this machine, with a queue that refuses nothing."""
     (application,) = document["applications"]
     return replace(tuned_config(document, application, {}).present, max_queue_wait_s=QUEUE_WAIT_S)
 
@@ -98,12 +98,12 @@ def chosen(seed: int, folder: Path) -> Choice:
 
 
 def grid(usual: Settings) -> list[Settings]:
-    """All combinations, those that need the same replica side by side; all else as usual."""
+    """List all combinations of the grid; those that need the same replica follow each other."""
     return [replace(usual, decode_workers=each[0], concurrent_batches=each[1], batch=each[2]) for each in GRID]
 
 
 def in_short(settings: Settings) -> str:
-    """The settings that are compared."""
+    """Describe the compared settings in a few words."""
     return (
         f"{settings.decode_workers} workers, {settings.concurrent_batches} batches at a time, of up to {settings.batch}"
     )
@@ -112,7 +112,7 @@ def in_short(settings: Settings) -> str:
 def measured(
     choices: Sequence[Choice], folder: Path, images: Sequence[bytes], options: argparse.Namespace
 ) -> tuple[Sequence[Settings], Rounds]:
-    """Measures the grid once, then its best, the shipped and the chosen settings in turn; returns its best, and all."""
+    """Measures the grid, then its best, the shipped and the chosen settings in turn; returns the best and rounds."""
     document, usual = shipped(), settings_of(shipped())
     written_into(document["applications"][0], usual)
     service = LocalService(folder, document, apart())
@@ -141,14 +141,14 @@ def _scores(check: LoadCheck, clients: int, for_s: float, compared: Sequence[Set
 
 
 def shares(rounds: Rounds, settings: Settings, others: Sequence[Settings]) -> list[float]:
-    """Shares of the best of the others that settings reach, one a round; the other rounds decide which is the best."""
+    """Computes, for each round, the share of the best other settings' rate; the other rounds decide the best."""
     totals = {each: sum(scores[each] for scores in rounds) for each in others}
     best = [max(others, key=lambda each: totals[each] - scores[each]) for scores in rounds]
     return [scores[settings] / scores[each] for scores, each in zip(rounds, best, strict=True)]
 
 
 def judged(kind: str, choice: Choice, best: Sequence[Settings], rounds: Rounds) -> dict[str, Any]:
-    """The figures of one choice."""
+    """Makes the record of one choice."""
     means = {each: statistics.fmean(scores[each] for scores in rounds) for each in rounds[0]}
     of_best = shares(rounds, choice.settings, best)
     return {

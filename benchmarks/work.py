@@ -15,7 +15,7 @@ SEED: Final = 20
 SMALL_PX: Final = (500, 375)
 PHONE_PX: Final = (4032, 3024)
 MIXED_PX: Final = (SMALL_PX, (1155, 866), (2000, 1500), PHONE_PX)
-"""0.2, 1, 3 and 12 megapixels."""
+"""Widths and heights: 0.2, 1, 3 and 12 megapixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +23,13 @@ class Work:
     """A load: images of some sizes, requests and clients.
 
     Args:
-        title: in the table.
-        sizes_px: width and height; as many images of each.
-        variants: of each photograph in each size.
-        together: images a request.
-        clients: that ask at a time.
-        warm_up_s: until the slowest of those compared answers as often as it is asked.
-        for_s: that are measured then.
+        title: title in the table.
+        sizes_px: widths and heights, with the same number of images each.
+        variants: variants of each photograph in each size.
+        together: images in one request.
+        clients: number of closed-loop clients.
+        warm_up_s: seconds until the slowest contestant has reached its rate.
+        for_s: seconds of measurement after the warm-up.
     """
 
     title: str
@@ -42,7 +42,7 @@ class Work:
 
     @property
     def images(self) -> Sequence[bytes]:
-        """JPEGs, the same in every run."""
+        """The images as JPEGs, the same in every run."""
         return _cut_outs(self.sizes_px, self.variants)
 
 
@@ -55,7 +55,7 @@ MIXED: Final = Work("mixed sizes, one a request", MIXED_PX, 1, together=1, clien
 
 @functools.cache
 def _cut_outs(sizes_px: Sequence[tuple[int, int]], variants: int) -> tuple[bytes, ...]:
-    """Cuts parts out of every photograph, at random with a fixed seed, and brings them to those sizes in turn."""
+    """Cuts random parts (fixed seed) out of every photograph, and scales them to the sizes in turn."""
     draw = random.Random(SEED)
     return tuple(
         _cut_out(photograph(name), size_px, draw) for _ in range(variants) for name in NAMES for size_px in sizes_px
