@@ -1,7 +1,7 @@
 """Sixteen photographs for measurements on many images: ten from the wheels of the tests, and six from Debian.
 
-The six are from the package `forensics-samples-files`, four of them 4000 x 3000 from a telephone. `make decoders` unpacks
-the package beside the project; without it the album has ten.
+The six are from the package `forensics-samples-files`, four of them 4000 x 3000 from a telephone. `make decoders`
+unpacks the package beside the project; without it the album has ten.
 """
 
 import functools

@@ -1,1 +1,1 @@
-"""Shows Darkroom on a machine with a GPU, by one command: `python -m benchmarks.gpu`, or `make gpu`."""
+"""Measures Darkroom on a machine with a GPU by one command: `python -m benchmarks.gpu`, or `make gpu`."""

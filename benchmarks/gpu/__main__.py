@@ -1,7 +1,7 @@
 """Runs all steps on a machine with a GPU, and ends with a table: `python -m benchmarks.gpu`, or `make gpu`.
 
-Every step has a limit of its own; one that fails or is cut off leaves the others alone. Figures are written as they
-come, so that a run that is cut off keeps what it has.
+Every step has its own time limit; a step that fails or is cut off does not affect the others. Figures are written at
+once, so that a run that is cut off keeps them.
 """
 
 import argparse
@@ -35,8 +35,8 @@ _ENVIRONMENT: Final = {
     "HF_HUB_OFFLINE": "1",
 }
 _DRY_ENVIRONMENT: Final = {
-    "CUDA_VISIBLE_DEVICES": "",  # the CPU is to be tried, wherever it is
-    "OMP_NUM_THREADS": "1",  # torch's threads wait for each other: on a busy machine one is quicker than two
+    "CUDA_VISIBLE_DEVICES": "",  # a dry run uses the CPU even if there is a GPU
+    "OMP_NUM_THREADS": "1",  # torch's threads wait for each other: on a busy machine one is faster than two
 }
 _TAIL: Final = 15
 """Lines of a failed step's log that are shown."""
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     say(f"{about['gpu']}; figures and logs: {out}")
     failed = run_steps(options, about, results)
     rows = report.rows(results.read())
-    if gpu and not (options.dry or options.only or options.case):  # a part of a run hides no whole one
+    if gpu and not (options.dry or options.only or options.case):  # a partial run does not replace a complete one
         RESULTS.mkdir(parents=True, exist_ok=True)
         shutil.copy(out / PAGE, RESULTS / PAGE)
     sys.stdout.write(table.text(report.HEADER, rows))
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line."""
+    """Parses the command line."""
     shown = "\n".join(f"  {step.name:<12}{step.limit_s:>4.0f} s  {step.shows}" for step in plan.STEPS)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu",
@@ -87,14 +87,14 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def gpu_name() -> str | None:
-    """Name of the CUDA device that torch sees; None where it sees none."""
+    """Returns the name of the CUDA device that torch finds, or None."""
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def default_folder(gpu: str | None, *, dry: bool) -> Path:
-    """benchmarks/results/gpu/DATE-GPU; of a dry run a temporary folder."""
+    """Returns benchmarks/results/gpu/DATE-GPU; for a dry run a temporary folder."""
     if dry or gpu is None:
         return Path(tempfile.mkdtemp(prefix="darkroom-gpu-dry-"))
     at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d-%H%M")
@@ -102,9 +102,9 @@ def default_folder(gpu: str | None, *, dry: bool) -> Path:
 
 
 def run_steps(options: argparse.Namespace, about: Facts, results: Results) -> list[str]:
-    """Runs the chosen steps within the budget; returns the names of those that did not come to their end.
+    """Runs the chosen steps within the budget; returns the names of steps that did not complete.
 
-    The page is written anew after each of them: the machine may be taken away in the next one.
+    The page is rewritten after each step: the machine may be lost during the next one.
     """
     began_at, failed = time.monotonic(), list[str]()
     environment = {**_ENVIRONMENT, **(_DRY_ENVIRONMENT if options.dry else {})}
@@ -127,7 +127,7 @@ def run_steps(options: argparse.Namespace, about: Facts, results: Results) -> li
 
 
 def command_of(step: plan.GpuStep, limit_s: float, results: Results, options: argparse.Namespace) -> list[str]:
-    """Process that runs a step."""
+    """Returns the command line of a step's process."""
     command = [sys.executable, "-m", "benchmarks.gpu.part", step.name, *step.parts]
     command += ["--out", str(results.folder), "--limit-s", str(limit_s), "--began-at", str(results.began_at)]
     command += [part for case in options.case for part in ("--case", case)]
@@ -135,7 +135,7 @@ def command_of(step: plan.GpuStep, limit_s: float, results: Results, options: ar
 
 
 def ended_record(ended: Ended) -> dict[str, Any]:
-    """Line of the results about how a step ended."""
+    """Makes the record of a step's end."""
     return {
         "status": ended.status,
         "seconds": round(ended.seconds, 1),
@@ -145,7 +145,7 @@ def ended_record(ended: Ended) -> dict[str, Any]:
 
 
 def told(step: plan.GpuStep, ended: Ended, log: Path) -> str:
-    """A line about a step; of one that failed also the end of its log."""
+    """Describes a step in one line, and a failed one with the end of its log."""
     said = f"{step.name}: {ended.seconds:.0f} s"
     if ended.cut_off:
         said += ", cut off"

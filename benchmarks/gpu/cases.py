@@ -1,4 +1,4 @@
-"""The settings in which the service is measured: as it is shipped, and with ResNet-50 and several replicas a GPU."""
+"""Settings for measurements of the service: as shipped, and with ResNet-50 and several replicas a GPU."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -10,17 +10,17 @@ from typing import Final
 from harness.local_service import Document, shipped_config
 
 ONGOING: Final = 2048
-"""Requests that a replica takes: a closed loop then shows what it can do, and not what it refuses."""
+"""Requests in a replica at a time: so many that a closed loop measures the capacity, not refusals."""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseLoad:
-    """Load of the clients: images of one size, so many a request.
+    """Load of the clients, with images of one size.
 
     Args:
         size: "small" or "large", of `decoding.works`.
-        together: images a request.
-        clients: that ask at a time.
+        together: images in one request.
+        clients: number of closed-loop clients.
     """
 
     size: str
@@ -30,13 +30,13 @@ class CaseLoad:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A setting of the service, and the loads that it is given.
+    """A setting of the service, and its loads.
 
     Args:
-        name: in the table.
-        document: file with weights of ResNet-50 -> a configuration of Serve's.
-        model: that it serves.
-        loads: one after another.
+        name: name in the table.
+        document: file with weights of ResNet-50 -> a configuration for Serve.
+        model: name of the model.
+        loads: loads, one after another.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Case:
     loads: tuple[CaseLoad, ...]
 
     def __str__(self) -> str:
-        """The name."""
+        """Return the name."""
         return self.name
 
 
 def patient(document: Document, pipeline: Document, batch: int, replicas: int = 1) -> Document:
-    """A configuration with other pipeline settings, a fixed number of replicas, and no refusals."""
+    """Make a configuration with other pipeline settings, a fixed number of replicas, and no refusals."""
     changed = copy.deepcopy(document)
     (application,) = changed["applications"]
     (deployment,) = application["deployments"]
@@ -63,7 +63,7 @@ def patient(document: Document, pipeline: Document, batch: int, replicas: int = 
 
 
 def on_gpu(pipeline: Document, batch: int, replicas: int) -> Document:
-    """serve_config.gpu.yaml with that many replicas on one GPU, and batches of up to `batch`."""
+    """Make serve_config.gpu.yaml with `replicas` on one GPU, and batches of up to `batch`."""
     document = shipped_config("serve_config.gpu.yaml")
     args = document["applications"][0]["args"]
     args["replicas_per_gpu"] = replicas
@@ -72,12 +72,12 @@ def on_gpu(pipeline: Document, batch: int, replicas: int) -> Document:
 
 
 def resnet(weights: Path, dtype: str, batch: int, replicas: int) -> Document:
-    """serve_config.gpu.yaml with ResNet-50."""
+    """Make serve_config.gpu.yaml with ResNet-50."""
     return on_gpu({"model": "resnet50", "weights": str(weights), "dtype": dtype}, batch, replicas)
 
 
 def on_two_cores() -> Document:
-    """The shipped model on the CPU, small, in two replicas: what a dry run starts."""
+    """Make the configuration of a dry run: the shipped model on the CPU, in two small replicas."""
     pipeline = {"device": "cpu", "batch_sizes": [1, 2], "slots": 64, "decode_workers": 1, "concurrent_batches": 1}
     document = patient(shipped_config("serve_config.yaml"), pipeline, 2, replicas=2)
     document["applications"][0]["args"]["num_cpus"] = 0.5
@@ -109,7 +109,7 @@ CASES: Final = (
     _resnet(2, 64, _ONE, _MANY),
     _resnet(1, 32, _MANY, dtype="auto"),
 )
-"""The most valuable first: time may end before the last."""
+"""All cases, the most valuable first: time may run out before the last."""
 
 DRY_CASES: Final = (
     Case(
@@ -122,5 +122,5 @@ DRY_CASES: Final = (
 
 
 def chosen(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
-    """The cases that have one of these in their names; all of them where there is none."""
+    """Select cases by parts of their names; all without names."""
     return [case for case in cases if not names or any(name in case.name for name in names)]

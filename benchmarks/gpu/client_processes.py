@@ -1,4 +1,4 @@
-"""Clients of a service in processes of their own: one process of Python would be the limit of eight replicas."""
+"""Clients in several processes: one Python process could not load eight replicas fully."""
 
 import multiprocessing
 from collections import Counter
@@ -15,7 +15,7 @@ class Clients:
     """Several processes of clients; a context manager.
 
     Args:
-        processes: that share the clients of a load.
+        processes: number of processes that share the clients of a load.
     """
 
     def __init__(self, processes: int) -> None:
@@ -33,14 +33,14 @@ class Clients:
     def closed_loop(
         self, target: Target, forms: Sequence[Form], *, clients: int, warm_up_s: float, for_s: float
     ) -> Load:
-        """Makes the load of `harness.load.closed_loop` by all processes together."""
+        """Runs the load of `harness.load.closed_loop` in all processes together."""
         shares = [count for n in range(self.processes) if (count := (clients + n) // self.processes)]
         asked = [self._pool.submit(_asked, target, forms, share, warm_up_s, for_s) for share in shares]
         return together([future.result() for future in asked])
 
 
 def together(loads: Sequence[Load]) -> Load:
-    """Sum of the loads of all client processes."""
+    """Sums up the loads of all client processes."""
     return Load(
         loads[0].for_s,
         sent=sum(load.sent for load in loads),

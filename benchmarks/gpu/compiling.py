@@ -17,14 +17,14 @@ from pipeline.model.folding import folded
 
 
 class CompilingCase(NamedTuple):
-    """A batch size, torch.compile's mode, and the seconds without which it is not begun."""
+    """A batch size, a mode of torch.compile, and the seconds that the case needs to be started."""
 
     images: int
     mode: str | None
     needs_s: float
 
     def __str__(self) -> str:
-        """The name in the table."""
+        """Return the name in the table."""
         return f"torch.compile, {self.images} images, mode {self.mode or 'default'}"
 
 

@@ -17,13 +17,13 @@ from benchmarks.gpu.part_setting import PartSetting
 from pipeline.decode.slots import Slots
 
 BATCH: Final = 32
-"""Images of the batches that are put together."""
+"""Images in a batch."""
 
 SIDE_PX: Final = 224
 _CEILING: Final = "copy of all slots"
 _BATCH_CEILING: Final = f"copy of {BATCH} adjacent images"
 _ROW_DTYPE: Final = torch.int64
-"""Images are gathered eight bytes at a time: a kernel that moves single bytes would be slower than the copy."""
+"""Element type for gathering images: a kernel that moves single bytes would be slower than the copy."""
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
@@ -47,12 +47,12 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def pinned_like(pixels: Tensor) -> Tensor:
-    """Memory of torch's own, page-locked."""
+    """Copies pixels to page-locked memory of torch."""
     return torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True).copy_(pixels)
 
 
 def whole_copy(memory: str, host: Tensor, device: Tensor) -> Figure:
-    """Rate of copying all slots in one piece."""
+    """Measures the rate of copying all slots in one piece."""
     ms = median_ms(lambda: device.copy_(host, non_blocking=True))
     return Figure(
         f"copying {len(host)} images to the GPU from memory {memory}",
@@ -66,7 +66,7 @@ def whole_copy(memory: str, host: Tensor, device: Tensor) -> Figure:
 
 
 def page_locking(pixels: Tensor) -> Figure:
-    """Time that registering the slots takes, and what memory it takes: the pixels alone, or the whole mapping too."""
+    """Measures time and memory of registering the slots: only the pixels may become resident, or the whole mapping."""
     before, began_at = _resident_kib(), time.perf_counter()
     code = int(torch.cuda.cudart().cudaHostRegister(pixels.data_ptr(), pixels.nbytes, 0))
     took_s, grown = time.perf_counter() - began_at, _resident_kib() - before
@@ -82,13 +82,13 @@ def page_locking(pixels: Tensor) -> Figure:
 
 
 def _resident_kib() -> int:
-    """Memory of this process in the machine's memory."""
+    """Reads the resident memory of this process in KiB."""
     status = Path(f"/proc/{os.getpid()}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
 def pieces(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Figure]:
-    """A batch that lies in several places, copied piece by piece, and in one call."""
+    """Measures a batch in several places, copied piece by piece or in one call."""
     for count in (1, 4) if setting.dry else (1, 4, 16, 32):
         together = len(pixels) // 2 if setting.dry else BATCH
         each = together // count
@@ -108,7 +108,7 @@ def pieces(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Fig
 
 
 def gathers(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Figure]:
-    """A batch whose images lie in any slots, put together on the GPU by their numbers."""
+    """Measures a batch in arbitrary slots, gathered on the GPU by slot numbers."""
     together = len(pixels) // 2 if setting.dry else BATCH
     chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:together]
     index, out = chosen.cuda(), torch.empty_like(_rows(device)[:together])
@@ -129,7 +129,7 @@ def gathers(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Fi
 
 
 def copied(what: str, work: Callable[[], Any], *, is_ceiling: bool = False) -> Figure:
-    """Time until a batch is on the GPU, and how long the calling thread is at it."""
+    """Measures the time until a batch is on the GPU, and the time that the calling thread spends."""
     device_ms, host_ms = median_ms(work), []
     for _ in range(20):
         torch.cuda.synchronize()
@@ -150,17 +150,17 @@ def copied(what: str, work: Callable[[], Any], *, is_ceiling: bool = False) -> F
 
 
 def seen_by_the_gpu(pixels: Tensor, setting: PartSetting) -> Tensor:
-    """Registered host memory as a tensor of the GPU, which then reads it over the bus.
+    """Makes registered host memory a tensor of the GPU, which then reads it over the bus.
 
     cudaHostRegister maps memory into the GPU's address space, at the address that the host uses (unified addressing).
     """
     if setting.dry:
-        return pixels  # the CPU that poses as a GPU has no addresses of its own
+        return pixels  # the fake GPU has no addresses of its own
     return torch.as_tensor(_DeviceView(pixels), device="cuda")
 
 
 class _DeviceView:
-    """Host memory, described as device memory: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html."""
+    """Host memory described as device memory: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html."""
 
     def __init__(self, pixels: Tensor) -> None:
         self._pixels = pixels  # kept alive as long as the view
@@ -173,5 +173,5 @@ class _DeviceView:
 
 
 def _rows(pixels: Tensor) -> Tensor:
-    """The pixels as one row of eight-byte numbers per image."""
+    """Views the pixels as one row of eight-byte numbers per image."""
     return pixels.view(len(pixels), -1).view(_ROW_DTYPE)

@@ -1,4 +1,4 @@
-"""The tests of the code for CUDA, in this process: which passed, which failed, which were skipped."""
+"""Runs the tests of the CUDA code in this process; counts passed, failed and skipped ones."""
 
 import os
 from collections import defaultdict
@@ -11,7 +11,7 @@ from benchmarks.gpu.outcome import Figure, Missing
 from benchmarks.gpu.part_setting import PartSetting
 
 CHOSEN: Final = "cuda and not slow"
-"""The tests that are run, by their marks."""
+"""Marks that select the tests."""
 
 FOLDER: Final = "tests"
 DRY_FILES: Final = (
@@ -19,14 +19,14 @@ DRY_FILES: Final = (
     "tests/pipeline/model/test_cuda_faults.py",
     "tests/pipeline/model/test_device.py",
 )
-"""Enough of them for a trial: `make test` runs all of them on the CPU anyway."""
+"""Test files of a dry run: `make test` runs all of them on the CPU anyway."""
 
 _SHOWN: Final = 30
-"""Failures that are told one by one."""
+"""Limit on failures that are reported one by one."""
 
 
 class Outcomes:
-    """Notes how each test ended; a plug-in of pytest's."""
+    """Plug-in for pytest that records the outcome of each test."""
 
     def __init__(self) -> None:
         self.ended = defaultdict[str, list[tuple[str, str]]](list)  # outcome -> names and reasons
@@ -37,7 +37,7 @@ class Outcomes:
             self.ended[report.outcome].append((report.nodeid, _reason(report)))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Called by pytest for each file. One that needs a package that is not here is left out, and told."""
+        """Called by pytest for each file; records files skipped for a missing package."""
         if report.failed:
             reason = _reason(report).rpartition("\n")[2]
             outcome = "files left out" if "ModuleNotFoundError" in reason else "failed"
@@ -45,12 +45,12 @@ class Outcomes:
 
 
 def passed(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Runs them.
+    """Runs the tests.
 
     Raises:
-        RuntimeError: not all that were found have passed, or none was found.
+        RuntimeError: a test has failed, or none was found.
     """
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # what else is installed here is none of theirs
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the tests need no other installed plug-ins
     if not setting.dry:
         os.environ["FAIL_WITHOUT_CUDA"] = "1"
     outcomes = Outcomes()
@@ -70,7 +70,7 @@ def passed(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """Why a test was skipped, or the end of what went wrong."""
+    """Returns the reason of a skip, or the end of a failure's report."""
     if isinstance(report.longrepr, tuple):
         return str(report.longrepr[-1])
     crash = getattr(report.longrepr, "reprcrash", None)

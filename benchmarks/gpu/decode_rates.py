@@ -1,4 +1,4 @@
-"""Measures decoding on the cores: images a second of Darkroom's own transform in a process a core, and nothing else."""
+"""Measures decoding on the CPU: images a second of Darkroom's transform alone, in one process a core."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -14,25 +14,25 @@ _FOR_S = 1.0
 
 
 def works(setting: PartSetting) -> tuple[Work, Work]:
-    """Photographs of 0.2 and 12 megapixels; of 0.2 and 1 in a dry run."""
+    """Makes photographs of 0.2 and 12 megapixels; in a dry run of 0.2 and 1."""
     large_px = (1155, 866)
     larger = replace(PHONE, title=f"{large_px[0]} x {large_px[1]}, one a request", sizes_px=(large_px,))
     return SMALL, larger if setting.dry else PHONE
 
 
 def size_of(work: Work) -> str:
-    """E.g. "500 x 375"."""
+    """Returns the size of a load's images, e.g. "500 x 375"."""
     across, down = work.sizes_px[0]
     return f"{across} x {down}"
 
 
 def ceiling_of(work: Work) -> str:
-    """Name under which other figures refer to the rate of all cores."""
+    """Returns the name by which other figures refer to the rate of all cores."""
     return f"decode {size_of(work)}"
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """On one core, on half of them and on all; of each size."""
+    """Measures each size on one core, on half of the cores and on all."""
     cores = len(os.sched_getaffinity(0))
     with Limit() as limit:
         for work in works(setting):

@@ -1,4 +1,4 @@
-"""Measures the processor time of a thread that waits for the GPU: by an event that spins, and by one that blocks."""
+"""Measures the processor time of a thread that waits for the GPU with a spinning or a blocking event."""
 
 import statistics
 import time
@@ -15,14 +15,14 @@ _WAITS_MS: Final = (5, 20)
 
 
 class Wait(NamedTuple):
-    """A wait for the GPU: share of it in which the thread used a core, and delay after the GPU was done."""
+    """Costs of a wait for the GPU: share of a core used, and delay after the GPU was done."""
 
     cpu_share: float
     late_us: float
 
 
 def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Both kinds of events."""
+    """Measures both kinds of events."""
     for blocking in (False, True):
         turns = 2 if setting.dry else 6
         waits = [wait(ms, blocking=blocking) for ms in _WAITS_MS for _ in range(turns)]

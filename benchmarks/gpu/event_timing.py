@@ -7,13 +7,13 @@ import torch
 
 
 def median_ms(work: Callable[[], object], *, runs: int = 15, warm: int = 3, inner: int = 1) -> float:
-    """Median milliseconds of a call.
+    """Measures the median milliseconds of a call.
 
     Args:
         work: queues something on the current stream.
-        runs: that are measured.
-        warm: calls before them.
-        inner: calls between two events: short work needs several.
+        runs: number of measured runs.
+        warm: number of calls before them.
+        inner: calls between two events; short work needs several.
     """
     for _ in range(warm):
         work()

@@ -1,4 +1,4 @@
-"""Facts of the machine: what its own programs say, in `facts.txt`, and what torch and Ray make of it."""
+"""Facts of the machine: output of its programs in `facts.txt`, and the resources that torch and Ray find."""
 
 import logging
 import resource
@@ -27,7 +27,7 @@ _PACKAGES: Final = ("torch", "torchvision", "numpy", "pillow", "ray", "simplejpe
 
 
 def facts(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Writes facts.txt, and gives the counts that other figures depend on."""
+    """Writes facts.txt; yields the counts that other figures depend on."""
     told = [f"$ {command}\n{output_of(command)}" for command in _COMMANDS]
     told.append(str({name: version_of(name) for name in _PACKAGES}))
     told.append(
@@ -50,7 +50,7 @@ def output_of(command: str) -> str:
 
 
 def device() -> Figure:
-    """The GPU, by torch."""
+    """Describes the GPU as torch finds it."""
     import torch
 
     if not torch.cuda.is_available():
@@ -62,7 +62,7 @@ def device() -> Figure:
 
 
 def ray_resources() -> Iterator[Figure]:
-    """CPUs and GPUs that a Ray of its own finds here: what replicas can be given."""
+    """Yields the CPUs and GPUs that Ray finds here: the resources for replicas."""
     import ray
 
     ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)

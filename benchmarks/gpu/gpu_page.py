@@ -28,7 +28,7 @@ _ABOUT: Final = (
 
 
 def ceilings(records: Sequence[Record]) -> dict[str, float]:
-    """The best figure of every name that figures set: the largest rate, the shortest time."""
+    """Find the best figure for each name of a ceiling: the largest rate, the shortest time."""
     best = dict[str, float]()
     for record in records:
         if name := record.get("sets"):
@@ -38,9 +38,9 @@ def ceilings(records: Sequence[Record]) -> dict[str, float]:
 
 
 def share(record: Record, known: Mapping[str, float]) -> tuple[float, str] | None:
-    """Share of its ceiling that a figure reaches, and the name of that ceiling; None where none was measured.
+    """Compute the share of its ceiling that a figure reaches, with the ceiling's name; None if none was measured.
 
-    Of several ceilings the lowest counts: that of rates. A time is compared with the shortest one.
+    A rate with several ceilings is compared with the lowest one, a time with the shortest one.
     """
     found = [(known[name], name) for name in record.get("of", ()) if known.get(name)]
     if not found or not record.get("value"):
@@ -50,7 +50,7 @@ def share(record: Record, known: Mapping[str, float]) -> tuple[float, str] | Non
 
 
 def rows(records: Sequence[Record]) -> list[list[str]]:
-    """A row for every figure, for all that is missing, and for every step that did not come to its end."""
+    """Make rows for all figures, missing figures, and steps that did not complete."""
     known, found = ceilings(records), list[list[str]]()
     for record in records:
         step, what, note = record["step"], record.get("what", ""), record.get("note", "")
@@ -70,7 +70,7 @@ def rows(records: Sequence[Record]) -> list[list[str]]:
 
 
 def page(about: Mapping[str, Any], records: Sequence[Record]) -> str:
-    """The page `gpu.md`."""
+    """Make the page `gpu.md`."""
     lines = [f"- {name}: {about[name]}" for name in _ABOUT if about.get(name)]
     return "\n".join(
         [
@@ -98,7 +98,7 @@ def main(paths: Sequence[str]) -> int:
 
 
 def _number(value: float) -> str:
-    """With four significant digits, and no exponent."""
+    """Format a value with four significant digits and no exponent."""
     return f"{rounded(value):,.10g}"
 
 

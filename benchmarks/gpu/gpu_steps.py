@@ -11,7 +11,7 @@ DRY_BUDGET_S: Final = 300.0
 """Seconds that a dry run may take; it takes about three minutes on two cores."""
 
 LEAST_S: Final = 10.0
-"""A step with less time than that is not begun: it would have loaded torch, and little more."""
+"""Least time to begin a step: in less it could only load torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,10 @@ class GpuStep:
     """Parts that run one after another in a process of their own.
 
     Args:
-        name: as `--only` takes it.
-        limit_s: seconds that it may take.
+        name: name for `--only`.
+        limit_s: time limit in seconds.
         parts: names in `part.PARTS`.
-        shows: what it shows, for `--help`.
+        shows: subject of its figures, for `--help`.
     """
 
     name: str
@@ -49,5 +49,5 @@ NAMES: Final = tuple(step.name for step in STEPS)
 
 
 def chosen(only: Sequence[str]) -> list[GpuStep]:
-    """The steps of those names, in the order of the plan; all of them where none is named."""
+    """Select steps by name, in the order of the plan; all without names."""
     return [step for step in STEPS if not only or step.name in only]

@@ -23,13 +23,13 @@ _SWITCH_INTERVAL_S: Final = 0.0005
 """Seconds after which the interpreter changes to another thread, as in a replica."""
 
 _BUSY: Final = (0.0, 0.5, 0.9)
-"""Shares of the interpreter that the other thread takes: an event loop at rest, at work, and at its end."""
+"""Shares of the interpreter that the other thread takes: an event loop that is idle, busy, and saturated."""
 
 _CEILING: Final = "the quickest launch"
 
 
 def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Every way of launching, beside ever more."""
+    """Measures every way of launching, beside an increasingly busy interpreter."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     name, form, images = ("mobilenet_v2", "float32", 1) if setting.dry else ("resnet50", "float16", 32)
     compute_in(form)
@@ -43,7 +43,7 @@ def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def ways_of(model: DeviceModule, pixels: Tensor) -> dict[str, Callable[[], Any]]:
-    """Kernel by kernel, as a TorchScript graph, as a CUDA graph."""
+    """Makes the ways: kernel by kernel, as a TorchScript graph, as a CUDA graph."""
     return {
         "kernel by kernel": partial(model, pixels),
         "traced and frozen": partial(settled(traced(model, pixels.shape[1]), pixels), pixels),
@@ -52,14 +52,14 @@ def ways_of(model: DeviceModule, pixels: Tensor) -> dict[str, Callable[[], Any]]
 
 
 def settled(compute: Compute, pixels: Tensor) -> Compute:
-    """A TorchScript model after its first calls, in which TorchScript optimises it."""
+    """Makes the first calls of a TorchScript model, in which TorchScript optimises it."""
     with torch.inference_mode():
         settle(compute, pixels)
     return compute
 
 
 def cost(ways: Mapping[str, Callable[[], Any]], what: str, share: float, setting: PartSetting, way: str) -> Figure:
-    """Time from the call until the answers are there, and until the call returns."""
+    """Measures the time from the call until the answers have arrived, and until the call returns."""
     work, host_ms, whole_ms = ways[way], list[float](), list[float]()
     with torch.inference_mode():
         work()

@@ -1,7 +1,7 @@
-"""The comparison that Darkroom began with: 32 photographs by a loop, by a DataLoader per batch, and by the engine.
+"""Compares a loop, a DataLoader per batch, and the engine on 32 photographs: the comparison behind Darkroom.
 
-The same photographs, the same model (mobilenet_v2 with its weights) on the same GPU; timed until the classes of all are
-in host memory.
+All use the same photographs and the same model (mobilenet_v2 with its weights) on the same GPU. A run ends when the
+classes of all images are in host memory.
 """
 
 import io
@@ -36,7 +36,7 @@ Classify = Callable[[Sequence[bytes]], Classes]
 
 
 class LoaderWay(NamedTuple):
-    """A way of classifying images: opened once, then given the same images several times."""
+    """A way of classifying images, opened once and then run several times on the same images."""
 
     name: str
     opened: Callable[[], AbstractContextManager[Classify]]
@@ -44,7 +44,7 @@ class LoaderWay(NamedTuple):
 
 
 class Timed(NamedTuple):
-    """Median seconds of a way, and the classes that it found."""
+    """Median seconds of a way, and the resulting classes."""
 
     seconds: float
     classes: Classes
@@ -69,7 +69,7 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def ways(model: nn.Module, together: int, setting: PartSetting) -> list[LoaderWay]:
-    """A loop, the engine in three settings, and DataLoaders of few and of many workers."""
+    """List the ways: a loop, the engine in three settings, and DataLoaders with few and with many workers."""
     cores = len(os.sched_getaffinity(0))
     settings: list[tuple[Literal["float32", "float16"], Literal["exact", "fast"]]]
     settings = [("float32", "exact"), ("float32", "fast"), ("float16", "fast")]
@@ -89,13 +89,13 @@ def ways(model: nn.Module, together: int, setting: PartSetting) -> list[LoaderWa
 
 
 def time_of(classify: Classify, images: Sequence[bytes], runs: int) -> Timed:
-    """The median of several runs, after one that does not count."""
+    """Measure the median of several runs after a warm-up."""
     classes = classify(images)
     return Timed(statistics.median(seconds_of(partial(classify, images), runs=runs, warm_up=0)), classes)
 
 
 def figure(what: str, of: tuple[str, ...], timed: Timed, first: Timed) -> Figure:
-    """The figure of a way, compared with the first."""
+    """Make the figure of a way, compared with the first one."""
     images, times = len(timed.classes), first.seconds / timed.seconds
     same = sum(one == other for one, other in zip(timed.classes, first.classes, strict=True))
     return Figure(
@@ -112,24 +112,24 @@ def figure(what: str, of: tuple[str, ...], timed: Timed, first: Timed) -> Figure
 
 
 class Photographs(Dataset[Tensor]):
-    """Decoded and transformed as they are asked for: in the workers of a DataLoader."""
+    """Data set that decodes and transforms a photograph when it is read, in the workers of a DataLoader."""
 
     def __init__(self, images: Sequence[bytes]) -> None:
         self._images, self._transform = images, WEIGHTS.transforms()
 
     def __len__(self) -> int:
-        """Number of photographs."""
+        """Return the number of photographs."""
         return len(self._images)
 
     def __getitem__(self, index: int) -> Tensor:
-        """float32 [3, 224, 224]."""
+        """Decode and transform one photograph: float32 [3, 224, 224]."""
         image: Tensor = self._transform(Image.open(io.BytesIO(self._images[index])).convert("RGB"))
         return image
 
 
 @contextmanager
 def loop(model: nn.Module) -> Iterator[Classify]:
-    """Transforms images one after another, then computes all of them: the first thing to write."""
+    """Transforms images one after another, then computes all of them: the simplest program."""
 
     def classify(images: Sequence[bytes]) -> Classes:
         photographs = Photographs(images)
@@ -140,7 +140,7 @@ def loop(model: nn.Module) -> Iterator[Classify]:
 
 @contextmanager
 def loader(model: nn.Module, workers: int) -> Iterator[Classify]:
-    """A DataLoader transforms the images of a batch; it is made anew for every batch."""
+    """Transforms the images of each batch with a new DataLoader."""
 
     def classify(images: Sequence[bytes]) -> Classes:
         batches = DataLoader(Photographs(images), batch_size=len(images), num_workers=workers, pin_memory=True)
@@ -153,7 +153,7 @@ def loader(model: nn.Module, workers: int) -> Iterator[Classify]:
 def engine(
     dtype: Literal["float32", "float16"], decode: Literal["exact", "fast"], workers: int, together: int
 ) -> Iterator[Classify]:
-    """Darkroom's engine, started once."""
+    """Runs Darkroom's engine, started once."""
     sizes = (1, max(2, together // 4), together)
     config = PipelineConfig(device="cuda", dtype=dtype, decode=decode, batch_sizes=sizes, decode_workers=workers)
     with Engine(config, Limits(max_batch_size=together)) as started:

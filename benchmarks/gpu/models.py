@@ -17,27 +17,27 @@ from pipeline.model.folding import folded
 
 
 class ModelCase(NamedTuple):
-    """A model in a number format, by batches of some sizes."""
+    """A model in a number format, with batch sizes."""
 
     model: str
     form: str
     batches: tuple[int, ...]
 
     def __str__(self) -> str:
-        """E.g. "resnet50, float16"."""
+        """Return the name, e.g. "resnet50, float16"."""
         return f"{self.model}, {self.form}"
 
 
 class ModelWay(NamedTuple):
     """A way of computing a batch."""
 
-    name: str  # of it all, for the table
+    name: str  # full name, for the table
     module: DeviceModule
     images: int
     as_graph: bool
 
     def __str__(self) -> str:
-        """The name."""
+        """Return the name."""
         return self.name
 
 
@@ -48,7 +48,7 @@ MAIN: Final = (
     ModelCase("resnet50", "float16", (32, 256)),
     ModelCase("resnet50", "float32", (32,)),
 )
-"""Cases that the service is compared with; one figure of each first."""
+"""Cases for comparison with the service, the most important figures first."""
 
 ALL: Final = (
     ModelCase("resnet50", "float16", (1, 8, 32, 128, 256, 512)),
@@ -78,13 +78,13 @@ def _rates(setting: PartSetting, cases: Iterable[ModelCase]) -> Iterator[Figure 
 
 
 def rates_of(case: ModelCase, setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Images a second of a model, for each batch size and way of computing."""
+    """Measures images a second of a model, for each batch size and way of computing."""
     compute_in(case.form)
     return setting.each(ways_of(case), partial(rate, case), needs_s=2.0)
 
 
 def ways_of(case: ModelCase) -> Iterator[ModelWay]:
-    """For each batch size: kernel by kernel, as one graph, and as one graph with batch norm folded."""
+    """Yields for each batch size: kernel by kernel, as one graph, and as one graph with batch norm folded."""
     plain = network(case.model, case.form)
     quicker = folded(plain)
     for images in case.batches:
@@ -95,7 +95,7 @@ def ways_of(case: ModelCase) -> Iterator[ModelWay]:
 
 
 def rate(case: ModelCase, way: ModelWay) -> Figure:
-    """Images a second of one way."""
+    """Measures images a second of one way."""
     pixels, began_at = pixels_of(way.images), time.perf_counter()
     with torch.inference_mode():
         work = graphed(way.module, pixels) if way.as_graph else partial(way.module, pixels)
@@ -107,7 +107,7 @@ def rate(case: ModelCase, way: ModelWay) -> Figure:
 
 
 def of_model(what: str, model: str, form: str, images: int, ms: float, first_s: float) -> Figure:
-    """The figure of a model that took `ms` for a batch."""
+    """Makes the figure of a model that took `ms` for a batch."""
     ceiling = f"model {model} {form}"
     return Figure(
         what,

@@ -12,7 +12,7 @@ _ASKED: Final = "timestamp,utilization.gpu,utilization.memory,memory.used,clocks
 
 @contextmanager
 def monitored(path: Path) -> Iterator[None]:
-    """While the block runs, `path` gets the lines; nothing where there is no nvidia-smi."""
+    """Writes the lines to `path` while the block runs; does nothing without nvidia-smi."""
     program = shutil.which("nvidia-smi")
     if program is None:
         yield

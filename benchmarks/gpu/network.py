@@ -1,4 +1,4 @@
-"""The models that are measured: uint8 pixels on the GPU -> best classes, as the service computes them."""
+"""The measured models: uint8 pixels on the GPU -> best classes, as the service computes them."""
 
 from typing import Final
 
@@ -15,16 +15,16 @@ FORMS: Final = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-"""Number formats; tf32 is float32 in memory, and is multiplied with ten bits of fraction."""
+"""Number formats; tf32 is float32 in memory, multiplied with ten bits of fraction."""
 
 _TOP_K: Final = 10
 
 
 def network(name: str, form: str) -> DeviceModule:
-    """A classification model of torchvision's with random weights, on which its speed does not depend.
+    """Makes a classification model of torchvision with random weights; its speed does not depend on them.
 
     Args:
-        name: torchvision's.
+        name: torchvision's name of the model.
         form: one of `FORMS`.
     """
     import torchvision
@@ -41,5 +41,5 @@ def compute_in(form: str) -> None:
 
 
 def pixels_of(images: int, side_px: int = 224) -> Tensor:
-    """uint8 [images, side_px, side_px, 3] on the GPU, noise."""
+    """Makes noise on the GPU: uint8 [images, side_px, side_px, 3]."""
     return torch.randint(0, 256, (images, side_px, side_px, 3), dtype=torch.uint8, device="cuda")

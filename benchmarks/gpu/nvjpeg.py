@@ -1,4 +1,4 @@
-"""JPEGs decoded by the GPU (nvJPEG, by torchvision): images a second, and how far their pixels are off."""
+"""Measures JPEG decoding on the GPU (nvJPEG, through torchvision): images a second, and pixel differences."""
 
 import statistics
 import warnings
@@ -19,13 +19,13 @@ _RUNS: Final = 5
 
 
 class NvjpegCase(NamedTuple):
-    """Photographs of one size, so many at a time."""
+    """Photographs of one size, decoded several at a time."""
 
     work: Work
     images: int
 
     def __str__(self) -> str:
-        """The name in the table."""
+        """Return the name in the table."""
         return f"nvJPEG, {size_of(self.work)}, {self.images} images at a time"
 
 
@@ -41,8 +41,8 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def rate(case: NvjpegCase, setting: PartSetting) -> Figure:
-    """Images a second of one of them: decoded to their full size, not yet resized."""
-    device = "cpu" if setting.dry else "cuda"  # what poses as a GPU has no nvJPEG
+    """Measures images a second of one case: decoded to full size, not yet resized."""
+    device = "cpu" if setting.dry else "cuda"  # the fake GPU has no nvJPEG
     files = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in case.work.images]
     together = [files[n % len(files)] for n in range(case.images)]
     expected = decoded([files[0]], "cpu")[0].float()
@@ -64,7 +64,7 @@ def rate(case: NvjpegCase, setting: PartSetting) -> Figure:
 
 
 def decoded(files: list[Tensor], device: str) -> list[Tensor]:
-    """uint8 [3, height, width] each."""
+    """Decodes files, each to uint8 [3, height, width]."""
     from torchvision.io import ImageReadMode, decode_jpeg
 
     with warnings.catch_warnings():

@@ -1,11 +1,11 @@
-"""Figures of a run, and parts of it that gave none."""
+"""Figures of a run, and missing figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 TIMES: Final = ("s", "ms", "us")
-"""Units of which less is better; of every other unit more is better."""
+"""Units in which less is better; in every other unit more is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,13 +13,13 @@ class Figure:
     """One measured figure.
 
     Args:
-        what: what was measured, understood without the step's name.
-        value: how much of it.
-        unit: of the value, e.g. "images/s".
+        what: description, understood without the step's name.
+        value: the measured value.
+        unit: unit of the value, e.g. "images/s".
         sets: name of a ceiling that this figure measures. The best figure of a name is the ceiling.
-        of: names of the ceilings that this figure is held against. The lowest of them counts.
-        note: more about it, a few words for the table.
-        details: more about it, for a program to read.
+        of: names of the ceilings for this figure. The lowest of them counts.
+        note: a few more words for the table.
+        details: more data, for programs.
     """
 
     what: str
@@ -33,11 +33,11 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Something that was to be measured and was not.
+    """A figure that could not be measured.
 
     Args:
-        what: what it was.
-        reason: an error's type and message, or why it was left out.
+        what: description of the figure.
+        reason: an error's type and message, or the reason to leave it out.
     """
 
     what: str

@@ -1,4 +1,4 @@
-"""Parts of one step, in a process of their own: `python -m benchmarks.gpu.part STEP PART ... --out DIR --limit-s S`."""
+"""Runs parts of one step in their own process: `python -m benchmarks.gpu.part STEP PART ... --out DIR --limit-s S`."""
 
 import argparse
 import importlib
@@ -35,24 +35,24 @@ PARTS: Final = {
     "nvjpeg": "nvjpeg:rates",
     "compiling": "compiling:rates",
 }
-"""Modules of this package, and the function in each that gives the figures."""
+"""Module and function that measure each part."""
 
 WITHOUT_FAKE: Final = frozenset({"facts", "tests", "service"})
-"""Parts that need no fake in a dry run: the tests bring their own, and replicas compute on the CPU."""
+"""Parts without the fake GPU in a dry run: the tests have their own, and replicas compute on the CPU."""
 
 _TO_WRITE_S: Final = 4.0
-"""Seconds before the limit at which a part should be done, so that nothing has to be ended by force."""
+"""Seconds before the limit at which a part should be done, so that its process need not be killed."""
 
 
 def measure_of(part: str) -> Measure:
-    """The function of a part; its module is loaded only now, as they are large and one alone may be broken."""
+    """Returns the function of a part; imports only its module, as modules are large and another may be broken."""
     module, _, function = PARTS[part].partition(":")
     found: Measure = getattr(importlib.import_module(f"benchmarks.gpu.{module}"), function)
     return found
 
 
 def measured(step: str, part: str, setting: PartSetting, results: Results) -> bool:
-    """Writes the figures of a part as they come; returns whether it came to its end."""
+    """Writes the figures of a part at once; returns whether the part has completed."""
     try:
         for record in measure_of(part)(setting):
             results.add(step, record)

@@ -1,4 +1,4 @@
-"""Settings of a part of a run: where it writes, how long it has, and whether it runs for real."""
+"""Settings of a part of a run: output folder, deadline, and dry run."""
 
 import sys
 import time
@@ -13,7 +13,7 @@ from benchmarks.gpu.outcome import Figure, Missing
 Case = TypeVar("Case")
 
 _KEPT: Final = 400
-"""Characters of a long message that are kept at either end."""
+"""Characters kept at the start and at the end of a long message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,10 +21,10 @@ class PartSetting:
     """Folder, deadline and size of a part.
 
     Args:
-        out: folder for what is worth keeping beside the figures.
+        out: folder for further files beside the figures.
         ends_at: when the part is stopped, by `time.monotonic`.
-        dry: little of everything, on the CPU that poses as a CUDA device: a trial of every line, not a measurement.
-        cases: parts of names of cases to be measured; all of them where it is empty.
+        dry: a trial of every line with little work, on a fake CUDA device, not a measurement.
+        cases: parts of names of the cases to measure; all if empty.
     """
 
     out: Path
@@ -44,12 +44,12 @@ class PartSetting:
         *,
         needs_s: float = 5.0,
     ) -> Iterator[Figure | Missing]:
-        """Measures one case after another; one that fails, or has no time left, is told, and the next one runs.
+        """Measures one case after another; a case that fails or has no time left is reported, and the next one runs.
 
         Args:
-            cases: in the order of their value; `str` of a case is its name where it has no figures.
-            measure: gives the figure, or the figures, of a case.
-            needs_s: seconds without which a case is not begun.
+            cases: cases, the most valuable first; `str` of a case is its name if it has no figures.
+            measure: returns the figure or figures of a case.
+            needs_s: least seconds to begin a case.
         """
         for case in cases:
             if self.left_s < needs_s:
@@ -64,7 +64,7 @@ class PartSetting:
 
 
 def told(error: Exception) -> str:
-    """An error in one line of a record: of a long message the beginning and the end, where the cause mostly stands."""
+    """Describe an error in one line; of a long message only the start and the end, which mostly holds the cause."""
     message = str(error)
     if len(message) > 2 * _KEPT:
         message = f"{message[:_KEPT]} ... {message[-_KEPT:]}"

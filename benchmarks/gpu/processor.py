@@ -1,4 +1,4 @@
-"""Processor that the processes of a service use, by what they do."""
+"""Processor time of a service's processes, by role."""
 
 import os
 from collections import Counter
@@ -15,11 +15,11 @@ from harness.roles import REPLICA, role_of
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """Seconds of a core that were used until a moment.
+    """Processor seconds used until a moment.
 
     Args:
-        by_role: of all processes of a role.
-        by_thread: of each thread of the replicas, by process and thread.
+        by_role: seconds of all processes of a role.
+        by_thread: seconds of each thread of the replicas, by process and thread.
     """
 
     by_role: Counter[str]
@@ -27,7 +27,7 @@ class Used:
 
     @classmethod
     def by_run(cls, run: str) -> Self:
-        """Processor time that the processes of a run of Darkroom have used so far."""
+        """Read the processor time that the processes of a run have used so far."""
         used = cls(Counter(), Counter())
         for process in leftovers(run):
             with suppress(psutil.Error, OSError):
@@ -38,17 +38,17 @@ class Used:
         return used
 
     def cores_since(self, before: "Used", wall_s: float) -> dict[str, float]:
-        """Cores in use since an earlier moment, by role."""
+        """Compute the cores in use since an earlier moment, by role."""
         return {role: round((seconds - before.by_role[role]) / wall_s, 2) for role, seconds in self.by_role.items()}
 
     def busiest_since(self, before: "Used", wall_s: float) -> list[float]:
-        """Shares of a core that the busiest threads of the replicas took: one near 1 is the limit of its replica."""
+        """Compute the core shares of the replicas' busiest threads: a share near 1 limits its replica."""
         shares = [(seconds - before.by_thread[thread]) / wall_s for thread, seconds in self.by_thread.items()]
         return [round(share, 2) for share in sorted(shares, reverse=True)[:8]]
 
 
 def _threads_of(pid: int) -> dict[tuple[int, int], float]:
-    """Seconds of each thread; Python gives its threads no names before 3.14."""
+    """Read the seconds of each thread; before 3.14 Python gives threads no names."""
     used, ticks_per_s = dict[tuple[int, int], float](), os.sysconf("SC_CLK_TCK")
     for task in Path(f"/proc/{pid}/task").iterdir():
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Records of a run in a file: one JSON line each, written at once, so that a run that is cut off keeps what it has."""
+"""Records of a run in a file: one JSON line each, written at once, so that a run that is cut off keeps them."""
 
 import dataclasses
 import json
@@ -12,15 +12,15 @@ from benchmarks.gpu.outcome import Figure, Missing
 Record = dict[str, Any]
 
 _SIGNIFICANT: Final = 4
-"""Digits that a figure keeps."""
+"""Significant digits of a figure."""
 
 
 class Results:
-    """The file `results.jsonl` of an output folder, which many processes of a run add to, one after another.
+    """The file `results.jsonl` of an output folder, to which processes of a run append one after another.
 
     Args:
-        folder: made where it is missing.
-        began_at: when the run began, by `time.time`; records say how many seconds later they were made.
+        folder: output folder; created if missing.
+        began_at: start of the run, by `time.time`; records hold the seconds since then.
     """
 
     def __init__(self, folder: Path, began_at: float) -> None:
@@ -41,12 +41,12 @@ class Results:
             os.fsync(file.fileno())
 
     def read(self) -> list[Record]:
-        """All records so far, in the order in which they were written."""
+        """Read all records so far, in the order of writing."""
         if not self._path.exists():
             return []
         return [json.loads(line) for line in self._path.read_text().splitlines() if line.endswith("}")]
 
 
 def rounded(value: float) -> float:
-    """The value with four significant digits."""
+    """Round a value to four significant digits."""
     return float(f"{value:.{_SIGNIFICANT}g}")

@@ -1,4 +1,4 @@
-"""The service on this machine, in each of its cases: started by its own launcher, asked by clients beside it."""
+"""Measures the service on this machine in each case: started by its launcher, with clients beside it."""
 
 import os
 import re
@@ -29,7 +29,7 @@ from harness.target import Form, form_body, image_body
 _READY_S: Final = 150.0
 _LOG_BYTES: Final = 200_000
 _TOLD: Final = ("verdict", "stages_ms", "device", "interpreter", "event_loop", "cores", "workers", "free_slots")
-"""Keys of GET /stats that are kept."""
+"""Keys of GET /stats that go into the results."""
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
@@ -44,12 +44,12 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def _processes() -> int:
-    """Processes of clients: one cannot ask eight replicas for all that they can do."""
+    """Returns the number of client processes: one could not load eight replicas fully."""
     return max(1, min(4, len(os.sched_getaffinity(0)) // 4))
 
 
 def random_resnet(path: Path) -> None:
-    """Writes a state dict of ResNet-50 by chance; its speed does not depend on it."""
+    """Writes a random state dict of ResNet-50; the speed does not depend on the weights."""
     import torch
     from torchvision.models import resnet50
 
@@ -79,7 +79,7 @@ def rates_of(
 
 @contextmanager
 def running(case: Case, document: dict[str, Any], setting: PartSetting, folder: Path) -> Iterator[LocalService]:
-    """A service all of whose replicas run; after the block nothing of it is left, and its logs are kept."""
+    """Starts a service and waits for all replicas; after the block ends it and keeps its logs."""
     service = LocalService(folder, document, apart())
     try:
         (deployment,) = document["applications"][0]["deployments"]
@@ -93,7 +93,7 @@ def running(case: Case, document: dict[str, Any], setting: PartSetting, folder: 
 
 
 def keep_logs(service: LocalService, folder: Path) -> None:
-    """Copies the end of what the launcher printed, and of the logs of the replicas."""
+    """Copies the end of the launcher's output and of the replicas' logs."""
     logs = [service.output]
     for process in leftovers(service.run):
         try:
@@ -116,7 +116,7 @@ def _of_replicas(option: str) -> list[Path]:
 def rate(
     case: Case, service: LocalService, dtype: str, setting: PartSetting, clients: Clients, load: CaseLoad
 ) -> Figure:
-    """Images a second that a closed loop of clients is answered."""
+    """Measures images a second answered to closed-loop clients."""
     work = works(setting)[load.size == "large"]
     forms, for_s = forms_of(work, load.together), 1.0 if setting.dry else 4.0
     clients.closed_loop(service.target, forms, clients=load.clients, warm_up_s=for_s / 8, for_s=for_s / 4)
@@ -143,7 +143,7 @@ def rate(
 
 
 def _noted(answered: Answered, clients: Clients, stats: Mapping[str, Any]) -> str:
-    """A few words for the table."""
+    """Makes the note for the table."""
     median_ms, last_ms = _quantiles_ms(answered)
     said = f"p50 {median_ms} ms, p99 {last_ms} ms; clients' cores {answered.clients_cores:.2f} of {clients.processes}"
     others = f"; others: {_joined(answered.others)}" if answered.others else ""
@@ -155,7 +155,7 @@ def _quantiles_ms(answered: Answered) -> list[float]:
 
 
 def forms_of(work: Work, together: int) -> Sequence[Form]:
-    """Requests with that many images each."""
+    """Makes requests with `together` images each."""
     images = list(work.images)
     if together == 1:
         return [image_body(image) for image in images]
@@ -163,7 +163,7 @@ def forms_of(work: Work, together: int) -> Sequence[Form]:
 
 
 def stats_of(service: LocalService, for_s: float) -> dict[str, Any]:
-    """Statistics of the last seconds, from GET /stats of a replica."""
+    """Reads GET /stats of a replica for the last seconds."""
     url = f"{service.endpoint.url}/stats?seconds={max(1, round(for_s))}"
     try:
         stats = httpx.get(url, timeout=10, trust_env=False, headers={"Connection": "close"}).raise_for_status().json()

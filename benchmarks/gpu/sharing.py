@@ -1,4 +1,4 @@
-"""Several processes that compute on one GPU at a time, each with a model of its own."""
+"""Measures several processes on one GPU, each with its own model."""
 
 import multiprocessing
 import statistics
@@ -21,17 +21,17 @@ from pipeline.model.folding import folded
 
 _CEILING: Final = "one process on the GPU"
 _START_S: Final = 60.0
-"""The most that processes may take until all of them are warm."""
+"""Limit until all processes are warm."""
 
 
 class SharingCase(NamedTuple):
-    """So many processes, with batches of so many images each."""
+    """A number of processes, and their batch size."""
 
     processes: int
     images: int
 
     def __str__(self) -> str:
-        """The name in the table."""
+        """Return the name in the table."""
         return f"{self.processes} processes on the GPU, batches of {self.images}"
 
 
@@ -62,7 +62,7 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def rate(case: SharingCase, setting: PartSetting) -> Figure:
-    """Images a second of all processes together."""
+    """Measures images a second of all processes together."""
     shares = shared(case, setting)
     per_s = sum(share.per_s for share in shares)
     batch_ms = 1e3 * statistics.median(share.batch_s for share in shares)
@@ -104,11 +104,11 @@ def _end(processes: Sequence[BaseProcess]) -> None:
 
 
 def _compute(case: SharingCase, dry: bool, begin: Any, out: Any) -> None:
-    """Runs in each process: puts its share, or its error, into the queue; after an error the others do not wait."""
+    """Runs in each process: puts its result or error into the queue; after an error the others do not wait."""
     try:
         with pretend() if dry else nullcontext(), torch.inference_mode():
             out.put(_share(case, dry, begin))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is told where the others are waited for
+    except Exception as error:  # noqa: BLE001 - any error is reported by the parent process
         begin.abort()
         out.put(told(error))
 
@@ -129,7 +129,7 @@ def _share(case: SharingCase, dry: bool, begin: Any) -> Share:
 
 
 def _batches_s(replay: Any, for_s: float) -> list[float]:
-    """Seconds of each batch, one after another, each waited for by an event that blocks."""
+    """Measures the seconds of each batch, one after another, waiting with a blocking event."""
     done, taken_s, ends_at = torch.cuda.Event(blocking=True), list[float](), time.perf_counter() + for_s
     while (began_at := time.perf_counter()) < ends_at:
         replay()

@@ -1,4 +1,4 @@
-"""Runs one step: a command in a process of its own, with a time limit, of which nothing is left behind."""
+"""Runs one step: a command in its own process, with a time limit; leaves no process behind."""
 
 import subprocess
 import time
@@ -18,10 +18,10 @@ class Ended:
     """The end of a step.
 
     Args:
-        status: exit status of its command; minus the number of a signal that ended it.
-        seconds: how long it ran.
-        cut_off: it was asked to end because its time was up.
-        killed: processes that had to be ended by force.
+        status: exit status of its command; negative: minus the number of the signal that ended it.
+        seconds: duration of the step.
+        cut_off: whether the step was stopped at its time limit.
+        killed: number of processes that had to be killed.
     """
 
     status: int
@@ -31,16 +31,16 @@ class Ended:
 
     @property
     def failed(self) -> bool:
-        """Whether something is missing from what the step was to show."""
+        """Whether the step may lack figures."""
         return self.cut_off or self.status != 0
 
 
 def run_step(
     command: Sequence[str], limit_s: float, log: Path, environment: Mapping[str, str], *, grace_s: float = GRACE_S
 ) -> Ended:
-    """Runs a command for at most `limit_s`; afterwards no process that it has started is left.
+    """Runs a command for at most `limit_s`; afterwards none of its processes is left.
 
-    A command whose time is up gets SIGINT, so that it can stop what it has started, and is killed `grace_s` later.
+    At the limit the command gets SIGINT, so that it can stop its own processes, and is killed `grace_s` later.
     """
     began_at, cut_off = time.monotonic(), False
     with log.open("ab") as sink:
