@@ -77,7 +77,7 @@ FAULTS: Final = (
     Fault("HAProxy killed", strikes.one("haproxy", KILL), 12, lost=140, slow=None, whole_s=7),
     Fault("HAProxy stopped", strikes.one("haproxy", STOP), 12, lost=140, slow=None, whole_s=7),
     Fault("HAProxy's manager killed", strikes.one("haproxy manager", KILL), 12, lost=140, slow=None, whole_s=7),
-    Fault("HAProxy's manager stopped", strikes.one("haproxy manager", STOP), 25, lost=140, slow=None, whole_s=20),
+    Fault("HAProxy's manager stopped", strikes.one("haproxy manager", STOP), 30, lost=140, slow=None, whole_s=30),
     Fault("fallback proxy killed", strikes.one("fallback proxy", KILL), 6, lost=0, slow=0, whole_s=0),
     Fault("controller killed", strikes.one("controller", KILL), 8, lost=0, slow=0, whole_s=0),
     Fault("replica killed", strikes.one(REPLICA, KILL), 18, lost=10, slow=None, whole_s=12),
