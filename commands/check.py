@@ -1,4 +1,4 @@
-"""`darkroom check`: every fault of a configuration, or what its values mean."""
+"""`darkroom check`: lists every fault of a configuration, or the meaning of its values."""
 
 import os
 from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDTH = 150
-"""Columns of the tables where no terminal says how many it has."""
+"""Width of the tables in columns without a terminal."""
 
 
 def check(
@@ -22,9 +22,8 @@ def check(
 ) -> None:
     """Check a configuration strictly, and explain its values.
 
-    Finds keys that nothing reads, Serve's own included, values of a wrong kind, and those that do not fit together: a
-    line each, and status 1. Where there are none, shows what each of Darkroom's own settings is and means. Starts
-    nothing.
+    Finds unknown keys, also among Serve's own, values of a wrong type, and values that contradict each other: one line
+    each, and status 1. Without faults, shows the value and meaning of each of Darkroom's own settings. Starts nothing.
     """
     from deployments.checks.configuration import read_configuration
     from deployments.checks.own_faults import IMPORT_PATH, own_applications, own_deployments, written_or_empty

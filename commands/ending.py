@@ -8,23 +8,23 @@ from typing import Final, NoReturn
 import typer
 
 REFUSED: Final = 1
-"""A configuration is wrong, a port is taken; or a file has no prediction."""
+"""Status: a configuration is wrong, a port is taken, or a file has no prediction."""
 
 UNUSABLE: Final = 2
-"""The arguments cannot be used, and nothing was started; a wrong option has the same status."""
+"""Status: the arguments cannot be used, and nothing was started; Click uses it for a wrong option."""
 
 FAILED: Final = 3
-"""Darkroom, its machine or its configuration is at fault."""
+"""Status: Darkroom, its machine or its configuration is at fault."""
 
 INTERRUPTED: Final = 128 + signal.SIGINT
-"""The user pressed Ctrl-C."""
+"""Status: the user pressed Ctrl-C."""
 
 
 _LONGEST: Final = 10_000
-"""Characters of a message: a name that was typed may have a hundred thousand."""
+"""Length to which a message is cut: a typed name may have a hundred thousand characters."""
 
 CLOSED: Final = 128 + signal.SIGPIPE
-"""Nobody reads what is printed any more."""
+"""Status: the reader of the output has gone."""
 
 
 def fail(message: str, status: int) -> NoReturn:
@@ -38,6 +38,6 @@ def say(message: str) -> None:
     if len(message) > _LONGEST:
         message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
     text = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in message)
-    with suppress(OSError):  # nobody is there to be told
+    with suppress(OSError):  # stderr is closed
         sys.stderr.write(f"darkroom: {text}\n")
         sys.stderr.flush()

@@ -25,7 +25,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 """Byte-order mark with which editors of Windows begin a text."""
 
 _NAMED: Final = 10
-"""Names in a message, each of at most so many characters:"""
+"""Limit on names in a message; the next constant limits the characters of each."""
 
 _LONGEST: Final = 200
 
@@ -37,16 +37,17 @@ class NothingToDo(Exception):
 def listed(paths: Sequence[str], formats: Iterable[str], stdin: BinaryIO) -> list[str]:
     """Lists the image files of some paths, each once, in the order of the paths.
 
-    A file is taken whatever its name ends in; of a folder those files that end like one of the formats, sorted, in its
-    folders too. What begins with a dot is left out there, and links to folders are not followed: they may go round.
+    A named file is taken with any suffix. From a folder and its subfolders come the files with a suffix of one of the
+    formats, sorted. Names that begin with a dot are left out there, and links to folders are not followed: they may
+    form a cycle.
 
     Args:
         paths: files, folders, or `-` for names from `stdin`, one a line.
         formats: names of Pillow's formats.
-        stdin: of the process.
+        stdin: standard input of the process.
 
     Raises:
-        NothingToDo: a path is not there, or there is no file in any.
+        NothingToDo: a path does not exist, or no path has a file.
     """
     if missing := [path for path in paths if path != STDIN and not os.path.lexists(path)]:
         raise NothingToDo(f"no such file or folder: {_listing(missing)}")
@@ -64,18 +65,18 @@ def read(file: str, max_bytes: int) -> bytes:
     """Reads a file.
 
     Raises:
-        UnreadableFile: there is none, it is a folder or a pipe, or the disk has failed.
-        ImageTooLarge: it has more than `max_bytes`.
+        UnreadableFile: the file is missing, is a folder or a pipe, or the disk has failed.
+        ImageTooLarge: the file has more than `max_bytes`.
     """
     try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe would keep it waiting
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # opening a pipe would wait
         with open(descriptor, "rb") as opened:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise UnreadableFile("it is not a regular file")
             if status.st_size > max_bytes:
                 raise ImageTooLarge(f"the image has {status.st_size} bytes; the limit is {max_bytes}")
-            return opened.read(max_bytes + 1)  # it may have grown
+            return opened.read(max_bytes + 1)  # one more: the file may have grown
     except OSError as error:
         raise UnreadableFile(f"it cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -97,7 +98,7 @@ def _names(stdin: BinaryIO) -> Iterator[str]:
     """Reads file names from the standard input, one a line, with Unix or Windows line ends.
 
     Raises:
-        NothingToDo: it is closed, or cannot be read.
+        NothingToDo: the standard input is closed, or cannot be read.
     """
     try:
         for number, line in enumerate(stdin):
@@ -122,7 +123,7 @@ def _in_folder(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     while waiting:
         path, is_folder = waiting.pop()
         entries = _entries(path) if is_folder else None
-        if entries is None:  # a file; or a folder that cannot be listed, which reading it will say
+        if entries is None:  # a file, or an unlistable folder, for which reading will report the error
             yield path
             continue
         wanted = [(n, d) for n, d in entries if not n.startswith(".") and (d or n.lower().endswith(suffixes))]

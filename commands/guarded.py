@@ -1,8 +1,7 @@
 """Error handling of all commands: one sentence for an error of the system, a traceback for a defect.
 
-Expected are the errors of the system (a full disk, a file that has gone, a reader that has gone) and of whoever stops a
-command. Everything else that a command does not catch is a defect: then Python's traceback is shown, which does not
-print what variables hold.
+Expected errors are those of the system (a full disk, a missing file, a closed pipe) and a stop by the user. Every other
+exception that a command does not catch is a defect: then Python's traceback is shown, without the values of variables.
 """
 
 import os
@@ -23,7 +22,7 @@ class Guarded(TyperGroup):
     """Group of all commands; Click calls `make_context` to parse the arguments and `invoke` to run a command."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
-        """Refuses empty arguments: a shell makes one of a variable that is not set."""
+        """Refuses empty arguments: a quoted shell variable that is not set becomes one."""
         open_closed_streams()
         with _ended_in_words(debug="--debug" in args):
             if any(not each or (each.startswith("--") and each.endswith("=")) for each in args):
@@ -43,7 +42,7 @@ class Guarded(TyperGroup):
 def _ended_in_words(*, debug: bool) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # whoever reads has read enough, as in `| head -1`
+    except BrokenPipeError:  # the reader has closed the pipe, as in `| head -1`
         _end(CLOSED)
     except KeyboardInterrupt:
         _end(INTERRUPTED, "stopped")

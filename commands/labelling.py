@@ -1,4 +1,4 @@
-"""Many files through one engine: in order, and in a memory that does not grow with them."""
+"""Labels many files with one engine: in order, and with bounded memory."""
 
 import threading
 from collections import deque
@@ -13,10 +13,10 @@ from pipeline.errors import ImageError
 from pipeline.records import EncodedImage, Outcome, Rejection
 
 MAX_FILES: Final = 512
-"""Files in flight: enough for every worker and the device, behind one that takes its time."""
+"""Limit on files in flight: enough to keep workers and device busy behind a slow file."""
 
 MAX_BYTES: Final = 256 << 20
-"""Bytes of files in flight; one more file may be read, which waits until it fits."""
+"""Limit on bytes of files in flight; one more file may be read, and waits until it fits."""
 
 LOOK_ROUND_S: Final = 0.25
 """Seconds between checks, while waiting, for a stop and for a broken engine."""
@@ -33,11 +33,11 @@ class Labelling:
     """Labels files one after another; a thread reads ahead of the engine.
 
     Args:
-        engine: that runs.
-        files: their names.
+        engine: a started engine.
+        files: names of the files.
 
     Attributes:
-        stopped: may be set at any time, by a signal's handler too: then no outcome comes any more.
+        stopped: may be set at any time, also by a signal handler; then no more outcomes come.
     """
 
     def __init__(self, engine: Engine, files: Iterable[str]) -> None:
@@ -100,7 +100,7 @@ class Labelling:
             for file in self._files:
                 if not self._send(file):
                     break
-        except Exception as error:  # noqa: BLE001 - it is raised where the outcomes are waited for
+        except Exception as error:  # noqa: BLE001 - raised again in `outcomes`
             self._failure = error
         finally:
             with self._changed:
@@ -126,7 +126,7 @@ class Labelling:
         return True
 
     def _is_full(self, more: int) -> bool:
-        """Whether so many more bytes have to wait. With nothing in flight they never do: nothing would end the wait."""
+        """Return whether `more` bytes have to wait; never with nothing in flight, as nothing would end the wait."""
         if not self._in_flight:
             return False
         return len(self._in_flight) >= MAX_FILES or self._bytes + more > MAX_BYTES

@@ -18,7 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    pretty_exceptions_enable=False,  # they would print what variables hold
+    pretty_exceptions_enable=False,  # they would print the values of variables
 )
 
 
@@ -31,10 +31,10 @@ def _show_version(asked: bool) -> None:
 @app.callback()
 def darkroom(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
     ] = False,
     _debug: Annotated[
-        bool, typer.Option("--debug", help="Show Python's traceback of whatever ends a command.")
+        bool, typer.Option("--debug", help="Show Python's traceback of an error that ends a command.")
     ] = False,
 ) -> None:
     """Batched image inference: label photographs over HTTP or from a disk."""

@@ -16,11 +16,11 @@ def offline_settings(config: Path | None, top_k: int) -> tuple[PipelineConfig, L
     """Reads the pipeline's settings and the limits on images from a configuration.
 
     Args:
-        config: the file; None for the usual one or, where that is not there, the defaults.
-        top_k: classes to keep of every image, whatever the configuration keeps for its clients.
+        config: the file; None for `USUAL` or, if that file is missing, the defaults.
+        top_k: number of classes for every image; replaces that of the configuration.
 
     Raises:
-        NothingToDo: the file is not there, or wrong.
+        NothingToDo: the file is missing or has faults.
     """
     if config is None and not USUAL.exists():
         return PipelineConfig(max_top_k=top_k), None

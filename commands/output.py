@@ -23,8 +23,8 @@ class Output(Protocol):
         """Writes a whole row, without a buffer.
 
         Raises:
-            OutputClosed: nobody reads it.
-            OutputFailed: it cannot be written.
+            OutputClosed: the reader has gone.
+            OutputFailed: the row cannot be written.
         """
 
 
@@ -35,7 +35,7 @@ class FileOutput:
         self._file, self._name = file, name
 
     def write(self, row: bytes) -> None:
-        """Writes a row; once this has returned, a kill does not lose it."""
+        """Writes a row; a kill after the return does not lose the row."""
         try:
             while row:
                 row = row[self._file.write(row) :]
@@ -51,7 +51,7 @@ def appended(path: Path) -> Iterator[BinaryIO]:
     """Opens a file to append to, without a buffer that a kill would lose.
 
     Raises:
-        NothingToDo: it cannot be written.
+        NothingToDo: the file cannot be written.
     """
     try:
         file = path.open("ab", buffering=0)

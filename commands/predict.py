@@ -22,22 +22,24 @@ def predict(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="Take the pipeline and the limits of this file; else of serve_config.yaml, where there is one."
+            help="Take the pipeline and the limits from this file; by default from serve_config.yaml, if it exists."
         ),
     ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Classes of each file, best first.")] = 5,
     form: Annotated[
         Form | None,
-        typer.Option("--format", help="Else csv for an --output that ends so, table for a terminal, jsonl otherwise."),
+        typer.Option(
+            "--format", help="By default csv for an --output that ends in .csv, table for a terminal, jsonl otherwise."
+        ),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="Write here, not to standard output.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Write to this file, not to standard output.")] = None,
 ) -> None:
     """Label files on this machine, without a service.
 
-    Of folders it takes what ends like an image that is served, sorted, from their folders too. Results come in order, a
-    row at a time. A file without a prediction costs the others nothing: its row says why, and it is named at the end.
+    From folders and their subfolders it takes files with the suffix of a served format, sorted. Results come in order,
+    row by row. A file without a prediction does not affect the others: its row has the reason, and the end names it.
 
-    Status 0: all have a prediction; 1: some have none; 2: nothing was begun; 3: Darkroom has failed; 130: Ctrl-C.
+    Status 0: all files have a prediction; 1: some have none; 2: nothing was begun; 3: Darkroom has failed; 130: Ctrl-C.
     """
     from commands.files import NothingToDo
 
@@ -88,7 +90,7 @@ def _predict(
 
     from pipeline.decode.forkserver import start_forkserver
 
-    start_forkserver()  # its imports take as long as those of the next line
+    start_forkserver()  # its imports run at the same time as those of the next line
     from commands.predict_run import PredictRun
 
     return PredictRun(files, rows, destination, bar).label(pipeline, limits)

@@ -26,10 +26,10 @@ class PredictRun:
     """Labels files and writes their rows.
 
     Args:
-        files: their names.
-        rows: the form of the rows.
-        output: where they go.
-        bar: shows how far it is.
+        files: names of the files.
+        rows: format of the rows.
+        output: destination of the rows.
+        bar: shows the progress.
     """
 
     def __init__(self, files: Sequence[str], rows: Rows, output: Output, bar: Bar) -> None:
@@ -56,7 +56,7 @@ class PredictRun:
         return REFUSED if self._bad else 0
 
     def _label(self, labelling: Labelling) -> int:
-        """Writes a row for each file; returns the signal that ended it early, or 0."""
+        """Writes a row for each file; returns the signal that ended the run early, or 0."""
         with stopped_by_signals(labelling) as received:
             for file, outcome in labelling.outcomes():
                 self._output.write(self._rows.row(file, outcome))
@@ -91,7 +91,7 @@ def stopped_by_signals(labelling: Labelling) -> Iterator[list[int]]:
     """Ends the labelling after the current row on SIGINT or SIGTERM; a second signal ends it at once.
 
     Yields:
-        The signals that have come; none where the process was started to ignore them, as `nohup` does.
+        The signals that have come; ignored ones never come, such as SIGHUP under `nohup`.
     """
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

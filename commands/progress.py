@@ -41,8 +41,8 @@ class Bar:
     Rows that go to the terminal too are written above the bar, by `write`.
 
     Args:
-        total: files.
-        above: whether rows are written above it; then it goes away at the end.
+        total: number of files.
+        above: whether rows are written above the bar; then the bar disappears at the end.
     """
 
     def __init__(self, total: int, *, above: bool) -> None:
@@ -66,7 +66,7 @@ class Bar:
         self._progress.stop()
 
     def begin(self) -> None:
-        """Starts the clock: the engine runs."""
+        """Starts the clock, once the engine runs."""
         self._progress.reset(self._task, description="labelling")
 
     def advance(self) -> None:

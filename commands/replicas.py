@@ -29,20 +29,20 @@ class NoAnswer(Exception):
 
 
 class Replicas:
-    """Asks a service for the figures of all replicas; several times, as the balancer chooses who answers.
+    """Asks a service several times for the figures of all replicas, as the balancer chooses the replica that answers.
 
     Args:
-        url: of the service, without a path.
-        seconds: of the last minute that the figures should be of, 1 to 60.
-        key: one of the service's, where it has any.
+        url: address of the service, without a path.
+        seconds: part of the last minute that the figures cover, 1 to 60.
+        key: API key of the service, if it has keys.
 
     Raises:
-        NotAnAddress: `url` or `key` can be none.
+        NotAnAddress: `url` or `key` is malformed.
     """
 
     def __init__(self, url: str, seconds: int, key: str | None) -> None:
         _check(url, key)
-        # Connections are not kept: on one of its own, each request may come to another replica.
+        # Connections are not kept: with a new one, each request may reach another replica.
         headers = {"Connection": "close"} | ({"Authorization": f"Bearer {key}"} if key else {})
         self._url = f"{url.rstrip('/')}/stats?seconds={seconds}"
         self._client = httpx.Client(headers=headers, timeout=5.0, trust_env=False)
@@ -52,7 +52,7 @@ class Replicas:
         """Reads the figures of all replicas that have answered recently, by their names.
 
         Raises:
-            NoAnswer: none does.
+            NoAnswer: no replica answers.
         """
         for _ in range(len(self._seen) + _ASKED_EXTRA):
             stats = self._ask()
@@ -89,7 +89,7 @@ def _check(text: str, key: str | None) -> None:
         )
     try:
         url = httpx.URL(text)
-        host = url.raw_host  # by IDNA, which refuses labels that are empty or too long
+        host = url.raw_host  # IDNA refuses labels that are empty or too long
         is_port = url.port is None or 0 < url.port < 65536
     except (httpx.InvalidURL, UnicodeError, ValueError):
         raise NotAnAddress(f"{_shown(text)} is not an address; {_HOW}") from None

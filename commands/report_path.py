@@ -16,7 +16,7 @@ def report_path(written: str) -> Path:
     """Checks that a report and its picture can be written to a path; returns the path.
 
     Raises:
-        StartError: why it cannot, and what to type instead.
+        StartError: the path cannot be used; the message says why and what to type instead.
     """
     path, name = Path(written), f"cannot write the report to {shown(written)}"
     try:
@@ -36,7 +36,7 @@ def _try_to_open(path: Path, name: str) -> None:
     """Opens the file for writing without changing it; if there is none, creates another one beside it and removes it.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     try:
         kind = path.stat().st_mode

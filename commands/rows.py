@@ -13,7 +13,7 @@ from deployments.http.responses import described
 from pipeline.records import Outcome, Prediction
 
 _LONGEST_NAME: Final = 40
-"""Columns of a file's name in the lines for people; a longer one stands in a line of its own."""
+"""Limit on the columns of a file's name in a table; a longer name has its own line."""
 
 
 class Rows(Protocol):
@@ -34,7 +34,7 @@ class JsonLines:
         self._top_k = top_k
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """Formats an object; undecodable bytes of a name become surrogate escapes, which `os.fsencode` takes."""
+        """Formats an object; undecodable bytes of a name become surrogate escapes, as for `os.fsencode`."""
         body: dict[str, Any] = {"file": file}
         if isinstance(outcome, Prediction):
             body |= outcome.as_json(top_k=self._top_k)
@@ -49,7 +49,7 @@ class JsonLines:
 class Csv:
     """CSV: a row with the file's name, its labels and scores, best first, and its error.
 
-    Names are written as the bytes that they are. Ends of lines are those of Unix.
+    Names are written as their raw bytes. Line ends are those of Unix.
     """
 
     def __init__(self, top_k: int) -> None:
@@ -75,8 +75,8 @@ class Table:
     """Text for people: a line for each class, beside the file's name.
 
     Args:
-        top_k: classes of each file.
-        files: all that will come; they say how wide the names are.
+        top_k: number of classes of each file.
+        files: names of all files, for the width of the column.
     """
 
     header = b""

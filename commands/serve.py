@@ -21,8 +21,8 @@ def serve(
 ) -> None:
     """Serve on this machine until Ctrl-C.
 
-    Reads serve.env in the working directory, checks the configuration and the ports before anything is started, says
-    when the service answers, and leaves no process behind.
+    Reads serve.env in the working directory, checks configuration and ports before the start, says when the service
+    answers, and leaves no process behind.
     """
     from deployments.local.endpoint import StartError
     from deployments.local.launcher import launch

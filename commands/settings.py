@@ -34,7 +34,7 @@ class Setting:
     key: str
     value: Any
     default: Any
-    unit: str  # empty where the value has none
+    unit: str  # empty if the value has none
     meaning: str
 
     @property

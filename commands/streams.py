@@ -9,19 +9,19 @@ from typing import Any, Final
 _STREAMS: Final = (("stdin", os.O_WRONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY))
 """Flags to open a stand-in for a closed stream: reading input and writing output fail, messages are lost.
 
-Unless something stands in for it, the next file that is opened gets its number, and whatever is printed goes into it.
+Without a stand-in, the next opened file would get the number of the closed stream, and all output would go into it.
 """
 
 
 def open_closed_streams() -> None:
-    """Opens stand-ins for closed streams, and has undecodable names printed as escapes."""
+    """Opens stand-ins for closed streams, and sets streams to print undecodable names as escapes."""
     for descriptor, (name, flags) in enumerate(_STREAMS):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, flags)  # takes the lowest number that is free: this one
+            os.open(os.devnull, flags)  # takes the lowest free number: that of the closed stream
         if getattr(sys, name) is None:
-            setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115 - it stays
+            setattr(sys, name, open(descriptor, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115 - it stays open
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""Rich's console with the usual behaviour of a program whose reader has gone."""
+"""Rich's console with the usual behaviour on a closed pipe."""
 
 from rich.console import Console
 

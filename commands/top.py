@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 def top(
     url: Annotated[str, typer.Argument(help="Of the service.")] = "http://127.0.0.1:8000",
-    seconds: Annotated[int, typer.Option(min=1, max=60, help="How much of the last minute the figures are of.")] = 10,
+    seconds: Annotated[int, typer.Option(min=1, max=60, help="Seconds before now that the figures cover.")] = 10,
     key: Annotated[
-        str | None, typer.Option(envvar="DARKROOM_API_KEY", help="One of the service's keys, where it has any.")
+        str | None, typer.Option(envvar="DARKROOM_API_KEY", help="API key of the service, if it has keys.")
     ] = None,
-    once: Annotated[bool, typer.Option("--once", help="Print it once, and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the figures once, and end.")] = False,
 ) -> None:
-    """Watch a service: what it does, what takes how long, how busy its parts are, and what holds it back.
+    """Watch a service: its rates, the time of each stage, the load of its parts, and its bottleneck.
 
-    Until Ctrl-C. Of several replicas those are shown that have lately answered. Where no terminal is, one view follows
-    the other.
+    Runs until Ctrl-C. Shows the replicas that have answered recently. Without a terminal, prints one view after the
+    other.
     """
     from rich.live import Live
 
@@ -74,7 +74,7 @@ def _view(url: str, replicas: "Replicas") -> "RenderableType":
         TypeError,
         ValueError,
         AttributeError,
-    ) as error:  # figures of another version, or of a stranger
+    ) as error:  # figures of another version, or of another program
         raise NoAnswer(f"{url}/stats answers with figures that this version of Darkroom does not know") from error
 
 

@@ -11,7 +11,7 @@ import typer
 from commands.ending import INTERRUPTED, REFUSED, UNUSABLE, fail
 
 _NEEDED: Final = {"matplotlib": "matplotlib", "ruamel": "ruamel.yaml"}
-"""Packages of the extra `tune`, by the names that are imported: this command alone uses them."""
+"""Packages of the extra `tune`, by import name; only this command uses them."""
 
 
 def tune(
@@ -28,27 +28,26 @@ def tune(
             min=1.0,
             max=600_000.0,
             show_default="none: the most images a second",
-            help="The time within which 99 % of the answers should come.",
+            help="Time within which 99 % of the answers should come.",
         ),
     ] = None,
     images_per_request: Annotated[int, typer.Option(min=1, help="Images that clients send in one request.")] = 1,
     write: Annotated[bool, typer.Option("--write", help="Write the settings into the configuration.")] = False,
     report: Annotated[
-        str, typer.Option(help="Write the report to this file; its picture goes beside it, as a PNG.")
+        str, typer.Option(help="Write the report to this file, and its figure beside it as a PNG.")
     ] = "darkroom-tune.html",
-    seed: Annotated[int, typer.Option(help="Decides which images are taken, and when requests come at random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed for the sample of images and the random times of requests.")] = 0,
 ) -> None:
     """Find the best settings for this machine, these images and this model.
 
-    Measures decoding with more and more workers, and the model with larger and larger batches; predicts the best
-    settings from that; starts the service on its port and compares these settings with the present ones. Recommends
-    them only where they were better by more than chance. Shows the changes to the configuration and writes a report;
-    changes nothing without --write.
+    Measures decoding by number of workers, and the model by batch size; predicts the best settings; starts the service
+    on its port and compares these settings with the present ones. Recommends them only if they were better by more than
+    chance. Shows the changes to the configuration and writes a report; changes nothing without --write.
 
-    Nothing else should compute on the machine meanwhile. It takes about a minute.
+    No other program should be busy on the machine meanwhile. A run takes about a minute.
 
-    Status 0: settings are recommended; 1: there are none, as where a bound cannot be met, or configuration, port or
-    report forbid it; 2: there are no images; 3: Darkroom has failed; 130: Ctrl-C.
+    Status 0: settings are recommended; 1: none are, as when a bound cannot be met, or configuration, port or report
+    have a fault; 2: there are no images; 3: Darkroom has failed; 130: Ctrl-C.
     """
     from commands.files import NothingToDo
     from deployments.local.endpoint import StartError
@@ -83,7 +82,7 @@ def _sound(config: Path) -> dict[str, Any]:
     """Reads a configuration and checks that it is sound and that its ports are free.
 
     Raises:
-        StartError: what is wrong, or in the way.
+        StartError: the configuration has faults, or a port is taken.
     """
     from deployments.checks.own_faults import own_applications
     from deployments.local.endpoint import StartError, needed_ports, read_document, read_endpoint, read_env
@@ -92,7 +91,7 @@ def _sound(config: Path) -> dict[str, Any]:
 
     environment = read_env(Path("serve.env")) | os.environ
     document = read_document(config)
-    start_forkserver()  # its imports take as long as those of the next line, and of what follows
+    start_forkserver()  # its imports run at the same time as those of the next lines
     from deployments.checks.serve_faults import all_faults
 
     if faults := all_faults(document, environment):

@@ -28,7 +28,7 @@ from tuning.other_programs import busy_with_others
 from tuning.plan import Plan
 
 _LOOKED_S: Final = 0.5
-"""Seconds in which other programs are watched before anything is measured."""
+"""Seconds in which the load of other programs is measured before the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def run_tuning(wanted: Wanted, document: dict[str, Any]) -> int:
 
     Args:
         wanted: the options.
-        document: the configuration, in which nothing is wrong.
+        document: the configuration, checked already.
 
     Raises:
         NothingToDo: there are no images.
@@ -63,7 +63,7 @@ def run_tuning(wanted: Wanted, document: dict[str, Any]) -> int:
     if wanted.write:
         _check_writable(wanted.config)
     text, plan = wanted.config.read_text(), Plan()
-    os.environ.pop(KEYS_VARIABLE, None)  # the service that is checked is open, on loopback
+    os.environ.pop(KEYS_VARIABLE, None)  # the measured service needs no key, as it is on loopback
     tuned = tuned_config(document, first_application(document), {})
     images, unread = _sample(wanted, tuned.config.pipeline.formats, tuned.live.max_image_bytes, plan.images)
     _check_images_per_request(wanted.images_per_request, images, tuned.live)
@@ -73,7 +73,7 @@ def run_tuning(wanted: Wanted, document: dict[str, Any]) -> int:
     try:
         with bar, TuningRun(tuned, images, plan, findings, others) as tuning:
             tuning.run(bar.tell)
-            assert findings.written is not None  # noqa: S101 - the run has come to its end
+            assert findings.written is not None  # noqa: S101 - the run is complete
             after = with_settings(text, findings.written, tuned.present)
             findings.diff = diff(wanted.config, text, after)
             left = _leave(wanted, findings)  # while the service stops

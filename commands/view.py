@@ -30,8 +30,8 @@ def view(url: str, replicas: Sequence[Stats]) -> RenderableType:
     """Renders all replicas: the sums in a few lines, then each replica.
 
     Args:
-        url: of the service.
-        replicas: what each has said; one or more.
+        url: address of the service.
+        replicas: figures of each replica, at least one.
     """
     parts: list[RenderableType] = [_together(url, replicas)]
     for stats in replicas:
