@@ -118,9 +118,8 @@ class Engine:
             concurrent_batches=self.concurrent_batches,
         )
         self._unlock_pages = device.page_lock(slots.tensor)
-        self._ready = ReadyQueue(
-            batch_size=1, concurrent_batches=device.concurrent_batches
-        )  # until the warm-up has measured the batch sizes
+        # `batch_size` is 1 until the warm-up has measured the batch sizes.
+        self._ready = ReadyQueue(batch_size=1, concurrent_batches=device.concurrent_batches)
         self._compute = Batcher(device, self.head, self._ready, max_batch_size=self._limits.max_batch_size)
         self._decode = DecodeStage(
             self.decode_workers,

@@ -1,1 +1,1 @@
-"""Stage 2: a device turns pixels into classes."""
+"""Model stage: a device turns batches of pixels into results."""

@@ -1,4 +1,4 @@
-"""The model stage: takes whatever is decoded when the device becomes free, and answers the images."""
+"""The model stage: batches decoded images whenever the device becomes free, and answers them."""
 
 import logging
 import math
@@ -25,19 +25,19 @@ logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "device"})
 
 
 class Batcher:
-    """Gathers decoded images into batches for one device, by a thread for each of its concurrent batches.
+    """Gathers decoded images into batches for one device, with a thread for each of the device's concurrent batches.
 
-    No timer holds an image back while a thread is idle, and no small batch is sealed while all are busy: behind a batch
-    in work only a full one is launched ahead.
+    There is no batch window: an idle thread takes the waiting images at once. While a thread is busy, smaller batches
+    keep growing: only a full batch is launched ahead, behind the one in work.
 
     Args:
-        device: where the model runs.
-        head: reads what the device computes.
-        queue: where decoded batches wait; it is closed when the device fails, and by `close`.
-        max_batch_size: images a batch at most; may be replaced at any time.
+        device: the device that runs the model.
+        head: turns the device's output into results.
+        queue: queue of decoded batches; closed when the device fails, and by `close`.
+        max_batch_size: most images in a batch; may be replaced at any time.
 
     Attributes:
-        answered_at: when a batch last came through, by `time.monotonic`.
+        answered_at: when a batch was last answered, by `time.monotonic`.
     """
 
     def __init__(self, device: Device, head: Head, queue: ReadyQueue, *, max_batch_size: int) -> None:
@@ -48,10 +48,10 @@ class Batcher:
         self._stuck_after_s = STALLED_AFTER_S
         self._pace = DevicePace({1: 1.0})
         self._device, self._head, self._queue = device, head, queue
-        self._clock = threading.Lock()  # guards `_batches`, the next two, and when threads are busy
-        self._ended_s = self._computing_s = 0.0  # of batches that have ended; as it was last told
+        self._clock = threading.Lock()  # guards `_batches`, the next two, and `busy_since` of the threads
+        self._ended_s = self._computing_s = 0.0  # of batches that have ended; the last value in `stats`
         self._failure: DeviceFailure | None = None
-        self._has_scored = False  # any image
+        self._has_scored = False  # whether any image has had finite scores
         self._warm = threading.Event()
         self._threads = [self._thread(self._warm_up_and_run, self._device_threads[0])]
         self._threads += [self._thread(self._run, thread) for thread in self._device_threads[1:]]
@@ -61,7 +61,7 @@ class Batcher:
         return threading.Thread(target=body, args=(thread,), name="device", daemon=True)
 
     def start(self) -> None:
-        """Warms the device up, and returns when it is ready for work.
+        """Warm up the device; return when it is ready.
 
         Raises:
             DeviceFailure: the warm-up failed.
@@ -73,7 +73,7 @@ class Batcher:
             thread.start()
 
     def check(self) -> None:
-        """Raises the DeviceFailure that has ended the stage, or EngineStalled where the device does not answer."""
+        """Raise the DeviceFailure that has ended the stage, or EngineStalled if the device does not answer."""
         if self._failure:
             raise self._failure
         silent_s = max(
@@ -84,22 +84,22 @@ class Batcher:
 
     @property
     def at_work(self) -> bool:
-        """Whether the device has images; `check` sees to it that it gets on with them."""
+        """True if the device holds images; `check` raises if it does not answer them in time."""
         return any(thread.images for thread in self._device_threads)
 
     @property
     def batch_size(self) -> int:
-        """Images that the device takes at once: no more than is allowed, and no more than pays."""
+        """Most images in a batch: no more than `max_batch_size`, and no more than improve the throughput."""
         return min(self.max_batch_size, self._pace.paying_batch)
 
     @property
     def computed_as(self) -> str:
-        """Description of the way in which the device computes the model."""
+        """Description of how the device computes the model."""
         return self._device.computed_as
 
     @property
     def stats(self) -> ModelStats:
-        """What the stage has done since its start, and what it holds now."""
+        """Counts of the work since the start, and of the work in progress."""
         with self._clock:
             now = time.perf_counter()
             in_work_s = sum(now - thread.busy_since for thread in self._device_threads if thread.busy_since)
@@ -108,27 +108,27 @@ class Batcher:
 
     @property
     def in_work(self) -> int:
-        """Images that are on the device."""
+        """Number of images on the device."""
         return sum(thread.images for thread in self._device_threads)
 
     def seconds_until_done(self, more: int) -> float:
-        """Seconds until the device should have answered all that it has and that is ready, and `more` images then."""
+        """Estimate the seconds until all images on the device, all in the queue, and `more` after them are answered."""
         images = self.in_work + len(self._queue) + more
         return self._pace.seconds_for(images, self.batch_size) / len(self._device_threads)
 
     def close(self) -> None:
-        """Ends the threads after the batches on the device; what still waits fails with EngineClosed."""
+        """End the threads after the batches on the device; images that still wait fail with EngineClosed."""
         self._queue.close(EngineClosed("the engine was closed before the model saw the image"))
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
 
     def _warm_up_and_run(self, thread: DeviceThread) -> None:
-        """Body of the first thread; the warm-up runs here because cuDNN caches its search per thread."""
+        """Warm up, then run. Body of the first thread; cuDNN caches its search per thread, so the warm-up runs here."""
         try:
             started_at = time.monotonic()
             self._pace = DevicePace(self._device.warm_up(), padded=self._device.pads)
-            # Every batch size several times: longer than any batch takes.
+            # The warm-up runs every batch size several times, so no batch takes longer.
             self._stuck_after_s = max(STALLED_AFTER_S, time.monotonic() - started_at)
         except Exception as error:  # noqa: BLE001 - whatever the device raises, `start` reports it
             self._failure = DeviceFailure(f"the warm-up of the model failed: {first_line(error)}")
@@ -142,9 +142,9 @@ class Batcher:
     def _run(self, thread: DeviceThread) -> None:
         try:
             self._feed(thread)
-        except Exception as error:  # a defect, or a device that answers something else than it was asked
-            logger.exception("the device's thread has ended")
-            self._failure = self._failure or DeviceFailure("the device's thread has ended; the log says how")
+        except Exception as error:  # a defect, or a device that returns something invalid
+            logger.exception("the device's thread has failed")
+            self._failure = self._failure or DeviceFailure("the device's thread has failed; see the log")
             self._failure.__cause__ = error
         if self._failure:
             self._end(thread, self._failure)
@@ -162,26 +162,26 @@ class Batcher:
                 thread.in_flight.popleft()
 
     def _launch(self, work: list[PixelBatch], thread: DeviceThread) -> None:
-        thread.turned_at = time.monotonic()  # before `images`: by both `check` sees how long it has been at them
+        thread.turned_at = time.monotonic()  # before `images`: `check` reads both
         thread.images += sum(map(len, work))
         work.sort(key=lambda batch: batch.first)
         now = time.perf_counter()
         thread.busy_since = thread.busy_since or now
         try:
             thread.in_flight.append(InFlight(work, self._device.launch(pieces(work)), now))
-        except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
+        except Exception:  # noqa: BLE001 - a model may raise anything; `_failed` logs it
             self._failed(work, thread)
             if not thread.in_flight:
                 self._note_end(thread, time.perf_counter())
 
     def _answer(self, batch: InFlight, thread: DeviceThread) -> None:
-        """Collects the oldest batch, launches the next in its place, then hands the answers out.
+        """Collect the oldest batch, launch the next in its place, then answer the images.
 
-        In this order a device that works on by itself has its next batch before the interpreter is needed for answers.
+        In this order an asynchronous device has its next batch before the answers occupy the interpreter.
         """
         try:
             output = collect(batch.pending)
-        except Exception:  # noqa: BLE001 - a model may raise anything; it is logged there
+        except Exception:  # noqa: BLE001 - a model may raise anything; `_failed` logs it
             self._failed(batch.work, thread)
             self._note_end(thread, time.perf_counter())
             return
@@ -193,7 +193,7 @@ class Batcher:
         self._settle(batch.work, output, thread)
 
     def _note_pace(self, batch: InFlight, thread: DeviceThread) -> None:
-        """A batch that was launched ahead has waited for the one before it."""
+        """Note the time of a batch, without the time that it waited for the one before it."""
         now = time.perf_counter()
         took_s = now - max(batch.launched_at, thread.free_at)
         self._pace.note(batch.images, took_s)
@@ -203,7 +203,7 @@ class Batcher:
         self._note_end(thread, now)
 
     def _note_end(self, thread: DeviceThread, now: float) -> None:
-        """A batch has ended, well or not: the one behind it, if there is one, begins."""
+        """Note that a batch has ended, with or without an error; the one behind it begins, if there is one."""
         with self._clock:
             if thread.busy_since:
                 self._ended_s += now - thread.busy_since
@@ -228,9 +228,9 @@ class Batcher:
                 task.complete(result)
 
     def _failure_by_nan(self, images: int, work: Sequence[PixelBatch], thread: DeviceThread) -> DeviceFailure | None:
-        """Decides whether so many images without scores are the device's fault: whether a black image has none either.
+        """Return the device's failure if all images of a batch and a black image have NaN scores; otherwise None.
 
-        At the start no image has had scores yet: there it is the model's fault, and the engine says so.
+        Before any image has had finite scores, NaN is the model's fault, and the engine's start reports it.
         """
         in_all = sum(map(len, work))
         logger.warning("the model's scores of %d of %d images are NaN", images, in_all)
@@ -242,7 +242,7 @@ class Batcher:
             self._failure = DeviceFailure("the device has failed: the scores of a black image are NaN too")
         except Exception as error:
             logger.exception("the device fails on a black image")
-            self._failure = DeviceFailure("the device has failed; the log says how")
+            self._failure = DeviceFailure("the device has failed; see the log")
             self._failure.__cause__ = error
         return self._failure
 
@@ -257,19 +257,19 @@ class Batcher:
             else:
                 self._settle(part, output, thread)
             if self._failure:
-                return  # `_end` fails those that are left
+                return  # `_end` fails the remaining images
         thread.singles = []
 
     def _blame(self, image: PixelBatch, error: Exception, thread: DeviceThread) -> None:
-        """The image is at fault where the device computes another; else the device is, and with it the engine.
+        """Reject the image if the device still computes a black one; otherwise mark the device as failed.
 
-        (After an error of CUDA's own no kernel runs any more in its process.)
+        (After an error of CUDA itself no kernel runs any more in the process.)
         """
         try:
             self._output_of_black(image, thread)
         except Exception:
             logger.exception("the device fails on a black image too")
-            self._failure = DeviceFailure("the device has failed; the log says how")
+            self._failure = DeviceFailure("the device has failed; see the log")
             self._failure.__cause__ = error
         else:
             logger.warning("the model fails on an image and on no other: %s", error)
@@ -281,12 +281,12 @@ class Batcher:
         return collect(self._device.launch(pieces(work)))
 
     def _output_of_black(self, batch: PixelBatch, thread: DeviceThread) -> BatchOutput:
-        """The output of a black image of the same size: shows whether the device still computes."""
+        """Return the output of a black image of the same size, which shows whether the device still computes."""
         thread.turned_at = time.monotonic()
         return collect(self._device.launch([torch.zeros_like(batch.pixels[:1])]))
 
     def _end(self, thread: DeviceThread, failure: DeviceFailure) -> None:
-        self._queue.close(failure)  # the other threads end too
+        self._queue.close(failure)  # this ends the other threads too
         _fail([*(batch for in_flight in thread.in_flight for batch in in_flight.work), *thread.singles], failure)
 
 
@@ -296,8 +296,8 @@ def _fail(work: Iterable[PixelBatch], failure: DeviceFailure) -> None:
 
 
 def _not_finite(rows: Mapping[str, Tensor]) -> set[int]:
-    """Positions of images with a float that is not finite; a softmax has NaN in all classes of an image or in none."""
+    """Return the positions of images with a float that is not finite; softmax gives NaN for all classes or for none."""
     floats = [tensor for tensor in rows.values() if tensor.is_floating_point()]
-    if all(math.isfinite(tensor.sum().item()) for tensor in floats):  # one operator; usually there is nothing to find
+    if all(math.isfinite(tensor.sum().item()) for tensor in floats):  # quick: one operator
         return set()
     return {int(row) for tensor in floats for row in (~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()}

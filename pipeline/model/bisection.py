@@ -1,4 +1,4 @@
-"""The search for the image at fault, where the model raises on a batch."""
+"""Finds the image at fault when the model raises on a batch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -10,16 +10,16 @@ Answer = TypeVar("Answer")
 def bisected(
     images: Sequence[Image], compute: Callable[[Sequence[Image]], Answer]
 ) -> Iterator[tuple[Sequence[Image], Answer | Exception]]:
-    """Computes images by halves, down to the one at fault; what is answered together is yielded together, in order.
+    """Compute a failed batch by halves, down to the image at fault; yield the images of each successful part, in order.
 
-    That is also what a batch needs that is too large for the device's memory.
+    This also answers a batch that is too large for the device's memory.
 
     Args:
-        images: of a batch that failed, one or more; it may have failed by chance, so it is tried whole once more.
-        compute: raises whatever the model raises.
+        images: images of a failed batch, one or more. The failure may have been accidental, so all are tried once more.
+        compute: computes images, and raises the errors of the model.
 
     Yields:
-        images with their answer, or a single one with what was raised on it.
+        Images with their answer, or a single image with the error that it raised.
     """
     try:
         answer = compute(images)

@@ -1,6 +1,6 @@
-"""The names of torchvision's classification models and of their weights, read from its source.
+"""Names of torchvision's classification models and of their weights, read from torchvision's source.
 
-To import it takes seconds, most of them torch's; a check of a configuration should not need them.
+Importing torchvision takes seconds, most of them for torch; checking a configuration should not take that long.
 """
 
 import ast
@@ -14,15 +14,15 @@ _WEIGHTS_CLASS_SUFFIX = "_Weights"
 
 
 def is_path(weights: str) -> bool:
-    """Whether weights are a file of one's own: no name of torchvision's has a dot or a slash."""
+    """Return whether weights are the path of a file: names of torchvision's weights have no dot and no slash."""
     return "." in weights or "/" in weights
 
 
 @cache
 def weights_of_models() -> Mapping[str, tuple[str, ...]]:
-    """The weights' names of every model by its name; empty where torchvision's source is not to be found or read."""
-    models = dict[str, str]()  # by name: the class of its weights
-    weights = dict[str, tuple[str, ...]]()  # names by class
+    """Return the names of every model's weights, by model; empty if torchvision's source cannot be found or read."""
+    models = dict[str, str]()  # model -> class of its weights
+    weights = dict[str, tuple[str, ...]]()  # class -> names of weights
     for tree in _trees():
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and (name := _registered_as(node)):
@@ -33,7 +33,7 @@ def weights_of_models() -> Mapping[str, tuple[str, ...]]:
 
 
 def names_fault(model: str, weights: str) -> tuple[str, str] | None:
-    """Finds a fault in the names of a model and its weights: the key, and a sentence; None where nothing is known."""
+    """Find a wrong name of model or weights; return its key and a sentence, or None if no fault is known."""
     known = weights_of_models()
     if not known:
         return None
@@ -45,19 +45,19 @@ def names_fault(model: str, weights: str) -> tuple[str, str] | None:
 
 
 def no_such_model(model: str, names: Collection[str]) -> str:
-    """Says which model may be meant."""
+    """Describe an unknown model, with the models that may be meant."""
     nearest = difflib.get_close_matches(model.lower(), names, n=3)
     means = f"did you mean {' or '.join(nearest)}?" if nearest else f"torchvision has {', '.join(names)}"
-    return f"{model} is no classification model of torchvision's; {means}"
+    return f"{model} is not a classification model of torchvision; {means}"
 
 
 def no_such_weights(weights: str, model: str, names: Collection[str]) -> str:
-    """Says which weights there are."""
-    return f"{weights} are none of {model}'s; write {' or '.join(names)}, or the path of a file, e.g. ./weights.pth"
+    """Describe unknown weights, with the weights that the model has."""
+    return f"{model} has no weights {weights}; write {' or '.join(names)}, or the path of a file, e.g. ./weights.pth"
 
 
 def _trees() -> Iterator[ast.Module]:
-    """The modules in which torchvision defines its classification models, parsed."""
+    """Yield the parsed modules in which torchvision defines its classification models."""
     found = find_spec("torchvision")  # imports nothing
     for folder in (found.submodule_search_locations if found else None) or ():
         for path in sorted(Path(folder, "models").glob("*.py")):
@@ -68,7 +68,7 @@ def _trees() -> Iterator[ast.Module]:
 
 
 def _registered_as(function: ast.FunctionDef) -> str | None:
-    """The name by which a builder is registered: that of the decorator, else its own; None where it is none."""
+    """Return the name under which a model builder is registered, or None if the function is not a builder."""
     for decorator in function.decorator_list:
         if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "register_model":
             named = [argument.value for argument in decorator.args if isinstance(argument, ast.Constant)]
@@ -77,7 +77,7 @@ def _registered_as(function: ast.FunctionDef) -> str | None:
 
 
 def _weights_class(function: ast.FunctionDef) -> str:
-    """The class of its weights, as the annotation of its parameter tells."""
+    """Return the class of a builder's weights, from the annotation of its parameter; empty if there is none."""
     arguments = [*function.args.args, *function.args.kwonlyargs]
     annotated = (each.annotation for each in arguments if each.arg == "weights" and each.annotation)
     names = (node.id for annotation in annotated for node in ast.walk(annotation) if isinstance(node, ast.Name))

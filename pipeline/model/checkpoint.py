@@ -1,8 +1,8 @@
-"""The state dict of a model, found in whatever its trainer has written.
+"""Finds the state dict of a model in the checkpoint of any training program.
 
-Trainers nest state dicts (`{"model": ..., "optimizer": ...}`) and prefix names (`module.` by DataParallel, `_orig_mod.`
-by torch.compile, `model.` by Lightning). So every dict in a file and every prefix in it is tried: the names and shapes
-have to be the model's.
+Training programs nest state dicts (`{"model": ..., "optimizer": ...}`) and prefix names (`module.` by DataParallel,
+`_orig_mod.` by torch.compile, `model.` by Lightning). So every dict in a file is tried with every prefix: names and
+shapes must be those of the model.
 """
 
 import re
@@ -19,10 +19,10 @@ from pipeline.model.checkpoint_file import Placeholder, read_checkpoint
 State = Mapping[str, Tensor]
 
 _MAX_NESTED_DICTS: Final = 4
-"""Dicts within each other that are looked into."""
+"""Depth to which nested dicts are searched."""
 
 _SKIPPED_DICTS: Final = frozenset({"callbacks"})
-"""Dicts that are not looked into. Lightning keeps an average there whose batch norm has not been updated yet."""
+"""Dicts that are not searched. Lightning keeps an average there whose batch norm has not been updated yet."""
 
 _WRAPPER_NAME_PARTS: Final = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 """Parts of names that come from wrapping a module, at any depth; none of torchvision's models has them."""
@@ -31,20 +31,20 @@ _AVERAGED_WEIGHTS_NAME: Final = re.compile(r"(?i)(^|[._])(ema|swa|averaged?|avg|
 """Names of weights that were averaged over the training."""
 
 _IGNORED_TENSOR_NAME: Final = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
-"""Names beside a model's own: a counter of torch's averages, and what counters of operations leave in every module."""
+"""Names of tensors that are not weights: a counter of torch's averages, and the results of operation counters."""
 
 _OPTIONAL_TENSOR_NAME: Final = re.compile(r"(^|\.)num_batches_tracked$|^(aux\d?|AuxLogits)\.")
-"""Names that a model has and inference does not read."""
+"""Names of a model's tensors that inference does not read."""
 
 _RENAMED_TENSORS: Final = (
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)"), r"\1\2"),
     (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
     (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
 )
-"""Names that torchvision has changed: DenseNet's, which its own files still have, and before 0.14 those of ViT."""
+"""Names that torchvision has changed: of DenseNet, still in its own files, and of ViT before version 0.14."""
 
 _MAX_NAMED_TENSORS: Final = 3
-"""Tensors named in a message."""
+"""Most tensors named in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,10 @@ class Found:
     """A state dict that fits a model.
 
     Attributes:
-        state: by the model's own names.
-        place: where it was in the file, for people; empty where the file is nothing else.
-        averaged: whether by its place it is an average over the training.
-        beside: other weights in the file, for people.
+        state: tensors by the model's own names.
+        place: place in the file, as text; empty if the file is just the state dict.
+        averaged: whether the place tells that these are weights averaged over the training.
+        beside: other weights in the file, as text.
     """
 
     state: dict[str, Tensor]
@@ -64,16 +64,16 @@ class Found:
     beside: str = ""
 
     def __str__(self) -> str:
-        """Describes, after the file's name, which weights were taken."""
+        """Describe which weights were taken; follows the file's name."""
         return f"{': ' if self.place else ''}{self.place}{f' ({self.beside})' if self.beside else ''}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """Tensors of one dict whose names have one prefix, beside the model's.
+    """Tensors of one dict whose names have one prefix, compared with those of the model.
 
     Attributes:
-        misshapen: names whose shapes differ; the first dimension of the head's may, as classes do.
+        misshapen: names of tensors with other shapes; the head may have another first dimension, the classes.
     """
 
     found: Found
@@ -87,18 +87,18 @@ class _Candidate:
 
 
 def find_state(path: Path, model: State, *, named: str) -> Found:
-    """The state dict in a file of weights that fits a model.
+    """Return the state dict in a weights file that fits a model.
 
-    An average over the training (EMA, SWA) goes before the weights that it is an average of, as in timm; otherwise the
-    first in the file is taken.
+    Weights averaged over the training (EMA, SWA) are preferred to the weights that they average, as in timm; otherwise
+    the first in the file is taken.
 
     Args:
-        path: of the file.
-        model: its state dict with any number of classes; the head comes last in it.
-        named: the weights and the model, for messages.
+        path: path of the file.
+        model: the model's state dict with any number of classes; the head comes last.
+        named: names of the weights and the model, for messages.
 
     Raises:
-        InvalidModel: there is none.
+        InvalidModel: no state dict in the file fits.
     """
     content = read_checkpoint(path)
     candidates = [each for place, state in _states(content) for each in _candidates(place, state, model)]
@@ -116,7 +116,7 @@ def find_state(path: Path, model: State, *, named: str) -> Found:
 
 
 def _states(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], State]]:
-    """The tensors of every dict in a file that has some, and its place; outer ones first."""
+    """Yield the place and the tensors of every dict in a file that has tensors; outer dicts first."""
     if not isinstance(content, Mapping) or len(place) > _MAX_NESTED_DICTS:
         return
     tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
@@ -128,7 +128,7 @@ def _states(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[s
 
 
 def _candidates(place: tuple[str, ...], state: State, model: State) -> Iterator[_Candidate]:
-    """One for each prefix that may be the model's: before the name of its first tensor, and none at all."""
+    """Yield a candidate for each prefix found before the name of the model's first tensor, and for no prefix."""
     first, prefixes = next(iter(model)), {""}
     for name in state:
         if f".{_plain(name)}".endswith(f".{first}"):
@@ -139,13 +139,13 @@ def _candidates(place: tuple[str, ...], state: State, model: State) -> Iterator[
     for prefix in sorted(prefixes, key=len, reverse=True):
         candidate = _candidate(place, prefix, state, model)
         tensors = frozenset(map(id, candidate.found.state.values()))
-        if tensors not in seen:  # else a wrapper's prefix, by which nothing is left out
+        if tensors not in seen:  # else the prefix of a wrapper, which selects the same tensors
             yield candidate
         seen.add(tensors)
 
 
 def _plain(name: str) -> str:
-    """The name that torchvision has today, without wrappers."""
+    """Return a name without the parts of wrappers, as torchvision writes it today."""
     name = ".".join(part for part in name.split(".") if part not in _WRAPPER_NAME_PARTS)
     for old, new in _RENAMED_TENSORS:
         name = old.sub(new, name)
@@ -167,7 +167,7 @@ def _candidate(place: tuple[str, ...], prefix: str, state: State, model: State) 
 
 
 def _has_shape(tensor: Tensor, name: str, model: State) -> bool:
-    """Whether a tensor has its shape in the model, but for the number of classes."""
+    """Return whether a tensor has its shape in the model; the number of classes may differ."""
     if _OPTIONAL_TENSOR_NAME.search(name):
         return True
     if name.startswith(f"{head_of(model)}.") and tensor.ndim == model[name].ndim > 0 and len(tensor):
@@ -176,7 +176,7 @@ def _has_shape(tensor: Tensor, name: str, model: State) -> bool:
 
 
 def head_of(model: State) -> str:
-    """The name of a model's last layer: torchvision's models define it last."""
+    """Return the name of a model's last layer: torchvision's models define it last."""
     return list(model)[-1].rpartition(".")[0]
 
 
@@ -203,7 +203,7 @@ def _without_states(content: Any) -> str:
 
 
 def _beside(content: Any, fitting: list[_Candidate], candidates: list[_Candidate], model: State) -> str:
-    """Other weights in a file: those that fit too, and averages that cannot be taken."""
+    """Describe other weights in a file: those that fit too, and averages that cannot be used."""
     notes = [f"also there: {', '.join(each.found.place or 'the file itself' for each in fitting)}"] if fitting else []
     unfit = [each for each in candidates if each.found.averaged and 0 < each.faults < len(model)]
     notes += [f"{each.found.place} does not fit: {_differs(each, model)}" for each in unfit]
@@ -213,7 +213,7 @@ def _beside(content: Any, fitting: list[_Candidate], candidates: list[_Candidate
 
 
 def _difference(nearest: _Candidate, model: State) -> str:
-    """Describes how the nearest state dict of a file does not fit the model, and the likely cause."""
+    """Describe how the closest state dict of a file differs from the model's, and the likely cause."""
     where = f"in {nearest.found.place}, " if nearest.found.place else ""
     return f"{where}{_differs(nearest, model)}; {_likely_cause(nearest, model)}"
 

@@ -1,4 +1,4 @@
-"""Files of weights: what is in one, read without running any code in it."""
+"""Reads files of weights without running any code in them."""
 
 import re
 import zipfile
@@ -22,45 +22,45 @@ _OTHER_KINDS_OF_FILES: Final = (
     (0, b"{", "JSON, perhaps the index of weights in several files; join them by torch.save(state_dict)"),
     (257, b"ustar", "a tar archive; unpack it"),
 )
-"""Files that are no weights: offset, bytes there, and what such a file is."""
+"""Files that are not weights: offset, bytes at that offset, and a description of the file."""
 
 _FILLING_REFUSED: Final = re.compile(r"(?P<does>SETITEM|append|extend).*<class 'stand-in\.(?P<name>.+)'>")
-"""torch's refusal to fill an object that is none of its own lists or dicts."""
+"""Matches torch's refusal to fill an object that is not one of its own lists or dicts."""
 
 
 class Placeholder:
-    """An empty object in the place of one whose class torch does not hold for harmless.
+    """An empty object in place of one whose class torch does not consider safe.
 
     Attributes:
-        is_module: whether it was an `nn.Module`.
+        is_module: whether the original is an `nn.Module`.
     """
 
     is_module = False
 
     def __new__(cls, *_args: object, **_settings: object) -> Self:
-        """Takes whatever the file makes one of."""
+        """Accept any arguments that the file passes."""
         return super().__new__(cls)
 
     def __init__(self, *_args: object, **_settings: object) -> None:
-        """Keeps nothing of it."""
+        """Ignore all arguments."""
 
     def __setstate__(self, state: object) -> None:
-        """Keeps nothing but what it was."""
+        """Ignore the state, except whether it is that of a module."""
         self.is_module = isinstance(state, dict) and "_modules" in state
 
 
 def read_checkpoint(path: Path) -> Any:
-    """The content of a file of weights: tensors, dicts and lists.
+    """Return the content of a file of weights: tensors, dicts and lists.
 
-    A training's settings and other objects that torch does not hold for harmless come as a `Placeholder`. No code of a
-    file is run, whatever its name ends in.
+    Settings of the training and other objects that torch does not consider safe become a `Placeholder`. No code of a
+    file is run, whatever the suffix of its name.
 
     Raises:
-        InvalidModel: it cannot be read, or is something else.
+        InvalidModel: the file cannot be read, or is not a file of weights.
     """
     try:
         head = _head(path)
-        if head[8:9] == b"{":  # behind the header's length
+        if head[8:9] == b"{":  # safetensors: JSON behind the header's length
             return safetensors.torch.load_file(path)
         if head[:2] == b"PK":
             return _read_zip(path)
@@ -75,7 +75,7 @@ def read_checkpoint(path: Path) -> Any:
             f"weights: {path.absolute()} cannot be read as a state dict: {_cause(error)}; write it anew where it was "
             "trained, by torch.save(model.state_dict(), path)"
         ) from error
-    raise InvalidModel(f"weights: {path.absolute()} is no file of weights but {_described(head)}")
+    raise InvalidModel(f"weights: {path.absolute()} is not a file of weights but {_described(head)}")
 
 
 def _head(path: Path) -> bytes:
@@ -110,15 +110,15 @@ def _read_zip(path: Path) -> Any:
 
 
 def _load(path: Path) -> Any:
-    with path.open("rb") as file:  # by its name torch would take it for safetensors
+    with path.open("rb") as file:  # given a path, torch might take it for safetensors by its suffix
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _read_with_stand_ins(path: Path) -> Any:
-    """Reads a file with objects of foreign classes, for each of which an empty object stands in.
+    """Read a file with objects of foreign classes, each replaced by an empty object.
 
-    An object that the file goes on to fill as a dict or list is one: torch's unpickler fills nothing else, and says
-    which it would have been.
+    An object that the file then fills as a dict or list becomes one: torch's unpickler fills nothing else, and its
+    error tells which of the two.
     """
     made_as: dict[str, type] = dict.fromkeys(torch.serialization.get_unsafe_globals_in_checkpoint(path), object)
     while True:
@@ -134,14 +134,14 @@ def _read_with_stand_ins(path: Path) -> Any:
 
 
 def _stand_in(name: str, kind: type) -> type:
-    """A class of that name whose instances are empty: a `Placeholder`, or a dict or list that torch fills."""
+    """Return a class of that name whose instances are empty: a `Placeholder`, or a dict or list that torch fills."""
     if kind is not object:
         return type(name, (), {"__module__": "stand-in", "__new__": lambda _cls, *_args, **_settings: kind()})
     return type(name, (Placeholder,), {"__module__": "stand-in"})
 
 
 def _cause(error: Exception) -> str:
-    """The first line of an error; from torch's pages on `weights_only` the one that tells the cause."""
+    """Return the first line of an error; for torch's long messages on `weights_only`, the line with the cause."""
     if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return f"it holds {named[1]}, which is code or may run some"
     told = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))

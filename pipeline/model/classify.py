@@ -1,4 +1,4 @@
-"""The head of a classifier: softmax over its classes, of which the best are kept."""
+"""The head of a classifier: softmax over all classes, and the best of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ class Classification:
     scores: tuple[float, ...]  # softmax probabilities in 0..1, over all classes
 
     def as_json(self, top_k: int) -> dict[str, Any]:
-        """The best `top_k` classes, as every answer lists them."""
+        """Return the best `top_k` classes as the JSON document of an answer."""
         best = zip(self.labels[:top_k], self.indices[:top_k], self.scores[:top_k], strict=True)
         return {"predictions": [{"label": label, "index": index, "score": score} for label, index, score in best]}
 
 
 class Classify(Head):
-    """Reads logits [n, classes]; each image gets a `Classification`. A request may ask for its `top_k` best classes.
+    """Head that turns logits [n, classes] into a `Classification` of each image. A request may set `top_k`.
 
     Args:
         labels: the name of every class.
-        top_k: classes kept of each image, best first; all of them where there are fewer, or where it is None.
+        top_k: number of classes kept for each image, best first; all classes if there are fewer or it is None.
     """
 
     def __init__(self, labels: Sequence[str], top_k: int | None = None) -> None:
@@ -39,17 +39,17 @@ class Classify(Head):
         self.parameters = {"top_k": self.top_k}
 
     def on_device(self, outputs: Tensor) -> dict[str, Tensor]:
-        """The best classes: scores float32 [n, k], falling; classes int64 [n, k]."""
+        """Return the best classes: scores float32 [n, k], descending; classes int64 [n, k]."""
         scores = self.scores(outputs)
         best = scores.topk(min(self.top_k, scores.shape[1]), dim=1)
         return {"scores": best.values, "classes": best.indices}
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """Softmax probabilities of all classes: float32 [n, classes]."""
+        """Return the softmax probabilities of all classes: float32 [n, classes]."""
         return torch.softmax(outputs, dim=1, dtype=torch.float32)
 
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[Classification]:  # noqa: ARG002
-        """Names the best classes of each image."""
+        """Return the best classes of each image with their names."""
         best = zip(rows["scores"].tolist(), rows["classes"].tolist(), strict=True)
         return [
             Classification(tuple(self.labels[index] for index in indices), tuple(indices), tuple(scores))

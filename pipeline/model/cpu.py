@@ -1,4 +1,4 @@
-"""The model on the CPU: a batch a concurrent batch, each in one thread."""
+"""The model on the CPU: several concurrent batches, each computed in one thread."""
 
 import math
 import time
@@ -15,21 +15,21 @@ from pipeline.model.torchscript import Compute, as_graph
 from pipeline.pace import warm_seconds
 
 _MAX_SLOWDOWN_PER_IMAGE: Final = 1.25
-"""Where a batch takes so many times as long per image as a smaller one, larger ones are not tried on the CPU."""
+"""Ratio of the times per image of a batch and of the best smaller one, above which larger ones are not tried."""
 
 
 class CpuDevice:
-    """The CPU: launching is computing. Batches are not padded, since no kernel is chosen by shape.
+    """The CPU: `launch` computes the batch before it returns. Batches are not padded: no kernel depends on the shape.
 
-    Each concurrent batch computes in one thread of the batcher's: they lose nothing to each other, while torch's own
-    threads wait for each other at every kernel. (They spin while they do: beside busy decoders a forward pass went
-    from 30 ms to 1,400 ms.)
+    Each concurrent batch is computed in one thread of the batcher. These threads do not wait for each other, while
+    torch's own threads wait for each other at every kernel. (They spin meanwhile: beside busy decoders a forward pass
+    went from 30 ms to 1,400 ms.)
 
     Args:
         module: the model.
-        batch_sizes: the sizes to warm.
-        side_px: of the images.
-        concurrent_batches: how many batches it computes at a time, a thread each.
+        batch_sizes: the sizes to warm up.
+        side_px: side of the images, which are square.
+        concurrent_batches: number of batches computed at a time, each in a thread.
     """
 
     ahead = 0
@@ -41,11 +41,11 @@ class CpuDevice:
         self.computed_as = COMPUTED_BY_MODULES
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
-        """Nothing to do."""
+        """Do nothing; the CPU reads the pixels directly."""
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """Also makes the model a graph, and has torch use no threads of its own, here and in those that begin later."""
+        """Turn the model into a graph, limit torch to one thread, here and in later threads, and time batches."""
         torch.set_num_threads(1)
         self._compute = as_graph(self._module, self._side_px)
         self.computed_as = COMPUTED_BY_MODULES if self._compute is self._module else "a TorchScript graph"
@@ -59,7 +59,7 @@ class CpuDevice:
         return seconds
 
     def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
-        """Computes."""
+        """Compute one batch."""
         began_at = time.perf_counter()
         pixels = pieces[0] if len(pieces) == 1 else torch.cat([*pieces])
         joined_at = time.perf_counter()

@@ -1,10 +1,10 @@
-"""The model on a CUDA device: copies on one stream, on another a CUDA graph for each batch size.
+"""The model on a CUDA device: copies on one stream, and a CUDA graph for each batch size on another.
 
-Hazard: copies and kernels run later than they are asked for. A slot that is refilled while the device still copies from
+Hazard: copies and kernels run later than they are launched. A slot that is refilled while the device still copies from
 it, or a staging buffer that is overwritten while a kernel still reads it, gives one image the answer of another.
 Guards: slots are used again only after `collect`, which waits for an event behind the batch's last kernel. A staging
-buffer has an event behind the last kernel that reads it, recorded also where a launch has raised, and the next copy
-into it waits for that event on the device.
+buffer has an event behind the last kernel that reads it, recorded also if a launch raises, and the next copy into it
+waits for that event on the device.
 Tests: `tests/pipeline/model/test_device.py::test_nothing_is_read_before_it_has_been_copied`,
 `tests/pipeline/model/test_cuda_faults.py::test_a_launch_that_fails_changes_no_answer_of_the_batch_before_it`.
 """
@@ -31,17 +31,17 @@ from pipeline.pace import warm_seconds
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
 _STAGING_BUFFERS: Final = 3
-"""One that is computed, one that is copied behind it, one for a batch that is tried again or comes next."""
+"""Number of staging buffers: one in work, one being filled behind it, one for a batch that is retried or next."""
 
 
 @dataclass(slots=True)
 class Staging:
-    """A piece of the device's memory in which a batch is put together.
+    """A buffer in the device's memory in which a batch is assembled.
 
     Attributes:
         pixels: uint8 [largest batch, side, side, 3].
-        read: behind the last kernel that reads them.
-        compute: by batch size what computes the first so many images.
+        read: event behind the last kernel that reads the pixels.
+        compute: functions that compute the first images of the buffer, by batch size.
     """
 
     pixels: Tensor
@@ -53,15 +53,15 @@ class CudaDevice:
     """The current CUDA device.
 
     Args:
-        module: the model; moved there.
-        batch_sizes: rising. Every batch is padded to one of them: kernels are chosen, and graphs recorded, by shape.
-        side_px: of the images, which are square.
+        module: the model; it is moved to the device.
+        batch_sizes: ascending. Every batch is padded to one of them, as kernels and graphs depend on the shape.
+        side_px: side of the images, which are square.
 
     Attributes:
-        computed_as: how the model is computed, for people; as modules until the warm-up has found a quicker way.
+        computed_as: how the model is computed, as text; as modules until the warm-up has found a quicker way.
 
     Raises:
-        DeviceFailure: this process sees no such device.
+        DeviceFailure: this process sees no CUDA device.
     """
 
     concurrent_batches = 1
@@ -72,7 +72,7 @@ class CudaDevice:
         if not torch.cuda.is_available():
             raise DeviceFailure("device: cuda was asked for, but this process sees no CUDA device; write auto or cpu")
         torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = False  # float32 is what it says; `dtype` has quicker ones
+        torch.backends.cudnn.allow_tf32 = False  # float32 means full precision; `dtype` offers quicker formats
         self._module, self._batch_sizes, self._side_px = module.eval().cuda(), batch_sizes, side_px
         self._copies, self._kernels = torch.cuda.Stream(), torch.cuda.Stream()
         shape = (batch_sizes[-1], side_px, side_px, 3)
@@ -82,10 +82,10 @@ class CudaDevice:
         torch.cuda.synchronize()  # the zeros were written on another stream
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:
-        """Registers the memory with CUDA where it lies (cudaHostRegister); returns what undoes it.
+        """Register memory with CUDA in place (cudaHostRegister); return a function that undoes this.
 
         Raises:
-            DeviceFailure: CUDA refuses, with its code.
+            DeviceFailure: CUDA refuses; the message has its error code.
         """
         runtime, address = torch.cuda.cudart(), pixels.data_ptr()
         code = int(runtime.cudaHostRegister(address, pixels.nbytes, 0))
@@ -96,9 +96,9 @@ class CudaDevice:
     # ---- warm-up ----------------------------------------------------------------------------------------------------
 
     def warm_up(self) -> dict[int, float]:
-        """Records the graphs, and measures every batch size as it is served; returns the seconds of a batch of each.
+        """Record the graphs and measure every batch size as it is served; return the seconds of a batch by its size.
 
-        To be called by the thread that launches: cuDNN keeps its search per thread.
+        To be called by the thread that launches, as cuDNN caches its search per thread.
         """
         self._choose_way()
         pixels = torch.zeros(self._buffers[0].pixels.shape, dtype=torch.uint8, pin_memory=True)
@@ -108,12 +108,12 @@ class CudaDevice:
         return collect(self.launch([pixels]))
 
     def _choose_way(self) -> None:
-        """Takes the first way to compute the model that works and whose answers are the model's own."""
+        """Choose the first way to compute the model that works and whose scores agree with the model's own."""
         for way, prepare in self._ways():
             try:
                 prepare()
                 worst = self._worst_difference()
-            except Exception as error:  # noqa: BLE001 - a model may do anything, and whoever follows it raises anything
+            except Exception as error:  # noqa: BLE001 - tracing and recording a model may raise anything
                 logger.warning("the model is not computed as %s: %s", way, first_line(error))
                 continue
             if worst <= MAX_SCORE_DIFFERENCE[self._module.dtype]:
@@ -123,13 +123,14 @@ class CudaDevice:
             logger.warning("the model is not computed as %s: its scores differ by up to %.2g", way, worst)
         else:
             self._compute_by(self._module)
-        torch.cuda.synchronize()  # a way that failed may have left kernels behind that read the buffers
-        torch.cuda.empty_cache()  # and memory, which other replicas on the device may need
+        torch.cuda.synchronize()  # kernels of a way that failed may still read the buffers
+        torch.cuda.empty_cache()  # its memory may be needed by other replicas on the device
 
     def _ways(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """From the quickest; the last resort is the model as it was loaded.
+        """Yield ways to compute the model, the quickest first, each with a function that prepares it.
 
-        In half precision folding gains nothing, and costs ResNet-50 a tenth from 128 images on; it changes scores more.
+        If all fail, the model is computed as modules. In half precision folding gains nothing, slows ResNet-50 down by
+        a tenth from 128 images on, and changes scores more.
         """
         if self._module.dtype is torch.float32:
             yield "CUDA graphs with batch norm folded", lambda: self._record(folded(self._module))
@@ -137,7 +138,7 @@ class CudaDevice:
         yield "a TorchScript graph", lambda: self._compute_by(traced(self._module, self._side_px))
 
     def _record(self, compute: Compute) -> None:
-        """A graph for every batch size and staging buffer; the largest first, in whose memory the others find room."""
+        """Record a graph for every batch size and staging buffer; the largest first, as the others reuse its memory."""
         pool = torch.cuda.graph_pool_handle()
         with torch.cuda.stream(self._kernels), torch.inference_mode():
             for size in reversed(self._batch_sizes):
@@ -152,37 +153,37 @@ class CudaDevice:
             buffer.compute = {size: partial(compute, buffer.pixels[:size]) for size in self._batch_sizes}
 
     def _worst_difference(self) -> float:
-        """The largest between a score as it is served and the model's own, over all batch sizes and staging buffers."""
+        """Return the largest difference of served scores from the model's own, over all sizes and staging buffers."""
         differences = []
         with torch.cuda.stream(self._kernels), torch.inference_mode():
             for number, buffer in enumerate(self._buffers):
                 buffer.pixels.copy_(noise(len(buffer.pixels), self._side_px, seed=number))
                 for size, compute in buffer.compute.items():
                     differences.append(difference(compute(), self._module(buffer.pixels[:size])))
-        return float(torch.tensor(differences).max())  # NaN where one is, which Python's max might pass over
+        return float(torch.tensor(differences).max())  # NaN if one is NaN, which Python's max might miss
 
     # ---- serving ----------------------------------------------------------------------------------------------------
 
     def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
-        """Queues copies and kernels, and returns before they have run."""
+        """Queue copies and kernels, and return before they have run."""
         buffer, images = next(self._next_buffer), sum(map(len, pieces))
         copying, copied, computing = (torch.cuda.Event(enable_timing=True) for _ in range(3))
-        done = torch.cuda.Event(enable_timing=True, blocking=True)  # who waits for it sleeps; else he would spin
+        done = torch.cuda.Event(enable_timing=True, blocking=True)  # a waiting thread sleeps
         try:
             with torch.cuda.stream(self._copies):
                 self._copies.wait_event(buffer.read)
                 copying.record()
                 places = buffer.pixels[:images].split([*map(len, pieces)])  # type: ignore[no-untyped-call]
-                # One call for all: the interpreter is asked for once, not for every piece.
+                # One call for all pieces needs the interpreter only once.
                 torch._foreach_copy_(places, [*pieces], non_blocking=True)
                 copied.record()
             with torch.cuda.stream(self._kernels), torch.inference_mode():
                 self._kernels.wait_event(copied)
-                computing.record()  # reached when the copy is there and the batch before has left
+                computing.record()  # reached when the copy is done and the batch before has been computed
                 rows = tuple(_to_host(output[:images]) for output in buffer.compute[self._padded(images)]())
                 done.record()
         finally:
-            buffer.read.record(self._kernels)  # what was queued before it raised may still read
+            buffer.read.record(self._kernels)  # kernels queued before an error may still read
 
         def wait() -> BatchTimings:
             done.synchronize()
@@ -195,5 +196,5 @@ class CudaDevice:
 
 
 def _to_host(tensor: Tensor) -> Tensor:
-    """Starts the copy into page-locked memory, which alone lets it run behind the kernels."""
+    """Start a copy to page-locked memory; only such a copy runs asynchronously, behind the kernels."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)

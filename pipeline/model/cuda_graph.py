@@ -1,11 +1,11 @@
 """A CUDA graph: all kernels of a forward pass, recorded once and launched by one call.
 
-As modules, a forward pass asks the interpreter for each of its kernels; in a replica the event loop keeps the
-interpreter busy, and the device waits. `python -m benchmarks.gpu --only launch` measures it.
+Without a graph, a forward pass needs the interpreter for each of its kernels; in a replica the event loop keeps the
+interpreter busy, and the device waits. `python -m benchmarks.gpu --only launch` measures the effect.
 
-Hazard: a graph is a recording. It reads and writes the addresses of its first run, keeps the path that the model took
-then, and knows nothing of Python that runs beside it. Guard: input and outputs are kept alive with it, and `CudaDevice`
-holds its answers against the model's before it serves any.
+Hazard: a graph is a recording. It reads and writes the addresses of its first run, repeats the path that the model took
+then, and runs no Python code of the model. Guard: input and outputs are kept alive with the graph, and `CudaDevice`
+compares its answers with the model's before it serves any.
 Test: `tests/pipeline/model/test_cuda.py::test_a_model_that_cannot_be_recorded_computes_all_the_same`.
 """
 
@@ -18,32 +18,32 @@ from torch import Tensor
 from pipeline.model.torchscript import Compute
 
 Replay = Callable[[], tuple[Tensor, ...]]
-"""Launches the kernels; returns the tensors that they write to, the same ones each time."""
+"""Function that launches the kernels and returns the tensors that they write to, the same ones each time."""
 
 _CALLS_BEFORE_RECORDING: Final = 3
-"""Calls before a recording, so that it holds neither cuDNN's search nor what the libraries allocate at first."""
+"""Calls before a recording, so that cuDNN's search and the libraries' first allocations are not recorded."""
 
 
 def settle(compute: Compute, pixels: Tensor) -> None:
-    """Calls `compute` as often as its libraries need until they do nothing but launch kernels."""
+    """Call `compute` a few times, until the libraries only launch kernels."""
     for _ in range(_CALLS_BEFORE_RECORDING):
         compute(pixels)
 
 
 def recorded(compute: Compute, pixels: Tensor, *, stream: torch.cuda.Stream, pool: object) -> Replay:
-    """Records what `compute` launches for `pixels`. It must have been settled for a batch of that size, by this thread.
+    """Record the kernels that `compute` launches for `pixels`; call `settle` for that batch size in this thread before.
 
     Args:
         compute: the model, on the device.
-        pixels: uint8 [n, side, side, 3] on the device; read anew in each replay.
-        stream: on which the graph is recorded and replayed.
-        pool: memory that all graphs on that stream share, from `torch.cuda.graph_pool_handle`: they run one at a time.
+        pixels: uint8 [n, side, side, 3] on the device; each replay reads the present content.
+        stream: stream on which the graph is recorded and replayed.
+        pool: memory that all graphs on that stream share, as only one runs at a time (`torch.cuda.graph_pool_handle`).
 
     Raises:
-        RuntimeError: the model does what cannot be recorded: it waits for the device, or allocates outside torch.
+        RuntimeError: the model cannot be recorded: it waits for the device, or allocates outside torch.
     """
     graph = torch.cuda.CUDAGraph()
-    # Only this thread's calls count: others, as the pin-memory threads, may ask CUDA for something meanwhile.
+    # "thread_local": other threads, such as the pin-memory threads, may call CUDA during the recording.
     with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):  # type: ignore[arg-type]
         outputs = compute(pixels)
 

@@ -1,4 +1,4 @@
-"""The device that runs the model: its protocol, and a batch on its way through it."""
+"""The protocol of a device that runs the model, and the records of a batch on the device."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,20 +7,20 @@ from typing import Final, Protocol
 from torch import Tensor
 
 COMPUTED_BY_MODULES: Final = "modules, kernel by kernel"
-"""Description of the slowest way to compute a model, for which nothing has to be prepared."""
+"""Description of the slowest way to compute a model, which needs no preparation."""
 
 
 @dataclass(frozen=True, slots=True)
 class BatchTimings:
     """Seconds that the device spent on a batch, without the time that the batch waited."""
 
-    copy_s: float  # pixels -> one piece of the device's memory
+    copy_s: float  # pixels -> a buffer in the device's memory
     model_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class BatchOutput:
-    """What the head needs of a batch."""
+    """Output of the device for a batch, as input of the head."""
 
     rows: Mapping[str, Tensor]  # as by `Head.on_device`, [images, ...] each, in host memory
     timings: BatchTimings
@@ -28,40 +28,40 @@ class BatchOutput:
 
 @dataclass(frozen=True, slots=True)
 class PendingBatch:
-    """A batch on its way through the device."""
+    """A batch that the device has not finished."""
 
     images: int
-    rows: Mapping[str, Tensor]  # [images or more, ...] each, in host memory, to be read once the device is done
-    wait: Callable[[], BatchTimings]  # until the device is done
+    rows: Mapping[str, Tensor]  # [images or more, ...] each, in host memory; valid after `wait`
+    wait: Callable[[], BatchTimings]  # waits until the device is done
 
 
 def collect(pending: PendingBatch) -> BatchOutput:
-    """Waits for a batch, and returns what came of its images without padding."""
+    """Wait for a batch; return the output of its images, without padding."""
     timings = pending.wait()
     return BatchOutput({name: rows[: pending.images] for name, rows in pending.rows.items()}, timings)
 
 
 class Device(Protocol):
-    """Runs the model on batches of pixels. `launch`, and what it returns, is used by one thread a concurrent batch."""
+    """Runs the model on batches of pixels. One thread per concurrent batch calls `launch` and waits for its result."""
 
-    concurrent_batches: int  # batches that it computes at a time
-    ahead: int  # batches that may wait in a concurrent batch behind the one in work
-    pads: bool  # whether a batch is filled up to the next of its sizes
-    computed_as: str  # how it computes the model, for people; settled by the warm-up
+    concurrent_batches: int  # batches computed at a time
+    ahead: int  # batches that may be launched behind each one in work
+    pads: bool  # whether a batch is padded to the next batch size
+    computed_as: str  # how the model is computed, as text; final after the warm-up
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:
-        """Lets the device read `pixels` (host memory) directly; returns what undoes it."""
+        """Let the device read `pixels` (host memory) directly; return a function that undoes this."""
 
     def warm_up(self) -> dict[int, float]:
-        """Runs the batch sizes, so that no request pays for the first time; returns the seconds of a batch of each.
+        """Run all batch sizes, so that no request waits for a first run; return the seconds of a batch by its size.
 
-        Those that are left out are larger than pays.
+        Sizes may be missing if a smaller one already has a better throughput.
         """
 
     def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
-        """Starts one batch.
+        """Start one batch.
 
         Args:
             pieces: its images, in this order: uint8 [n, height, width, 3] in host memory, page-locked where that helps.
-                They are read until `collect` returns.
+                The device reads them until `collect` returns.
         """

@@ -1,4 +1,4 @@
-"""The kind of device that the model runs on, "cpu" or "cuda": chosen, sized and opened."""
+"""Chooses and opens the kind of device that the model runs on, "cpu" or "cuda"."""
 
 import os
 from collections.abc import Sequence
@@ -14,17 +14,17 @@ from pipeline.model.device_module import DeviceModule
 
 
 def resolved_kind(config: PipelineConfig) -> str:
-    """The kind of device that the configuration asks for, or for `auto` CUDA where there is some."""
+    """Return the kind of device in the configuration; for `auto`, "cuda" if available, else "cpu"."""
     if config.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return config.device
 
 
 def resolved_sizes(config: PipelineConfig, device_kind: str) -> tuple[int, int]:
-    """Workers and concurrent batches where the configuration leaves them open.
+    """Return the numbers of workers and of concurrent batches, with defaults for settings that are None.
 
-    On CUDA the cores are for decoding; workers give way to what feeds the device. On the CPU each computes a batch, and
-    those who decode, which takes about a tenth of the model's time, share them.
+    On CUDA every core decodes; workers have a lower priority than the threads that feed the device. On the CPU every
+    core computes a batch; decoding, which takes about a tenth of the model's time, shares the cores.
     """
     cores = len(os.sched_getaffinity(0))
     if device_kind == "cuda":
@@ -33,7 +33,7 @@ def resolved_sizes(config: PipelineConfig, device_kind: str) -> tuple[int, int]:
 
 
 class OpenDevice(Protocol):
-    """What makes a device: `open_device` below, or a function for another kind."""
+    """Function that opens a device: `open_device` below, or one for another kind of device."""
 
     def __call__(
         self,
@@ -44,16 +44,16 @@ class OpenDevice(Protocol):
         side_px: int,
         concurrent_batches: int,
     ) -> Device:
-        """The device with the model on it."""
+        """Return the device with the model on it."""
 
 
 def open_device(
     device_kind: str, module: DeviceModule, *, batch_sizes: Sequence[int], side_px: int, concurrent_batches: int
 ) -> Device:
-    """The device of that kind, "cpu" or "cuda", with the model on it.
+    """Return the device of a kind, "cpu" or "cuda", with the model on it.
 
     Raises:
-        DeviceFailure: there is none, or the model does not fit on it.
+        DeviceFailure: there is no such device, or the model does not fit into its memory.
     """
     if device_kind == "cpu":
         return CpuDevice(module, batch_sizes, side_px, concurrent_batches)

@@ -1,4 +1,4 @@
-"""The part of a served model that runs on the device, as one module: normalise, network, head."""
+"""The part of a served model that runs on the device, as one module: normalisation, network and head."""
 
 import copy
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16"
 
 
 class DeviceModule(nn.Module):
-    """Normalise, network and head in one module, so that pixels stay uint8 until they are on the device.
+    """Normalisation, network and head in one module, so that pixels stay uint8 until they are on the device.
 
     Args:
-        module: float [n, 3, side, side] -> what the head reads.
-        head: reduces that to a few tensors of n rows.
-        mean: of the pixels in 0..1, per channel.
-        std: of the pixels in 0..1, per channel.
-        dtype: that the module computes in.
+        module: float [n, 3, side, side] -> input of the head.
+        head: reduces the module's output to a few tensors of n rows.
+        mean: mean of the pixels in 0..1, per channel.
+        std: standard deviation of the pixels in 0..1, per channel.
+        dtype: number format in which the module computes.
 
     Attributes:
-        names: of the tensors that `forward` returns; known once it has been called.
+        names: names of the tensors that `forward` returns; known after its first call.
     """
 
     scale: Tensor
@@ -41,18 +41,18 @@ class DeviceModule(nn.Module):
 
     @classmethod
     def of(cls, served: ServedModel, dtype: torch.dtype = torch.float32) -> Self:
-        """The device's part of a served model, in evaluation mode, computing in that format."""
+        """Return the device's part of a served model, in evaluation mode, in that number format."""
         return cls(served.module.eval(), served.head, served.transform.mean, served.transform.std, dtype)
 
     def computing_in(self, dtype: torch.dtype) -> Self:
-        """A copy of it whose module computes in that."""
+        """Return a copy whose module computes in another number format."""
         other = copy.deepcopy(self)
         other.module.to(dtype=dtype)
         other.dtype = dtype
         return other
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """What the head takes from the module's output for each image.
+        """Compute the head's tensors for a batch.
 
         Args:
             pixels: uint8 [n, side, side, 3].
@@ -65,11 +65,11 @@ class DeviceModule(nn.Module):
         return tuple(rows.values())
 
     def outputs(self, pixels: Tensor) -> Any:
-        """What the module returns for the same pixels, before the head."""
-        channels_last = pixels.permute(0, 3, 1, 2)  # [n, 3, side, side] without a copy: that is what channels_last is
+        """Compute the module's output for the same pixels, without the head."""
+        channels_last = pixels.permute(0, 3, 1, 2)  # [n, 3, side, side] in channels_last, without a copy
         normalised = torch.addcmul(self.shift, channels_last.to(torch.float32), self.scale)
         return self.module(normalised.to(self.dtype))
 
     def named(self, rows: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
-        """What `forward` has returned, by name."""
+        """Return the tensors that `forward` has returned, by name."""
         return dict(zip(self.names, rows, strict=True))

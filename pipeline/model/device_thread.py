@@ -1,4 +1,4 @@
-"""One concurrent batch of a device: the batch that it computes, and the batches launched ahead of their turn."""
+"""State of one thread of the model stage: the batch in work on the device, and batches launched ahead."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -17,19 +17,17 @@ class InFlight:
 
     @property
     def images(self) -> int:
-        """How many."""
+        """Number of images in the batch."""
         return sum(map(len, self.work))
 
 
 class DeviceThread:
-    """One of the batches that a device computes at a time, and those that it is given ahead behind it."""
+    """State of one thread of the model stage: its batch in work, and those launched ahead behind it."""
 
     def __init__(self) -> None:
         self.in_flight: deque[InFlight] = deque()
-        self.singles: list[
-            PixelBatch
-        ] = []  # images of a batch that the model failed on, while one after another is tried
-        self.images = 0  # that it has been given and has not answered
-        self.turned_at = 0.0  # when it was last given a batch, or last answered one, by `time.monotonic`
-        self.free_at = 0.0  # when it last had a batch behind it, by `time.perf_counter`
-        self.busy_since = 0.0  # when it began the batch that it computes, likewise; 0 while it has none
+        self.singles: list[PixelBatch] = []  # images of a failed batch, while they are tried one by one
+        self.images = 0  # launched and not answered yet
+        self.turned_at = 0.0  # when a batch was last launched or answered, by `time.monotonic`
+        self.free_at = 0.0  # when a batch was last collected, by `time.perf_counter`
+        self.busy_since = 0.0  # when the batch in work was begun, by `time.perf_counter`; 0 while there is none

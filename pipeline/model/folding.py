@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolutions before it: fewer kernels, the same answers."""
+"""Folds batch norm into the convolutions before it: fewer kernels, the same answers."""
 
 import warnings
 
@@ -9,15 +9,15 @@ from pipeline.model.device_module import DeviceModule
 
 
 def folded(module: DeviceModule) -> DeviceModule:
-    """A copy of the module without the batch norms that follow a convolution.
+    """Return a copy of the module without the batch norms that follow a convolution.
 
-    Folded in float32, whatever the module computes in: a variance may be too small for float16.
+    The folding is done in float32, whatever the module's format: a variance may be too small for float16.
 
     Args:
-        module: in evaluation mode.
+        module: the model, in evaluation mode.
 
     Raises:
-        Exception: `torch.fx` cannot follow the network, which raises anything.
+        Exception: `torch.fx` cannot follow the network; the error may be of any class.
     """
     exact = module.computing_in(torch.float32)
     exact.module = _fused(exact.module).to(memory_format=torch.channels_last)
@@ -26,6 +26,6 @@ def folded(module: DeviceModule) -> DeviceModule:
 
 def _fused(network: nn.Module) -> nn.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch 2.11 warns, where this is imported, of what nobody uses here
+        warnings.simplefilter("ignore")  # importing this in torch 2.11 warns of parts that are not used here
         from torch.fx.experimental.optimization import fuse
     return fuse(network)

@@ -1,4 +1,4 @@
-"""Sizes of images that a model takes."""
+"""Checks the image size that a model accepts."""
 
 import torch
 from torch import nn
@@ -8,19 +8,19 @@ from pipeline.torchvision_models import WeightsEnum
 
 
 def check_size(backbone: nn.Module, model: str, crop_px: int, weights: WeightsEnum | None) -> None:
-    """Sees to it that a model takes images of a size that is not its usual one, before anything is started.
+    """Check before the start that a model accepts images of an unusual size.
 
-    Shapes alone are computed, on torch's meta device, which takes less than a second for the largest models. A model
-    that cannot be computed so is left to the warm-up.
+    Only shapes are computed, on torch's meta device, which takes less than a second for the largest models. A model
+    that cannot run on that device is checked by the warm-up instead.
 
     Args:
-        backbone: in evaluation mode.
-        model: its name.
+        backbone: the model in evaluation mode.
+        model: name of the model.
         crop_px: side of the images.
-        weights: of torchvision's, which say what is usual.
+        weights: torchvision's weights, which tell the usual size.
 
     Raises:
-        InvalidModel: it takes the usual size, and not this one.
+        InvalidModel: the model accepts the usual size, but not this one.
     """
     usual_px = int(weights.transforms().crop_size[0]) if weights else 224
     if crop_px == usual_px or not (refusal := _refusal(backbone, crop_px)) or _refusal(backbone, usual_px):
@@ -37,6 +37,6 @@ def _refusal(backbone: nn.Module, side_px: int) -> Exception | None:
     try:
         with torch.inference_mode():
             torch.func.functional_call(backbone, shapes, (torch.empty(1, 3, side_px, side_px, device="meta"),))
-    except Exception as error:  # noqa: BLE001 - models raise anything on shapes that they do not take
+    except Exception as error:  # noqa: BLE001 - models raise any error on shapes that they do not accept
         return error
     return None

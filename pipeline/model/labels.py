@@ -1,4 +1,4 @@
-"""Names of a model's classes."""
+"""Reads the names of a model's classes."""
 
 from pathlib import Path
 
@@ -7,15 +7,15 @@ from pipeline.torchvision_models import WeightsEnum
 
 
 def read_labels(path: str | None, classes: int, weights: WeightsEnum | None) -> tuple[str, ...]:
-    """The names in a text file, one a line; without a file those of the weights, or numbers.
+    """Return the names of all classes: from a text file, one a line, else from the weights, else numbers.
 
-    A byte order mark, ends of lines as on Windows and empty lines at the end are no part of a name. Two classes may
-    have the same name, as in ImageNet.
+    A byte order mark, Windows line endings and empty lines at the end are ignored. Two classes may have the same name,
+    as in ImageNet.
 
     Args:
-        path: of the file.
-        classes: that the model has.
-        weights: of torchvision's, whose names are taken where they are as many.
+        path: path of the file, or None.
+        classes: number of the model's classes.
+        weights: torchvision's weights, whose names are used if there is one for each class.
 
     Raises:
         InvalidModel: the file cannot be read, or does not have as many names as the model has classes.

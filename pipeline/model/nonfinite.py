@@ -1,4 +1,4 @@
-"""Why the scores of a model are NaN: found out when a start has failed for it, never while it serves."""
+"""Finds the cause of NaN in the scores of a model. Only used when a start has failed because of NaN."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -14,13 +14,13 @@ _TESTED_IMAGES: Final = 2
 
 
 def causes(name: str, served: DeviceModule, load: Callable[[], ServedModel], std: Sequence[float]) -> str:
-    """One sentence on why what the model computes is NaN, and what to do.
+    """Return one sentence with the cause of NaN in the model's scores, and what to do.
 
     Args:
-        name: of the weights and the model.
-        served: as the model was put on its device.
-        load: gives the model anew; it is computed in float32.
-        std: that its pixels are divided by.
+        name: name of the weights and the model.
+        served: the model as put on its device.
+        load: loads the model again, to be computed in float32.
+        std: divisors of the pixels.
     """
     told = f"weights: {name} give scores that are not finite numbers (NaN)"
     anew = load()
@@ -43,5 +43,5 @@ def causes(name: str, served: DeviceModule, load: Callable[[], ServedModel], std
 
 
 def first_nonfinite(state: Mapping[str, Tensor]) -> str | None:
-    """The name of the first tensor that holds NaN or infinity."""
+    """Return the name of the first tensor that holds NaN or infinity; None if all are finite."""
     return next((name for name, value in state.items() if not value.isfinite().all()), None)

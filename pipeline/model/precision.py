@@ -1,7 +1,7 @@
-"""What a model computes in where nobody has said it: the quickest format that agrees with float32.
+"""Chooses the number format for `dtype: auto`: the quickest format whose scores agree with float32.
 
-Whether a smaller one is quicker depends on the processor, and whether it agrees on the model: so both are measured. A
-CPU without instructions for bfloat16 takes several times as long in it.
+Whether a smaller format is quicker depends on the processor, and whether its scores agree depends on the model, so both
+are measured. A CPU without instructions for bfloat16 takes several times as long in it.
 """
 
 import logging
@@ -25,34 +25,34 @@ from pipeline.model.torchscript import Compute, as_graph
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
 SMALLER_DTYPES: Final = (torch.float16, torch.bfloat16)
-"""Number formats tried beside float32, the more exact first: float16 has 10 bits behind the point, bfloat16 has 7."""
+"""Number formats tried beside float32, the more exact first: float16 has 10 fraction bits, bfloat16 has 7."""
 
 MAX_DIFFERENCE_FROM_FLOAT32: Final = 0.02
-"""The most by which a score, a probability, may differ from float32's. Only classes that near may change places."""
+"""Largest allowed difference of a score, a probability, from float32. Only classes with scores that close may swap."""
 
 COMPARED_IMAGES: Final = 16
-"""Images that every format is shown, to hold its scores against float32's."""
+"""Number of images with which the scores of every format are compared with float32."""
 
 _TIMED_CALLS: Final = 3
 _MIN_TIME_SAVED_SHARE: Final = 0.05
-"""The least share of the time that a format must save, or else the more exact one is kept."""
+"""Least share of the time that a format must save; otherwise the more exact one is kept."""
 
 _MAX_TIME_RATIO_OF_ONE_IMAGE: Final = 2.0
-"""A format that takes so many times as long for one image as float32 is not looked at any further, on the CPU."""
+"""Ratio to float32's time for one image above which a format is not measured further, on the CPU."""
 
 
 @dataclass(frozen=True, slots=True)
 class DtypeTrial:
-    """Speed and scores of a number format, computed as it would be served."""
+    """Speed and scores of a number format, measured as it would be served."""
 
     seconds: float  # of a batch
     rows: Mapping[str, Tensor]  # of `scenes`, as by `Head.on_device`, in host memory
 
 
 def _off(rows: Mapping[str, Tensor], exact: DeviceModule, pixels: Tensor) -> float:
-    """The largest difference between a number and the one that it should be; NaN where it is.
+    """Return the largest difference of a float from float32's; NaN if one is NaN.
 
-    A score is held against that of its class, wherever that class may rank.
+    The scores of a classifier are compared class by class, whatever the ranks of the classes.
     """
     with torch.inference_mode():
         if isinstance(exact.head, Classify):
@@ -62,13 +62,13 @@ def _off(rows: Mapping[str, Tensor], exact: DeviceModule, pixels: Tensor) -> flo
 
 
 def quickest(module: DeviceModule, device_kind: str, side_px: int, largest_batch: int) -> DeviceModule:
-    """The model in the quickest format of those that agree with it; where two are as quick, in the more exact one.
+    """Return the model in the quickest format that agrees with float32; of equally quick ones, in the more exact.
 
     Args:
-        module: computes in float32, on the CPU.
-        device_kind: of the device that it is for, "cpu" or "cuda".
-        side_px: of its images, which are square.
-        largest_batch: images; on CUDA a batch of that size is measured, as it will be served.
+        module: the model in float32, on the CPU.
+        device_kind: kind of the device that will serve it, "cpu" or "cuda".
+        side_px: side of its images, which are square.
+        largest_batch: number of images; on CUDA a batch of that size is measured, as it will be served.
     """
     pixels = scenes(min(COMPARED_IMAGES, largest_batch), side_px)
     attempt = _OnCuda(pixels, largest_batch) if device_kind == "cuda" else _OnCpu(pixels, module)
@@ -86,17 +86,17 @@ def quickest(module: DeviceModule, device_kind: str, side_px: int, largest_batch
 
 
 def _tried(attempt: Callable[[DeviceModule], DtypeTrial | None], module: DeviceModule) -> DtypeTrial | None:
-    """Measure a format; None where it is hopeless, or torch has no such kernel or no memory for it."""
+    """Measure a format; return None if it is far too slow, or torch has no kernel or no memory for it."""
     try:
         return attempt(module)
     except RuntimeError as error:
-        logger.info("%s is not taken: %s", module.dtype, first_line(error))
+        logger.info("number format %s cannot be used: %s", module.dtype, first_line(error))
         return None
 
 
 @dataclass(frozen=True)
 class _OnCuda:
-    """Measures the largest batch: from page-locked memory, by graph, until its answers are back."""
+    """Measures the largest batch with CUDA graphs, from page-locked memory to the results on the host."""
 
     pixels: Tensor
     largest_batch: int
@@ -109,15 +109,15 @@ class _OnCuda:
 
 
 class _OnCpu:
-    """Measures a batch of `COMPARED_IMAGES` by one graph in one thread; None for what is too slow with one image.
+    """Measures a batch of `COMPARED_IMAGES` with one graph in one thread; None for a format too slow with one image.
 
     Args:
         pixels: uint8 [n, side, side, 3].
-        exact: in float32, which the others are held against.
+        exact: the model in float32, with which the other formats are compared.
     """
 
     def __init__(self, pixels: Tensor, exact: DeviceModule) -> None:
-        torch.set_num_threads(1)  # as a batch is computed when it is served
+        torch.set_num_threads(1)  # as in serving
         self._pixels, self._exact = pixels, exact
         self._alone_s = _seconds(exact, pixels[:1])
 
@@ -133,7 +133,7 @@ class _OnCpu:
 
 
 def _seconds(compute: Compute, pixels: Tensor) -> float:
-    """The least of some turns, after one that does not count."""
+    """Return the shortest of several calls, after one that does not count."""
     taken_s = []
     with torch.inference_mode():
         for _ in range(1 + _TIMED_CALLS):
@@ -144,7 +144,7 @@ def _seconds(compute: Compute, pixels: Tensor) -> float:
 
 
 def scenes(images: int, side_px: int) -> Tensor:
-    """Images whose parts have the strengths that they have in photographs, where an octave holds as much as the next.
+    """Return random images with the spatial frequencies of photographs: every octave has the same energy.
 
     (Field, Relations between the statistics of natural images and the response properties of cortical cells, 1987.)
 

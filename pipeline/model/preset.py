@@ -1,4 +1,4 @@
-"""How images become what a model was trained with: from the configuration, else from weights of torchvision's."""
+"""Chooses the preprocessing of a model: from the configuration, else from torchvision's weights."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ _OVERRIDING_SETTINGS = ("resize_px", "crop_px", "interpolation", "mean", "std")
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """All that happens to an image before the model.
+    """The preprocessing of an image, and its source.
 
     Attributes:
-        source: of the sizes and numbers, for people.
-        assumed: whether some of them are those of other weights, as own weights do not say how they were trained.
+        source: source of the sizes and numbers, as text for the log.
+        assumed: whether some of them are taken from other weights, as the user's own weights do not include theirs.
     """
 
     transform: Preprocess
@@ -25,20 +25,20 @@ class Preparation:
     assumed: bool
 
     def __str__(self) -> str:
-        """One line of all that it does, and its source."""
+        """Describe all settings and their source in one line."""
         return f"{self.transform}, from {self.source}"
 
 
 def prepared_by(config: PipelineConfig, weights: WeightsEnum | None, *, own: bool) -> Preparation:
-    """The preparation that the configuration asks for; where it says nothing, that of weights of torchvision's.
+    """Return the preprocessing in the configuration, completed by that of torchvision's weights.
 
     Args:
-        config: what it sets goes first.
-        weights: of torchvision's: those that are served, or for own weights the default ones of the same model.
-        own: whether the weights are the user's own, which do not say how their images were prepared.
+        config: its settings come first.
+        weights: torchvision's weights: those that are served, or for the user's own weights the model's default ones.
+        own: whether the weights are the user's own, which do not include their preprocessing.
 
     Raises:
-        InvalidModel: its sizes do not fit together.
+        InvalidModel: the sizes do not fit together.
     """
     preset = weights.transforms() if weights else ImageClassification(crop_size=224)
     crop_px = config.crop_px or int(preset.crop_size[0])

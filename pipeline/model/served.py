@@ -1,4 +1,4 @@
-"""What a user implements to have his own model served: a module, its transform, and a head that reads its output."""
+"""Interface for serving your own model: a module, its transform, and a head that reads the module's output."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 class Preprocess:
     """The usual four steps before a model: resize the shorter side, crop the centre, scale to 0..1, normalise.
 
-    Decoder processes do the first two, and pixels stay uint8 until they are on the device, which does the others.
+    Decoder processes do the first two steps. Pixels stay uint8 until they are on the device, which does the other two.
     """
 
     resize_px: int
@@ -30,14 +30,14 @@ class Preprocess:
     std: tuple[float, ...] = IMAGENET_STD
 
     def __str__(self) -> str:
-        """One line of all that it does."""
+        """Describe all settings in one line."""
         return (
             f"resize_px {self.resize_px}, crop_px {self.crop_px}, {self.interpolation}, mean {[*self.mean]}, "
             f"std {[*self.std]}"
         )
 
     def in_workers(self, config: PipelineConfig) -> Transform:
-        """The part that decoder processes do, on images decoded as the configuration says."""
+        """Return the steps of the decoder processes, with the configuration's decode mode, formats and background."""
         sizes = self.resize_px, self.crop_px, self.interpolation
         return Transform(*sizes, config.decode, config.formats, config.background)
 
@@ -46,9 +46,9 @@ class Head(ABC):
     """Reads the output of a module: on the device for a whole batch, then on the host for each image.
 
     Attributes:
-        labels: names of the model's classes; empty where it has none.
-        parameters: whole numbers from 1 on that a request may send with its images, by name, and the most of each. A
-            result whose answer depends on them has a method `as_json` that takes them by name.
+        labels: names of the model's classes; empty if it has none.
+        parameters: names of the integers, from 1 up, that a request may send with its images, and the largest value of
+            each. A result whose answer depends on them has a method `as_json` that takes them by name.
     """
 
     labels: Sequence[str] = ()
@@ -56,10 +56,10 @@ class Head(ABC):
 
     @abstractmethod
     def on_device(self, outputs: Any) -> dict[str, Tensor]:
-        """Reduces the output of the module to what the host needs; becomes part of the module's graph.
+        """Reduce the output of the module to the tensors that the host needs; becomes part of the module's graph.
 
         Args:
-            outputs: what the module returns for a batch of n images.
+            outputs: return value of the module for a batch of n images.
 
         Returns:
             Tensors of n rows by name, the same names each time. An image whose floats are not all finite is rejected.
@@ -67,11 +67,11 @@ class Head(ABC):
 
     @abstractmethod
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[Any]:
-        """Makes the results of a batch.
+        """Make the results of a batch.
 
         Args:
-            rows: what `on_device` returned, in host memory.
-            geometry: of each image.
+            rows: the tensors from `on_device`, in host memory.
+            geometry: one for each image.
 
         Returns:
             One result an image, in order: a mapping that can be written as JSON, or an object with a method `as_json`
@@ -84,13 +84,13 @@ class ServedModel:
     """A model with all that is needed to serve it.
 
     Attributes:
-        module: float [n, 3, crop_px, crop_px], normalised -> what the head reads. It is put into evaluation mode, and
-            into the number format that it is served in.
-        transform: of the images before it.
-        head: reads its output.
-        weights_from: where its weights came from, for people.
-        transform_from: likewise.
-        transform_is_assumed: whether the weights do not say how their images were prepared.
+        module: float [n, 3, crop_px, crop_px], normalised -> input of the head. The module is put into evaluation mode
+            and into the number format in which it is served.
+        transform: preparation of the images.
+        head: turns the output of the module into results.
+        weights_from: source of the weights, as text for the log.
+        transform_from: source of the transform, as text for the log.
+        transform_is_assumed: whether the transform is an assumption, as the weights do not include theirs.
     """
 
     module: nn.Module

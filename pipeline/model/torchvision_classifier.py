@@ -1,4 +1,4 @@
-"""torchvision's classifiers, by name: with its own weights, or with those of a file."""
+"""Loads torchvision's classifiers by name, with torchvision's weights or with those of a file."""
 
 import sys
 from contextlib import redirect_stdout
@@ -20,10 +20,10 @@ from pipeline.torchvision_models import WeightsEnum, models
 
 
 def load_model(config: PipelineConfig) -> ServedModel:
-    """Builds the model that the configuration names.
+    """Build the model that the configuration names.
 
     Raises:
-        InvalidModel: name, weights, labels and sizes do not fit together, or are not to be had.
+        InvalidModel: name, weights, labels and sizes do not fit together, or cannot be loaded.
     """
     if config.model not in models.list_models(module=models):
         raise InvalidModel(f"model: {no_such_model(config.model, models.list_models(module=models))}")
@@ -53,11 +53,11 @@ def _named(known: type[WeightsEnum], config: PipelineConfig) -> WeightsEnum:
 def _pretrained(config: PipelineConfig) -> nn.Module:
     if torch.hub.get_dir().startswith("~"):
         raise InvalidModel(
-            f"weights: {config.weights} are looked for in the home directory, and this user has none; set HOME or "
-            "TORCH_HOME to a folder of his"
+            f"weights: {config.weights} are loaded from the home directory, and this user has none; set HOME or "
+            "TORCH_HOME to a folder where this user may write"
         )
     try:
-        with redirect_stdout(sys.stderr):  # where torch says that it downloads; rows may go to the other
+        with redirect_stdout(sys.stderr):  # torch prints that it downloads; standard output is for results
             backbone: nn.Module = models.get_model(config.model, weights=config.weights)
     except Exception as error:  # no network; or a damaged file, which raises anything
         folder = Path(torch.hub.get_dir(), "checkpoints")
@@ -68,7 +68,7 @@ def _pretrained(config: PipelineConfig) -> nn.Module:
 
 
 def _from_file(config: PipelineConfig) -> tuple[nn.Module, int, str]:
-    """The model with the weights of a file, how many classes it has, and where in the file they were."""
+    """Return the model with the weights of a file, its number of classes, and the place of the weights in the file."""
     path, named = Path(config.weights), f"weights: {config.weights} do not fit model: {config.model}"
     template = _shapes(config.model)
     found = find_state(path, template, named=named)
@@ -80,9 +80,8 @@ def _from_file(config: PipelineConfig) -> tuple[nn.Module, int, str]:
             "of the second class is then the sigmoid of the old output"
         )
     backbone = _untrained(config.model, classes)
-    defaults = (
-        backbone.state_dict()
-    )  # of what the file may lack; `_metadata` in it says how torchvision names things now
+    # Tensors that the file may lack keep their defaults; `_metadata` in it has the versions of torchvision's modules.
+    defaults = backbone.state_dict()
     defaults.update(found.state)
     try:
         backbone.load_state_dict(defaults)
@@ -92,16 +91,16 @@ def _from_file(config: PipelineConfig) -> tuple[nn.Module, int, str]:
 
 
 def _shapes(model: str) -> dict[str, Tensor]:
-    """The state dict of a model with 1000 classes, by torch's meta device, which makes no random numbers for it."""
+    """Return the state dict of a model with 1000 classes, on torch's meta device, which generates no random weights."""
     try:
         with torch.device("meta"):
             return _untrained(model, 1000).state_dict()
-    except NotImplementedError:  # RegNet works out its widths by tensors
+    except NotImplementedError:  # RegNet computes its widths with tensors
         return _untrained(model, 1000).state_dict()
 
 
 def _untrained(model: str, classes: int) -> nn.Module:
-    # Else these two warn, and take seconds for numbers that are overwritten at once.
+    # Otherwise these two models warn, and take seconds to generate weights that are overwritten at once.
     settings = {"init_weights": False} if model in ("googlenet", "inception_v3") else {}
     module: nn.Module = models.get_model(model, weights=None, num_classes=classes, **settings)
     return module

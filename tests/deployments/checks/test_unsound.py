@@ -193,7 +193,7 @@ def test_what_is_no_file_is_one_sentence(tmp_path: Path) -> None:
         ("encoding: JSON", 'encoding: "\\udcff"', "applications.0.logging_config", "half a character"),
         ("mobilenet_v2", "mobilenet_v9", f"{PIPELINE}.model", "did you mean mobilenet_v2"),
         ("mobilenet_v2", "ResNet50", f"{PIPELINE}.model", "did you mean resnet50"),
-        ("mobilenet_v2", "fasterrcnn_resnet50_fpn", f"{PIPELINE}.model", "no classification model"),
+        ("mobilenet_v2", "fasterrcnn_resnet50_fpn", f"{PIPELINE}.model", "not a classification model"),
         ("mobilenet_v2", "''", f"{PIPELINE}.model", "torchvision has alexnet"),
         ("IMAGENET1K_V1", "IMAGENET1K_V9", f"{PIPELINE}.weights", "write IMAGENET1K_V1 or IMAGENET1K_V2"),
         ("IMAGENET1K_V1", "imagenet1k_v1", f"{PIPELINE}.weights", "write IMAGENET1K_V1 or IMAGENET1K_V2"),

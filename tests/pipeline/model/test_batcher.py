@@ -326,7 +326,7 @@ def test_a_device_that_fails_on_black_after_nan_ends_the_engine() -> None:
     with line(device) as one:
         assert classes(one.put(1)) == [1]
         device.nan_on, device.fails_on = {2}, 0
-        with pytest.raises(DeviceFailure, match="the device has failed; the log says how"):
+        with pytest.raises(DeviceFailure, match="the device has failed; see the log"):
             one.put(2).result(PATIENCE_S)
 
 
@@ -387,7 +387,7 @@ def test_a_thread_that_ends_by_a_defect_leaves_no_request_waiting() -> None:
     with line(device) as one:
         device.open()
         for _ in range(2):
-            with pytest.raises(DeviceFailure, match="the device's thread has ended"):
+            with pytest.raises(DeviceFailure, match="the device's thread has failed"):
                 one.put(1, 2).result(PATIENCE_S)
         with pytest.raises(DeviceFailure):
             one.batcher.check()
@@ -400,7 +400,7 @@ def test_a_defect_while_images_are_tried_one_by_one_leaves_none_waiting() -> Non
     device.most, device.swallows = 1, 1
     with line(device) as one:
         device.open()
-        with pytest.raises(DeviceFailure, match="the device's thread has ended"):
+        with pytest.raises(DeviceFailure, match="the device's thread has failed"):
             one.put(1, 2).result(PATIENCE_S)
     assert sorted(one.released) == [1, 2]
 

@@ -52,26 +52,26 @@ def test_a_model_by_name_is_torchvisions() -> None:
 
 def test_a_model_that_does_not_exist_is_refused() -> None:
     with pytest.raises(
-        InvalidModel, match=r"^model: resnet17 is no classification model of torchvision's; did you mean resnet"
+        InvalidModel, match=r"^model: resnet17 is not a classification model of torchvision; did you mean resnet"
     ):
         load(model="resnet17")
 
 
 def test_a_model_that_does_something_else_is_refused() -> None:
-    with pytest.raises(InvalidModel, match=r"^model: fasterrcnn_resnet50_fpn is no classification model"):
+    with pytest.raises(InvalidModel, match=r"^model: fasterrcnn_resnet50_fpn is not a classification model"):
         load(model="fasterrcnn_resnet50_fpn")
 
 
 def test_weights_that_do_not_exist_are_refused() -> None:
     """Unknown weights are refused with a list of the known ones."""
     with pytest.raises(
-        InvalidModel, match=r"weights: V9 are none of mobilenet_v2's; write IMAGENET1K_V1 or IMAGENET1K_V2 or"
+        InvalidModel, match=r"weights: mobilenet_v2 has no weights V9; write IMAGENET1K_V1 or IMAGENET1K_V2 or"
     ):
         load(weights="V9")
 
 
 def test_weights_of_another_model_by_name_are_refused() -> None:
-    with pytest.raises(InvalidModel, match=r"^weights: IMAGENET1K_V1 are none of vit_h_14's; write IMAGENET1K_SWAG"):
+    with pytest.raises(InvalidModel, match=r"^weights: vit_h_14 has no weights IMAGENET1K_V1; write IMAGENET1K_SWAG"):
         load(model="vit_h_14")
 
 
