@@ -86,7 +86,7 @@ class Slots:
         return 0, 0
 
     def release(self, first: int, count: int) -> None:
-        """Frees slots taken before."""
+        """Free slots taken before."""
         self._free[first : first + count] = b"\1" * count
 
     @property

@@ -88,7 +88,7 @@ class WorkerPool:
     # ---- adding and removing ----------------------------------------------------------------------------------------
 
     def add(self) -> WorkerProcess:
-        """Adds a worker; its process starts when its records are read."""
+        """Add a worker; its process starts when its records are read."""
         worker = WorkerProcess(self._slots, self._transform, pin_memory=self._pin_memory)
         self._workers.append(worker)
         return worker
