@@ -59,5 +59,5 @@ def exceeded_s(worker: WorkerProcess, now: InWork, decode_timeout_s: float, limi
 def why_gone(worker: WorkerProcess) -> str:
     """Describe for the log why a worker is replaced."""
     if worker.stopped:
-        return "was stopped (SIGSTOP), and has been ended"
-    return "made no progress, and has been ended" if worker.overdue_s else "ended"
+        return "was ended, as it had been stopped (SIGSTOP)"
+    return "was ended, as it made no progress" if worker.overdue_s else "ended"
