@@ -27,8 +27,8 @@ def advice(chosen: Cell, costs: Costs, config: PipelineConfig) -> list[str]:
 
     Args:
         chosen: the combination.
-        costs: what was measured.
-        config: of the pipeline that was measured.
+        costs: the measured costs.
+        config: settings of the measured pipeline.
     """
     return [f"Bottleneck: {_bottleneck(chosen, costs)}", *_remedies(chosen, costs, config)]
 

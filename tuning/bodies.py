@@ -7,7 +7,7 @@ from typing import Final
 from harness.target import Form
 
 MOST_BYTES: Final = 256 << 20
-"""Bytes of all bodies together; with many images a request there are fewer bodies than images."""
+"""Limit on bytes of all bodies together; with many images a request there are fewer bodies than images."""
 
 _BOUNDARY: Final = "darkroom-tune-7MA4YWxkTrZu0gW"
 
@@ -16,8 +16,8 @@ def bodies(images: Sequence[bytes], images_per_request: int) -> list[Form]:
     """Makes request bodies in which all images occur about equally often.
 
     Args:
-        images: encoded, at least one.
-        images_per_request: images a request.
+        images: encoded images, at least one.
+        images_per_request: images in one request.
     """
     if images_per_request == 1:
         return [Form("application/octet-stream", image) for image in images]

@@ -1,8 +1,8 @@
 """Finds the heaviest loads that settings answer within a latency bound, on the running service.
 
-Two kinds of load, since they differ widely: clients in a closed loop, each of which sends its next request when it has
-its answer, so that never more is in work than there are clients; and requests that arrive by chance (Poisson), as from
-many users who know nothing of each other, of which several may come at the same moment.
+Two kinds of load are measured, since their results differ widely. Closed loop: each client sends its next request after
+its answer, so never more requests are in work than there are clients. Open loop: requests arrive at random times
+(Poisson), as from many independent users, so several may come at the same moment.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ LONGER: Final = 3.0
 """Duration of one client's load, as a multiple of others, before a bound is said to be out of reach."""
 
 TRIES: Final = 4
-"""Loads of each kind that are measured."""
+"""Limit on measured loads of each kind."""
 
 
 def keeps_bound(seen: LoadResult, bound_s: float) -> bool:
@@ -38,11 +38,11 @@ class BoundSearch:
 
     Args:
         check: the service, with the settings applied.
-        settings: these.
-        peak: images a second that the service does at full load.
-        images_per_request: images a request.
-        for_s: how long each load is sent.
-        most_clients: the most that are tried.
+        settings: the applied settings.
+        peak: images a second at full load.
+        images_per_request: images in one request.
+        for_s: duration of each load in seconds.
+        most_clients: limit on the number of clients.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class BoundSearch:
             act: Callable[[], None] = partial(self._try_clients, clients)
             return Step(f"the bound: {number(clients, 'client')} in a closed loop", self._for_s, act)
         if (share := self.shares.next()) is not None:
-            title = f"the bound: {share * self._peak:.3g} images/s by chance"
+            title = f"the bound: {share * self._peak:.3g} images/s at random times"
             return Step(title, RANDOM_LONGER * self._for_s, partial(self._try_share, share))
         return None
 
     def keeps_bound_of_one(self) -> bool:
-        """Whether one client is answered in time; measured once more, for longer, before the answer is no."""
+        """Whether one client is answered in time; a negative result is measured again, for longer."""
         if self.clients.heaviest is not None or keeps_bound(self.closed_loop[1], self._check.bound_s):
             return True
         self.closed_loop[1] = self._check.closed_loop(self._settings, 1, LONGER * self._for_s)

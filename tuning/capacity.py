@@ -1,13 +1,13 @@
-"""Predicts the throughput of a replica with given settings, and the part of it that comes within a latency bound.
+"""Predicts the throughput of a replica with given settings, and the part of it within a latency bound.
 
-- The *peak* is the least of its limits: what its workers decode, what its device computes, what one event loop reads
-  and writes, and what its cores bear, each image costing its decoding, its share of HTTP and, on a CPU, of the model.
-- The *capacity* is the number of images a second that may arrive by chance (Poisson) so that 99 % of the answers come
-  within the bound. Of the bound, a request's own way through worker and device is taken first. In heavy traffic the
+- The *peak* is the lowest of the limits of workers, device, event loop and cores, where each image costs its decoding,
+  its share of HTTP and, on a CPU, of the model.
+- The *capacity* is the number of images a second that may arrive at random times (Poisson) so that 99 % of the answers
+  come within the bound. The processing time of a request is subtracted from the bound first. In heavy traffic the
   wait before it is exponential with mean utilisation / (2 * (1 - utilisation) * rate of service) where every request
   costs the same (Kingman, The single server queue in heavy traffic, 1961), so 99 % wait no longer than ln(100) times
-  that. Requests do not cost the same on cores that HTTP and the clients share: the wait is taken for twice as long,
-  which it is where costs are exponential.
+  that. On cores that HTTP and the clients share, requests do not cost the same: the wait is assumed to be twice as
+  long, as for exponential costs.
 """
 
 import math
@@ -36,12 +36,12 @@ class Costs:
 
     decode: DecodeCost
     compute: ComputeCost
-    cores: int  # that a replica has
-    on_cpu: bool  # whether the model computes on these
+    cores: int  # cores of a replica
+    on_cpu: bool  # whether the model computes on these cores
     images_per_request: int = 1  # images a request
-    serving_s: float = 0.0  # of a core, for an image: all that shows only in the service, HTTP above all
-    loop_s: float = 0.0  # of the event loop, for an image; 0 while the service has not been measured
-    spread: float = 2.0  # times the wait that there would be if every request cost the same
+    serving_s: float = 0.0  # seconds of a core an image that show only in the service, mostly HTTP
+    loop_s: float = 0.0  # seconds of the event loop an image; 0 before the service is measured
+    spread: float = 2.0  # factor on the wait if every request cost the same
 
     @property
     def most_workers(self) -> int:
@@ -57,14 +57,14 @@ class Cell:
     concurrent_batches: int
     batch: int
     limits: Mapping[str, float]  # images a second that each part allows
-    own_s: float  # of an image from worker to answer without waiting, when all are at work
+    own_s: float  # seconds of an image from worker to answer without waiting, when all workers are busy
     images_per_request: int  # images a request
     spread: float  # as in `Costs`
-    capacity: float  # images a second that may arrive by chance
+    capacity: float  # images a second that may arrive at random times
 
     @property
     def key(self) -> tuple[int, int, int]:
-        """Identity of the combination, whatever is predicted for it."""
+        """Identity of the combination, without its predictions."""
         return self.decode_workers, self.concurrent_batches, self.batch
 
     @property

@@ -3,14 +3,14 @@
 from typing import Final
 
 MOST_CLIENTS: Final = 256
-"""The most clients that are tried."""
+"""Limit on the number of clients."""
 
 FULL: Final = 0.6
 """Share of the bound that requests should take on average, so that nearly all of them stay below it."""
 
 LEAST_BOUND_S: Final = 0.5
 TIMES_ALONE: Final = 10
-"""The default bound is so many times the time of a single request, and at least 0.5 s."""
+"""Factor from the time of a single request to the default bound, which is at least 0.5 s."""
 
 COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MOST_CLIENTS)
 """Numbers of clients that are tried to find out how many a bound allows."""

@@ -1,7 +1,7 @@
 """Decides whether the predicted settings are better than those of the configuration, by more than chance.
 
-Where the difference is within the noise, the settings of the configuration stay. The noise is the difference between
-runs of the same settings, and the difference between the machine's speeds during the runs of the two.
+If the difference is within the noise, the settings of the configuration stay. The noise is the difference between runs
+of the same settings, and the difference between the machine's speeds during the runs of the two settings.
 """
 
 import math
@@ -16,7 +16,7 @@ LEAST_GAIN: Final = 0.03
 """Share by which the predicted settings have to be better at least, however little runs differ."""
 
 STANDARD_ERRORS: Final = 2.0
-"""Standard errors of the difference by which they have to be better."""
+"""Standard errors of the difference by which the predicted settings have to be better."""
 
 LEAST_PEAK: Final = 0.97
 """Share of the present settings' peak that they must reach, where they are chosen for the images within a bound."""

@@ -23,7 +23,7 @@ from tuning.clients import usual_bound_s
 from tuning.fits import BatchCost, fit_batches
 
 SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-"""Batch sizes that are tried, as far as they fit and pay."""
+"""Batch sizes to measure, as far as they fit into memory and bound."""
 
 MOST_SPEEDUP: Final = 2.0
 """Greatest speed-up of an image in a large batch on a CPU; batches too slow for the bound even then are not tried."""
@@ -41,7 +41,7 @@ class ComputeCost:
     )  # seconds of each, by concurrent batches and images
 
     def seconds(self, concurrent_batches: int, images: int) -> float:
-        """Seconds of a batch of so many images, with so many batches computed at a time: the median."""
+        """Median seconds of a batch by its images and the number of concurrent batches."""
         return statistics.median(self.batches[concurrent_batches, images])
 
     @property
@@ -62,7 +62,7 @@ class ComputeCost:
         }
 
     def rate(self, concurrent_batches: int, images: int) -> float:
-        """Images a second of so many concurrent batches in batches of so many."""
+        """Images a second with a number of concurrent batches and a batch size."""
         return concurrent_batches * images / self.seconds(concurrent_batches, images)
 
 
@@ -70,14 +70,14 @@ class MeasuredModel:
     """The model on its device, loaded and warm.
 
     Args:
-        config: of the pipeline, with its device settled.
-        concurrent_batches: the most batches side by side; 1 where a device computes one at a time.
-        images: encoded, that can be decoded.
-        max_pixels: the most that one of them may have.
-        bound_s: within which batches have to be; where None, as for a service without a bound.
+        config: settings of the pipeline, with a settled device.
+        concurrent_batches: largest number of concurrent batches; 1 for a device that computes one at a time.
+        images: encoded images that can be decoded.
+        max_pixels: limit on the pixels of an image.
+        bound_s: limit on the seconds of a batch; None without a bound.
 
     Raises:
-        InvalidModel, DeviceFailure: it cannot be loaded.
+        InvalidModel, DeviceFailure: the model cannot be loaded.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class MeasuredModel:
         self._unlock = self._device.page_lock(self._pixels)
 
     def measure(self, concurrent_batches: int, images: int, for_s: float) -> None:
-        """Measures batches of so many images in so many concurrent batches; further calls add measurements."""
+        """Measures a batch size with a number of concurrent batches; further calls add measurements."""
         self.cost.batches.setdefault((concurrent_batches, images), []).extend(
             self._side_by_side(concurrent_batches, images, for_s)
         )
@@ -121,9 +121,9 @@ class MeasuredModel:
         return list(itertools.chain(*batches))
 
     def speed(self, for_s: float) -> float:
-        """Measure the speed of the machine now, as a multiple of what it was when costs were measured.
+        """Measure the present speed of the machine, relative to its speed when costs were measured.
 
-        By the smallest batches, in all concurrent batches.
+        Uses the smallest batches, with all concurrent batches.
         """
         concurrent_batches, images = self.concurrent_batches[-1], self.sizes[0]
         batches = self._side_by_side(concurrent_batches, images, for_s)

@@ -34,8 +34,8 @@ class DecodeCost:
 
     runs: dict[int, list[float]] = field(default_factory=dict)  # images a second, by the number of workers
     decoding: list[float] = field(default_factory=list)  # seconds of an image in a worker, in each run
-    handing: list[float] = field(default_factory=list)  # seconds that one worker waits between images handed singly
-    worker_bytes: int = 0  # memory of a worker that no other process shares, the most that was seen
+    handing: list[float] = field(default_factory=list)  # seconds that one worker waits between images handed one by one
+    worker_bytes: int = 0  # largest private memory of a worker seen
 
     @property
     def rates(self) -> dict[int, float]:
@@ -48,7 +48,7 @@ class DecodeCost:
         return fit_scaling(self.rates)
 
     def rate(self, workers: int) -> float:
-        """Images a second of so many workers: measured, or interpolated by the fitted law."""
+        """Images a second by number of workers: measured, or interpolated by the fitted law."""
         return self.rates.get(workers) or self.scaling.rate(workers)
 
     @property
@@ -66,8 +66,8 @@ class Decoders:
     """Measures decoding with different numbers of workers.
 
     Args:
-        config: of the pipeline; its device and dtype are not used.
-        limits: that images have to keep.
+        config: settings of the pipeline; device and dtype are not used.
+        limits: limits on images.
     """
 
     def __init__(self, config: PipelineConfig, limits: Limits) -> None:
@@ -87,7 +87,7 @@ class Decoders:
         return Readable(good, tuple(faults))
 
     def measure(self, workers: int, images: Sequence[bytes], for_s: float) -> None:
-        """Measures the images a second of so many workers; further calls add measurements."""
+        """Measures images a second with a number of workers; further calls add measurements."""
         with self._engine(workers) as engine:
             done = _throughput(engine, images, for_s)
             self.cost.runs.setdefault(workers, []).append(done.per_s)
@@ -111,7 +111,7 @@ class Decoders:
 
 
 def _throughput(engine: Engine, images: Sequence[bytes], for_s: float) -> Throughput:
-    """Measures with requests of a chunk each, few of them at a time: large images take long."""
+    """Measures with few requests of one chunk each, as large images take long."""
     together = max(1, engine.config.chunk_bytes * len(images) // sum(map(len, images)))
     return throughput(
         engine, images, for_s, together=together, requests=2 + 2 * CHUNKS_PER_WORKER * engine.decode_workers

@@ -19,7 +19,7 @@ CHUNK_SHARE: Final = 0.1
 WAITING_SHARE: Final = 0.7
 """Share of the latency bound, less the image's own way, that is kept for waiting.
 
-A batch is only made larger where that much is left: decoding and the model take now less and now longer.
+A larger batch is chosen only if this share is left, as the times of decoding and model vary.
 """
 
 _KIB: Final = 1 << 10
@@ -45,10 +45,10 @@ def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, boun
 
     Args:
         cell: the combination.
-        costs: what was measured.
-        sizes: of the images.
-        present: what the configuration says now; limits that do not follow from the combination stay as they are.
-        bound_s: within which 99 % should be answered.
+        costs: the measured costs.
+        sizes: encoded bytes of the images.
+        present: present settings; limits that do not follow from the combination stay as they are.
+        bound_s: time within which 99 % of the answers should come.
     """
     chunk = _chunk_images(costs, bound_s)
     in_flight = cell.decode_workers * CHUNKS_PER_WORKER * chunk + cell.concurrent_batches * cell.batch * (
@@ -83,7 +83,7 @@ def _num_cpus(cell: Cell, costs: Costs, present: Settings) -> float:
 def may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
     """Computes the seconds that the bound leaves for waiting.
 
-    Batches are of what waits, so most are small; but there is to be time for a full one too.
+    Batches consist of waiting images, so most are small; but a full one has to fit into the bound too.
     """
     smallest = capacity.cell(costs, cell.decode_workers, cell.concurrent_batches, costs.compute.sizes[0], bound_s)
     return min(WAITING_SHARE * (bound_s - smallest.own_s), bound_s - cell.own_s)

@@ -32,7 +32,7 @@ MEANINGS: Final = {
 }
 """Comments for keys that are new to a configuration.
 
-Those that are there keep their own, unless it has a figure: that speaks of the value that was there before.
+Present keys keep their own comment, unless it has a figure, which would describe the old value.
 """
 
 
@@ -40,9 +40,9 @@ def with_settings(text: str, settings: Settings, present: Settings | None = None
     """Writes settings into the first application of Darkroom in a configuration; returns its text.
 
     Args:
-        text: of the configuration.
-        settings: to be written.
-        present: what the configuration comes to as it is; values that are the same are not written. All are where None.
+        text: text of the configuration.
+        settings: settings to be written.
+        present: effective present settings; equal values are not written. None: all values are written.
     """
     _, indent, offset = load_yaml_guess_indent(text)
     yaml = YAML()

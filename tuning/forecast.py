@@ -20,11 +20,11 @@ class Forecast:
     """Predictions for all combinations, and those of them that fit into the memory.
 
     Args:
-        costs: as measured.
-        sizes: of the images.
-        present: what the configuration says now.
-        bound_s: within which 99 % should be answered.
-        memory: the memory.
+        costs: the measured costs.
+        sizes: encoded bytes of the images.
+        present: present settings.
+        bound_s: time within which 99 % of the answers should come.
+        memory: available memory, and needs of a replica.
     """
 
     def __init__(self, costs: Costs, sizes: Sizes, present: Settings, bound_s: float, memory: ReplicaMemory) -> None:
@@ -33,7 +33,7 @@ class Forecast:
         self.candidates = [cell for cell in self.cells if memory.holds(self.settings(cell))]
 
     def revised(self, costs: Costs) -> "Forecast":
-        """Predicts anew from better known costs."""
+        """Predicts again from better known costs."""
         return Forecast(costs, self._sizes, self._present, self._bound_s, self._memory)
 
     def settings(self, cell: Cell) -> Settings:
@@ -55,12 +55,12 @@ class Forecast:
         return cell(self.costs, settings.decode_workers, concurrent_batches, batch, self._bound_s)
 
     def best(self) -> Cell:
-        """Chooses the combination with the most images a second, with as large a batch as does no harm.
+        """Chooses the combination with the most images a second, with the largest batch that does no harm.
 
-        Batches are of what waits: while little does, a larger one is never filled, and where much does, it saves.
+        Batches consist of waiting images: with few of them a larger batch is never filled, with many it saves time.
 
         Raises:
-            Refused: the memory holds none, or none keeps the bound.
+            Refused: no combination fits into the memory, or none keeps the bound.
         """
         if not self.candidates:
             raise Refused(self._too_little_memory())

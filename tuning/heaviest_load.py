@@ -9,7 +9,7 @@ Load = TypeVar("Load", int, float)
 class HeaviestLoad(Generic[Load]):
     """Search over loads in ascending order.
 
-    From where it starts it goes up while the load is borne and down while it is not, two steps at a time, then between.
+    The search goes up while the load is borne and down while it is not, two steps at a time, then tries those between.
 
     Args:
         loads: the loads, the lightest first.

@@ -1,4 +1,4 @@
-"""Sends requests to a running service whose settings can be changed, and counts what comes back and when."""
+"""Changes settings of a running service, sends it requests, and counts the answers and their times."""
 
 import copy
 import random
@@ -34,7 +34,7 @@ class LoadResult:
     """Results of one load on a service. Rates are images a second."""
 
     settings: Settings
-    clients: int  # that each wait for their answer before they send the next request; 0 where requests come by chance
+    clients: int  # closed-loop clients; 0 for requests at random times
     offered: float  # images that were sent
     answered: float  # images that were answered
     good: float  # those of them within the bound
@@ -44,9 +44,9 @@ class LoadResult:
     requests: int  # that were sent
     refused: int  # requests
     lost: int  # requests, neither answered nor refused
-    late_s: float = 0.0  # the most that the clients sent one late
+    late_s: float = 0.0  # longest delay of a request by the clients
     clients_cores: float = 0.0  # processor time that the clients took, in cores
-    speed: float = 1.0  # of the machine then, as a multiple of what it was when costs were measured
+    speed: float = 1.0  # of the machine then, relative to its speed when costs were measured
 
     @property
     def in_time(self) -> float:
@@ -66,15 +66,15 @@ class LoadCheck:
     """Changes the settings of a running service and sends it requests.
 
     Args:
-        service: that runs.
-        images: encoded, sent in turn.
-        bound_s: within which an answer counts; may be set at any time.
-        seed: of the times at which requests come; the same for all settings.
-        images_per_request: images a request.
-        others: cores that the service does not use, for the clients; they share its cores where there are none.
+        service: the running service.
+        images: encoded images, sent in turn.
+        bound_s: latency bound within which an answer counts; may be set at any time.
+        seed: seed of the random times of requests, the same for all settings.
+        images_per_request: images in one request.
+        others: cores for the clients that the service does not use; if empty, clients share its cores.
 
     Attributes:
-        expected: images a second that the service answers, about; 0 while nothing is known.
+        expected: expected images a second of the service; 0 while unknown.
         last_others: statuses of the last load that were no predictions, and how often each came.
     """
 
@@ -99,7 +99,7 @@ class LoadCheck:
         """Deploys settings and waits until they are in force.
 
         Raises:
-            ServiceFailed: they are not.
+            ServiceFailed: the settings are not in force in time.
         """
         before = copy.deepcopy(self._document)
         written_into(self._document["applications"][0], settings)
@@ -114,13 +114,13 @@ class LoadCheck:
         self.closed_loop(settings, _SETTLING_CLIENTS, _SETTLES_AFTER_S)
 
     def round_s(self, clients: int) -> float:
-        """Estimates the seconds until each of so many clients has an answer."""
+        """Estimates the seconds until each client has an answer."""
         return min(_LONGEST_ROUND_S, clients * self._images_per_request / self.expected) if self.expected else 0.0
 
     def closed_loop(self, settings: Settings, clients: int, for_s: float) -> LoadResult:
-        """Sends requests from so many clients that wait for each answer, or until they are told to come again.
+        """Sends requests from closed-loop clients, which wait for each answer, or for Retry-After.
 
-        Nothing counts before each of them has had an answer: they all begin at once.
+        The measurement begins when each client has had an answer, as they all start at once.
         """
         round_s = self.round_s(clients)
         warm_up_s, for_s = max(_WARM_UP_S, 1.5 * round_s), max(for_s, 1.5 * round_s)
@@ -129,7 +129,7 @@ class LoadCheck:
         return self._seen(settings, load, clients)
 
     def open_loop(self, settings: Settings, rate: float, for_s: float) -> LoadResult:
-        """Sends so many images a second at random times (Poisson), whether or not earlier ones are answered."""
+        """Sends `rate` images a second at random times (Poisson), whether or not earlier ones are answered."""
         chance = random.Random(self._seed)  # noqa: S311 - not for secrets
         with on_cores(self._others):
             load = open_loop(

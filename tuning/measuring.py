@@ -20,16 +20,16 @@ class Measuring:
     """Plans and runs the measurements without the service.
 
     Args:
-        tuned: the configuration that is tuned.
-        named: images, encoded, by their names.
-        plan: how much is measured.
-        findings: filled as it goes on.
-        stack: closes at the end of the run.
-        before_all: puts steps before those that are left.
+        tuned: the configuration to tune.
+        named: encoded images by name.
+        plan: extent of the measurements.
+        findings: results, filled during the run.
+        stack: closes resources at the end of the run.
+        before_all: inserts steps before the remaining ones.
 
     Attributes:
-        images: those that can be decoded, once they have been read.
-        model: once it has been loaded.
+        images: images that can be decoded, once read.
+        model: the model, once loaded.
     """
 
     model: MeasuredModel

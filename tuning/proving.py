@@ -28,10 +28,10 @@ class Proving:
 
     Args:
         check: the service.
-        findings: filled as it goes on; settings have been chosen.
-        for_s: how long each load is sent.
-        most_clients: the most that are tried.
-        before_all: puts steps before those that are left.
+        findings: results, filled during the run; settings have been chosen.
+        for_s: duration of each load in seconds.
+        most_clients: limit on the number of clients.
+        before_all: inserts steps before the remaining ones.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Proving:
             filling: requests in work that keep a replica busy.
 
         Raises:
-            Refused: it is refused all the same, or the bound is not kept again.
+            Refused: requests are still refused, or the bound is no longer kept.
         """
         findings = self._findings
         for load in self._loads():

@@ -33,9 +33,9 @@ class ReplicaMemory:
     """Available memory, and the memory that a replica takes whatever its settings are.
 
     Args:
-        available_bytes: that can be had.
-        replica_bytes: of its process, with the model and nothing to do.
-        worker_bytes: of a worker; it may take more for an image as large as the limits allow.
+        available_bytes: available memory.
+        replica_bytes: memory of an idle replica process with the model.
+        worker_bytes: memory of a worker; an image as large as the limits allow may take more.
         crop_px: side of the images that the model sees.
         live: the limits of images; those of the settings count where they have them too.
     """

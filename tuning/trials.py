@@ -30,15 +30,15 @@ class Trial:
 class Trials:
     """Measures settings under the same load from clients that each wait for their answer.
 
-    How fast the machine is just then is measured before and after each load by the model alone. Figures are not put on
-    one speed by that: where other programs come and go within seconds it would make them worse. It says how sure they
-    are.
+    The speed of the machine is measured before and after each load with the model alone. It shows how reliable the
+    figures are. They are not normalised to one speed: with other programs that run for seconds only, this would make
+    them worse.
 
     Args:
-        check: a service that runs.
-        model: by which the speed is measured.
-        speed_s: for how long, each time.
-        check_s: for how long each load is sent.
+        check: the running service.
+        model: the model for measuring the speed.
+        speed_s: duration of each speed measurement in seconds.
+        check_s: duration of each load in seconds.
     """
 
     def __init__(self, check: LoadCheck, model: MeasuredModel, *, speed_s: float, check_s: float) -> None:

@@ -50,11 +50,11 @@ class TuningRun:
     """A run, as a context manager; its end waits until all processes that it started have ended.
 
     Args:
-        tuned: the configuration that is tuned.
-        images: encoded, by their names.
-        plan: how much is measured.
-        findings: filled as it goes on.
-        others: cores that are not the service's, for clients.
+        tuned: the configuration to tune.
+        images: encoded images by name.
+        plan: extent of the measurements.
+        findings: results, filled during the run.
+        others: cores for clients that the service does not use.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class TuningRun:
         """Runs all steps; the service has been told to stop when this returns.
 
         Args:
-            tell: called before each step with its title and the seconds that are left, about.
+            tell: called before each step with its title and the estimated seconds left.
 
         Raises:
             Refused: no settings can be recommended.
@@ -197,7 +197,7 @@ class TuningRun:
         )
         requests_s = max(roughly.answered, findings.alone.answered if findings.alone else 0.0) / images_per_request
         trials.check.expected = requests_s * images_per_request
-        # With more clients than that all wait longer, and no more are answered.
+        # More clients would only wait longer; no more requests would be answered.
         full_s = usual_bound_s(findings.alone.p50_s if findings.alone else 0.0)
         trials.clients_full = clients_for(full_s, requests_s, self._most_clients)
         trials.clients_within = min(trials.clients_full, clients_for(findings.bound_s, requests_s, self._most_clients))

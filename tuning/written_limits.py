@@ -8,7 +8,7 @@ from tuning.load_check import LoadCheck, LoadResult
 from tuning.replica_settings import Settings
 
 MARGIN: Final = 2.0
-"""Times the longest answer that was seen, so that the same load on a slower day is not refused."""
+"""Factor on the longest answer seen, so that the same load is not refused when the machine is slower."""
 
 DOUBLINGS: Final = 4
 """The most times that `max_queue_wait_s` is doubled if requests are refused all the same."""
@@ -17,7 +17,7 @@ DOUBLINGS: Final = 4
 def needed_wait_s(seen: LoadResult, images_per_request: int) -> float:
     """Computes the least `max_queue_wait_s` that refuses no request of a closed loop.
 
-    A request waits for those of all other clients at most, which the service answers in clients / rate.
+    A request waits at most for the requests of all other clients, which the service answers within clients / rate.
 
     Args:
         seen: of the closed loop.
@@ -44,7 +44,7 @@ def with_limits(
         present: the configuration's own settings, whose limits stay where they are wide enough.
         seen: the closed loop.
         images_per_request: images a request.
-        asked_s: the bound, where the user has asked for one: who would wait longer is refused then.
+        asked_s: the bound, if the user has given one: requests that would wait longer are refused.
         filling: requests in work that keep a replica busy.
     """
     needed_s = needed_wait_s(seen, images_per_request)
