@@ -62,7 +62,7 @@ def kinds() -> Mapping[str, Sequence[Form]]:
 
 
 def measure_crowd(target: Target, crowd: Crowd, for_s: float) -> Facts:
-    """Measure a good client's answers during a crowd; begins when all its connections should be open."""
+    """Measure a good client's answers beside a group of connections, once all of them should be open."""
     with present(crowd, target):
         threading.Event().wait(ARRIVED_AFTER_S)
         good = _good_client(target, for_s)
@@ -108,7 +108,7 @@ def _settled(service: LocalService) -> None:
 
 
 def measured(service: LocalService, names: Sequence[str], for_s: float) -> Iterator[Facts]:
-    """Yield a record for each named kind and crowd."""
+    """Yield a record for each named kind of file and group of connections."""
     target = service.target
     for name, forms in kinds().items():
         if not names or name in names:

@@ -97,7 +97,7 @@ def _check_writable(config: Path) -> None:
 
 
 def _check_images_per_request(images_per_request: int, images: Mapping[str, bytes], live: LiveConfig) -> None:
-    """Raises StartError if the configuration refuses requests of so many images."""
+    """Raises StartError if the configuration refuses requests with this number of images."""
     if images_per_request > live.max_images_per_request:
         raise StartError(
             f"--images-per-request {images_per_request} is above max_images_per_request: "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Scaling:
-    """Images a second of so many workers, by the universal scalability law.
+    """Images a second by number of workers, after the universal scalability law.
 
     N workers do N * alone / (1 + waiting * (N - 1) + crosstalk * N * (N - 1)) (Gunther, A Simple Capacity Model of
     Massively Parallel Transaction Systems, 1993).
@@ -22,7 +22,7 @@ class Scaling:
     error: float  # the greatest difference to a measurement, as a share of it
 
     def rate(self, workers: int) -> float:
-        """Images a second."""
+        """Compute the images a second of a number of workers."""
         slowed = 1 + self.waiting * (workers - 1) + self.crosstalk * workers * (workers - 1)
         return workers * self.alone / slowed
 
@@ -37,7 +37,7 @@ class BatchCost:
     error: float  # the greatest difference to a measurement, as a share of it
 
     def seconds(self, images: int) -> float:
-        """Seconds of a batch of so many images."""
+        """Compute the seconds of a batch by its number of images."""
         return self.fixed_s + self.each_s * images + self.beyond_s * images * images
 
 

@@ -50,7 +50,7 @@ class Plan:
 
 
 def worker_counts(cores: int) -> list[int]:
-    """Numbers of workers to measure on so many cores; the fitted law gives those between."""
+    """Numbers of workers to measure by number of cores; the fitted law gives those between."""
     if cores > 4:
         return sorted({1, cores, *(1 << power for power in range(1, cores.bit_length()) if 1 << power <= cores)})
     return list(range(1, cores + 1))

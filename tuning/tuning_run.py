@@ -213,7 +213,7 @@ class TuningRun:
         return max(1, min(MOST_CLIENTS, int(self._present.max_bytes_in_flight / (2 * request_bytes))))
 
     def _note_serving_costs(self, peak: float) -> None:
-        """Computes the costs that show only in the service, HTTP above all, and predicts anew."""
+        """Computes the costs that show only in the service, mostly HTTP, and predicts again."""
         busy, costs, cell = self._trials.check.busy(int(self._trials.check_s)), self._forecast.costs, self._cell
         if not peak:
             return

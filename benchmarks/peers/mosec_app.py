@@ -31,7 +31,7 @@ class MosecPreprocess(Worker):  # type: ignore[misc]  # is not installed where t
         self.transform = WEIGHTS.transforms()
 
     def deserialize(self, data: bytes) -> bytes:
-        """The body as it is."""
+        """Return the body unchanged."""
         return data
 
     def forward(self, data: bytes) -> Any:

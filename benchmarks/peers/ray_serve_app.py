@@ -1,12 +1,12 @@
 """mobilenet_v2 behind Ray Serve alone: python ray_serve_app.py PORT [loader], in Darkroom's own environment.
 
-The shape is that of two of its documents: a deployment that takes an image and transforms it by torchvision ("Serve ML
-Models", PyTorch), and `@serve.batch` ("Dynamic Request Batching"), whose handler gets what has come in meanwhile. As
-many replicas as cores. With `loader` the handler hands each batch to a `DataLoader` of its own with two workers, which
-is what one writes who knows that from training.
+The code follows two pages of Ray's documentation: a deployment that transforms an image by torchvision ("Serve ML
+Models", PyTorch), and `@serve.batch` ("Dynamic Request Batching"), whose handler gets the requests that have arrived
+meanwhile. There is one replica a core. With `loader` the handler gives each batch to a new `DataLoader` with two
+workers, as a user does who knows that class from training.
 
-Two settings are not from there, and help it: Ray's processes run at nice 0, as everything else here does, and
-`max_ongoing_requests`, 5 by default, lets whole batches in.
+Two settings are not from these pages, and help Ray Serve: Ray's processes run at nice 0, like all others here, and
+`max_ongoing_requests`, 5 by default, is large enough for whole batches.
 """
 
 import os
@@ -32,7 +32,7 @@ TRANSFORM = WEIGHTS.transforms()
 
 
 def pixels_of(body: bytes) -> Any:
-    """An encoded image -> float32 [3, 224, 224]."""
+    """Decode and transform an encoded image -> float32 [3, 224, 224]."""
     return TRANSFORM(Image.open(BytesIO(body)).convert("RGB"))
 
 
@@ -43,11 +43,11 @@ class Bodies(Dataset[Any]):
         self._bodies = bodies
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self._bodies)
 
     def __getitem__(self, index: int) -> Any:
-        """An image, transformed."""
+        """Decode and transform one image."""
         return pixels_of(self._bodies[index])
 
 
@@ -68,7 +68,7 @@ class RayServeClassifier:
 
     @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=0.005)
     async def classify(self, bodies: list[bytes]) -> list[str]:
-        """Many bodies -> a label each."""
+        """Classify many bodies -> one label each."""
         if self._loader:
             (pixels,) = DataLoader(Bodies(bodies), batch_size=len(bodies), num_workers=2)
         else:

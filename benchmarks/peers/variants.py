@@ -14,7 +14,7 @@ OUR_DECODE: Final = os.environ.get("DECODE") == "darkroom"
 
 BATCH_S: Final = 0.002
 IMAGE_S: Final = 0.0001
-"""Seconds that the stand-in takes for a batch, and for each of its images."""
+"""Seconds of the stand-in for a batch, and for each of its images."""
 
 if OUR_DECODE:  # as in Darkroom's own workers
     import torch
