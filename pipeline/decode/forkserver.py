@@ -14,7 +14,7 @@ import threading
 import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import forkserver, resource_tracker, util
 from typing import Final, TypeVar
 
 from pipeline.config import STOPPED_AFTER_S
@@ -23,9 +23,13 @@ from pipeline.decode.process_state import StoppedProcess, state_of
 T = TypeVar("T")
 
 _starting = threading.Lock()
+_exiting = threading.Event()
 _state = StoppedProcess()
 
 _END_TIMEOUT_MS: Final = 1000
+
+_AFTER_ALL_OTHERS: Final = -100
+"""Priority of a finalizer that runs after those of semaphores, which need the resource tracker (0)."""
 
 _ZOMBIE_STATE: Final = "Z"
 """State of a child process that has ended and has not been waited for."""
@@ -72,7 +76,7 @@ def look_after_forkserver() -> str:
     Returns:
         A sentence for the log about the action taken; empty if there was none.
     """
-    if (pid := forkserver_pid()) is None:
+    if _exiting.is_set() or (pid := forkserver_pid()) is None:
         return ""
     if _state.stopped_s(pid) > STOPPED_AFTER_S:
         os.kill(pid, signal.SIGKILL)
@@ -110,9 +114,32 @@ def _has_ended(pid: int | None) -> bool:
 
 
 def _ensure_running() -> None:
+    if _exiting.is_set():
+        raise OSError("this process is exiting, and starts no forkserver any more")
+    if forkserver_pid() is None:
+        util.Finalize(None, _end_at_exit, exitpriority=_AFTER_ALL_OTHERS)
     forkserver.set_forkserver_preload(["pipeline.decode.worker"])
     with _without_secrets(), _without_ctrl_c():
         forkserver.ensure_running()
+
+
+def _end_at_exit() -> None:
+    """End the forkserver and the resource tracker, and start neither again. Runs when this process exits.
+
+    A worker process of Ray's kills its children when it ends, and then waits until no process holds its output pipes. A
+    forkserver that was started again in between would hold them, and the process would never end.
+    """
+    started = _starting.acquire(timeout=_END_TIMEOUT_MS * 1e-3)  # a start that hangs must not delay the exit for ever
+    _exiting.set()
+    if (pid := forkserver_pid()) is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)  # it may be importing for seconds yet
+    tracker = vars(vars(resource_tracker)["_resource_tracker"])
+    if (fd := tracker["_fd"]) is not None:
+        tracker["_fd"] = None
+        os.close(fd)  # the tracker ends when nobody can write to it any more
+    if started:
+        _starting.release()
 
 
 @contextmanager
