@@ -39,7 +39,7 @@ class Setting:
 
     @property
     def is_default(self) -> bool:
-        """Whether the value is the default."""
+        """True if the setting has its default value."""
         return bool(self.value == self.default)
 
 

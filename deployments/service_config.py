@@ -205,7 +205,7 @@ class ServiceConfig(StrictSettings):
 
     @property
     def is_placed(self) -> bool:
-        """Whether the numbers of workers and of concurrent batches are settled."""
+        """True if the numbers of workers and of concurrent batches are settled."""
         return self.pipeline.decode_workers is not None and self.pipeline.concurrent_batches is not None
 
     def cores_on(self, node: Node) -> int:

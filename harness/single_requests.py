@@ -35,7 +35,7 @@ class Answer:
 
     @property
     def good(self) -> bool:
-        """Whether the reply is a prediction."""
+        """True if the reply is a prediction."""
         return self.reply.status == 200
 
 

@@ -29,7 +29,7 @@ TRIES: Final = 4
 
 
 def keeps_bound(seen: LoadResult, bound_s: float) -> bool:
-    """Whether 99 % of the answers came within the bound and nothing was refused or lost."""
+    """Return whether 99 % of the answers came within the bound and nothing was refused or lost."""
     return seen.answered > 0 and seen.p99_s <= bound_s and not seen.refused and not seen.lost
 
 
@@ -73,7 +73,7 @@ class BoundSearch:
         return None
 
     def keeps_bound_of_one(self) -> bool:
-        """Whether one client is answered in time; a negative result is measured again, for longer."""
+        """Return whether one client is answered in time; a negative result is measured again, for longer."""
         if self.clients.heaviest is not None or keeps_bound(self.closed_loop[1], self._check.bound_s):
             return True
         self.closed_loop[1] = self._check.closed_loop(self._settings, 1, LONGER * self._for_s)

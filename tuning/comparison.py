@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        """Whether the predicted settings take the place of those of the configuration."""
+        """True if the predicted settings take the place of those of the configuration."""
         return self.gain > self.noise and self.keeps_peak
 
 

@@ -54,5 +54,5 @@ class ReplicaMemory:
         return self.replica_bytes + workers + slots + settings.max_bytes_in_flight
 
     def holds(self, settings: Settings) -> bool:
-        """Whether the machine has that memory, with some to spare."""
+        """Return whether the machine has the memory that the settings need, with some to spare."""
         return self.needed_bytes(settings) <= USED_SHARE * self.available_bytes

@@ -39,7 +39,7 @@ class TunedConfig:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the model computes on the cores that decode."""
+        """True if the model computes on the cores that decode."""
         return self.config.pipeline.device == "cpu"
 
 

@@ -236,7 +236,7 @@ class TuningRun:
         self._before_all([*self._in_turn(turns), Step("choosing", 0.1, self._choose)])
 
     def _differ(self, settings: Settings) -> bool:
-        """Whether settings differ from the present ones in effect: batches never get larger than helps."""
+        """Return whether settings differ from the present ones in effect: batches never get larger than helps."""
         here = self._forecast.nearest(self._present)
         return self._forecast.nearest(settings).key != here.key or settings.args != self._present.args
 

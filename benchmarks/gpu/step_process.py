@@ -31,7 +31,7 @@ class Ended:
 
     @property
     def failed(self) -> bool:
-        """Whether the step may lack figures."""
+        """True if the step may lack figures."""
         return self.cut_off or self.status != 0
 
 

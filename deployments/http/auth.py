@@ -98,7 +98,7 @@ class Access:
                 self._stamp = stamp  # not before: this request may be cancelled while it waits
 
     def _is_known(self, stamp: Stamp | None) -> bool:
-        """Whether this version of the file has been read; an unusable file is tried again after `RETRY_S`."""
+        """Return whether this version of the key file is known; an unusable file is tried again after `RETRY_S`."""
         if stamp != self._stamp:
             return False
         return self._failure is None or time.monotonic() - self._failed_at_s < READ_AGAIN_AFTER_S

@@ -96,7 +96,7 @@ class FormPart:
 
     @property
     def is_unchosen_file(self) -> bool:
-        """Whether the part is a file field left empty in a browser."""
+        """True if the part is a file field left empty in a browser."""
         return self._file_name == b"" and not self._size
 
     def discard(self) -> None:

@@ -23,7 +23,7 @@ SOME = 20
 """Number of answers after which the load counts as going on."""
 
 CUT_OFF = {"502", "RemoteProtocolError", "ReadError", "WriteError"}
-"""What becomes of a request in a process that is killed: HAProxy says 502 or, on a connection that it has used before,
+"""Outcomes of a request in a process that is killed: HAProxy says 502 or, on a connection that it has used before,
 closes it."""
 
 WHILE_HAPROXY_STARTS = {"ConnectError", "404", "503"}
