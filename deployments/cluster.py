@@ -1,6 +1,7 @@
-"""Reads the nodes of the Ray cluster that this process belongs to."""
+"""Reads the nodes of the Ray cluster that this process belongs to, and where Ray logs this process."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -31,6 +32,12 @@ def own_node() -> Node:
         if entry["NodeID"] == own:
             return _node(entry["Resources"])
     raise RuntimeError(f"the replica cannot be sized: Ray does not list its own node {own} as alive; start it again")
+
+
+def error_log() -> Path | None:
+    """Find the file to which Ray writes the standard error of this process; None if Ray does not redirect it."""
+    path: str = ray._private.worker.global_worker.get_err_file_path()  # has no public home in Ray 2.60
+    return Path(path) if path else None
 
 
 def _alive() -> list[Mapping[str, Any]]:

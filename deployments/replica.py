@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from deployments.admission import Places
 from deployments.checks.own_faults import in_words
-from deployments.cluster import own_node
+from deployments.cluster import error_log, own_node
 from deployments.http.application import HttpApplication
 from deployments.http.auth import KEYS_VARIABLE, Access
 from deployments.http.middleware import RequestGuard
@@ -68,7 +68,7 @@ class Replica:
         # Removed from the environment: the decode workers read untrusted bytes, and need no keys.
         self._access = Access(config.api_keys_file, os.environ.pop(KEYS_VARIABLE, None))
         log_warnings(self._access.warnings)
-        self._watchdog = Watchdog()
+        self._watchdog = Watchdog(log=error_log())
         self._configured = False
         self._refused_user_config: str | None = None
         self._engine = await asyncio.to_thread(self._started_engine)

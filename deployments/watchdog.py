@@ -6,9 +6,9 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from pipeline.decode.process_state import STOPPED_STATE, state_of
 
@@ -34,10 +34,12 @@ class Watchdog:
 
     Args:
         hung_after_s: seconds of silence after which the event loop counts as hung.
+        log: file to which the watchdog appends why it kills this process; standard error if None. In a worker of Ray
+            standard error is a pipe that the worker itself empties, and a stopped worker does not.
     """
 
-    def __init__(self, hung_after_s: float = HUNG_AFTER_S) -> None:
-        self._hung_after_s = hung_after_s
+    def __init__(self, hung_after_s: float = HUNG_AFTER_S, log: Path | None = None) -> None:
+        self._hung_after_s, self._log = hung_after_s, log
         self._start()
 
     async def run(self) -> None:
@@ -69,5 +71,11 @@ class Watchdog:
         self._ours.setblocking(False)
         about = ["replica", str(os.getpid()), str(self._hung_after_s)]
         command = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), *about]
-        with theirs:
-            self._process = subprocess.Popen(command, stdin=theirs.fileno())  # noqa: S603  the project's own
+        with theirs, self._opened_log() as log:
+            self._process = subprocess.Popen(command, stdin=theirs.fileno(), stderr=log)  # noqa: S603  the project's own
+
+    def _opened_log(self) -> AbstractContextManager[BinaryIO | None]:
+        with suppress(OSError):  # its folder is gone: watching is worth more than the message
+            if self._log:
+                return self._log.open("ab")
+        return nullcontext()

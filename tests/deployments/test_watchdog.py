@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from textwrap import dedent
 
 import psutil
@@ -19,11 +20,11 @@ from tests.support.waiting import PATIENCE_S, until
 
 PROGRAM = dedent(
     """
-    import asyncio, sys, time
+    import asyncio, pathlib, sys, time
     from deployments.watchdog import Watchdog
 
     async def main():
-        watchdog = Watchdog(hung_after_s=1.0)
+        watchdog = Watchdog(hung_after_s=1.0, log=next(map(pathlib.Path, sys.argv[2:]), None))
         print(watchdog._process.pid, flush=True)
         beating = asyncio.create_task(watchdog.run()) if "beats" in sys.argv else None
         while (line := await asyncio.to_thread(sys.stdin.readline).strip()) != "hang":
@@ -91,13 +92,24 @@ def test_a_replica_that_is_stopped_is_ended() -> None:
         assert f"replica {replica.process.pid} is killed: it was stopped (SIGSTOP)" in said
 
 
-def test_a_replica_whose_event_loop_hangs_is_ended() -> None:
-    with running("beats") as replica:
+def test_a_replica_whose_event_loop_hangs_is_ended(tmp_path: Path) -> None:
+    """A replica whose event loop hangs is killed. The reason is in its log file, with no help of the replica."""
+    log = tmp_path / "replica.err"
+    log.write_text("before\n")
+    with running("beats", str(log)) as replica:
         assert replica.answers()
         replica.say("hang")
         status, said = replica.end()
-        assert status == -signal.SIGKILL
-        assert "is killed: its event loop has not run for 1 s" in said
+        assert (status, said) == (-signal.SIGKILL, "")
+        assert log.read_text().startswith(f"before\ndarkroom: replica {replica.process.pid} is killed: its event loop")
+
+
+def test_a_replica_whose_log_cannot_be_written_is_watched_all_the_same(tmp_path: Path) -> None:
+    watchdog = Watchdog(log=tmp_path / "gone" / "replica.err")
+    try:
+        assert psutil.pid_exists(watchdog._process.pid)
+    finally:
+        watchdog.close()
 
 
 def test_a_replica_whose_event_loop_has_never_run_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
