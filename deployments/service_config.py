@@ -11,8 +11,11 @@ from pydantic import Field, field_validator, model_validator
 from deployments.node import Node
 from pipeline.config import Limits, PipelineConfig, StrictSettings
 
-DEPLOYMENT_NAME = "Classifier"
-"""Name of the deployment, for Serve and under `deployments` in serve_config.yaml."""
+DEPLOYMENT_NAME: Final = "Model"
+"""Name of the deployment in each application, for Serve and under `deployments` in serve_config.yaml."""
+
+OLD_DEPLOYMENT_NAME: Final = "Classifier"
+"""Name of the deployment in version 0.1.0."""
 
 _CPUS_OF_A_REPLICA: Final = 2
 """CPUs that a replica reserves if it has no GPU."""

@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from deployments.checks.address import address_faults
 from deployments.http.auth import KEYS_VARIABLE, Access
-from deployments.service_config import DEPLOYMENT_NAME, LiveConfig, ServiceConfig
+from deployments.service_config import DEPLOYMENT_NAME, OLD_DEPLOYMENT_NAME, LiveConfig, ServiceConfig
 from pipeline.config import RENAMED_SETTING, PipelineConfig
 from pipeline.model.catalogue import names_fault
 
@@ -161,7 +161,9 @@ def _is_of_others(import_path: str) -> bool:
 
 def _deployment_faults(deployment: Mapping[str, Any], config: ServiceConfig | None, path: str) -> list[str]:
     faults = []
-    if (name := deployment.get("name")) != DEPLOYMENT_NAME:
+    if (name := deployment.get("name")) == OLD_DEPLOYMENT_NAME:
+        faults.append(f"{path}.name: the deployment {name} is called {DEPLOYMENT_NAME} now; write {DEPLOYMENT_NAME}")
+    elif name != DEPLOYMENT_NAME:
         faults.append(f"{path}.name: Darkroom has no deployment {name!r}; write {DEPLOYMENT_NAME}")
     try:
         live = LiveConfig.model_validate(written_or_empty(deployment, "user_config"))

@@ -82,7 +82,7 @@ def _is_shown_nowhere(service: Service, *keys: str) -> None:
     texts = {
         str(path): path.read_text(errors="replace") for path in service.log_folder().parent.rglob("*") if path.is_file()
     }
-    assert any("replica_darkroom_Classifier" in path for path in texts)
+    assert any("replica_darkroom_Model" in path for path in texts)
     texts["printed"] = service.output.read_text()
     texts["ps"] = _command_lines(service.processes())
     texts["serve status"] = json.dumps(service.api().applications())

@@ -108,9 +108,9 @@ def test_args_and_user_config_are_held_against_each_other(tmp_path: Path) -> Non
 def test_a_deployment_that_darkroom_does_not_have_is_named(tmp_path: Path) -> None:
     """An unknown deployment name is an error of the check; Serve would report it after half a minute."""
     document: Any = shipped_config()
-    document["applications"][0]["deployments"][0]["name"] = "Clasifier"
+    document["applications"][0]["deployments"][0]["name"] = "Modle"
     assert checked(tmp_path, document) == [
-        "applications.0.deployments.0.name: Darkroom has no deployment 'Clasifier'; write Classifier"
+        "applications.0.deployments.0.name: Darkroom has no deployment 'Modle'; write Model"
     ]
 
 
@@ -119,7 +119,7 @@ def test_a_deployment_that_stands_there_twice_is_named(tmp_path: Path) -> None:
     document: Any = shipped_config()
     document["applications"][0]["deployments"] *= 2
     assert checked(tmp_path, document) == [
-        "applications.0.deployments.1: Classifier stands here once more; write all its settings in one place"
+        "applications.0.deployments.1: Model stands here once more; write all its settings in one place"
     ]
 
 

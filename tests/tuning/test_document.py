@@ -46,7 +46,7 @@ def test_comments_and_all_that_was_not_tuned_stay() -> None:
 def test_a_comment_that_speaks_of_the_old_value_is_replaced() -> None:
     """A comment with a figure is about the old value and is replaced; other comments stay."""
     text = BARE + (
-        "  deployments:\n  - name: Classifier\n    user_config:\n"
+        "  deployments:\n  - name: Model\n    user_config:\n"
         "      max_queue_wait_s: 10.0 # 256 clients wait for 5 s\n\n"
         "      # of the 3 following\n      top_k: 5\n    autoscaling_config:\n      target_ongoing_requests: 8 # mine\n"
     )
@@ -111,7 +111,7 @@ def test_what_the_file_leaves_out_is_added_to_the_right_application() -> None:
     other, darkroom = yaml.safe_load(after)["applications"]
     assert other == {"import_path": "other:app", "name": "other", "route_prefix": "/other"}
     assert darkroom["args"]["pipeline"]["decode_workers"] == SETTINGS.decode_workers
-    assert darkroom["deployments"] == [{"name": "Classifier", "user_config": dict(SETTINGS.user_config)}]
+    assert darkroom["deployments"] == [{"name": "Model", "user_config": dict(SETTINGS.user_config)}]
     assert after.startswith(BARE)
 
 

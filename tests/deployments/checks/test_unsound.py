@@ -186,6 +186,7 @@ def test_what_is_no_file_is_one_sentence(tmp_path: Path) -> None:
         ("route_prefix: /", "route_prefix: null", "applications.0.route_prefix", "without an address"),
         ("route_prefix: /", "route_prefix: 1", "applications.0.route_prefix", "is no path"),
         ("name: darkroom", "name: my/model", "applications.0.name", "is no name"),
+        ("name: Model", "name: Classifier", "applications.0.deployments.0.name", "is called Model now; write Model"),
         ("name: darkroom", "name: '#'", "applications.0.name", "is no name"),
         ("name: darkroom", 'name: "\\udcff"', "applications.0.name", "is no name"),
         ("max_queue_wait_s: ", "max_queue_wait_s: 1.0e+300 #", f"{USER_CONFIG}.max_queue_wait_s", "is at most 9007199"),

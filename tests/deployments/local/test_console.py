@@ -12,16 +12,16 @@ from deployments.local.endpoint import Endpoint
 from deployments.local.waiting_replicas import WaitingReplicas
 
 AT = "2026-01-31 12:00:00,000"
-REPLICA = "(ServeReplica:darkroom:Classifier pid=7)"
+REPLICA = "(ServeReplica:darkroom:Model pid=7)"
 ENDPOINT = Endpoint("127.0.0.1", 8000, "/")
 
 
 @pytest.mark.parametrize(
     ("line", "shown"),
     [
-        (f"{REPLICA} INFO {AT} darkroom_Classifier ab12 -- weights: V1", False),
-        (f"{REPLICA} WARNING {AT} darkroom_Classifier ab12 -- decoder process 8 ended; starting another", True),
-        (f"{REPLICA} ERROR {AT} darkroom_Classifier ab12 -- unforeseen: KeyError", True),
+        (f"{REPLICA} INFO {AT} darkroom_Model ab12 -- weights: V1", False),
+        (f"{REPLICA} WARNING {AT} darkroom_Model ab12 -- decoder process 8 ended; starting another", True),
+        (f"{REPLICA} ERROR {AT} darkroom_Model ab12 -- unforeseen: KeyError", True),
         (f"{REPLICA} terminate called after throwing an instance of 'std::bad_alloc'", True),
         (f"{REPLICA} Traceback (most recent call last):", True),
         (f"{AT}\tINFO worker.py:2029 -- Started a local Ray instance.", False),
@@ -44,7 +44,7 @@ def test_warnings_errors_and_what_has_no_level_are_shown(line: str, shown: bool)
 
 def test_an_indented_line_belongs_to_the_one_before_it_from_the_same_process() -> None:
     lines = Filter()
-    assert lines.shows(f"{REPLICA} ERROR {AT} darkroom_Classifier ab12 -- failed")
+    assert lines.shows(f"{REPLICA} ERROR {AT} darkroom_Model ab12 -- failed")
     assert not lines.shows(f"(ServeController pid=1) INFO {AT} serve 1 -- enabled:")
     assert not lines.shows("(ServeController pid=1)   • Direct ingress enabled")
     assert lines.shows(f'{REPLICA}   File "model.py", line 1, in forward')
@@ -94,14 +94,14 @@ def test_that_no_replica_can_be_placed_is_said_once_in_plain_words(
     Serve's own warnings, every 30 s, go only to the file.
     """
     warning = (
-        f"(ServeController pid=1) WARNING {AT} controller 1 -- Deployment 'Classifier' in application 'darkroom' has 1 "
+        f"(ServeController pid=1) WARNING {AT} controller 1 -- Deployment 'Model' in application 'darkroom' has 1 "
         "replicas that have taken more than 30s to be scheduled. This may be due to waiting for the cluster to "
         "auto-scale or for a runtime environment to be installed. Resources required for each replica: {'GPU': 1.0}, "
         "total resources available: {}. Use `ray status` for more details."
     )
     _printed(f"{warning}\n".encode() * 3, tmp_path / "printed.log")
     (shown,) = capsys.readouterr().err.splitlines()
-    assert shown.startswith("darkroom: no replica of Classifier can be placed: each needs 1 GPU")
+    assert shown.startswith("darkroom: no replica of application darkroom can be placed: each needs 1 GPU")
     assert (tmp_path / "printed.log").read_text().splitlines() == [warning] * 3
 
 

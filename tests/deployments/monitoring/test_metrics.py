@@ -145,7 +145,7 @@ def test_every_stage_has_a_histogram(ask: Ask) -> None:
 @pytest.mark.usefixtures("_load")
 def test_metrics_say_of_which_replica_they_are(service: Service, ask: Ask) -> None:
     (line,) = until(lambda: ask("ray_darkroom_workers"))
-    assert (line["metric"]["application"], line["metric"]["deployment"]) == ("darkroom", "Classifier")
+    assert (line["metric"]["application"], line["metric"]["deployment"]) == ("darkroom", "Model")
     assert line["metric"]["replica"] == service.client.get("/stats").json()["replica"]
     assert float(line["value"][1]) == service.info()["decode_workers"]
 

@@ -17,7 +17,7 @@ ROOT_SPAN = "replica_handle_request"
 
 
 def _spans(service: Service) -> Iterator[Document]:
-    for file in (service.log_folder() / "serve/spans").glob("*Classifier*"):
+    for file in (service.log_folder() / "serve/spans").glob("*_Model_*"):
         rest, decoder = file.read_text().lstrip(), json.JSONDecoder()
         while rest:
             span, end = decoder.raw_decode(rest)
