@@ -11,10 +11,10 @@ from typing import Self
 
 import torch
 
-from pipeline.config import PROBE_WHEN_IDLE_FOR_S, STALLED_AFTER_S, USUAL_PRICE_S, Limits, PipelineConfig
+from pipeline.config import USUAL_PRICE_S, Limits, PipelineConfig
 from pipeline.decode.slots import Slots
 from pipeline.decode.stage import DecodeStage
-from pipeline.errors import EngineClosed, EngineStalled, InvalidModel, NonFiniteScores, WorkerFailure
+from pipeline.errors import EngineClosed, InvalidModel, NonFiniteScores, WorkerFailure
 from pipeline.images.examination import examine
 from pipeline.images.price import body_price_s
 from pipeline.model.batcher import Batcher
@@ -27,6 +27,7 @@ from pipeline.model.torchvision_classifier import load_model
 from pipeline.model.warm_up_images import blank, warm_up_images
 from pipeline.ready_queue import ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Rejection
+from pipeline.self_test import SelfTest
 from pipeline.stats import EngineStats
 from pipeline.task import Request, Task
 
@@ -139,16 +140,14 @@ class Engine:
         return self._given or load_model(self.config)
 
     def _warm_up(self) -> None:
-        self._canary = EncodedImage(blank(self.transform))
+        self._self_test = SelfTest(EncodedImage(blank(self.transform)), self._decode, self._compute)
         images = [EncodedImage(data) for data in warm_up_images(self.transform)]
-        request = Request([self._canary] * self.decode_workers + images)
-        self._decode.submit(request.tasks)  # not checked against the limits, which are for clients
-        self._probe, self._probed_at = request.future, time.monotonic()
-        errors = [outcome.error for outcome in request.future.result() if isinstance(outcome, Rejection)]
+        outcomes = self._self_test.begin(copies=self.decode_workers, others=images).result()
+        errors = [outcome.error for outcome in outcomes if isinstance(outcome, Rejection)]
         if nan := sum(isinstance(error, NonFiniteScores) for error in errors):
             name = "of the given model" if self._given else f"{self.config.weights} of {self.config.model}"
             why = causes(name, self._module, self._load, self.config.std or ())
-            raise InvalidModel(f"{why} ({nan} of {len(request.tasks)} test images)")
+            raise InvalidModel(f"{why} ({nan} of {len(outcomes)} test images)")
         if errors:
             raise WorkerFailure(f"a warm-up image came back without a prediction: {errors[0]}")
 
@@ -286,18 +285,7 @@ class Engine:
             raise EngineClosed("the engine is not running")
         self._decode.check()
         self._compute.check()
-        idle_s = time.monotonic() - max(self._compute.answered_at, self._probed_at)
-        if not self._probe.done():
-            # Work in progress has time limits of its own. Work that has just ended shows that images get through, also
-            # if it ended with a rejection or with the end of a worker.
-            at_work = self._decode.at_work or self._compute.at_work  # read before `moved_at`, the end of that work
-            still_s = min(idle_s, time.monotonic() - self._decode.moved_at)
-            if still_s > STALLED_AFTER_S and not at_work:
-                raise EngineStalled(f"no image has come through for {still_s:.0f} s, not even the engine's test image")
-        elif idle_s > PROBE_WHEN_IDLE_FOR_S:
-            request = Request([self._canary])
-            self._probe, self._probed_at = request.future, time.monotonic()
-            self._decode.submit(request.tasks)
+        self._self_test.check()
 
     # ---- close ------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ FOLDER = Path(pipeline.__path__[0])
 
 TOP_TO_BOTTOM = (
     "engine",
+    "self_test",
     "images.examination",
     "decode.stage",
     "decode.dispatcher",

@@ -224,8 +224,8 @@ def test_an_engine_whose_device_is_stuck_says_so(small: Engine, monkeypatch: pyt
 
 def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """`check` reports an engine in which no image gets through, here because all slots are taken."""
-    monkeypatch.setattr("pipeline.engine.PROBE_WHEN_IDLE_FOR_S", 0.1)
-    monkeypatch.setattr("pipeline.engine.STALLED_AFTER_S", 0.5)
+    monkeypatch.setattr("pipeline.self_test.PROBE_WHEN_IDLE_FOR_S", 0.1)
+    monkeypatch.setattr("pipeline.self_test.STALLED_AFTER_S", 0.5)
     small.start()
     first, count = small._decode._slots.take(SMALL.slots)
     assert count == SMALL.slots
