@@ -55,9 +55,9 @@ class WaitingReplicas:
             return None
         of = f"only {running} of the {least} replicas" if running else "no replica"
         return (
-            f"{of} of application {warning['application']} can be placed: each needs {_words(warning['needed'])}, and free "
-            f"on this machine is {_words(warning['free'])}; write a smaller num_cpus or device: cpu under args, or "
-            "min_replicas: 1"
+            f"{of} of application {warning['application']} can be placed: each needs {_words(warning['needed'])}, and "
+            f"free on this machine is {_words(warning['free'])}; write a smaller num_cpus or device: cpu under args, "
+            "or min_replicas: 1"
         )
 
 

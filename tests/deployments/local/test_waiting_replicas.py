@@ -12,7 +12,7 @@ from deployments.local.waiting_replicas import WaitingReplicas
 
 WARNING = (
     "(ServeController pid=1) WARNING 2026-01-31 12:00:00,000 controller 1 -- Deployment 'Model' in application "
-    "'darkroom' has 3 replicas that have taken more than 30s to be scheduled. This may be due to waiting for the "
+    "'birds' has 3 replicas that have taken more than 30s to be scheduled. This may be due to waiting for the "
     "cluster to auto-scale or for a runtime environment to be installed. Resources required for each replica: "
     "{'CPU': 2.0, 'GPU': 0.5}, total resources available: {'CPU': 1.0}. Use `ray status` for more details."
 )
@@ -20,7 +20,7 @@ WARNING = (
 
 def _applications(states: list[str], **config: Any) -> Mapping[str, Any]:
     replicas = [{"state": state} for state in states]
-    return {"darkroom": {"deployments": {"Model": {"deployment_config": config, "replicas": replicas}}}}
+    return {"birds": {"deployments": {"Model": {"deployment_config": config, "replicas": replicas}}}}
 
 
 def test_serve_still_words_it_like_that() -> None:
@@ -39,11 +39,13 @@ def test_serve_still_words_it_like_that() -> None:
     [
         (["RUNNING", "STARTING"], {"autoscaling_config": {"min_replicas": 1, "max_replicas": 4}}, None),
         (["RUNNING", "UPDATING"], {"num_replicas": 2}, None),
-        (["STARTING"], {"autoscaling_config": {"min_replicas": 1, "max_replicas": 4}}, "no replica of application darkroom"),
-        (["STARTING"], {"autoscaling_config": {"min_replicas": 0, "max_replicas": 4}}, "no replica of application darkroom"),
+        (["STARTING"], {"autoscaling_config": {"min_replicas": 1, "max_replicas": 4}},
+         "no replica of application birds"),
+        (["STARTING"], {"autoscaling_config": {"min_replicas": 0, "max_replicas": 4}},
+         "no replica of application birds"),
         (["RUNNING", "STARTING"], {"autoscaling_config": {"min_replicas": 3, "max_replicas": 4}},
-         "only 1 of the 3 replicas of application darkroom"),
-        (["RUNNING", "STARTING"], {"num_replicas": 2}, "only 1 of the 2 replicas of application darkroom"),
+         "only 1 of the 3 replicas of application birds"),
+        (["RUNNING", "STARTING"], {"num_replicas": 2}, "only 1 of the 2 replicas of application birds"),
     ],
 )  # fmt: skip
 def test_enough_replicas_are_no_news(states: list[str], config: Mapping[str, Any], said: str | None) -> None:
@@ -64,8 +66,8 @@ def test_it_is_said_where_serve_cannot_be_asked(error: Exception) -> None:
     def fail() -> Mapping[str, Any]:
         raise error
 
-    assert "no replica of application darkroom" in str(WaitingReplicas(fail).news(WARNING))
-    assert "no replica of application darkroom" in str(WaitingReplicas(lambda: _applications([])).news(WARNING))
+    assert "no replica of application birds" in str(WaitingReplicas(fail).news(WARNING))
+    assert "no replica of application birds" in str(WaitingReplicas(lambda: _applications([])).news(WARNING))
 
 
 def test_other_warnings_are_not_its_concern() -> None:
