@@ -6,7 +6,7 @@ The class in its answer is derived from the pixels, so that an answer to the wro
 
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from ray.serve import Application
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.engine import Engine
+    from pipeline.model.classify import Classify
     from pipeline.model.device import PendingBatch
     from pipeline.model.device_module import DeviceModule
 
@@ -81,7 +82,7 @@ def open_stand_in(
     concurrent_batches: int,  # noqa: ARG001
 ) -> StandIn:
     """Opens the stand-in, as a `pipeline.model.device_kind.OpenDevice`."""
-    return StandIn(batch_sizes, module.head.parameters["top_k"])
+    return StandIn(batch_sizes, cast("Classify", module.head).top_k)
 
 
 class StandInReplica(Replica):

@@ -3,14 +3,11 @@
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from commands.ending import INTERRUPTED, UNUSABLE, fail
-
-if TYPE_CHECKING:
-    from commands.rows import Rows
 
 Form = Literal["jsonl", "csv", "table"]
 
@@ -75,7 +72,6 @@ def _predict(
 
     pipeline, limits = offline_settings(config, top_k)
     files = listed(paths, pipeline.formats, sys.stdin.buffer)
-    rows = _rows(form, top_k, files)
     if output:
         refuse_to_overwrite(output)
 
@@ -93,12 +89,4 @@ def _predict(
     start_forkserver()  # its imports run at the same time as those of the next line
     from commands.predict_run import PredictRun
 
-    return PredictRun(files, rows, destination, bar).label(pipeline, limits)
-
-
-def _rows(form: Form, top_k: int, files: list[str]) -> "Rows":
-    from commands.rows import Csv, JsonLines, Table
-
-    if form == "table":
-        return Table(top_k, files)
-    return Csv(top_k) if form == "csv" else JsonLines(top_k)
+    return PredictRun(files, form, destination, bar).label(pipeline, limits, {"top_k": top_k})

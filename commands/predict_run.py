@@ -1,7 +1,7 @@
 """A run of `darkroom predict`: labels files, writes their rows and reports the end."""
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -11,11 +11,13 @@ from commands.files import shown
 from commands.labelling import Labelling
 from commands.output import Output, OutputClosed, OutputFailed
 from commands.progress import Bar
-from commands.rows import Rows
+from commands.rows import Csv, JsonLines, Rows, Table
 from deployments.http.responses import described
 from pipeline.config import Limits, PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import ServerError
+from pipeline.head_parameters import Value
+from pipeline.model.served import Head
 from pipeline.records import Outcome, Rejection
 
 FAULTS_NAMED: Final = 20
@@ -27,23 +29,30 @@ class PredictRun:
 
     Args:
         files: names of the files.
-        rows: format of the rows.
+        form: form of the rows, "jsonl", "csv" or "table".
         output: destination of the rows.
         bar: shows the progress.
     """
 
-    def __init__(self, files: Sequence[str], rows: Rows, output: Output, bar: Bar) -> None:
-        self._files, self._rows, self._output, self._bar = files, rows, output, bar
+    def __init__(self, files: Sequence[str], form: str, output: Output, bar: Bar) -> None:
+        self._files, self._form, self._output, self._bar = files, form, output, bar
         self._done = self._bad = 0
         self._named: list[str] = []
 
-    def label(self, pipeline: PipelineConfig, limits: Limits | None) -> int:
-        """Labels all files, reports errors and returns the exit status."""
+    def label(self, pipeline: PipelineConfig, limits: Limits | None, parameters: Mapping[str, Value]) -> int:
+        """Labels all files, reports errors and returns the exit status.
+
+        Args:
+            pipeline: settings of the engine.
+            limits: limits on the files.
+            parameters: values of the head's parameters; the others have their defaults.
+        """
         try:
-            self._output.write(self._rows.header)
             with self._bar, Engine(pipeline, limits) as engine:
+                rows = self._rows(engine.head, parameters)
+                self._output.write(rows.header)
                 self._bar.begin()
-                stopped_by = self._label(Labelling(engine, self._files))
+                stopped_by = self._label(Labelling(engine, self._files), rows)
         except KeyboardInterrupt:  # while the engine starts or ends, or the second one
             stopped_by = signal.SIGINT
         except OutputClosed:
@@ -55,11 +64,18 @@ class PredictRun:
         self._name_the_bad()
         return REFUSED if self._bad else 0
 
-    def _label(self, labelling: Labelling) -> int:
+    def _rows(self, head: Head, parameters: Mapping[str, Value]) -> Rows:
+        known = head.parameters.items()
+        values = {name: parameters.get(name, parameter.default) for name, parameter in known}
+        if self._form == "table":
+            return Table(values, self._files)
+        return Csv(values, head.columns(**values)) if self._form == "csv" else JsonLines(values)
+
+    def _label(self, labelling: Labelling, rows: Rows) -> int:
         """Writes a row for each file; returns the signal that ended the run early, or 0."""
         with stopped_by_signals(labelling) as received:
             for file, outcome in labelling.outcomes():
-                self._output.write(self._rows.row(file, outcome))
+                self._output.write(rows.row(file, outcome))
                 self._note(file, outcome)
         return received[0] if received else 0
 

@@ -3,14 +3,16 @@
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from rich.cells import cell_len, set_cell_size
 
 from commands.files import shown
 from deployments.http.responses import described
+from pipeline.head_parameters import Value
 from pipeline.records import Outcome, Prediction
+from pipeline.result import as_text
 
 _LONGEST_NAME: Final = 40
 """Limit on the columns of a file's name in a table; a longer name has its own line."""
@@ -26,71 +28,71 @@ class Rows(Protocol):
 
 
 class JsonLines:
-    """JSON Lines: an object with `file`, and `predictions` or `error`."""
+    """JSON Lines: an object with `file`, and the service's answer or `error`.
+
+    Args:
+        parameters: values of the head's parameters.
+    """
 
     header = b""
 
-    def __init__(self, top_k: int) -> None:
-        self._top_k = top_k
+    def __init__(self, parameters: Mapping[str, Value]) -> None:
+        self._parameters = parameters
 
     def row(self, file: str, outcome: Outcome) -> bytes:
         """Formats an object; undecodable bytes of a name become surrogate escapes, as for `os.fsencode`."""
-        body: dict[str, Any] = {"file": file}
+        body: dict[str, Any] = {}
         if isinstance(outcome, Prediction):
-            body |= outcome.as_json(top_k=self._top_k)
+            body |= outcome.as_json(**self._parameters)
         else:
             body["error"] = described(outcome.error)
         try:
-            return json.dumps(body, ensure_ascii=False).encode() + b"\n"
-        except UnicodeEncodeError:
-            return json.dumps(body).encode() + b"\n"
+            return as_text({"file": file} | body).encode() + b"\n"
+        except TypeError:  # the name is not valid text
+            members = as_text(body).removeprefix("{")
+            return f'{{"file":{json.dumps(file)},{members}\n'.encode()
 
 
 class Csv:
-    """CSV: a row with the file's name, its labels and scores, best first, and its error.
+    """CSV: a row with the file's name, the head's columns, and its error.
 
     Names are written as their raw bytes. Line ends are those of Unix.
+
+    Args:
+        parameters: values of the head's parameters.
+        columns: names of the head's columns.
     """
 
-    def __init__(self, top_k: int) -> None:
-        self._top_k = top_k
-        classes = (f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("label", "score"))
-        self.header = _csv_row(["file", *classes, "error"])
+    def __init__(self, parameters: Mapping[str, Value], columns: Sequence[str]) -> None:
+        self._parameters, self._columns = parameters, columns
+        self.header = _csv_row(["file", *columns, "error"])
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """Formats a row; cells without a class are empty."""
-        classes: list[str] = []
-        error = ""
+        """Formats a row; all cells between name and error are empty for a file without a result."""
         if isinstance(outcome, Prediction):
-            for each in outcome.as_json(top_k=self._top_k)["predictions"]:
-                classes += [each["label"], str(each["score"])]
-        else:
-            problem = described(outcome.error)
-            error = f"{problem['title']}: {problem['detail']}"
-        classes += [""] * (2 * self._top_k - len(classes))
-        return _csv_row([file, *classes, error])
+            return _csv_row([file, *outcome.cells(**self._parameters), ""])
+        problem = described(outcome.error)
+        return _csv_row([file, *[""] * len(self._columns), f"{problem['title']}: {problem['detail']}"])
 
 
 class Table:
-    """Text for people: a line for each class, beside the file's name.
+    """Text for people: the lines of each result, beside the file's name.
 
     Args:
-        top_k: number of classes of each file.
+        parameters: values of the head's parameters.
         files: names of all files, for the width of the column.
     """
 
     header = b""
 
-    def __init__(self, top_k: int, files: Iterable[str]) -> None:
-        self._top_k = top_k
+    def __init__(self, parameters: Mapping[str, Value], files: Iterable[str]) -> None:
+        self._parameters = parameters
         self._width = min(_LONGEST_NAME, max((cell_len(shown(file)) for file in files), default=0))
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """Formats the name with its classes, or its error, to the right."""
+        """Formats the name with its result, or its error, to the right."""
         if isinstance(outcome, Prediction):
-            lines = [
-                f"{each['score']:7.1%}  {each['label']}" for each in outcome.as_json(top_k=self._top_k)["predictions"]
-            ]
+            lines = outcome.lines(**self._parameters)
         else:
             problem = described(outcome.error)
             lines = [f"      -  {problem['title']}: {problem['detail']}"]

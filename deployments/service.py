@@ -28,6 +28,7 @@ from deployments.monitoring.timeline import Timeline
 from deployments.monitoring.tracing import record_spans
 from deployments.request_errors import DeadlineExceeded
 from deployments.service_config import LiveConfig
+from pipeline.head_parameters import Parameter
 from pipeline.records import EncodedImage, Outcome, Rejection
 
 if TYPE_CHECKING:
@@ -123,8 +124,8 @@ class InferenceService:
         self._live = live
 
     @property
-    def head_parameters(self) -> Mapping[str, int]:
-        """Largest value of each parameter that a request may send to the model's head, by name."""
+    def head_parameters(self) -> Mapping[str, Parameter]:
+        """Parameters that a request may send to the model's head, by name."""
         return self._engine.head.parameters
 
     @property

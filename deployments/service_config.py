@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from deployments.node import Node
 from pipeline.config import Limits, PipelineConfig, StrictSettings
+from pipeline.head_parameters import Parameter, Value
 
 DEPLOYMENT_NAME: Final = "Model"
 """Name of the deployment in each application, for Serve and under `deployments` in serve_config.yaml."""
@@ -54,10 +55,16 @@ class LiveConfig(Limits):
     max_queue_wait_s: float = Field(10.0, gt=0, description="a request whose images would wait longer is refused")
     max_bytes_in_flight: int = Field(512 << 20, ge=1, description="bytes of all bodies in work in a replica")
 
-    @property
-    def of_head(self) -> Mapping[str, int]:
-        """Defaults of the model head's parameters that a request leaves out, by name."""
-        return {"top_k": self.top_k}
+    def of_head(self, known: Mapping[str, Parameter]) -> dict[str, Value]:
+        """Return the values of the head's parameters that a request leaves out, by name.
+
+        Args:
+            known: the parameters of the model's head, by name.
+        """
+        return {
+            name: self.top_k if name == "top_k" and parameter.allows(self.top_k) else parameter.default
+            for name, parameter in known.items()
+        }
 
 
 class ServiceConfig(StrictSettings):

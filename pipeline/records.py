@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.errors import ImageError
+from pipeline.head_parameters import Value
+from pipeline.result import Result, as_text
 
 Bytes = bytes | bytearray | memoryview
 
@@ -44,13 +46,30 @@ class StageTimings:
 class Prediction:
     """Result of the model for one image."""
 
-    result: Any  # from the model's head: a mapping that can be written as JSON, or an object with `as_json`
+    result: Any  # from the model's head: a `Result`, or a mapping that can be written as JSON
     timings: StageTimings = field(default=StageTimings(), compare=False)
 
-    def as_json(self, **parameters: int) -> Mapping[str, Any]:
+    def as_json(self, **parameters: Value) -> Mapping[str, Any]:
         """Return the result as a JSON document; `parameters` are those of the head, such as `top_k`."""
         result: Mapping[str, Any] = self.result
         return self.result.as_json(**parameters) if hasattr(result, "as_json") else result
+
+    def lines(self, **parameters: Value) -> list[str]:
+        """Return the result as lines of text for people, one or more."""
+        if isinstance(self.result, Result):
+            return self.result.lines(**parameters)
+        return [as_text(self.as_json(**parameters))]
+
+    def cells(self, **parameters: Value) -> list[str]:
+        """Return the result as cells of a row of CSV, one for each of the head's `columns`."""
+        if isinstance(self.result, Result):
+            return self.result.cells(**parameters)
+        return [as_text(self.as_json(**parameters))]
+
+    @property
+    def takes_long(self) -> bool:
+        """True if `as_json` takes so long that a service must call it in a thread."""
+        return isinstance(self.result, Result) and self.result.takes_long
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,8 @@ TOP_TO_BOTTOM = (
     "images.signature",
     "images.piecewise",
     "records",
+    "result",
+    "head_parameters",
     "stats",
     "errors",
     "config",

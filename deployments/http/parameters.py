@@ -1,6 +1,5 @@
-"""Whole numbers in the query of a URL or in a header."""
+"""Numbers and words in the query of a URL or in a header."""
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,13 +8,11 @@ from starlette.requests import Request
 from deployments.monitoring.last_minute import WINDOW_SECONDS
 from deployments.request_errors import MalformedRequest
 from deployments.service_config import LiveConfig
+from pipeline.head_parameters import Parameter, Value, WholeNumber, whole_number
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 
-_SMALL_NUMBER: Final = re.compile(r"0*([0-9]{1,9})")
-"""A number below 10**9; only ASCII digits, unlike Python's `isdecimal`."""
-
-_ANY_NUMBER: Final = re.compile(r"[0-9]+")
+_SECONDS: Final = WholeNumber(WINDOW_SECONDS, 1, WINDOW_SECONDS)
 _MAX_SHOWN_CHARACTERS: Final = 40
 
 
@@ -28,7 +25,7 @@ def timeout_s(request: Request, live: LiveConfig) -> float:
     given = request.headers.getlist(TIMEOUT_HEADER)
     if not given:
         return live.request_timeout_s
-    milliseconds = _number(given[0]) if len(given) == 1 else None
+    milliseconds = whole_number(given[0]) if len(given) == 1 else None
     if not milliseconds:
         raise MalformedRequest(f"{TIMEOUT_HEADER}: {_shown(given)} is not a whole number of milliseconds, 1 or more")
     return min(milliseconds / 1000, live.request_timeout_s)
@@ -51,38 +48,32 @@ def seconds(request: Request) -> int:
     Raises:
         MalformedRequest: the value is no whole number from 1 to 60.
     """
-    return _parameter(request, "seconds", WINDOW_SECONDS, WINDOW_SECONDS)
+    return int(_value(request, "seconds", _SECONDS, WINDOW_SECONDS))
 
 
-def head_parameters(request: Request, live: LiveConfig, most: Mapping[str, int]) -> dict[str, int]:
+def head_parameters(request: Request, live: LiveConfig, known: Mapping[str, Parameter]) -> dict[str, Value]:
     """Read the parameters of the model's head, such as `top_k` of a classifier.
 
     Args:
         request: may have them in its query.
         live: has the defaults.
-        most: the largest value of each parameter, by name.
+        known: the parameters of the head, by name.
 
     Raises:
-        MalformedRequest: a value is no whole number from 1 to the largest value.
+        MalformedRequest: a value is not allowed.
     """
-    return {name: _parameter(request, name, live.of_head.get(name, limit), limit) for name, limit in most.items()}
+    defaults = live.of_head(known)
+    return {name: _value(request, name, parameter, defaults[name]) for name, parameter in known.items()}
 
 
-def _parameter(request: Request, name: str, default: int, most: int) -> int:
+def _value(request: Request, name: str, parameter: Parameter, default: Value) -> Value:
     given = request.query_params.getlist(name)
     if not given:
         return default
-    number = _number(given[0]) if len(given) == 1 else None
-    if number is None or not 1 <= number <= most:
-        raise MalformedRequest(f"{name}={_shown(given)} is not a whole number from 1 to {most}")
-    return number
-
-
-def _number(text: str) -> int | None:
-    """Parse a whole number; 10**9 for one of more than nine digits, None for any other text."""
-    if found := _SMALL_NUMBER.fullmatch(text):
-        return int(found[1])
-    return 10**9 if _ANY_NUMBER.fullmatch(text) else None
+    value = parameter.parsed(given[0]) if len(given) == 1 else None
+    if value is None:
+        raise MalformedRequest(f"{name}={_shown(given)} is not {parameter.allowed}")
+    return value
 
 
 def _shown(given: list[str]) -> str:

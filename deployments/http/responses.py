@@ -12,13 +12,14 @@ from deployments.http.content_coding import ACCEPTED_CODINGS
 from deployments.http.statuses import UNAUTHORIZED, UNAVAILABLE, status_of
 from deployments.request_errors import Overloaded, UnsupportedContentEncoding, WrongKey
 from pipeline.errors import DarkroomError
+from pipeline.head_parameters import Value
 from pipeline.records import Outcome, Prediction
 
 _RETRY_AFTER_S: Final = 1
 _BEARER_CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
 
 
-def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, parameters: Mapping[str, int]) -> Response:
+def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, parameters: Mapping[str, Value]) -> Response:
     """Make the response with a prediction for each image, in order; an image of many may have an `error` instead.
 
     Args:
@@ -80,7 +81,7 @@ def _names(kind: str) -> tuple[str, str]:
     return "urn:darkroom:" + "-".join(words).lower(), " ".join(words).capitalize()
 
 
-def _result(outcome: Outcome, parameters: Mapping[str, int]) -> Mapping[str, Any]:
+def _result(outcome: Outcome, parameters: Mapping[str, Value]) -> Mapping[str, Any]:
     if isinstance(outcome, Prediction):
         return outcome.as_json(**parameters)
     return {"error": _problem(outcome.error)}
@@ -96,4 +97,4 @@ def _json(
     headers: Mapping[str, str] | None = None,
     media_type: str = "application/json",
 ) -> Response:
-    return Response(orjson.dumps(body), status, headers, media_type)
+    return Response(orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), status, headers, media_type)

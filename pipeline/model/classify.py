@@ -2,17 +2,44 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
+from pipeline.head_parameters import WholeNumber
 from pipeline.images.geometry import Geometry
 from pipeline.model.served import Head
+from pipeline.result import Result
+
+CLASSES_SCHEMA: Final = {
+    "type": "object",
+    "required": ["predictions"],
+    "additionalProperties": False,
+    "properties": {
+        "predictions": {
+            "type": "array",
+            "description": "Best first.",
+            "items": {
+                "type": "object",
+                "required": ["label", "index", "score"],
+                "additionalProperties": False,
+                "properties": {
+                    "label": {"type": "string"},
+                    "index": {"type": "integer", "minimum": 0},
+                    "score": {"type": "number", "minimum": 0, "maximum": 1},
+                },
+            },
+        }
+    },
+}
+"""JSON Schema of classes with their scores."""
+
+_USUAL_CLASSES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Classification:
+class Classification(Result):
     """The best classes of one image, best first; the three sequences have the same length."""
 
     labels: tuple[str, ...]
@@ -24,6 +51,22 @@ class Classification:
         best = zip(self.labels[:top_k], self.indices[:top_k], self.scores[:top_k], strict=True)
         return {"predictions": [{"label": label, "index": index, "score": score} for label, index, score in best]}
 
+    def lines(self, top_k: int) -> list[str]:
+        """Return a line for each class."""
+        best = zip(self.labels[:top_k], self.scores[:top_k], strict=True)
+        return [class_line(label, score) for label, score in best]
+
+    def cells(self, top_k: int) -> list[str]:
+        """Return a cell for each label and each score; empty if the model has fewer classes."""
+        best = zip(self.labels[:top_k], self.scores[:top_k], strict=True)
+        cells = [cell for label, score in best for cell in (label, str(score))]
+        return cells + [""] * (2 * top_k - len(cells))
+
+
+def class_line(label: str, score: float) -> str:
+    """Return a line for people with a class and its score."""
+    return f"{score:7.1%}  {label}"
+
 
 class Classify(Head):
     """Head that turns logits [n, classes] into a `Classification` of each image. A request may set `top_k`.
@@ -33,10 +76,14 @@ class Classify(Head):
         top_k: number of classes kept for each image, best first; all classes if there are fewer or it is None.
     """
 
+    schema = CLASSES_SCHEMA
+
     def __init__(self, labels: Sequence[str], top_k: int | None = None) -> None:
         self.labels = tuple(labels)
         self.top_k = len(self.labels) if top_k is None else top_k
-        self.parameters = {"top_k": self.top_k}
+        description = "Number of classes in the answer, best first; at most `max_top_k` of `GET /info`."
+        usual = min(_USUAL_CLASSES, self.top_k)
+        self.parameters = {"top_k": WholeNumber(usual, 1, self.top_k, description)}
 
     def on_device(self, outputs: Tensor) -> dict[str, Tensor]:
         """Return the best classes: scores float32 [n, k], descending; classes int64 [n, k]."""
@@ -55,3 +102,7 @@ class Classify(Head):
             Classification(tuple(self.labels[index] for index in indices), tuple(indices), tuple(scores))
             for scores, indices in best
         ]
+
+    def columns(self, top_k: int) -> list[str]:
+        """Return two columns for each class, best first."""
+        return [f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("label", "score")]

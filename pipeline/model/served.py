@@ -9,6 +9,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from pipeline.config import PipelineConfig
+from pipeline.head_parameters import Parameter
 from pipeline.images.geometry import Geometry
 from pipeline.records import Transform
 
@@ -47,12 +48,14 @@ class Head(ABC):
 
     Attributes:
         labels: names of the model's classes; empty if it has none.
-        parameters: names of the integers, from 1 up, that a request may send with its images, and the largest value of
-            each. A result whose answer depends on them has a method `as_json` that takes them by name.
+        parameters: what a request may send with its images, by name. The methods of the head's results and `columns`
+            get the values by name.
+        schema: JSON Schema of a result's JSON, an object, for the description of the service.
     """
 
     labels: Sequence[str] = ()
-    parameters: Mapping[str, int] = MappingProxyType({})
+    parameters: Mapping[str, Parameter] = MappingProxyType({})
+    schema: Mapping[str, Any] = MappingProxyType({"type": "object"})
 
     @abstractmethod
     def on_device(self, outputs: Any) -> dict[str, Tensor]:
@@ -74,9 +77,15 @@ class Head(ABC):
             geometry: one for each image.
 
         Returns:
-            One result an image, in order: a mapping that can be written as JSON, or an object with a method `as_json`
-            that returns one.
+            One result an image, in order: a `Result`, or a mapping that can be written as JSON.
         """
+
+    def columns(self, *args: Any, **parameters: Any) -> Sequence[str]:  # noqa: ARG002 - other heads need them
+        """Return the names of the columns of CSV between the file's name and its error, by the head's parameters.
+
+        `Result.cells` has a cell for each.
+        """
+        return ("result",)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ from deployments.admission import UNLIMITED, Places
 from deployments.service import InferenceService
 from deployments.service_config import LiveConfig
 from pipeline.config import Limits
+from pipeline.head_parameters import WholeNumber
 from pipeline.images.examination import examine
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, StageTimings, Transform
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
 TIMINGS = StageTimings(decode_s=0.002, model_s=0.005, ended_at=1.0)
 CAT = Prediction({"predictions": [{"label": "cat", "index": 285, "score": 0.5}]}, TIMINGS)
-HEAD = SimpleNamespace(parameters={"top_k": 100})
+HEAD = SimpleNamespace(parameters={"top_k": WholeNumber(5, 1, 100)})
 
 
 class FakeEngine:

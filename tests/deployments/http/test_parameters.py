@@ -9,6 +9,7 @@ from starlette.requests import Request
 from deployments.http.parameters import TIMEOUT_HEADER, head_parameters, seconds, timeout_s
 from deployments.request_errors import MalformedRequest
 from deployments.service_config import LiveConfig
+from pipeline.head_parameters import WholeNumber
 
 LIVE = LiveConfig()
 
@@ -19,7 +20,7 @@ def asked(query: str = "", *timeouts: str) -> Request:
 
 
 def of_top_k(request: Request) -> int:
-    return head_parameters(request, LIVE, {"top_k": 10})["top_k"]
+    return int(head_parameters(request, LIVE, {"top_k": WholeNumber(5, 1, 10)})["top_k"])
 
 
 @pytest.mark.parametrize(("parameter", "most"), [(of_top_k, 10), (seconds, 60)])
