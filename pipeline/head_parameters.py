@@ -82,7 +82,7 @@ class WholeNumber(Parameter):
 
 
 @dataclass(frozen=True, slots=True)
-class Decimal(Parameter):
+class DecimalNumber(Parameter):
     """A number from `lowest` to `largest`."""
 
     default: float
@@ -111,7 +111,7 @@ class Decimal(Parameter):
 
 
 @dataclass(frozen=True, slots=True)
-class Choice(Parameter):
+class OneOf(Parameter):
     """One of several words."""
 
     default: str

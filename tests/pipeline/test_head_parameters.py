@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipeline.head_parameters import Choice, Decimal, Parameter, Value, WholeNumber
+from pipeline.head_parameters import DecimalNumber, OneOf, Parameter, Value, WholeNumber
 
-NUMBER, SHARE, WORD = WholeNumber(5, 1, 10), Decimal(0.5, 0, 1), Choice("json", ("json", "base64"))
+NUMBER, SHARE, WORD = WholeNumber(5, 1, 10), DecimalNumber(0.5, 0, 1), OneOf("json", ("json", "base64"))
 
 
 @pytest.mark.parametrize(
