@@ -93,3 +93,28 @@ class Transform:
     decode: str  # "fast" | "exact"
     formats: tuple[str, ...]  # names of Pillow's formats
     background: str = "white"  # a colour on which transparent pixels are laid, or "drop", which leaves transparency out
+
+
+@dataclass(frozen=True, slots=True)
+class FitTransform:
+    """Steps from a decoded image to an input that shows all of it: resize to fit, and no crop. Sizes of inputs vary."""
+
+    min_px: int  # the shorter side, unless that makes the longer one too long
+    max_px: int  # most pixels of the longer side
+    size_px: tuple[int, int] | None  # width and height of every input, for a model of one size: the image is stretched
+    resize: str  # in `exact` mode: "pillow", as torchvision's presets, or "torch", as torchvision's detectors
+    decode: str  # "fast" | "exact"
+    formats: tuple[str, ...]  # names of Pillow's formats
+    background: str = "white"  # as of `Transform`
+
+    @property
+    def makes_floats(self) -> bool:
+        """Whether inputs are float32 in 0..1, as torchvision's detectors resize floats; else they are uint8."""
+        return self.decode == "exact" and self.resize == "torch"
+
+    @property
+    def most_pixels(self) -> int:
+        """Pixels of the largest input."""
+        if self.size_px:
+            return self.size_px[0] * self.size_px[1]
+        return min(self.min_px, self.max_px) * self.max_px

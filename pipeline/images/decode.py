@@ -7,6 +7,7 @@ in DecompressionBombError, 3 in NotImplementedError and 1 in SyntaxError. So `de
 
 import math
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,8 @@ from PIL import Image
 
 from pipeline.config import decode_memory_bytes
 from pipeline.errors import ImageError, TooMuchMemory, UndecodableImage
-from pipeline.images.geometry import dct_scale, resized, scales
+from pipeline.images.fit import Input, fit_exact, fit_fast
+from pipeline.images.geometry import ON_ITS_SIDE, dct_scale, fitted, resized, scales, target_size
 from pipeline.images.header import Header, read_header
 from pipeline.images.jpeg import decode_jpeg, metadata_of_jpeg
 from pipeline.images.limits import check_image
@@ -23,15 +25,15 @@ from pipeline.images.pillow import check_size, load_all, opened, rgb
 from pipeline.images.png import pixels_of_png, rows_of_png
 from pipeline.images.resize import CropPlan, resize_exact, resize_fast
 from pipeline.images.webp import pixels_of_webp
-from pipeline.records import Transform
+from pipeline.records import FitTransform, Transform
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
     """The model's input made from one image."""
 
-    pixels: NDArray[np.uint8]  # [crop_px, crop_px, 3], RGB, upright
-    width: int  # of the image as it was sent, by its header
+    pixels: Input  # [crop_px, crop_px, 3], or for a `FitTransform` [height, width, 3]; RGB, upright
+    width: int  # of the image as it was sent
     height: int
     orientation: int  # EXIF orientation, 1 to 8, of the image as it was sent
 
@@ -45,18 +47,32 @@ class _Picture:
     covered: tuple[float, float]  # width and height of the picture in `pixels`; see `CropPlan`
     orientation: int
 
+    def upright(self, stored: Image.Image) -> Image.Image:
+        """Turn the picture, or its resized copy, upright."""
+        return stored.transpose(UPRIGHT_TURNS[self.orientation]) if self.orientation in UPRIGHT_TURNS else stored
+
+    def upright_pixels(self, stored: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Turn pixels upright: uint8 [height, width, 3]."""
+        return stored if self.orientation not in UPRIGHT_TURNS else np.asarray(self.upright(Image.fromarray(stored)))
+
+    def as_input(self, pixels: Input) -> DecodedImage:
+        """Return the model's input made of the picture, with the picture's size and orientation."""
+        return DecodedImage(pixels, *self.size, self.orientation)
+
 
 def decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float = math.inf) -> NDArray[np.uint8]:
     """Decode an image by `decode_image`, and return its pixels: uint8 [crop_px, crop_px, 3], RGB."""
-    return decode_image(data, transform, max_pixels, max_work_s).pixels
+    return cast(NDArray[np.uint8], decode_image(data, transform, max_pixels, max_work_s).pixels)
 
 
-def decode_image(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float = math.inf) -> DecodedImage:
-    """Decode one image, bring it upright, resize and crop it.
+def decode_image(
+    data: memoryview, transform: Transform | FitTransform, max_pixels: int, max_work_s: float = math.inf
+) -> DecodedImage:
+    """Decode one image, bring it upright, resize and crop it, or resize it to fit.
 
     In `exact` mode the result equals `PIL.Image.convert("RGB")` followed by torchvision's `ImageClassification` preset
-    up to its float conversion, if no pixel is transparent. In `fast` mode JPEGs are decoded at a reduced size if that
-    is large enough, and another kernel resizes.
+    up to its float conversion, if no pixel is transparent; of a `FitTransform`, see `fit_exact`. In `fast` mode JPEGs
+    are decoded at a reduced size if that is large enough, and another kernel resizes.
 
     Args:
         data: an encoded image.
@@ -80,33 +96,40 @@ def decode_image(data: memoryview, transform: Transform, max_pixels: int, max_wo
         raise UndecodableImage(f"the image cannot be decoded: {_in_one_line(error)}") from error
 
 
-def _decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: float) -> DecodedImage:
+def _decode(data: memoryview, transform: Transform | FitTransform, max_pixels: int, max_work_s: float) -> DecodedImage:
     header = read_header((data,), transform.formats)
     check_image(header, transform, max_pixels, max_work_s)
-    way = _decode_fast if transform.decode == "fast" else _exactly
-    pixels, orientation = way(data, header, transform)
-    return DecodedImage(pixels, header.width, header.height, orientation)
-
-
-def _exactly(data: memoryview, header: Header, transform: Transform) -> tuple[NDArray[np.uint8], int]:
-    """Return the cropped pixels and the orientation; turns the image upright first, as torchvision's preset expects."""
-    picture = _picture(data, header, 1, transform.background)
-    stored = Image.fromarray(picture.pixels)
-    upright = stored.transpose(UPRIGHT_TURNS[picture.orientation]) if picture.orientation in UPRIGHT_TURNS else stored
-    return np.asarray(resize_exact(upright, transform)), picture.orientation
-
-
-def _decode_fast(data: memoryview, header: Header, transform: Transform) -> tuple[NDArray[np.uint8], int]:
-    """Return the cropped pixels and the orientation; turns only the crop upright, as the smallest step."""
+    if transform.decode == "exact":
+        return _exactly(_picture(data, header, 1, transform.background), transform)
     size = (header.width, header.height)
-    part = dct_scale(size, resized(*size, transform.resize_px))
-    picture = _picture(data, header, part, transform.background)
+    picture = _picture(data, header, dct_scale(size, target_size(*size, transform)), transform.background)
+    return (
+        _fitted_fast(picture, transform) if isinstance(transform, FitTransform) else _cropped_fast(picture, transform)
+    )
+
+
+def _exactly(picture: _Picture, transform: Transform | FitTransform) -> DecodedImage:
+    """Turn a picture upright first, as torchvision's presets expect, then resize it."""
+    upright = picture.upright(Image.fromarray(picture.pixels))
+    if isinstance(transform, FitTransform):
+        return picture.as_input(fit_exact(upright, transform))
+    return picture.as_input(np.asarray(resize_exact(upright, transform)))
+
+
+def _cropped_fast(picture: _Picture, transform: Transform) -> DecodedImage:
+    """Resize and crop; turn only the crop upright, as the smallest step."""
     target = resized(*picture.size, transform.resize_px)
     left, top = corner(target, picture.orientation, transform.crop_px)
     kept = resize_fast(picture.pixels, CropPlan(picture.covered, target, left, top), transform)
-    if picture.orientation in UPRIGHT_TURNS:
-        kept = np.asarray(Image.fromarray(kept).transpose(UPRIGHT_TURNS[picture.orientation]))
-    return kept, picture.orientation
+    return picture.as_input(picture.upright_pixels(kept))
+
+
+def _fitted_fast(picture: _Picture, transform: FitTransform) -> DecodedImage:
+    """Resize to fit; turn the resized picture upright, which has fewer pixels."""
+    on_its_side = picture.orientation in ON_ITS_SIDE
+    target = fitted(*(picture.size[::-1] if on_its_side else picture.size), transform)
+    kept = fit_fast(picture.pixels, picture.covered, target[::-1] if on_its_side else target)
+    return picture.as_input(picture.upright_pixels(kept))
 
 
 def _picture(data: memoryview, header: Header, part: int, background: str) -> _Picture:

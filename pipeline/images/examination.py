@@ -7,10 +7,10 @@ from pipeline.config import Limits
 from pipeline.errors import EmptyImage, ImageError, ImageTooLarge
 from pipeline.images.header import read_header
 from pipeline.images.limits import check_image
-from pipeline.records import EncodedImage, Rejection, Transform
+from pipeline.records import EncodedImage, FitTransform, Rejection, Transform
 
 
-def examine(image: EncodedImage, limits: Limits, transform: Transform) -> EncodedImage | Rejection:
+def examine(image: EncodedImage, limits: Limits, transform: Transform | FitTransform) -> EncodedImage | Rejection:
     """Set the price of an image and return the image, or return its rejection.
 
     The worker that decodes the image does not rely on this, and reads the header again.
@@ -22,7 +22,7 @@ def examine(image: EncodedImage, limits: Limits, transform: Transform) -> Encode
     return image
 
 
-def _price_s(image: EncodedImage, limits: Limits, transform: Transform) -> float:
+def _price_s(image: EncodedImage, limits: Limits, transform: Transform | FitTransform) -> float:
     if not image.size:
         raise EmptyImage("the image has no bytes")
     if image.size > limits.max_image_bytes:

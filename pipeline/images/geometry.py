@@ -2,8 +2,11 @@
 
 from typing import Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipeline.images.header import Header
-from pipeline.records import Transform
+from pipeline.records import FitTransform, Transform
 
 _DCT_SCALES: Final = (8, 4, 2)
 """Reductions of a JPEG that libjpeg-turbo decodes with SIMD code. Without it, scaling to 3/8 takes longer than to a
@@ -17,6 +20,11 @@ block, which the resize cannot undo: at a ratio of 1 scores move by up to 0.37, 
 ON_ITS_SIDE: Final = (5, 6, 7, 8)
 """EXIF orientations of images that are stored on their side."""
 
+LEFT_IS_RIGHT: Final = (2, 3, 7, 8)
+TOP_IS_BOTTOM: Final = (3, 4, 6, 7)
+"""EXIF orientations whose stored rows (or columns) run against those of the upright image, once its axes are those of
+the stored one."""
+
 _SCALABLE_CODINGS: Final = ("baseline", "extended", "progressive", "arithmetic", "arithmetic progressive")
 """JPEG codings that libjpeg can decode at a reduced size."""
 
@@ -26,6 +34,31 @@ def resized(width: int, height: int, shorter_px: int) -> tuple[int, int]:
     if width <= height:
         return shorter_px, int(shorter_px * height / width)
     return int(shorter_px * width / height), shorter_px
+
+
+def fitted(width: int, height: int, transform: FitTransform) -> tuple[int, int]:
+    """Return width and height of an image once it is resized to fit, rounded as torchvision rounds them.
+
+    The shorter side gets `min_px`, unless the longer one would then have more than `max_px`.
+
+    Args:
+        width: of the upright image.
+        height: of the upright image.
+        transform: the lengths, and the rule of rounding.
+    """
+    if transform.size_px:
+        return transform.size_px
+    if transform.resize == "pillow" and max(size := resized(width, height, transform.min_px)) <= transform.max_px:
+        return size
+    scale = min(transform.min_px / min(width, height), transform.max_px / max(width, height))
+    return max(1, int(width * scale)), max(1, int(height * scale))
+
+
+def target_size(width: int, height: int, transform: Transform | FitTransform) -> tuple[int, int]:
+    """Return width and height of an upright image after the resize, before a crop."""
+    if isinstance(transform, FitTransform):
+        return fitted(width, height, transform)
+    return resized(width, height, transform.resize_px)
 
 
 def dct_scale(size: tuple[int, int], target: tuple[int, int]) -> int:
@@ -50,7 +83,7 @@ class Geometry(NamedTuple):
     width: int  # of the image as it was sent, in pixels: before the EXIF orientation is applied
     height: int
     orientation: int  # EXIF orientation, 1 to 8; 1 if the image was sent upright
-    transform: Transform  # resize and crop of the image
+    transform: Transform | FitTransform  # resize and crop of the image
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -58,15 +91,53 @@ class Geometry(NamedTuple):
         return (self.height, self.width) if self.orientation in ON_ITS_SIDE else (self.width, self.height)
 
     @property
+    def input_size(self) -> tuple[int, int]:
+        """Width and height of the model's input."""
+        if isinstance(self.transform, FitTransform):
+            return fitted(*self.upright, self.transform)
+        return self.transform.crop_px, self.transform.crop_px
+
+    @property
     def scale(self) -> tuple[float, float]:
         """Pixels of the model's input for each pixel of the upright image, across and down."""
         upright = self.upright
-        across, down = resized(*upright, self.transform.resize_px)
+        across, down = target_size(*upright, self.transform)
         return across / upright[0], down / upright[1]
 
     @property
     def offset(self) -> tuple[int, int]:
         """Left and top of the model's input in the resized upright image, in pixels."""
-        across, down = resized(*self.upright, self.transform.resize_px)
-        crop_px = self.transform.crop_px
-        return round((across - crop_px) / 2), round((down - crop_px) / 2)
+        across, down = target_size(*self.upright, self.transform)
+        width, height = self.input_size
+        return round((across - width) / 2), round((down - height) / 2)
+
+    def upright_boxes(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Place boxes of the model's input in the upright image, cut off at its edges.
+
+        Args:
+            boxes: float32 [k, 4]: left, top, right and bottom in pixels of the model's input.
+
+        Returns:
+            float32 [k, 4], in pixels of the upright image.
+        """
+        upright = np.asarray(self.upright, np.float32)
+        ratio = upright / np.asarray(target_size(*self.upright, self.transform), np.float32)
+        corners = (boxes.reshape(-1, 2, 2) + np.asarray(self.offset, np.float32)) * ratio
+        return np.clip(corners, 0, upright).astype(np.float32).reshape(-1, 4)
+
+    def boxes_as_sent(self, boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Place boxes of the model's input in the image as it was sent, before its EXIF orientation is applied.
+
+        Args:
+            boxes: float32 [k, 4]: left, top, right and bottom in pixels of the model's input.
+
+        Returns:
+            float32 [k, 4]: left, top, right and bottom in pixels of the image as sent.
+        """
+        corners = self.upright_boxes(boxes).reshape(-1, 2, 2)
+        if self.orientation in ON_ITS_SIDE:
+            corners = corners[:, :, ::-1]
+        size = np.asarray((self.width, self.height), np.float32)
+        mirrored = (self.orientation in LEFT_IS_RIGHT, self.orientation in TOP_IS_BOTTOM)
+        corners = np.where(mirrored, size - corners, corners)
+        return np.concatenate([corners.min(1), corners.max(1)], axis=1)

@@ -5,14 +5,14 @@ The replica checks before it admits an image. A worker checks again: of its job 
 
 from pipeline.config import MAX_RESIZED_PIXELS
 from pipeline.errors import ImageTooCostly, TooManyPixels
-from pipeline.images.geometry import resized
+from pipeline.images.geometry import target_size
 from pipeline.images.header import MAX_COUNTED_CHUNKS, Header
 from pipeline.images.jpeg_scans import MAX_SCANS
 from pipeline.images.price import price_s
-from pipeline.records import Transform
+from pipeline.records import FitTransform, Transform
 
 
-def check_image(header: Header, transform: Transform, max_pixels: int, max_work_s: float) -> float:
+def check_image(header: Header, transform: Transform | FitTransform, max_pixels: int, max_work_s: float) -> float:
     """Return the price of an image: seconds of one core.
 
     Args:
@@ -43,12 +43,12 @@ def check_image(header: Header, transform: Transform, max_pixels: int, max_work_
     return price
 
 
-def _check_pixels(width: int, height: int, transform: Transform, max_pixels: int) -> None:
+def _check_pixels(width: int, height: int, transform: Transform | FitTransform, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise TooManyPixels(
             f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels} (max_image_pixels)"
         )
-    across, down = resized(width, height, transform.resize_px)
+    across, down = target_size(width, height, transform)
     if transform.decode == "exact" and across * down > MAX_RESIZED_PIXELS:
         raise TooManyPixels(
             f"the image has {width} x {height} pixels and would have {across} x {down} = {across * down} once it is "

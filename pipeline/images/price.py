@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Final
 
 from pipeline.config import COSTLY_PRICE_S
-from pipeline.images.geometry import dct_scale, resized, scales
+from pipeline.images.geometry import dct_scale, scales, target_size
 from pipeline.images.header import Header
-from pipeline.records import Transform
+from pipeline.records import FitTransform, Transform
 
 # All costs are in nanoseconds of one core.
 
@@ -32,6 +32,12 @@ _EXACT_MODE_PIXEL_NS: Final = 1.5
 
 _DECODED_PIXEL_NS: Final = {"fast": 2.4, "exact": 5.0}
 """Cost of a decoded pixel of a JPEG, from coefficients to the crop. `fast` reduces the image, `exact` may turn it."""
+
+_FIT_PIXEL_NS: Final = 5.0
+"""Cost of a pixel of an image that `fast` mode resizes to fit; a crop's are part of `_IMAGE_NS`."""
+
+_FLOAT_PIXEL_NS: Final = 11.0
+"""Additional cost of a pixel before and after a resize of floats, as torchvision's detectors do it."""
 
 _CMYK_PIXEL_NS: Final = 5.0
 """Cost of converting a pixel from CMYK to RGB."""
@@ -66,14 +72,24 @@ _TIMEOUT_IN_PRICES: Final = 10
 """Time limit of an image as a multiple of its price: workers run at low priority, so images may take much longer."""
 
 
-def price_s(header: Header, transform: Transform) -> float:
+def price_s(header: Header, transform: Transform | FitTransform) -> float:
     """Return the seconds of one core that decoding and resizing the image should take."""
     work_ns = _IMAGE_NS + _CHUNK_NS * header.chunks + _PIXELS_NS_BY_FORMAT[header.format](header, transform)
     if transform.decode == "exact":
         work_ns += 0 if header.format == "JPEG" else _EXACT_MODE_PIXEL_NS * header.width * header.height
-        across, down = resized(header.width, header.height, transform.resize_px)
+        across, down = target_size(header.width, header.height, transform)
         work_ns += _RESIZED_PIXEL_NS * across * down
-    return work_ns * 1e-9
+    return (work_ns + _fit_ns(header, transform)) * 1e-9
+
+
+def _fit_ns(header: Header, transform: Transform | FitTransform) -> float:
+    """Return the additional nanoseconds of a resize to fit, whose result may be larger than the image."""
+    if not isinstance(transform, FitTransform):
+        return 0.0
+    across, down = target_size(header.width, header.height, transform)
+    if transform.makes_floats:
+        return _FLOAT_PIXEL_NS * (header.width * header.height + across * down)
+    return _FIT_PIXEL_NS * across * down if transform.decode == "fast" else 0.0
 
 
 def body_price_s(body_bytes: int) -> float:
@@ -97,7 +113,7 @@ def timeout_s(expected_s: float, most_s: float) -> float:
 # ---- one function per format: nanoseconds----------------------------------------------------------------------------
 
 
-def _jpeg(header: Header, transform: Transform) -> float:
+def _jpeg(header: Header, transform: Transform | FitTransform) -> float:
     pixels = header.width * header.height
     a_byte = _ARITHMETIC_BYTE_NS if "arithmetic" in header.coding else _HUFFMAN_BYTE_NS
     a_visited_sample = _VISITED_SAMPLE_NS.get(header.coding, _VISITED_SAMPLE_OF_OTHERS_NS)
@@ -111,14 +127,14 @@ def _jpeg(header: Header, transform: Transform) -> float:
     return a_byte * header.bytes + a_pixel * pixels
 
 
-def _part(header: Header, transform: Transform) -> int:
+def _part(header: Header, transform: Transform | FitTransform) -> int:
     if transform.decode == "exact" or not scales(header):
         return 1
     size = header.width, header.height
-    return dct_scale(size, resized(*size, transform.resize_px))
+    return dct_scale(size, target_size(*size, transform))
 
 
-def _png(header: Header, transform: Transform) -> float:
+def _png(header: Header, transform: Transform | FitTransform) -> float:
     del transform
     pixels = header.width * header.height
     raw_bytes = pixels * max(1.0, header.channels * header.bit_depth / 8)  # fewer bits are unpacked to bytes
@@ -126,7 +142,7 @@ def _png(header: Header, transform: Transform) -> float:
     return a_pixel * pixels + 4.0 * raw_bytes + 10.0 * header.bytes
 
 
-def _webp(header: Header, transform: Transform) -> float:
+def _webp(header: Header, transform: Transform | FitTransform) -> float:
     del transform
     pixels = header.width * header.height
     if header.coding == "lossless":
@@ -134,12 +150,12 @@ def _webp(header: Header, transform: Transform) -> float:
     return (10.0 + (9.0 if header.channels == 4 else 0.0)) * pixels + 30.0 * header.bytes
 
 
-def _rough(a_pixel: float, a_byte: float) -> Callable[[Header, Transform], float]:
+def _rough(a_pixel: float, a_byte: float) -> Callable[[Header, Transform | FitTransform], float]:
     """Return a rough cost function, for formats that are only decoded if `formats` names them."""
     return lambda header, _: a_pixel * header.width * header.height + a_byte * header.bytes
 
 
-_PIXELS_NS_BY_FORMAT: Final[dict[str, Callable[[Header, Transform], float]]] = {
+_PIXELS_NS_BY_FORMAT: Final[dict[str, Callable[[Header, Transform | FitTransform], float]]] = {
     "JPEG": _jpeg,
     "PNG": _png,
     "WEBP": _webp,

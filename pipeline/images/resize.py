@@ -60,11 +60,11 @@ def resize_fast(pixels: Pixels, plan: CropPlan, transform: Transform) -> Pixels:
     crop = transform.crop_px
     if transform.interpolation not in _TORCH_INTERPOLATIONS or across * down > _MAX_RESIZED_PER_CROP * crop**2:
         return by_pillow(pixels, plan, transform)
-    whole = _by_torch(pixels, plan, transform.interpolation)
+    whole = by_torch(pixels, plan, transform.interpolation)
     return whole[plan.top : plan.top + crop, plan.left : plan.left + crop]
 
 
-def _by_torch(pixels: Pixels, plan: CropPlan, interpolation: str) -> Pixels:
+def by_torch(pixels: Pixels, plan: CropPlan, interpolation: str) -> Pixels:
     """Resize the whole image: uint8 [target height, target width, 3]."""
     height, width, _ = pixels.shape
     (across, down), (covered_across, covered_down) = plan.target, plan.covered

@@ -59,6 +59,11 @@ def with_orientation(image: Image.Image, orientation: int, file_format: str = "J
     return encoded(stored, file_format, exif=exif, **lossless)
 
 
+def as_stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Returns the pixels of an upright scene as a camera stores them with an EXIF orientation."""
+    return upright if orientation == 1 else np.asarray(Image.fromarray(upright).transpose(_AS_STORED[orientation]))
+
+
 @functools.cache
 def slow_png() -> bytes:
     """Returns 5600 x 5600 pixels in 0.4 MB: slow enough to act during its decoding, and fast enough to be allowed."""
