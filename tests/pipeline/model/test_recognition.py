@@ -1,0 +1,72 @@
+"""Tests that the fast path takes the place of a transform only if both give the same numbers."""
+
+import time
+from typing import Any
+
+import pytest
+import torch
+from torchvision.transforms import functional, transforms, v2
+
+from pipeline.model.recognition import MAX_LEVELS, expected_tensor, images_to_compare, recognised
+from pipeline.model.served import Preprocess
+from pipeline.model.transform_steps import Recognised, Unrecognised
+
+T: Any = transforms
+USUAL = T.Compose([T.Resize(40), T.CenterCrop(32), T.ToTensor(), T.Normalize([0.4, 0.5, 0.6], [0.1, 0.2, 0.3])])
+READS_LIKE = Preprocess(40, 32, "bilinear", (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
+ON_TENSORS = v2.Compose([v2.ToImage(), v2.Resize(40), v2.CenterCrop(32), v2.ToDtype(torch.float32, scale=True)])
+
+
+def reason(transform: Any, decode: str = "fast") -> str:
+    """Returns the reason why a transform runs as it is."""
+    found = recognised(transform, decode)
+    assert isinstance(found, Unrecognised)
+    return found.reason
+
+
+@pytest.mark.parametrize("decode", ["fast", "exact"])
+def test_the_same_numbers_are_recognised(decode: str) -> None:
+    assert recognised(USUAL, decode) == READS_LIKE
+
+
+def test_a_resized_tensor_is_recognised_with_the_same_kernel() -> None:
+    """With `decode: fast` torch's kernel resizes; Pillow, which `exact` uses, rounds some pixels otherwise."""
+    assert recognised(ON_TENSORS, "fast") == Preprocess(40, 32, "bilinear", (0.0,) * 3, (1.0,) * 3)
+    assert "put Resize before the conversion" in reason(ON_TENSORS, "exact")
+
+
+def test_a_step_that_does_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop one pixel beside the centre reads like the usual steps, and is not."""
+    monkeypatch.setattr(T.CenterCrop, "forward", lambda self, image: functional.crop(image, 0, 0, *self.size))
+    assert "levels on a test image of 173 x 61 pixels" in reason(USUAL)
+
+
+def test_rounding_alone_agrees() -> None:
+    """The largest difference allowed is far above float32's rounding, and far below the least change of a pixel."""
+    worst = 0.0
+    for image in images_to_compare(40):
+        off = (USUAL(image) - expected_tensor(image, Recognised(READS_LIKE))) * torch.tensor([0.1, 0.2, 0.3])[
+            :, None, None
+        ]
+        worst = max(worst, 255 * float(off.abs().max()))
+    assert 100 * worst < 100 * MAX_LEVELS < 1.5
+
+
+def test_a_transform_that_fails_runs_as_it_is() -> None:
+    """Normalize refuses bytes: the reason has the error and the image."""
+    wrong = T.Compose([T.PILToTensor(), T.Normalize([0.5], [0.5]), T.Resize(40), T.CenterCrop(32), T.ToTensor()])
+    assert "it raises TypeError on a test image of" in reason(wrong)
+
+
+def test_another_kind_of_tensor_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(T.Normalize, "forward", lambda _, tensor: tensor.double())
+    assert "it returns torch.float64 [3, 32, 32] on a test image" in reason(USUAL)
+    monkeypatch.setattr(T.Normalize, "forward", lambda *_: [1])
+    assert "it returns list on a test image" in reason(USUAL)
+
+
+def test_the_comparison_takes_a_part_of_a_second() -> None:
+    usual = T.Compose([T.Resize(256), T.CenterCrop(224), T.ToTensor(), T.Normalize([0.5], [0.5])])
+    began_s = time.process_time()
+    assert isinstance(recognised(usual, "exact"), Preprocess)
+    assert time.process_time() - began_s < 0.8
