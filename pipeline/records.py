@@ -87,12 +87,13 @@ Outcome = Prediction | Rejection
 class Transform:
     """Steps from a decoded image to the model's input: resize the shorter side, then crop the centre square."""
 
-    resize_px: int
+    resize_px: int  # the shorter side, or both sides if the transform squashes
     crop_px: int
     interpolation: str  # a name of PIL.Image.Resampling, in lower case
     decode: str  # "fast" | "exact"
     formats: tuple[str, ...]  # names of Pillow's formats
     background: str = "white"  # a colour on which transparent pixels are laid, or "drop", which leaves transparency out
+    squash: bool = False  # whether the resize makes a square of every image, and so changes its proportions
 
 
 @dataclass(frozen=True, slots=True)

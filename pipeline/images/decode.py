@@ -16,7 +16,7 @@ from PIL import Image
 from pipeline.config import decode_memory_bytes
 from pipeline.errors import ImageError, TooMuchMemory, UndecodableImage
 from pipeline.images.fit import Input, fit_exact, fit_fast
-from pipeline.images.geometry import ON_ITS_SIDE, dct_scale, fitted, resized, scales, target_size
+from pipeline.images.geometry import ON_ITS_SIDE, dct_scale, fitted, scales, target_size
 from pipeline.images.header import Header, read_header
 from pipeline.images.jpeg import decode_jpeg, metadata_of_jpeg
 from pipeline.images.limits import check_image
@@ -118,7 +118,7 @@ def _exactly(picture: _Picture, transform: Transform | FitTransform) -> DecodedI
 
 def _cropped_fast(picture: _Picture, transform: Transform) -> DecodedImage:
     """Resize and crop; turn only the crop upright, as the smallest step."""
-    target = resized(*picture.size, transform.resize_px)
+    target = target_size(*picture.size, transform)
     left, top = corner(target, picture.orientation, transform.crop_px)
     kept = resize_fast(picture.pixels, CropPlan(picture.covered, target, left, top), transform)
     return picture.as_input(picture.upright_pixels(kept))

@@ -58,6 +58,8 @@ def target_size(width: int, height: int, transform: Transform | FitTransform) ->
     """Return width and height of an upright image after the resize, before a crop."""
     if isinstance(transform, FitTransform):
         return fitted(width, height, transform)
+    if transform.squash:
+        return transform.resize_px, transform.resize_px
     return resized(width, height, transform.resize_px)
 
 

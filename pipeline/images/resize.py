@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn.functional import interpolate
 
-from pipeline.images.geometry import resized
+from pipeline.images.geometry import target_size
 from pipeline.records import Transform
 
 _TORCH_INTERPOLATIONS: Final = ("bilinear", "bicubic")
@@ -39,7 +39,7 @@ class CropPlan:
 
 def resize_exact(image: Image.Image, transform: Transform) -> Image.Image:
     """Resize a whole upright image and crop it; equal to the preset with Pillow, bit for bit."""
-    across, down = resized(*image.size, transform.resize_px)
+    across, down = target_size(*image.size, transform)
     left, top = (round((length - transform.crop_px) / 2) for length in (across, down))
     whole = image.resize((across, down), Image.Resampling[transform.interpolation.upper()])
     return whole.crop((left, top, left + transform.crop_px, top + transform.crop_px))

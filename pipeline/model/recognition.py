@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline.images.geometry import resized
+from pipeline.config import PipelineConfig
+from pipeline.images.geometry import target_size
 from pipeline.images.resize import CropPlan, resize_exact, resize_fast
 from pipeline.model.agreement import noise
 from pipeline.model.precision import scenes
 from pipeline.model.served import Preprocess
 from pipeline.model.transform_steps import Recognised, Unrecognised, read_steps
-from pipeline.records import Transform
 
 MAX_LEVELS: Final = 0.01
 """Largest allowed difference of a value, in levels of 255 before it is normalised: 0.01 / (255 * std) of the tensor.
@@ -83,12 +83,12 @@ def expected_tensor(image: Image.Image, found: Recognised) -> Tensor:
 
 def _cropped(image: Image.Image, found: Recognised) -> NDArray[np.uint8]:
     """Resize and crop as the workers do: uint8 [crop_px, crop_px, 3]."""
-    sizes = found.preprocess.resize_px, found.preprocess.crop_px, found.preprocess.interpolation
+    transform = found.preprocess.in_workers(PipelineConfig())
     if not found.resizes_tensors:
-        return np.asarray(resize_exact(image, Transform(*sizes, "exact", ())))
-    target = resized(*image.size, sizes[0])
-    left, top = (round((length - sizes[1]) / 2) for length in target)
-    return resize_fast(np.array(image), CropPlan(image.size, target, left, top), Transform(*sizes, "fast", ()))
+        return np.asarray(resize_exact(image, transform))
+    target = target_size(*image.size, transform)
+    left, top = (round((length - transform.crop_px) / 2) for length in target)
+    return resize_fast(np.array(image), CropPlan(image.size, target, left, top), transform)
 
 
 def images_to_compare(resize_px: int) -> Iterator[Image.Image]:

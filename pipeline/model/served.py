@@ -19,28 +19,27 @@ IMAGENET_STD: Final = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, slots=True)
 class Preprocess:
-    """The usual four steps before a model: resize the shorter side, crop the centre, scale to 0..1, normalise.
+    """The usual four steps before a model: resize, crop the centre, scale to 0..1, normalise.
 
     Decoder processes do the first two steps. Pixels stay uint8 until they are on the device, which does the other two.
     """
 
-    resize_px: int
+    resize_px: int  # the shorter side, or both sides with `squash`
     crop_px: int
     interpolation: str = "bilinear"  # a name of PIL.Image.Resampling, in lower case
     mean: tuple[float, ...] = IMAGENET_MEAN  # of red, green and blue in 0..1
     std: tuple[float, ...] = IMAGENET_STD
+    squash: bool = False  # makes a square of every image, and so changes its proportions
 
     def __str__(self) -> str:
         """Describe all settings in one line."""
-        return (
-            f"resize_px {self.resize_px}, crop_px {self.crop_px}, {self.interpolation}, mean {[*self.mean]}, "
-            f"std {[*self.std]}"
-        )
+        resize = f"resize_px {self.resize_px}{' on both sides' if self.squash else ''}"
+        return f"{resize}, crop_px {self.crop_px}, {self.interpolation}, mean {[*self.mean]}, std {[*self.std]}"
 
     def in_workers(self, config: PipelineConfig) -> Transform:
         """Return the steps of the decoder processes, with the configuration's decode mode, formats and background."""
         sizes = self.resize_px, self.crop_px, self.interpolation
-        return Transform(*sizes, config.decode, config.formats, config.background)
+        return Transform(*sizes, config.decode, config.formats, config.background, self.squash)
 
 
 class Head(ABC):

@@ -73,7 +73,7 @@ class _Reader:
     def __init__(self) -> None:
         self._held = "picture"  # input of the next step: "picture", "bytes" (a uint8 tensor) or "floats"
         self._white = 1.0  # value in `floats` of 255 in `bytes`
-        self._resize: tuple[int, str] | None = None  # shorter side and interpolation
+        self._resize_px, self._interpolation, self._squash = 0, "", False
         self._resizes_tensors = False
         self._crop_px = 0
         self._normalise: tuple[list[float], list[float]] | None = None  # mean and std
@@ -122,48 +122,54 @@ class _Reader:
         Raises:
             _Unusual: a step is missing.
         """
-        if not self._resize or not self._crop_px:
-            raise _Unusual("it has no CenterCrop" if self._resize else "it has no Resize")
+        if not self._resize_px:
+            raise _Unusual("it has no Resize")
+        if not self._crop_px and not self._squash:
+            raise _Unusual(f"it has no CenterCrop, and Resize({self._resize_px}) alone keeps proportions")
         if self._held != "floats":
             raise _Unusual("it returns uint8, as no step converts the pixels to float32")
-        resize_px, interpolation = self._resize
-        mean, std = self._normalise or ([0.0] * 3, [1.0] * 3)
-        preprocess = Preprocess(
-            resize_px, self._crop_px, interpolation, _scaled(mean, self._white), _scaled(std, self._white)
-        )
-        return Recognised(preprocess, self._resizes_tensors)
+        sizes = self._resize_px, self._crop_px or self._resize_px, self._interpolation
+        mean, std = (_scaled(values, self._white) for values in self._normalise or ([0.0] * 3, [1.0] * 3))
+        return Recognised(Preprocess(*sizes, mean, std, squash=self._squash), self._resizes_tensors)
 
     def _take_all(self, steps: Iterable[Any]) -> None:
         for step in steps:
             self.take(step)
 
     def _take_preset(self, step: Any) -> None:
-        self._resize = _only(_sides(step.resize_size)), _interpolation_name(step.interpolation)
+        self._set_resize(step.resize_size, step.interpolation)
         self._take_crop(_sides(step.crop_size))
         self._to_floats(torch.float32, white=1.0)
         self._take_normalise(step)
 
     def _take_resize(self, step: Any) -> None:
-        if self._resize or self._held == "floats":
-            raise _Unusual(
-                "it resizes twice" if self._resize else "it resizes floats; put Resize before the conversion to floats"
-            )
+        if self._resize_px:
+            raise _Unusual("it resizes twice")
+        if self._held == "floats":
+            raise _Unusual("it resizes floats; put Resize before the conversion to floats")
         if step.max_size is not None:
             raise _Unusual(f"Resize has max_size={step.max_size}")
-        name = _interpolation_name(step.interpolation)
+        self._set_resize(step.size, step.interpolation)
         if self._held == "bytes":
-            if not step.antialias or name not in _TORCH_INTERPOLATIONS:
-                raise _Unusual(f"it resizes a tensor with {name}, antialias={step.antialias}; put Resize first")
+            if not step.antialias or self._interpolation not in _TORCH_INTERPOLATIONS:
+                way = f"{self._interpolation}, antialias={step.antialias}"
+                raise _Unusual(f"it resizes a tensor ({way}); put Resize before the conversion to a tensor")
             self._resizes_tensors = True
-        self._resize = _only(_sides(step.size)), name
+
+    def _set_resize(self, size: Any, interpolation: Any) -> None:
+        sides = _sides(size)
+        if len({*sides}) != 1:
+            raise _Unusual(f"Resize({list(sides)}) is not square")
+        self._resize_px, self._squash = sides[0], len(sides) == 2
+        self._interpolation = _interpolation_name(interpolation)
 
     def _take_crop(self, sides: tuple[int, ...]) -> None:
-        if not self._resize or self._crop_px:
+        if not self._resize_px or self._crop_px:
             raise _Unusual("it crops twice" if self._crop_px else "it crops before it resizes")
         if len({*sides}) != 1:
             raise _Unusual(f"CenterCrop({list(sides)}) is not square")
-        if sides[0] > self._resize[0]:
-            raise _Unusual(f"CenterCrop({sides[0]}) is larger than Resize({self._resize[0]}) and so adds a border")
+        if sides[0] > self._resize_px:
+            raise _Unusual(f"CenterCrop({sides[0]}) is larger than Resize({self._resize_px}) and so adds a border")
         self._crop_px = sides[0]
 
     def _to_floats(self, dtype: Any, *, white: float) -> None:
@@ -184,13 +190,6 @@ def _refuse(step: object) -> NoReturn:
 
 def _sides(size: int | Sequence[int]) -> tuple[int, ...]:
     return (size,) if isinstance(size, int) else tuple(int(side) for side in size)
-
-
-def _only(sides: tuple[int, ...]) -> int:
-    """Return the shorter side that a resize keeps proportions by."""
-    if len(sides) != 1:
-        raise _Unusual(f"Resize({list(sides)}) changes proportions; Resize({min(sides)}) and a CenterCrop keep them")
-    return sides[0]
 
 
 def _interpolation_name(interpolation: Any) -> str:

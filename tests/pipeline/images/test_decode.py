@@ -36,7 +36,8 @@ def decoded(data: bytes, transform: Transform = EXACT, max_pixels: int = LIMIT) 
 def by_torchvision(image: Image.Image, transform: Transform = EXACT) -> Pixels:
     """Returns the pixels of the weights' own transforms, before they convert to float."""
     interpolation = reference.InterpolationMode(transform.interpolation)
-    resized = reference.resize(image.convert("RGB"), [transform.resize_px], interpolation)
+    size = [transform.resize_px] * (2 if transform.squash else 1)
+    resized = reference.resize(image.convert("RGB"), size, interpolation)
     return np.asarray(reference.center_crop(resized, [transform.crop_px]))
 
 
@@ -81,6 +82,12 @@ def test_exact_equals_torchvision_for_any_transform(resize_px: int, crop_px: int
     transform = replace(EXACT, resize_px=resize_px, crop_px=crop_px, interpolation=interpolation)
     expected = by_torchvision(photograph("rocket"), transform)
     np.testing.assert_array_equal(decoded(png(photograph("rocket")), transform), expected)
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 501), (1, 300)], ids=str)
+def test_exact_equals_torchvision_where_proportions_change(size: tuple[int, int]) -> None:
+    image, squash = photograph("temple").resize(size), replace(EXACT, squash=True)
+    np.testing.assert_array_equal(decoded(png(image), squash), by_torchvision(image, squash))
 
 
 @pytest.mark.parametrize("name", [name for name in ODD_BUT_GOOD if "16 bit" not in name])
@@ -156,7 +163,11 @@ def test_fast_decodes_whole_what_would_become_too_small() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("transform", [EXACT, FAST, REDUCED], ids=["exact", "fast", "reduced"])
+@pytest.mark.parametrize(
+    "transform",
+    [EXACT, FAST, REDUCED, replace(REDUCED, squash=True)],
+    ids=["exact", "fast", "reduced", "reduced and squashed"],
+)
 def test_every_orientation_of_a_jpeg_gives_the_upright_picture(orientation: int, transform: Transform) -> None:
     """Every Exif orientation gives the upright picture, also where the JPEG is decoded at half of its size."""
     image = photograph("temple").resize((1280, 848))

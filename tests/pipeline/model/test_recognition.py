@@ -29,6 +29,12 @@ def test_the_same_numbers_are_recognised(decode: str) -> None:
     assert recognised(USUAL, decode) == READS_LIKE
 
 
+def test_a_square_of_every_image_is_recognised() -> None:
+    """Resize with two numbers changes proportions, as the fast path can."""
+    squash = T.Compose([T.Resize((40, 40)), T.ToTensor()])
+    assert recognised(squash, "exact") == Preprocess(40, 40, "bilinear", (0.0,) * 3, (1.0,) * 3, squash=True)
+
+
 def test_a_resized_tensor_is_recognised_with_the_same_kernel() -> None:
     """With `decode: fast` torch's kernel resizes; Pillow, which `exact` uses, rounds some pixels otherwise."""
     assert recognised(ON_TENSORS, "fast") == Preprocess(40, 32, "bilinear", (0.0,) * 3, (1.0,) * 3)

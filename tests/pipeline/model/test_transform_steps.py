@@ -67,6 +67,11 @@ READ: dict[str, tuple[Any, Preprocess]] = {
         nn.Sequential(v2.Resize(256), nn.Sequential(T.CenterCrop(224), v2.ToImage(), TO_FLOATS), NORMALIZE),
         USUAL,
     ),
+    "squashed, without a crop": (
+        T.Compose([T.Resize((224, 224)), T.ToTensor(), NORMALIZE]),
+        Preprocess(224, 224, squash=True),
+    ),
+    "squashed": (four(T.Resize([256, 256])), Preprocess(256, 224, squash=True)),
     "a preset": (models.MobileNet_V2_Weights.IMAGENET1K_V2.transforms(), Preprocess(232, 224)),
 }
 
@@ -112,7 +117,8 @@ NOT_READ: dict[str, tuple[Any, str]] = {
     "a method replaced": (four(crop=replaced()), "CenterCrop with a hook or a replaced method is not"),
     "max_size": (four(T.Resize(256, max_size=300)), "Resize has max_size=300"),
     "max_size alone": (four(v2.Resize(None, max_size=300)), "Resize has max_size=300"),
-    "no crop": (T.Compose([T.Resize(256), T.ToTensor()]), "it has no CenterCrop"),
+    "no crop": (T.Compose([T.Resize(256), T.ToTensor()]), "it has no CenterCrop, and Resize(256) alone keeps"),
+    "another shape": (T.Compose([T.Resize((240, 320)), T.ToTensor()]), "Resize([240, 320]) is not square"),
     "no resize": (T.Compose([T.ToTensor(), NORMALIZE]), "it has no Resize"),
     "a crop before the resize": (T.Compose([T.CenterCrop(224), T.Resize(256), T.ToTensor()]), "it crops before it"),
     "two resizes": (four(T.Compose([T.Resize(300), T.Resize(256)])), "it resizes twice"),
@@ -149,5 +155,7 @@ def test_the_transforms_of_timm_are_read() -> None:
     create: Callable[..., Any] = pytest.importorskip("timm.data", reason="darkroom[timm] has it").create_transform
     settings = {"input_size": (3, 240, 240), "crop_pct": 0.9, "interpolation": "bicubic"}
     assert read_steps(create(**settings)) == Recognised(Preprocess(266, 240, "bicubic"))
+    squashed = Preprocess(266, 240, "bicubic", squash=True)
+    assert read_steps(create(**settings, crop_mode="squash")) == Recognised(squashed)
     assert isinstance(read_steps(create(**settings, crop_mode="border")), Unrecognised)
     assert isinstance(read_steps(create(**settings, is_training=True)), Unrecognised)
