@@ -8,12 +8,16 @@ if TYPE_CHECKING:
     from pipeline.engine import Engine
     from pipeline.images.geometry import Geometry
     from pipeline.model.classify import Classification, Classify
+    from pipeline.model.detect import Detect, Detections
+    from pipeline.model.segment import Segment, Segmentation
     from pipeline.model.served import Head, Preprocess, ServedModel
     from pipeline.records import Prediction, Rejection
 
 __all__ = [
     "Classification",
     "Classify",
+    "Detect",
+    "Detections",
     "Engine",
     "Geometry",
     "Head",
@@ -21,12 +25,16 @@ __all__ = [
     "Prediction",
     "Preprocess",
     "Rejection",
+    "Segment",
+    "Segmentation",
     "ServedModel",
 ]
 
 _MODULES: Final = {
     "Classification": "model.classify",
     "Classify": "model.classify",
+    "Detect": "model.detect",
+    "Detections": "model.detect",
     "Engine": "engine",
     "Geometry": "images.geometry",
     "Head": "model.served",
@@ -34,6 +42,8 @@ _MODULES: Final = {
     "Prediction": "records",
     "Preprocess": "model.served",
     "Rejection": "records",
+    "Segment": "model.segment",
+    "Segmentation": "model.segment",
     "ServedModel": "model.served",
 }
 

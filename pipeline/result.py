@@ -1,7 +1,7 @@
 """Result of one image, made by a model's head: its JSON, its lines for people and its cells of CSV. No torch here."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import orjson
@@ -14,6 +14,11 @@ def as_text(document: Mapping[str, Any]) -> str:
         TypeError: the document cannot be written as JSON; the message names the type.
     """
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def label_of(labels: Sequence[str], index: int) -> str:
+    """Return the name of a class; its number if it has none."""
+    return labels[index] if index < len(labels) else f"class {index}"
 
 
 class Result(ABC):

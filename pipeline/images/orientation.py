@@ -20,6 +20,9 @@ UPRIGHT_TURNS: Final = {
 }
 """Transposition that brings each EXIF orientation upright (EXIF 2.32, tag 0x0112)."""
 
+STORED_TURNS: Final = UPRIGHT_TURNS | {6: Transpose.ROTATE_90, 8: Transpose.ROTATE_270}
+"""Transposition that turns an upright image into the stored one, by EXIF orientation: the inverse of the above."""
+
 _ORIENTATION_TAG: Final = 0x0112
 _XMP_ORIENTATION: Final = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
 _LEFT_WAS_LAST_ORIENTATIONS: Final = (2, 3, 6, 7)
