@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 
-import psutil
 import pytest
 import torch
 from PIL import Image
@@ -18,17 +17,16 @@ from pipeline.decode.messages import DecodedPixels, DecodeResult
 from pipeline.engine import Engine
 from pipeline.errors import (
     EmptyImage,
-    EngineStalled,
     ImageTooLarge,
     TooManyPixels,
 )
 from pipeline.model.device import PendingBatch
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE, SMALL
-from tests.support.answers import CAT_LABELS
+from tests.support.answers import CAT_LABELS, kinds
 from tests.support.device_kinds import GPU, KINDS, device_of
 from tests.support.image_files import BAD, ODD_BUT_GOOD, png, with_orientation
-from tests.support.waiting import PATIENCE_S, until
+from tests.support.waiting import PATIENCE_S
 
 CAT = jpeg(photograph("cat"))
 
@@ -83,10 +81,6 @@ def scores(outcome: Outcome) -> torch.Tensor:
     assert isinstance(outcome, Prediction)
     assert len(outcome.result.labels) == len(outcome.result.indices) == len(outcome.result.scores) == 1000
     return torch.empty(1000).scatter_(0, torch.tensor(outcome.result.indices), torch.tensor(outcome.result.scores))
-
-
-def kinds(outcomes: list[Outcome]) -> list[type]:
-    return [type(outcome.error) if isinstance(outcome, Rejection) else Prediction for outcome in outcomes]
 
 
 # ---- answers --------------------------------------------------------------------------------------------------------
@@ -190,60 +184,6 @@ def test_timings_say_where_the_time_went(engine: Engine) -> None:
     assert min(timings.queue_s, timings.wait_s, timings.copy_s) >= 0
     stages = [name for name in timings.__dataclass_fields__ if name.endswith("_s")]
     assert sum(getattr(timings, stage) for stage in stages) <= took_s
-
-
-def test_an_engine_with_a_worker_that_hangs_is_well_again(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hanging worker is found by the engine's own probe image and replaced, without any request."""
-    monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # stopped means hanging here
-    small.start()
-    (pid,) = small.worker_pids
-    psutil.Process(pid).suspend()
-    until(lambda: not stuck(small) and small.stats.workers_replaced and small.stats.workers_ready)
-    assert pid not in small.worker_pids
-    assert kinds(small.infer([CAT])) == [Prediction]
-    small.check()
-
-
-def test_an_engine_whose_device_is_stuck_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`check` reports a device that is stuck, and stops reporting it when the device answers again."""
-    small.start()
-    may_go_on, compute = threading.Event(), small._compute._device.launch
-
-    def hang(pieces: Sequence[torch.Tensor]) -> PendingBatch:
-        assert may_go_on.wait(PATIENCE_S)
-        return compute(pieces)
-
-    monkeypatch.setattr(small._compute._device, "launch", hang)
-    monkeypatch.setattr(small._compute, "_stuck_after_s", 1.0)
-    (waiting,) = small.submit([[EncodedImage(CAT)]])
-    until(lambda: "the device has not answered a batch for" in stuck(small))
-    may_go_on.set()
-    assert kinds(waiting.result(PATIENCE_S)) == [Prediction]
-    assert not stuck(small)
-
-
-def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`check` reports an engine in which no image gets through, here because all slots are taken."""
-    monkeypatch.setattr("pipeline.self_test.PROBE_WHEN_IDLE_FOR_S", 0.1)
-    monkeypatch.setattr("pipeline.self_test.STALLED_AFTER_S", 0.5)
-    small.start()
-    first, count = small._decode._slots.take(SMALL.slots)
-    assert count == SMALL.slots
-    until(lambda: "no image has come through for" in stuck(small))
-    small._decode._dispatcher.moved_at = time.monotonic()  # as if a worker had just been ended with its image
-    assert not stuck(small)
-    until(lambda: "no image has come through for" in stuck(small))
-    small._decode._give_back(first, count)
-    until(lambda: not stuck(small))
-
-
-def stuck(engine: Engine) -> str:
-    """Returns the complaint of the engine's health check."""
-    try:
-        engine.check()
-    except EngineStalled as error:
-        return str(error)
-    return ""
 
 
 @ONCE

@@ -22,7 +22,7 @@ from pipeline.model.device_module import DeviceModule
 from pipeline.records import EncodedImage, Prediction
 from tests.conftest import PIPELINE, SMALL, SMALL_LIMITS
 from tests.pipeline.decode.test_slots import memfds
-from tests.pipeline.test_engine import kinds
+from tests.support.answers import kinds
 from tests.support.image_files import png, slow_png, webp
 from tests.support.waiting import until
 

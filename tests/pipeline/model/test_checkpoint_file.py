@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from tests.pipeline.model.test_checkpoint import STATE, holds, loaded, refusal, saved
+from tests.support.checkpoints import STATE, holds, loaded, refusal, saved
 
 OTHER_FILES: dict[str, tuple[bytes, str]] = {
     "Git LFS": (
