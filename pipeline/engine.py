@@ -22,6 +22,7 @@ from pipeline.model.device_kind import OpenDevice, open_device, resolved_kind, r
 from pipeline.model.device_module import DTYPES, DeviceModule
 from pipeline.model.nonfinite import causes
 from pipeline.model.precision import quickest
+from pipeline.model.recognition import on_fast_path
 from pipeline.model.served import ServedModel
 from pipeline.model.torchvision_classifier import load_model
 from pipeline.model.warm_up_images import blank, warm_up_images
@@ -137,7 +138,7 @@ class Engine:
         )
 
     def _load(self) -> ServedModel:
-        return self._given or load_model(self.config)
+        return on_fast_path(self._given or load_model(self.config), self.config.decode)
 
     def _warm_up(self) -> None:
         self._self_test = SelfTest(EncodedImage(blank(self.transform)), self._decode, self._compute)

@@ -6,6 +6,7 @@ resizes pictures with Pillow, as `decode: exact` does, and all else is copying, 
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -19,7 +20,8 @@ from pipeline.images.geometry import target_size
 from pipeline.images.resize import CropPlan, resize_exact, resize_fast
 from pipeline.model.agreement import noise
 from pipeline.model.precision import scenes
-from pipeline.model.served import Preprocess
+from pipeline.model.served import Preprocess, ServedModel
+from pipeline.model.step_names import described
 from pipeline.model.transform_steps import Recognised, Unrecognised, read_steps
 
 MAX_LEVELS: Final = 0.01
@@ -35,6 +37,25 @@ _EXACT_ON_TENSORS: Final = (
     "it resizes a tensor, which torch rounds otherwise than Pillow; with decode: exact, put Resize before the "
     "conversion to a tensor"
 )
+
+
+def on_fast_path(served: ServedModel, decode: str) -> ServedModel:
+    """Return a model with its transform replaced by the same settings of the fast path, if it is recognised.
+
+    Its `transform_from` says so, or why the transform runs as it is.
+
+    Args:
+        served: a model; one that has a `Preprocess` stays as it is.
+        decode: "fast" or "exact".
+    """
+    transform: Any = served.transform
+    if isinstance(transform, Preprocess):
+        return served
+    found = recognised(transform, decode)
+    if isinstance(found, Unrecognised):
+        return replace(served, transform_from=f"{served.transform_from}, which runs as it is: {found.reason}")
+    origin = f"{served.transform_from}, recognised in {described(transform)}"
+    return replace(served, transform=found, transform_from=origin)
 
 
 def recognised(transform: Callable[[Image.Image], Any], decode: str) -> Preprocess | Unrecognised:

@@ -1,16 +1,21 @@
 """Tests that the fast path takes the place of a transform only if both give the same numbers."""
 
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 from torchvision.transforms import functional, transforms, v2
 
+from harness.photographs import NAMES, encoded, photograph
+from pipeline import Engine, Geometry, Head, PipelineConfig, Prediction, ServedModel
 from pipeline.model.recognition import MAX_LEVELS, expected_tensor, images_to_compare, recognised
 from pipeline.model.served import Preprocess
 from pipeline.model.transform_steps import Recognised, Unrecognised
 
+CONFIG = PipelineConfig(device="cpu", batch_sizes=(1, 4), slots=8, decode_workers=1, spare_workers=0, decode="exact")
 T: Any = transforms
 USUAL = T.Compose([T.Resize(40), T.CenterCrop(32), T.ToTensor(), T.Normalize([0.4, 0.5, 0.6], [0.1, 0.2, 0.3])])
 READS_LIKE = Preprocess(40, 32, "bilinear", (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
@@ -76,3 +81,25 @@ def test_the_comparison_takes_a_part_of_a_second() -> None:
     began_s = time.process_time()
     assert isinstance(recognised(usual, "exact"), Preprocess)
     assert time.process_time() - began_s < 0.8
+
+
+class Inputs(Head):
+    """Returns the input of the module, so that it can be compared."""
+
+    def on_device(self, outputs: Tensor) -> dict[str, Tensor]:
+        """Hands on float [n, 3, side, side]."""
+        return {"inputs": outputs}
+
+    def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[dict[str, Any]]:  # noqa: ARG002
+        """Returns one tensor for each image."""
+        return [{"input": row} for row in rows["inputs"]]
+
+
+def test_the_engine_gives_the_module_the_same_numbers() -> None:
+    """The user's module gets what his transform makes of every photograph, and /info says from where."""
+    with Engine(CONFIG, model=ServedModel(nn.Identity(), USUAL, Inputs())) as engine:
+        outcomes = engine.infer([encoded(photograph(name), "PNG") for name in NAMES])
+        assert engine.transform_from == "the caller, recognised in Compose"
+    for name, outcome in zip(NAMES, outcomes, strict=True):
+        assert isinstance(outcome, Prediction)
+        torch.testing.assert_close(outcome.result["input"], USUAL(photograph(name)), atol=1e-5, rtol=0)
