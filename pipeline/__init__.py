@@ -6,45 +6,65 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from pipeline.config import PipelineConfig
     from pipeline.engine import Engine
+    from pipeline.head_parameters import DecimalNumber, OneOf, WholeNumber
     from pipeline.images.geometry import Geometry
     from pipeline.model.classify import Classification, Classify
     from pipeline.model.detect import Detect, Detections
+    from pipeline.model.embed import Embed, Embedding
+    from pipeline.model.multilabel import ClassScores, Multilabel
     from pipeline.model.segment import Segment, Segmentation
     from pipeline.model.served import Head, Preprocess, ServedModel
     from pipeline.records import Prediction, Rejection
+    from pipeline.result import Result
 
 __all__ = [
+    "ClassScores",
     "Classification",
     "Classify",
+    "DecimalNumber",
     "Detect",
     "Detections",
+    "Embed",
+    "Embedding",
     "Engine",
     "Geometry",
     "Head",
+    "Multilabel",
+    "OneOf",
     "PipelineConfig",
     "Prediction",
     "Preprocess",
     "Rejection",
+    "Result",
     "Segment",
     "Segmentation",
     "ServedModel",
+    "WholeNumber",
 ]
 
 _MODULES: Final = {
+    "ClassScores": "model.multilabel",
     "Classification": "model.classify",
     "Classify": "model.classify",
     "Detect": "model.detect",
     "Detections": "model.detect",
+    "DecimalNumber": "head_parameters",
+    "Embed": "model.embed",
+    "Embedding": "model.embed",
     "Engine": "engine",
     "Geometry": "images.geometry",
     "Head": "model.served",
+    "Multilabel": "model.multilabel",
+    "OneOf": "head_parameters",
     "PipelineConfig": "config",
     "Prediction": "records",
     "Preprocess": "model.served",
     "Rejection": "records",
     "Segment": "model.segment",
     "Segmentation": "model.segment",
+    "Result": "result",
     "ServedModel": "model.served",
+    "WholeNumber": "head_parameters",
 }
 
 

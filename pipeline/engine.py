@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -14,12 +15,13 @@ import torch
 from pipeline.config import USUAL_PRICE_S, Limits, PipelineConfig
 from pipeline.decode.slots import Slots
 from pipeline.decode.stage import DecodeStage
-from pipeline.errors import EngineClosed, InvalidModel, NonFiniteScores, WorkerFailure
+from pipeline.errors import EngineClosed, HeadFailed, InvalidModel, NonFiniteScores, WorkerFailure
 from pipeline.images.examination import examine
 from pipeline.images.price import body_price_s
 from pipeline.model.batcher import Batcher
 from pipeline.model.device_kind import OpenDevice, open_device, resolved_kind, resolved_sizes
 from pipeline.model.device_module import DTYPES, DeviceModule
+from pipeline.model.head_fit import check_documents
 from pipeline.model.nonfinite import causes
 from pipeline.model.precision import quickest
 from pipeline.model.recognition import on_fast_path
@@ -27,7 +29,7 @@ from pipeline.model.served import ServedModel
 from pipeline.model.torchvision_classifier import load_model
 from pipeline.model.warm_up_images import blank, warm_up_images
 from pipeline.ready_queue import ReadyQueue
-from pipeline.records import EncodedImage, Outcome, Rejection
+from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from pipeline.self_test import SelfTest
 from pipeline.stats import EngineStats
 from pipeline.task import Request, Task
@@ -149,8 +151,13 @@ class Engine:
             name = "of the given model" if self._given else f"{self.config.weights} of {self.config.model}"
             why = causes(name, self._module, self._load, self.config.std or ())
             raise InvalidModel(f"{why} ({nan} of {len(outcomes)} test images)")
+        if failed := next((error for error in errors if isinstance(error, HeadFailed)), None):
+            raise InvalidModel(f"the head {type(self.head).__name__} fails on a test image: {failed.reason}")
         if errors:
             raise WorkerFailure(f"a warm-up image came back without a prediction: {errors[0]}")
+        usual = {name: parameter.default for name, parameter in self.head.parameters.items()}
+        predictions = (outcome for outcome in outcomes if isinstance(outcome, Prediction))
+        check_documents(self.head, [partial(prediction.as_json, **usual) for prediction in predictions])
 
     # ---- serve ------------------------------------------------------------------------------------------------------
 

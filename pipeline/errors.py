@@ -90,6 +90,20 @@ class ModelFailedOnImage(ImageError):
     stage = "device"  # pixels -> classes
 
 
+class HeadFailed(ImageError):
+    """The model's head raises on the rows of the image; a defect of the head, not of the image.
+
+    Attributes:
+        reason: the head's error with its file and line, which the client does not see.
+    """
+
+    stage = "device"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the model's head fails on the image; the log of the service has the reason")
+        self.reason = reason
+
+
 class NonFiniteScores(ImageError):
     """The model's scores of the image are NaN, while those of other images are finite."""
 

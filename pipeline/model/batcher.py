@@ -12,10 +12,22 @@ import torch
 from torch import Tensor
 
 from pipeline.config import STALLED_AFTER_S
-from pipeline.errors import DeviceFailure, EngineClosed, EngineStalled, ModelFailedOnImage, NonFiniteScores, first_line
+from pipeline.errors import (
+    DeviceFailure,
+    EngineClosed,
+    EngineStalled,
+    HeadFailed,
+    InvalidModel,
+    ModelFailedOnImage,
+    NonFiniteScores,
+    ServerError,
+    first_line,
+)
 from pipeline.model.bisection import bisected
 from pipeline.model.device import BatchOutput, Device, collect
 from pipeline.model.device_thread import DeviceThread, InFlight
+from pipeline.model.head_fit import described
+from pipeline.model.head_results import results_of
 from pipeline.model.served import Head
 from pipeline.pace import DevicePace
 from pipeline.ready_queue import PixelBatch, ReadyQueue, pieces
@@ -50,7 +62,7 @@ class Batcher:
         self._device, self._head, self._queue = device, head, queue
         self._clock = threading.Lock()  # guards `_batches`, the next two, and `busy_since` of the threads
         self._ended_s = self._computing_s = 0.0  # of batches that have ended; the last value in `stats`
-        self._failure: DeviceFailure | None = None
+        self._failure: DeviceFailure | InvalidModel | None = None
         self._has_scored = False  # whether any image has had finite scores
         self._warm = threading.Event()
         self._threads = [self._thread(self._warm_up_and_run, self._device_threads[0])]
@@ -65,6 +77,7 @@ class Batcher:
 
         Raises:
             DeviceFailure: the warm-up failed.
+            InvalidModel: the head does not fit the module.
         """
         self._threads[0].start()
         self._warm.wait()
@@ -73,7 +86,7 @@ class Batcher:
             thread.start()
 
     def check(self) -> None:
-        """Raise the DeviceFailure that has ended the stage, or EngineStalled if the device does not answer."""
+        """Raise the error that has ended the stage, or EngineStalled if the device does not answer."""
         if self._failure:
             raise self._failure
         silent_s = max(
@@ -131,8 +144,7 @@ class Batcher:
             # The warm-up runs every batch size several times, so no batch takes longer.
             self._stuck_after_s = max(STALLED_AFTER_S, time.monotonic() - started_at)
         except Exception as error:  # noqa: BLE001 - whatever the device raises, `start` reports it
-            self._failure = DeviceFailure(f"the warm-up of the model failed: {first_line(error)}")
-            self._failure.__cause__ = error
+            self._failure = _warm_up_failure(error)
             self._queue.close(self._failure)
             return
         finally:
@@ -212,6 +224,8 @@ class Batcher:
     def _settle(self, work: Sequence[PixelBatch], output: BatchOutput, thread: DeviceThread) -> None:
         tasks = [task for batch in work for task in batch.tasks]
         self.answered_at = thread.turned_at = time.monotonic()
+        if any(len(rows) != len(tasks) for rows in output.rows.values()):
+            raise ValueError(f"the device has returned {described(output.rows)} for {len(tasks)} images")
         bad = _not_finite(output.rows)
         if bad and (failure := self._failure_by_nan(len(bad), work, thread)):
             _fail(work, failure)
@@ -219,11 +233,13 @@ class Batcher:
         self._has_scored |= len(bad) < len(tasks)
         for batch in work:
             batch.release()
-        results = self._head.results(output.rows, [each for batch in work for each in batch.geometry])
+        results = results_of(self._head, output.rows, [each for batch in work for each in batch.geometry])
         for position, (task, result) in enumerate(zip(tasks, results, strict=True)):
             task.copy_s, task.model_s = output.timings.copy_s, output.timings.model_s
             if position in bad:
                 task.reject(NonFiniteScores("the model's scores of the image are not finite numbers (NaN)"))
+            elif isinstance(result, HeadFailed):
+                task.reject(result)
             else:
                 task.complete(result)
 
@@ -285,12 +301,20 @@ class Batcher:
         thread.turned_at = time.monotonic()
         return collect(self._device.launch([torch.zeros_like(batch.pixels[:1])]))
 
-    def _end(self, thread: DeviceThread, failure: DeviceFailure) -> None:
+    def _end(self, thread: DeviceThread, failure: ServerError) -> None:
         self._queue.close(failure)  # this ends the other threads too
         _fail([*(batch for in_flight in thread.in_flight for batch in in_flight.work), *thread.singles], failure)
 
 
-def _fail(work: Iterable[PixelBatch], failure: DeviceFailure) -> None:
+def _warm_up_failure(error: Exception) -> DeviceFailure | InvalidModel:
+    if isinstance(error, InvalidModel):
+        return error
+    failure = DeviceFailure(f"the warm-up of the model failed: {first_line(error)}")
+    failure.__cause__ = error
+    return failure
+
+
+def _fail(work: Iterable[PixelBatch], failure: ServerError) -> None:
     for batch in work:
         batch.fail(failure)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pipeline.head_parameters import WholeNumber
 from pipeline.images.geometry import Geometry
+from pipeline.model.head_fit import check_logits, described
 from pipeline.model.served import Head
 from pipeline.result import Result
 
@@ -84,6 +85,15 @@ class Classify(Head):
         description = "Number of classes in the answer, best first; at most `max_top_k` of `GET /info`."
         usual = min(_USUAL_CLASSES, self.top_k)
         self.parameters = {"top_k": WholeNumber(usual, 1, self.top_k, description)}
+
+    def check(self, outputs: Any, images: int) -> None:
+        """Raise ValueError if the outputs are not logits of two classes or more, one for each label."""
+        check_logits(outputs, images, self.labels)
+        if outputs.shape[1] == 1:
+            raise ValueError(
+                f"the module returns a single class for each image, {described(outputs)}, and its softmax is always "
+                "1.0; take the head Multilabel, whose sigmoid fits a single output"
+            )
 
     def on_device(self, outputs: Tensor) -> dict[str, Tensor]:
         """Return the best classes: scores float32 [n, k], descending; classes int64 [n, k]."""

@@ -19,7 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from pipeline.errors import DeviceFailure, first_line
+from pipeline.errors import DeviceFailure, InvalidModel, first_line
 from pipeline.model.agreement import MAX_SCORE_DIFFERENCE, difference, noise
 from pipeline.model.cuda_graph import Replay, recorded, settle
 from pipeline.model.device import COMPUTED_BY_MODULES, BatchOutput, BatchTimings, PendingBatch, collect
@@ -113,6 +113,8 @@ class CudaDevice:
             try:
                 prepare()
                 worst = self._worst_difference()
+            except InvalidModel:
+                raise
             except Exception as error:  # noqa: BLE001 - tracing and recording a model may raise anything
                 logger.warning("the model is not computed as %s: %s", way, first_line(error))
                 continue

@@ -7,6 +7,7 @@ from typing import Any, Final, Self
 import torch
 from torch import Tensor, nn
 
+from pipeline.model.head_fit import checked_rows
 from pipeline.model.served import Head, ServedModel
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -59,8 +60,12 @@ class DeviceModule(nn.Module):
 
         Returns:
             Tensors of n rows, in the order of `names`.
+
+        Raises:
+            InvalidModel: at the first call, the head does not fit the module.
         """
-        rows = self.head.on_device(self.outputs(pixels))
+        outputs = self.outputs(pixels)
+        rows = self.head.on_device(outputs) if self.names else checked_rows(self.head, outputs, len(pixels))
         self.names = tuple(rows)
         return tuple(rows.values())
 

@@ -20,6 +20,7 @@ from pipeline.model.classify import Classify
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import collect
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.multilabel import Multilabel
 from pipeline.model.torchscript import Compute, as_graph
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
@@ -52,10 +53,10 @@ class DtypeTrial:
 def _off(rows: Mapping[str, Tensor], exact: DeviceModule, pixels: Tensor) -> float:
     """Return the largest difference of a float from float32's; NaN if one is NaN.
 
-    The scores of a classifier are compared class by class, whatever the ranks of the classes.
+    The scores of classes are compared class by class, whatever the ranks of the classes.
     """
     with torch.inference_mode():
-        if isinstance(exact.head, Classify):
+        if isinstance(exact.head, Classify | Multilabel):
             expected = exact.head.scores(exact.outputs(pixels))
             return float((rows["scores"] - expected.gather(1, rows["classes"])).abs().max())
         return difference(tuple(rows.values()), exact(pixels))

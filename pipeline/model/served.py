@@ -56,6 +56,17 @@ class Head(ABC):
     parameters: Mapping[str, Parameter] = MappingProxyType({})
     schema: Mapping[str, Any] = MappingProxyType({"type": "object"})
 
+    def check(self, outputs: Any, images: int) -> None:  # noqa: B027 - a head of one's own may do without
+        """Check, once at the start, that the head fits the module; by default every output does.
+
+        Args:
+            outputs: return value of the module.
+            images: number of images in the batch.
+
+        Raises:
+            ValueError: the head cannot read such an output; the message has its shape and says what to do.
+        """
+
     @abstractmethod
     def on_device(self, outputs: Any) -> dict[str, Tensor]:
         """Reduce the output of the module to the tensors that the host needs; becomes part of the module's graph.

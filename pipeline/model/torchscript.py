@@ -17,7 +17,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from pipeline.errors import first_line
+from pipeline.errors import InvalidModel, first_line
 from pipeline.model.agreement import MAX_SCORE_DIFFERENCE, difference, noise
 from pipeline.model.device_module import DeviceModule
 
@@ -36,11 +36,16 @@ def as_graph(module: DeviceModule, side_px: int) -> Compute:
     Args:
         module: the model on the CPU; it is put into evaluation mode.
         side_px: side of its images, which are square.
+
+    Raises:
+        InvalidModel: the head does not fit the module.
     """
     module.eval()
     try:
         graph = traced(module, side_px)
         worst = max(_difference(module, graph, noise(images, side_px, seed=images)) for images in _CHECKED_BATCH_SIZES)
+    except InvalidModel:
+        raise
     except Exception as error:  # noqa: BLE001 - a model may do anything, and the tracer raises anything
         logger.warning("the model runs without a TorchScript graph, as it cannot be traced: %s", first_line(error))
         return module

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import pipeline
 from harness.photographs import jpeg, photograph
-from pipeline import Engine, Geometry, Head, PipelineConfig, Prediction, Preprocess, Rejection, ServedModel
+from pipeline import Classify, Engine, Geometry, Head, PipelineConfig, Prediction, Preprocess, Rejection, ServedModel
 from pipeline.errors import InvalidModel, NonFiniteScores
 from pipeline.images.geometry import resized
 from pipeline.records import Outcome
@@ -28,6 +28,14 @@ class Network(nn.Module):
         return {"means": images.mean((2, 3)), "brightest": images.amax((1, 2, 3))}
 
 
+class Colour(dict[str, Any]):
+    """A result with more than its JSON has."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the result without the geometry, which is no JSON."""
+        return {name: value for name, value in self.items() if name != "geometry"}
+
+
 class Colours(Head):
     """A head that returns the mean colour of an image, its brightest pixel, and its crop."""
 
@@ -38,7 +46,7 @@ class Colours(Head):
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[dict[str, Any]]:
         """Returns one mapping for each image."""
         each = zip(rows["means"].tolist(), rows["brightest"].tolist(), geometry, strict=True)
-        return [{"mean": mean, "brightest": brightest, "geometry": where} for mean, brightest, where in each]
+        return [Colour(mean=mean, brightest=brightest, geometry=where) for mean, brightest, where in each]
 
 
 def colours(module: nn.Module) -> ServedModel:
@@ -152,3 +160,44 @@ def test_a_given_module_computes_in_the_format_that_is_configured() -> None:
     assert one.dtype == "bfloat16"
     assert len(result(outcome)["outputs"]) == 2
     assert {parameter.dtype for parameter in linear.parameters()} == {torch.bfloat16}
+
+
+class Clumsy(Colours):
+    """A head that fails on dark images, and may return too few results or no JSON."""
+
+    def __init__(self, fault: str) -> None:
+        self._fault = fault
+
+    def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[dict[str, Any]]:
+        """Fails in the way asked for."""
+        if self._fault == "dark" and (rows["brightest"] < 40).any():
+            raise KeyError("dark")
+        found = super().results(rows, geometry)
+        return found[:-1] if self._fault == "few" else [{"tensor": rows["means"]} for _ in found]
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (
+            "few",
+            r"the head Clumsy fails on a test image: Clumsy.results \(.*test_served.py:\d+\) returns \d results? for",
+        ),
+        ("dark", r"the head Clumsy fails on a test image: KeyError: 'dark' \(in .*test_served.py:\d+\)"),
+        ("no JSON", r"a result of Clumsy.results \(.*test_served.py:\d+\) cannot be written as JSON: .*Tensor"),
+    ],
+)
+def test_a_head_with_a_fault_is_told_at_the_start(fault: str, says: str) -> None:
+    """A head that fails on a test image, returns too few results or no JSON does not start, and its line is named."""
+    served = colours(Network())
+    engine = Engine(CONFIG, model=ServedModel(served.module, served.transform, Clumsy(fault)))
+    with pytest.raises(InvalidModel, match=says):
+        engine.start()
+
+
+def test_a_head_that_does_not_fit_is_told_at_the_start() -> None:
+    served = colours(Network())
+    engine = Engine(CONFIG, model=ServedModel(served.module, served.transform, Classify(["red", "green", "blue"])))
+    says = r"the head Classify does not fit the model: .* returns a dict of 2: {'means': float32 \[2, 3\], 'brightest'"
+    with pytest.raises(InvalidModel, match=says):
+        engine.start()

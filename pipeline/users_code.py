@@ -1,0 +1,40 @@
+"""Places in a user's own code, his model, transform or head, for messages about its errors. Does not import torch."""
+
+import site
+import sysconfig
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+_NOT_THE_USERS: Final = tuple(
+    {
+        f"{Path(__file__).parent}/",
+        *(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *(f"{folder}/" for folder in site.getsitepackages()),
+        "<",  # code without a file, such as <frozen importlib> and what torch compiles
+    }
+)
+
+
+def place_of(error: BaseException) -> str:
+    """Return file and line of the user's code in which an error arose, as "file:line"; empty if there is none.
+
+    This is the innermost line of the traceback that belongs neither to Darkroom nor to an installed package.
+    """
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.lineno]
+    users = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS)]
+    return f"{users[-1].filename}:{users[-1].lineno}" if users else ""
+
+
+def place_of_function(function: Callable[..., Any]) -> str:
+    """Return file and line at which a function is defined, as "file:line"; empty for one that is not Python."""
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
+
+
+def in_place(error: Exception) -> str:
+    """Return class, first line and place of an error of the user's code, for a message."""
+    place = place_of(error)
+    told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return f"{told} (in {place})" if place else told
