@@ -15,10 +15,11 @@ from harness.throughput import throughput, without_gc
 from harness.timing import done_per_s
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
+from pipeline.input_spec import InputSpec
 from pipeline.model.device import Device, collect
 from pipeline.model.device_kind import open_device
 from pipeline.model.device_module import DeviceModule
-from pipeline.model.torchvision_classifier import load_model
+from pipeline.model.source import load_model
 from pipeline.pace import DevicePace
 
 Rate = Callable[[Sequence[bytes], float], float]
@@ -58,7 +59,7 @@ def loop() -> Iterator[Rate]:
 def stand_in_device() -> Iterator[Rate]:
     """Run the stand-in device alone."""
     config = PipelineConfig()
-    yield _rate_of(StandIn(config.batch_sizes, config.max_top_k), side_px=224)
+    yield _rate_of(StandIn(config.batch_sizes, config.max_top_k), InputSpec.of_pixels(224))
 
 
 @contextmanager
@@ -66,15 +67,15 @@ def model() -> Iterator[Rate]:
     """Run the model alone on one core, or on CUDA if available: grey images, in batches of the fastest size."""
     config = PipelineConfig()
     loaded = load_model(config)
-    side_px, kind = loaded.transform.crop_px, "cuda" if torch.cuda.is_available() else "cpu"
+    spec, kind = loaded.transform.input_spec, "cuda" if torch.cuda.is_available() else "cpu"
     module = DeviceModule.of(loaded)
-    opened = open_device(kind, module, batch_sizes=config.batch_sizes, side_px=side_px, concurrent_batches=1)
-    yield _rate_of(opened, side_px)
+    opened = open_device(kind, module, batch_sizes=config.batch_sizes, spec=spec, concurrent_batches=1)
+    yield _rate_of(opened, spec)
 
 
-def _rate_of(device: Device, side_px: int) -> Rate:
+def _rate_of(device: Device, spec: InputSpec) -> Rate:
     batch = DevicePace(device.warm_up()).paying_batch
-    grey = [torch.full((batch, side_px, side_px, 3), 127, dtype=torch.uint8)]
+    grey = [spec.zeros(batch) + 127]
 
     def rate(_: Sequence[bytes], for_s: float) -> float:
         return batch * done_per_s(lambda batches: collect(device.launch(batches)), [grey], for_s)

@@ -33,7 +33,7 @@ from pipeline.images.header import read_header
 from pipeline.images.jpeg import decode_jpeg
 from pipeline.images.resize import CropPlan, by_pillow, resize_fast
 from pipeline.model.device_module import DeviceModule
-from pipeline.model.torchvision_classifier import load_model
+from pipeline.model.source import load_model
 
 TURNS: Final = 7
 FOR_S: Final = 0.5

@@ -26,8 +26,8 @@ from pipeline.model.classify import Classify
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.precision import COMPARED_IMAGES, scenes
 from pipeline.model.served import ServedModel
+from pipeline.model.source import load_model
 from pipeline.model.torchscript import Compute, as_graph
-from pipeline.model.torchvision_classifier import load_model
 
 BATCHES: Final = (1, 2, 4, 8)
 TURNS: Final = 5
@@ -63,17 +63,17 @@ class Way:
 
 def ways_of(served: ServedModel) -> list[Way]:
     """List the ways; the first is torchvision's: weights in rows of channels, float32, one kernel a layer."""
-    ours, side_px = DeviceModule.of(served), served.transform.crop_px
+    ours, spec = DeviceModule.of(served), served.transform.input_spec
     plain = copy.deepcopy(ours)
     plain.module.to(memory_format=torch.contiguous_format)
     found = [
         Way("as torchvision gives it", plain, plain),
         Way("channels_last", ours, ours),
-        Way("the same as a graph, batch norm folded", as_graph(ours, side_px), ours),
+        Way("the same as a graph, batch norm folded", as_graph(ours, spec), ours),
     ]
     for name, dtype in (("bfloat16", torch.bfloat16), ("float16", torch.float16)):
         smaller = ours.computing_in(dtype)
-        found.append(Way(f"the same in {name}", as_graph(smaller, side_px), smaller))
+        found.append(Way(f"the same in {name}", as_graph(smaller, spec), smaller))
     return found
 
 

@@ -24,9 +24,10 @@ from harness.roles import REPLICA, WORKER, role_of, with_role
 from harness.target import image_body
 from harness.timing import seconds_of
 from pipeline.config import PipelineConfig
+from pipeline.model.agreement import noise
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.source import load_model
 from pipeline.model.torchscript import as_graph
-from pipeline.model.torchvision_classifier import load_model
 
 BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES_PX: Final = ((365, 274), (500, 375), (1155, 866), (2000, 1500), (4032, 3024), (5774, 4330))
@@ -40,9 +41,9 @@ def batches(rounds: int) -> Iterator[Facts]:
     """Measures the model alone on one core, by batch size."""
     torch.set_num_threads(1)
     loaded = load_model(PipelineConfig())
-    side_px = loaded.transform.crop_px
-    compute = as_graph(DeviceModule.of(loaded), side_px)
-    pixels = torch.randint(256, (BATCHES[-1], side_px, side_px, 3), dtype=torch.uint8)
+    spec = loaded.transform.input_spec
+    compute = as_graph(DeviceModule.of(loaded), spec)
+    pixels = noise(BATCHES[-1], spec, seed=0)
     with torch.inference_mode():
         for size in BATCHES:
             taken_s = statistics.median(seconds_of(partial(compute, pixels[:size]), runs=rounds))

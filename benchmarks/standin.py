@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pipeline.engine import Engine
+    from pipeline.input_spec import InputSpec
     from pipeline.model.classify import Classify
     from pipeline.model.device import PendingBatch
     from pipeline.model.device_module import DeviceModule
@@ -78,7 +79,7 @@ def open_stand_in(
     module: "DeviceModule",
     *,
     batch_sizes: Sequence[int],
-    side_px: int,  # noqa: ARG001
+    spec: "InputSpec",  # noqa: ARG001
     concurrent_batches: int,  # noqa: ARG001
 ) -> StandIn:
     """Opens the stand-in, as a `pipeline.model.device_kind.OpenDevice`."""

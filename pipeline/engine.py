@@ -23,10 +23,10 @@ from pipeline.model.device_kind import OpenDevice, open_device, resolved_kind, r
 from pipeline.model.device_module import DTYPES, DeviceModule
 from pipeline.model.head_fit import check_documents
 from pipeline.model.nonfinite import causes
-from pipeline.model.precision import quickest
+from pipeline.model.precision import COMPARED_IMAGES, quickest, scenes
 from pipeline.model.recognition import on_fast_path
 from pipeline.model.served import ServedModel
-from pipeline.model.torchvision_classifier import load_model
+from pipeline.model.source import load_model
 from pipeline.model.warm_up_images import blank, warm_up_images
 from pipeline.ready_queue import ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
@@ -108,17 +108,20 @@ class Engine:
         level = logging.WARNING if served.transform_is_assumed else logging.INFO
         logger.info("weights: %s", served.weights_from)
         logger.log(level, "transform: %s, from %s", served.transform, served.transform_from)
+        spec = served.transform.input_spec
         module = DeviceModule.of(served, DTYPES.get(self.config.dtype, torch.float32))  # `auto` begins with float32
         if self.config.dtype == "auto":
-            module = quickest(module, self.device_kind, self.transform.crop_px, self.config.largest_batch)
+            module = quickest(
+                module, self.device_kind, scenes(COMPARED_IMAGES, self.transform.crop_px), self.config.largest_batch
+            )
         self._module = module
         self.dtype = str(module.dtype).removeprefix("torch.")
-        slots = Slots(self.config.slots, self.transform.crop_px)
+        slots = Slots(self.config.slots, spec)
         device = self._opener(
             self.device_kind,
             module,
             batch_sizes=self.config.batch_sizes,
-            side_px=self.transform.crop_px,
+            spec=spec,
             concurrent_batches=self.concurrent_batches,
         )
         self._unlock_pages = device.page_lock(slots.tensor)

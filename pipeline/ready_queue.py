@@ -1,4 +1,4 @@
-"""Decoded images between the two stages: batches of pixels, and the queue in which they wait for the model."""
+"""Decoded images between the two stages: batches of inputs, and the queue in which they wait for the model."""
 
 import threading
 from collections import deque
@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
-import torch
 from torch import Tensor
 
 from pipeline.config import BATCHES_AHEAD
@@ -26,7 +25,8 @@ class PixelBatch:
 
     Args:
         first: number of the slot of the first image.
-        pixels: uint8 [n, height, width, 3], a view of the slots, page-locked where there is CUDA.
+        pixels: [n, *shape] as by `Slots.spec`, a view of the slots, page-locked where there is CUDA. For most models
+            these are uint8 pixels, [n, height, width, 3].
         tasks: one for each image.
         geometry: one for each image.
         give_back: frees the slots.
@@ -37,9 +37,6 @@ class PixelBatch:
     def __init__(
         self, first: int, pixels: Tensor, tasks: Sequence[Task], geometry: Sequence[Geometry], give_back: GiveBack
     ) -> None:
-        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[-1] != 3:
-            shape = [*pixels.shape]
-            raise ValueError(f"pixels must be uint8 [n, height, width, 3], not {pixels.dtype} {shape}")
         if not len(pixels) == len(tasks) == len(geometry):
             raise ValueError(
                 f"a batch of {len(pixels)} images has {len(tasks)} tasks and {len(geometry)} geometries; it must have "

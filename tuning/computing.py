@@ -13,11 +13,12 @@ import torch
 
 from pipeline.config import PipelineConfig
 from pipeline.images.decode import decode
+from pipeline.input_spec import InputSpec
 from pipeline.model.device import Device, collect
 from pipeline.model.device_kind import open_device
 from pipeline.model.device_module import DTYPES, DeviceModule
-from pipeline.model.precision import quickest
-from pipeline.model.torchvision_classifier import load_model
+from pipeline.model.precision import COMPARED_IMAGES, quickest, scenes
+from pipeline.model.source import load_model
 from pipeline.records import Transform
 from tuning.clients import usual_bound_s
 from tuning.fits import BatchCost, fit_batches
@@ -94,9 +95,9 @@ class MeasuredModel:
         pixels = _pixels(served.transform.in_workers(config), images[:_PIXELS_OF], max_pixels)
         module = DeviceModule.of(served, DTYPES.get(config.dtype, torch.float32))
         if config.dtype == "auto":
-            module = quickest(module, config.device, self.crop_px, config.largest_batch)
+            module = quickest(module, config.device, scenes(COMPARED_IMAGES, self.crop_px), config.largest_batch)
         self.dtype = str(module.dtype).removeprefix("torch.")
-        self._device, self.sizes = _opened(config, module, self.crop_px, concurrent_batches, bound_s)
+        self._device, self.sizes = _opened(config, module, served.transform.input_spec, concurrent_batches, bound_s)
         self.concurrent_batches = range(1, self._device.concurrent_batches + 1)
         largest = self.sizes[-1]
         self._pixels = pixels.repeat(-(-largest // len(pixels)), 1, 1, 1)[:largest].contiguous()
@@ -157,13 +158,13 @@ def _pixels(transform: Transform, images: Sequence[bytes], max_pixels: int) -> t
 
 
 def _opened(
-    config: PipelineConfig, module: DeviceModule, side_px: int, concurrent_batches: int, bound_s: float | None
+    config: PipelineConfig, module: DeviceModule, spec: InputSpec, concurrent_batches: int, bound_s: float | None
 ) -> tuple[Device, list[int]]:
     """Opens the device; returns it with the batch sizes that fit into its memory and the bound."""
 
     def opened(sizes: Sequence[int]) -> tuple[Device, dict[int, float]]:
         device = open_device(
-            config.device, module, batch_sizes=tuple(sizes), side_px=side_px, concurrent_batches=concurrent_batches
+            config.device, module, batch_sizes=tuple(sizes), spec=spec, concurrent_batches=concurrent_batches
         )
         return device, device.warm_up()
 

@@ -6,6 +6,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from pipeline.input_spec import InputSpec
 from pipeline.model.device import BatchTimings, PendingBatch
 from pipeline.model.device_module import DeviceModule
 
@@ -48,7 +49,7 @@ def open_null_device(
     module: DeviceModule,  # noqa: ARG001
     *,
     batch_sizes: Sequence[int],
-    side_px: int,  # noqa: ARG001
+    spec: InputSpec,  # noqa: ARG001
     concurrent_batches: int,  # noqa: ARG001
 ) -> NullDevice:
     """Opens such a device, as a `pipeline.model.device_kind.OpenDevice`."""

@@ -15,6 +15,7 @@ from benchmarks.gpu.event_timing import median_ms
 from benchmarks.gpu.outcome import Figure, Missing
 from benchmarks.gpu.part_setting import PartSetting
 from pipeline.decode.slots import Slots
+from pipeline.input_spec import InputSpec
 
 BATCH: Final = 32
 """Images in a batch."""
@@ -28,7 +29,7 @@ _ROW_DTYPE: Final = torch.int64
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Measures all copies, with the slots of the service: 256 images in one shared mapping."""
-    slots = Slots(16 if setting.dry else 256, SIDE_PX)
+    slots = Slots(16 if setting.dry else 256, InputSpec.of_pixels(SIDE_PX))
     slots.tensor.random_()
     device = torch.empty_like(slots.tensor, device="cuda")
     parts: dict[str, Callable[[], Figure | Iterable[Figure]]] = {

@@ -15,6 +15,7 @@ from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.outcome import Figure, Missing
 from benchmarks.gpu.part_setting import PartSetting
+from pipeline.input_spec import InputSpec
 from pipeline.model.cuda_graph import settle
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.torchscript import Compute, traced
@@ -46,7 +47,7 @@ def ways_of(model: DeviceModule, pixels: Tensor) -> dict[str, Callable[[], Any]]
     """Makes the ways: kernel by kernel, as a TorchScript graph, as a CUDA graph."""
     return {
         "kernel by kernel": partial(model, pixels),
-        "traced and frozen": partial(settled(traced(model, pixels.shape[1]), pixels), pixels),
+        "traced and frozen": partial(settled(traced(model, InputSpec.of(pixels)), pixels), pixels),
         "as a CUDA graph": graphed(model, pixels),
     }
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from pipeline.model.classify import Classify
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.intake import Normalise
 from pipeline.model.served import IMAGENET_MEAN, IMAGENET_STD
 
 FORMS: Final = {
@@ -31,7 +32,8 @@ def network(name: str, form: str) -> DeviceModule:
 
     torch.manual_seed(0)
     backbone: nn.Module = torchvision.models.get_model(name, weights=None).eval()
-    return DeviceModule(backbone, Classify((), _TOP_K), IMAGENET_MEAN, IMAGENET_STD, FORMS[form]).cuda().eval()
+    intake = Normalise(IMAGENET_MEAN, IMAGENET_STD)
+    return DeviceModule(backbone, Classify((), _TOP_K), intake, FORMS[form]).cuda().eval()
 
 
 def compute_in(form: str) -> None:

@@ -52,7 +52,7 @@ class DecodedPixels:
     """Result of a job in the replica, with its pixels, page-locked where there is CUDA."""
 
     first: int
-    pixels: Tensor  # uint8 [n, height, width, 3], a view of the slots, page-locked where there is CUDA
+    pixels: Tensor  # [n, *shape], a view of the slots, page-locked where there is CUDA; see `Slots.spec`
     errors: Mapping[int, ImageError]  # as in `DecodeResult`
     skipped: frozenset[int]
 

@@ -1,7 +1,8 @@
 """Shared memory between the replica and its decoder processes.
 
-A slot has space for one image in two forms: encoded, as received, and as uint8 pixels, the model's input. No image
-passes through a pipe: a pipe holds 64 KB, so a photograph would block its sender until the reader reads.
+A slot has space for one image in two forms: encoded, as received, and as the model's input, which for most models are
+uint8 pixels. No image passes through a pipe: a pipe holds 64 KB, so a photograph would block its sender until the
+reader reads.
 
 The mapping is a memfd: it has no name, so nothing is left in /dev/shm however its processes end, and the limit of 64 MB
 that containers set for /dev/shm does not apply. The mapping is sparse: `MAX_ENCODED_BYTES` a slot are address space,
@@ -23,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.config import MAX_ENCODED_BYTES
+from pipeline.input_spec import InputSpec
 from pipeline.records import Bytes
 
 MAX_KEPT_BYTES = 256 << 20
@@ -45,13 +47,21 @@ class Slots:
     """A number of slots in one shared mapping, and the list of those that are free.
 
     An object pickled to a worker uses the same memory there. Only the process that created it takes and frees slots.
+
+    Args:
+        count: number of slots.
+        spec: shape and number format of the model's input for one image.
+        fd: descriptor of an existing mapping of the same count and spec.
+
+    Attributes:
+        tensor: inputs of all slots, [count, *spec.shape] of spec.dtype, to be page-locked by CUDA.
+        pixels: the same memory in numpy: uint8 [count, *spec.shape]; for other formats the bytes, uint8 [count, bytes].
     """
 
-    def __init__(self, count: int, side_px: int, *, fd: int = -1) -> None:
-        self.count, self.side_px = count, side_px
-        pixel_bytes = side_px * side_px * 3
+    def __init__(self, count: int, spec: InputSpec, *, fd: int = -1) -> None:
+        self.count, self.spec = count, spec
         ledger_bytes = _whole_pages(count * 30)
-        self._encoded_from = ledger_bytes + _whole_pages(count * pixel_bytes)
+        self._encoded_from = ledger_bytes + _whole_pages(count * spec.nbytes)
         size = self._encoded_from + count * MAX_ENCODED_BYTES
         self._fd = fd if fd >= 0 else _sealed_memory(size)
         finalize(self, os.close, self._fd).atexit = False  # open, it would keep the memory after the mapping
@@ -62,16 +72,16 @@ class Slots:
         self.shapes = shapes.reshape(count, 3)  # int32 [count, 3]: width, height, EXIF orientation, as sent
         self.claims = np.frombuffer(self._map, np.uint8, count, offset=count * 28)  # uint8 [count], of `Claim`
         self.withdrawn = np.frombuffer(self._map, np.uint8, count, offset=count * 29)  # uint8 [count], 1: to be skipped
-        flat: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, count * pixel_bytes, offset=ledger_bytes)
-        self.pixels = flat.reshape(count, side_px, side_px, 3)  # uint8 [count, side, side, 3]
-        self.tensor = torch.from_numpy(self.pixels)  # the same memory, to be page-locked by CUDA
+        flat: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, count * spec.nbytes, offset=ledger_bytes)
+        self.pixels = flat.reshape(count, *(spec.shape if spec.dtype == torch.uint8 else (spec.nbytes,)))
+        self.tensor = torch.from_numpy(flat).view(spec.dtype).reshape(count, *spec.shape)
         self._free = bytearray(b"\1" * count)
         self._kept = [0] * count  # bytes of memory that encoded images have left in each slot
         self._kept_bytes = 0  # in all slots together
 
     def __reduce__(self) -> tuple[Callable[..., "Slots"], tuple[Any, ...]]:
         """Pass the mapping on to a process that is being started."""
-        return _attach, (DupFd(self._fd), self.count, self.side_px)
+        return _attach, (DupFd(self._fd), self.count, self.spec)
 
     def take(self, wanted: int) -> tuple[int, int]:
         """Take up to `wanted` adjacent slots; return the number of the first, and how many (0 if none is free)."""
@@ -118,8 +128,8 @@ class Slots:
             self._kept[slot] = 0
 
 
-def _attach(fd: Any, count: int, side_px: int) -> Slots:
-    return Slots(count, side_px, fd=fd.detach())
+def _attach(fd: Any, count: int, spec: InputSpec) -> Slots:
+    return Slots(count, spec, fd=fd.detach())
 
 
 def _sealed_memory(size: int) -> int:

@@ -5,6 +5,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from pipeline.input_spec import InputSpec
+
 MAX_SCORE_DIFFERENCE: Final = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 2e-2}
 """Largest allowed difference of a score, a probability: folded or fused operations round differently."""
 
@@ -24,7 +26,13 @@ def difference(ours: tuple[Tensor, ...], theirs: tuple[Tensor, ...]) -> float:
     return float(torch.stack([(one.double() - other.double()).abs().max().cpu() for one, other in floats]).max())
 
 
-def noise(images: int, side_px: int, seed: int) -> Tensor:
-    """Return random images: uint8 [images, side_px, side_px, 3] on the CPU, the same for the same seed."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (images, side_px, side_px, 3), dtype=torch.uint8, generator=generator)
+def noise(images: int, spec: InputSpec, seed: int) -> Tensor:
+    """Return random inputs: [images, *spec.shape] on the CPU, the same for the same seed.
+
+    Integers have the values of a byte, as far as their format holds them; floats are normal, like normalised pixels.
+    """
+    generator, shape = torch.Generator().manual_seed(seed), (images, *spec.shape)
+    if spec.dtype.is_floating_point or spec.dtype.is_complex:
+        return torch.randn(shape, generator=generator).to(spec.dtype)
+    end = 2 if spec.dtype is torch.bool else min(256, 1 + torch.iinfo(spec.dtype).max)
+    return torch.randint(end, shape, dtype=spec.dtype, generator=generator)

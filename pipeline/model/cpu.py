@@ -9,6 +9,7 @@ from typing import Final, cast
 import torch
 from torch import Tensor
 
+from pipeline.input_spec import InputSpec
 from pipeline.model.device import COMPUTED_BY_MODULES, BatchTimings, PendingBatch
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.torchscript import Compute, as_graph
@@ -28,16 +29,18 @@ class CpuDevice:
     Args:
         module: the model.
         batch_sizes: the sizes to warm up.
-        side_px: side of the images, which are square.
+        spec: input of the module for one image.
         concurrent_batches: number of batches computed at a time, each in a thread.
     """
 
     ahead = 0
     pads = False
 
-    def __init__(self, module: DeviceModule, batch_sizes: Sequence[int], side_px: int, concurrent_batches: int) -> None:
+    def __init__(
+        self, module: DeviceModule, batch_sizes: Sequence[int], spec: InputSpec, concurrent_batches: int
+    ) -> None:
         self._module, self._compute = module, cast(Compute, module)
-        self._batch_sizes, self._side_px, self.concurrent_batches = batch_sizes, side_px, concurrent_batches
+        self._batch_sizes, self._spec, self.concurrent_batches = batch_sizes, spec, concurrent_batches
         self.computed_as = COMPUTED_BY_MODULES
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
@@ -47,9 +50,9 @@ class CpuDevice:
     def warm_up(self) -> dict[int, float]:
         """Turn the model into a graph, limit torch to one thread, here and in later threads, and time batches."""
         torch.set_num_threads(1)
-        self._compute = as_graph(self._module, self._side_px)
+        self._compute = as_graph(self._module, self._spec)
         self.computed_as = COMPUTED_BY_MODULES if self._compute is self._module else "a TorchScript graph"
-        pixels = torch.zeros(self._batch_sizes[-1], self._side_px, self._side_px, 3, dtype=torch.uint8)
+        pixels = self._spec.zeros(self._batch_sizes[-1])
         seconds, best = dict[int, float](), math.inf
         for size in self._batch_sizes:
             seconds[size] = warm_seconds(partial(self._infer, pixels[:size]))

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DeviceFailure, InvalidModel, first_line
+from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import MAX_SCORE_DIFFERENCE, difference, noise
 from pipeline.model.cuda_graph import Replay, recorded, settle
 from pipeline.model.device import COMPUTED_BY_MODULES, BatchOutput, BatchTimings, PendingBatch, collect
@@ -39,7 +40,7 @@ class Staging:
     """A buffer in the device's memory in which a batch is assembled.
 
     Attributes:
-        pixels: uint8 [largest batch, side, side, 3].
+        pixels: [largest batch, *shape], as they lie in the slots.
         read: event behind the last kernel that reads the pixels.
         compute: functions that compute the first images of the buffer, by batch size.
     """
@@ -55,7 +56,7 @@ class CudaDevice:
     Args:
         module: the model; it is moved to the device.
         batch_sizes: ascending. Every batch is padded to one of them, as kernels and graphs depend on the shape.
-        side_px: side of the images, which are square.
+        spec: input of the module for one image.
 
     Attributes:
         computed_as: how the model is computed, as text; as modules until the warm-up has found a quicker way.
@@ -68,15 +69,14 @@ class CudaDevice:
     ahead = 1
     pads = True
 
-    def __init__(self, module: DeviceModule, batch_sizes: Sequence[int], side_px: int) -> None:
+    def __init__(self, module: DeviceModule, batch_sizes: Sequence[int], spec: InputSpec) -> None:
         if not torch.cuda.is_available():
             raise DeviceFailure("device: cuda was asked for, but this process sees no CUDA device; write auto or cpu")
         torch.backends.cudnn.benchmark = True
         torch.backends.cudnn.allow_tf32 = False  # float32 means full precision; `dtype` offers quicker formats
-        self._module, self._batch_sizes, self._side_px = module.eval().cuda(), batch_sizes, side_px
+        self._module, self._batch_sizes, self._spec = module.eval().cuda(), batch_sizes, spec
         self._copies, self._kernels = torch.cuda.Stream(), torch.cuda.Stream()
-        shape = (batch_sizes[-1], side_px, side_px, 3)
-        self._buffers = [Staging(torch.zeros(shape, dtype=torch.uint8, device="cuda")) for _ in range(_STAGING_BUFFERS)]
+        self._buffers = [Staging(spec.zeros(batch_sizes[-1], "cuda")) for _ in range(_STAGING_BUFFERS)]
         self._next_buffer = cycle(self._buffers)
         self._compute_by(self._module)
         torch.cuda.synchronize()  # the zeros were written on another stream
@@ -101,7 +101,7 @@ class CudaDevice:
         To be called by the thread that launches, as cuDNN caches its search per thread.
         """
         self._choose_way()
-        pixels = torch.zeros(self._buffers[0].pixels.shape, dtype=torch.uint8, pin_memory=True)
+        pixels = self._spec.zeros(self._batch_sizes[-1]).pin_memory()
         return {size: warm_seconds(partial(self._computed, pixels[:size])) for size in self._batch_sizes}
 
     def _computed(self, pixels: Tensor) -> BatchOutput:
@@ -137,7 +137,7 @@ class CudaDevice:
         if self._module.dtype is torch.float32:
             yield "CUDA graphs with batch norm folded", lambda: self._record(folded(self._module))
         yield "CUDA graphs", lambda: self._record(self._module)
-        yield "a TorchScript graph", lambda: self._compute_by(traced(self._module, self._side_px))
+        yield "a TorchScript graph", lambda: self._compute_by(traced(self._module, self._spec))
 
     def _record(self, compute: Compute) -> None:
         """Record a graph for every batch size and staging buffer; the largest first, as the others reuse its memory."""
@@ -159,7 +159,7 @@ class CudaDevice:
         differences = []
         with torch.cuda.stream(self._kernels), torch.inference_mode():
             for number, buffer in enumerate(self._buffers):
-                buffer.pixels.copy_(noise(len(buffer.pixels), self._side_px, seed=number))
+                buffer.pixels.copy_(noise(len(buffer.pixels), self._spec, seed=number))
                 for size, compute in buffer.compute.items():
                     differences.append(difference(compute(), self._module(buffer.pixels[:size])))
         return float(torch.tensor(differences).max())  # NaN if one is NaN, which Python's max might miss

@@ -35,7 +35,7 @@ def recorded(compute: Compute, pixels: Tensor, *, stream: torch.cuda.Stream, poo
 
     Args:
         compute: the model, on the device.
-        pixels: uint8 [n, side, side, 3] on the device; each replay reads the present content.
+        pixels: [n, *shape] on the device, as they lie in the slots; each replay reads the present content.
         stream: stream on which the graph is recorded and replayed.
         pool: memory that all graphs on that stream share, as only one runs at a time (`torch.cuda.graph_pool_handle`).
 

@@ -62,6 +62,7 @@ class Device(Protocol):
         """Start one batch.
 
         Args:
-            pieces: its images, in this order: uint8 [n, height, width, 3] in host memory, page-locked where that helps.
-                The device reads them until `collect` returns.
+            pieces: its images, in this order: [n, *shape] in host memory, page-locked where that helps; the shape and
+                the number format are those of the `InputSpec` with which the device was opened. The device reads them
+                until `collect` returns.
         """

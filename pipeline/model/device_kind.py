@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 
 from pipeline.config import PipelineConfig
+from pipeline.input_spec import InputSpec
 from pipeline.model.cpu import CpuDevice
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import Device
@@ -41,20 +42,27 @@ class OpenDevice(Protocol):
         module: DeviceModule,
         *,
         batch_sizes: Sequence[int],
-        side_px: int,
+        spec: InputSpec,
         concurrent_batches: int,
     ) -> Device:
         """Return the device with the model on it."""
 
 
 def open_device(
-    device_kind: str, module: DeviceModule, *, batch_sizes: Sequence[int], side_px: int, concurrent_batches: int
+    device_kind: str, module: DeviceModule, *, batch_sizes: Sequence[int], spec: InputSpec, concurrent_batches: int
 ) -> Device:
     """Return the device of a kind, "cpu" or "cuda", with the model on it.
+
+    Args:
+        device_kind: "cpu" or "cuda".
+        module: the model.
+        batch_sizes: the sizes to warm up, ascending.
+        spec: input of the module for one image.
+        concurrent_batches: number of batches that a CPU computes at a time.
 
     Raises:
         DeviceFailure: there is no such device, or the model does not fit into its memory.
     """
     if device_kind == "cpu":
-        return CpuDevice(module, batch_sizes, side_px, concurrent_batches)
-    return CudaDevice(module, batch_sizes, side_px)
+        return CpuDevice(module, batch_sizes, spec, concurrent_batches)
+    return CudaDevice(module, batch_sizes, spec)

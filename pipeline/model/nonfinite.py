@@ -25,7 +25,7 @@ def causes(name: str, served: DeviceModule, load: Callable[[], ServedModel], std
     told = f"weights: {name} give scores that are not finite numbers (NaN)"
     anew = load()
     exact = DeviceModule.of(anew, torch.float32).cpu()  # a given model has been moved to the device
-    if not (exact.scale.isfinite().all() and exact.shift.isfinite().all()):
+    if first_nonfinite(exact.intake.state_dict()):
         return f"{told}: std: {[*std]} is too small to divide by in float32; write larger numbers"
     if tensor := first_nonfinite(exact.module.state_dict()):
         return (

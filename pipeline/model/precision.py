@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import first_line
+from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import difference
 from pipeline.model.classify import Classify
 from pipeline.model.cuda import CudaDevice
@@ -47,7 +48,7 @@ class DtypeTrial:
     """Speed and scores of a number format, measured as it would be served."""
 
     seconds: float  # of a batch
-    rows: Mapping[str, Tensor]  # of `scenes`, as by `Head.on_device`, in host memory
+    rows: Mapping[str, Tensor]  # of the compared images, as by `Head.on_device`, in host memory
 
 
 def _off(rows: Mapping[str, Tensor], exact: DeviceModule, pixels: Tensor) -> float:
@@ -62,16 +63,17 @@ def _off(rows: Mapping[str, Tensor], exact: DeviceModule, pixels: Tensor) -> flo
         return difference(tuple(rows.values()), exact(pixels))
 
 
-def quickest(module: DeviceModule, device_kind: str, side_px: int, largest_batch: int) -> DeviceModule:
+def quickest(module: DeviceModule, device_kind: str, pixels: Tensor, largest_batch: int) -> DeviceModule:
     """Return the model in the quickest format that agrees with float32; of equally quick ones, in the more exact.
 
     Args:
         module: the model in float32, on the CPU.
         device_kind: kind of the device that will serve it, "cpu" or "cuda".
-        side_px: side of its images, which are square.
+        pixels: inputs like those that it will serve, e.g. `scenes`: [n, *shape]; of more than `COMPARED_IMAGES`, the
+            first ones are used.
         largest_batch: number of images; on CUDA a batch of that size is measured, as it will be served.
     """
-    pixels = scenes(min(COMPARED_IMAGES, largest_batch), side_px)
+    pixels = pixels[: min(COMPARED_IMAGES, largest_batch)]
     attempt = _OnCuda(pixels, largest_batch) if device_kind == "cuda" else _OnCpu(pixels, module)
     trial = _tried(attempt, module)
     best, best_s = module, trial.seconds if trial else math.inf
@@ -103,7 +105,7 @@ class _OnCuda:
     largest_batch: int
 
     def __call__(self, module: DeviceModule) -> DtypeTrial:
-        device = CudaDevice(module, (self.largest_batch,), self.pixels.shape[1])
+        device = CudaDevice(module, (self.largest_batch,), InputSpec.of(self.pixels))
         seconds = device.warm_up()[self.largest_batch]
         output = collect(device.launch([self.pixels.pin_memory()]))
         return DtypeTrial(seconds, output.rows)
@@ -113,7 +115,7 @@ class _OnCpu:
     """Measures a batch of `COMPARED_IMAGES` with one graph in one thread; None for a format too slow with one image.
 
     Args:
-        pixels: uint8 [n, side, side, 3].
+        pixels: [n, *shape].
         exact: the model in float32, with which the other formats are compared.
     """
 
@@ -128,7 +130,7 @@ class _OnCpu:
             and _seconds(module, self._pixels[:1]) > _MAX_TIME_RATIO_OF_ONE_IMAGE * self._alone_s
         ):
             return None
-        graph = as_graph(module, self._pixels.shape[1])
+        graph = as_graph(module, InputSpec.of(self._pixels))
         with torch.inference_mode():
             return DtypeTrial(_seconds(graph, self._pixels), module.named(graph(self._pixels)))
 

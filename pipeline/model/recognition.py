@@ -18,6 +18,7 @@ from torch import Tensor
 from pipeline.config import PipelineConfig
 from pipeline.images.geometry import target_size
 from pipeline.images.resize import CropPlan, resize_exact, resize_fast
+from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import noise
 from pipeline.model.precision import scenes
 from pipeline.model.served import Preprocess, ServedModel
@@ -118,7 +119,7 @@ def images_to_compare(resize_px: int) -> Iterator[Image.Image]:
     Args:
         resize_px: shorter side after the resize; the sizes depend on it.
     """
-    scene, random = scenes(1, _SCENE_PX)[0].numpy(), noise(1, _SCENE_PX, seed=0)[0].numpy()
+    scene, random = scenes(1, _SCENE_PX)[0].numpy(), noise(1, InputSpec.of_pixels(_SCENE_PX), seed=0)[0].numpy()
     yield _cut(scene, 2 * resize_px + 93, resize_px + 21)  # landscape
     yield _cut(scene, resize_px + 1, 2 * resize_px - 5)  # portrait, one pixel more than the target
     yield _cut(random, 2 * resize_px + 1, 2 * resize_px + 1)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipeline.config import PipelineConfig
 from pipeline.head_parameters import Parameter
 from pipeline.images.geometry import Geometry
+from pipeline.input_spec import InputSpec
 from pipeline.records import Transform
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -35,6 +36,11 @@ class Preprocess:
         """Describe all settings in one line."""
         resize = f"resize_px {self.resize_px}{' on both sides' if self.squash else ''}"
         return f"{resize}, crop_px {self.crop_px}, {self.interpolation}, mean {[*self.mean]}, std {[*self.std]}"
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """Shape and number format of the pixels that the decoder processes make: uint8 [crop_px, crop_px, 3]."""
+        return InputSpec.of_pixels(self.crop_px)
 
     def in_workers(self, config: PipelineConfig) -> Transform:
         """Return the steps of the decoder processes, with the configuration's decode mode, formats and background."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import InvalidModel, first_line
+from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import MAX_SCORE_DIFFERENCE, difference, noise
 from pipeline.model.device_module import DeviceModule
 
@@ -30,20 +31,20 @@ _CHECKED_BATCH_SIZES: Final = (1, 3)
 Compute = Callable[[Tensor], tuple[Tensor, ...]]
 
 
-def as_graph(module: DeviceModule, side_px: int) -> Compute:
+def as_graph(module: DeviceModule, spec: InputSpec) -> Compute:
     """Return the module as a graph for the CPU; the module itself if that fails, with the reason in the log.
 
     Args:
         module: the model on the CPU; it is put into evaluation mode.
-        side_px: side of its images, which are square.
+        spec: its input for one image.
 
     Raises:
         InvalidModel: the head does not fit the module.
     """
     module.eval()
     try:
-        graph = traced(module, side_px)
-        worst = max(_difference(module, graph, noise(images, side_px, seed=images)) for images in _CHECKED_BATCH_SIZES)
+        graph = traced(module, spec)
+        worst = max(_difference(module, graph, noise(images, spec, seed=images)) for images in _CHECKED_BATCH_SIZES)
     except InvalidModel:
         raise
     except Exception as error:  # noqa: BLE001 - a model may do anything, and the tracer raises anything
@@ -55,13 +56,13 @@ def as_graph(module: DeviceModule, side_px: int) -> Compute:
     return graph
 
 
-def traced(module: DeviceModule, side_px: int) -> Compute:
+def traced(module: DeviceModule, spec: InputSpec) -> Compute:
     """Return the module as a graph, on the module's device; the graph is not compared with the module.
 
     Raises:
         Exception: the tracer cannot follow the model; the error may be of any class.
     """
-    pixels = noise(_TRACED_BATCH_SIZE, side_px, seed=_TRACED_BATCH_SIZE).to(module.scale.device)
+    pixels = noise(_TRACED_BATCH_SIZE, spec, seed=_TRACED_BATCH_SIZE).to(module.device)
     with warnings.catch_warnings(), torch.no_grad():
         # TorchScript is deprecated; but torch.compile needs a C++ compiler, and programs of torch.export run in Python.
         warnings.simplefilter("ignore")

@@ -19,8 +19,8 @@ from pipeline.model.served import ServedModel
 from pipeline.torchvision_models import WeightsEnum, models
 
 
-def load_model(config: PipelineConfig) -> ServedModel:
-    """Build the model that the configuration names.
+def torchvision_classifier(config: PipelineConfig) -> ServedModel:
+    """Build the torchvision classifier that the configuration names.
 
     Raises:
         InvalidModel: name, weights, labels and sizes do not fit together, or cannot be loaded.

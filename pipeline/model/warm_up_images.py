@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import noise
 from pipeline.model.precision import scenes
 from pipeline.records import Transform
@@ -25,7 +26,7 @@ def warm_up_images(transform: Transform) -> list[bytes]:
     """Return encoded test images in the first accepted format: black, white, noise, and two like photographs."""
     side_px = min(transform.resize_px, _MAX_SIDE_PX)
     pixels = [np.full((side_px, side_px, 3), level, np.uint8) for level in (0, 255)]
-    pixels += [*noise(1, side_px, seed=0).numpy(), *scenes(_SCENE_IMAGES, side_px).numpy()]
+    pixels += [*noise(1, InputSpec.of_pixels(side_px), seed=0).numpy(), *scenes(_SCENE_IMAGES, side_px).numpy()]
     return [_encoded(Image.fromarray(each), transform) for each in pixels]
 
 

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from harness.fake_cuda import ALREADY_REGISTERED, NOT_REGISTERED, pretend
 from pipeline.decode.slots import Slots
+from pipeline.input_spec import InputSpec
 
 
 def test_torch_believes_in_the_device_only_as_long_as_it_lasts() -> None:
@@ -77,7 +78,7 @@ def test_two_streams_may_read_the_same_memory() -> None:
 
 
 def test_memory_is_page_locked_once_and_as_long_as_it_is_registered() -> None:
-    slots = Slots(4, 8)
+    slots = Slots(4, InputSpec.of_pixels(8))
     with pretend():
         runtime, address, size = torch.cuda.cudart(), slots.tensor.data_ptr(), slots.tensor.nbytes
         assert not slots.tensor.is_pinned()

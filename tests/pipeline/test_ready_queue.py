@@ -36,23 +36,6 @@ def batch(first: int, count: int, returned: Returned | None = None) -> PixelBatc
 # ---- batches --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "pixels",
-    [
-        torch.zeros(1, 2, 2, 3),
-        torch.zeros(2, 2, 3, dtype=torch.uint8),
-        torch.zeros(1, 3, 2, 2, dtype=torch.uint8),
-        torch.zeros(1, 2, 2, 3, dtype=torch.int8),
-    ],
-    ids=["float", "one image", "channels first", "signed"],
-)
-def test_a_batch_of_another_shape_is_refused(pixels: torch.Tensor) -> None:
-    """A batch of another shape or type is refused; the message names what was expected and what was given."""
-    with pytest.raises(ValueError, match=r"must be uint8 \[n, height, width, 3\], not torch\.") as raised:
-        PixelBatch(0, pixels, [], [], Returned())
-    assert str(raised.value).endswith(f"{pixels.dtype} {[*pixels.shape]}")
-
-
 def test_a_batch_has_a_task_for_each_image() -> None:
     with pytest.raises(ValueError, match="a batch of 2 images has 1 tasks and 2 geometries; it must have"):
         PixelBatch(0, SLOTS[:2], Request([EncodedImage(b"")]).tasks, GEOMETRY * 2, Returned())

@@ -11,7 +11,7 @@ from torchvision import models
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.served import ServedModel
-from pipeline.model.torchvision_classifier import load_model
+from pipeline.model.source import load_model
 
 MODEL = "shufflenet_v2_x0_5"  # small, and with batch norm, whose statistics are buffers
 

@@ -14,6 +14,7 @@ from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.stage import DecodeStage
 from pipeline.errors import EngineClosed, ImageError
 from pipeline.images.geometry import Geometry
+from pipeline.input_spec import InputSpec
 from pipeline.ready_queue import PixelBatch, ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Transform
 from pipeline.task import Request, Task
@@ -62,7 +63,7 @@ class Bench:
         transform: Transform = TRANSFORM,
         decode_timeout_s: float = PATIENCE_S,
     ) -> None:
-        self.slots = Slots(slots, 224)
+        self.slots = Slots(slots, InputSpec.of_pixels(224))
         self.queue = NotedQueue(batch_size=32, concurrent_batches=1)
         self.stage = DecodeStage(
             workers,

@@ -22,13 +22,14 @@ from pipeline.decode.messages import (
 from pipeline.decode.sandbox import ALL_CLOSED, Closed
 from pipeline.decode.slots import Slots
 from pipeline.errors import ImageError, UndecodableImage
+from pipeline.input_spec import InputSpec
 
 IMAGE_ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, ImageError)]
 
 
 @pytest.fixture(scope="module")
 def slots() -> Slots:
-    return Slots(8, 16)
+    return Slots(8, InputSpec.of_pixels(16))
 
 
 def _through(item: object, slots: Slots) -> object:

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.config import MAX_ENCODED_BYTES
 from pipeline.decode.slots import Claim, Slots
+from pipeline.input_spec import InputSpec
+from pipeline.model.agreement import noise
 from tests.support.waiting import PATIENCE_S
 
 SHM = Path("/dev/shm")  # noqa: S108 - the folder of named shared memory
@@ -23,7 +26,7 @@ def named_maps() -> set[str]:
 
 @pytest.fixture
 def slots() -> Slots:
-    return Slots(8, 16)
+    return Slots(8, InputSpec.of_pixels(16))
 
 
 def memfds() -> dict[int, int]:
@@ -74,7 +77,7 @@ def test_a_gap_between_released_slots_closes(slots: Slots) -> None:
 
 def test_slots_just_taken_wait() -> None:
     """Slots that were just taken are marked as waiting. A claim of their last user is not blamed on the next image."""
-    slots = Slots(2, 4)
+    slots = Slots(2, InputSpec.of_pixels(4))
     slots.claims[:] = Claim.STARTED
     slots.take(1)
     assert slots.claims.tolist() == [Claim.WAITING, Claim.STARTED]
@@ -85,7 +88,7 @@ def test_slots_just_taken_wait() -> None:
 
 def test_slots_do_not_overlap() -> None:
     """Every slot keeps its claim, times, pixels and encoded bytes while all others are written."""
-    slots = Slots(3, 5)
+    slots = Slots(3, InputSpec.of_pixels(5))
     for slot in range(3):
         slots.decode_ns[slot], slots.claims[slot], slots.pixels[slot] = 10**12 + slot, slot, 100 + slot
         slots.write_encoded(slot, bytes([200 + slot]) * 5000)
@@ -96,15 +99,28 @@ def test_slots_do_not_overlap() -> None:
         assert bytes(slots.read_encoded(slot, 5000)) == bytes([200 + slot]) * 5000
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.bool])
+def test_a_slot_has_space_for_an_input_of_any_shape_and_format(dtype: torch.dtype) -> None:
+    """Inputs of any shape and number format lie side by side, and no encoded image overlaps the last."""
+    spec = InputSpec((2, 3, 5), dtype)
+    slots, inputs = Slots(3, spec), noise(3, spec, seed=1)
+    for slot in range(3):
+        slots.tensor[slot] = inputs[slot]
+        slots.write_encoded(slot, b"\1" * 5000)
+    assert slots.tensor.dtype == dtype
+    assert slots.tensor.equal(inputs)
+    assert str(spec) == f"{str(dtype).partition('.')[2]} [2, 3, 5]"
+
+
 def test_an_image_is_written_piece_by_piece() -> None:
     """An image is written from the pieces in which it arrived: bytes, and views of them."""
-    slots = Slots(2, 5)
+    slots = Slots(2, InputSpec.of_pixels(5))
     slots.write_encoded(1, b"one", memoryview(b"and two")[3:], bytearray(b" and three"))
     assert bytes(slots.read_encoded(1, 17)) == b"one two and three"
 
 
 def test_the_largest_image_has_room_in_the_last_slot() -> None:
-    slots = Slots(2, 4)
+    slots = Slots(2, InputSpec.of_pixels(4))
     slots.write_encoded(1, b"\1" * MAX_ENCODED_BYTES)
     assert slots.read_encoded(1, MAX_ENCODED_BYTES)[-1] == 1
     assert slots.read_encoded(0, 1)[0] == 0
@@ -160,7 +176,7 @@ def test_another_process_sees_the_same_memory(slots: Slots) -> None:
 
 def test_slots_take_memory_only_where_they_are_used() -> None:
     before = memfds()
-    slots = Slots(8192, 224)
+    slots = Slots(8192, InputSpec.of_pixels(224))
     (inode,) = memfds().keys() - before.keys()
     assert memfds()[inode] == 0
     slots.write_encoded(8191, b"\1" * 8192)
@@ -174,7 +190,7 @@ def test_encoded_images_leave_no_more_behind_than_is_kept(monkeypatch: pytest.Mo
     """
     monkeypatch.setattr("pipeline.decode.slots.MAX_KEPT_BYTES", 1 << 20)
     before = memfds()
-    slots = Slots(4, 4)
+    slots = Slots(4, InputSpec.of_pixels(4))
     (inode,) = memfds().keys() - before.keys()
 
     def pass_through(slot: int, size: int) -> int:
@@ -195,7 +211,7 @@ def test_encoded_images_leave_no_more_behind_than_is_kept(monkeypatch: pytest.Mo
 def test_slots_leave_nothing_behind() -> None:
     """Slots have no name in /dev/shm while they live, and leave no descriptor and no memory once they are dropped."""
     names, before = named_maps(), memfds()
-    slots = Slots(4, 8)
+    slots = Slots(4, InputSpec.of_pixels(8))
     slots.pixels[:] = 1
     assert named_maps() <= names
     (inode,) = memfds().keys() - before.keys()

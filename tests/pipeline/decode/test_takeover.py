@@ -18,6 +18,7 @@ from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.worker_process import DecodeChunk
 from pipeline.decode.worker_progress import decoding_s, shape_of, spent_s
 from pipeline.errors import DecoderCrashed, DecodeTimeout, UndecodableImage
+from pipeline.input_spec import InputSpec
 from pipeline.records import EncodedImage, Transform
 from pipeline.task import Request
 from tests.support.decode_bench import CAT, Bench, errors, started
@@ -141,7 +142,7 @@ def test_a_worker_that_claims_to_be_busy_is_ended(monkeypatch: pytest.MonkeyPatc
 
 def test_times_that_cannot_be_are_bounded() -> None:
     """Impossible times that a worker writes are bounded, because they go into statistics and sums."""
-    slots = Slots(2, 4)
+    slots = Slots(2, InputSpec.of_pixels(4))
     for started_ns, decode_ns in [(2**63 - 1, 2**63 - 1), (0, 2**63 - 1), (-(2**63), -(2**63)), (5, -7)]:
         slots.started_ns[:], slots.decode_ns[:], slots.claims[:] = started_ns, decode_ns, (Claim.DECODED, Claim.STARTED)
         now_s = time.monotonic()
@@ -153,7 +154,7 @@ def test_times_that_cannot_be_are_bounded() -> None:
 @pytest.mark.parametrize("claimed", [(0, -5, 9), (-(2**31), 0, 0)])
 def test_sizes_that_cannot_be_are_bounded(claimed: tuple[int, int, int]) -> None:
     """Impossible image sizes that a worker writes are bounded, because the head's geometry is divided by them."""
-    slots = Slots(2, 4)
+    slots = Slots(2, InputSpec.of_pixels(4))
     slots.shapes[1] = claimed
     assert shape_of(1, slots) == (1, 1, 1)
     slots.shapes[1] = 451, 300, 8

@@ -100,5 +100,5 @@ def test_a_single_output_is_refused(tmp_path: Path) -> None:
         state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
     two = DeviceModule.of(loaded(saved(state, tmp_path)))
     with torch.inference_mode():
-        logit = two.module(pixels.permute(0, 3, 1, 2) * two.scale + two.shift)[:, 1]
+        logit = two.module(two.intake(pixels))[:, 1]
         assert cast(Classify, two.head).scores(two.outputs(pixels))[:, 1].allclose(logit.sigmoid(), atol=1e-5)

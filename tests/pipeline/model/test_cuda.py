@@ -16,7 +16,8 @@ from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import collect
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.folding import folded
-from tests.pipeline.model.test_device import CLASSES, NEAR, SIDE, SIZES, in_order_of_classes, noise
+from pipeline.model.intake import Normalise
+from tests.pipeline.model.test_device import CLASSES, NEAR, SIZES, SPEC, in_order_of_classes, noise
 from tests.support.device_kinds import device_of
 
 pytestmark = pytest.mark.cuda
@@ -76,7 +77,7 @@ class Waiting(BranchingAfterCapture):
 
 
 def model(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> DeviceModule:
-    return DeviceModule(backbone.eval(), Classify((), CLASSES), (0.5,) * 3, (0.1,) * 3, dtype)
+    return DeviceModule(backbone.eval(), Classify((), CLASSES), Normalise((0.5,) * 3, (0.1,) * 3), dtype)
 
 
 def by_itself(backbone: nn.Module, pixels: Tensor) -> Tensor:
@@ -108,13 +109,13 @@ def test_a_model_that_cannot_be_recorded_computes_all_the_same(
 
     The log says what does not work and why.
     """
-    device = CudaDevice(model(kind()), SIZES, SIDE)
+    device = CudaDevice(model(kind()), SIZES, SPEC)
     with caplog.at_level(logging.INFO):
         assert tuple(device.warm_up()) == SIZES
     assert device.computed_as == way
     assert f"computed as {way}" in caplog.text or way.startswith("modules")
     assert "and more" not in caplog.text
-    slots = Slots(8, SIDE)
+    slots = Slots(8, SPEC)
     unlock = device.page_lock(slots.tensor)
     try:
         for turn, images in enumerate((8, 3, 1, 6, 2)):
@@ -127,7 +128,7 @@ def test_a_model_that_cannot_be_recorded_computes_all_the_same(
 
 def test_in_half_precision_batch_norm_stays() -> None:
     """In half precision batch norm is not folded: it gains no time there and rounds more."""
-    device = CudaDevice(model(Backbone(), torch.bfloat16), SIZES, SIDE)
+    device = CudaDevice(model(Backbone(), torch.bfloat16), SIZES, SPEC)
     device.warm_up()
     assert device.computed_as == "CUDA graphs"
 
@@ -135,7 +136,7 @@ def test_in_half_precision_batch_norm_stays() -> None:
 def test_a_recorded_model_asks_nothing_of_python() -> None:
     """A recorded model runs without Python, so a busy event loop delays a batch only once."""
     backbone = BranchingAfterCapture()
-    device = CudaDevice(model(backbone), SIZES, SIDE)
+    device = CudaDevice(model(backbone), SIZES, SPEC)
     device.warm_up()
     before = backbone.calls
     for images in SIZES:
@@ -152,7 +153,7 @@ class Forgetful(BranchingAfterCapture):
 
 
 def test_a_graph_that_answers_otherwise_than_the_model_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
-    device = CudaDevice(model(Forgetful()), SIZES, SIDE)
+    device = CudaDevice(model(Forgetful()), SIZES, SPEC)
     device.warm_up()
     assert device.computed_as == "a TorchScript graph"
     assert "not computed as CUDA graphs: its scores differ by up to" in caplog.text

@@ -19,6 +19,7 @@ from torch import Tensor
 from harness.photographs import NAMES, photograph
 from pipeline.decode.slots import Slots
 from pipeline.engine import Engine
+from pipeline.input_spec import InputSpec
 from pipeline.model.batcher import Batcher
 from pipeline.model.classify import Classify
 from pipeline.model.cuda import CudaDevice
@@ -27,7 +28,7 @@ from pipeline.ready_queue import PixelBatch, ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction
 from pipeline.task import Request
 from tests.conftest import PIPELINE
-from tests.pipeline.model.test_device import NEAR, SIDE, SIZES, classifier, expected, in_order_of_classes, noise
+from tests.pipeline.model.test_device import NEAR, SIZES, SPEC, classifier, expected, in_order_of_classes, noise
 from tests.pipeline.test_engine import scores
 from tests.support.decode_bench import GEOMETRY
 from tests.support.device_kinds import GPU, device_of, needs_gpu
@@ -46,7 +47,7 @@ def cuda() -> Iterator[None]:
 
 def fed(device: CudaDevice, batches: list[Tensor]) -> list[list[Outcome]]:
     """Returns the outcomes of batches of up to 8 images, all of which wait when the device takes the first."""
-    slots = Slots(8 * len(batches), SIDE)
+    slots = Slots(8 * len(batches), SPEC)
     unlock = device.page_lock(slots.tensor)
     queue = ReadyQueue(batch_size=8, concurrent_batches=1)
     batcher = Batcher(device, Classify("abcdefg"), queue, max_batch_size=8)
@@ -108,7 +109,7 @@ def test_a_launch_that_fails_changes_no_answer_of_the_batch_before_it(
 
         return computed
 
-    device, batches = CudaDevice(classifier(), SIZES, SIDE), [noise(8, seed=turn) for turn in range(10)]
+    device, batches = CudaDevice(classifier(), SIZES, SPEC), [noise(8, seed=turn) for turn in range(10)]
     after_warm_up(device, sometimes)
     with caplog.at_level(logging.CRITICAL):
         for outcomes, pixels in zip(fed(device, batches), batches, strict=True):
@@ -123,7 +124,7 @@ def test_a_batch_too_large_for_the_device_is_answered_by_halves(caplog: pytest.L
 
         return compute if size <= 2 else refuse
 
-    device, pixels = CudaDevice(classifier(), SIZES, SIDE), noise(8, seed=20)
+    device, pixels = CudaDevice(classifier(), SIZES, SPEC), noise(8, seed=20)
     after_warm_up(device, with_room_for_two)
     with caplog.at_level(logging.CRITICAL):
         (outcomes,) = fed(device, [pixels])
@@ -135,8 +136,8 @@ def test_thousands_of_images_each_get_their_own_answer() -> None:
 
     Slots are overwritten as soon as possible.
     """
-    slots, images, draw = Slots(4 * SIZES[-1], SIDE), noise(64), random.Random(5)
-    known, device = expected(images), CudaDevice(classifier(), SIZES, SIDE)
+    slots, images, draw = Slots(4 * SIZES[-1], SPEC), noise(64), random.Random(5)
+    known, device = expected(images), CudaDevice(classifier(), SIZES, SPEC)
     unlock = device.page_lock(slots.tensor)
     device.warm_up()
     in_flight = []
@@ -186,7 +187,7 @@ def test_photographs_get_the_scores_that_they_get_on_the_cpu(dtype: str, near: f
 @needs_gpu("only there memory is page-locked")
 def test_page_locking_takes_the_pixels_alone() -> None:
     """Only the pixels of the slots are page-locked, not the address space for encoded images of 64 MiB a slot."""
-    device, slots = CudaDevice(classifier(), (1,), SIDE), Slots(1024, 224)
+    device, slots = CudaDevice(classifier(), (1,), SPEC), Slots(1024, InputSpec.of_pixels(224))
     before_kb = _shared_kb()
     unlock = device.page_lock(slots.tensor)
     grown_kb = _shared_kb() - before_kb
@@ -217,7 +218,7 @@ def test_after_an_error_of_cudas_own_nobody_waits_for_ever() -> None:
             def forward(self, images):
                 white = (images.flatten(1).amin(1) > 4.9).long()
                 return super().forward(images) + self.table(99 * white)
-        device = CudaDevice(model(Asserting()), SIZES, SIDE)
+        device = CudaDevice(model(Asserting()), SIZES, SPEC)
         white = torch.full((8, SIDE, SIDE, 3), 255, dtype=torch.uint8)
         try:
             print("answered", fed(device, [noise(8), white, noise(8)]))

@@ -10,15 +10,18 @@ from torch import Tensor, nn
 
 from pipeline.decode.slots import Slots
 from pipeline.errors import DeviceFailure
+from pipeline.input_spec import InputSpec
 from pipeline.model.classify import Classify
 from pipeline.model.cpu import CpuDevice
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import BatchOutput, Device, collect
 from pipeline.model.device_kind import open_device
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.intake import Normalise
 from tests.support.device_kinds import device_of, needs_gpu
 
 SIDE, CLASSES = 16, 7
+SPEC = InputSpec.of_pixels(SIDE)
 NEAR = 1e-4
 """Tolerance of a score. Two images differ by far more; see `test_images_can_be_told_apart`."""
 
@@ -31,11 +34,11 @@ def classifier(top_k: int = CLASSES, dtype: torch.dtype = torch.float32) -> Devi
     """Returns a small model in which every pixel counts, the same each time."""
     torch.manual_seed(3)
     backbone = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4 * 4, CLASSES))
-    return DeviceModule(backbone.eval(), Classify((), top_k), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1), dtype)
+    return DeviceModule(backbone.eval(), Classify((), top_k), Normalise((0.5, 0.5, 0.5), (0.1, 0.1, 0.1)), dtype)
 
 
 def opened(kind: str, top_k: int = CLASSES) -> Device:
-    device = open_device(kind, classifier(top_k), batch_sizes=SIZES, side_px=SIDE, concurrent_batches=1)
+    device = open_device(kind, classifier(top_k), batch_sizes=SIZES, spec=SPEC, concurrent_batches=1)
     device.warm_up()
     return device
 
@@ -82,7 +85,7 @@ def test_a_batch_of_any_size_is_answered(kind: str, images: int) -> None:
 
 def test_in_bfloat16_scores_are_near_those_of_float32(kind: str) -> None:
     pixels = noise(8)
-    device = open_device(kind, classifier(dtype=torch.bfloat16), batch_sizes=SIZES, side_px=SIDE, concurrent_batches=1)
+    device = open_device(kind, classifier(dtype=torch.bfloat16), batch_sizes=SIZES, spec=SPEC, concurrent_batches=1)
     device.warm_up()
     got = answered(device, [pixels])
     torch.testing.assert_close(got, expected(pixels), atol=NEAR_IN_BFLOAT16, rtol=0)
@@ -135,7 +138,7 @@ def test_as_many_batches_as_are_allowed_wait_on_the_device(kind: str) -> None:
 
 def test_slots_are_read_where_they_lie(kind: str) -> None:
     """Slots are page-locked on CUDA and read without a copy in between; afterwards they are unlocked."""
-    device, slots = opened(kind), Slots(8, SIDE)
+    device, slots = opened(kind), Slots(8, SPEC)
     unlock = device.page_lock(slots.tensor)
     try:
         assert slots.tensor[2:5].is_pinned() == (kind == "cuda")
@@ -157,7 +160,7 @@ def test_nothing_is_read_before_it_has_been_copied() -> None:
     """
     device = opened("cuda")
     assert isinstance(device, CudaDevice)
-    slots = Slots(16, SIDE)
+    slots = Slots(16, SPEC)
     unlock = device.page_lock(slots.tensor)
     busy = torch.zeros(4096, 4096, device="cuda")
     try:
@@ -198,11 +201,11 @@ def test_a_batch_is_copied_while_another_is_computed() -> None:
         nn.Conv2d(3, 256, 3, padding=1), nn.Conv2d(256, 256, 3, padding=1), nn.AdaptiveAvgPool2d(1)
     )
     network = nn.Sequential(backbone, nn.Flatten())
-    model = DeviceModule(network, Classify((), CLASSES), (0.5,) * 3, (0.1,) * 3, torch.float32)
+    model = DeviceModule(network, Classify((), CLASSES), Normalise((0.5,) * 3, (0.1,) * 3), torch.float32)
     side, images = 224, 32
     device, slots = (
-        open_device("cuda", model, batch_sizes=(images,), side_px=side, concurrent_batches=1),
-        Slots(2 * images, side),
+        open_device("cuda", model, batch_sizes=(images,), spec=InputSpec.of_pixels(side), concurrent_batches=1),
+        Slots(2 * images, InputSpec.of_pixels(side)),
     )
     unlock = device.page_lock(slots.tensor)
     try:
@@ -227,7 +230,7 @@ def test_a_batch_is_copied_while_another_is_computed() -> None:
 def test_memory_that_cannot_be_locked_is_reported() -> None:
     """Memory that cannot be page-locked, here because it is locked already, is reported with CUDA's error code."""
     with device_of("cuda"):
-        device, slots = opened("cuda"), Slots(1, SIDE)
+        device, slots = opened("cuda"), Slots(1, SPEC)
         unlock = device.page_lock(slots.tensor)
         try:
             with pytest.raises(
@@ -247,7 +250,7 @@ def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(
         DeviceFailure, match=r"^device: cuda was asked for, but .* sees no CUDA device; write auto or cpu$"
     ):
-        open_device("cuda", classifier(), batch_sizes=SIZES, side_px=SIDE, concurrent_batches=1)
+        open_device("cuda", classifier(), batch_sizes=SIZES, spec=SPEC, concurrent_batches=1)
 
 
 def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +262,7 @@ def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.model.cpu._MAX_SLOWDOWN_PER_IMAGE", math.inf)
     before = torch.get_num_threads()
     try:
-        device = CpuDevice(model, SIZES, SIDE, concurrent_batches=2)
+        device = CpuDevice(model, SIZES, SPEC, concurrent_batches=2)
         seconds = device.warm_up()
     finally:
         torch.set_num_threads(before)
@@ -283,7 +286,7 @@ def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
     monkeypatch.setattr("pipeline.model.cpu.warm_seconds", lambda _: next(times))
     before = torch.get_num_threads()
     try:
-        seconds = CpuDevice(classifier(), (1, 2, 4, 8), SIDE, concurrent_batches=1).warm_up()
+        seconds = CpuDevice(classifier(), (1, 2, 4, 8), SPEC, concurrent_batches=1).warm_up()
     finally:
         torch.set_num_threads(before)
     assert seconds == dict(zip(tried, taken_s, strict=False))
@@ -302,8 +305,8 @@ def test_scores_are_nan_in_all_classes_of_an_image_or_in_none(kind: str) -> None
 
     Neighbours keep their scores.
     """
-    model = DeviceModule(Logarithm(), Classify((), 3), (0.25,) * 3, (1.0,) * 3, torch.float32)
-    device = open_device(kind, model, batch_sizes=SIZES, side_px=SIDE, concurrent_batches=1)
+    model = DeviceModule(Logarithm(), Classify((), 3), Normalise((0.25,) * 3, (1.0,) * 3), torch.float32)
+    device = open_device(kind, model, batch_sizes=SIZES, spec=SPEC, concurrent_batches=1)
     device.warm_up()
     pixels = noise(4)
     pixels[1] = 0

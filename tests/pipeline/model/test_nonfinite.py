@@ -13,7 +13,7 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import NonFiniteScores
 from pipeline.model.device_module import DTYPES, DeviceModule
 from pipeline.model.nonfinite import causes
-from pipeline.model.torchvision_classifier import load_model
+from pipeline.model.source import load_model
 
 MODEL = "squeezenet1_1"
 

@@ -14,10 +14,12 @@ from pipeline.model.classify import Classify
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import PendingBatch
 from pipeline.model.device_module import DeviceModule
-from pipeline.model.precision import MAX_DIFFERENCE_FROM_FLOAT32, DtypeTrial, quickest
+from pipeline.model.intake import Normalise
+from pipeline.model.precision import MAX_DIFFERENCE_FROM_FLOAT32, DtypeTrial, quickest, scenes
 from tests.support.device_kinds import device_of
 
 SIDE, LARGEST = 32, 16
+PIXELS = scenes(LARGEST, SIDE)
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +58,8 @@ class SlowedModel(nn.Module):
 
 
 def chosen(work: dict[torch.dtype, int], added: dict[torch.dtype, float], kind: str) -> torch.dtype:
-    model = DeviceModule(SlowedModel(work, added), Classify((), 2), (0.5,) * 3, (0.5,) * 3, torch.float32)
-    return quickest(model, kind, SIDE, LARGEST).dtype
+    model = DeviceModule(SlowedModel(work, added), Classify((), 2), Normalise((0.5,) * 3, (0.5,) * 3), torch.float32)
+    return quickest(model, kind, PIXELS, LARGEST).dtype
 
 
 SLOW, HOPELESS = 60, 300
@@ -153,15 +155,14 @@ class LimitedModel(SlowedModel):
 
 
 def test_a_format_that_torch_cannot_compute_is_passed_over(kind: str) -> None:
-    model = DeviceModule(
-        LimitedModel({torch.float32: SLOW}, {}), Classify((), 2), (0.5,) * 3, (0.5,) * 3, torch.float32
-    )
-    assert quickest(model, kind, SIDE, LARGEST).dtype == torch.float16
+    slow = LimitedModel({torch.float32: SLOW}, {})
+    model = DeviceModule(slow, Classify((), 2), Normalise((0.5,) * 3, (0.5,) * 3), torch.float32)
+    assert quickest(model, kind, PIXELS, LARGEST).dtype == torch.float16
 
 
 def test_a_classifier_in_another_format_leaves_the_first_as_it_was() -> None:
     network = nn.Sequential(nn.Conv2d(3, 2, SIDE), nn.Flatten())
-    model = DeviceModule(network, Classify((), 2), (0.5,) * 3, (0.5,) * 3, torch.float32)
+    model = DeviceModule(network, Classify((), 2), Normalise((0.5,) * 3, (0.5,) * 3), torch.float32)
     other = model.computing_in(torch.bfloat16)
     assert {parameter.dtype for parameter in model.module.parameters()} == {torch.float32}
     assert {parameter.dtype for parameter in other.module.parameters()} == {torch.bfloat16}

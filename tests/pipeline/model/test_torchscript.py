@@ -7,15 +7,18 @@ import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from pipeline.input_spec import InputSpec
 from pipeline.model.classify import Classify
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.intake import Normalise
 from pipeline.model.torchscript import as_graph
 
 SIDE = 64
+SPEC = InputSpec.of_pixels(SIDE)
 
 
 def classifier(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> DeviceModule:
-    return DeviceModule(backbone, Classify((), 5), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), dtype)
+    return DeviceModule(backbone, Classify((), 5), Normalise((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), dtype)
 
 
 def trained(name: str) -> nn.Module:
@@ -39,7 +42,7 @@ def pixels(images: int) -> Tensor:
 def test_a_graph_answers_as_the_model(name: str, images: int) -> None:
     """A graph gives the model's answers, also for batch sizes that it was not traced with."""
     model = classifier(trained(name))
-    graph = as_graph(model, SIDE)
+    graph = as_graph(model, SPEC)
     assert isinstance(graph, torch.jit.ScriptModule)
     with torch.inference_mode():
         scores, classes = graph(pixels(images))
@@ -50,7 +53,7 @@ def test_a_graph_answers_as_the_model(name: str, images: int) -> None:
 
 def test_batch_norm_is_folded() -> None:
     """Batch norm is folded, which removes half of the operations."""
-    graph = as_graph(classifier(trained("mobilenet_v2")), SIDE)
+    graph = as_graph(classifier(trained("mobilenet_v2")), SPEC)
     assert isinstance(graph, torch.jit.ScriptModule)
     kinds = [node.kind() for node in graph.graph.nodes()]
     assert "aten::_convolution" in kinds
@@ -85,6 +88,6 @@ def test_a_model_that_cannot_be_traced_computes_as_it_was_loaded(
 ) -> None:
     model = classifier(backbone)
     with caplog.at_level(logging.WARNING):
-        assert as_graph(model, SIDE) is model
+        assert as_graph(model, SPEC) is model
     assert reason in caplog.text
     assert "and more" not in caplog.text

@@ -14,8 +14,9 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.classify import Classify
 from pipeline.model.device_module import DTYPES, DeviceModule
+from pipeline.model.intake import Normalise
 from pipeline.model.served import Preprocess
-from pipeline.model.torchvision_classifier import load_model
+from pipeline.model.source import load_model
 from pipeline.records import Transform
 from tests.pipeline.images.test_decode import by_torchvision
 from tests.support.answers import CAT_LABELS
@@ -106,7 +107,7 @@ def mean_of_channels(
 ) -> DeviceModule:
     """Returns a model whose three logits are the means of the three normalised channels."""
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    return DeviceModule(pool, Classify((), top_k), tuple(mean), tuple(std), torch.float32)
+    return DeviceModule(pool, Classify((), top_k), Normalise(tuple(mean), tuple(std)), torch.float32)
 
 
 def test_pixels_are_normalised_as_torchvision_does() -> None:

@@ -1,0 +1,22 @@
+"""Loads the model that the configuration names, from the source that the spelling of its name tells."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pipeline.config import PipelineConfig
+from pipeline.model.served import ServedModel
+from pipeline.model.source_kind import SourceKind, source_kind
+from pipeline.model.torchvision_classifier import torchvision_classifier
+
+_SOURCES: Final[Mapping[SourceKind, Callable[[PipelineConfig], ServedModel]]] = {
+    SourceKind.TORCHVISION: torchvision_classifier,
+}
+
+
+def load_model(config: PipelineConfig) -> ServedModel:
+    """Load the model that the configuration names.
+
+    Raises:
+        InvalidModel: the settings do not fit together, or the model cannot be loaded.
+    """
+    return _SOURCES[source_kind(config.model)](config)

@@ -1,0 +1,21 @@
+"""Tells by the spelling of the setting `model` where a model comes from. Imports no torch, as checks use it too."""
+
+import re
+from enum import StrEnum
+from typing import Final
+
+
+class SourceKind(StrEnum):
+    """Source of models; the value is its name in messages."""
+
+    TORCHVISION = "torchvision"
+
+
+_SPELLINGS: Final[dict[SourceKind, str]] = {}
+"""Spelling of `model` by source, as a regular expression for the whole value; the first that matches counts."""
+
+
+def source_kind(model: str) -> SourceKind:
+    """Return the source of a model; a name without any special spelling is one of torchvision's."""
+    kinds = (kind for kind, spelling in _SPELLINGS.items() if re.fullmatch(spelling, model))
+    return next(kinds, SourceKind.TORCHVISION)
