@@ -55,9 +55,8 @@ def does_nothing(function: object) -> bool:
 
 def described(step: object) -> str:
     """Return a name for the log; that of a function with its file and line."""
-    if isinstance(step, FunctionType):
-        code = step.__code__
-        return f"{step.__qualname__} ({Path(code.co_filename).name}:{code.co_firstlineno})"
+    if code := getattr(step, "__code__", None):  # a function or a method
+        return f"{getattr(step, '__qualname__', '')} ({Path(code.co_filename).name}:{code.co_firstlineno})"
     return (
         f"{type(step).__qualname__} with a hook or a replaced method" if is_altered(step) else type(step).__qualname__
     )

@@ -110,6 +110,7 @@ def replaced() -> Any:
 NOT_READ: dict[str, tuple[Any, str]] = {
     "random": (four(T.RandomResizedCrop(224)), "RandomResizedCrop is not a step of the fast path"),
     "another class": (four(T.Grayscale(3)), "Grayscale is not a step of the fast path"),
+    "a method": (T.Compose([USUAL.__str__]), "Preprocess.__str__ (served.py:"),
     "another function": (T.Lambda(lambda x: x.rotate(1)), "<lambda> (test_transform_steps.py:"),
     "a function of a default": (lambda x, *, y=1: y, "<lambda> (test_transform_steps.py:"),  # noqa: ARG005
     "a subclass": (four(crop=OwnCrop(224)), "OwnCrop is not a step of the fast path"),
