@@ -12,10 +12,13 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from pipeline.pinned_file import PinnedFile
 
 DROP_TRANSPARENCY = "drop"
 """Background that ignores transparency, as torchvision does: the colours of transparent pixels show."""
@@ -98,6 +101,12 @@ rejected.
 MAX_FAILED_STARTS = 3
 """Workers in a row that end before they are ready, after which the decode stage fails."""
 
+FETCH_STALLED_AFTER_S = 60.0
+"""Time without a new byte of a file of weights after which fetching it has failed."""
+
+FETCH_TIMEOUT_S = 3600.0
+"""The longest that fetching a file of weights may take, waiting for another replica that fetches it included."""
+
 
 def decode_memory_bytes(max_pixels: int) -> int:
     """Return the most memory, in bytes, that a worker may use for an image of at most `max_pixels`."""
@@ -174,7 +183,8 @@ class PipelineConfig(StrictSettings):
 
     model: str = Field("mobilenet_v2", description="name of a torchvision classification model")
     weights: str = Field(
-        "IMAGENET1K_V1", description="torchvision weights name, or path to a file, as by torch.save or safetensors"
+        "IMAGENET1K_V1",
+        description="torchvision weights name, or path or URL of a file, as by torch.save or safetensors",
     )
     labels: str | None = Field(None, description="path to a text file with one class name a line")
     device: Literal["auto", "cpu", "cuda"] = Field(
@@ -225,6 +235,12 @@ class PipelineConfig(StrictSettings):
     std: tuple[float, float, float] | None = Field(
         None, strict=False, description="divides red, green and blue after mean is subtracted"
     )
+
+    @field_validator("model", "weights")
+    @classmethod
+    def _is_pinned_if_remote(cls, name: str, info: ValidationInfo) -> str:
+        PinnedFile.named(name, str(info.field_name))
+        return name
 
     @field_validator("background")
     @classmethod

@@ -35,6 +35,7 @@ TOP_TO_BOTTOM = (
     "model.source",
     "model.head_results",
     "model.torchvision_classifier",
+    "model.fetch",
     "model.warm_up_images",
     "model.recognition",
     "model.transform_steps",
@@ -98,8 +99,9 @@ TOP_TO_BOTTOM = (
     "users_code",
     "head_parameters",
     "stats",
-    "errors",
     "config",
+    "pinned_file",
+    "errors",
 )
 """A module imports only those below it."""
 

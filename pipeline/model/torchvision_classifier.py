@@ -12,10 +12,12 @@ from pipeline.errors import InvalidModel
 from pipeline.model.catalogue import is_path, no_such_model, no_such_weights
 from pipeline.model.checkpoint import find_state, head_of
 from pipeline.model.classify import Classify
+from pipeline.model.fetch import local_path
 from pipeline.model.input_size import check_size
 from pipeline.model.labels import read_labels
 from pipeline.model.preset import prepared_by
 from pipeline.model.served import ServedModel
+from pipeline.pinned_file import PinnedFile
 from pipeline.torchvision_models import WeightsEnum, models
 
 
@@ -69,13 +71,14 @@ def _pretrained(config: PipelineConfig) -> nn.Module:
 
 def _from_file(config: PipelineConfig) -> tuple[nn.Module, int, str]:
     """Return the model with the weights of a file, its number of classes, and the place of the weights in the file."""
-    path, named = Path(config.weights), f"weights: {config.weights} do not fit model: {config.model}"
+    file = PinnedFile.named(config.weights, "weights")
+    named = f"weights: {file} do not fit model: {config.model}"
     template = _shapes(config.model)
-    found = find_state(path, template, named=named)
+    found = find_state(local_path(file), template, named=named)
     classes = len(found.state[f"{head_of(template)}.weight"])
     if classes == 1:
         raise InvalidModel(
-            f"weights: {config.weights} have a single output, whose softmax is always 1.0; a classifier needs one for "
+            f"weights: {file} have a single output, whose softmax is always 1.0; a classifier needs one for "
             f"each class. Put a row of zeros before the only one in {head_of(template)}'s weight and bias: the score "
             "of the second class is then the sigmoid of the old output"
         )
@@ -87,7 +90,7 @@ def _from_file(config: PipelineConfig) -> tuple[nn.Module, int, str]:
         backbone.load_state_dict(defaults)
     except RuntimeError as error:
         raise InvalidModel(f"{named}: {' '.join(str(error).split())}") from error
-    return backbone, classes, f"{config.weights}{found}"
+    return backbone, classes, f"{file}{found}"
 
 
 def _shapes(model: str) -> dict[str, Tensor]:
