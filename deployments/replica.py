@@ -106,6 +106,9 @@ class Replica:
         try:
             live = LiveConfig.model_validate(user_config or {})
             self._config.check_live(live)
+            head = self._service.head
+            if faults := live.head_faults(head.parameters, type(head).__name__):
+                raise ValueError("; ".join(faults))
         except ValueError as error:
             self._refused_user_config = in_words(error)
             if not self._configured:

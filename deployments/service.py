@@ -33,6 +33,7 @@ from pipeline.records import EncodedImage, Outcome, Rejection
 
 if TYPE_CHECKING:
     from pipeline.engine import Engine  # not at run time: loading torch takes seconds
+    from pipeline.model.served import Head
 
 _IMAGES_EXAMINED_AT_ONCE: Final = 32
 """Images whose headers are read before the event loop runs other tasks: about 1 ms."""
@@ -122,6 +123,11 @@ class InferenceService:
         self._engine.limits = live
         self._budget.max_bytes = live.max_bytes_in_flight
         self._live = live
+
+    @property
+    def head(self) -> "Head":
+        """The head of the model in service."""
+        return self._engine.head
 
     @property
     def head_parameters(self) -> Mapping[str, Parameter]:

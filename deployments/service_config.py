@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from deployments.node import Node
-from pipeline.config import Limits, PipelineConfig, StrictSettings
+from pipeline.config import HEAD_PARAMETERS, Limits, PipelineConfig, StrictSettings
 from pipeline.head_parameters import Parameter, Value
 
 DEPLOYMENT_NAME: Final = "Model"
@@ -17,6 +17,9 @@ DEPLOYMENT_NAME: Final = "Model"
 
 OLD_DEPLOYMENT_NAME: Final = "Classifier"
 """Name of the deployment in version 0.1.0."""
+
+HEAD_SETTINGS: Final = frozenset(name for names in HEAD_PARAMETERS.values() for name in names)
+"""Parameters of Darkroom's own heads; each is a setting of `LiveConfig`."""
 
 _CPUS_OF_A_REPLICA: Final = 2
 """CPUs that a replica reserves if it has no GPU."""
@@ -39,7 +42,19 @@ class LiveConfig(Limits):
     batch_window_s: float = Field(
         0.0, ge=0, le=1, description="how long @serve.batch waits for more requests; later stages form batches again"
     )
-    top_k: int = Field(5, ge=1, description="classes in an answer, unless the request says how many")
+    top_k: int = Field(5, ge=1, description="classes in an answer, unless the request says how many (head: classify)")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="least score of a class in an answer, unless the request says (head: multilabel)"
+    )
+    score_threshold: float | None = Field(
+        None, ge=0, le=1, description="least score of an object in an answer, unless the request says (head: detect)"
+    )
+    encoding: Literal["json", "base64"] | None = Field(
+        None, description="form of a vector in an answer, unless the request says (head: embed)"
+    )
+    parameters: dict[str, int | float | str] = Field(
+        {}, description="the same for the parameters of a head of your own, by name"
+    )
     max_request_bytes: int = Field(128 << 20, ge=1, description="bytes of a request's body")
     max_images_per_request: int = Field(256, ge=1, description="images of one request")
     max_request_work_s: float = Field(
@@ -55,16 +70,48 @@ class LiveConfig(Limits):
     max_queue_wait_s: float = Field(10.0, gt=0, description="a request whose images would wait longer is refused")
     max_bytes_in_flight: int = Field(512 << 20, ge=1, description="bytes of all bodies in work in a replica")
 
+    @property
+    def head_values(self) -> dict[str, Value]:
+        """Values of the head's parameters that the user has set, by name."""
+        own: dict[str, Value | None] = {name: getattr(self, name) for name in self.model_fields_set & HEAD_SETTINGS}
+        return {name: value for name, value in own.items() if value is not None} | self.parameters
+
     def of_head(self, known: Mapping[str, Parameter]) -> dict[str, Value]:
         """Return the values of the head's parameters that a request leaves out, by name.
 
         Args:
             known: the parameters of the model's head, by name.
         """
-        return {
-            name: self.top_k if name == "top_k" and parameter.allows(self.top_k) else parameter.default
-            for name, parameter in known.items()
+        return {name: parameter.default for name, parameter in known.items()} | {
+            name: value for name, value in self.head_values.items() if name in known
         }
+
+    def head_faults(self, known: Mapping[str, Parameter], head: str) -> list[str]:
+        """List the values of parameters that a head does not have or does not allow, each with a correction.
+
+        Args:
+            known: the parameters of the head, by name.
+            head: name of the head, for the message.
+        """
+        return [
+            f"{name}: {value} is not {known[name].allowed}; write one that is, or leave it out"
+            if name in known
+            else no_such_parameter(name, value, head, known)
+            for name, value in self.head_values.items()
+            if name not in known or not known[name].allows(value)
+        ]
+
+    @model_validator(mode="after")
+    def _has_each_parameter_once(self) -> Self:
+        if twice := sorted(HEAD_SETTINGS & {*self.parameters}):
+            raise ValueError(f"parameters.{twice[0]} is a setting of its own; write {twice[0]}: under user_config")
+        return self
+
+
+def no_such_parameter(name: str, value: Value, head: str, known: Iterable[str]) -> str:
+    """Return a sentence about a value that the user has set, and that the head has no parameter for."""
+    has = f"it has {', '.join(known)}" if known else "it has none"
+    return f"{name}: {value} is set, and the head in service, {head}, has no such parameter ({has}); remove {name}"
 
 
 class ServiceConfig(StrictSettings):
@@ -138,7 +185,14 @@ class ServiceConfig(StrictSettings):
                 f"max_ongoing_requests is {self.max_ongoing_requests}; write max_ongoing_requests: "
                 f"{2 * live.max_batch_size} under args, or a smaller max_batch_size under user_config"
             )
-        if live.top_k > self.pipeline.max_top_k:
+        if self.pipeline.head:
+            known = HEAD_PARAMETERS[self.pipeline.head]
+            faults += [
+                no_such_parameter(name, value, self.pipeline.head, known)
+                for name, value in live.head_values.items()
+                if name not in known
+            ]
+        if self.pipeline.head in (None, "classify") and live.top_k > self.pipeline.max_top_k:
             faults.append(
                 f"top_k: {live.top_k} is above max_top_k: {self.pipeline.max_top_k}; write a smaller top_k under "
                 f"user_config, or max_top_k: {live.top_k} under args"

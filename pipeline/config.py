@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Self
 
 from PIL import ImageColor
 from pydantic import (
@@ -116,6 +116,15 @@ def decode_memory_bytes(max_pixels: int) -> int:
 MAX_SETTING = 1 << 53
 """The largest number of any setting: a larger one is a slip, and overflows somewhere."""
 
+HEAD_PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
+    "classify": ("top_k",),
+    "multilabel": ("threshold",),
+    "embed": ("encoding",),
+    "detect": ("score_threshold",),
+    "segment": (),
+}
+"""Heads that a configuration may name, each with the parameters that a request may send."""
+
 RENAMED_SETTING = "renamed_setting"
 """Type of pydantic's error for an old name of a setting."""
 
@@ -187,6 +196,9 @@ class PipelineConfig(StrictSettings):
         description="torchvision weights name, or path or URL of a file, as by torch.save or safetensors",
     )
     labels: str | None = Field(None, description="path to a text file with one class name a line")
+    head: Literal["classify", "multilabel", "embed", "detect", "segment"] | None = Field(
+        None, description="form of the answers; by default what the model was made for"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where the model runs; auto takes a GPU where there is one, else the CPU"
     )
@@ -198,7 +210,7 @@ class PipelineConfig(StrictSettings):
         strict=False,
         description="batch sizes that are warmed; on CUDA every batch is padded to one of them",
     )
-    max_top_k: int = Field(100, ge=1, description="classes kept of every image, best first")
+    max_top_k: int = Field(100, ge=1, description="classes kept of every image, best first (head: classify)")
 
     decode_workers: int | None = Field(None, ge=1, description="processes that decode and transform images")
     spare_workers: int = Field(
@@ -274,6 +286,8 @@ class PipelineConfig(StrictSettings):
             )
         if self.resize_px and self.crop_px and self.crop_px > self.resize_px:
             raise ValueError(f"crop_px: {self.crop_px} is larger than resize_px: {self.resize_px}; write it smaller")
+        if self.head not in (None, "classify") and "max_top_k" in self.model_fields_set:
+            raise ValueError(f"max_top_k: {self.max_top_k} is for head: classify; remove it, as head is {self.head}")
         if self.std and min(self.std) <= 0:
             raise ValueError(f"std: {list(self.std)} must be above 0: pixels are divided by every number")
         return self

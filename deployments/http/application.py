@@ -2,10 +2,8 @@
 
 import itertools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
 
-import yaml
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -15,14 +13,13 @@ from starlette.routing import Route
 from deployments.http.auth import Access, RequireKey, cors
 from deployments.http.early_refusals import MAX_HELD_REFUSALS, EarlyRefusals
 from deployments.http.lingering import BodyOnDemand
+from deployments.http.openapi import openapi_document
 from deployments.http.parameters import seconds
 from deployments.http.predict_route import Predict
 from deployments.http.refusals import Refusals
 from deployments.http.responses import document
 from deployments.service import InferenceService
 from deployments.service_config import ServiceConfig
-
-_OPENAPI: Final = Path(__file__).parent.with_name("openapi.yaml")
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -77,7 +74,7 @@ class HttpApplication:
         self._service, self._config, self._info, self._stats = service, config, info, stats
         self._require_key = Middleware(RequireKey, access)
         self._around = [Middleware(BodyOnDemand), *cors(config.cors_origins)]
-        self._description = _description()
+        self._description = openapi_document(service.head.parameters, service.head.schema)
         paths = [protocol.PATH for protocol in PROTOCOLS]
         # Delayed refusals take at most a quarter of the places: the others are for requests that are answered.
         self._refusals = Refusals(service, paths, config.max_ongoing_requests // 4)
@@ -115,7 +112,7 @@ class HttpApplication:
         return document(self._stats(seconds(request)))
 
     async def _get_openapi(self, _: Request) -> Response:
-        """GET /openapi.json; needs no key, as the document is the same for every service."""
+        """GET /openapi.json; needs no key, as the document tells only the kind of answers."""
         return Response(self._description, media_type="application/json")
 
 
@@ -124,8 +121,3 @@ def _routes(
 ) -> list[Route]:
     """Make routes for a path with and without a final slash: a redirect would name the wrong scheme behind TLS."""
     return [Route(each, endpoint, methods=methods, middleware=middleware) for each in (path, f"{path}/")]
-
-
-def _description() -> bytes:
-    """Convert the OpenAPI document to JSON; done once, as parsing the YAML takes 25 ms."""
-    return bytes(document(yaml.safe_load(_OPENAPI.read_text("utf-8"))).body)

@@ -1,8 +1,9 @@
 """Reads the body of an HTTP request within limits on bytes, memory and time, and splits it into encoded images."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from starlette.requests import Request
@@ -55,10 +56,15 @@ class SentImages:
 
     images: Sequence[EncodedImage | Rejection]  # in the client's order; a rejection if an image has no valid bytes
     many: bool  # whether to answer with a list: the shape follows the content type, not the number
+    fields: Mapping[str, Sequence[str]]  # texts of the text fields of a form, by name
 
 
 class BodyReader(Protocol):
     """Receives a body in pieces and finds its images."""
+
+    @property
+    def fields(self) -> Mapping[str, Sequence[str]]:
+        """Texts of the text fields of a form, by name."""
 
     def write(self, piece: bytes) -> None:
         """Takes the next piece."""
@@ -90,7 +96,9 @@ class BodyLimit:
         return cls(live.max_request_bytes, "max_request_bytes", "body", RequestTooLarge)
 
 
-async def read_images(request: Request, live: LiveConfig, hold: Hold, deadline: Deadline) -> SentImages:
+async def read_images(
+    request: Request, live: LiveConfig, hold: Hold, deadline: Deadline, parameters: Collection[str] = ()
+) -> SentImages:
     """Reads the images in a body: a single image, or many in a form or in JSON, depending on its Content-Type.
 
     Args:
@@ -98,17 +106,18 @@ async def read_images(request: Request, live: LiveConfig, hold: Hold, deadline: 
         live: the limits in force.
         hold: counts the bytes that arrive.
         deadline: time limit of the request.
+        parameters: names of the parameters that a request may send, for messages.
 
     Raises:
         RequestError, ImageTooLarge: the body is invalid or too large; never more than the limits is read.
         Overloaded: memory for bodies is full.
         DeadlineExceeded: the time limit of the request is over.
     """
-    reader, limit, many = _reader(request.headers.get("content-type", ""), live)
+    reader, limit, many = _reader(request.headers.get("content-type", ""), live, parameters)
     images = await read_body(request, reader, limit, live, hold, deadline)
     if not images:
         raise EmptyRequest(f"the body holds no image: {_HOW_TO_SEND}")
-    return SentImages(images, many)
+    return SentImages(images, many, reader.fields)
 
 
 async def read_body(
@@ -133,7 +142,7 @@ async def read_body(
         raise
 
 
-def _reader(content_type: str, live: LiveConfig) -> tuple[BodyReader, BodyLimit, bool]:
+def _reader(content_type: str, live: LiveConfig, parameters: Collection[str]) -> tuple[BodyReader, BodyLimit, bool]:
     """Finds the reader for a content type, the limit of the body, and whether it may hold many images."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in RAW_CONTENT_TYPES or media_type.startswith("image/"):
@@ -141,7 +150,7 @@ def _reader(content_type: str, live: LiveConfig) -> tuple[BodyReader, BodyLimit,
     if media_type == MULTIPART_CONTENT_TYPE:
         return MultipartImages(content_type, live.max_images_per_request), BodyLimit.of_request(live), True
     if media_type == JSON_CONTENT_TYPE:
-        return JsonImages(live.max_images_per_request), BodyLimit.of_request(live), True
+        return JsonImages(live.max_images_per_request, parameters), BodyLimit.of_request(live), True
     raise _unsupported(media_type)
 
 
@@ -227,6 +236,8 @@ class _Pace:
 
 class _RawImage:
     """A body that is one image."""
+
+    fields: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def __init__(self) -> None:
         self._pieces: list[Bytes] = []

@@ -1,4 +1,4 @@
-"""One part of a form: an image, or a text field that is ignored.
+"""One part of a form: an image, or a text field.
 
 Clients differ in how they mark a file. Browsers, curl and most libraries give it a name. .NET's ByteArrayContent,
 reqwest's Part::bytes and `curl -F 'image=<photo.jpg'` give it neither name nor type; Spring's ByteArrayResource and
@@ -89,8 +89,13 @@ class FormPart:
         )
 
     @property
+    def text(self) -> str:
+        """Text of the field, if the part is no image; the first bytes of a long one."""
+        return b"".join(self._pieces)[:_SNIFFED_BYTES].decode("utf-8", "replace")
+
+    @property
     def name(self) -> str:
-        """Name of the field, for messages."""
+        """Name of the field, cut to 40 characters."""
         _, options = parse_options_header(self._disposition)
         return options.get(b"name", b"without a name")[:40].decode("utf-8", "replace")
 

@@ -7,7 +7,8 @@ piece by piece, so a large one does not block other requests either.
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from deployments.http.base64_image import Base64Image
@@ -46,11 +47,14 @@ class JsonImages:
 
     Args:
         max_images: limit on the images in the body.
+        parameters: names that belong into the URL, for messages.
     """
 
-    def __init__(self, max_images: int) -> None:
+    fields: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+    def __init__(self, max_images: int, parameters: Collection[str] = ()) -> None:
         self._images = list[EncodedImage | Rejection]()
-        self._max_images = max_images
+        self._max_images, self._parameters = max_images, parameters
         self._image = Base64Image()  # the image that is arriving
         self._seen_images = False
         self._rest = b""  # bytes that the step could not use yet
@@ -123,7 +127,7 @@ class JsonImages:
             return at
         key = json.loads('"' + data[at:end].decode("utf-8", "replace") + '"', strict=False)
         if key != "images":
-            raise _foreign_key(key[:40])
+            raise _foreign_key(key[:40], self._parameters)
         if self._seen_images:
             raise MalformedRequest(f'the body has the key "images" twice; send {EXPECTED_FORM}')
         self._seen_images, self._step = True, JsonImages._colon
@@ -215,8 +219,8 @@ def _unexpected(data: bytes, name: str) -> MalformedRequest:
     return MalformedRequest(f"{name} is {kind}; the body must be {EXPECTED_FORM} and nothing else")
 
 
-def _foreign_key(key: str) -> MalformedRequest:
-    hint = "; top_k stands in the URL: /predict?top_k=3" if key == "top_k" else ""
+def _foreign_key(key: str, parameters: Collection[str]) -> MalformedRequest:
+    hint = f"; {key} stands in the URL: /predict?{key}=..." if key in parameters else ""
     return MalformedRequest(f'the body has the key "{key}"; it must be {EXPECTED_FORM} and nothing else{hint}')
 
 

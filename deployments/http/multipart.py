@@ -38,6 +38,9 @@ class MultipartImages:
         content_type: Content-Type of the request, which names the boundary.
         max_images: the most that the body may hold.
 
+    Attributes:
+        fields: texts of the text fields by name, in order.
+
     Raises:
         MalformedRequest: the content type names no boundary.
     """
@@ -52,7 +55,8 @@ class MultipartImages:
             )
         self._images: list[EncodedImage | Rejection] = []
         self._max_images = max_images
-        self._fields: list[str] = []  # names of the text fields
+        self.fields: dict[str, list[str]] = {}
+        self._field_count = 0
         self._part = FormPart()
         self._header_name = self._header_value = b""
         self._is_complete = False
@@ -108,8 +112,8 @@ class MultipartImages:
             raise self._no_boundary()
         if not self._is_complete:
             raise _unreadable("it ends before its closing boundary")
-        if self._fields and not self._images:
-            names = ", ".join(self._fields[:_NAMED_FIELDS])
+        if self.fields and not self._images:
+            names = ", ".join([*self.fields][:_NAMED_FIELDS])
             raise MalformedRequest(f"the form holds no file, only text ({names}); send {_HOW_TO_SEND}")
         return self._images
 
@@ -173,9 +177,10 @@ class MultipartImages:
             self._check_images()
             self._images.append(image)
         elif not self._part.is_unchosen_file:
-            self._fields.append(self._part.name)
-            if len(self._fields) > _MAX_FIELDS:
-                raise MalformedRequest(f"the form holds more than {_MAX_FIELDS} text fields, the limit; none is needed")
+            self.fields.setdefault(self._part.name, []).append(self._part.text)
+            self._field_count += 1
+            if self._field_count > _MAX_FIELDS:
+                raise MalformedRequest(f"the form holds more than {_MAX_FIELDS} text fields, the limit")
 
     def _check_images(self) -> None:
         if len(self._images) == self._max_images:

@@ -1,6 +1,7 @@
 """Numbers and words in the query of a URL or in a header."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from starlette.requests import Request
@@ -14,6 +15,7 @@ TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"
 
 _SECONDS: Final = WholeNumber(WINDOW_SECONDS, 1, WINDOW_SECONDS)
 _MAX_SHOWN_CHARACTERS: Final = 40
+_NO_FIELDS: Final[Mapping[str, Sequence[str]]] = MappingProxyType({})
 
 
 def timeout_s(request: Request, live: LiveConfig) -> float:
@@ -48,33 +50,37 @@ def seconds(request: Request) -> int:
     Raises:
         MalformedRequest: the value is no whole number from 1 to 60.
     """
-    return int(_value(request, "seconds", _SECONDS, WINDOW_SECONDS))
+    given = request.query_params.getlist("seconds")
+    return int(_value("seconds", _SECONDS, given)) if given else WINDOW_SECONDS
 
 
-def head_parameters(request: Request, live: LiveConfig, known: Mapping[str, Parameter]) -> dict[str, Value]:
+def head_parameters(
+    request: Request, live: LiveConfig, known: Mapping[str, Parameter], fields: Mapping[str, Sequence[str]] = _NO_FIELDS
+) -> dict[str, Value]:
     """Read the parameters of the model's head, such as `top_k` of a classifier.
 
     Args:
         request: may have them in its query.
         live: has the defaults.
         known: the parameters of the head, by name.
+        fields: the text fields of a form, by name.
 
     Raises:
-        MalformedRequest: a value is not allowed.
+        MalformedRequest: a value is not allowed, or is given twice.
     """
-    defaults = live.of_head(known)
-    return {name: _value(request, name, parameter, defaults[name]) for name, parameter in known.items()}
+    values = live.of_head(known)
+    for name, parameter in known.items():
+        if given := [*request.query_params.getlist(name), *fields.get(name, ())]:
+            values[name] = _value(name, parameter, given)
+    return values
 
 
-def _value(request: Request, name: str, parameter: Parameter, default: Value) -> Value:
-    given = request.query_params.getlist(name)
-    if not given:
-        return default
+def _value(name: str, parameter: Parameter, given: Sequence[str]) -> Value:
     value = parameter.parsed(given[0]) if len(given) == 1 else None
     if value is None:
         raise MalformedRequest(f"{name}={_shown(given)} is not {parameter.allowed}")
     return value
 
 
-def _shown(given: list[str]) -> str:
+def _shown(given: Sequence[str]) -> str:
     return " and ".join(text[:_MAX_SHOWN_CHARACTERS] for text in given[:2])

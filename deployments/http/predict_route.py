@@ -1,4 +1,4 @@
-"""POST and PUT /predict, Darkroom's own protocol: one or many images in, the best classes of each out."""
+"""POST and PUT /predict, Darkroom's own protocol: one or many images in, the model's result for each out."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -44,12 +44,15 @@ class Predict:
         deadline = Deadline(timeout_s(request, live))
         if ADMITTED not in request.scope:
             service.admission.check(body_bytes(request.headers), deadline.limit_s)
-        parameters = head_parameters(request, live, service.head_parameters)
+        known = service.head_parameters
+        parameters = head_parameters(request, live, known)
         with service.hold(source_of(request.scope)) as hold:
-            sent = await read_images(request, live, hold, deadline)
+            sent = await read_images(request, live, hold, deadline, known)
+            if sent.fields:
+                parameters = head_parameters(request, live, known, sent.fields)
             inference = await service.infer(sent.images, deadline)
         if sent.many:  # the refusal of a single image is logged with its request
             log_refused_images(inference.outcomes)
-        response = answer(self._model, inference.outcomes, many=sent.many, parameters=parameters)
+        response = await answer(self._model, inference.outcomes, many=sent.many, parameters=parameters)
         response.headers["Server-Timing"] = server_timing(*service.note_answered(inference))
         return response

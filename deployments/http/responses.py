@@ -1,25 +1,34 @@
 """Outcomes and errors as JSON documents, with their status and headers."""
 
+import asyncio
 import functools
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import orjson
 from starlette.responses import Response
 
 from deployments.http.content_coding import ACCEPTED_CODINGS
 from deployments.http.statuses import UNAUTHORIZED, UNAVAILABLE, status_of
+from deployments.logs import log_unforeseen
 from deployments.request_errors import Overloaded, UnsupportedContentEncoding, WrongKey
-from pipeline.errors import DarkroomError
+from pipeline.errors import DarkroomError, HeadFailed
 from pipeline.head_parameters import Value
-from pipeline.records import Outcome, Prediction
+from pipeline.records import Outcome, Prediction, Rejection
+from pipeline.users_code import in_place
+
+_ENCODED_AT_ONCE: Final = 32
+"""Images whose results are encoded before the event loop runs other tasks: 0.9 ms for vectors of 1,280 numbers."""
 
 _RETRY_AFTER_S: Final = 1
 _BEARER_CHALLENGE: Final = 'Bearer realm="darkroom"'  # RFC 6750, section 3
 
+Encoded = TypeVar("Encoded")
 
-def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, parameters: Mapping[str, Value]) -> Response:
+
+async def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, parameters: Mapping[str, Value]) -> Response:
     """Make the response with a prediction for each image, in order; an image of many may have an `error` instead.
 
     Args:
@@ -32,12 +41,15 @@ def answer(model: str, outcomes: Sequence[Outcome], *, many: bool, parameters: M
         ImageError: the only image has no prediction.
     """
     if many:
-        body = {"model": model, "results": [_result(outcome, parameters) for outcome in outcomes]}
-    elif isinstance(only := outcomes[0], Prediction):
-        body = {"model": model, **only.as_json(**parameters)}
-    else:
+        return _json({"model": model, "results": await _results(outcomes, parameters)})
+    only = outcomes[0]
+    if isinstance(only, Rejection):
         raise only.error
-    return _json(body)
+    try:
+        return await _in_thread_if_long([only], lambda: _json({"model": model, **only.as_json(**parameters)}))
+    except Exception as error:
+        log_unforeseen(error)
+        raise HeadFailed(in_place(error)) from error
 
 
 def refusal(error: DarkroomError, request_id: str) -> Response:
@@ -81,10 +93,35 @@ def _names(kind: str) -> tuple[str, str]:
     return "urn:darkroom:" + "-".join(words).lower(), " ".join(words).capitalize()
 
 
-def _result(outcome: Outcome, parameters: Mapping[str, Value]) -> Mapping[str, Any]:
-    if isinstance(outcome, Prediction):
-        return outcome.as_json(**parameters)
-    return {"error": _problem(outcome.error)}
+async def _results(outcomes: Sequence[Outcome], parameters: Mapping[str, Value]) -> list[orjson.Fragment]:
+    """Encode the results of many images, some at a time, so that other requests are answered meanwhile."""
+    results: list[orjson.Fragment] = []
+    for first in range(0, len(outcomes), _ENCODED_AT_ONCE):
+        if first:
+            await asyncio.sleep(0)
+        some = outcomes[first : first + _ENCODED_AT_ONCE]
+        results += await _in_thread_if_long(some, partial(_encoded, some, parameters))
+    return results
+
+
+async def _in_thread_if_long(outcomes: Sequence[Outcome], encode: Callable[[], Encoded]) -> Encoded:
+    if any(isinstance(outcome, Prediction) and outcome.takes_long for outcome in outcomes):
+        return await asyncio.to_thread(encode)
+    return encode()
+
+
+def _encoded(outcomes: Sequence[Outcome], parameters: Mapping[str, Value]) -> list[orjson.Fragment]:
+    return [orjson.Fragment(_encoded_result(outcome, parameters)) for outcome in outcomes]
+
+
+def _encoded_result(outcome: Outcome, parameters: Mapping[str, Value]) -> bytes:
+    if isinstance(outcome, Rejection):
+        return orjson.dumps({"error": _problem(outcome.error)})
+    try:
+        return orjson.dumps(outcome.as_json(**parameters), option=orjson.OPT_SERIALIZE_NUMPY)
+    except Exception as error:  # noqa: BLE001 - a head of the user's may raise anything
+        log_unforeseen(error)
+        return orjson.dumps({"error": _problem(HeadFailed(in_place(error)))})
 
 
 def _problem(error: DarkroomError) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Stage
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
 TIMINGS = StageTimings(decode_s=0.002, model_s=0.005, ended_at=1.0)
 CAT = Prediction({"predictions": [{"label": "cat", "index": 285, "score": 0.5}]}, TIMINGS)
-HEAD = SimpleNamespace(parameters={"top_k": WholeNumber(5, 1, 100)})
+HEAD = SimpleNamespace(parameters={"top_k": WholeNumber(5, 1, 100)}, schema={"type": "object"})
 
 
 class FakeEngine:
@@ -33,7 +33,8 @@ class FakeEngine:
     """
 
     def __init__(self, wait_s: float = 0.0) -> None:
-        self.wait_s, self.limits, self.head = wait_s, Limits(), HEAD
+        self.wait_s, self.limits = wait_s, Limits()
+        self.head: Any = HEAD
         self.asked_bytes, self.requests = list[int](), list[list[EncodedImage]]()
         self.answers: Callable[[list[EncodedImage]], Future[list[Outcome]]] = _done
 

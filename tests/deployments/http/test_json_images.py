@@ -28,7 +28,7 @@ VALUES = st.recursive(
 
 
 def read(body: bytes, size: int = 1 << 20) -> list[bytes | str]:
-    return images_in(JsonImages(MAX_IMAGES), every(size, body))
+    return images_in(JsonImages(MAX_IMAGES, ("top_k",)), every(size, body))
 
 
 @pytest.mark.parametrize(
