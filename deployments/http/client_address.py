@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.types import Scope
 
-from deployments.http.haproxy import SECRET_VARIABLE, SOURCE_HEADER
+from deployments.http.haproxy_rules import SECRET_VARIABLE, SOURCE_HEADER
 
 _SOURCE_HEADER: Final = SOURCE_HEADER.encode()
 

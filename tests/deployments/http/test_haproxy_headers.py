@@ -4,9 +4,7 @@ import re
 
 import pytest
 
-from deployments.http.haproxy import (
-    SOURCE_HEADER,
-)
+from deployments.http.haproxy_rules import SOURCE_HEADER
 from tests.support.balancer import sent
 from tests.support.echo_replica import GET, seen
 
