@@ -15,9 +15,9 @@ from PIL import Image, ImageOps
 from harness.photographs import NAMES, photograph
 from harness.repository import PEERS
 
-_SCIKIT_IMAGE: Final = ("motorcycle_left.png", "motorcycle_right.png", "hubble_deep_field.jpg", "retina.jpg")
-_DEBIAN: Final = PEERS / "photographs" / "usr" / "share" / "forensics-samples" / "original-files"
-_DEBIANS: Final = (
+_SCIKIT_IMAGE_FILES: Final = ("motorcycle_left.png", "motorcycle_right.png", "hubble_deep_field.jpg", "retina.jpg")
+_DEBIAN_FOLDER: Final = PEERS / "photographs" / "usr" / "share" / "forensics-samples" / "original-files"
+_DEBIAN_FILES: Final = (
     "pic1/IMG-20191006-WA0002.jpg",
     "pic1/IMG_1054.JPG",
     "pic1/IMG_20200827_231612.jpg",
@@ -31,7 +31,7 @@ def album() -> dict[str, Callable[[], Image.Image]]:
     """Return the names, each with a function that opens the picture: upright, RGB."""
     folder = Path(str(distribution("scikit-image").locate_file("skimage/data")))
     pictures: dict[str, Callable[[], Image.Image]] = {name: functools.partial(photograph, name) for name in NAMES}
-    files = [folder / name for name in _SCIKIT_IMAGE] + [_DEBIAN / name for name in _DEBIANS]
+    files = [folder / name for name in _SCIKIT_IMAGE_FILES] + [_DEBIAN_FOLDER / name for name in _DEBIAN_FILES]
     return pictures | {file.stem: functools.partial(_opened, file) for file in files if file.exists()}
 
 

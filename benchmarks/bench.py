@@ -22,9 +22,9 @@ from harness.circumstances import circumstances
 from harness.command import RESULTS, Facts, parser_of, run, say, write
 from harness.figures import svg
 
-LIMIT_FOR_S: Final = 0.7
-STEADY: Final = 0.1
-AGAIN: Final = 2
+LIMIT_MEASURED_FOR_S: Final = 0.7
+MAX_LIMIT_CHANGE_SHARE: Final = 0.1
+MAX_REPEATED_RUNS: Final = 2
 """Limit on repeated runs of a row: a busy machine has to be measured too; its spread then shows it."""
 
 HEADER: Final = ("what", "load", "images/s", "of the limit", "p50 ms", "p99 ms", "clients' cores")
@@ -43,17 +43,17 @@ def measured(contestant: Contestant, limit: Limited, rounds: int) -> Iterator[Fa
         for work in contestant.works:
             ask(replace(work, for_s=work.warm_up_s))
             runs = list(_runs(ask, work, limit, rounds))
-            yield {"what": contestant.name, "load": work.title, **_middle(runs), "runs": runs}
+            yield {"what": contestant.name, "load": work.title, **_medians(runs), "runs": runs}
 
 
 def _runs(ask: Ask, work: Work, limit: Limited, rounds: int) -> Iterator[Facts]:
     """Measures limits and runs alternately; each run is a share of the limits before and after it."""
-    again = AGAIN
-    before = limit.per_s(work.images, for_s=LIMIT_FOR_S, clients=work.clients)
+    again = MAX_REPEATED_RUNS
+    before = limit.per_s(work.images, for_s=LIMIT_MEASURED_FOR_S, clients=work.clients)
     while rounds:
         facts = ask(work)
-        after = limit.per_s(work.images, for_s=LIMIT_FOR_S, clients=work.clients)
-        if abs(before - after) <= STEADY * max(before, after) or not again:
+        after = limit.per_s(work.images, for_s=LIMIT_MEASURED_FOR_S, clients=work.clients)
+        if abs(before - after) <= MAX_LIMIT_CHANGE_SHARE * max(before, after) or not again:
             share = facts["per_s"] / statistics.mean((before, after))
             yield {**facts, "limit_before_per_s": before, "limit_after_per_s": after, "of_limit": share}
             rounds -= 1
@@ -62,7 +62,7 @@ def _runs(ask: Ask, work: Work, limit: Limited, rounds: int) -> Iterator[Facts]:
         before = after
 
 
-def _middle(runs: Sequence[Facts]) -> Facts:
+def _medians(runs: Sequence[Facts]) -> Facts:
     """Computes the medians of several runs, and the spread of their shares."""
     names = [name for name in ("per_s", "of_limit", "p50_ms", "p99_ms", "clients_cores") if name in runs[0]]
     shares = [run["of_limit"] for run in runs]

@@ -16,16 +16,16 @@ from harness.command import RESULTS, Facts, say
 from harness.figures import styled, svg
 from pipeline.images.geometry import MIN_REDUCED_TO_TARGET_RATIO
 
-_INK: Final = "#6e7681"
-_OURS: Final = "#1f6feb"
-_THEIRS: Final = "#8b949e"
-_PARTS: Final = {1: "#c2410c", 2: "#2563eb", 4: "#15803d", 8: "#6b7280"}
+_TEXT_COLOUR: Final = "#6e7681"
+_DARKROOM_COLOUR: Final = "#1f6feb"
+_PEER_COLOUR: Final = "#8b949e"
+_COLOUR_BY_EIGHTHS: Final = {1: "#c2410c", 2: "#2563eb", 4: "#15803d", 8: "#6b7280"}
 """Colours by the decoded part of a JPEG's size, in eighths."""
 
-_MOST: Final = 1.05
+_MAX_SHOWN_SHARE: Final = 1.05
 """Share of the limit at which bars are cut: HTTP or a device alone may reach several times the limit."""
 
-_SCORE_BOUND: Final = 0.03
+_MAX_SCORE_CHANGE: Final = 0.03
 
 
 def main() -> None:
@@ -62,17 +62,19 @@ def shares(records: Sequence[Facts]) -> Figure:
 
 def _draw_shares(axes: Axes, group: Sequence[Facts]) -> None:
     places = range(len(group))
-    colours = [_OURS if each["what"].startswith(("Darkroom", "pipeline")) else _THEIRS for each in group]
-    axes.barh(places, [min(record["of_limit"], _MOST) for record in group], color=colours)
+    colours = [
+        _DARKROOM_COLOUR if each["what"].startswith(("Darkroom", "pipeline")) else _PEER_COLOUR for each in group
+    ]
+    axes.barh(places, [min(record["of_limit"], _MAX_SHOWN_SHARE) for record in group], color=colours)
     for place, record in zip(places, group, strict=True):
-        least, most = (min(record[name], _MOST) for name in ("least_of_limit", "most_of_limit"))
-        axes.plot([least, most], [place, place], color=_INK, linewidth=1)
-        end = max(most, min(record["of_limit"], _MOST)) + 0.01
-        axes.text(end, place, f"{record['of_limit']:.2f}", va="center", color=_INK)
-    axes.axvline(1, color=_INK, linestyle="--", linewidth=1)
-    axes.set_yticks(places, [record["what"] for record in group], color=_INK)
-    axes.set(xlim=(0, _MOST + 0.1), ylim=(len(group) - 0.5, -0.5), xticks=[])
-    axes.set_title(f"{group[0]['load']}; the dashed line is the limit", loc="left", color=_INK)
+        least, most = (min(record[name], _MAX_SHOWN_SHARE) for name in ("least_of_limit", "most_of_limit"))
+        axes.plot([least, most], [place, place], color=_TEXT_COLOUR, linewidth=1)
+        end = max(most, min(record["of_limit"], _MAX_SHOWN_SHARE)) + 0.01
+        axes.text(end, place, f"{record['of_limit']:.2f}", va="center", color=_TEXT_COLOUR)
+    axes.axvline(1, color=_TEXT_COLOUR, linestyle="--", linewidth=1)
+    axes.set_yticks(places, [record["what"] for record in group], color=_TEXT_COLOUR)
+    axes.set(xlim=(0, _MAX_SHOWN_SHARE + 0.1), ylim=(len(group) - 0.5, -0.5), xticks=[])
+    axes.set_title(f"{group[0]['load']}; the dashed line is the limit", loc="left", color=_TEXT_COLOUR)
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 
@@ -94,7 +96,7 @@ def reduction(records: Sequence[Facts]) -> Figure:
         _draw_sizes(by_size, kinds["the rule"])
         _draw_costs(by_cost, kinds["cost"])
         for axes in (by_ratio, by_size, by_cost):
-            _in_ink(axes)
+            _in_text_colour(axes)
     return figure
 
 
@@ -105,15 +107,15 @@ def _draw_ratios(axes: Axes, changes: Sequence[Facts]) -> None:
             ratio = change["short_px"] * eighths / 8 / TRANSFORM.resize_px
             most[ratio] = max(change["score"], most.get(ratio, 0.0))
         ratios, scores = zip(*sorted(most.items()), strict=True)
-        axes.plot(ratios, scores, "o-", color=_PARTS[eighths], label=f"{eighths}/8", markersize=3)
+        axes.plot(ratios, scores, "o-", color=_COLOUR_BY_EIGHTHS[eighths], label=f"{eighths}/8", markersize=3)
     axes.axvline(
         MIN_REDUCED_TO_TARGET_RATIO,
-        color=_INK,
+        color=_TEXT_COLOUR,
         linestyle="--",
         linewidth=1,
         label=f"the least ratio, {MIN_REDUCED_TO_TARGET_RATIO}",
     )
-    axes.axhline(_SCORE_BOUND, color=_INK, linestyle=":", linewidth=1)
+    axes.axhline(_MAX_SCORE_CHANGE, color=_TEXT_COLOUR, linestyle=":", linewidth=1)
     axes.set(title="If reduced: largest change of a score", xlabel="short side to that of the resize", ylim=(0, None))
 
 
@@ -121,8 +123,10 @@ def _draw_sizes(axes: Axes, changes: Sequence[Facts]) -> None:
     for eighths in sorted({change["eighths"] for change in changes}):
         points = [(change["short_px"], change["score"]) for change in changes if change["eighths"] == eighths]
         words = "whole" if eighths == 8 else f"at {eighths}/8"
-        axes.plot(*zip(*points, strict=True), ".", color=_PARTS[eighths], label=f"decoded {words}", markersize=3)
-    axes.axhline(_SCORE_BOUND, color=_INK, linestyle=":", linewidth=1)
+        axes.plot(
+            *zip(*points, strict=True), ".", color=_COLOUR_BY_EIGHTHS[eighths], label=f"decoded {words}", markersize=3
+        )
+    axes.axhline(_MAX_SCORE_CHANGE, color=_TEXT_COLOUR, linestyle=":", linewidth=1)
     axes.set(title="By the rule: change of a score, each file", xlabel="short side, pixels", ylim=(0, None))
 
 
@@ -134,12 +138,12 @@ def _draw_costs(axes: Axes, costs: Sequence[Facts]) -> None:
     axes.set_ylabel("times the whole")
 
 
-def _in_ink(axes: Axes) -> None:
-    axes.legend(fontsize=7, labelcolor=_INK, framealpha=0)
-    axes.tick_params(color=_INK, labelcolor=_INK)
-    axes.spines[:].set_color(_INK)
+def _in_text_colour(axes: Axes) -> None:
+    axes.legend(fontsize=7, labelcolor=_TEXT_COLOUR, framealpha=0)
+    axes.tick_params(color=_TEXT_COLOUR, labelcolor=_TEXT_COLOUR)
+    axes.spines[:].set_color(_TEXT_COLOUR)
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
-        text.set_color(_INK)
+        text.set_color(_TEXT_COLOUR)
 
 
 if __name__ == "__main__":

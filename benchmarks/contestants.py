@@ -18,7 +18,7 @@ from harness.load import Load, closed_loop
 NO_HAPROXY: Final = {"RAY_SERVE_ENABLE_HA_PROXY": "0", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "0"}
 """Environment variables that override serve.env: Serve's own proxy in front, as without that file."""
 
-STAND_IN: Final = "stand-in"
+STAND_IN_SUFFIX: Final = "stand-in"
 """Suffix of names of contestants with the sleeping device."""
 
 
@@ -61,10 +61,10 @@ def _asked(server: Server, work: Work) -> Facts:
         whole = [list(batch) + list(work.images[: work.together - len(batch)]) for batch in batches]
         forms = [server.kind.many(batch) for batch in whole]
     load = closed_loop(server.target, forms, clients=work.clients, warm_up_s=work.warm_up_s, for_s=work.for_s)
-    return _of(load, work)
+    return _facts_of(load, work)
 
 
-def _of(load: Load, work: Work) -> Facts:
+def _facts_of(load: Load, work: Work) -> Facts:
     if load.others:
         say(f"    not predicted: {dict(load.others)}")
     return {
@@ -137,18 +137,18 @@ def contestants(*, full: bool) -> list[Contestant]:
     each = (SMALL, PHONE, MIXED) if full else (SMALL, PHONE)
 
     def peer(kind: ServerKind, name: str = "", **environment: str) -> Contestant:
-        return served(_variant(kind, f"{name or kind.name}, {STAND_IN}", **asleep, **environment), *each)
+        return served(_variant(kind, f"{name or kind.name}, {STAND_IN_SUFFIX}", **asleep, **environment), *each)
 
     one_at_a_time = partial(alone.pipeline, together=1, requests=1)
 
     def step(name: str, change: Callable[[Document], None], **environment: str) -> Contestant:
-        return served(_variant(darkroom(f"{name}, {STAND_IN}", change), **environment), *each)
+        return served(_variant(darkroom(f"{name}, {STAND_IN_SUFFIX}", change), **environment), *each)
 
     def more(*others: Contestant) -> Sequence[Contestant]:
         return others if full else ()
 
     return [
-        by_itself(f"a loop, {STAND_IN}", alone.loop, *each),
+        by_itself(f"a loop, {STAND_IN_SUFFIX}", alone.loop, *each),
         *more(peer(LOADER_A_BATCH), peer(RAY_SERVE), peer(BENTOML)),
         peer(LITSERVE),
         peer(MOSEC),
@@ -160,12 +160,12 @@ def contestants(*, full: bool) -> list[Contestant]:
             step("Darkroom, one by one, exact", _exact),
             step("Darkroom, one by one", _one_by_one),
         ),
-        served(darkroom(f"Darkroom, {STAND_IN}", _with_stand_in), SMALL_ALONE, SMALL_MANY, *each),
-        by_itself(f"pipeline alone, {STAND_IN}", alone.pipeline, *each),
+        served(darkroom(f"Darkroom, {STAND_IN_SUFFIX}", _with_stand_in), SMALL_ALONE, SMALL_MANY, *each),
+        by_itself(f"pipeline alone, {STAND_IN_SUFFIX}", alone.pipeline, *each),
         *more(
-            by_itself(f"pipeline alone, an image at a time, {STAND_IN}", one_at_a_time, SMALL_ALONE),
+            by_itself(f"pipeline alone, an image at a time, {STAND_IN_SUFFIX}", one_at_a_time, SMALL_ALONE),
             served(ECHO, SMALL_ALONE, SMALL, PHONE),
-            by_itself(f"device alone, {STAND_IN}", alone.stand_in_device, SMALL),
+            by_itself(f"device alone, {STAND_IN_SUFFIX}", alone.stand_in_device, SMALL),
         ),
         *more(served(RAY_SERVE, *each), served(BENTOML, *each)),
         served(LITSERVE, *each),

@@ -35,8 +35,8 @@ from pipeline.images.resize import CropPlan, by_pillow, resize_fast
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.source import load_model
 
-TURNS: Final = 7
-FOR_S: Final = 0.5
+ROUNDS: Final = 7
+MEASURED_FOR_S: Final = 0.5
 
 Pixels = NDArray[np.uint8]
 Way = Callable[[bytes], Pixels]
@@ -148,9 +148,9 @@ def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> li
         score: pixels -> float32 [images, classes].
     """
     images, ms = work.images, dict[str, list[float]]({name: [] for name in WAYS})
-    for _ in range(TURNS):
+    for _ in range(ROUNDS):
         for name, way in WAYS.items():
-            ms[name].append(1000 / done_per_s(way, images, FOR_S))
+            ms[name].append(1000 / done_per_s(way, images, MEASURED_FOR_S))
     reference = [WAYS[REFERENCE](data) for data in images]
     scores = score(reference)
     best, results = scores.argmax(1), list[DecoderResult]()
@@ -207,7 +207,7 @@ def main(arguments: Sequence[str]) -> int:
     keep_freed_memory()
     score, results = scored_by_mobilenet(), list[DecoderResult]()
     for work in (SMALL, PHONE):
-        say(f"{work.title.partition(',')[0]}: {len(WAYS)} ways, {TURNS} turns")
+        say(f"{work.title.partition(',')[0]}: {len(WAYS)} ways, {ROUNDS} turns")
         results += compare(work, score)
     rows = [row(result) for result in results]
     publish("decoders", about, [*map(asdict, results)], HEADER, rows)

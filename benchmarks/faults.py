@@ -21,7 +21,7 @@ from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, Facts, parser_of, run, say, write
 
-QUIET_CORES: Final = 0.3
+MAX_OTHERS_CORES: Final = 0.3
 """Cores used by other programs above which the figures are unreliable."""
 
 
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str]) -> int:
         measure(kind, faults, keep)
     sys.stdout.write(table.text(header, rows(faults, kinds, results)))
     say(f"{time.monotonic() - began_at:.0f} s; written to {options.out}")
-    if (most := max(result.others_cores for result in results)) > QUIET_CORES:
+    if (most := max(result.others_cores for result in results)) > MAX_OTHERS_CORES:
         say(f"something else on this machine used up to {most:.1f} cores meanwhile: measure again when it is quiet")
     return 0
 

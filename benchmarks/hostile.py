@@ -14,21 +14,21 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from benchmarks.body_crowds import body_crowds
-from benchmarks.crowds import Crowd, crowds, present
+from benchmarks.hostile_bodies import clients_with_hostile_bodies
+from benchmarks.hostile_clients import HostileClients, connected, hostile_clients
 from benchmarks.work import SMALL
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import Facts, parser_of, run, say
-from harness.costly_images import COSTLY, lossless_webp, progressive_jpeg
+from harness.costly_images import COSTLY_FILES, lossless_webp, progressive_jpeg
 from harness.load import Load, closed_loop, open_loop
 from harness.local_service import LocalService, local_service, one_replica
 from harness.resident_memory import Memory
 from harness.target import Form, Target, image_body
 
-CONNECTIONS: Final = 8
-GOOD_EVERY_S: Final = 0.3
-ARRIVED_AFTER_S: Final = 2.0
+HOSTILE_CLIENTS: Final = 8
+GOOD_REQUEST_INTERVAL_S: Final = 0.3
+CONNECTING_TIME_S: Final = 2.0
 HEADER: Final = (
     "sent",
     "kB",
@@ -48,7 +48,7 @@ def many_in_json(image: bytes, count: int) -> Form:
 
 def kinds() -> Mapping[str, Sequence[Form]]:
     """Return the hostile requests by kind; an empty list stands for the time without a hostile client."""
-    raw = {name: [image_body(make())] for name, make in COSTLY.items()}
+    raw = {name: [image_body(make())] for name, make in COSTLY_FILES.items()}
     return {
         "nothing": [],
         **raw,
@@ -61,17 +61,17 @@ def kinds() -> Mapping[str, Sequence[Form]]:
     }
 
 
-def measure_crowd(target: Target, crowd: Crowd, for_s: float) -> Facts:
+def measure_clients(target: Target, clients: HostileClients, for_s: float) -> Facts:
     """Measure a good client's answers beside a group of connections, once all of them should be open."""
-    with present(crowd, target):
-        threading.Event().wait(ARRIVED_AFTER_S)
+    with connected(clients, target):
+        threading.Event().wait(CONNECTING_TIME_S)
         good = _good_client(target, for_s)
-    return {"sent_per_s": crowd.opened / (ARRIVED_AFTER_S + for_s), "answered": 0, "otherwise": {}, **good}
+    return {"sent_per_s": clients.opened / (CONNECTING_TIME_S + for_s), "answered": 0, "otherwise": {}, **good}
 
 
 def _good_client(target: Target, for_s: float) -> Facts:
     forms = [Form("image/jpeg", image) for image in SMALL.images]
-    good = open_loop(target, forms, rate=1 / GOOD_EVERY_S, for_s=for_s, chance=None)
+    good = open_loop(target, forms, rate=1 / GOOD_REQUEST_INTERVAL_S, for_s=for_s, chance=None)
     return {
         "good": good.sent,
         "good_p50_ms": 1e3 * good.quantile_s(0.5),
@@ -85,7 +85,7 @@ def measure(target: Target, forms: Sequence[Form], for_s: float) -> Facts:
     hostile = [Load(for_s)]
 
     def hammer() -> None:
-        hostile[0] = closed_loop(target, forms, clients=CONNECTIONS, warm_up_s=0.0, for_s=for_s, patient=False)
+        hostile[0] = closed_loop(target, forms, clients=HOSTILE_CLIENTS, warm_up_s=0.0, for_s=for_s, patient=False)
 
     thread = threading.Thread(target=hammer)
     if forms:
@@ -117,10 +117,10 @@ def measured(service: LocalService, names: Sequence[str], for_s: float) -> Itera
             _settled(service)
             kb = sum(len(form.body) for form in forms) / 1e3 / max(1, len(forms))
             yield {"kind": name, "kb": kb, "grown_bytes": memory.grown_bytes, **facts}
-    for name, crowd in {**crowds(), **body_crowds()}.items():
+    for name, clients in {**hostile_clients(), **clients_with_hostile_bodies()}.items():
         if not names or name in names:
             with Memory(service.processes) as memory:
-                facts = measure_crowd(target, crowd, for_s)
+                facts = measure_clients(target, clients, for_s)
             _settled(service)
             yield {"kind": name, "kb": 0.0, "grown_bytes": memory.grown_bytes, **facts}
 

@@ -54,10 +54,10 @@ def _peer(name: str, *arguments: str) -> list[str]:
     return [str(PEERS / name / "bin" / "python"), str(ROOT / "benchmarks" / "peers" / f"{name}_app.py"), *arguments]
 
 
-_AS_OTHERS: Final = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+_RAY_ENVIRONMENT: Final = {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 """Environment variables of Ray: without them its workers run at nice 15, at a lower priority than the clients."""
 
-_AS_PACKAGE: Final = {"PYTHONPATH": str(ROOT)}
+_PACKAGE_ENVIRONMENT: Final = {"PYTHONPATH": str(ROOT)}
 """Environment variables of a peer that is run by its path and imports modules of this repository."""
 
 
@@ -79,7 +79,7 @@ LITSERVE: Final = ServerKind(
     wrap=lambda image: form_body([image]),
     command=lambda port, _: _peer("litserve", str(port)),
     plays=_litserve_plays,
-    environment=_AS_PACKAGE,
+    environment=_PACKAGE_ENVIRONMENT,
 )
 MOSEC: Final = ServerKind(
     name="mosec",
@@ -87,7 +87,7 @@ MOSEC: Final = ServerKind(
     wrap=image_body,
     command=lambda port, _: _peer("mosec", "--address", "127.0.0.1", "--port", str(port)),
     plays=_mosec_plays,
-    environment=_AS_PACKAGE,
+    environment=_PACKAGE_ENVIRONMENT,
 )
 BENTOML: Final = ServerKind(
     name="BentoML",
@@ -98,7 +98,7 @@ BENTOML: Final = ServerKind(
         *("serve", "benchmarks.peers.bentoml_app:BentoMLClassifier", "--host", "127.0.0.1", "--port", str(port)),
     ],
     plays=_is_bentoml_worker,
-    environment={**_AS_PACKAGE, "BENTOML_DO_NOT_TRACK": "True"},
+    environment={**_PACKAGE_ENVIRONMENT, "BENTOML_DO_NOT_TRACK": "True"},
 )
 DARKROOM: Final = ServerKind(
     name="Darkroom",
@@ -121,7 +121,7 @@ RAY_SERVE: Final = ServerKind(
     wrap=image_body,
     command=lambda port, _: _in_our_environment("ray_serve", str(port)),
     plays=_is_ray_replica,
-    environment={**_AS_PACKAGE, **_AS_OTHERS},
+    environment={**_PACKAGE_ENVIRONMENT, **_RAY_ENVIRONMENT},
 )
 LOADER_A_BATCH: Final = replace(
     RAY_SERVE,
@@ -130,11 +130,11 @@ LOADER_A_BATCH: Final = replace(
 )
 
 
-def _hasty(application: Document) -> None:
+def _with_short_queue(application: Document) -> None:
     application["deployments"][0]["user_config"]["max_queue_wait_s"] = 0.25
 
 
-HASTY: Final = darkroom("Darkroom", _hasty)
+DARKROOM_WITH_SHORT_QUEUE: Final = darkroom("Darkroom", _with_short_queue)
 """Darkroom with a short `max_queue_wait_s`, so that seconds of overload show refusals; the shipped value is 10 s."""
 
-KINDS: Final = (LITSERVE, MOSEC, HASTY)
+KINDS: Final = (LITSERVE, MOSEC, DARKROOM_WITH_SHORT_QUEUE)

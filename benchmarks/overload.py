@@ -34,11 +34,11 @@ from harness.local_service import LocalService, local_service, one_replica
 from harness.resident_memory import Memory
 from harness.target import Form, Target, form_body, image_body
 
-DEFAULT_S: Final = LiveConfig().max_queue_wait_s
-SHARES: Final = (0.5, 0.8, 2.0)
+DEFAULT_QUEUE_WAIT_S: Final = LiveConfig().max_queue_wait_s
+CAPACITY_SHARES: Final = (0.5, 0.8, 2.0)
 """Rates of random requests, as shares of the capacity."""
 
-BESIDE: Final = 16
+REFERENCE_CLIENTS: Final = 16
 """Clients that each row is compared with: enough to keep the service busy, few enough to have no refusals."""
 
 HEADER: Final = (
@@ -46,7 +46,7 @@ HEADER: Final = (
     "load",
     "max_queue_wait_s",
     "predictions/s",
-    f"of {BESIDE} clients'",
+    f"of {REFERENCE_CLIENTS} clients'",
     "refused",
     "refusals/s",
     "p50 ms",
@@ -56,7 +56,7 @@ HEADER: Final = (
 )
 COST_HEADER: Final = ("what", "processor time of a request, ms", "requests/s")
 
-WITHOUT_FRONT: Final = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ""}
+WITHOUT_MIDDLEWARE: Final = {"RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +78,15 @@ class LoadPlan:
     beside_for_s: float
 
 
-FULL: Final = LoadPlan(
+FULL_PLAN: Final = LoadPlan(
     waits_s=(0.25, 2.5, 10.0),
     clients=((SMALL, (1, 8, 16, 32, 64, 128, 256)), (PHONE, (16, 64))),
     for_s=6.0,
     open_for_s=30.0,
     beside_for_s=2.0,
 )
-QUICK: Final = replace(
-    FULL, waits_s=(0.25, DEFAULT_S), clients=((SMALL, (64,)), (PHONE, (16,))), for_s=3.0, open_for_s=8.0
+QUICK_PLAN: Final = replace(
+    FULL_PLAN, waits_s=(0.25, DEFAULT_QUEUE_WAIT_S), clients=((SMALL, (64,)), (PHONE, (16,))), for_s=3.0, open_for_s=8.0
 )
 
 
@@ -101,8 +101,8 @@ def measured(service: LocalService, plan: LoadPlan) -> Iterator[Facts]:
             forms = [image_body(image) for image in work.images]
             for clients in counts:
                 yield _held_against(service, forms, plan, _Closed(work, clients), max_queue_wait_s)
-            if max_queue_wait_s in (plan.waits_s[0], DEFAULT_S):
-                for share in SHARES:
+            if max_queue_wait_s in (plan.waits_s[0], DEFAULT_QUEUE_WAIT_S):
+                for share in CAPACITY_SHARES:
                     yield _held_against(service, forms, plan, _Open(work, share), max_queue_wait_s)
 
 
@@ -141,7 +141,9 @@ def _held_against(
     service: LocalService, forms: Sequence[Form], plan: LoadPlan, row: _Closed | _Open, max_queue_wait_s: float
 ) -> Facts:
     def beside() -> float:
-        return closed_loop(service.target, forms, clients=BESIDE, warm_up_s=1.0, for_s=plan.beside_for_s).per_s
+        return closed_loop(
+            service.target, forms, clients=REFERENCE_CLIENTS, warm_up_s=1.0, for_s=plan.beside_for_s
+        ).per_s
 
     before_per_s = beside()
     with Memory(service.processes) as memory:
@@ -202,12 +204,14 @@ def costs(for_s: float) -> Iterator[Facts]:
 
         def ask() -> None:
             nonlocal load
-            load = closed_loop(server.target, forms, clients=BESIDE, warm_up_s=0.0, for_s=for_s, patient=False)
+            load = closed_loop(
+                server.target, forms, clients=REFERENCE_CLIENTS, warm_up_s=0.0, for_s=for_s, patient=False
+            )
 
         used_s = _processor_s(replica, ask) - idle_s
         yield {"what": "Serve alone, a request that does nothing", "ms": 1e3 * used_s / load.sent, "per_s": load.per_s}
     yield {"what": "a refusal ahead of Serve", **_refusing(for_s)}
-    yield {"what": "a refusal by the application, without serve.env", **_refusing(for_s, **WITHOUT_FRONT)}
+    yield {"what": "a refusal by the application, without serve.env", **_refusing(for_s, **WITHOUT_MIDDLEWARE)}
 
 
 def _processor_s(process: psutil.Process, act: Callable[[], None]) -> float:
@@ -236,7 +240,7 @@ def _refusing(for_s: float, **environment: str) -> Facts:
         others.start()
         time.sleep(2.0)
         idle = _loop(service, 1)
-        load = closed_loop(service.target, short, clients=BESIDE, warm_up_s=0.0, for_s=for_s, patient=False)
+        load = closed_loop(service.target, short, clients=REFERENCE_CLIENTS, warm_up_s=0.0, for_s=for_s, patient=False)
         busy = _loop(service, int(for_s) - 1)
         others.join()
     refused = busy["requests"].get("Overloaded", 0)
@@ -261,7 +265,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--quick", action="store_true", help="a few rows, to see that it works")
     parser.add_argument("--only", choices=("table", "costs"), help="one of both parts")
     options = parser.parse_args(arguments)
-    plan = QUICK if options.quick else FULL
+    plan = QUICK_PLAN if options.quick else FULL_PLAN
     about, records, cost = circumstances("benchmarks.overload", arguments), list[Facts](), list[Facts]()
     if options.only != "costs":
         with local_service(one_replica(), say) as service:

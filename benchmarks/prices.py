@@ -22,7 +22,7 @@ from deployments.service_config import LiveConfig
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, parser_of, run, say, write
-from harness.costly_images import COSTLY
+from harness.costly_images import COSTLY_FILES
 from harness.photographs import encoded, jpeg, photograph
 from harness.timing import seconds_of
 from pipeline.decode.memory import FreedMemory, keep_freed_memory
@@ -31,10 +31,10 @@ from pipeline.images.header import read_header
 from pipeline.images.price import price_s
 from pipeline.records import Transform
 
-TURNS: Final = 5
-FOR_S: Final = 1.0
-ALL: Final = replace(TRANSFORM, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"))
-LIVE: Final = LiveConfig()
+ROUNDS: Final = 5
+MEASURED_FOR_S: Final = 1.0
+TRANSFORM_OF_ANY_FORMAT: Final = replace(TRANSFORM, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"))
+DEFAULT_LIMITS: Final = LiveConfig()
 
 HEADER: Final = ("file", "decode", "kB", "ms", "price, ms", "price / ms", "s a MB", "s a request", "MiB")
 
@@ -72,8 +72,11 @@ class Cost:
     @property
     def s_a_request(self) -> float:
         """Seconds of a core that a client can cause with one request, at most."""
-        by_price, by_size = LIVE.max_request_work_s * 1e3 / self.price_ms, LIVE.max_request_bytes / self.size
-        return self.ms / 1e3 * int(min(by_price, by_size, LIVE.max_images_per_request))
+        by_price, by_size = (
+            DEFAULT_LIMITS.max_request_work_s * 1e3 / self.price_ms,
+            DEFAULT_LIMITS.max_request_bytes / self.size,
+        )
+        return self.ms / 1e3 * int(min(by_price, by_size, DEFAULT_LIMITS.max_images_per_request))
 
 
 def photographs() -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -104,9 +107,11 @@ def measure(name: str, file: bytes, transform: Transform) -> Cost:
     freed, data = FreedMemory(), memoryview(file)
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory (proc_pid_clear_refs(5))
     before = _status_bytes("VmRSS")
-    work = partial(decode, data, transform, LIVE.max_image_pixels)
+    work = partial(decode, data, transform, DEFAULT_LIMITS.max_image_pixels)
     taken_s = seconds_of(work, runs=1, warm_up=0, clock=time.process_time)
-    taken_s += seconds_of(work, runs=min(TURNS - 1, int(FOR_S / taken_s[0])), warm_up=0, clock=time.process_time)
+    taken_s += seconds_of(
+        work, runs=min(ROUNDS - 1, int(MEASURED_FOR_S / taken_s[0])), warm_up=0, clock=time.process_time
+    )
     peak = _status_bytes("VmHWM") - before
     freed.give_back()
     price_ms = price_s(read_header([file], transform.formats), transform) * 1e3
@@ -141,11 +146,11 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(1)
     keep_freed_memory()
     costs = []
-    for name, make in (*photographs(), *COSTLY.items()):
+    for name, make in (*photographs(), *COSTLY_FILES.items()):
         if options.kinds in name:
             say(name)
             file = make()
-            costs += [measure(name, file, replace(ALL, decode=mode)) for mode in ("fast", "exact")]
+            costs += [measure(name, file, replace(TRANSFORM_OF_ANY_FORMAT, decode=mode)) for mode in ("fast", "exact")]
     about = circumstances("benchmarks.prices", arguments)
     rows = [row(cost) for cost in costs]
     if not options.kinds:

@@ -39,11 +39,11 @@ Score = Callable[[Sequence[Pixels]], torch.Tensor]
 
 EIGHTHS: Final = (1, 2, 4)
 RATIOS: Final = (1, 1.1, 1.25, 1.5, 2, 2.5, 2.93, 3.5, 4, 5, 5.8)
-LEAST_PX: Final = 256
-MOST_PX: Final = 3200
+MIN_SHORT_SIDE_PX: Final = 256
+MAX_SHORT_SIDE_PX: Final = 3200
 SAMPLINGS: Final = ("4:4:4", "4:2:2", "4:2:0")
-COST_PX: Final = ((500, 375), (1024, 768), (1920, 1080), (4032, 3024))
-TURNS: Final = 9
+TIMED_SIZES_PX: Final = ((500, 375), (1024, 768), (1920, 1080), (4032, 3024))
+ROUNDS: Final = 9
 HEADER: Final = ("decoded at", "ratio", "files", "largest change", "90 % below", "other first class", "off by, levels")
 COST_HEADER: Final = ("image", "decoded at", "ratio", "ms", "times whole")
 
@@ -91,9 +91,9 @@ def decoded(data: bytes, size: tuple[int, int], eighths: int) -> Pixels:
 
 
 def changes_of_parts(name: str, picture: Image.Image, score: Score) -> Iterator[Change]:
-    """Measures one photograph at every part and ratio with a short side up to `MOST_PX`, with samplings in turn."""
+    """Measures one photograph at every part and ratio up to `MAX_SHORT_SIDE_PX`, with samplings in turn."""
     points = [(round(ratio * TRANSFORM.resize_px * 8 / eighths), eighths) for eighths in EIGHTHS for ratio in RATIOS]
-    for number, (short_px, eighths) in enumerate(point for point in points if point[0] <= MOST_PX):
+    for number, (short_px, eighths) in enumerate(point for point in points if point[0] <= MAX_SHORT_SIDE_PX):
         image, sampling = scaled(picture, short_px), (number + len(name)) % 3
         data = jpeg(image, subsampling=sampling)
         pair = darkroom_exact(data), decoded(data, image.size, eighths)
@@ -130,11 +130,11 @@ def _change(
 def costs() -> list[Facts]:
     """Measures milliseconds of one core for an image at every factor, in turn, for several photographs."""
     records = list[Facts]()
-    for size in COST_PX:
+    for size in TIMED_SIZES_PX:
         files = [jpeg(open_it().resize(size, Image.Resampling.LANCZOS)) for open_it in [*album().values()][:6]]
         factors = [eighths for eighths in range(1, 9) if min(size) * eighths / 8 >= TRANSFORM.resize_px]
         ms: dict[int, list[float]] = {eighths: [] for eighths in factors}
-        for _ in range(TURNS):
+        for _ in range(ROUNDS):
             for eighths in factors:
                 began_s = time.process_time()
                 for data in files:
@@ -211,7 +211,9 @@ def main(arguments: Sequence[str]) -> int:
     for name, open_it in album().items():
         say(name)
         changes += changes_of_parts(name, open_it(), score)
-        changes += changes_of_rule(name, open_it(), score, range(LEAST_PX, MOST_PX + 1, options.step))
+        changes += changes_of_rule(
+            name, open_it(), score, range(MIN_SHORT_SIDE_PX, MAX_SHORT_SIDE_PX + 1, options.step)
+        )
     sys.stdout.write(report(about, changes, cost))
     return 0
 

@@ -29,11 +29,11 @@ from pipeline.model.device_module import DeviceModule
 from pipeline.model.source import load_model
 from pipeline.model.torchscript import as_graph
 
-BATCHES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SIZES_PX: Final = ((365, 274), (500, 375), (1155, 866), (2000, 1500), (4032, 3024), (5774, 4330))
 """Widths and heights: 0.1, 0.2, 1, 3, 12 and 25 megapixels."""
 
-FOR_S: Final = 2.0
+MEASURED_FOR_S: Final = 2.0
 HEADER: Final = ("what", "of", "images/s", "of the limit", "ms an image", "MiB")
 
 
@@ -43,9 +43,9 @@ def batches(rounds: int) -> Iterator[Facts]:
     loaded = load_model(PipelineConfig())
     spec = loaded.transform.input_spec
     compute = as_graph(DeviceModule.of(loaded), spec)
-    pixels = noise(BATCHES[-1], spec, seed=0)
+    pixels = noise(BATCH_SIZES[-1], spec, seed=0)
     with torch.inference_mode():
-        for size in BATCHES:
+        for size in BATCH_SIZES:
             taken_s = statistics.median(seconds_of(partial(compute, pixels[:size]), runs=rounds))
             yield {"what": "batch", "of": size, "per_s": size / taken_s, "ms": 1000 * taken_s / size}
 
@@ -54,7 +54,7 @@ def workers(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
     """Measures the engine by number of workers, and the private memory of each worker."""
     for count in range(1, cores + 1):
         with alone.pipeline(workers=count) as rate:
-            shown = _share(lambda rate=rate: rate(SMALL.images, FOR_S), limit, SMALL.images, count, rounds)  # type: ignore[misc]
+            shown = _share(lambda rate=rate: rate(SMALL.images, MEASURED_FOR_S), limit, SMALL.images, count, rounds)  # type: ignore[misc]
             yield {"what": "workers", "of": count, **shown, "mib": statistics.mean(map(_own_mib, own_workers()))}
 
 
@@ -63,7 +63,7 @@ def sizes(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
     with alone.pipeline() as rate:
         for size_px in SIZES_PX:
             images = Work("", (size_px,), 1, together=1, clients=1).images
-            shown = _share(lambda images=images: rate(images, FOR_S), limit, images, cores, rounds)  # type: ignore[misc]
+            shown = _share(lambda images=images: rate(images, MEASURED_FOR_S), limit, images, cores, rounds)  # type: ignore[misc]
             yield {"what": "megapixels", "of": round(size_px[0] * size_px[1] / 1e6, 1), **shown}
 
 
@@ -72,7 +72,7 @@ def replica(rounds: int) -> Iterator[Facts]:
     with local_service(shipped_config(), say) as service:
         forms = [image_body(image) for image in SMALL.images]
         for run_number in range(1, rounds + 1):
-            load = closed_loop(service.target, forms, clients=8, warm_up_s=FOR_S, for_s=5 * FOR_S)
+            load = closed_loop(service.target, forms, clients=8, warm_up_s=MEASURED_FOR_S, for_s=5 * MEASURED_FOR_S)
             (head,) = with_role(service.run, REPLICA)
             family = [head, *head.children(recursive=True)]
             pss = sum(process.memory_full_info().pss for process in family)
@@ -89,10 +89,10 @@ def _share(measure: Callable[[], float], limit: Limited, images: Sequence[bytes]
     """Computes medians of a rate, and of its share of the limits around it, on as many cores as workers."""
     rates, shares = list[float](), list[float]()
     measure()  # warms it up
-    before = limit.per_s(images, for_s=FOR_S / 2, clients=workers)
+    before = limit.per_s(images, for_s=MEASURED_FOR_S / 2, clients=workers)
     for _ in range(rounds):
         rates.append(measure())
-        after = limit.per_s(images, for_s=FOR_S / 2, clients=workers)
+        after = limit.per_s(images, for_s=MEASURED_FOR_S / 2, clients=workers)
         shares.append(2 * rates[-1] / (before + after))
         before = after
     per_s = statistics.median(rates)

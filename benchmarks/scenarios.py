@@ -21,18 +21,18 @@ from harness.resident_memory import Memory
 from harness.single_requests import Answer, at_once, at_rate, leave
 
 RUNS: Final = 3
-TOGETHER: Final = 8
+BURST_CLIENTS: Final = 8
 
-LEAVERS: Final = 64
+LEAVING_CLIENTS: Final = 64
 LEAVE_AFTER_S: Final = 0.05
 
-KILL_RATE: Final = 20.0  # requests a second: a fraction of every server's capacity
+KILL_REQUESTS_PER_S: Final = 20.0  # requests a second: a fraction of every server's capacity
 BEFORE_KILL_S: Final = 2.0
-BACK_TIMEOUT_S: Final = 60.0
+RECOVERY_TIMEOUT_S: Final = 60.0
 SETTLE_S: Final = 5.0  # a restarted process loads its model
 
-LOOP_CLIENTS: Final = 32
-OVERLOAD: Final = 2.0
+CLOSED_LOOP_CLIENTS: Final = 32
+OVERLOAD_FACTOR: Final = 2.0
 OVERLOAD_S: Final = 10.0
 
 
@@ -42,8 +42,8 @@ OVERLOAD_S: Final = 10.0
 def _eight(bad: bytes, run: int) -> tuple[list[bytes], int]:
     """Make seven photographs and a bad image; return them with its position."""
     draw = random.Random(run)
-    images = draw.choices(photographs(), k=TOGETHER)
-    place = draw.randrange(TOGETHER)
+    images = draw.choices(photographs(), k=BURST_CLIENTS)
+    place = draw.randrange(BURST_CLIENTS)
     images[place] = bad
     return images, place
 
@@ -57,7 +57,7 @@ async def _bad_among_clients(server: Server, bad: bytes) -> list[Facts]:
         lost = [answer for number, answer in enumerate(answers) if number != place and not answer.good]
         runs.append(
             {
-                "good": TOGETHER - 1,
+                "good": BURST_CLIENTS - 1,
                 "lost": len(lost),
                 "lost_got": _got(lost),
                 "bad_got": _got([answers[place]]),
@@ -92,10 +92,10 @@ async def truncated_in_one_request(server: Server) -> list[Facts] | None:
     for run in range(RUNS):
         images, place = _eight(truncated(), run)
         (answer,) = await at_once(server.target, [server.kind.many(images)])
-        results = json.loads(answer.reply.body)["results"] if answer.good else [{}] * TOGETHER
+        results = json.loads(answer.reply.body)["results"] if answer.good else [{}] * BURST_CLIENTS
         lost = sum("predictions" not in result for number, result in enumerate(results) if number != place)
         bad = results[place].get("error", {}).get("status", "none")
-        runs.append({"good": TOGETHER - 1, "lost": lost, "bad_got": {str(bad): 1}})
+        runs.append({"good": BURST_CLIENTS - 1, "lost": lost, "bad_got": {str(bad): 1}})
     return runs
 
 
@@ -118,8 +118,8 @@ async def _killed(server: Server, role: Role) -> list[Facts]:
     """Kill three processes under one load, as a request may still hang when the next process is killed."""
     over, kills = asyncio.Event(), list[Facts]()
     forms = [server.kind.wrap(image) for image in photographs()]
-    longest_s = RUNS * (BEFORE_KILL_S + 2 * BACK_TIMEOUT_S + SETTLE_S)
-    load = asyncio.create_task(at_rate(server.target, forms, rate=KILL_RATE, for_s=longest_s, enough=over))
+    longest_s = RUNS * (BEFORE_KILL_S + 2 * RECOVERY_TIMEOUT_S + SETTLE_S)
+    load = asyncio.create_task(at_rate(server.target, forms, rate=KILL_REQUESTS_PER_S, for_s=longest_s, enough=over))
     try:
         for _ in range(RUNS):
             await asyncio.sleep(BEFORE_KILL_S)
@@ -145,7 +145,7 @@ async def _kill(server: Server, role: Role) -> Facts:
     before[0].kill()
     answers_after_s = await until_answers(server)
     facts = {"at": killed_at, "answers_after_s": answers_after_s, "replaced_after_s": None}
-    while answers_after_s is not None and time.perf_counter() - killed_at < BACK_TIMEOUT_S:
+    while answers_after_s is not None and time.perf_counter() - killed_at < RECOVERY_TIMEOUT_S:
         if len([process for process in server.players(role) if process != before[0]]) >= len(before):
             facts["replaced_after_s"] = round(time.perf_counter() - killed_at, 2)
             break
@@ -169,7 +169,7 @@ async def until_answers(server: Server) -> float | None:
             over.set()
 
     probes = set[asyncio.Task[None]]()
-    while not over.is_set() and time.perf_counter() - began_at < BACK_TIMEOUT_S:
+    while not over.is_set() and time.perf_counter() - began_at < RECOVERY_TIMEOUT_S:
         probes.add(asyncio.create_task(probe()))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), 0.25)
@@ -187,21 +187,21 @@ async def gone_clients(server: Server) -> list[Facts]:
     for _ in range(RUNS):
         idle_s = await _idle_s(server)
         form = server.kind.wrap(phone_jpeg("espresso"))
-        await asyncio.gather(*(leave(server.target, form, after_s=LEAVE_AFTER_S) for _ in range(LEAVERS)))
+        await asyncio.gather(*(leave(server.target, form, after_s=LEAVE_AFTER_S) for _ in range(LEAVING_CLIENTS)))
         (answer,) = await at_once(server.target, [server.kind.wrap(photographs()[0])])
-        after_s = answer.took_s if answer.good else answer.took_s + (await until_answers(server) or BACK_TIMEOUT_S)
+        after_s = answer.took_s if answer.good else answer.took_s + (await until_answers(server) or RECOVERY_TIMEOUT_S)
         runs.append({"idle_s": idle_s, "after_s": round(after_s, 3), "first_got": _got([answer])})
         await _until_quiet(server, idle_s)
     return runs
 
 
 async def _idle_s(server: Server) -> float:
-    return statistics.median([await until_answers(server) or BACK_TIMEOUT_S for _ in range(3)])
+    return statistics.median([await until_answers(server) or RECOVERY_TIMEOUT_S for _ in range(3)])
 
 
 async def _until_quiet(server: Server, idle_s: float) -> None:
     """Wait until three requests in a row are about as fast as on the idle server, or for a minute."""
-    deadline, quick = time.monotonic() + BACK_TIMEOUT_S, 0
+    deadline, quick = time.monotonic() + RECOVERY_TIMEOUT_S, 0
     while quick < 3 and time.monotonic() < deadline:
         took_s = await until_answers(server)
         quick = quick + 1 if took_s is not None and took_s < 2 * idle_s + 0.1 else 0
@@ -214,13 +214,13 @@ async def overload(server: Server) -> list[Facts]:
     """Send twice as many requests as the server answers to 32 closed-loop clients."""
     forms = [server.kind.wrap(image) for image in photographs()]
     idle_s = await _idle_s(server)
-    ask = partial(closed_loop, server.target, forms, clients=LOOP_CLIENTS, warm_up_s=2, for_s=4)
+    ask = partial(closed_loop, server.target, forms, clients=CLOSED_LOOP_CLIENTS, warm_up_s=2, for_s=4)
     capacity = (await asyncio.to_thread(ask)).per_s
     await _until_quiet(server, idle_s)
     runs = []
     for _ in range(RUNS):
         with Memory(server.processes) as memory:
-            answers = await at_rate(server.target, forms, rate=OVERLOAD * capacity, for_s=OVERLOAD_S)
+            answers = await at_rate(server.target, forms, rate=OVERLOAD_FACTOR * capacity, for_s=OVERLOAD_S)
         runs.append({"capacity_per_s": round(capacity, 1), **_of_overload(answers), "grown_bytes": memory.grown_bytes})
         await _until_quiet(server, idle_s)
     return runs

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from ray.serve import Application
 
-from benchmarks.peers.variants import BATCH_S, IMAGE_S
+from benchmarks.peers.variants import STAND_IN_BATCH_S, STAND_IN_IMAGE_S
 from deployments.app import sized
 from deployments.replica import Replica
 from deployments.service_config import ServiceConfig
@@ -53,7 +53,7 @@ class StandIn:
 
     def warm_up(self) -> dict[int, float]:
         """Return the seconds that the device will sleep, by batch size."""
-        return {size: BATCH_S + size * IMAGE_S for size in self._batch_sizes}
+        return {size: STAND_IN_BATCH_S + size * STAND_IN_IMAGE_S for size in self._batch_sizes}
 
     def launch(self, pieces: Sequence["Tensor"]) -> "PendingBatch":
         """Reads one pixel of each image; the batch is done later."""
@@ -63,7 +63,7 @@ class StandIn:
 
         middles = np.concatenate([piece.numpy()[:, 112, 112].sum(1, dtype=np.int64) for piece in pieces])
         images = len(middles)
-        takes_s = BATCH_S + images * IMAGE_S
+        takes_s = STAND_IN_BATCH_S + images * STAND_IN_IMAGE_S
         done_at = self._idle_at = max(time.perf_counter(), self._idle_at) + takes_s
         classes = torch.from_numpy((middles[:, None] + self._offsets) % 1000)
 

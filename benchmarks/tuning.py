@@ -37,13 +37,13 @@ from tuning.replica_settings import Settings, written_into
 from tuning.tuned_config import tuned_config
 from tuning.tuning_run import PEAK_ESTIMATE_CLIENTS
 
-KINDS: Final[Mapping[str, Work]] = {
+WORKS: Final[Mapping[str, Work]] = {
     "500x375": replace(SMALL, variants=16),
     "12MP": replace(PHONE, variants=4),
     "mixed": replace(MIXED, variants=4),
 }
 GRID: Final = tuple(itertools.product((1, 2, 3), (1, 2), (1, 2, 8)))  # decoding workers, batches at a time, batch size
-FINALISTS: Final = 3  # best settings of the grid, which are measured again
+REMEASURED_SETTINGS: Final = 3  # best settings of the grid, which are measured again
 QUEUE_WAIT_S: Final = 60.0  # `max_queue_wait_s` of all settings: none refuses a request
 
 COLUMNS: Final[Mapping[str, str]] = {
@@ -124,7 +124,7 @@ def measured(
         say(f"{clients} clients; the bound is {check.bound_s:g} s; an image alone takes {alone.p50_s:.4f} s")
         scored = partial(_scores, check, clients, options.load_s)
         scores = scored(grid(usual))
-        best = sorted(scores, key=lambda each: scores[each], reverse=True)[:FINALISTS]
+        best = sorted(scores, key=lambda each: scores[each], reverse=True)[:REMEASURED_SETTINGS]
         compared = sorted({*best, usual, *(choice.settings for choice in choices)}, key=lambda each: str(each.args))
         return best, [scored(compared[:: -1 if turn % 2 else 1]) for turn in range(options.rounds)]
     finally:
@@ -171,7 +171,7 @@ def shown(value: Any) -> str:
 
 def _compare(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="tuning-") as scratch:
-        folder, images = Path(scratch), KINDS[kind].images
+        folder, images = Path(scratch), WORKS[kind].images
         (folder / "images").mkdir()
         for number, image in enumerate(images):
             (folder / "images" / f"{number}.jpg").write_bytes(image)
@@ -186,7 +186,7 @@ def _compare(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = parser_of("benchmarks.tuning", __doc__)
-    parser.add_argument("--images", nargs="+", choices=KINDS, default=list(KINDS), help="kinds of images (all)")
+    parser.add_argument("--images", nargs="+", choices=WORKS, default=list(WORKS), help="kinds of images (all)")
     parser.add_argument("--seeds", type=int, default=2, help="runs of the command for each kind of images (2)")
     parser.add_argument("--rounds", type=int, default=3, help="measurements of the best settings, at least 2 (3)")
     parser.add_argument("--load-s", type=float, default=3.0, help="seconds that each load lasts (3)")

@@ -10,8 +10,8 @@ from PIL import Image
 
 from harness.photographs import NAMES, jpeg, photograph
 
-QUALITY: Final = 94
-SEED: Final = 20
+JPEG_QUALITY: Final = 94
+RANDOM_SEED: Final = 20
 SMALL_PX: Final = (500, 375)
 PHONE_PX: Final = (4032, 3024)
 MIXED_PX: Final = (SMALL_PX, (1155, 866), (2000, 1500), PHONE_PX)
@@ -56,7 +56,7 @@ MIXED: Final = Work("mixed sizes, one a request", MIXED_PX, 1, together=1, clien
 @functools.cache
 def _cut_outs(sizes_px: Sequence[tuple[int, int]], variants: int) -> tuple[bytes, ...]:
     """Cuts random parts (fixed seed) out of every photograph, and scales them to the sizes in turn."""
-    draw = random.Random(SEED)
+    draw = random.Random(RANDOM_SEED)
     return tuple(
         _cut_out(photograph(name), size_px, draw) for _ in range(variants) for name in NAMES for size_px in sizes_px
     )
@@ -69,4 +69,4 @@ def _cut_out(image: Image.Image, size_px: tuple[int, int], draw: random.Random) 
     height = width * down / across
     left, upper = draw.uniform(0, image.width - width), draw.uniform(0, image.height - height)
     box = (left, upper, left + width, upper + height)
-    return jpeg(image.resize(size_px, Image.Resampling.LANCZOS, box=box), quality=QUALITY)
+    return jpeg(image.resize(size_px, Image.Resampling.LANCZOS, box=box), quality=JPEG_QUALITY)

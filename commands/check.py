@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.ending import REFUSED, fail, say
+from commands.ending import EXIT_REFUSED, fail, say
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -35,11 +35,11 @@ def check(
         configuration = read_configuration(config)
         faults = configuration.faults(read_env(Path("serve.env")) | os.environ, all_faults)
     except StartError as error:
-        fail(str(error), REFUSED)
+        fail(str(error), EXIT_REFUSED)
     for fault in faults:
         say(f"{config}: {fault}")
     if faults:
-        raise typer.Exit(REFUSED)
+        raise typer.Exit(EXIT_REFUSED)
 
     from deployments.service_config import LiveConfig, ServiceConfig
 

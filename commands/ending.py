@@ -7,23 +7,23 @@ from typing import Final, NoReturn
 
 import typer
 
-REFUSED: Final = 1
+EXIT_REFUSED: Final = 1
 """Status: a configuration is wrong, a port is taken, or a file has no prediction."""
 
-UNUSABLE: Final = 2
+EXIT_UNUSABLE: Final = 2
 """Status: the arguments cannot be used, and nothing was started; Click uses it for a wrong option."""
 
-FAILED: Final = 3
+EXIT_FAILED: Final = 3
 """Status: Darkroom, its machine or its configuration is at fault."""
 
-INTERRUPTED: Final = 128 + signal.SIGINT
+EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
 """Status: the user pressed Ctrl-C."""
 
 
-_LONGEST: Final = 10_000
+_MAX_MESSAGE_CHARACTERS: Final = 10_000
 """Length to which a message is cut: a typed name may have a hundred thousand characters."""
 
-CLOSED: Final = 128 + signal.SIGPIPE
+EXIT_OUTPUT_CLOSED: Final = 128 + signal.SIGPIPE
 """Status: the reader of the output has gone."""
 
 
@@ -35,8 +35,8 @@ def fail(message: str, status: int) -> NoReturn:
 
 def say(message: str) -> None:
     """Writes a line to stderr; characters that are not printable are escaped."""
-    if len(message) > _LONGEST:
-        message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
+    if len(message) > _MAX_MESSAGE_CHARACTERS:
+        message = f"{message[: _MAX_MESSAGE_CHARACTERS // 2]} ... {message[-_MAX_MESSAGE_CHARACTERS // 2 :]}"
     text = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in message)
     with suppress(OSError):  # stderr is closed
         sys.stderr.write(f"darkroom: {text}\n")

@@ -24,10 +24,10 @@ _SUFFIXES: Final = {
 _BOM: Final = b"\xef\xbb\xbf"
 """Byte-order mark with which editors of Windows begin a text."""
 
-_NAMED: Final = 10
+_MAX_NAMED_FILES: Final = 10
 """Limit on names in a message; the next constant limits the characters of each."""
 
-_LONGEST: Final = 200
+_MAX_NAME_CHARACTERS: Final = 200
 
 
 class NothingToDo(Exception):
@@ -113,9 +113,10 @@ def _names(stdin: BinaryIO) -> Iterator[str]:
 
 def _listing(paths: Sequence[str]) -> str:
     names = ", ".join(
-        shown(path) if len(path) <= _LONGEST else f"{shown(path[:_LONGEST])}..." for path in paths[:_NAMED]
+        shown(path) if len(path) <= _MAX_NAME_CHARACTERS else f"{shown(path[:_MAX_NAME_CHARACTERS])}..."
+        for path in paths[:_MAX_NAMED_FILES]
     )
-    return names if len(paths) <= _NAMED else f"{names} and {len(paths) - _NAMED} more"
+    return names if len(paths) <= _MAX_NAMED_FILES else f"{names} and {len(paths) - _MAX_NAMED_FILES} more"
 
 
 def _in_folder(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:

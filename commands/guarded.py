@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from commands.ending import CLOSED, FAILED, INTERRUPTED, UNUSABLE, fail, say
+from commands.ending import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OUTPUT_CLOSED, EXIT_UNUSABLE, fail, say
 from commands.streams import open_closed_streams, settle_streams
 
 
@@ -26,7 +26,7 @@ class Guarded(TyperGroup):
         open_closed_streams()
         with _ended_in_words(debug="--debug" in args):
             if any(not each or (each.startswith("--") and each.endswith("=")) for each in args):
-                fail("an argument is empty; is a variable of the shell not set?", UNUSABLE)
+                fail("an argument is empty; is a variable of the shell not set?", EXIT_UNUSABLE)
             return super().make_context(info_name, args, *rest, **extra)
 
     def invoke(self, ctx: Any) -> Any:
@@ -43,9 +43,9 @@ def _ended_in_words(*, debug: bool) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:  # the reader has closed the pipe, as in `| head -1`
-        _end(CLOSED)
+        _end(EXIT_OUTPUT_CLOSED)
     except KeyboardInterrupt:
-        _end(INTERRUPTED, "stopped")
+        _end(EXIT_INTERRUPTED, "stopped")
     except Exception as error:
         if isinstance(error, (typer.Exit, typer.Abort)) or hasattr(error, "exit_code"):  # Click's own
             raise
@@ -53,7 +53,7 @@ def _ended_in_words(*, debug: bool) -> Iterator[None]:
         if says is None:
             traceback.print_exc()
             says = f"this is a defect, or Darkroom's installation is damaged: {type(error).__name__}"
-        _end(FAILED, says)
+        _end(EXIT_FAILED, says)
 
 
 def _end(status: int, says: str | None = None) -> NoReturn:

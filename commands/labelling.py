@@ -12,13 +12,13 @@ from pipeline.engine import Engine
 from pipeline.errors import ImageError
 from pipeline.records import EncodedImage, Outcome, Rejection
 
-MAX_FILES: Final = 512
+MAX_FILES_IN_FLIGHT: Final = 512
 """Limit on files in flight: enough to keep workers and device busy behind a slow file."""
 
-MAX_BYTES: Final = 256 << 20
+MAX_BYTES_IN_FLIGHT: Final = 256 << 20
 """Limit on bytes of files in flight; one more file may be read, and waits until it fits."""
 
-LOOK_ROUND_S: Final = 0.25
+CHECK_INTERVAL_S: Final = 0.25
 """Seconds between checks, while waiting, for a stop and for a broken engine."""
 
 
@@ -73,7 +73,7 @@ class Labelling:
         """Takes the next file; None at the end."""
         with self._changed:
             while not (self._in_flight or self._all_read or self.stopped):
-                self._changed.wait(LOOK_ROUND_S)
+                self._changed.wait(CHECK_INTERVAL_S)
             if self._failure and not self._in_flight:
                 raise self._failure
             return self._in_flight[0] if self._in_flight and not self.stopped else None
@@ -82,7 +82,7 @@ class Labelling:
         """Waits for the outcome of a file; None once the run is stopped."""
         while not self.stopped:
             try:
-                return head.outcomes.result(LOOK_ROUND_S)[0]
+                return head.outcomes.result(CHECK_INTERVAL_S)[0]
             except TimeoutError:
                 self._engine.check()
         return None
@@ -116,7 +116,7 @@ class Labelling:
             rejection = Rejection(error)
         with self._changed:
             while self._is_full(len(data)) and not self.stopped:
-                self._changed.wait(LOOK_ROUND_S)
+                self._changed.wait(CHECK_INTERVAL_S)
             if self.stopped:
                 return False
             outcomes = _answered(rejection) if rejection else self._engine.submit([[EncodedImage(data)]])[0]
@@ -129,7 +129,7 @@ class Labelling:
         """Return whether `more` bytes have to wait; never with nothing in flight, as nothing would end the wait."""
         if not self._in_flight:
             return False
-        return len(self._in_flight) >= MAX_FILES or self._bytes + more > MAX_BYTES
+        return len(self._in_flight) >= MAX_FILES_IN_FLIGHT or self._bytes + more > MAX_BYTES_IN_FLIGHT
 
 
 def _answered(outcome: Outcome) -> Future[list[Outcome]]:

@@ -8,7 +8,7 @@ from deployments.local.endpoint import StartError, read_document
 from deployments.service_config import LiveConfig, ServiceConfig
 from pipeline.config import Limits, PipelineConfig
 
-USUAL = Path("serve_config.yaml")
+USUAL_CONFIG = Path("serve_config.yaml")
 """Configuration that is read if none is named and this file exists."""
 
 
@@ -16,15 +16,15 @@ def offline_settings(config: Path | None, top_k: int) -> tuple[PipelineConfig, L
     """Reads the pipeline's settings and the limits on images from a configuration.
 
     Args:
-        config: the file; None for `USUAL` or, if that file is missing, the defaults.
+        config: the file; None for `USUAL_CONFIG` or, if that file is missing, the defaults.
         top_k: number of classes for every image; replaces that of the configuration.
 
     Raises:
         NothingToDo: the file is missing or has faults.
     """
-    if config is None and not USUAL.exists():
+    if config is None and not USUAL_CONFIG.exists():
         return PipelineConfig(max_top_k=top_k), None
-    path = config or USUAL
+    path = config or USUAL_CONFIG
     try:
         pipeline, limits = _read(path)
     except StartError as error:

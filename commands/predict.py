@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from commands.ending import INTERRUPTED, UNUSABLE, fail
+from commands.ending import EXIT_INTERRUPTED, EXIT_UNUSABLE, fail
 
 Form = Literal["jsonl", "csv", "table"]
 
@@ -44,9 +44,9 @@ def predict(
         with ExitStack() as stack:
             status = _predict(stack, paths, config, top_k, form or _usual_form(output), output)
     except NothingToDo as error:
-        fail(str(error), UNUSABLE)
+        fail(str(error), EXIT_UNUSABLE)
     except KeyboardInterrupt:
-        fail("stopped before anything was begun", INTERRUPTED)
+        fail("stopped before anything was begun", EXIT_INTERRUPTED)
     raise typer.Exit(status)
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
-from commands.ending import FAILED, REFUSED, say
+from commands.ending import EXIT_FAILED, EXIT_REFUSED, say
 from commands.files import shown
 from commands.labelling import Labelling
 from commands.output import Output, OutputClosed, OutputFailed
@@ -20,7 +20,7 @@ from pipeline.head_parameters import Value
 from pipeline.model.served import Head
 from pipeline.records import Outcome, Rejection
 
-FAULTS_NAMED: Final = 20
+MAX_NAMED_FAULTS: Final = 20
 """Files without a prediction that are named at the end; the rows name all."""
 
 
@@ -58,11 +58,11 @@ class PredictRun:
         except OutputClosed:
             return 128 + signal.SIGPIPE
         except (ServerError, OutputFailed) as error:
-            return self._ended(f"{error}; ", FAILED)
+            return self._ended(f"{error}; ", EXIT_FAILED)
         if stopped_by:
             return self._ended("stopped: ", 128 + stopped_by)
         self._name_the_bad()
-        return REFUSED if self._bad else 0
+        return EXIT_REFUSED if self._bad else 0
 
     def _rows(self, head: Head, parameters: Mapping[str, Value]) -> Rows:
         known = head.parameters.items()
@@ -84,7 +84,7 @@ class PredictRun:
         self._bar.advance()
         if isinstance(outcome, Rejection):
             self._bad += 1
-            if self._bad <= FAULTS_NAMED:
+            if self._bad <= MAX_NAMED_FAULTS:
                 problem = described(outcome.error)
                 self._named.append(f"{shown(file)}: {problem['title']}: {problem['detail']}")
 

@@ -12,7 +12,7 @@ from commands.terminal import Terminal
 REDRAWN_HZ = 4
 """Redraws a second: drawing uses the cores that decode."""
 
-SETTLES_S = 2.0
+SPEED_SHOWN_AFTER_S = 2.0
 """Seconds before a speed is shown: the first files come in bursts."""
 
 
@@ -30,7 +30,7 @@ class Pace(ProgressColumn):
         if task.finished:
             took_s = task.finished_time or 0.0
             return Text(f"{task.completed / took_s:.1f} images/s, took {clock(took_s)}" if took_s else "")
-        if not task.speed or (task.elapsed or 0.0) < SETTLES_S:
+        if not task.speed or (task.elapsed or 0.0) < SPEED_SHOWN_AFTER_S:
             return Text("")
         return Text(f"{task.speed:.1f} images/s, {clock(task.time_remaining or 0.0)} left")
 

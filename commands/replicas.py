@@ -11,7 +11,7 @@ from deployments.http.api_keys import is_key
 Stats = Mapping[str, Any]
 """Answer of `GET /stats`."""
 
-_HOW: Final = "write http://, the machine and the port, e.g. http://127.0.0.1:8000"
+_HOW_TO_WRITE_URL: Final = "write http://, the machine and the port, e.g. http://127.0.0.1:8000"
 
 FORGOTTEN_AFTER_S: Final = 5.0
 """Seconds without an answer after which a replica is no longer shown."""
@@ -92,13 +92,13 @@ def _check(text: str, key: str | None) -> None:
         host = url.raw_host  # IDNA refuses labels that are empty or too long
         is_port = url.port is None or 0 < url.port < 65536
     except (httpx.InvalidURL, UnicodeError, ValueError):
-        raise NotAnAddress(f"{_shown(text)} is not an address; {_HOW}") from None
+        raise NotAnAddress(f"{_shown(text)} is not an address; {_HOW_TO_WRITE_URL}") from None
     if url.userinfo:
-        raise NotAnAddress(f"an address must have no user and no password; {_HOW}, and a key behind --key")
+        raise NotAnAddress(f"an address must have no user and no password; {_HOW_TO_WRITE_URL}, and a key behind --key")
     if url.scheme not in ("http", "https") or not host or not is_port or url.query or url.fragment:
-        raise NotAnAddress(f"{_shown(text)} is not the address of a service; {_HOW}")
+        raise NotAnAddress(f"{_shown(text)} is not the address of a service; {_HOW_TO_WRITE_URL}")
     if any(not label or len(label) > 63 for label in host.removesuffix(b".").split(b".")):
-        raise NotAnAddress(f"{_shown(text)} has no valid host name; {_HOW}")
+        raise NotAnAddress(f"{_shown(text)} has no valid host name; {_HOW_TO_WRITE_URL}")
 
 
 def _shown(text: str) -> str:

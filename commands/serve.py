@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from commands.ending import REFUSED, fail
+from commands.ending import EXIT_REFUSED, fail
 
 
 def serve(
@@ -30,5 +30,5 @@ def serve(
     try:
         status = launch(config, new_starts)
     except StartError as error:
-        fail(str(error), REFUSED)
+        fail(str(error), EXIT_REFUSED)
     raise typer.Exit(status)

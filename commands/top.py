@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.ending import REFUSED, UNUSABLE, fail
+from commands.ending import EXIT_REFUSED, EXIT_UNUSABLE, fail
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -35,7 +35,7 @@ def top(
     try:
         replicas, console = Replicas(url, seconds, key), Terminal(highlight=False)
     except NotAnAddress as error:
-        fail(str(error), UNUSABLE)
+        fail(str(error), EXIT_UNUSABLE)
     try:
         shown = _view(url, replicas)
         if once or not console.is_terminal:
@@ -55,7 +55,7 @@ def top(
                 else:
                     console.print(shown)
     except NoAnswer as error:
-        fail(str(error), REFUSED)
+        fail(str(error), EXIT_REFUSED)
     except KeyboardInterrupt:
         return
     finally:

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from commands.ending import INTERRUPTED, REFUSED, UNUSABLE, fail
+from commands.ending import EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_UNUSABLE, fail
 
-_NEEDED: Final = {"matplotlib": "matplotlib", "ruamel": "ruamel.yaml"}
+_EXTRA_PACKAGES: Final = {"matplotlib": "matplotlib", "ruamel": "ruamel.yaml"}
 """Packages of the extra `tune`, by import name; only this command uses them."""
 
 
@@ -53,24 +53,24 @@ def tune(
     from deployments.local.endpoint import StartError
 
     signal.signal(signal.SIGTERM, _interrupt)
-    if missing := [package for name, package in _NEEDED.items() if find_spec(name) is None]:
-        fail(f"darkroom tune needs {' and '.join(missing)}: pip install 'darkroom[tune]'", REFUSED)
+    if missing := [package for name, package in _EXTRA_PACKAGES.items() if find_spec(name) is None]:
+        fail(f"darkroom tune needs {' and '.join(missing)}: pip install 'darkroom[tune]'", EXIT_REFUSED)
     try:
         from commands.report_path import report_path
 
         path = report_path(report)
         document = _sound(config)
-        from commands.tune_run import Wanted, run_tuning
+        from commands.tune_run import TuningRequest, run_tuning
 
         bound_s = None if p99_ms is None else p99_ms / 1000
-        wanted = Wanted(config, images, bound_s, images_per_request, path, seed, write=write)
+        wanted = TuningRequest(config, images, bound_s, images_per_request, path, seed, write=write)
         status = run_tuning(wanted, document)
     except NothingToDo as error:
-        fail(str(error), UNUSABLE)
+        fail(str(error), EXIT_UNUSABLE)
     except StartError as error:
-        fail(str(error), REFUSED)
+        fail(str(error), EXIT_REFUSED)
     except KeyboardInterrupt:
-        fail("stopped before anything was measured", INTERRUPTED)
+        fail("stopped before anything was measured", EXIT_INTERRUPTED)
     raise typer.Exit(status)
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import psutil
 
-from commands.ending import FAILED, INTERRUPTED, REFUSED, say
+from commands.ending import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED, say
 from commands.files import NothingToDo, listed, read, shown
 from commands.steps import StepsBar
 from deployments.http.auth import KEYS_VARIABLE
@@ -27,12 +27,12 @@ from tuning.findings import Findings
 from tuning.other_programs import busy_with_others
 from tuning.plan import Plan
 
-_LOOKED_S: Final = 0.5
+_OTHERS_MEASURED_FOR_S: Final = 0.5
 """Seconds in which the load of other programs is measured before the run."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class TuningRequest:
     """Options of the command."""
 
     config: Path
@@ -44,7 +44,7 @@ class Wanted:
     write: bool
 
 
-def run_tuning(wanted: Wanted, document: dict[str, Any]) -> int:
+def run_tuning(wanted: TuningRequest, document: dict[str, Any]) -> int:
     """Runs the tuning, prints the result and returns the exit status.
 
     Args:
@@ -68,7 +68,7 @@ def run_tuning(wanted: Wanted, document: dict[str, Any]) -> int:
     images, unread = _sample(wanted, tuned.config.pipeline.formats, tuned.live.max_image_bytes, plan.images)
     _check_images_per_request(wanted.images_per_request, images, tuned.live)
     findings = _blank(wanted, tuned.config.pipeline.model, [*_machine(tuned.cores, tuned.config.pipeline.device)])
-    findings.unreadable, findings.busy_before = unread, busy_with_others(_LOOKED_S)
+    findings.unreadable, findings.busy_before = unread, busy_with_others(_OTHERS_MEASURED_FOR_S)
     others, bar = keep_to_cores(tuned.cores), StepsBar()
     try:
         with bar, TuningRun(tuned, images, plan, findings, others) as tuning:
@@ -76,18 +76,18 @@ def run_tuning(wanted: Wanted, document: dict[str, Any]) -> int:
             assert findings.written is not None  # noqa: S101 - the run is complete
             after = with_settings(text, findings.written, tuned.present)
             findings.diff = diff(wanted.config, text, after)
-            left = _leave(wanted, findings)  # while the service stops
+            left = _report(wanted, findings)  # while the service stops
     except KeyboardInterrupt:
         findings.stopped = f"Not finished: it was stopped at: {bar.title}"
-        say(f"stopped; nothing was changed. {_leave(wanted, findings)}")
-        return INTERRUPTED
+        say(f"stopped; nothing was changed. {_report(wanted, findings)}")
+        return EXIT_INTERRUPTED
     except Refused as error:
         findings.stopped = f"{error}."
-        say(f"{error}. {_leave(wanted, findings)}" if findings.costs else str(error))
-        return REFUSED
+        say(f"{error}. {_report(wanted, findings)}" if findings.costs else str(error))
+        return EXIT_REFUSED
     except (ServerError, ServiceFailed) as error:
         say(str(error))
-        return FAILED
+        return EXIT_FAILED
     return _finished(wanted, findings, text, after, left)
 
 
@@ -112,7 +112,9 @@ def _check_images_per_request(images_per_request: int, images: Mapping[str, byte
         )
 
 
-def _sample(wanted: Wanted, formats: tuple[str, ...], max_bytes: int, count: int) -> tuple[dict[str, bytes], list[str]]:
+def _sample(
+    wanted: TuningRequest, formats: tuple[str, ...], max_bytes: int, count: int
+) -> tuple[dict[str, bytes], list[str]]:
     """Reads a random sample of the images, by name; returns also the unreadable files with the reason."""
     files = listed([wanted.images], formats, sys.stdin.buffer)
     images, unread = dict[str, bytes](), list[str]()
@@ -129,7 +131,7 @@ def _sample(wanted: Wanted, formats: tuple[str, ...], max_bytes: int, count: int
     return images, unread
 
 
-def _blank(wanted: Wanted, model: str, machine: list[str]) -> Findings:
+def _blank(wanted: TuningRequest, model: str, machine: list[str]) -> Findings:
     return Findings(
         command=shlex.join(["darkroom", *sys.argv[1:]]),
         date=datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -150,7 +152,7 @@ def _machine(cores: int, device: str) -> Iterator[str]:
     )
 
 
-def _finished(wanted: Wanted, findings: Findings, before: str, after: str, left: str) -> int:
+def _finished(wanted: TuningRequest, findings: Findings, before: str, after: str, left: str) -> int:
     from tuning.screen import screen
 
     if wanted.write and findings.diff:
@@ -167,7 +169,7 @@ def _finished(wanted: Wanted, findings: Findings, before: str, after: str, left:
     return 0
 
 
-def _leave(wanted: Wanted, findings: Findings) -> str:
+def _report(wanted: TuningRequest, findings: Findings) -> str:
     """Writes the report; returns a sentence that says where it is, or why it is missing."""
     from tuning.html_report import write_report
 

@@ -11,8 +11,8 @@ from rich.text import Text
 
 from commands.replicas import Stats
 
-_BAR: Final = 30  # columns
-_FULL: Final = 0.85
+_BAR_COLUMNS: Final = 30  # columns
+_BUSY_FROM_SHARE: Final = 0.85
 """Busy share from which a part is shown as the limit."""
 
 _COLOURS: Final = {
@@ -73,7 +73,9 @@ def _busy(stats: Stats) -> Table:
         ("interpreter", stats["interpreter"]["busy"], ""),
         (f"{stats['cores']['count']} cores", stats["cores"]["busy"], "by all processes"),
     ):
-        bar = ProgressBar(1.0, share, width=_BAR, complete_style="red" if share >= _FULL else "green")
+        bar = ProgressBar(
+            1.0, share, width=_BAR_COLUMNS, complete_style="red" if share >= _BUSY_FROM_SHARE else "green"
+        )
         table.add_row(what, bar, f"{share:4.0%}", more)
     return table
 
@@ -90,7 +92,7 @@ def _stages(stats: Stats) -> Text:
 
 def _segments(stages: Stats, total_ms: float) -> Iterator[tuple[str, str]]:
     if total_ms:
-        columns, done_ms = 2 * _BAR, 0.0
+        columns, done_ms = 2 * _BAR_COLUMNS, 0.0
         for stage, ms in stages.items():
             begin, done_ms = round(columns * done_ms / total_ms), done_ms + ms
             yield "━" * (round(columns * done_ms / total_ms) - begin), _COLOURS[stage]

@@ -5,13 +5,13 @@ from typing import Final
 
 from harness.photographs import jpeg, photograph, png_file
 
-_SENT: Final = ("cat", "espresso", "astronaut", "rocket")
+_PHOTOGRAPH_NAMES: Final = ("cat", "espresso", "astronaut", "rocket")
 
 
 @functools.cache
 def photographs() -> tuple[bytes, ...]:
     """Make JPEGs of 0.1 to 0.3 megapixels."""
-    return tuple(jpeg(photograph(name)) for name in _SENT)
+    return tuple(jpeg(photograph(name)) for name in _PHOTOGRAPH_NAMES)
 
 
 def truncated() -> bytes:

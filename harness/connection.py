@@ -10,7 +10,7 @@ from typing import Final
 
 from harness.target import Form, Target
 
-PATIENCE_S: Final = 60.0
+LOST_AFTER_S: Final = 60.0
 """Seconds after which a request without an answer counts as lost."""
 
 
@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         patience_s: seconds after which a request without an answer is given up.
     """
 
-    def __init__(self, target: Target, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, target: Target, patience_s: float = LOST_AFTER_S) -> None:
         self._target, self._patience_s = target, patience_s
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()

@@ -68,7 +68,7 @@ def _blocks(size: tuple[int, int]) -> int:
 
 
 def _nothing(blocks: int) -> bytes:
-    """Make runs of blocks without new bits, with table 0x10 of `_RUNS`."""
+    """Make runs of blocks without new bits, with table 0x10 of `_RUN_CODES`."""
     bits = ""
     while blocks >= _SHORTEST_LONG_RUN:
         run = min(blocks, _LONGEST_RUN)
@@ -77,7 +77,7 @@ def _nothing(blocks: int) -> bytes:
     return _entropy_coded(bits + "10" * blocks)
 
 
-_RUNS: Final = ((1, 0xE0), (2, 0x00))  # "0" and 14 bits: a run of 16,384 blocks or more; "10": one
+_RUN_CODES: Final = ((1, 0xE0), (2, 0x00))  # "0" and 14 bits: a run of 16,384 blocks or more; "10": one
 
 
 def progressive_jpeg(size: tuple[int, int], components: int, refinements: int, *, bands: int = 1) -> bytes:
@@ -100,7 +100,7 @@ def progressive_jpeg(size: tuple[int, int], components: int, refinements: int, *
     return (
         _frame(0xC2, size, components)
         + _table(0x00, [(1, 0)])
-        + _table(0x10, _RUNS)
+        + _table(0x10, _RUN_CODES)
         + _scan(every, 0, 0)
         + _entropy_coded("0" * (_blocks(size) * components))
         + b"".join(scans)
@@ -257,7 +257,7 @@ def _cached(make: Callable[..., bytes], *arguments: Any, **options: Any) -> Call
     return functools.cache(functools.partial(make, *arguments, **options))
 
 
-COSTLY: Final[dict[str, Callable[[], bytes]]] = {
+COSTLY_FILES: Final[dict[str, Callable[[], bytes]]] = {
     "jpeg, two bits a coefficient": _cached(dense_jpeg, (7040, 7040), 1),
     "jpeg, two bits a coefficient, in colour": _cached(dense_jpeg, (4640, 4640), 3),
     "jpeg, arithmetic": arithmetic_jpeg,

@@ -8,7 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-WAITING: Final = tuple(f"aten.{name}" for name in ("_local_scalar_dense", "equal", "item", "masked_select", "nonzero"))
+WAITING_OPERATORS: Final = tuple(
+    f"aten.{name}" for name in ("_local_scalar_dense", "equal", "item", "masked_select", "nonzero")
+)
 """Operators that wait for the device: a capture refuses them."""
 
 
@@ -24,7 +26,9 @@ class FakeGraph:
         """Runs and records an operator."""
         outputs = func(*args, **kwargs)
         numbers = {id(tensor): number for number, tensor in self._made.items()}
-        call = tree_map(lambda value: _Made(numbers[id(value)]) if id(value) in numbers else value, (args, kwargs))
+        call = tree_map(
+            lambda value: _MadeTensor(numbers[id(value)]) if id(value) in numbers else value, (args, kwargs)
+        )
         made = []
         for tensor in tensors(outputs):
             made.append(numbers.get(id(tensor), len(self._made)))
@@ -46,7 +50,7 @@ class FakeGraph:
         """Runs the operators again, and updates their referenced results."""
         fresh: dict[int, torch.Tensor] = {}
         for func, args, kwargs, made in self._calls:
-            args, kwargs = _with(fresh, (args, kwargs))
+            args, kwargs = _with_made(fresh, (args, kwargs))
             fresh |= zip(made, tensors(func(*args, **kwargs)), strict=True)
         for number, tensor in fresh.items():
             kept = self._kept[number]() if number in self._kept else None
@@ -55,15 +59,15 @@ class FakeGraph:
 
 
 @dataclass(frozen=True, slots=True)
-class _Made:
+class _MadeTensor:
     """Placeholder for a tensor made by an earlier operator of the same graph."""
 
     number: int
 
 
-def _with(made: dict[int, torch.Tensor], values: Any) -> Any:
+def _with_made(made: dict[int, torch.Tensor], values: Any) -> Any:
     """Replace placeholders in values by their tensors."""
-    return tree_map(lambda value: made[value.number] if isinstance(value, _Made) else value, values)
+    return tree_map(lambda value: made[value.number] if isinstance(value, _MadeTensor) else value, values)
 
 
 class OperatorRecorder(TorchDispatchMode):
@@ -81,7 +85,7 @@ class OperatorRecorder(TorchDispatchMode):
 
 def waits(operator: Any) -> bool:
     """Return whether an operator waits for the device."""
-    return str(operator).rpartition(".")[0] in WAITING
+    return str(operator).rpartition(".")[0] in WAITING_OPERATORS
 
 
 def tensors(values: Any) -> list[torch.Tensor]:

@@ -16,7 +16,7 @@ from harness.percentiles import percentile
 from harness.target import Form, Target
 
 _OK: Final = 200
-_BUSY: Final = 503
+_UNAVAILABLE: Final = 503
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Load:
     @property
     def refused(self) -> int:
         """Number of requests refused with 503."""
-        return self.others[str(_BUSY)]
+        return self.others[str(_UNAVAILABLE)]
 
     def note(self, reply: ServiceReply, took_s: float) -> None:
         """Counts one request."""

@@ -26,9 +26,9 @@ from harness.target import Target, image_body
 
 _START_TIMEOUT_S: Final = 300.0
 _STOP_TIMEOUT_S: Final = 60.0
-_ASKED_EVERY_S: Final = 0.1
-_APPLIED_WITHIN_S: Final = 30.0
-_SETTLES_AFTER_S: Final = 1.0
+_POLL_INTERVAL_S: Final = 0.1
+_DEPLOY_TIMEOUT_S: Final = 30.0
+_RELOAD_TIME_S: Final = 1.0
 """Seconds after a deployment in which HAProxy may reload and close its connections."""
 
 Document = dict[str, Any]
@@ -81,7 +81,7 @@ class LocalService:
         while "Darkroom answers at" not in (printed := self.output.read_text(errors="replace")):
             if self._launcher.poll() is not None or time.monotonic() > deadline:
                 raise ServiceFailed(f"the service did not start:\n{printed}")
-            time.sleep(_ASKED_EVERY_S)
+            time.sleep(_POLL_INTERVAL_S)
 
     def printed(self) -> str:
         """All output of the service's processes; the console, `output`, has only warnings and errors."""
@@ -114,12 +114,12 @@ class LocalService:
         """
         self.user_config.update(user_config)
         self.deploy(self.document)
-        deadline = time.monotonic() + _APPLIED_WITHIN_S
+        deadline = time.monotonic() + _DEPLOY_TIMEOUT_S
         while not self._in_force(user_config):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{user_config} is not in force after {_APPLIED_WITHIN_S:.0f} s")
-            time.sleep(_ASKED_EVERY_S)
-        time.sleep(_SETTLES_AFTER_S)
+                raise TimeoutError(f"{user_config} is not in force after {_DEPLOY_TIMEOUT_S:.0f} s")
+            time.sleep(_POLL_INTERVAL_S)
+        time.sleep(_RELOAD_TIME_S)
 
     def _in_force(self, user_config: Mapping[str, Any]) -> bool:
         try:
@@ -150,7 +150,7 @@ class LocalService:
                 applications = self._api.applications()
                 if _running(applications) == count:
                     return
-            time.sleep(_ASKED_EVERY_S)
+            time.sleep(_POLL_INTERVAL_S)
         told = "; ".join(f"{each['status']} {each.get('message', '')}" for each in applications.values())
         raise ServiceFailed(f"{_running(applications)} of {count} replicas run after {within_s:.0f} s: {told}")
 

@@ -13,7 +13,7 @@ import psutil
 from harness.repository import ROOT
 
 _MARK: Final = "DARKROOM_MARK"
-_SETTLE_S: Final = 2.0
+_HELPERS_END_WITHIN_S: Final = 2.0
 """Seconds for helper processes, such as multiprocessing's, to notice the end of their program."""
 
 
@@ -57,7 +57,7 @@ class MarkedProgram:
         return killed + self._end_others()
 
     def _end_others(self) -> int:
-        psutil.wait_procs(self.processes(), timeout=_SETTLE_S)
+        psutil.wait_procs(self.processes(), timeout=_HELPERS_END_WITHIN_S)
         killed = set[psutil.Process]()
         while left := self.processes():  # repeated: a process may start another one meanwhile
             for each in left:
@@ -65,7 +65,7 @@ class MarkedProgram:
                     each.kill()
             killed |= set(left)
             psutil.wait_procs(left, timeout=0.2)
-        psutil.wait_procs(killed, timeout=_SETTLE_S)  # until their new parent has reaped them
+        psutil.wait_procs(killed, timeout=_HELPERS_END_WITHIN_S)  # until their new parent has reaped them
         return len(killed)
 
 

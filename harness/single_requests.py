@@ -13,7 +13,7 @@ from typing import Final
 from harness.connection import Connection, ServiceReply, request_of
 from harness.target import Form, Target
 
-PATIENCE_S: Final = 30.0
+LOST_AFTER_S: Final = 30.0
 """Seconds after which a request without an answer counts as lost."""
 
 
@@ -43,7 +43,7 @@ async def ask(target: Target, form: Form, due_at: float | None = None) -> Answer
     """Sends one request and waits for its reply."""
     sent_at = time.perf_counter()
     due_at = sent_at if due_at is None else due_at
-    connection = Connection(target, PATIENCE_S)
+    connection = Connection(target, LOST_AFTER_S)
     try:
         reply = await connection.ask(request_of(target, form))
     finally:

@@ -8,13 +8,13 @@ from pipeline.config import PipelineConfig
 from tuning.capacity import Cell, Costs, cell
 from tuning.step import number
 
-_REST: Final = "HTTP, Ray and waiting"
+_REMAINDER_NAME: Final = "HTTP, Ray and waiting"
 """Time of an image beside decoding and the model; parts that share the cores also slow each other down."""
 
-_NEXT_TO_NOTHING: Final = 0.01
+_MIN_NAMED_SHARE: Final = 0.01
 """Share of an image's time below which a part is not named."""
 
-_NAMES: Final = {
+_PART_NAMES: Final = {
     "decoding": "decoding",
     "device": "the model's device",
     "cores": "the cores",
@@ -35,7 +35,7 @@ def advice(chosen: Cell, costs: Costs, config: PipelineConfig) -> list[str]:
 
 def parts_s(chosen: Cell, costs: Costs) -> dict[str, float]:
     """Seconds of a core that an image takes, by part."""
-    parts = {"decoding": costs.decode.alone_s, _REST: costs.serving_s}
+    parts = {"decoding": costs.decode.alone_s, _REMAINDER_NAME: costs.serving_s}
     if costs.on_cpu:
         parts["the model"] = costs.compute.seconds(chosen.concurrent_batches, chosen.batch) / chosen.batch
     return parts
@@ -60,7 +60,7 @@ def _bottleneck(chosen: Cell, costs: Costs) -> str:
         )
     parts = sorted(parts_s(chosen, costs).items(), key=lambda part: -part[1])
     total_s = sum(seconds for _, seconds in parts)
-    spent = [f"{part} {seconds / total_s:.0%}" for part, seconds in parts if seconds > _NEXT_TO_NOTHING * total_s]
+    spent = [f"{part} {seconds / total_s:.0%}" for part, seconds in parts if seconds > _MIN_NAMED_SHARE * total_s]
     cores = "the only core" if costs.cores == 1 else f"the {costs.cores} cores"
     return f"{cores}. Shares of an image's time: {', '.join(spent)}"
 
@@ -73,7 +73,7 @@ def _remedies(chosen: Cell, costs: Costs, config: PipelineConfig) -> Iterator[st
             replace(costs, cores=2 * costs.cores), chosen.decode_workers, chosen.concurrent_batches, chosen.batch, 1.0
         )
         part = min(twice.limits, key=lambda part: twice.limits[part])
-        until = "" if part == "cores" else f"; then {_NAMES[part]} would be the bottleneck"
+        until = "" if part == "cores" else f"; then {_PART_NAMES[part]} would be the bottleneck"
         yield f"Twice the cores would give about {twice.peak / chosen.peak:.3g} times the images/s{until}"
     parts = parts_s(chosen, costs)
     if chosen.bound_by == "device" or parts.get("the model", 0.0) >= max(parts.values()):
@@ -85,5 +85,5 @@ def _remedies(chosen: Cell, costs: Costs, config: PipelineConfig) -> Iterator[st
         yield "`decode: fast` would decode large JPEGs at a reduced size, which is quicker"
     if chosen.bound_by == "HTTP":
         yield "Several images in one request, or another replica on the same machine, would raise that limit"
-    elif parts[_REST] >= max(parts.values()) and costs.images_per_request == 1:
+    elif parts[_REMAINDER_NAME] >= max(parts.values()) and costs.images_per_request == 1:
         yield "HTTP takes the largest part; several images in one request would share its cost"

@@ -6,7 +6,7 @@ from typing import Final
 
 from harness.target import Form
 
-MOST_BYTES: Final = 256 << 20
+MAX_BODIES_BYTES: Final = 256 << 20
 """Limit on bytes of all bodies together; with many images a request there are fewer bodies than images."""
 
 _BOUNDARY: Final = "darkroom-tune-7MA4YWxkTrZu0gW"
@@ -26,7 +26,7 @@ def bodies(images: Sequence[bytes], images_per_request: int) -> list[Form]:
         body = _multipart([next(turn) for _ in range(images_per_request)])
         forms.append(Form(f"multipart/form-data; boundary={_BOUNDARY}", body))
         size += len(body)
-        if size > MOST_BYTES:
+        if size > MAX_BODIES_BYTES:
             break
     return forms
 

@@ -9,22 +9,22 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from tuning.clients import COUNTS, FULL, clients_for
+from tuning.clients import CLIENT_COUNTS, MEAN_SHARE_OF_BOUND, clients_for
 from tuning.heaviest_load import HeaviestLoad
 from tuning.load_check import LoadCheck, LoadResult
 from tuning.replica_settings import Settings
 from tuning.step import Step, number
 
-SHARES: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+PEAK_SHARES: Final = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Shares of the peak that are sent at random times."""
 
-RANDOM_LONGER: Final = 1.5
+RANDOM_DURATION_FACTOR: Final = 1.5
 """Duration of random arrivals, as a multiple of the closed loop's: queues take a while to build up."""
 
-LONGER: Final = 3.0
+SINGLE_CLIENT_DURATION_FACTOR: Final = 3.0
 """Duration of one client's load, as a multiple of others, before a bound is said to be out of reach."""
 
-TRIES: Final = 4
+MAX_LOADS: Final = 4
 """Limit on measured loads of each kind."""
 
 
@@ -55,10 +55,10 @@ class BoundSearch:
         most_clients: int,
     ) -> None:
         self._check, self._settings, self._peak, self._for_s = check, settings, peak, for_s
-        counts = [count for count in COUNTS if count <= most_clients]
+        counts = [count for count in CLIENT_COUNTS if count <= most_clients]
         expected = clients_for(check.bound_s, peak / images_per_request, most_clients)
-        self.clients = HeaviestLoad(counts, expected, TRIES)
-        self.shares = HeaviestLoad(SHARES, FULL, TRIES)
+        self.clients = HeaviestLoad(counts, expected, MAX_LOADS)
+        self.shares = HeaviestLoad(PEAK_SHARES, MEAN_SHARE_OF_BOUND, MAX_LOADS)
         self.closed_loop: dict[int, LoadResult] = {}
         self.open_loop: dict[float, LoadResult] = {}
 
@@ -69,14 +69,14 @@ class BoundSearch:
             return Step(f"the bound: {number(clients, 'client')} in a closed loop", self._for_s, act)
         if (share := self.shares.next()) is not None:
             title = f"the bound: {share * self._peak:.3g} images/s at random times"
-            return Step(title, RANDOM_LONGER * self._for_s, partial(self._try_share, share))
+            return Step(title, RANDOM_DURATION_FACTOR * self._for_s, partial(self._try_share, share))
         return None
 
     def keeps_bound_of_one(self) -> bool:
         """Return whether one client is answered in time; a negative result is measured again, for longer."""
         if self.clients.heaviest is not None or keeps_bound(self.closed_loop[1], self._check.bound_s):
             return True
-        self.closed_loop[1] = self._check.closed_loop(self._settings, 1, LONGER * self._for_s)
+        self.closed_loop[1] = self._check.closed_loop(self._settings, 1, SINGLE_CLIENT_DURATION_FACTOR * self._for_s)
         return keeps_bound(self.closed_loop[1], self._check.bound_s)
 
     @property
@@ -99,6 +99,6 @@ class BoundSearch:
         self.clients.note(borne=keeps_bound(seen, self._check.bound_s))
 
     def _try_share(self, share: float) -> None:
-        for_s = RANDOM_LONGER * self._for_s
+        for_s = RANDOM_DURATION_FACTOR * self._for_s
         self.open_loop[share] = seen = self._check.open_loop(self._settings, share * self._peak, for_s)
         self.shares.note(borne=keeps_bound(seen, self._check.bound_s))

@@ -21,9 +21,9 @@ from tuning.decoding import DecodeCost
 LATE_SHARE: Final = 0.01
 """Share of the answers that may come later than the bound."""
 
-_LATEST: Final = -math.log(LATE_SHARE)
+_LATE_QUANTILE_TIMES_MEAN: Final = -math.log(LATE_SHARE)
 
-LEAST_GAIN: Final = 0.02
+MIN_GAIN_SHARE: Final = 0.02
 """Share by which settings with more processes or larger batches have to be better."""
 
 PREFERRED_WORKERS: Final = 2
@@ -87,7 +87,9 @@ class Cell:
         used = rate / self.peak
         if used >= 1:
             return math.inf
-        return self.request_s + self.spread * _LATEST * used * self.images_per_request / (2 * (1 - used) * self.peak)
+        return self.request_s + self.spread * _LATE_QUANTILE_TIMES_MEAN * used * self.images_per_request / (
+            2 * (1 - used) * self.peak
+        )
 
 
 def cell(costs: Costs, workers: int, concurrent_batches: int, batch: int, bound_s: float) -> Cell:
@@ -104,7 +106,9 @@ def cell(costs: Costs, workers: int, concurrent_batches: int, batch: int, bound_
     own_s = costs.serving_s + crowding * (costs.decode.alone_s + batch_s)
     left_s = bound_s - own_s - (costs.images_per_request - 1) / peak
     capacity = (
-        peak / (1 + costs.spread * _LATEST * costs.images_per_request / (2 * peak * left_s)) if left_s > 0 else 0.0
+        peak / (1 + costs.spread * _LATE_QUANTILE_TIMES_MEAN * costs.images_per_request / (2 * peak * left_s))
+        if left_s > 0
+        else 0.0
     )
     return Cell(workers, concurrent_batches, batch, limits, own_s, costs.images_per_request, costs.spread, capacity)
 
@@ -120,5 +124,5 @@ def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:
 def best(candidates: list[Cell]) -> Cell:
     """Chooses the greatest capacity; of nearly equal ones the first with a worker to spare."""
     most = max(candidate.capacity for candidate in candidates)
-    nearly = [candidate for candidate in candidates if candidate.capacity >= (1 - LEAST_GAIN) * most]
+    nearly = [candidate for candidate in candidates if candidate.capacity >= (1 - MIN_GAIN_SHARE) * most]
     return next((candidate for candidate in nearly if candidate.decode_workers >= PREFERRED_WORKERS), nearly[0])

@@ -2,25 +2,25 @@
 
 from typing import Final
 
-MOST_CLIENTS: Final = 256
+MAX_CLIENTS: Final = 256
 """Limit on the number of clients."""
 
-FULL: Final = 0.6
+MEAN_SHARE_OF_BOUND: Final = 0.6
 """Share of the bound that requests should take on average, so that nearly all of them stay below it."""
 
-LEAST_BOUND_S: Final = 0.5
-TIMES_ALONE: Final = 10
+MIN_BOUND_S: Final = 0.5
+BOUND_PER_ALONE: Final = 10
 """Factor from the time of a single request to the default bound, which is at least 0.5 s."""
 
-COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MOST_CLIENTS)
+CLIENT_COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, MAX_CLIENTS)
 """Numbers of clients that are tried to find out how many a bound allows."""
 
 
 def usual_bound_s(alone_s: float) -> float:
     """Computes the default bound from the time of a single request."""
-    return max(LEAST_BOUND_S, TIMES_ALONE * alone_s)
+    return max(MIN_BOUND_S, BOUND_PER_ALONE * alone_s)
 
 
-def clients_for(bound_s: float, requests_per_s: float, most: int = MOST_CLIENTS) -> int:
+def clients_for(bound_s: float, requests_per_s: float, most: int = MAX_CLIENTS) -> int:
     """Computes the clients that keep a service as busy as the bound allows, by Little's law."""
-    return max(1, min(most, int(FULL * bound_s * requests_per_s)))
+    return max(1, min(most, int(MEAN_SHARE_OF_BOUND * bound_s * requests_per_s)))

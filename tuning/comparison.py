@@ -12,13 +12,13 @@ from typing import Final
 
 from tuning.trials import Trial
 
-LEAST_GAIN: Final = 0.03
+MIN_GAIN_SHARE: Final = 0.03
 """Share by which the predicted settings have to be better at least, however little runs differ."""
 
 STANDARD_ERRORS: Final = 2.0
 """Standard errors of the difference by which the predicted settings have to be better."""
 
-LEAST_PEAK: Final = 0.97
+MIN_PEAK_SHARE: Final = 0.97
 """Share of the present settings' peak that they must reach, where they are chosen for the images within a bound."""
 
 
@@ -49,8 +49,8 @@ def compare(present: Sequence[Trial], predicted: Sequence[Trial]) -> Comparison:
     speeds = [statistics.fmean(trial.speed for trial in trials) for trials in (present, predicted)]
     means = [statistics.fmean(good) for good in goods]
     error = math.hypot(*map(_standard_error, goods))
-    noise = max(LEAST_GAIN, STANDARD_ERRORS * error / means[0] if means[0] else 0.0, max(speeds) / min(speeds) - 1)
-    return Comparison(means[0], means[1], noise, keeps_peak=peaks[1] >= LEAST_PEAK * peaks[0])
+    noise = max(MIN_GAIN_SHARE, STANDARD_ERRORS * error / means[0] if means[0] else 0.0, max(speeds) / min(speeds) - 1)
+    return Comparison(means[0], means[1], noise, keeps_peak=peaks[1] >= MIN_PEAK_SHARE * peaks[0])
 
 
 def _standard_error(values: Sequence[float]) -> float:

@@ -23,13 +23,13 @@ from pipeline.records import Transform
 from tuning.clients import usual_bound_s
 from tuning.fits import BatchCost, fit_batches
 
-SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+BATCH_SIZES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Batch sizes to measure, as far as they fit into memory and bound."""
 
-MOST_SPEEDUP: Final = 2.0
+MAX_BATCH_SPEEDUP: Final = 2.0
 """Greatest speed-up of an image in a large batch on a CPU; batches too slow for the bound even then are not tried."""
 
-_PIXELS_OF: Final = 32
+_DISTINCT_IMAGES: Final = 32
 """Images in the measured batches; larger batches repeat them."""
 
 
@@ -92,7 +92,7 @@ class MeasuredModel:
         served = load_model(config)
         self.cost = ComputeCost()
         self.crop_px = served.transform.crop_px
-        pixels = _pixels(served.transform.in_workers(config), images[:_PIXELS_OF], max_pixels)
+        pixels = _pixels(served.transform.in_workers(config), images[:_DISTINCT_IMAGES], max_pixels)
         module = DeviceModule.of(served, DTYPES.get(config.dtype, torch.float32))
         if config.dtype == "auto":
             module = quickest(module, config.device, scenes(COMPARED_IMAGES, self.crop_px), config.largest_batch)
@@ -168,11 +168,11 @@ def _opened(
         )
         return device, device.warm_up()
 
-    sizes = list(SIZES)
+    sizes = list(BATCH_SIZES)
     if config.device == "cpu":
-        _, seconds = opened(SIZES[:1])
+        _, seconds = opened(BATCH_SIZES[:1])
         bound_s = bound_s or usual_bound_s(seconds[1])
-        sizes = [size for size in SIZES if size * seconds[1] <= MOST_SPEEDUP * bound_s] or [SIZES[0]]
+        sizes = [size for size in BATCH_SIZES if size * seconds[1] <= MAX_BATCH_SPEEDUP * bound_s] or [BATCH_SIZES[0]]
     while True:
         try:
             device, seconds = opened(sizes)

@@ -10,10 +10,10 @@ from tuning import capacity
 from tuning.capacity import Cell, Costs
 from tuning.replica_settings import Settings
 
-HANDING_SHARE: Final = 0.02
+MAX_HANDOVER_SHARE: Final = 0.02
 """Share of a worker's time that handing it its chunks may cost."""
 
-CHUNK_SHARE: Final = 0.1
+MAX_CHUNK_SHARE: Final = 0.1
 """Share of the latency bound that a worker may take for a chunk: its first image waits for its last."""
 
 WAITING_SHARE: Final = 0.7
@@ -80,7 +80,7 @@ def _num_cpus(cell: Cell, costs: Costs, present: Settings) -> float:
     return costs.cores if costs.on_cpu else min(costs.cores, cell.decode_workers + 1)
 
 
-def may_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
+def longest_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
     """Computes the seconds that the bound leaves for waiting.
 
     Batches consist of waiting images, so most are small; but a full one has to fit into the bound too.
@@ -96,8 +96,8 @@ def _peak_without_http(cell: Cell, costs: Costs, bound_s: float) -> float:
 
 def _chunk_images(costs: Costs, bound_s: float) -> int:
     """Chooses the images of a chunk: enough to amortise the hand-over, and no more than may wait."""
-    worth = costs.decode.handing_s / (HANDING_SHARE * costs.decode.alone_s)
-    return max(1, math.ceil(min(worth, CHUNK_SHARE * bound_s / costs.decode.alone_s)))
+    worth = costs.decode.handing_s / (MAX_HANDOVER_SHARE * costs.decode.alone_s)
+    return max(1, math.ceil(min(worth, MAX_CHUNK_SHARE * bound_s / costs.decode.alone_s)))
 
 
 def _power_of_two(least: float) -> int:

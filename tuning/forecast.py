@@ -4,11 +4,11 @@ import math
 from typing import Final
 
 from tuning.capacity import Cell, Costs, best, cell, cells
-from tuning.derived_settings import Sizes, may_wait_s, settings_for
+from tuning.derived_settings import Sizes, longest_wait_s, settings_for
 from tuning.replica_memory import ReplicaMemory
 from tuning.replica_settings import Settings
 
-LEAST_PEAK: Final = 0.95
+MIN_PEAK_SHARE: Final = 0.95
 """Share of the peak that a larger batch has to reach; its cheaper hand-over is not counted."""
 
 
@@ -77,14 +77,14 @@ class Forecast:
                 f"{1000 * least_s:.3g} ms to decode and compute, even when nothing else is in work. Nothing was "
                 f"changed. Give a larger --p99-ms, {_rounded_up(4000 * least_s)} or more, or none"
             )
-        wait_s = may_wait_s(found, self.costs, self._bound_s)
+        wait_s = longest_wait_s(found, self.costs, self._bound_s)
         return max(
             (
                 cell
                 for cell in self.candidates
                 if (cell.decode_workers, cell.concurrent_batches) == (found.decode_workers, found.concurrent_batches)
-                and cell.peak >= LEAST_PEAK * found.peak
-                and may_wait_s(cell, self.costs, self._bound_s) >= wait_s
+                and cell.peak >= MIN_PEAK_SHARE * found.peak
+                and longest_wait_s(cell, self.costs, self._bound_s) >= wait_s
             ),
             key=lambda cell: cell.batch,
         )

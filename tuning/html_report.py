@@ -140,14 +140,14 @@ def _service(findings: Findings) -> Iterator[str]:
     if findings.closed_loop:
         loads = ((seen.clients, *_load(seen)) for seen in sorted(findings.closed_loop, key=lambda seen: seen.clients))
         yield "<h2>The chosen settings, with clients that each wait for the answer</h2>"
-        yield _table(("clients", *_LOAD), loads)
+        yield _table(("clients", *_LOAD_HEADER), loads)
     if findings.open_loop:
         loads = ((f"{seen.offered:.1f}", *_load(seen)) for seen in sorted(findings.open_loop, key=_offered))
         yield "<h2>The chosen settings, with requests at random times (Poisson)</h2>"
-        yield _table(("images/s sent", *_LOAD), loads)
+        yield _table(("images/s sent", *_LOAD_HEADER), loads)
 
 
-_LOAD: Final = ("images/s answered", "in time", "50 % within", "99 % within", "refused", "lost")
+_LOAD_HEADER: Final = ("images/s answered", "in time", "50 % within", "99 % within", "refused", "lost")
 
 
 def _load(seen: LoadResult) -> tuple[object, ...]:

@@ -17,16 +17,16 @@ from tuning.bodies import bodies
 from tuning.replica_settings import Settings, written_into
 from tuning.tuned_config import on_cores
 
-APPLIED_WITHIN_S: Final = 120.0
+APPLY_TIMEOUT_S: Final = 120.0
 """Seconds for a change of settings; a change of `args` replaces the replica, which loads its model."""
 
 _WARM_UP_S: Final = 0.5
-_LONGEST_ROUND_S: Final = 15.0
+_MAX_ROUND_S: Final = 15.0
 _SETTLING_CLIENTS: Final = 8
-_SETTLES_AFTER_S: Final = 1.0
+_RELOAD_TIME_S: Final = 1.0
 """Seconds of load after a deployment: HAProxy reloads, closes its connections and answers late for a second."""
 
-_ASKED_EVERY_S: Final = 0.1
+_POLL_INTERVAL_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +106,16 @@ class LoadCheck:
         if self._document == before:
             return
         self._service.deploy(self._document)
-        deadline = time.monotonic() + APPLIED_WITHIN_S
+        deadline = time.monotonic() + APPLY_TIMEOUT_S
         while not self._in_force(settings):
             if time.monotonic() > deadline:
-                raise ServiceFailed(f"settings are not in force after {APPLIED_WITHIN_S:.0f} s")
-            time.sleep(_ASKED_EVERY_S)
-        self.closed_loop(settings, _SETTLING_CLIENTS, _SETTLES_AFTER_S)
+                raise ServiceFailed(f"settings are not in force after {APPLY_TIMEOUT_S:.0f} s")
+            time.sleep(_POLL_INTERVAL_S)
+        self.closed_loop(settings, _SETTLING_CLIENTS, _RELOAD_TIME_S)
 
     def round_s(self, clients: int) -> float:
         """Estimates the seconds until each client has an answer."""
-        return min(_LONGEST_ROUND_S, clients * self._images_per_request / self.expected) if self.expected else 0.0
+        return min(_MAX_ROUND_S, clients * self._images_per_request / self.expected) if self.expected else 0.0
 
     def closed_loop(self, settings: Settings, clients: int, for_s: float) -> LoadResult:
         """Sends requests from closed-loop clients, which wait for each answer, or for Retry-After.

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Final
 
-START_S: Final = 25.0
+SERVICE_START_S: Final = 25.0
 """Seconds of a start of the service on two cores, estimated; below, of other changes."""
 
-REPLACE_S: Final = 15.0
-LIVE_S: Final = 2.5
-STOP_S: Final = 5.0
-ENGINE_S: Final = 0.5
+REPLICA_REPLACEMENT_S: Final = 15.0
+LIVE_CHANGE_S: Final = 2.5
+SERVICE_STOP_S: Final = 5.0
+ENGINE_START_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Plan:
     @property
     def decoding_s(self) -> float:
         """Seconds for one number of workers, estimated."""
-        return ENGINE_S + self.decode_s
+        return ENGINE_START_S + self.decode_s
 
     @property
     def measuring_s(self) -> float:
@@ -41,7 +41,7 @@ class Plan:
     @property
     def comparing_s(self) -> float:
         """Seconds of the comparison: the configuration's settings and the predicted ones."""
-        return 2 * self.runs * self.trial_s + REPLACE_S
+        return 2 * self.runs * self.trial_s + REPLICA_REPLACEMENT_S
 
     @property
     def holding_s(self) -> float:

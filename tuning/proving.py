@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from tuning.bound_search import BoundSearch
-from tuning.clients import COUNTS
+from tuning.clients import CLIENT_COUNTS
 from tuning.findings import Findings
 from tuning.forecast import Refused
 from tuning.load_check import LoadCheck, LoadResult
@@ -13,13 +13,13 @@ from tuning.replica_settings import Settings
 from tuning.step import Step, number
 from tuning.written_limits import proved, with_limits
 
-LONGEST_ROUND_S: Final = 10.0
+MAX_ROUND_S: Final = 10.0
 """Seconds that a client may wait for its answer in the longest closed loop that is tried."""
 
-MIN_PER_S: Final = 0.01
+MIN_IMAGES_PER_S: Final = 0.01
 """Lowest images a second that is assumed of a service."""
 
-PROOFS: Final = 3
+MAX_PROOFS: Final = 3
 """The most numbers of clients, descending, that are run until 99 % are answered within the bound again."""
 
 
@@ -57,8 +57,8 @@ class Proving:
         """Measures full load once more: the machine may have become faster since."""
         findings, check = self._findings, self._check
         findings.full = check.closed_loop(self._chosen, self._full.clients, self._for_s)
-        peak = check.expected = max(findings.full.answered, MIN_PER_S)
-        most = max(1, min(self._most_clients, int(LONGEST_ROUND_S * peak / findings.images_per_request)))
+        peak = check.expected = max(findings.full.answered, MIN_IMAGES_PER_S)
+        most = max(1, min(self._most_clients, int(MAX_ROUND_S * peak / findings.images_per_request)))
         self._holding = BoundSearch(check, self._chosen, peak, findings.images_per_request, self._for_s, most)
         self._before_all(self._next())
 
@@ -124,7 +124,7 @@ class Proving:
         if self._findings.asked_s is None:
             return [self._full]
         most = self._holding.most_clients
-        counts = [count for count in reversed(COUNTS) if count <= most.clients][:PROOFS]
+        counts = [count for count in reversed(CLIENT_COUNTS) if count <= most.clients][:MAX_PROOFS]
         return [replace(most, clients=count) for count in counts]
 
     def _check_not_refused(self, proof: LoadResult) -> None:

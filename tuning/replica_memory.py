@@ -12,7 +12,7 @@ from pipeline.config import PipelineConfig, decode_memory_bytes
 from pipeline.decode.slots import MAX_KEPT_BYTES
 from tuning.replica_settings import Settings
 
-USED_SHARE: Final = 0.9
+MAX_USED_SHARE: Final = 0.9
 """Share of the available memory that a replica may take."""
 
 _CGROUPS: Final = (("memory.max", "memory.current"), ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"))
@@ -55,4 +55,4 @@ class ReplicaMemory:
 
     def holds(self, settings: Settings) -> bool:
         """Return whether the machine has the memory that the settings need, with some to spare."""
-        return self.needed_bytes(settings) <= USED_SHARE * self.available_bytes
+        return self.needed_bytes(settings) <= MAX_USED_SHARE * self.available_bytes

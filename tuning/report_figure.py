@@ -12,11 +12,11 @@ from harness.figures import styled
 from tuning.capacity import Cell, cell
 from tuning.findings import Findings
 
-_CHOSEN: Final = "#c2410c"
-_BUSY: Final = 0.8
+_CHOSEN_COLOUR: Final = "#c2410c"
+_EXPECTED_AT_SHARE: Final = 0.8
 """Share of the capacity at which expected times are shown."""
 
-_SMALL: Final = 8
+_SMALL_FONT_PT: Final = 8
 
 
 def drawn(findings: Findings) -> Figure:
@@ -53,7 +53,7 @@ def _most_workers(findings: Findings) -> int:
 
 def _rate(findings: Findings) -> float:
     shown = _shown(findings)
-    return _BUSY * shown.capacity if shown else math.nan
+    return _EXPECTED_AT_SHARE * shown.capacity if shown else math.nan
 
 
 def _p99_title(findings: Findings) -> str:
@@ -87,9 +87,11 @@ def _grid(
         for across, entry in enumerate(row):
             words = form.format(entry) if math.isfinite(entry) else "-"
             late = backwards and entry > 1000 * findings.bound_s
-            axes.text(across, up, words, ha="center", va="center", color="#777" if late else "black", fontsize=_SMALL)
+            axes.text(
+                across, up, words, ha="center", va="center", color="#777" if late else "black", fontsize=_SMALL_FONT_PT
+            )
     at = workers.index(shown.decode_workers), batches.index(shown.batch)
-    frame = Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, fill=False, edgecolor=_CHOSEN, linewidth=2.5)
+    frame = Rectangle((at[0] - 0.5, at[1] - 0.5), 1, 1, fill=False, edgecolor=_CHOSEN_COLOUR, linewidth=2.5)
     axes.add_patch(frame)
     axes.set(title=f"Expected: {title}", xlabel="workers", ylabel="images a batch")
     axes.set_xticks(range(len(workers)), list(map(str, workers)))
@@ -114,7 +116,7 @@ def _limits(axes: Axes, findings: Findings) -> None:
     tried = [(trial.settings.decode_workers, trial.full.answered) for trial in findings.trials]
     if tried:
         axes.plot(*zip(*tried, strict=True), "o", color="#2563eb", alpha=0.6, label="measured on the service")
-    axes.plot(shown.decode_workers, shown.peak, "D", color=_CHOSEN, label="chosen", markersize=7)
+    axes.plot(shown.decode_workers, shown.peak, "D", color=_CHOSEN_COLOUR, label="chosen", markersize=7)
     axes.set(title=f"{title}, batches of up to {shown.batch}", xlabel="workers", ylabel="images/s")
     axes.set_ylim(0, 2.6 * max(each.peak for each in row))
     axes.set_xticks(list(workers))
@@ -167,7 +169,7 @@ def _loads(axes: Axes, findings: Findings) -> None:
     """Draws times over rates, for both kinds of load."""
     title = "The service, chosen settings"
     kinds = (
-        ("clients that wait", findings.closed_loop, _CHOSEN, "answered"),
+        ("clients that wait", findings.closed_loop, _CHOSEN_COLOUR, "answered"),
         ("random times", findings.open_loop, "#2563eb", "offered"),
     )
     if not findings.chosen or not any(seen for _, seen, _, _ in kinds):

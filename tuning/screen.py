@@ -8,7 +8,7 @@ from tuning.findings import Findings
 from tuning.sentences import said
 from tuning.trials_table import aligned, rows
 
-_WIDTH: Final = 100
+_COLUMNS: Final = 100
 
 
 def screen(findings: Findings) -> str:
@@ -25,4 +25,4 @@ def _sections(findings: Findings) -> Iterator[str]:
 
 
 def _item(sentence: str) -> str:
-    return textwrap.fill(f"{sentence}.", _WIDTH, initial_indent="- ", subsequent_indent="  ") + "\n"
+    return textwrap.fill(f"{sentence}.", _COLUMNS, initial_indent="- ", subsequent_indent="  ") + "\n"

@@ -13,10 +13,10 @@ from tuning.step import number
 FEW_IMAGES: Final = 10
 """Number of images below which a caution is shown."""
 
-UNSTEADY: Final = 0.25
+UNSTEADY_SPREAD_SHARE: Final = 0.25
 """Share by which the machine's speed may vary before a caution is shown."""
 
-TOO_UNSTEADY: Final = 0.25
+MEANINGLESS_NOISE_SHARE: Final = 0.25
 """Noise above which a comparison means nothing."""
 
 BUSY_SHARE: Final = 0.3
@@ -116,7 +116,7 @@ def recommended(findings: Findings) -> Iterator[str]:
     runs = min(len(findings.of(findings.present)), len(findings.of(predicted)))
     figures = f"{result.predicted:.3g} against {result.present:.3g} images/s within {milliseconds(findings.bound_s)}"
     sure = f"each was measured {number(runs, 'time')}; differences below {result.noise:.0%} may be chance"
-    if result.noise > TOO_UNSTEADY:
+    if result.noise > MEANINGLESS_NOISE_SHARE:
         sure += ": this machine was too unsteady to tell settings apart"
     if result.is_better:
         yield (
@@ -186,7 +186,7 @@ def cautions(findings: Findings) -> Iterator[str]:
             f"Before the run, other programs used {findings.busy_before:.0%} of the cores, so the figures are those of "
             "a busy machine; run it again when nothing else computes"
         )
-    elif speeds and max(speeds) > (1 + UNSTEADY) * min(speeds):
+    elif speeds and max(speeds) > (1 + UNSTEADY_SPREAD_SHARE) * min(speeds):
         yield (
             f"The machine was up to {max(speeds) / min(speeds) - 1:.0%} faster at one time than at another, as the "
             "model alone showed; run it again when nothing else computes"

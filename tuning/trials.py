@@ -7,10 +7,10 @@ from tuning.computing import MeasuredModel
 from tuning.load_check import LoadCheck, LoadResult
 from tuning.replica_settings import Settings
 
-LEAST_REQUESTS: Final = 60
-"""Requests to be answered in a load, about, if that takes no longer than `LONGEST_S`."""
+MIN_REQUESTS: Final = 60
+"""Requests to be answered in a load, about, if that takes no longer than `MAX_LOAD_S`."""
 
-LONGEST_S: Final = 30.0
+MAX_LOAD_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Trials:
 
     def last(self, requests_per_s: float) -> None:
         """Lengthens the loads if few requests are answered a second."""
-        self.check_s = max(self.check_s, min(LONGEST_S, LEAST_REQUESTS / max(requests_per_s, 1e-3)))
+        self.check_s = max(self.check_s, min(MAX_LOAD_S, MIN_REQUESTS / max(requests_per_s, 1e-3)))
 
     def run(self, settings: Settings) -> Trial:
         """Applies settings, measures them and records the trial."""

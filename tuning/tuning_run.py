@@ -14,13 +14,13 @@ import psutil
 from harness.local_service import LocalService, ServiceFailed
 from tuning.advice import advice
 from tuning.capacity import Cell
-from tuning.clients import MOST_CLIENTS, clients_for, usual_bound_s
+from tuning.clients import MAX_CLIENTS, clients_for, usual_bound_s
 from tuning.comparison import compare
 from tuning.findings import Findings
 from tuning.forecast import Forecast, Refused
 from tuning.load_check import LoadCheck
 from tuning.measuring import Measuring
-from tuning.plan import LIVE_S, REPLACE_S, START_S, STOP_S, Plan
+from tuning.plan import LIVE_CHANGE_S, REPLICA_REPLACEMENT_S, SERVICE_START_S, SERVICE_STOP_S, Plan
 from tuning.proving import Proving
 from tuning.replica_memory import ReplicaMemory, available_bytes
 from tuning.replica_settings import Settings, written_into
@@ -42,7 +42,7 @@ PEAK_ESTIMATE_CLIENTS: Final = 16
 REPLACING_SHARE: Final = 0.6
 """Share of the service's start that replacing its replica takes."""
 
-CORES_FULL: Final = 0.9
+FULL_CORES_SHARE: Final = 0.9
 """Busy share from which all cores count as used."""
 
 
@@ -73,7 +73,7 @@ class TuningRun:
         self._forecast: Forecast
         self._cell: Cell
         self._proof: Proving | None = None
-        self._replace_s = REPLACE_S
+        self._replace_s = REPLICA_REPLACEMENT_S
         self._steps = self._all()
         self._present = replace(tuned.present, max_queue_wait_s=TRIAL_QUEUE_WAIT_S)
         findings.present, findings.others_cores = tuned.present, len(others)
@@ -106,7 +106,7 @@ class TuningRun:
         steps = [
             *self._measuring.steps,
             Step("predicting the best settings", 0.5, self._predict),
-            Step("starting the service with the present settings", START_S, self._start),
+            Step("starting the service with the present settings", SERVICE_START_S, self._start),
             Step("one client alone", plan.check_s, self._measure_alone),
             Step("the present settings at full load", 1.0 + plan.check_s, self._measure_full),
             Step("comparing settings", plan.comparing_s, self._plan_trials),
@@ -115,8 +115,8 @@ class TuningRun:
             steps.append(Step("the bound", plan.holding_s, self._hold))
         return [
             *steps,
-            Step("running the settings as they will be written", LIVE_S + plan.check_s, self._prove),
-            Step("stopping the service, and the report", STOP_S, self._begin_to_stop),
+            Step("running the settings as they will be written", LIVE_CHANGE_S + plan.check_s, self._prove),
+            Step("stopping the service, and the report", SERVICE_STOP_S, self._begin_to_stop),
         ]
 
     def _before_all(self, steps: Sequence[Step]) -> None:
@@ -160,7 +160,7 @@ class TuningRun:
         application["args"].setdefault("pipeline", {})["dtype"] = self._measuring.model.dtype
         began_at = time.monotonic()
         self._service = LocalService(folder, document, self._tuned.environment)
-        self._replace_s = max(REPLACE_S, REPLACING_SHARE * (time.monotonic() - began_at))
+        self._replace_s = max(REPLICA_REPLACEMENT_S, REPLACING_SHARE * (time.monotonic() - began_at))
         self._stack.callback(self._service.stop)
         check = LoadCheck(
             self._service,
@@ -210,7 +210,7 @@ class TuningRun:
         """The most clients whose requests a replica may hold in memory."""
         assert self.findings.sizes is not None  # noqa: S101 - likewise
         request_bytes = self.findings.images_per_request * self.findings.sizes.mean
-        return max(1, min(MOST_CLIENTS, int(self._present.max_bytes_in_flight / (2 * request_bytes))))
+        return max(1, min(MAX_CLIENTS, int(self._present.max_bytes_in_flight / (2 * request_bytes))))
 
     def _note_serving_costs(self, peak: float) -> None:
         """Computes the costs that show only in the service, mostly HTTP, and predicts again."""
@@ -219,7 +219,7 @@ class TuningRun:
             return
         here = self._forecast.nearest(self._present)
         model_s = costs.compute.seconds(here.concurrent_batches, here.batch) / here.batch if costs.on_cpu else 0.0
-        used = costs.cores * (1.0 if busy.cores >= CORES_FULL else busy.cores)
+        used = costs.cores * (1.0 if busy.cores >= FULL_CORES_SHARE else busy.cores)
         serving_s = max(0.0, used / peak - costs.decode.alone_s - model_s)
         self._expect(
             self._forecast.revised(replace(costs, serving_s=serving_s, loop_s=max(0.0, busy.event_loop / peak)))
@@ -244,7 +244,7 @@ class TuningRun:
         """Plans a step for each of the settings; a change of `args` replaces the replica."""
         steps, before = [], self._trials.seen[-1].settings
         for each in turns:
-            apply_s = 0.0 if each == before else LIVE_S if each.args == before.args else self._replace_s
+            apply_s = 0.0 if each == before else LIVE_CHANGE_S if each.args == before.args else self._replace_s
             loads = 2 if self._trials.clients_full != self._trials.clients_within else 1
             seconds = apply_s + loads * (self._plan.trial_s - self._plan.check_s + self._trials.check_s)
             steps.append(Step(f"trying {in_words(each)}", seconds, partial(self._try, each)))

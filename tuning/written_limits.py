@@ -7,10 +7,10 @@ from typing import Final
 from tuning.load_check import LoadCheck, LoadResult
 from tuning.replica_settings import Settings
 
-MARGIN: Final = 2.0
+QUEUE_WAIT_MARGIN: Final = 2.0
 """Factor on the longest answer seen, so that the same load is not refused when the machine is slower."""
 
-DOUBLINGS: Final = 4
+MAX_DOUBLINGS: Final = 4
 """The most times that `max_queue_wait_s` is doubled if requests are refused all the same."""
 
 
@@ -25,7 +25,7 @@ def needed_wait_s(seen: LoadResult, images_per_request: int) -> float:
     """
     behind_all_s = seen.clients * images_per_request / seen.answered if seen.answered else 0.0
     longest_s = seen.longest_s if math.isfinite(seen.longest_s) else 0.0
-    return _rounded_up(MARGIN * max(behind_all_s, longest_s))
+    return _rounded_up(QUEUE_WAIT_MARGIN * max(behind_all_s, longest_s))
 
 
 def with_limits(
@@ -68,7 +68,7 @@ def proved(check: LoadCheck, settings: Settings, clients: int, for_s: float) -> 
     Returns:
         The settings that refused nothing, or the last that were tried, and what came back.
     """
-    for _ in range(DOUBLINGS):
+    for _ in range(MAX_DOUBLINGS):
         check.apply(settings)
         seen = check.closed_loop(settings, clients, for_s)
         if not seen.refused:

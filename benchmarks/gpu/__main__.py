@@ -25,7 +25,7 @@ from harness.circumstances import circumstances
 from harness.command import RESULTS, Facts, run, say
 
 PAGE: Final = "gpu.md"
-NO_GPU: Final = 2
+NO_GPU_STATUS: Final = 2
 """Exit status on a machine without a GPU."""
 
 _ENVIRONMENT: Final = {
@@ -38,7 +38,7 @@ _DRY_ENVIRONMENT: Final = {
     "CUDA_VISIBLE_DEVICES": "",  # a dry run uses the CPU even if there is a GPU
     "OMP_NUM_THREADS": "1",  # torch's threads wait for each other: on a busy machine one is faster than two
 }
-_TAIL: Final = 15
+_SHOWN_LOG_LINES: Final = 15
 """Lines of a failed step's log that are shown."""
 
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     gpu = gpu_name()
     if gpu is None and not options.dry:
         say("torch finds no GPU here (torch.cuda.is_available() is false); make gpu DRY=1 tries everything on the CPU.")
-        return NO_GPU
+        return NO_GPU_STATUS
     about = {**circumstances("benchmarks.gpu", arguments), "gpu": gpu or "none: dry run on a CPU that poses as one"}
     if options.commit:
         about["darkroom"] = options.commit
@@ -75,7 +75,9 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
         epilog=f"steps, with the most that each takes:\n{shown}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", choices=plan.NAMES, default=[], metavar="STEP", help="only these steps")
+    parser.add_argument(
+        "--only", nargs="+", choices=plan.STEP_NAMES, default=[], metavar="STEP", help="only these steps"
+    )
     parser.add_argument("--case", action="append", default=[], help="of the service only cases with this in their name")
     parser.add_argument("--budget-s", type=float, help=f"seconds for all of it ({plan.BUDGET_S:.0f})")
     parser.add_argument("--out", type=Path, help="folder for figures and logs (benchmarks/results/gpu/DATE-GPU)")
@@ -112,7 +114,7 @@ def run_steps(options: argparse.Namespace, about: Facts, results: Results) -> li
         for step in plan.chosen(options.only):
             left_s = options.budget_s - (time.monotonic() - began_at) - GRACE_S
             limit_s = min(step.limit_s, left_s)
-            if limit_s < plan.LEAST_S:
+            if limit_s < plan.MIN_STEP_S:
                 say(f"{step.name}: left out, {max(0.0, left_s):.0f} s are left")
                 results.add(step.name, {"left_out": True})
                 failed.append(step.name)
@@ -120,7 +122,7 @@ def run_steps(options: argparse.Namespace, about: Facts, results: Results) -> li
                 log = results.folder / f"{step.name}.log"
                 ended = run_step(command_of(step, limit_s, results, options), limit_s, log, environment)
                 results.add(step.name, ended_record(ended))
-                say(told(step, ended, log))
+                say(end_in_words(step, ended, log))
                 failed += [step.name] if ended.failed else []
             (results.folder / PAGE).write_text(report.page(about, results.read()))
     return failed
@@ -144,7 +146,7 @@ def ended_record(ended: Ended) -> dict[str, Any]:
     }
 
 
-def told(step: plan.GpuStep, ended: Ended, log: Path) -> str:
+def end_in_words(step: plan.GpuStep, ended: Ended, log: Path) -> str:
     """Describes a step in one line, and a failed one with the end of its log."""
     said = f"{step.name}: {ended.seconds:.0f} s"
     if ended.cut_off:
@@ -153,7 +155,7 @@ def told(step: plan.GpuStep, ended: Ended, log: Path) -> str:
         said += f", {ended.killed} processes ended by force"
     if not ended.failed:
         return said
-    tail = [line[:300] for line in log.read_text(errors="replace").splitlines()[-_TAIL:]]
+    tail = [line[:300] for line in log.read_text(errors="replace").splitlines()[-_SHOWN_LOG_LINES:]]
     return "\n    ".join([f"{said}, status {ended.status}; the end of {log}:", *tail])
 
 

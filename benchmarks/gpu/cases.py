@@ -9,7 +9,7 @@ from typing import Final
 
 from harness.local_service import Document, shipped_config
 
-ONGOING: Final = 2048
+MAX_ONGOING_REQUESTS: Final = 2048
 """Requests in a replica at a time: so many that a closed loop measures the capacity, not refusals."""
 
 
@@ -54,7 +54,7 @@ def patient(document: Document, pipeline: Document, batch: int, replicas: int = 
     changed = copy.deepcopy(document)
     (application,) = changed["applications"]
     (deployment,) = application["deployments"]
-    application["args"]["max_ongoing_requests"] = deployment["max_queued_requests"] = ONGOING
+    application["args"]["max_ongoing_requests"] = deployment["max_queued_requests"] = MAX_ONGOING_REQUESTS
     application["args"]["pipeline"].update(pipeline)
     deployment["user_config"].update({"max_queue_wait_s": 60.0, "max_batch_size": batch})
     deployment.pop("autoscaling_config", None)
@@ -84,9 +84,9 @@ def on_two_cores() -> Document:
     return document
 
 
-_ONE: Final = CaseLoad("small", 1, 256)
-_MANY: Final = CaseLoad("small", 32, 48)
-_LARGE: Final = CaseLoad("large", 1, 32)
+_SINGLE_IMAGES: Final = CaseLoad("small", 1, 256)
+_MANY_IMAGES: Final = CaseLoad("small", 32, 48)
+_LARGE_IMAGES: Final = CaseLoad("large", 1, 32)
 _SHIPPED: Final = (
     CaseLoad("small", 1, 1),
     CaseLoad("small", 1, 64),
@@ -102,12 +102,17 @@ def _resnet(replicas: int, batch: int, *loads: CaseLoad, dtype: str = "float16")
 
 CASES: Final = (
     Case("serve_config.yaml", lambda _: shipped_config("serve_config.yaml"), "mobilenet_v2", _SHIPPED),
-    _resnet(8, 64, CaseLoad("small", 1, 384), _MANY, _LARGE),
-    _resnet(1, 64, _ONE, _MANY, _LARGE),
-    _resnet(4, 64, _ONE, _MANY, _LARGE),
-    Case("serve_config.gpu.yaml, 8 replicas", lambda _: on_gpu({}, 64, 8), "mobilenet_v2", (_ONE, _MANY, _LARGE)),
-    _resnet(2, 64, _ONE, _MANY),
-    _resnet(1, 32, _MANY, dtype="auto"),
+    _resnet(8, 64, CaseLoad("small", 1, 384), _MANY_IMAGES, _LARGE_IMAGES),
+    _resnet(1, 64, _SINGLE_IMAGES, _MANY_IMAGES, _LARGE_IMAGES),
+    _resnet(4, 64, _SINGLE_IMAGES, _MANY_IMAGES, _LARGE_IMAGES),
+    Case(
+        "serve_config.gpu.yaml, 8 replicas",
+        lambda _: on_gpu({}, 64, 8),
+        "mobilenet_v2",
+        (_SINGLE_IMAGES, _MANY_IMAGES, _LARGE_IMAGES),
+    ),
+    _resnet(2, 64, _SINGLE_IMAGES, _MANY_IMAGES),
+    _resnet(1, 32, _MANY_IMAGES, dtype="auto"),
 )
 """All cases, the most valuable first: time may run out before the last."""
 

@@ -17,12 +17,12 @@ from benchmarks.gpu.part_setting import PartSetting
 from pipeline.decode.slots import Slots
 from pipeline.input_spec import InputSpec
 
-BATCH: Final = 32
+BATCH_SIZE: Final = 32
 """Images in a batch."""
 
 SIDE_PX: Final = 224
 _CEILING: Final = "copy of all slots"
-_BATCH_CEILING: Final = f"copy of {BATCH} adjacent images"
+_BATCH_CEILING: Final = f"copy of {BATCH_SIZE} adjacent images"
 _ROW_DTYPE: Final = torch.int64
 """Element type for gathering images: a kernel that moves single bytes would be slower than the copy."""
 
@@ -91,7 +91,7 @@ def _resident_kib() -> int:
 def pieces(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Figure]:
     """Measures a batch in several places, copied piece by piece or in one call."""
     for count in (1, 4) if setting.dry else (1, 4, 16, 32):
-        together = len(pixels) // 2 if setting.dry else BATCH
+        together = len(pixels) // 2 if setting.dry else BATCH_SIZE
         each = together // count
         firsts = [(7 * n * each) % (len(pixels) - each) for n in range(count)]
         sources = [pixels[first : first + each] for first in firsts]
@@ -110,7 +110,7 @@ def pieces(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Fig
 
 def gathers(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Figure]:
     """Measures a batch in arbitrary slots, gathered on the GPU by slot numbers."""
-    together = len(pixels) // 2 if setting.dry else BATCH
+    together = len(pixels) // 2 if setting.dry else BATCH_SIZE
     chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:together]
     index, out = chosen.cuda(), torch.empty_like(_rows(device)[:together])
     expected = pixels[chosen]

@@ -10,10 +10,10 @@ import pytest
 from benchmarks.gpu.outcome import Figure, Missing
 from benchmarks.gpu.part_setting import PartSetting
 
-CHOSEN: Final = "cuda and not slow"
+MARK_EXPRESSION: Final = "cuda and not slow"
 """Marks that select the tests."""
 
-FOLDER: Final = "tests"
+TESTS_FOLDER: Final = "tests"
 DRY_FILES: Final = (
     "tests/pipeline/model/test_cuda.py",
     "tests/pipeline/model/test_cuda_faults.py",
@@ -21,7 +21,7 @@ DRY_FILES: Final = (
 )
 """Test files of a dry run: `make test` runs all of them on the CPU anyway."""
 
-_SHOWN: Final = 30
+_MAX_SHOWN_FAILURES: Final = 30
 """Limit on failures that are reported one by one."""
 
 
@@ -54,14 +54,24 @@ def passed(setting: PartSetting) -> Iterator[Figure | Missing]:
     if not setting.dry:
         os.environ["FAIL_WITHOUT_CUDA"] = "1"
     outcomes = Outcomes()
-    options = ["-q", "-p", "no:cacheprovider", "--durations=8", "--continue-on-collection-errors", "-m", CHOSEN]
-    status = pytest.main([*options, *(DRY_FILES if setting.dry else [FOLDER])], plugins=[outcomes])
+    options = [
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "--durations=8",
+        "--continue-on-collection-errors",
+        "-m",
+        MARK_EXPRESSION,
+    ]
+    status = pytest.main([*options, *(DRY_FILES if setting.dry else [TESTS_FOLDER])], plugins=[outcomes])
     counts = {outcome: len(tests) for outcome, tests in sorted(outcomes.ended.items())}
     others = {outcome: tests for outcome, tests in outcomes.ended.items() if outcome != "passed"}
     note = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    yield Figure(f"tests marked {CHOSEN} that passed", counts.get("passed", 0), "tests", note=note, details=others)
+    yield Figure(
+        f"tests marked {MARK_EXPRESSION} that passed", counts.get("passed", 0), "tests", note=note, details=others
+    )
     failed = outcomes.ended["failed"]
-    for name, reason in failed[:_SHOWN]:
+    for name, reason in failed[:_MAX_SHOWN_FAILURES]:
         yield Missing(name, reason)
     if failed or not counts.get("passed"):
         raise RuntimeError(

@@ -10,7 +10,7 @@ from benchmarks.limit import Limit
 from benchmarks.work import PHONE, SMALL, Work
 
 _WARM_UP_S = 0.3
-_FOR_S = 1.0
+_MEASURED_FOR_S = 1.0
 
 
 def works(setting: PartSetting) -> tuple[Work, Work]:
@@ -40,7 +40,7 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
             limit.per_s(images, for_s=_WARM_UP_S, clients=cores)
             one = 0.0
             for count in sorted({1, cores // 2 or 1, cores}):
-                per_s = limit.per_s(images, for_s=_FOR_S / (2 if setting.dry else 1), clients=count)
+                per_s = limit.per_s(images, for_s=_MEASURED_FOR_S / (2 if setting.dry else 1), clients=count)
                 one = one or per_s
                 yield Figure(
                     f"{size_of(work)} on {count} of {cores} cores",

@@ -22,7 +22,7 @@ _COMMANDS: Final = (
     "ldconfig -p | grep -E 'nvidia-ml|libcuda\\.|nvjpeg|nvcuvid'",
     "command -v nvidia-cuda-mps-control nvcc gcc g++ nsys ncu",
 )
-_COMMAND_S: Final = 8.0
+_COMMAND_TIMEOUT_S: Final = 8.0
 _PACKAGES: Final = ("torch", "torchvision", "numpy", "pillow", "ray", "simplejpeg", "starlette", "pydantic", "triton")
 
 
@@ -43,7 +43,13 @@ def facts(setting: PartSetting) -> Iterator[Figure | Missing]:
 def output_of(command: str) -> str:
     """Run a shell command and return its output, errors included."""
     try:
-        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=_COMMAND_S, check=False)  # noqa: S607
+        done = subprocess.run(
+            ["bash", "-c", command],  # noqa: S607
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_TIMEOUT_S,
+            check=False,
+        )
     except (subprocess.TimeoutExpired, OSError) as error:
         return f"{type(error).__name__}: {error}\n"
     return done.stdout + done.stderr

@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.gpu.outcome import TIMES
+from benchmarks.gpu.outcome import TIME_UNITS
 from benchmarks.gpu.results import Record, Results, rounded
 from harness import table
 
 HEADER: Final = ("step", "what", "measured", "of its ceiling", "more")
 
-_ABOUT: Final = (
+_ABOUT_KEYS: Final = (
     "date",
     "command",
     "gpu",
@@ -32,7 +32,7 @@ def ceilings(records: Sequence[Record]) -> dict[str, float]:
     best = dict[str, float]()
     for record in records:
         if name := record.get("sets"):
-            pick = min if record["unit"] in TIMES else max
+            pick = min if record["unit"] in TIME_UNITS else max
             best[name] = pick(best.get(name, record["value"]), record["value"])
     return best
 
@@ -46,7 +46,7 @@ def share(record: Record, known: Mapping[str, float]) -> tuple[float, str] | Non
     if not found or not record.get("value"):
         return None
     ceiling, name = min(found)
-    return (ceiling / record["value"] if record["unit"] in TIMES else record["value"] / ceiling), name
+    return (ceiling / record["value"] if record["unit"] in TIME_UNITS else record["value"] / ceiling), name
 
 
 def rows(records: Sequence[Record]) -> list[list[str]]:
@@ -71,7 +71,7 @@ def rows(records: Sequence[Record]) -> list[list[str]]:
 
 def page(about: Mapping[str, Any], records: Sequence[Record]) -> str:
     """Make the page `gpu.md`."""
-    lines = [f"- {name}: {about[name]}" for name in _ABOUT if about.get(name)]
+    lines = [f"- {name}: {about[name]}" for name in _ABOUT_KEYS if about.get(name)]
     return "\n".join(
         [
             "# Darkroom on a GPU",

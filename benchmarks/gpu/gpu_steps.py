@@ -10,7 +10,7 @@ BUDGET_S: Final = 480.0
 DRY_BUDGET_S: Final = 300.0
 """Seconds that a dry run may take; it takes about three minutes on two cores."""
 
-LEAST_S: Final = 10.0
+MIN_STEP_S: Final = 10.0
 """Least time to begin a step: in less it could only load torch."""
 
 
@@ -45,7 +45,7 @@ STEPS: Final = (
     GpuStep("compile", 150, ("compiling",), "what torch.compile gains"),
 )
 
-NAMES: Final = tuple(step.name for step in STEPS)
+STEP_NAMES: Final = tuple(step.name for step in STEPS)
 
 
 def chosen(only: Sequence[str]) -> list[GpuStep]:

@@ -23,7 +23,7 @@ from pipeline.model.torchscript import Compute, traced
 _SWITCH_INTERVAL_S: Final = 0.0005
 """Seconds after which the interpreter changes to another thread, as in a replica."""
 
-_BUSY: Final = (0.0, 0.5, 0.9)
+_BUSY_SHARES: Final = (0.0, 0.5, 0.9)
 """Shares of the interpreter that the other thread takes: an event loop that is idle, busy, and saturated."""
 
 _CEILING: Final = "the quickest launch"
@@ -36,7 +36,7 @@ def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
     compute_in(form)
     model, pixels = network(name, form), pixels_of(images)
     ways = ways_of(model, pixels)
-    for share in _BUSY:
+    for share in _BUSY_SHARES:
         with busy(share):
             yield from setting.each(
                 ways, partial(cost, ways, f"{name}, {form}, {images} images", share, setting), needs_s=2.0

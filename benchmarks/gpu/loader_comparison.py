@@ -27,8 +27,8 @@ from pipeline.config import Limits, PipelineConfig
 from pipeline.engine import Engine
 from pipeline.records import Prediction
 
-TOGETHER: Final = 32
-DRY_TOGETHER: Final = 4
+REQUEST_IMAGES: Final = 32
+DRY_REQUEST_IMAGES: Final = 4
 WEIGHTS: Final = MobileNet_V2_Weights.IMAGENET1K_V1
 
 Classes = list[int | None]
@@ -53,7 +53,7 @@ class Timed(NamedTuple):
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Measures all ways with both sizes. Each is opened once for both: an engine starts more slowly than it answers."""
     model = mobilenet_v2(weights=WEIGHTS).eval().cuda()
-    together = DRY_TOGETHER if setting.dry else TOGETHER
+    together = DRY_REQUEST_IMAGES if setting.dry else REQUEST_IMAGES
     firsts: dict[str, Timed] = {}
     for way in ways(model, together, setting):
         if setting.left_s < (2.0 if setting.dry else 15.0):

@@ -41,7 +41,7 @@ class ModelWay(NamedTuple):
         return self.name
 
 
-MAIN: Final = (
+MAIN_CASES: Final = (
     ModelCase("resnet50", "float16", (128,)),
     ModelCase("mobilenet_v2", "float16", (128,)),
     ModelCase("mobilenet_v2", "float32", (32,)),
@@ -50,7 +50,7 @@ MAIN: Final = (
 )
 """Cases for comparison with the service, the most important figures first."""
 
-ALL: Final = (
+ALL_CASES: Final = (
     ModelCase("resnet50", "float16", (1, 8, 32, 128, 256, 512)),
     ModelCase("resnet50", "bfloat16", (32, 256)),
     ModelCase("resnet50", "tf32", (32, 256)),
@@ -59,18 +59,18 @@ ALL: Final = (
     ModelCase("mobilenet_v2", "bfloat16", (32, 128)),
     ModelCase("mobilenet_v2", "float32", (1, 32, 256)),
 )
-DRY_MAIN: Final = (ModelCase("mobilenet_v2", "float32", (2,)),)
-DRY_ALL: Final = (ModelCase("mobilenet_v2", "tf32", (1,)), ModelCase("mobilenet_v2", "bfloat16", (1,)))
+DRY_MAIN_CASES: Final = (ModelCase("mobilenet_v2", "float32", (2,)),)
+DRY_ALL_CASES: Final = (ModelCase("mobilenet_v2", "tf32", (1,)), ModelCase("mobilenet_v2", "bfloat16", (1,)))
 
 
 def main_rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Measures the models that the service is compared with."""
-    return _rates(setting, DRY_MAIN if setting.dry else MAIN)
+    return _rates(setting, DRY_MAIN_CASES if setting.dry else MAIN_CASES)
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Measures all models."""
-    return _rates(setting, DRY_ALL if setting.dry else ALL)
+    return _rates(setting, DRY_ALL_CASES if setting.dry else ALL_CASES)
 
 
 def _rates(setting: PartSetting, cases: Iterable[ModelCase]) -> Iterator[Figure | Missing]:

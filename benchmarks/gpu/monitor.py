@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-_ASKED: Final = "timestamp,utilization.gpu,utilization.memory,memory.used,clocks.sm,power.draw,temperature.gpu"
+_QUERIED_FIELDS: Final = "timestamp,utilization.gpu,utilization.memory,memory.used,clocks.sm,power.draw,temperature.gpu"
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def monitored(path: Path) -> Iterator[None]:
         yield
         return
     with path.open("wb") as sink:
-        command = [program, f"--query-gpu={_ASKED}", "--format=csv", "--loop-ms=500"]
+        command = [program, f"--query-gpu={_QUERIED_FIELDS}", "--format=csv", "--loop-ms=500"]
         watcher = subprocess.Popen(command, stdout=sink, stderr=subprocess.DEVNULL)
         try:
             yield

@@ -10,7 +10,7 @@ from pipeline.model.device_module import DeviceModule
 from pipeline.model.intake import Normalise
 from pipeline.model.served import IMAGENET_MEAN, IMAGENET_STD
 
-FORMS: Final = {
+NUMBER_FORMATS: Final = {
     "float32": torch.float32,
     "tf32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -26,14 +26,14 @@ def network(name: str, form: str) -> DeviceModule:
 
     Args:
         name: torchvision's name of the model.
-        form: one of `FORMS`.
+        form: one of `NUMBER_FORMATS`.
     """
     import torchvision
 
     torch.manual_seed(0)
     backbone: nn.Module = torchvision.models.get_model(name, weights=None).eval()
     intake = Normalise(IMAGENET_MEAN, IMAGENET_STD)
-    return DeviceModule(backbone, Classify((), _TOP_K), intake, FORMS[form]).cuda().eval()
+    return DeviceModule(backbone, Classify((), _TOP_K), intake, NUMBER_FORMATS[form]).cuda().eval()
 
 
 def compute_in(form: str) -> None:

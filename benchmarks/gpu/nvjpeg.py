@@ -15,7 +15,7 @@ from benchmarks.gpu.part_setting import PartSetting
 from benchmarks.work import Work
 from harness.timing import seconds_of
 
-_RUNS: Final = 5
+_TIMED_RUNS: Final = 5
 
 
 class NvjpegCase(NamedTuple):
@@ -51,7 +51,7 @@ def rate(case: NvjpegCase, setting: PartSetting) -> Figure:
         decoded(together, device)
         torch.cuda.synchronize()
 
-    taken_s = seconds_of(decode, runs=_RUNS)
+    taken_s = seconds_of(decode, runs=_TIMED_RUNS)
     off = float((decoded(together, device)[0].float().cpu() - expected).abs().mean())
     return Figure(
         str(case),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-TIMES: Final = ("s", "ms", "us")
+TIME_UNITS: Final = ("s", "ms", "us")
 """Units in which less is better; in every other unit more is better."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.gpu.outcome import Figure, Missing
-from benchmarks.gpu.part_setting import PartSetting, told
+from benchmarks.gpu.part_setting import PartSetting, shortened
 from benchmarks.gpu.results import Results
 from harness.command import run
 from harness.fake_cuda import pretend
@@ -37,10 +37,10 @@ PARTS: Final = {
 }
 """Module and function that measure each part."""
 
-WITHOUT_FAKE: Final = frozenset({"facts", "tests", "service"})
+PARTS_WITHOUT_FAKE_GPU: Final = frozenset({"facts", "tests", "service"})
 """Parts without the fake GPU in a dry run: the tests have their own, and replicas compute on the CPU."""
 
-_TO_WRITE_S: Final = 4.0
+_WRITING_TIME_S: Final = 4.0
 """Seconds before the limit at which a part should be done, so that its process need not be killed."""
 
 
@@ -59,7 +59,7 @@ def measured(step: str, part: str, setting: PartSetting, results: Results) -> bo
             print(record, flush=True)
     except Exception as error:  # noqa: BLE001 - the parts behind it run whatever it raises
         traceback.print_exc(file=sys.stderr)
-        results.add(step, Missing(part, told(error)))
+        results.add(step, Missing(part, shortened(error)))
         return False
     return True
 
@@ -75,12 +75,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--case", action="append", default=[], help="only cases with this in their names")
     parser.add_argument("--dry", action="store_true", help="small, on a CPU that poses as a GPU")
     options = parser.parse_args(arguments)
-    ends_at = time.monotonic() + options.limit_s - _TO_WRITE_S
+    ends_at = time.monotonic() + options.limit_s - _WRITING_TIME_S
     warnings.simplefilter("ignore")
     os.environ.pop("PYTHONWARNINGS", None)
     setting = PartSetting(options.out, ends_at, options.dry, tuple(options.case))
     results = Results(options.out, options.began_at)
-    with pretend() if options.dry and not set(options.parts) <= WITHOUT_FAKE else nullcontext():
+    with pretend() if options.dry and not set(options.parts) <= PARTS_WITHOUT_FAKE_GPU else nullcontext():
         ended = [measured(options.step, part, setting, results) for part in options.parts]
     return 0 if all(ended) else 1
 

@@ -12,7 +12,7 @@ from benchmarks.gpu.outcome import Figure, Missing
 
 Case = TypeVar("Case")
 
-_KEPT: Final = 400
+_KEPT_CHARACTERS: Final = 400
 """Characters kept at the start and at the end of a long message."""
 
 
@@ -60,12 +60,12 @@ class PartSetting:
                 yield from [found] if isinstance(found, Figure) else found
             except Exception as error:  # noqa: BLE001 - CUDA, compilers and services raise anything
                 traceback.print_exc(file=sys.stderr)
-                yield Missing(str(case), told(error))
+                yield Missing(str(case), shortened(error))
 
 
-def told(error: Exception) -> str:
+def shortened(error: Exception) -> str:
     """Describe an error in one line; of a long message only the start and the end, which mostly holds the cause."""
     message = str(error)
-    if len(message) > 2 * _KEPT:
-        message = f"{message[:_KEPT]} ... {message[-_KEPT:]}"
+    if len(message) > 2 * _KEPT_CHARACTERS:
+        message = f"{message[:_KEPT_CHARACTERS]} ... {message[-_KEPT_CHARACTERS:]}"
     return f"{type(error).__name__}: {message}"

@@ -11,7 +11,7 @@ from benchmarks.gpu.outcome import Figure, Missing
 
 Record = dict[str, Any]
 
-_SIGNIFICANT: Final = 4
+_SIGNIFICANT_DIGITS: Final = 4
 """Significant digits of a figure."""
 
 
@@ -49,4 +49,4 @@ class Results:
 
 def rounded(value: float) -> float:
     """Round a value to four significant digits."""
-    return float(f"{value:.{_SIGNIFICANT}g}")
+    return float(f"{value:.{_SIGNIFICANT_DIGITS}g}")

@@ -26,9 +26,18 @@ from harness.local_service import LocalService
 from harness.ports import apart, free_port
 from harness.target import Form, form_body, image_body
 
-_READY_S: Final = 150.0
-_LOG_BYTES: Final = 200_000
-_TOLD: Final = ("verdict", "stages_ms", "device", "interpreter", "event_loop", "cores", "workers", "free_slots")
+_READY_TIMEOUT_S: Final = 150.0
+_MAX_LOG_BYTES: Final = 200_000
+_REPORTED_STATS: Final = (
+    "verdict",
+    "stages_ms",
+    "device",
+    "interpreter",
+    "event_loop",
+    "cores",
+    "workers",
+    "free_slots",
+)
 """Keys of GET /stats that go into the results."""
 
 
@@ -83,7 +92,7 @@ def running(case: Case, document: dict[str, Any], setting: PartSetting, folder: 
     service = LocalService(folder, document, apart())
     try:
         (deployment,) = document["applications"][0]["deployments"]
-        service.wait_for_replicas(deployment.get("num_replicas", 1), min(_READY_S, setting.left_s))
+        service.wait_for_replicas(deployment.get("num_replicas", 1), min(_READY_TIMEOUT_S, setting.left_s))
         yield service
     finally:
         name = re.sub(r"[^a-z0-9]+", "-", case.name.lower())
@@ -103,7 +112,7 @@ def keep_logs(service: LocalService, folder: Path) -> None:
         logs += [path for option in options if option.startswith("--log_dir=") for path in _of_replicas(option)]
     folder.mkdir(exist_ok=True)
     for path in logs:
-        (folder / path.name).write_bytes(path.read_bytes()[-_LOG_BYTES:])
+        (folder / path.name).write_bytes(path.read_bytes()[-_MAX_LOG_BYTES:])
 
 
 def _of_replicas(option: str) -> list[Path]:
@@ -169,7 +178,7 @@ def stats_of(service: LocalService, for_s: float) -> dict[str, Any]:
         stats = httpx.get(url, timeout=10, trust_env=False, headers={"Connection": "close"}).raise_for_status().json()
     except (httpx.HTTPError, ValueError) as error:
         return {"error": str(error)}
-    return {name: stats.get(name) for name in _TOLD}
+    return {name: stats.get(name) for name in _REPORTED_STATS}
 
 
 def _joined(pairs: Mapping[str, Any]) -> str:

@@ -15,12 +15,12 @@ import torch
 from benchmarks.gpu.graph import graphed
 from benchmarks.gpu.network import compute_in, network, pixels_of
 from benchmarks.gpu.outcome import Figure, Missing
-from benchmarks.gpu.part_setting import PartSetting, told
+from benchmarks.gpu.part_setting import PartSetting, shortened
 from harness.fake_cuda import pretend
 from pipeline.model.folding import folded
 
 _CEILING: Final = "one process on the GPU"
-_START_S: Final = 60.0
+_START_TIMEOUT_S: Final = 60.0
 """Limit until all processes are warm."""
 
 
@@ -87,7 +87,7 @@ def shared(case: SharingCase, setting: PartSetting) -> list[Share]:
     for process in processes:
         process.start()
     try:
-        shares = [out.get(timeout=min(_START_S, max(5.0, setting.left_s - 5.0))) for _ in processes]
+        shares = [out.get(timeout=min(_START_TIMEOUT_S, max(5.0, setting.left_s - 5.0))) for _ in processes]
     finally:
         _end(processes)
     if errors := [share for share in shares if isinstance(share, str)]:
@@ -110,7 +110,7 @@ def _compute(case: SharingCase, dry: bool, begin: Any, out: Any) -> None:
             out.put(_share(case, dry, begin))
     except Exception as error:  # noqa: BLE001 - any error is reported by the parent process
         begin.abort()
-        out.put(told(error))
+        out.put(shortened(error))
 
 
 def _share(case: SharingCase, dry: bool, begin: Any) -> Share:
@@ -123,7 +123,7 @@ def _share(case: SharingCase, dry: bool, begin: Any) -> Share:
     replay()
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
-    begin.wait(_START_S)
+    begin.wait(_START_TIMEOUT_S)
     taken_s = _batches_s(replay, for_s)
     return Share(case.images / statistics.mean(taken_s), statistics.median(taken_s), (total - free) / 2**30)
 

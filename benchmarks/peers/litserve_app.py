@@ -21,7 +21,7 @@ from fastapi import HTTPException, Request
 from PIL import Image
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-from benchmarks.peers.variants import OUR_DECODE, STAND_IN, our_pixels, stand_in
+from benchmarks.peers.variants import DARKROOM_DECODES, STAND_IN, our_pixels, stand_in
 
 WEIGHTS = MobileNet_V2_Weights.IMAGENET1K_V1
 
@@ -37,7 +37,7 @@ class LitServeClassifier(litserve.LitAPI):  # type: ignore[misc]  # is not insta
 
     def decode_request(self, request: Request) -> torch.Tensor:
         """A form -> float32 [3, 224, 224]; the default `batch` stacks them."""
-        if OUR_DECODE:
+        if DARKROOM_DECODES:
             return torch.from_numpy(our_pixels(request["image"].file.read()))
         try:
             image = Image.open(request["image"].file).convert("RGB")

@@ -17,7 +17,7 @@ from mosec import Server, ValidationError, Worker
 from PIL import Image
 from torchvision.models import MobileNet_V2_Weights, mobilenet_v2
 
-from benchmarks.peers.variants import OUR_DECODE, STAND_IN, our_pixels, stand_in
+from benchmarks.peers.variants import DARKROOM_DECODES, STAND_IN, our_pixels, stand_in
 
 WEIGHTS = MobileNet_V2_Weights.IMAGENET1K_V1
 BATCH_SIZE = 8
@@ -36,7 +36,7 @@ class MosecPreprocess(Worker):  # type: ignore[misc]  # is not installed where t
 
     def forward(self, data: bytes) -> Any:
         """An encoded image -> float32 [3, 224, 224]."""
-        if OUR_DECODE:
+        if DARKROOM_DECODES:
             return our_pixels(data)
         try:
             image = Image.open(BytesIO(data)).convert("RGB")

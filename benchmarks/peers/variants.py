@@ -10,13 +10,13 @@ import time
 from typing import Any, Final
 
 STAND_IN: Final = os.environ.get("MODEL") == "stand-in"
-OUR_DECODE: Final = os.environ.get("DECODE") == "darkroom"
+DARKROOM_DECODES: Final = os.environ.get("DECODE") == "darkroom"
 
-BATCH_S: Final = 0.002
-IMAGE_S: Final = 0.0001
+STAND_IN_BATCH_S: Final = 0.002
+STAND_IN_IMAGE_S: Final = 0.0001
 """Seconds of the stand-in for a batch, and for each of its images."""
 
-if OUR_DECODE:  # as in Darkroom's own workers
+if DARKROOM_DECODES:  # as in Darkroom's own workers
     import torch
 
     from pipeline.decode.memory import keep_freed_memory
@@ -27,7 +27,7 @@ if OUR_DECODE:  # as in Darkroom's own workers
 
 def stand_in(images: int) -> list[int]:
     """A class an image, after as long as the stand-in takes."""
-    time.sleep(BATCH_S + images * IMAGE_S)
+    time.sleep(STAND_IN_BATCH_S + images * STAND_IN_IMAGE_S)
     return [0] * images
 
 

@@ -21,10 +21,12 @@ def test_where_nothing_was_answered_nothing_is_divided_by() -> None:
 
 
 def test_the_default_is_among_what_is_measured() -> None:
-    for plan in (overload.FULL, overload.QUICK):
+    for plan in (overload.FULL_PLAN, overload.QUICK_PLAN):
         assert LiveConfig().max_queue_wait_s in plan.waits_s
         assert plan.open_for_s > 0
-    assert overload.FULL.open_for_s > 2 * LiveConfig().max_queue_wait_s, "the queue is not full for half of the time"
+    assert overload.FULL_PLAN.open_for_s > 2 * LiveConfig().max_queue_wait_s, (
+        "the queue is not full for half of the time"
+    )
 
 
 def test_a_cost_is_told_in_hundredths_of_a_millisecond() -> None:

@@ -11,7 +11,7 @@ import torch
 from benchmarks import reduction
 from benchmarks.album import album, scaled
 from benchmarks.decoders import darkroom_fast
-from benchmarks.reduction import COST_PX, Change, Pixels, changes_of_parts, changes_of_rule, decoded, report
+from benchmarks.reduction import TIMED_SIZES_PX, Change, Pixels, changes_of_parts, changes_of_rule, decoded, report
 from harness.photographs import NAMES, jpeg, photograph
 
 COST = [{"what": "cost", "size": "500 x 375", "eighths": 8, "ratio": 1.46, "ms": 1.1, "times_whole": 1.0}]
@@ -67,7 +67,7 @@ def test_the_report_is_a_table_records_and_a_figure(tmp_path: Path, monkeypatch:
 
 
 def test_costs_are_told_by_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reduction, "COST_PX", COST_PX[:1])
+    monkeypatch.setattr(reduction, "COST_PX", TIMED_SIZES_PX[:1])
     monkeypatch.setattr(reduction, "TURNS", 1)
     found = reduction.costs()
     assert [facts["eighths"] for facts in found] == [6, 7, 8]

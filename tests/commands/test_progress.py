@@ -2,7 +2,7 @@
 
 from rich.progress import Progress
 
-from commands.progress import SETTLES_S, Pace
+from commands.progress import SPEED_SHOWN_AFTER_S, Pace
 
 
 def test_a_pace_is_told_once_it_has_settled() -> None:
@@ -19,7 +19,7 @@ def test_a_pace_is_told_once_it_has_settled() -> None:
         progress.advance(task)
     assert told() == ""
     for _ in range(88):
-        now_s += SETTLES_S / 80
+        now_s += SPEED_SHOWN_AFTER_S / 80
         progress.advance(task)
     assert told() == "53.3 images/s, 0:01 left"
     for _ in range(30):

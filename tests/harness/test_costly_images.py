@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.costly_images import (
-    COSTLY,
+    COSTLY_FILES,
     animated_webp,
     dense_jpeg,
     empty_jpeg,
@@ -43,7 +43,7 @@ def test_a_small_one_of_each_kind_is_decoded(name: str) -> None:
     assert pixels.shape == (224, 224, 3)
 
 
-@pytest.mark.parametrize("name", COSTLY)
+@pytest.mark.parametrize("name", COSTLY_FILES)
 def test_each_may_be_sent(name: str) -> None:
     """Each file is within the limit on bytes."""
-    assert len(COSTLY[name]()) <= Limits().max_image_bytes
+    assert len(COSTLY_FILES[name]()) <= Limits().max_image_bytes

@@ -15,7 +15,7 @@ import httpx
 import psutil
 
 from deployments.service_config import LiveConfig
-from harness.costly_images import COSTLY
+from harness.costly_images import COSTLY_FILES
 from harness.load import closed_loop
 from harness.local_service import LocalService, ServiceFailed
 from harness.roles import REPLICA, WORKER, with_role
@@ -146,8 +146,8 @@ class Injections:
 
     async def _flood(self) -> Event:
         """Sends files of one kind that cost the most for their size; each must be answered or refused."""
-        at_s, name = self._clock(), self._rng.choice(sorted(COSTLY))
-        form = await asyncio.to_thread(lambda: image_body(COSTLY[name]()))
+        at_s, name = self._clock(), self._rng.choice(sorted(COSTLY_FILES))
+        form = await asyncio.to_thread(lambda: image_body(COSTLY_FILES[name]()))
         ask = partial(closed_loop, self._service.target, [form], clients=FLOOD_CONNECTIONS, patient=False)
         load = await asyncio.to_thread(ask, warm_up_s=0.0, for_s=FLOOD_S)
         odd = {got: count for got, count in load.others.items() if got not in _REFUSALS}

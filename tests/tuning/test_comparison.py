@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.tuning.measured import PRESENT, seen
-from tuning.comparison import LEAST_GAIN, LEAST_PEAK, Comparison, compare
+from tuning.comparison import MIN_GAIN_SHARE, MIN_PEAK_SHARE, Comparison, compare
 from tuning.trials import Trial
 
 OTHER = replace(PRESENT, batch=2)
@@ -61,7 +61,7 @@ def test_a_machine_that_was_faster_for_one_of_both_proves_nothing() -> None:
         assert _compared([80.0], [97.0], speeds=speeds).is_better
 
 
-@pytest.mark.parametrize(("peak", "is_better"), [(80.0 * LEAST_PEAK, True), (79.0 * LEAST_PEAK, False)])
+@pytest.mark.parametrize(("peak", "is_better"), [(80.0 * MIN_PEAK_SHARE, True), (79.0 * MIN_PEAK_SHARE, False)])
 def test_settings_that_are_better_within_a_bound_have_to_reach_the_peak_too(peak: float, is_better: bool) -> None:
     """Settings that are better within a bound must reach the peak too: a recommendation is worse in no measurement."""
     assert _compared([40.0], [50.0], peaks=(80.0, peak)).is_better is is_better
@@ -70,5 +70,5 @@ def test_settings_that_are_better_within_a_bound_have_to_reach_the_peak_too(peak
 def test_the_gain_is_a_share() -> None:
     shown = _compared([80.0, 80.0], [72.0, 72.0])
     assert shown.gain == pytest.approx(-0.1)
-    assert shown.noise == LEAST_GAIN
+    assert shown.noise == MIN_GAIN_SHARE
     assert _compared([0.0], [1.0]).gain == math.inf

@@ -13,7 +13,7 @@ from pipeline.model.device_module import DeviceModule
 from pipeline.model.source import load_model
 from tests.support.device_kinds import needs_gpu
 from tuning import computing
-from tuning.computing import SIZES, ComputeCost, MeasuredModel, _opened
+from tuning.computing import BATCH_SIZES, ComputeCost, MeasuredModel, _opened
 
 IMAGES = [jpeg(photograph(name)) for name in ("cat", "rocket")]
 MAX_PIXELS = 50_000_000
@@ -34,7 +34,7 @@ def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
         PipelineConfig(device="cuda" if kind == "cuda" else "cpu"), 2, IMAGES, MAX_PIXELS, bound_s=1.0
     )
     assert list(model.concurrent_batches) == ([1, 2] if kind == "cpu" else [1])
-    assert set(model.sizes) <= set(SIZES)
+    assert set(model.sizes) <= set(BATCH_SIZES)
     for concurrent_batches in model.concurrent_batches:
         for images in model.sizes[:4]:  # fewer if larger sizes do not help
             model.measure(concurrent_batches, images, 0.05)
@@ -107,5 +107,5 @@ def test_batches_that_cannot_be_within_the_bound_are_not_tried() -> None:
     module = DeviceModule.of(load_model(config))
     sizes = [_opened(config, module, SPEC, 1, bound_s)[1] for bound_s in (1e-6, 0.02, None)]
     assert sizes[0] == [1]
-    assert max(sizes[1]) < SIZES[-1]
+    assert max(sizes[1]) < BATCH_SIZES[-1]
     assert max(sizes[2]) >= 4  # without a bound it follows from the time of one image

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deployments.service_config import LiveConfig, ServiceConfig
 from tests.tuning.measured import BOUND_S, PRESENT, costs
 from tuning.capacity import cell, cells
-from tuning.derived_settings import Sizes, may_wait_s, settings_for
+from tuning.derived_settings import Sizes, longest_wait_s, settings_for
 
 SIZES = Sizes(60_000, 120_000)
 
@@ -72,7 +72,7 @@ def test_what_ray_reserves_follows_from_the_size_of_a_replica(on_cpu: bool, work
 
 def test_what_may_wait_is_what_the_bound_leaves() -> None:
     first = next(cells(costs(), BOUND_S))
-    waits = [may_wait_s(first, costs(), bound_s) for bound_s in (0.05, 0.1, 1.0)]
+    waits = [longest_wait_s(first, costs(), bound_s) for bound_s in (0.05, 0.1, 1.0)]
     assert waits == sorted(waits)
     assert waits[1] == pytest.approx(0.7 * (0.1 - first.own_s))
 
@@ -80,7 +80,7 @@ def test_what_may_wait_is_what_the_bound_leaves() -> None:
 def test_larger_batches_may_wait_as_long_as_there_is_time_for_a_full_one() -> None:
     """The allowed wait is the same for larger batches while a full one fits into the bound: most batches are small."""
     alike = [each for each in cells(costs(), BOUND_S) if each.key[:2] == (2, 2)]
-    waits = [may_wait_s(each, costs(), BOUND_S) for each in alike]
+    waits = [longest_wait_s(each, costs(), BOUND_S) for each in alike]
     assert waits[0] == waits[1]
     for large, wait_s in zip(alike, waits, strict=True):
         assert wait_s == pytest.approx(min(waits[0], BOUND_S - large.own_s))

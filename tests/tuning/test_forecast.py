@@ -7,7 +7,7 @@ import pytest
 from deployments.service_config import LiveConfig
 from tests.tuning.measured import BOUND_S, PRESENT, costs
 from tuning.capacity import Costs, best
-from tuning.derived_settings import Sizes, may_wait_s
+from tuning.derived_settings import Sizes, longest_wait_s
 from tuning.forecast import Forecast, Refused
 from tuning.replica_memory import ReplicaMemory
 
@@ -28,7 +28,7 @@ def test_a_batch_is_as_large_as_there_is_time_for(bound_s: float, batch: int) ->
     found, most = forecast.best(), best(forecast.candidates)
     assert found.batch == batch
     assert (found.decode_workers, found.concurrent_batches) == (most.decode_workers, most.concurrent_batches)
-    assert may_wait_s(found, forecast.costs, bound_s) == may_wait_s(most, forecast.costs, bound_s)
+    assert longest_wait_s(found, forecast.costs, bound_s) == longest_wait_s(most, forecast.costs, bound_s)
 
 
 def test_a_batch_is_no_larger_than_pays() -> None:

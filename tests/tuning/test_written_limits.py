@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.tuning.measured import PRESENT, seen
 from tuning.load_check import LoadCheck, LoadResult
 from tuning.replica_settings import Settings
-from tuning.written_limits import DOUBLINGS, needed_wait_s, proved, with_limits
+from tuning.written_limits import MAX_DOUBLINGS, needed_wait_s, proved, with_limits
 
 OTHER = replace(PRESENT, decode_workers=2, batch=4)
 
@@ -119,4 +119,4 @@ def test_what_is_refused_all_the_same_is_told() -> None:
     """If requests are still refused, the result says so, and the caller does not write the settings."""
     check = _Refusing(math.inf)
     _, proof = proved(cast(LoadCheck, check), PRESENT, 4, 1.0)
-    assert (proof.refused, check.loads) == (1, DOUBLINGS)
+    assert (proof.refused, check.loads) == (1, MAX_DOUBLINGS)

@@ -17,7 +17,7 @@ def test_every_step_of_a_dry_run_comes_to_its_end(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     records = Results(tmp_path, 0.0).read()
-    assert {record["step"] for record in records if "value" in record} == set(plan.NAMES)
+    assert {record["step"] for record in records if "value" in record} == set(plan.STEP_NAMES)
     missing = [
         record for record in records if "reason" in record and record["step"] != "facts"
     ]  # no GPU, no facts of one

@@ -8,7 +8,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from harness.costly_images import COSTLY
+from harness.costly_images import COSTLY_FILES
 from harness.photographs import jpeg, phone_jpeg, photograph
 from pipeline.config import KEPT_FREED_BYTES, Limits, decode_memory_bytes
 from pipeline.errors import TooMuchMemory
@@ -111,7 +111,9 @@ def test_the_largest_images_allowed_fit_and_leave_nothing(transform: Transform) 
     exif = Image.Exif()
     exif[0x0112] = 6
     picture = Image.new("RGBA", (4700, 4700), "teal")
-    hungry = [make() for name, make in COSTLY.items() if name in ("webp, lossless", "jpeg, too long to be reduced")]
+    hungry = [
+        make() for name, make in COSTLY_FILES.items() if name in ("webp, lossless", "jpeg, too long to be reduced")
+    ]
     with started(1, transform=transform) as bench:
         assert errors(bench.submit([CAT, phone_jpeg()])) == [None, None]
         (worker,) = (psutil.Process(pid) for pid in bench.stage.pids)

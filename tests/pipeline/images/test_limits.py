@@ -7,7 +7,14 @@ import pytest
 from deployments.admission import check_request
 from deployments.request_errors import RequestTooCostly
 from deployments.service_config import LiveConfig
-from harness.costly_images import COSTLY, dense_jpeg, lossless_webp, paeth_png, png_of_many_chunks, progressive_jpeg
+from harness.costly_images import (
+    COSTLY_FILES,
+    dense_jpeg,
+    lossless_webp,
+    paeth_png,
+    png_of_many_chunks,
+    progressive_jpeg,
+)
 from harness.photographs import jpeg, photograph
 from pipeline.errors import ImageTooCostly, TooManyPixels
 from pipeline.images.header import MAX_COUNTED_CHUNKS, read_header
@@ -23,10 +30,10 @@ def check(file: bytes, transform: Transform = TRANSFORM, max_work_s: float = LIV
     return check_image(header, transform, LIVE.max_image_pixels, max_work_s)
 
 
-@pytest.mark.parametrize("name", COSTLY)
+@pytest.mark.parametrize("name", COSTLY_FILES)
 def test_costly_files_are_within_the_limits(name: str) -> None:
     """The costly files of other tests are within the limits, but close to them."""
-    assert 0.05 < check(COSTLY[name]()) <= LIVE.max_image_work_s
+    assert 0.05 < check(COSTLY_FILES[name]()) <= LIVE.max_image_work_s
 
 
 def test_a_photograph_of_the_largest_size_is_within_the_limits() -> None:

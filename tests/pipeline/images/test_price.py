@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.costly_images import COSTLY, progressive_jpeg
+from harness.costly_images import COSTLY_FILES, progressive_jpeg
 from harness.photographs import encoded, jpeg, photograph
 from pipeline.config import COSTLY_PRICE_S, PipelineConfig
 from pipeline.images.header import Header, read_header
@@ -19,10 +19,10 @@ def price_ms(file: bytes) -> float:
     return price_s(read_header([file], ALL), TRANSFORM) * 1e3
 
 
-@pytest.mark.parametrize("name", COSTLY)
+@pytest.mark.parametrize("name", COSTLY_FILES)
 def test_costly_files_have_a_price_that_shows_it(name: str) -> None:
     """Costly files have a price above 50 ms, that of five 12-megapixel photographs, though most are small."""
-    assert 50 < price_ms(COSTLY[name]()) < 500
+    assert 50 < price_ms(COSTLY_FILES[name]()) < 500
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"])

@@ -16,14 +16,14 @@ from benchmarks.work import SMALL
 from harness.costly_images import lossless_webp
 from harness.target import Target
 
-Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Conversation = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
-_SMALL_WINDOW_BYTES: Final = 2_048
-_PAUSE_S: Final = 1.0
+_RECEIVE_WINDOW_BYTES: Final = 2_048
+_MAX_PAUSE_S: Final = 1.0
 
 
 @dataclass
-class Crowd:
+class HostileClients:
     """Connections of one kind.
 
     Args:
@@ -33,23 +33,23 @@ class Crowd:
     """
 
     size: int
-    talk: Talk
+    talk: Conversation
     opened: int = field(default=0, compare=False)
 
     async def _one(self, target: Target) -> None:
         while True:
             with suppress(OSError, asyncio.IncompleteReadError):
                 sock = socket.socket()
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_WINDOW_BYTES)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_WINDOW_BYTES)
                 sock.setblocking(False)
                 await asyncio.get_running_loop().sock_connect(sock, (target.host, target.port))
                 self.opened += 1
-                reader, writer = await asyncio.open_connection(sock=sock, limit=_SMALL_WINDOW_BYTES)
+                reader, writer = await asyncio.open_connection(sock=sock, limit=_RECEIVE_WINDOW_BYTES)
                 try:
                     await self.talk(reader, writer)
                 finally:
                     writer.close()
-            await asyncio.sleep(_PAUSE_S * random.random())
+            await asyncio.sleep(_MAX_PAUSE_S * random.random())
 
     async def run(self, target: Target, end: asyncio.Event) -> None:
         """Keep the connections open until `end` is set."""
@@ -61,10 +61,10 @@ class Crowd:
 
 
 @contextmanager
-def present(crowd: Crowd, target: Target) -> Iterator[None]:
+def connected(clients: HostileClients, target: Target) -> Iterator[None]:
     """Run the connections in a thread during the block."""
     loop, end = asyncio.new_event_loop(), asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(crowd.run(target, end),))
+    thread = threading.Thread(target=loop.run_until_complete, args=(clients.run(target, end),))
     thread.start()
     try:
         yield
@@ -86,7 +86,7 @@ async def _dribble(head: bytes, reader: asyncio.StreamReader, writer: asyncio.St
         writer.write(b"a")
         await writer.drain()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_PAUSE_S):
+            async with asyncio.timeout(_MAX_PAUSE_S):
                 while await reader.read(1_024):
                     pass
 
@@ -96,7 +96,7 @@ async def _read_slowly(request: bytes, reader: asyncio.StreamReader, writer: asy
     writer.write(request)
     await writer.drain()
     while await reader.read(100):  # noqa: ASYNC110  a pause, not a wait for something
-        await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(_MAX_PAUSE_S)
 
 
 async def _idle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,7 +110,7 @@ async def _abandon(request: bytes, _: asyncio.StreamReader, writer: asyncio.Stre
     """Sends a request and disconnects."""
     writer.write(request)
     await writer.drain()
-    await asyncio.sleep(_PAUSE_S / 2)
+    await asyncio.sleep(_MAX_PAUSE_S / 2)
 
 
 def _in_json(image: bytes, count: int, *headers: str) -> bytes:
@@ -118,15 +118,15 @@ def _in_json(image: bytes, count: int, *headers: str) -> bytes:
     return _post("application/json", len(body), *headers) + body
 
 
-def crowds() -> Mapping[str, Crowd]:
+def hostile_clients() -> Mapping[str, HostileClients]:
     """Return groups of connections, by their behaviour."""
     orders = ("X-Request-Disconnect-Disabled: ?1", "X-Request-Timeout-Seconds: 60")
     return {
-        "1,100 refused, then a byte a second": Crowd(1_100, partial(_dribble, _post("text/plain", 1_000_000))),
-        "1,100 headers, a byte a second": Crowd(1_100, partial(_dribble, b"GET / HTTP/1.1\r\nX: ")),
-        "64 that read 100 bytes a second": Crowd(64, partial(_read_slowly, _in_json(SMALL.images[0], 32))),
-        "2,000 idle": Crowd(2_000, _idle),
-        "16 that go away, with Serve's orders": Crowd(
+        "1,100 refused, then a byte a second": HostileClients(1_100, partial(_dribble, _post("text/plain", 1_000_000))),
+        "1,100 headers, a byte a second": HostileClients(1_100, partial(_dribble, b"GET / HTTP/1.1\r\nX: ")),
+        "64 that read 100 bytes a second": HostileClients(64, partial(_read_slowly, _in_json(SMALL.images[0], 32))),
+        "2,000 idle": HostileClients(2_000, _idle),
+        "16 that go away, with Serve's orders": HostileClients(
             16, partial(_abandon, _in_json(lossless_webp((4_000, 4_000)), 4, *orders))
         ),
     }

@@ -1,16 +1,16 @@
-"""Tests of the crowds of clients whose bodies cost too much: each sends the body that its name says."""
+"""Tests of hostile clients whose bodies cost too much: each sends the body that its name says."""
 
 import asyncio
 import gzip
 from contextlib import suppress
 
-from benchmarks.body_crowds import body_crowds
+from benchmarks.hostile_bodies import clients_with_hostile_bodies
 from tests.support.waiting import PATIENCE_S
 
 
 async def _received(name: str) -> tuple[bytes, bytes]:
-    """Returns head and body that one client of a crowd sends to a server, which answers when no more arrives."""
-    talk, parts = body_crowds()[name].talk, list[bytes]()
+    """Returns head and body that one client of a group sends to a server, which answers when no more arrives."""
+    talk, parts = clients_with_hostile_bodies()[name].talk, list[bytes]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -28,8 +28,8 @@ async def _received(name: str) -> tuple[bytes, bytes]:
     return head, body
 
 
-def test_a_crowd_stops_sending_when_it_is_answered() -> None:
-    """Each crowd sends the body that its name says, and stops sending once it is answered, long before 120 MB."""
+def test_hostile_clients_stop_sending_when_they_are_answered() -> None:
+    """Each client sends the body that its name says, and stops once it is answered, long before 120 MB."""
     head, body = asyncio.run(_received("JSON, 120 MB of {}"))
     assert b"Content-Type: application/json" in head
     assert body.startswith(b'{"images": [{},{},{},')
