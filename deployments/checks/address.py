@@ -7,6 +7,7 @@ from typing import Any, Final
 
 DEFAULT_HOST: Final = "0.0.0.0"  # noqa: S104  Serve's own
 DEFAULT_PORT: Final = 8000
+DEFAULT_NAME: Final = "default"
 
 OTHER_PORTS: Final = {
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": (8500, "Serve's fallback proxy"),

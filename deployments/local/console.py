@@ -7,14 +7,14 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO, Final, cast
 
-from deployments.local.endpoint import Endpoint
+from deployments.local.readiness import Readiness
 from deployments.local.waiting_replicas import WaitingReplicas
 
 FILE_BYTES: Final = 10_000_000
@@ -147,20 +147,25 @@ def _write(stream: IO[str] | None, text: str) -> None:
             stream.flush()
 
 
-def announcement(endpoint: Endpoint, info: Mapping[str, object] | None, logs: Path, printed: Path) -> str:
-    """Write the message of a successful start: model, address, a command to try, and the logs.
+def announcement(readiness: Readiness, logs: Path, printed: Path) -> str:
+    """Write the message of a successful start: models, address, a command to try, and the logs.
 
     Args:
-        endpoint: address of the service.
-        info: answer of GET /info; None if the service asks for a key.
+        readiness: the applications that answer, at least one, and those that have failed.
         logs: folder of the replicas' log files.
         printed: file with the output of Ray.
     """
+    served = readiness.served
+    endpoint, info = next(iter(served.items()))
+    several = len(served) + len(readiness.failed) > 1
     picture = "examples/chelsea.jpg" if Path("examples/chelsea.jpg").exists() else "photo.jpg"
     key = "" if info is not None else "-H 'Authorization: Bearer KEY' "
+    what = [f"{each.route_prefix}  {_served(found)}" if several else _served(found) for each, found in served.items()]
+    failed = [f"{name}, for the reason above" for name in readiness.failed]
     lines = [
-        f"Darkroom answers at {endpoint.url} until Ctrl-C.",
-        f"  serves  {_served(info)}",
+        f"Darkroom answers at {endpoint.origin if several else endpoint.url} until Ctrl-C.",
+        *_listed("serves", what),
+        *_listed("failed", failed),
         f"  try     curl {key}-F image=@{picture} {endpoint.url}/predict",
         f"  ask     {endpoint.url}/info (settings), /stats (load), /openapi.json (the API)",
         f"  logs    {logs} (replicas), {printed} (Ray)",
@@ -168,10 +173,15 @@ def announcement(endpoint: Endpoint, info: Mapping[str, object] | None, logs: Pa
     return "\n".join(lines)
 
 
+def _listed(title: str, lines: Sequence[str]) -> list[str]:
+    """Write lines under a title, which stands before the first of them."""
+    return [f"  {'' if number else title:8}{line}" for number, line in enumerate(lines)]
+
+
 def _served(info: Mapping[str, object] | None) -> str:
     if info is None:
         return "see GET /info, which needs a key"
-    parts = [f"{info['model']}" if "model" in info else "an application"]
+    parts = [f"{info['model']}" if "model" in info else "an application that is not Darkroom"]
     if weights := info.get("weights"):
         parts.append(f"with weights {weights}")
     if device := info.get("device"):

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deployments.checks.address import DEFAULT_HOST, DEFAULT_PORT, other_ports
+from deployments.checks.address import DEFAULT_HOST, DEFAULT_NAME, DEFAULT_PORT, other_ports
 from deployments.checks.configuration import check_configuration as check_configuration
 from deployments.checks.configuration import read_document as read_document
-from deployments.checks.own_faults import own_applications
+from deployments.checks.own_faults import IMPORT_PATHS, own_applications
 from deployments.checks.start_error import StartError as StartError
 from deployments.local.env_file import read_env as read_env
 
@@ -18,21 +18,42 @@ HAPROXY_FILES = 10_300
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Address at which the configured service listens."""
+    """Address at which an application listens.
+
+    Attributes:
+        application: name of the application.
+        is_darkroom: whether the application is Darkroom, and so has GET /info.
+    """
 
     host: str
     port: int
     route_prefix: str
+    application: str = DEFAULT_NAME
+    is_darkroom: bool = True
 
     @property
     def url(self) -> str:
-        """URL for a client on this machine, without a final slash."""
+        """URL of the application for a client on this machine, without a final slash."""
+        return f"{self.origin}{self.route_prefix.rstrip('/')}"
+
+    @property
+    def origin(self) -> str:
+        """URL of all applications for a client on this machine."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104  compared, not bound
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}{self.route_prefix.rstrip('/')}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 def read_endpoint(config: Path) -> Endpoint:
     """Read the address of the first application, with Serve's defaults.
+
+    Raises:
+        StartError: the file is missing, or is no configuration for Serve.
+    """
+    return read_endpoints(config)[0]
+
+
+def read_endpoints(config: Path) -> list[Endpoint]:
+    """Read the addresses of all applications, with Serve's defaults; there is at least one.
 
     Raises:
         StartError: the file is missing, or is no configuration for Serve.
@@ -42,16 +63,28 @@ def read_endpoint(config: Path) -> Endpoint:
     document = read_document(config)
     try:
         options = document.get("http_options") or {}
-        prefix = document["applications"][0].get("route_prefix") or "/"
-        return Endpoint(options.get("host", DEFAULT_HOST), int(options.get("port", DEFAULT_PORT)), str(prefix))
+        host, port = options.get("host", DEFAULT_HOST), int(options.get("port", DEFAULT_PORT))
+        return [
+            Endpoint(
+                host,
+                port,
+                str(each.get("route_prefix") or "/"),
+                str(each.get("name", DEFAULT_NAME)),
+                each.get("import_path") in IMPORT_PATHS,
+            )
+            for each in document["applications"]
+        ]
     except (AttributeError, TypeError, ValueError) as error:
         raise StartError(f"{config} is not a configuration that `serve run` takes: {error}") from error
 
 
-def asks_for_gpu(config: Path) -> bool:
-    """Return whether a Darkroom application in the file needs a GPU: `device: cuda`."""
-    configs = [application.get("args") or {} for _, application in own_applications(read_document(config))]
-    return any((args.get("pipeline") or {}).get("device") == "cuda" for args in configs)
+def asking_for_gpu(config: Path) -> set[str]:
+    """Return the names of Darkroom's applications in the file that need a GPU: `device: cuda`."""
+    return {
+        str(application.get("name", DEFAULT_NAME))
+        for _, application in own_applications(read_document(config))
+        if ((application.get("args") or {}).get("pipeline") or {}).get("device") == "cuda"
+    }
 
 
 def check_open_files(environment: Mapping[str, str]) -> None:

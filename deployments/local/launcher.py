@@ -10,12 +10,10 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
-
-import httpx
+from typing import Final
 
 from deployments.http.haproxy import HOST_VARIABLE
 from deployments.local.console import announcement, complain, say
@@ -23,19 +21,20 @@ from deployments.local.disk_space import check_space, shared_memory_note
 from deployments.local.endpoint import (
     Endpoint,
     StartError,
-    asks_for_gpu,
+    asking_for_gpu,
     check_configuration,
     check_open_files,
     needed_ports,
-    read_endpoint,
+    read_endpoints,
     read_env,
 )
 from deployments.local.loopback import loopback
 from deployments.local.machine import name_run, obstacles
 from deployments.local.ray_token import provide_token
+from deployments.local.readiness import Readiness
 from deployments.local.run_folder import PARENT_VARIABLE, RunFolder, create_run_folder
-from deployments.local.run_health import Health, ServicePort
-from deployments.local.serve_api import ServeApi, ServeApiError
+from deployments.local.run_health import Health
+from deployments.local.serve_api import ServeApi
 from deployments.local.serve_run import POLL_INTERVAL_S, ServeRun
 from deployments.local.stop_requests import StopRequests
 
@@ -87,9 +86,10 @@ def launch(config: Path, new_starts: int = NEW_STARTS) -> int:
         new_starts: limit on restarts within ten minutes after the service has ended by itself.
 
     Raises:
-        StartError: a check has failed, or the application has failed or is not ready in time.
+        StartError: a check has failed, or no application answers: each has failed, or is not ready in time.
     """
-    endpoint, run = read_endpoint(config), name_run()
+    endpoints, run = read_endpoints(config), name_run()
+    endpoint = endpoints[0]  # all have its host and port
     environment = build_environment(run)
     for place in {"/tmp", environment.get(PARENT_VARIABLE) or "/tmp"}:  # noqa: S108  only inspected
         check_space(Path(place))
@@ -104,26 +104,26 @@ def launch(config: Path, new_starts: int = NEW_STARTS) -> int:
     environment |= provide_token(environment, folder.path)
     say(f"Starting {config}, which takes about half a minute. Ray's own lines go to {folder.printed}")
     try:
-        return keep_serving(config, endpoint, environment, folder, new_starts)
+        return keep_serving(config, endpoints, environment, folder, new_starts)
     finally:
         folder.discard_all_but_logs()
         say(f"The logs of this run stay in {folder.path}")
 
 
 def keep_serving(
-    config: Path, endpoint: Endpoint, environment: Mapping[str, str], folder: RunFolder, new_starts: int
+    config: Path, endpoints: Sequence[Endpoint], environment: Mapping[str, str], folder: RunFolder, new_starts: int
 ) -> int:
     """Serve until a signal comes, and restart the service when it has ended by itself; return the exit status.
 
     Raises:
-        StartError: the application has failed or is not ready in time.
+        StartError: no application answers: each has failed, or is not ready in time.
     """
     stop, ended_at = StopRequests(), list[float]()
     while True:
         try:
             # HAProxy's sockets are always in /tmp, not in TMPDIR: a socket path may have 107 bytes, and Ray adds 80.
             with tempfile.TemporaryDirectory(prefix="darkroom-", dir="/tmp", ignore_cleanup_errors=True) as sockets:
-                serve(config, endpoint, loopback(Path(sockets), environment), folder, stop)
+                serve(config, endpoints, loopback(Path(sockets), environment), folder, stop)
             return 0
         except RunEnded as end:
             now = time.monotonic()
@@ -137,25 +137,26 @@ def keep_serving(
 
 
 def serve(
-    config: Path, endpoint: Endpoint, environment: Mapping[str, str], folder: RunFolder, stop: StopRequests
+    config: Path, endpoints: Sequence[Endpoint], environment: Mapping[str, str], folder: RunFolder, stop: StopRequests
 ) -> None:
     """Run `serve run` until a signal comes.
 
     Raises:
-        StartError: the application has failed or is not ready in time.
+        StartError: no application answers: each has failed, or is not ready in time.
         RunEnded: `serve run` or Ray has ended by itself.
     """
     server, in_order, ready = ServeRun(config, environment, folder.printed), True, False
-    health = Health(server.run, endpoint, environment)
+    health = Health(server.run, environment)
+    readiness = Readiness(endpoints, ServeApi(server.run, environment), asking_for_gpu(config))
     try:
         with closing(health):
             health.start()
-            info = wait_until_ready(server, health, endpoint, environment, stop, needs_gpu=asks_for_gpu(config))
+            wait_until_ready(server, health, readiness, stop)
             if not stop.count:
                 ready = True
-                health.service_is_ready()
+                health.service_is_ready(list(readiness.answering))
                 folder.close_to_others()
-                say(announcement(endpoint, info, folder.logs / "serve", folder.printed))
+                say(announcement(readiness, folder.logs / "serve", folder.printed))
             while not stop.count:
                 check_running(server, health)
                 time.sleep(POLL_INTERVAL_S)
@@ -178,89 +179,39 @@ def check_running(server: ServeRun, health: Health) -> None:
         raise RunEnded(health.fault, server.failure_status)
 
 
-def wait_until_ready(
-    server: ServeRun,
-    health: Health,
-    endpoint: Endpoint,
-    environment: Mapping[str, str],
-    stop: StopRequests,
-    *,
-    needs_gpu: bool = False,
-) -> dict[str, Any] | None:
-    """Wait until the application answers; return its GET /info, or None if it asks for a key.
+def wait_until_ready(server: ServeRun, health: Health, readiness: Readiness, stop: StopRequests) -> None:
+    """Wait until each application answers or has failed, or until a request to stop.
 
-    Also returns None, without an answer, after a request to stop.
+    An application that has failed does not keep the others from being served.
 
     Raises:
-        StartError: the application has failed, is not ready in time, or waits for a GPU that this machine lacks.
+        StartError: no application answers: each has failed, is not ready in time, or waits for a GPU.
         RunEnded: `serve run` or Ray has ended.
     """
     started = asked = time.monotonic()
-    service, api, said = ServicePort(endpoint), ServeApi(environment["DARKROOM_RUN"], environment), 1
-    while not stop.count:
+    said = 1
+    while readiness.waiting and not stop.count:
         check_running(server, health)
-        if response := service.info():
-            return document_of(response)
-        now = time.monotonic()
-        if now - asked > STATUS_INTERVAL_S:
-            if message := application_failure(api) or (gpu_missing(api) if needs_gpu else None):
-                raise StartError(message)
-            asked = now
+        readiness.ask()
+        now, failed = time.monotonic(), dict[str, str]()
         if now - started > READY_TIMEOUT_S:
-            raise StartError(f"{endpoint.url}/info does not answer after {READY_TIMEOUT_S:.0f} s")
-        if now - started > PATIENCE_S * said:
-            say(f"Still starting after {PATIENCE_S * said:.0f} s")
+            failed = readiness.give_up(READY_TIMEOUT_S)
+        elif now - asked > STATUS_INTERVAL_S:
+            failed, asked = readiness.ask_serve(), now
+        if not readiness.waiting and not readiness.served:
+            raise StartError("\n".join({*readiness.failed.values()}))
+        for name, reason in failed.items():
+            complain(f"darkroom: application {name} has failed, and the others are served without it:\n{reason}")
+        if readiness.waiting and now - started > PATIENCE_S * said:
+            say(f"Still starting after {PATIENCE_S * said:.0f} s{_named(readiness)}")
             said += 1
         time.sleep(POLL_INTERVAL_S)
-    return None
 
 
-def document_of(response: httpx.Response) -> dict[str, Any] | None:
-    """Return the JSON object of GET /info; None for another status, an empty one for any other text."""
-    if response.status_code != httpx.codes.OK:
-        return None
-    try:
-        found = response.json()
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def application_failure(api: ServeApi) -> str | None:
-    """Ask Serve whether an application has finally failed to deploy; return its messages, or None.
-
-    In this case `serve run` does not end and, in its throughput mode, prints nothing either.
-    """
-    try:
-        applications = api.applications()
-    except ServeApiError:  # it is on its way, or has gone
-        return None
-    failed = [application for application in applications.values() if application["status"] == "DEPLOY_FAILED"]
-    return "\n".join(message for application in failed for message in messages(application)) or None
-
-
-def gpu_missing(api: ServeApi) -> str | None:
-    """Ask Ray whether this machine has a GPU; return advice if it has none, else None.
-
-    A replica would wait for a node with a GPU. On a cluster this is right, but the Ray of this run never gets another
-    node.
-    """
-    try:
-        if api.gpus() > 0:
-            return None
-    except ServeApiError:  # it is on its way, or has gone
-        return None
-    return (
-        "device: cuda needs a GPU, and Ray finds none on this machine: check that nvidia-smi lists one and that "
-        "CUDA_VISIBLE_DEVICES does not hide it, or write device: auto. (On a cluster, `serve deploy` waits for a node "
-        "with a GPU.)"
-    )
-
-
-def messages(application: dict[str, Any]) -> list[str]:
-    """Return what Serve says about an application and its deployments, without blank entries."""
-    parts = [application, *application.get("deployments", {}).values()]
-    return [str(part["message"]).strip() for part in parts if part.get("message")]
+def _named(readiness: Readiness) -> str:
+    """Name the applications that are still starting, if others are not."""
+    several = readiness.served or readiness.failed or len(readiness.waiting) > 1
+    return f": {', '.join(each.application for each in readiness.waiting)}" if several else ""
 
 
 def main() -> int:

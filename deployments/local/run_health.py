@@ -1,4 +1,4 @@
-"""The health of a run: Ray's node, the service's port, Serve's controller, and helper processes.
+"""The health of a run: Ray's node, the applications, Serve's controller, and helper processes.
 
 Ray restarts actors (replicas, controller, HAProxy's manager), but not the processes below them: if gcs_server or raylet
 ends or hangs, the run is over, and `serve run` neither ends nor prints anything.
@@ -7,17 +7,18 @@ ends or hangs, the run is over, and `serve run` neither ends nor prints anything
 import contextlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import grpc
-import httpx
 import psutil
 
+from deployments.local.application_health import ApplicationHealth
 from deployments.local.console import complain
 from deployments.local.endpoint import Endpoint
 from deployments.local.machine import is_alive, leftovers
 from deployments.local.serve_api import ServeApi, ServeApiError
+from deployments.local.silence import Silence
 
 SERVICE_CHECK_PERIOD_S: Final = 1.0
 CONTROLLER_CHECK_PERIOD_S: Final = 5.0
@@ -26,13 +27,9 @@ ANSWER_TIMEOUT_S: Final = 2.0
 NODE_SILENCE_S: Final = 7.0
 """Silence after which a process of Ray that has answered before counts as hung; it is asked three times meanwhile."""
 
-SERVICE_TIMEOUT_S: Final = 3.0
 CONTROLLER_SILENCE_S: Final = 8.0
 CONTROLLERS_REPLACED: Final = 3
 """Limit on replaced controllers: if none of them answers, the fault is elsewhere."""
-
-SERVICE_SILENCE_S: Final = 15.0
-"""Silence of the service that is reported; Serve needs less than half of it to replace HAProxy or a replica."""
 
 GIVEN_UP_AFTER_S: Final = 120.0
 """Silence after which the service is restarted; or three times the duration of its start, if that is longer."""
@@ -46,20 +43,6 @@ HELPER_PROCESSES: Final = {
     "ray::RuntimeEnvAgent": "replicas cannot be replaced",
 }
 """Helper processes, by a part of their command line, with the function that is lost without them."""
-
-
-class Silence:
-    """Time since the last answer of a process or service."""
-
-    def __init__(self) -> None:
-        self._answered_at: float | None = None
-
-    def note(self, answered: bool) -> float:
-        """Note an answer or a missing one; return the seconds since the last answer, 0 before the first."""
-        now = time.monotonic()
-        if answered:
-            self._answered_at = now
-        return 0.0 if self._answered_at is None else now - self._answered_at
 
 
 class RayNode:
@@ -114,55 +97,36 @@ def _name(process: psutil.Process) -> str:
         return ""
 
 
-class ServicePort:
-    """The service as a client sees it."""
-
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._url, self.refused = f"{endpoint.url}/info", False
-        self._client = httpx.Client(timeout=SERVICE_TIMEOUT_S, trust_env=False, headers={"Connection": "close"})
-
-    def info(self) -> httpx.Response | None:
-        """Return the answer of GET /info; None if Serve answers 404 or 503 in its place, or nothing answers.
-
-        An application that asks for a key (401) is ready too: Serve itself never asks for one.
-        """
-        try:
-            response = self._client.get(self._url)
-        except httpx.TransportError as error:
-            self.refused = isinstance(error, httpx.ConnectError)
-            return None
-        self.refused = False
-        ready = (httpx.codes.OK, httpx.codes.UNAUTHORIZED, httpx.codes.TOO_MANY_REQUESTS)
-        return response if response.status_code in ready else None
-
-
 class Health(threading.Thread):
     """Checks a run periodically from its start on; reports failures and recoveries on the console.
 
     Args:
         run: name of the run.
-        endpoint: address of the service.
         environment: environment variables of the run.
     """
 
-    def __init__(self, run: str, endpoint: Endpoint, environment: Mapping[str, str]) -> None:
+    def __init__(self, run: str, environment: Mapping[str, str]) -> None:
         super().__init__(name="health", daemon=True)
         self.fault: str | None = None
         self._run, self._over, self._ready = run, threading.Event(), threading.Event()
         self._began_at, self._patience_s = time.monotonic(), GIVEN_UP_AFTER_S
-        self._node, self._service, self._api = RayNode(run), ServicePort(endpoint), ServeApi(run, environment)
-        self._service_silence, self._controller_silence = Silence(), Silence()
-        self._said_silent, self._controller_asked_at = False, 0.0
+        self._node, self._api = RayNode(run), ServeApi(run, environment)
+        self._applications: Sequence[ApplicationHealth] = ()
+        self._controller_silence, self._controller_asked_at = Silence(), 0.0
         self._helpers = dict[str, psutil.Process]()
         self._missed = set[str]()
         self._controller: psutil.Process | None = None
         self._replaced = 0
 
-    def service_is_ready(self) -> None:
-        """Begin to check the service too, not only Ray's node."""
+    def service_is_ready(self, endpoints: Sequence[Endpoint]) -> None:
+        """Begin to check the applications at these addresses too, not only Ray's node."""
+        several = len(endpoints) > 1
+        self._applications = [
+            ApplicationHealth(each, f"application {each.application}" if several else "the service", self._say)
+            for each in endpoints
+        ]
         self._patience_s = max(GIVEN_UP_AFTER_S, 3 * (time.monotonic() - self._began_at))
         self._helpers = self._find_helpers()
-        self._service_silence.note(True)
         self._controller_silence.note(True)  # without it the service would not be ready
         self._ready.set()
 
@@ -184,20 +148,26 @@ class Health(threading.Thread):
             complain(f"darkroom: {text}")
 
     def _service_fault(self) -> str | None:
-        silent_s = self._service_silence.note(self._service.info() is not None)
-        if silent_s == 0.0 and self._said_silent:
-            self._said_silent = False
-            self._say("the service answers again")
-        if silent_s > SERVICE_SILENCE_S and not self._said_silent:
-            self._said_silent = True
-            self._say(f"the service has not answered for {silent_s:.0f} s; Serve says: {self._says_serve()}")
-        if silent_s < self._patience_s or (self._says_serve() == "RUNNING" and not self._service.refused):
-            return None  # a busy service answers late: a restart would make it worse
+        """Describe the silence of all applications; None while one of them answers, or is too busy to answer.
+
+        Serve replaces the replicas of one silent application; a restart would take the other applications along.
+        """
+        for each in self._applications:
+            each.check(lambda each=each: self._status_of(each))  # type: ignore[misc]  # mypy cannot infer it
+        if not self._applications or any(
+            each.silent_s < self._patience_s or self._is_busy(each) for each in self._applications
+        ):
+            return None
+        silent_s = min((each.silent_s for each in self._applications), default=0.0)
         return f"the service has not answered for {silent_s:.0f} s"
 
-    def _says_serve(self) -> str:
+    def _is_busy(self, application: ApplicationHealth) -> bool:
+        """Return whether an application is healthy and answers late; a restart would make it worse."""
+        return not application.port.refused and self._status_of(application) == "RUNNING"
+
+    def _status_of(self, application: ApplicationHealth) -> str:
         try:
-            return ", ".join(application["status"] for application in self._api.applications().values())
+            return str(self._api.applications().get(application.application, {}).get("status", "it is not deployed"))
         except ServeApiError as error:
             return str(error)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,24 @@ import pytest
 from deployments.local import console
 from deployments.local.console import NO_GPU, Filter, Printed, announcement, say
 from deployments.local.endpoint import Endpoint
+from deployments.local.readiness import Info, Readiness
+from deployments.local.serve_api import ServeApi
 from deployments.local.waiting_replicas import WaitingReplicas
 
 AT = "2026-01-31 12:00:00,000"
 REPLICA = "(ServeReplica:darkroom:Model pid=7)"
 ENDPOINT = Endpoint("127.0.0.1", 8000, "/")
+
+
+def _ready(*infos: Info | None, prefix: str = "/", failed: str | None = None) -> Readiness:
+    """Returns a start after which these applications answer, each under a path of its own if there are several."""
+    readiness = Readiness([], ServeApi("1-0", {}), ())
+    for number, info in enumerate(infos):
+        own = f"/models/{number}" if len(infos) > 1 else prefix
+        readiness.answering[replace(ENDPOINT, route_prefix=own, application=f"app-{number}")] = info
+    if failed:
+        readiness.failed[failed] = "the weights are made of cheese"
+    return readiness
 
 
 @pytest.mark.parametrize(
@@ -157,7 +171,7 @@ def test_nobody_has_to_read_the_console(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_the_announcement_says_what_where_how_and_where_the_logs_are(tmp_path: Path) -> None:
     info = {"model": "resnet50", "weights": "V2", "device": "cuda", "decode_workers": 7}
-    text = announcement(ENDPOINT, info, tmp_path / "logs", tmp_path / "printed.log")
+    text = announcement(_ready(info), tmp_path / "logs", tmp_path / "printed.log")
     assert text.startswith("Darkroom answers at http://127.0.0.1:8000 until Ctrl-C.\n")
     assert "resnet50 with weights V2 on cuda with 7 decoding workers in each replica" in text
     assert "curl -F image=@examples/chelsea.jpg http://127.0.0.1:8000/predict" in text
@@ -167,12 +181,21 @@ def test_the_announcement_says_what_where_how_and_where_the_logs_are(tmp_path: P
 
 def test_the_announcement_says_that_no_gpu_was_found(tmp_path: Path) -> None:
     info = {"model": "resnet50", "device": "cpu", "warnings": [f"{NO_GPU} of the cluster (1 alive), so ..."]}
-    assert "resnet50 on cpu (no GPU was found)" in announcement(ENDPOINT, info, tmp_path, tmp_path)
-    assert "(no GPU" not in announcement(ENDPOINT, info | {"warnings": []}, tmp_path, tmp_path)
+    assert "resnet50 on cpu (no GPU was found)" in announcement(_ready(info), tmp_path, tmp_path)
+    assert "(no GPU" not in announcement(_ready(info | {"warnings": []}), tmp_path, tmp_path)
 
 
 def test_whoever_needs_a_key_is_told_how_to_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If keys are needed, the announcement shows how to send one, and names no example file that is not there."""
     monkeypatch.chdir(tmp_path)
-    text = announcement(ENDPOINT, None, tmp_path, tmp_path)
+    text = announcement(_ready(None), tmp_path, tmp_path)
     assert "curl -H 'Authorization: Bearer KEY' -F image=@photo.jpg" in text
+
+
+def test_the_announcement_names_each_application_and_its_path(tmp_path: Path) -> None:
+    """With several applications, the announcement has a line for each that answers and for each that has failed."""
+    text = announcement(_ready({"model": "resnet50"}, {}, failed="birds"), tmp_path, tmp_path)
+    assert text.startswith("Darkroom answers at http://127.0.0.1:8000 until Ctrl-C.\n")
+    assert "  serves  /models/0  resnet50\n          /models/1  an application that is not Darkroom\n" in text
+    assert "  failed  birds, for the reason above\n" in text
+    assert "chelsea.jpg http://127.0.0.1:8000/models/0/predict" in text

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from deployments.local.endpoint import Endpoint, StartError, asks_for_gpu, needed_ports, read_endpoint, read_env
+from deployments.local.endpoint import (
+    Endpoint,
+    StartError,
+    asking_for_gpu,
+    needed_ports,
+    read_endpoint,
+    read_endpoints,
+    read_env,
+)
 from deployments.local.launcher import launch
 from harness.repository import ROOT
 
@@ -88,16 +96,30 @@ def test_a_configuration_for_a_gpu_alone_is_known(args: str, asks: bool, tmp_pat
     """
     config = tmp_path / "a.yaml"
     for import_path, expected in (("deployments.app:build_app", asks), ("other:app", False)):
-        config.write_text(f"applications: [{{import_path: '{import_path}', args: {args}}}]\n")
-        assert asks_for_gpu(config) is expected
+        config.write_text(f"applications: [{{name: a, import_path: '{import_path}', args: {args}}}]\n")
+        assert asking_for_gpu(config) == ({"a"} if expected else set())
 
 
 def test_endpoint_is_what_the_configuration_says(tmp_path: Path) -> None:
     """Host, port and route prefix come from the YAML; a service on all interfaces is called through loopback."""
     config = tmp_path / "a.yaml"
     config.write_text("http_options: {port: 8123}\napplications: [{import_path: a:b, route_prefix: /darkroom}]\n")
-    assert read_endpoint(config) == Endpoint("0.0.0.0", 8123, "/darkroom")  # noqa: S104  compared, not bound
+    assert read_endpoint(config) == Endpoint("0.0.0.0", 8123, "/darkroom", is_darkroom=False)  # noqa: S104  compared
     assert read_endpoint(config).url == "http://127.0.0.1:8123/darkroom"
+
+
+def test_each_application_has_an_endpoint(tmp_path: Path) -> None:
+    """Each application has its name and path, and all have the host and port of the file."""
+    config = tmp_path / "a.yaml"
+    config.write_text(
+        "http_options: {host: 127.0.0.1}\napplications:\n"
+        "- {name: cats, import_path: 'deployments.app:build_app', route_prefix: /models/cats}\n"
+        "- {import_path: 'a:b'}\n"
+    )
+    assert read_endpoints(config) == [
+        Endpoint("127.0.0.1", 8000, "/models/cats", "cats"),
+        Endpoint("127.0.0.1", 8000, "/", "default", is_darkroom=False),
+    ]
 
 
 def test_a_configuration_that_can_be_read_only_once_is_refused(tmp_path: Path) -> None:

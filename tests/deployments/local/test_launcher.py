@@ -20,6 +20,7 @@ import yaml
 from deployments.local import launcher
 from deployments.local.endpoint import Endpoint, StartError
 from deployments.local.machine import leftovers, name_run, start_ticks
+from deployments.local.readiness import Readiness, gpu_missing
 from deployments.local.run_health import Health
 from deployments.local.serve_api import ServeApi, ServeApiError
 from deployments.local.serve_run import ServeRun
@@ -145,12 +146,10 @@ def test_a_service_that_does_not_get_ready_is_given_up(monkeypatch: pytest.Monke
     monkeypatch.setattr(launcher, "READY_TIMEOUT_S", 1.0)
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         server, health = SimpleNamespace(process=process), SimpleNamespace(fault=None)
-        nowhere, environment = Endpoint("127.0.0.1", free_port(), "/"), {"DARKROOM_RUN": "none-0"}
+        readiness = Readiness([Endpoint("127.0.0.1", free_port(), "/")], ServeApi("none-0", {}), ())
         try:
             with pytest.raises(StartError, match="/info does not answer after 1 s"):
-                launcher.wait_until_ready(
-                    cast(ServeRun, server), cast(Health, health), nowhere, environment, _NeverStopped()
-                )
+                launcher.wait_until_ready(cast(ServeRun, server), cast(Health, health), readiness, _NeverStopped())
         finally:
             process.kill()
 
@@ -179,7 +178,7 @@ def test_a_gpu_is_missing_only_where_ray_says_so(
         return gpus
 
     monkeypatch.setattr(ServeApi, "gpus", found)
-    assert (launcher.gpu_missing(ServeApi("1-0", {})) is not None) is missing
+    assert (gpu_missing(ServeApi("1-0", {})) is not None) is missing
 
 
 def test_application_that_fails_ends_the_launcher(tiny: TinyService) -> None:

@@ -12,11 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deployments.local import application_health
 from deployments.local import run_health as health
+from deployments.local.application_health import ServicePort
 from deployments.local.endpoint import Endpoint
 from deployments.local.machine import name_run
-from deployments.local.run_health import Health, RayNode, Silence, _works
+from deployments.local.run_health import Health, RayNode, _works
 from deployments.local.serve_api import ServeApi, ServeApiError
+from deployments.local.silence import Silence
 from harness.ports import free_port
 from tests.support.waiting import until
 
@@ -82,27 +85,37 @@ def test_silence_is_counted_from_an_answer_on(monkeypatch: pytest.MonkeyPatch) -
     assert silence.note(True) == 0.0
 
 
+def _named(port: ServicePort) -> str:
+    return port._url.split("/")[-2]
+
+
 class _Watched:
     """A health check whose clock, service and Serve are set by the test."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now, self.answers, self.refused, self.status = 1000.0, True, False, "RUNNING"
-        self.health = Health(name_run(), Endpoint("127.0.0.1", free_port(), "/"), {})
+        self.now, self.answers, self.refused, self.status = 1000.0, {"cats": True}, False, "RUNNING"
+        self.health = Health(name_run(), {})
         monkeypatch.setattr("time.monotonic", lambda: self.now)
-        service = self.health._service
-        monkeypatch.setattr(service, "info", lambda: object() if self.answers else None)
+        monkeypatch.setattr(ServicePort, "info", lambda port: object() if self.answers[_named(port)] else None)
         monkeypatch.setattr(ServeApi, "applications", self._applications)
         monkeypatch.setattr(ServeApi, "dashboard_answers", lambda _: True)
 
     def _applications(self, _: object = None) -> dict[str, dict[str, str]]:
         if not self.status:
             raise ServeApiError("Ray's dashboard does not answer")
-        return {"darkroom": {"status": self.status}}
+        return {name: {"status": self.status} for name in self.answers}
+
+    def ready(self, *applications: str) -> None:
+        """Makes these applications ready; until then, none is checked."""
+        self.answers = dict.fromkeys(applications, True)
+        port = free_port()
+        self.health.service_is_ready([Endpoint("127.0.0.1", port, f"/{name}", name) for name in applications])
 
     def after(self, seconds: float) -> str | None:
         """Returns the fault that is found after this many seconds more."""
         self.now += seconds
-        self.health._service.refused = self.refused
+        for each in self.health._applications:
+            each.port.refused = self.refused
         return self.health._service_fault()
 
 
@@ -110,6 +123,7 @@ class _Watched:
 def watched(monkeypatch: pytest.MonkeyPatch) -> _Watched:
     """A service that answers at the first check."""
     watched = _Watched(monkeypatch)
+    watched.ready("cats")
     assert watched.after(0.0) is None
     return watched
 
@@ -121,13 +135,13 @@ def test_a_service_that_is_silent_is_said_once_and_again_when_it_answers(
 
     A short silence, as during a restart, is not reported.
     """
-    watched.answers, watched.status = False, "DEPLOYING"
-    watched.after(health.SERVICE_SILENCE_S - 1)
+    watched.answers["cats"], watched.status = False, "DEPLOYING"
+    watched.after(application_health.SERVICE_SILENCE_S - 1)
     assert capsys.readouterr().err == ""
     watched.after(2.0)
     watched.after(2.0)
     assert capsys.readouterr().err.count("has not answered for 16 s; Serve says: DEPLOYING") == 1
-    watched.answers = True
+    watched.answers["cats"] = True
     watched.after(1.0)
     assert "the service answers again" in capsys.readouterr().err
 
@@ -143,9 +157,23 @@ def test_a_service_that_stays_silent_is_given_up_unless_it_is_busy(
 
     It is busy if Serve reports it healthy and its port accepts connections.
     """
-    watched.answers, watched.status, watched.refused = False, status, refused
+    watched.answers["cats"], watched.status, watched.refused = False, status, refused
     assert watched.after(health.GIVEN_UP_AFTER_S - 1) is None
     assert (watched.after(2.0) is not None) is ends
+
+
+def test_one_silent_application_is_named_and_does_not_end_the_others(
+    watched: _Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A silent application is reported by name. The run ends only when every application has been silent too long."""
+    watched.ready("cats", "birds")
+    watched.answers["birds"], watched.status = False, "DEPLOYING"
+    for _ in range(3):
+        assert watched.after(health.GIVEN_UP_AFTER_S) is None
+    assert capsys.readouterr().err == "darkroom: application birds has not answered for 120 s; Serve says: DEPLOYING\n"
+    watched.answers["cats"] = False
+    assert watched.after(health.GIVEN_UP_AFTER_S - 1) is None
+    assert watched.after(2.0) == "the service has not answered for 121 s"
 
 
 @pytest.mark.parametrize("stopped", [True, False])
@@ -154,7 +182,7 @@ def test_a_controller_that_hangs_is_killed(
 ) -> None:
     """A controller that is stopped or does not answer is killed, and Ray starts another."""
     with _pretender(tmp_path, "ServeController") as process:
-        watched.health.service_is_ready()  # from here on a controller may be found hanging
+        watched.ready("cats")  # from here on a controller may be found hanging
         if stopped:
             process.send_signal(signal.SIGSTOP)
             until(lambda: not _works(psutil.Process(process.pid)))
@@ -174,7 +202,7 @@ def test_a_helper_that_is_missed_is_said_once(
 ) -> None:
     """A missing helper process is reported once with its purpose, without a restart, because it answers no request."""
     with _pretender(tmp_path, "log_monitor.py") as process:
-        watched.health.service_is_ready()
+        watched.ready("cats")
         watched.health._miss_helpers()
         assert capsys.readouterr().err == ""
         process.send_signal(number)
