@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from commands.files import NothingToDo
-from deployments.checks.own_faults import IMPORT_PATH, in_words, own_applications, own_deployments, written_or_empty
+from deployments.checks.chosen_application import chosen_application
+from deployments.checks.own_faults import in_words, own_deployments, written_or_empty
 from deployments.local.endpoint import StartError, read_document
 from deployments.service_config import LiveConfig, ServiceConfig
 from pipeline.config import Limits, PipelineConfig
@@ -12,12 +13,15 @@ USUAL_CONFIG = Path("serve_config.yaml")
 """Configuration that is read if none is named and this file exists."""
 
 
-def offline_settings(config: Path | None, top_k: int) -> tuple[PipelineConfig, Limits | None]:
+def offline_settings(
+    config: Path | None, top_k: int, application: str | None = None
+) -> tuple[PipelineConfig, Limits | None]:
     """Reads the pipeline's settings and the limits on images from a configuration.
 
     Args:
         config: the file; None for `USUAL_CONFIG` or, if that file is missing, the defaults.
         top_k: number of classes for every image; replaces that of the configuration.
+        application: name of the application in the file; None for the only one.
 
     Raises:
         NothingToDo: the file is missing or has faults.
@@ -26,7 +30,7 @@ def offline_settings(config: Path | None, top_k: int) -> tuple[PipelineConfig, L
         return PipelineConfig(max_top_k=top_k), None
     path = config or USUAL_CONFIG
     try:
-        pipeline, limits = _read(path)
+        pipeline, limits = _read(path, application)
     except StartError as error:
         raise NothingToDo(str(error)) from error
     except ValueError as error:
@@ -34,12 +38,11 @@ def offline_settings(config: Path | None, top_k: int) -> tuple[PipelineConfig, L
     return pipeline.model_copy(update={"max_top_k": top_k}), limits
 
 
-def _read(path: Path) -> tuple[PipelineConfig, Limits | None]:
-    for _, application in own_applications(read_document(path)):
-        pipeline = ServiceConfig.model_validate(written_or_empty(application, "args")).pipeline
-        for _, deployment in own_deployments(application):
-            limits = LiveConfig.model_validate(written_or_empty(deployment, "user_config"))
-            pipeline.check_limits(limits)
-            return pipeline, limits
-        return pipeline, None
-    raise ValueError(f"no application has import_path: {IMPORT_PATH}")
+def _read(path: Path, name: str | None) -> tuple[PipelineConfig, Limits | None]:
+    _, application = chosen_application(read_document(path), name)
+    pipeline = ServiceConfig.model_validate(written_or_empty(application, "args")).pipeline
+    for _, deployment in own_deployments(application):
+        limits = LiveConfig.model_validate(written_or_empty(deployment, "user_config"))
+        pipeline.check_limits(limits)
+        return pipeline, limits
+    return pipeline, None

@@ -22,6 +22,10 @@ def predict(
             help="Take the pipeline and the limits from this file; by default from serve_config.yaml, if it exists."
         ),
     ] = None,
+    application: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The application whose model is used, if the configuration has several."),
+    ] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Classes of each file, best first.")] = 5,
     form: Annotated[
         Form | None,
@@ -42,7 +46,7 @@ def predict(
 
     try:
         with ExitStack() as stack:
-            status = _predict(stack, paths, config, top_k, form or _usual_form(output), output)
+            status = _predict(stack, paths, config, top_k, form or _usual_form(output), output, application)
     except NothingToDo as error:
         fail(str(error), EXIT_UNUSABLE)
     except KeyboardInterrupt:
@@ -63,6 +67,7 @@ def _predict(
     top_k: int,
     form: Form,
     output: Path | None,
+    application: str | None,
 ) -> int:
     """Labels the files; faults of the arguments are found before torch is loaded."""
     from commands.files import listed
@@ -70,7 +75,7 @@ def _predict(
     from commands.output import FileOutput, Output, appended, refuse_to_overwrite
     from commands.progress import Bar
 
-    pipeline, limits = offline_settings(config, top_k)
+    pipeline, limits = offline_settings(config, top_k, application)
     files = listed(paths, pipeline.formats, sys.stdin.buffer)
     if output:
         refuse_to_overwrite(output)

@@ -78,8 +78,21 @@ class Replicas:
                 f"the service at {self._url} answers: missing or unknown API key; give --key, or DARKROOM_API_KEY"
             )
         if not isinstance(stats, dict) or "verdict" not in stats:
-            raise NoAnswer(f"{self._url} answers with status {response.status_code} and without Darkroom's figures")
+            raise NoAnswer(
+                f"{self._url} answers with status {response.status_code} and without Darkroom's figures"
+                f"{self._elsewhere()}"
+            )
         return stats
+
+    def _elsewhere(self) -> str:
+        """Name the addresses of the applications of the service, as Serve lists them."""
+        origin = httpx.URL(self._url).copy_with(path="/-/routes", query=None)
+        try:
+            prefixes = sorted(self._client.get(origin).json())
+        except (httpx.HTTPError, ValueError, TypeError):
+            return ""
+        urls = [str(origin.copy_with(path=prefix)) for prefix in prefixes if str(prefix).startswith("/")]
+        return f"; there are applications at {', '.join(urls)}" if urls else ""
 
 
 def _check(text: str, key: str | None) -> None:

@@ -21,6 +21,7 @@ _UNITS: Final = {
     "_ongoing_requests": "requests",
     "replicas_per_gpu": "replicas",
     "_cpus": "CPUs",
+    "gpu_share": "GPUs",
     "workers": "processes",
     "concurrent_batches": "batches",
 }

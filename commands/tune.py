@@ -22,6 +22,9 @@ def tune(
         ),
     ],
     config: Annotated[Path, typer.Option(help="The configuration to tune.")] = Path("serve_config.yaml"),
+    application: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The application to tune, if the configuration has several.")
+    ] = None,
     p99_ms: Annotated[
         float | None,
         typer.Option(
@@ -59,11 +62,11 @@ def tune(
         from commands.report_path import report_path
 
         path = report_path(report)
-        document = _sound(config)
+        document = _sound(config, application)
         from commands.tune_run import TuningRequest, run_tuning
 
         bound_s = None if p99_ms is None else p99_ms / 1000
-        wanted = TuningRequest(config, images, bound_s, images_per_request, path, seed, write=write)
+        wanted = TuningRequest(config, images, bound_s, images_per_request, path, seed, write, application)
         status = run_tuning(wanted, document)
     except NothingToDo as error:
         fail(str(error), EXIT_UNUSABLE)
@@ -78,13 +81,13 @@ def _interrupt(number: int, _: object) -> None:
     raise KeyboardInterrupt(number)
 
 
-def _sound(config: Path) -> dict[str, Any]:
+def _sound(config: Path, application: str | None) -> dict[str, Any]:
     """Reads a configuration and checks that it is sound and that its ports are free.
 
     Raises:
-        StartError: the configuration has faults, or a port is taken.
+        StartError: the configuration has faults, the application is not clear, or a port is taken.
     """
-    from deployments.checks.own_faults import own_applications
+    from deployments.checks.chosen_application import NotChosen, chosen_application
     from deployments.local.endpoint import StartError, needed_ports, read_document, read_endpoint, read_env
     from deployments.local.machine import obstacles
     from pipeline.decode.forkserver import start_forkserver
@@ -96,8 +99,10 @@ def _sound(config: Path) -> dict[str, Any]:
 
     if faults := all_faults(document, environment):
         raise StartError(f"{config}: {'; '.join(faults)}")
-    if not any(own_applications(document)):
-        raise StartError(f"{config}: no application has import_path: deployments.app:build_app")
+    try:
+        chosen_application(document, application)
+    except NotChosen as error:
+        raise StartError(f"{config}: {error}") from error
     if found := obstacles(needed_ports(read_endpoint(config), environment)):
         raise StartError(f"nothing was measured, since the service cannot be started here.\n{found}")
     return document

@@ -17,12 +17,13 @@ import psutil
 from commands.ending import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_REFUSED, say
 from commands.files import NothingToDo, listed, read, shown
 from commands.steps import StepsBar
+from deployments.checks.chosen_application import chosen_application
 from deployments.http.auth import KEYS_VARIABLE
 from deployments.local.endpoint import StartError
 from deployments.service_config import LiveConfig
 from deployments.version import version_of
 from pipeline.errors import ImageError, ServerError
-from tuning.document import diff, first_application, with_settings
+from tuning.document import diff, with_settings
 from tuning.findings import Findings
 from tuning.other_programs import busy_with_others
 from tuning.plan import Plan
@@ -42,6 +43,7 @@ class TuningRequest:
     report: Path
     seed: int
     write: bool
+    application: str | None  # None for the only one
 
 
 def run_tuning(wanted: TuningRequest, document: dict[str, Any]) -> int:
@@ -64,7 +66,7 @@ def run_tuning(wanted: TuningRequest, document: dict[str, Any]) -> int:
         _check_writable(wanted.config)
     text, plan = wanted.config.read_text(), Plan()
     os.environ.pop(KEYS_VARIABLE, None)  # the measured service needs no key, as it is on loopback
-    tuned = tuned_config(document, first_application(document), {})
+    tuned = tuned_config(document, chosen_application(document, wanted.application)[1], {})
     images, unread = _sample(wanted, tuned.config.pipeline.formats, tuned.live.max_image_bytes, plan.images)
     _check_images_per_request(wanted.images_per_request, images, tuned.live)
     findings = _blank(wanted, tuned.config.pipeline.model, [*_machine(tuned.cores, tuned.config.pipeline.device)])
@@ -74,7 +76,7 @@ def run_tuning(wanted: TuningRequest, document: dict[str, Any]) -> int:
         with bar, TuningRun(tuned, images, plan, findings, others) as tuning:
             tuning.run(bar.tell)
             assert findings.written is not None  # noqa: S101 - the run is complete
-            after = with_settings(text, findings.written, tuned.present)
+            after = with_settings(text, findings.written, tuned.present, application=wanted.application)
             findings.diff = diff(wanted.config, text, after)
             left = _report(wanted, findings)  # while the service stops
     except KeyboardInterrupt:

@@ -75,7 +75,9 @@ class Replica:
         self._watch = Watch(lambda: self._engine.stats, lambda: self._service.held_bytes, self._engine.device_kind)
         self._service = InferenceService(self._engine, self._gather, self._watch, _places)
         self._running = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._watchdog.run())]
-        self._http = HttpApplication(self._service, self._config, self._access, self._info, self._stats)
+        self._http = HttpApplication(
+            self._service, self._config, self._access, self._info, self._stats, self._engine.check
+        )
         RequestGuard.guard = self._http.early_refusals
 
     def __serve_build_asgi_app__(self) -> Starlette:

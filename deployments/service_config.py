@@ -27,11 +27,17 @@ _CPUS_OF_A_REPLICA: Final = 2
 _MAX_REPLICAS_PER_GPU: Final = 64
 """Largest n for which 1/n of a GPU, rounded down to Ray's steps, fits exactly n times (true for all smaller n)."""
 
+_LEAST_GPU_SHARE: Final = 0.01
+"""Least part of a GPU that a replica may reserve."""
+
 _CPUS_PER_GPU: Final = 1.0
 """CPUs that the replicas of one GPU reserve together while no node has a GPU: any GPU node has that many."""
 
 _RAY_STEPS_PER_UNIT: Final = 10_000
 """Steps in one CPU or GPU: Ray counts resources to the fourth decimal place."""
+
+_ROUNDING_ERROR: Final = 1e-9
+"""Error of a product of floats, which must not lose a whole core: 10 x 0.7 is 6.999..."""
 
 
 class LiveConfig(Limits):
@@ -125,6 +131,12 @@ class ServiceConfig(StrictSettings):
     replicas_per_gpu: int = Field(
         1, ge=1, le=_MAX_REPLICAS_PER_GPU, description="replicas that share a GPU and its share of the cores"
     )
+    gpu_share: float | None = Field(
+        None,
+        ge=_LEAST_GPU_SHARE,
+        le=1,
+        description="part of one GPU and of the cores of its node that a replica reserves; so applications share a GPU",
+    )
     api_keys_file: str | None = Field(
         None, description="file with one API key a line, read again when it changes; without it, DARKROOM_API_KEYS"
     )
@@ -164,6 +176,16 @@ class ServiceConfig(StrictSettings):
             raise ValueError(
                 f"replicas_per_gpu: {self.replicas_per_gpu} replicas cannot share a GPU with device: cpu; write "
                 "replicas_per_gpu: 1, or device: cuda under pipeline"
+            )
+        if self.gpu_share is not None and self.pipeline.device == "cpu":
+            raise ValueError(
+                f"gpu_share: {self.gpu_share:g} of a GPU cannot be reserved with device: cpu; remove gpu_share, or "
+                "write device: cuda under pipeline"
+            )
+        if self.gpu_share is not None and self.replicas_per_gpu > 1:
+            raise ValueError(
+                f"gpu_share: {self.gpu_share:g} and replicas_per_gpu: {self.replicas_per_gpu} both set the part of a "
+                "GPU that a replica reserves; keep one of them"
             )
         return self
 
@@ -329,11 +351,16 @@ class ServiceConfig(StrictSettings):
 
     @property
     def _gpu_share(self) -> float:
+        if self.gpu_share is not None:
+            return math.floor(_RAY_STEPS_PER_UNIT * self.gpu_share + _ROUNDING_ERROR) / _RAY_STEPS_PER_UNIT
         return math.floor(_RAY_STEPS_PER_UNIT / self.replicas_per_gpu) / _RAY_STEPS_PER_UNIT
 
     def _core_share(self, node: Node) -> float:
         """CPUs of a GPU node for each replica on it: a whole number, or a fraction if below one."""
-        share = node.cpus / max(1, math.floor(node.gpus * self.replicas_per_gpu))
+        if self.gpu_share is None:
+            share = node.cpus / max(1, math.floor(node.gpus * self.replicas_per_gpu))
+        else:
+            share = node.cpus * self.gpu_share / max(1.0, node.gpus) + _ROUNDING_ERROR
         return float(math.floor(share)) if share >= 1 else math.floor(share * _RAY_STEPS_PER_UNIT) / _RAY_STEPS_PER_UNIT
 
     def _with_sizes(self, num_cpus: float | None, **sizes: object) -> Self:

@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.util import load_yaml_guess_indent
 
-from deployments.checks.own_faults import own_applications
+from deployments.checks.chosen_application import chosen_application
 from tuning.replica_settings import Settings, written_into
 
 _NO_WRAPPING = 1 << 16
@@ -36,30 +36,26 @@ Present keys keep their own comment, unless it has a figure, which would describ
 """
 
 
-def with_settings(text: str, settings: Settings, present: Settings | None = None) -> str:
-    """Writes settings into the first application of Darkroom in a configuration; returns its text.
+def with_settings(
+    text: str, settings: Settings, present: Settings | None = None, *, application: str | None = None
+) -> str:
+    """Writes settings into an application of Darkroom in a configuration; returns its text.
 
     Args:
         text: text of the configuration.
         settings: settings to be written.
         present: effective present settings; equal values are not written. None: all values are written.
+        application: name of the application; None for the only one.
     """
     _, indent, offset = load_yaml_guess_indent(text)
     yaml = YAML()
     yaml.preserve_quotes, yaml.width = True, _NO_WRAPPING
     yaml.indent(mapping=2, sequence=indent or 2, offset=offset or 0)
     document = yaml.load(text)
-    written_into(first_application(document), settings, _put, present)
+    written_into(chosen_application(document, application)[1], settings, _put, present)
     written = io.StringIO()
     yaml.dump(document, written)
     return written.getvalue()
-
-
-def first_application(document: Any) -> dict[str, Any]:
-    """Finds the first application of Darkroom."""
-    path, _ = next(own_applications(document))
-    application: dict[str, Any] = document["applications"][int(path.rpartition(".")[2])]
-    return application
 
 
 def _put(mapping: Any, key: str, value: Any) -> None:

@@ -2,12 +2,20 @@
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 DEFAULT_HOST: Final = "0.0.0.0"  # noqa: S104  Serve's own
 DEFAULT_PORT: Final = 8000
 DEFAULT_NAME: Final = "default"
+
+SERVED_PATHS: Final = ("/predict", "/info", "/stats", "/healthz", "/openapi.json")
+"""Paths of each application of Darkroom, below its prefix."""
+
+IMPORT_PATH: Final = "deployments.app:build_app"
+
+IMPORT_PATHS: Final = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))
+"""Spellings of `IMPORT_PATH` that Ray accepts."""
 
 OTHER_PORTS: Final = {
     "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": (8500, "Serve's fallback proxy"),
@@ -31,6 +39,7 @@ def address_faults(document: Mapping[str, Any], environment: Mapping[str, str]) 
     if type(port) is not int or not 1 <= port <= 65535:
         yield "http_options.port", f"{_shown(port)} is no port; write a number from 1 to 65535, e.g. {DEFAULT_PORT}"
     yield from _other_port_faults(port, environment)
+    yield from _hiding_faults(document["applications"])
     for number, application in enumerate(document["applications"]):
         if not isinstance(application, dict):
             continue
@@ -40,6 +49,22 @@ def address_faults(document: Mapping[str, Any], environment: Mapping[str, str]) 
         if isinstance(name, str) and not _NAME.fullmatch(name):
             what = "letters, digits and . _ -, as files of logs are named for it"
             yield f"applications.{number}.name", f"{_shown(name)} is no name; write {what}"
+
+
+def _hiding_faults(applications: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """Yields prefixes that are a path of another application: Serve gives a request to the longest prefix."""
+    prefixes = [each.get("route_prefix", "/") if isinstance(each, dict) else None for each in applications]
+    taken = {
+        f"{prefix.rstrip('/')}{path}": (number, path)
+        for number, prefix in enumerate(prefixes)
+        if isinstance(prefix, str) and applications[number].get("import_path") in IMPORT_PATHS
+        for path in SERVED_PATHS
+    }
+    for number, prefix in enumerate(prefixes):
+        if isinstance(prefix, str) and prefix in taken:
+            other, path = taken[prefix]
+            says = f"{_shown(prefix)} would take {path} from applications.{other}; write another, e.g. /models{path}"
+            yield f"applications.{number}.route_prefix", says
 
 
 def other_ports(environment: Mapping[str, str]) -> dict[str, int | None]:

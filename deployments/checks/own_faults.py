@@ -10,6 +10,8 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from deployments.checks.address import IMPORT_PATH as IMPORT_PATH
+from deployments.checks.address import IMPORT_PATHS as IMPORT_PATHS
 from deployments.checks.address import address_faults
 from deployments.http.auth import KEYS_VARIABLE, Access
 from deployments.service_config import DEPLOYMENT_NAME, OLD_DEPLOYMENT_NAME, LiveConfig, ServiceConfig
@@ -22,11 +24,6 @@ _SECTION_BY_KEY = {
     **dict.fromkeys(LiveConfig.model_fields, "user_config"),
 }
 """Section of serve_config.yaml for each of Darkroom's own keys."""
-
-IMPORT_PATH: Final = "deployments.app:build_app"
-
-IMPORT_PATHS: Final = (IMPORT_PATH, IMPORT_PATH.replace(":", "."))
-"""Spellings of `IMPORT_PATH` that Ray accepts."""
 
 _SECRET_KEY: Final = re.compile(r"key|token|secret|passw|credential|env_vars", re.IGNORECASE)
 """Keys that may hold secrets: no message repeats their values."""
@@ -184,7 +181,7 @@ def _reserved_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, pa
         return []
     return [
         f"{path}.ray_actor_options.num_gpus: {num_gpus} does not change how many workers a replica has; write "
-        "replicas_per_gpu under args instead, or decode_workers under args.pipeline as well"
+        "gpu_share under args instead, or decode_workers under args.pipeline as well"
     ]
 
 

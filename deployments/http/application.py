@@ -58,6 +58,7 @@ class HttpApplication:
         access: checks API keys.
         info: makes the document of GET /info.
         stats: makes the document of GET /stats for a number of seconds.
+        check: raises an error if the engine cannot answer.
 
     Attributes:
         early_refusals: guard that `RequestGuard` asks about each request before Serve sees the request.
@@ -70,8 +71,9 @@ class HttpApplication:
         access: Access,
         info: Callable[[], Mapping[str, Any]],
         stats: Callable[[int], Mapping[str, Any]],
+        check: Callable[[], None],
     ) -> None:
-        self._service, self._config, self._info, self._stats = service, config, info, stats
+        self._service, self._config, self._info, self._stats, self._check = service, config, info, stats, check
         self._require_key = Middleware(RequireKey, access)
         self._around = [Middleware(BodyOnDemand), *cors(config.cors_origins)]
         self._description = openapi_document(service.head.parameters, service.head.schema)
@@ -92,6 +94,7 @@ class HttpApplication:
                 *itertools.chain(*inference),
                 *self._with_key("/info", self._get_info),
                 *self._with_key("/stats", self._get_stats),
+                *_routes("/healthz", self._get_health),
                 *_routes("/openapi.json", self._get_openapi),
             ],
             exception_handlers=self._refusals.handlers,
@@ -111,9 +114,17 @@ class HttpApplication:
         """GET /stats: figures of this replica for the last minute, or for the last `?seconds=`."""
         return document(self._stats(seconds(request)))
 
-    async def _get_openapi(self, _: Request) -> Response:
-        """GET /openapi.json; needs no key, as the document tells only the kind of answers."""
-        return Response(self._description, media_type="application/json")
+    async def _get_health(self, _: Request) -> Response:
+        """GET /healthz: 200 while this replica can answer; needs no key, so that a balancer can ask for it.
+
+        Serve's own /-/healthz is 200 while any application answers.
+        """
+        self._check()
+        return document({"status": "ok"})
+
+    async def _get_openapi(self, request: Request) -> Response:
+        """GET /openapi.json; needs no key, as the document tells only the kind of answers, and their prefix."""
+        return document({**self._description, "servers": [{"url": request.scope.get("root_path") or "/"}]})
 
 
 def _routes(

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import yaml
 
 from pipeline.head_parameters import Parameter
@@ -12,14 +11,14 @@ from pipeline.head_parameters import Parameter
 _TEMPLATE: Final = Path(__file__).parent.with_name("openapi.yaml")
 
 
-def openapi_document(parameters: Mapping[str, Parameter], schema: Mapping[str, Any]) -> bytes:
-    """Return the description of the service as JSON. To be made once: parsing the YAML takes 25 ms.
+def openapi_document(parameters: Mapping[str, Parameter], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the description of the service, without its address. To be made once: parsing the YAML takes 25 ms.
 
     Args:
         parameters: what a request may send with its images, by name.
         schema: JSON Schema of a result, an object.
     """
-    document = yaml.safe_load(_TEMPLATE.read_text("utf-8"))
+    document: dict[str, Any] = yaml.safe_load(_TEMPLATE.read_text("utf-8"))
     for operation in document["paths"]["/predict"].values():
         operation["parameters"] = [_described(*each) for each in parameters.items()] + operation["parameters"]
         form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
@@ -32,7 +31,7 @@ def openapi_document(parameters: Mapping[str, Parameter], schema: Mapping[str, A
         "required": [*one["required"], *schema.get("required", ())],
         "properties": {**one["properties"], **schema.get("properties", {})},
     }
-    return orjson.dumps(document)
+    return document
 
 
 def _described(name: str, parameter: Parameter) -> dict[str, Any]:

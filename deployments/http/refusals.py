@@ -78,7 +78,7 @@ class Refusals:
             return Response(status_code=NO_CONTENT, headers=error.headers)
         page = f"{request.method} {request.scope['path'][:_SHOWN_OF_PATH]}"  # without the query, which may be no UTF-8
         log_no_such_page(error, error.status_code, page)
-        detail = f"{page}: GET /openapi.json lists what is served"
+        detail = f"{page}: GET {request.scope.get('root_path', '')}/openapi.json lists what is served"
         return problem(error.status_code, error.detail, detail, _request_id(request), error.headers)
 
     async def _gone(self, _request: Request, _error: ClientDisconnect) -> Response:

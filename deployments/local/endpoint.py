@@ -1,5 +1,6 @@
 """Checks before a start: the address and ports of the service, and the limit on open files."""
 
+import os
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from deployments.checks.address import DEFAULT_HOST, DEFAULT_NAME, DEFAULT_PORT,
 from deployments.checks.configuration import check_configuration as check_configuration
 from deployments.checks.configuration import read_document as read_document
 from deployments.checks.own_faults import IMPORT_PATHS, own_applications
+from deployments.checks.placement import placement_fault
 from deployments.checks.start_error import StartError as StartError
 from deployments.local.env_file import read_env as read_env
 
@@ -85,6 +87,19 @@ def asking_for_gpu(config: Path) -> set[str]:
         for _, application in own_applications(read_document(config))
         if ((application.get("args") or {}).get("pipeline") or {}).get("device") == "cuda"
     }
+
+
+def check_placement(config: Path) -> None:
+    """Check that the CPUs of this machine suffice for the least replicas of all applications.
+
+    The Ray of a local run never gets another node, so a replica that cannot be placed would wait for ever.
+
+    Raises:
+        StartError: they do not suffice; the message says what to write.
+    """
+    may_have_gpu = any(Path("/dev").glob("nvidia*")) or Path("/dev/dxg").exists()  # the latter: WSL
+    if fault := placement_fault(read_document(config), os.cpu_count() or 1, may_have_gpu=may_have_gpu):
+        raise StartError(f"{config}: {fault}")
 
 
 def check_open_files(environment: Mapping[str, str]) -> None:

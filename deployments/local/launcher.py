@@ -24,6 +24,7 @@ from deployments.local.endpoint import (
     asking_for_gpu,
     check_configuration,
     check_open_files,
+    check_placement,
     needed_ports,
     read_endpoints,
     read_env,
@@ -96,6 +97,7 @@ def launch(config: Path, new_starts: int = NEW_STARTS) -> int:
     if note := shared_memory_note():
         say(note)
     check_configuration(config, environment)
+    check_placement(config)
     check_open_files(environment)
     if found := obstacles(needed_ports(endpoint, environment)):
         raise StartError(f"nothing was started.\n{found}")

@@ -30,7 +30,7 @@ class Readiness:
         self.answering = dict[Endpoint, Info | None]()
         self.failed = dict[str, str]()
         self._without_info = list[Endpoint]()
-        self._api, self._need_gpu = api, need_gpu
+        self._endpoints, self._api, self._need_gpu = endpoints, api, need_gpu
         self._waiting = {endpoint: ServicePort(endpoint) for endpoint in endpoints}
 
     @property
@@ -40,8 +40,9 @@ class Readiness:
 
     @property
     def served(self) -> dict[Endpoint, Info | None]:
-        """GET /info of each application that is ready; empty for one that is not Darkroom."""
-        return self.answering | {endpoint: {} for endpoint in self._without_info}
+        """GET /info of each application that is ready, in the order of the file; empty for one that is not Darkroom."""
+        ready = self.answering | {endpoint: {} for endpoint in self._without_info}
+        return {endpoint: ready[endpoint] for endpoint in self._endpoints if endpoint in ready}
 
     def ask(self) -> None:
         """Ask the applications that do not answer yet."""

@@ -44,7 +44,7 @@ def test_without_a_key_nothing_guarded_answers(guarded: Service) -> None:
         _is_refused(guarded.client.get("/info", headers=headers), kind, challenge)
 
 
-@pytest.mark.parametrize("path", ["/openapi.json", "/-/healthz", "/-/routes"])
+@pytest.mark.parametrize("path", ["/healthz", "/openapi.json", "/-/healthz", "/-/routes"])
 def test_what_says_nothing_of_the_service_needs_no_key(guarded: Service, path: str) -> None:
     """The API description and the paths that load balancers ask Serve for need no key."""
     assert guarded.client.get(path).status_code == 200

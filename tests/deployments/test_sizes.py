@@ -1,5 +1,7 @@
 """Tests of a replica's size on a cluster: the resources that Ray reserves, and the workers on its node."""
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -107,6 +109,40 @@ def test_replicas_that_share_a_gpu_share_its_cores(
     for node in gpu_nodes:
         replicas = int(node.gpus * replicas_per_gpu)
         assert round(10_000 * (config.num_cpus or 0)) * replicas <= 10_000 * node.cpus
+
+
+@pytest.mark.parametrize(
+    ("gpu_share", "node", "num_cpus", "workers"),
+    [
+        (0.7, Node(10, gpus=1), 7, 7),
+        (0.3, Node(10, gpus=1), 3, 3),
+        (0.25, Node(32, gpus=4), 2, 2),
+        (0.5, Node(1, gpus=1), 0.5, 1),
+        (1.0, Node(16, gpus=1), 16, 16),
+    ],
+)
+def test_a_replica_has_its_share_of_a_gpu_and_its_cores(
+    gpu_share: float, node: Node, num_cpus: float, workers: int
+) -> None:
+    """Replicas of several applications share a GPU in any parts, and each has the same part of the node's cores."""
+    config = fitted([HEAD, node], gpu_share=gpu_share)
+    assert (config.num_cpus, config.num_gpus) == (num_cpus, gpu_share)
+    assert config.placed(node).pipeline.decode_workers == workers
+    assert fitted([HEAD], gpu_share=gpu_share).num_gpus == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ({"gpu_share": 0}, r"(?m)^gpu_share\n"),
+        ({"gpu_share": 1.5}, r"(?m)^gpu_share\n"),
+        ({"gpu_share": 0.5, "pipeline": {"device": "cpu"}}, "cannot be reserved with device: cpu; remove gpu_share"),
+        ({"gpu_share": 0.5, "replicas_per_gpu": 2}, "both set the part of a GPU that a replica reserves; keep one"),
+    ],
+)
+def test_a_share_of_a_gpu_that_cannot_be_is_refused(args: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        ServiceConfig.model_validate(args)
 
 
 @pytest.mark.parametrize("replicas_per_gpu", range(1, 65))

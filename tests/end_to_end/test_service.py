@@ -132,4 +132,4 @@ def test_answers_have_the_form_that_openapi_promises(service: Service) -> None:
     check("Refusal", service.client.get("/nowhere").json())
     check("Info", service.info())
     check("Stats", service.client.get("/stats").raise_for_status().json())
-    assert set(document["paths"]) == {"/predict", "/info", "/stats", "/openapi.json"}
+    assert set(document["paths"]) == {"/predict", "/info", "/stats", "/healthz", "/openapi.json"}

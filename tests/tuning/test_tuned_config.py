@@ -5,16 +5,16 @@ import os
 import pytest
 import torch
 
+from deployments.checks.chosen_application import chosen_application
 from deployments.local.endpoint import StartError
 from deployments.service_config import LiveConfig
 from harness.local_service import Document, shipped_config
-from tuning.document import first_application
 from tuning.replica_settings import written_into
 from tuning.tuned_config import TunedConfig, keep_to_cores, on_cores, tuned_config
 
 
 def _tuned(document: Document) -> TunedConfig:
-    return tuned_config(document, first_application(document), {})
+    return tuned_config(document, chosen_application(document, None)[1], {})
 
 
 def test_it_is_one_replica_on_loopback_that_asks_for_no_key() -> None:

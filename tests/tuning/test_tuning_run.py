@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from deployments.checks.chosen_application import chosen_application
 from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
 from pipeline.config import DECODE_BYTES_PER_PIXEL
 from tests.tuning.measured import seen
 from tuning import tuning_run
 from tuning.computing import MeasuredModel
-from tuning.document import first_application
 from tuning.findings import Findings
 from tuning.forecast import Refused
 from tuning.load_check import Busy, LoadResult
@@ -32,7 +32,7 @@ def _run(
 ) -> tuple[Findings, list[tuple[str, float]], str]:
     """Runs until it refuses, before any service is started."""
     document, told = shipped_config(), list[tuple[str, float]]()
-    application = first_application(document)
+    application = chosen_application(document, None)[1]
     application["deployments"][0]["user_config"].update(live)
     findings = Findings("darkroom tune", "today", bound_s, 0)
     with (
@@ -92,7 +92,9 @@ def test_the_predicted_settings_are_chosen_if_the_service_answers_more_with_them
     monkeypatch.setattr(MeasuredModel, "speed", lambda *_: 1.0)
     document = shipped_config()
     findings = Findings("darkroom tune", "today", None, 0)
-    with TuningRun(tuned_config(document, first_application(document), {}), {"cat": CAT}, TINY, findings) as tuning:
+    with TuningRun(
+        tuned_config(document, chosen_application(document, None)[1], {}), {"cat": CAT}, TINY, findings
+    ) as tuning:
         tuning.run(lambda _title, _left_s: None)
     assert findings.present is not None
     assert findings.predicted is not None

@@ -262,6 +262,40 @@ def test_a_path_is_a_prefix(tmp_path: Path, prefix: str) -> None:
     assert faults_of(tmp_path, changed("route_prefix: /", f"route_prefix: {prefix}")) == {}
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ("/", "/predict", "/predict from applications.0; write another, e.g. /models/predict"),
+        ("/models/cat", "/models/cat/info", "/info from applications.0"),
+        ("/", "/models", None),
+        ("/models", "/models/cat", None),
+        ("/models/cat", "/models/catfish", None),
+    ],
+)
+def test_a_prefix_must_not_take_a_path_of_another_application(
+    tmp_path: Path, first: str, second: str, says: str | None
+) -> None:
+    """Prefixes may overlap, as the longest takes a request; but none may be a path that another application serves."""
+    other = f"  - {{name: o, import_path: 'o:p', route_prefix: {second}}}\n"
+    told = faults_of(tmp_path, changed("route_prefix: /", f"route_prefix: {first}") + other)
+    assert (says is None) == (told == {})
+    assert says is None or says in told["applications.1.route_prefix"]
+
+
+def test_names_and_prefixes_are_unique(tmp_path: Path) -> None:
+    """A second application of the same name or prefix is an error, also if it has Serve's default."""
+    assert (
+        "darkroom"
+        in faults_of(tmp_path, f"{WRITTEN_OUT}  - {{name: darkroom, import_path: 'o:p', route_prefix: /o}}\n")[
+            "applications"
+        ]
+    )
+    assert (
+        "route prefix"
+        in faults_of(tmp_path, f"{WRITTEN_OUT}  - {{name: o, import_path: 'o:p', route_prefix: /}}\n")["applications"]
+    )
+
+
 def test_what_belongs_to_other_applications_is_theirs(tmp_path: Path) -> None:
     """Arguments of other applications are not checked: these may read 0755 as the mode of a file."""
     other = "  - {name: o, import_path: 'o:p', route_prefix: /o, args: {mode: 0755, at: 12:30, on: yes, none: }}\n"

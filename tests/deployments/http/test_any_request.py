@@ -61,7 +61,9 @@ class AnyAnswer:
 def app() -> ASGIApp:
     """The application, which allows pages of one other origin."""
     config = ServiceConfig(cors_origins=("https://example.org",))
-    return HttpApplication(FakeService(), config, Access(None, None), dict, lambda seconds: {"seconds": seconds}).asgi()
+    return HttpApplication(
+        FakeService(), config, Access(None, None), dict, lambda seconds: {"seconds": seconds}, lambda: None
+    ).asgi()
 
 
 @st.composite

@@ -1,7 +1,7 @@
 """Tests of a replica's routes: a protocol beside /predict is one class."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import httpx
@@ -18,6 +18,7 @@ from deployments.http.predict_route import Predict
 from deployments.service import Deadline, InferenceService
 from deployments.service_config import ServiceConfig
 from harness.photographs import jpeg, photograph
+from pipeline.errors import EngineClosed
 from pipeline.records import Outcome, Prediction
 from tests.support.fake_engine import FakeService
 
@@ -58,7 +59,7 @@ def _second_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def post(service: FakeService, path: str, *, key: str = KEY, early: bool = True) -> httpx.Response:
     """Returns a replica's answer to an image; with `early` the check ahead of Serve runs too."""
-    http = HttpApplication(service, ServiceConfig(), Access(None, KEY), dict, lambda _: {})
+    http = HttpApplication(service, ServiceConfig(), Access(None, KEY), dict, lambda _: {}, lambda: None)
     inner = http.asgi()
 
     async def outer(scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,3 +97,31 @@ def test_every_protocol_is_refused_ahead_of_serve(path: str) -> None:
     answer = post(service, path)
     assert (answer.status_code, answer.json()["type"]) == (503, "urn:darkroom:overloaded")
     assert service.recorder.ended == {"Overloaded": 1}
+
+
+def _asked(path: str, check: Callable[[], None] = lambda: None) -> httpx.Response:
+    """Returns the answer to a GET request without a key, below the prefix that Serve has set."""
+    http = HttpApplication(FakeService(), ServiceConfig(), Access(None, KEY), dict, lambda _: {}, check)
+    transport = httpx.ASGITransport(http.asgi(), root_path="/models/cats")
+
+    async def answer() -> httpx.Response:
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.get(f"/models/cats{path}")
+
+    return asyncio.run(answer())
+
+
+def test_a_balancer_asks_one_application_without_a_key() -> None:
+    """GET /healthz is 200 only while the engine can answer."""
+
+    def closed() -> None:
+        raise EngineClosed("the engine is not running")
+
+    assert (_asked("/healthz").status_code, _asked("/healthz").json()) == (200, {"status": "ok"})
+    assert _asked("/healthz", closed).status_code == 503
+
+
+def test_the_description_names_the_prefix_of_the_application() -> None:
+    """Paths in the OpenAPI document are below its server URL; an unknown path names the document of the application."""
+    assert _asked("/openapi.json").json()["servers"] == [{"url": "/models/cats"}]
+    assert "GET /models/cats/openapi.json lists what is served" in _asked("/nowhere").json()["detail"]

@@ -19,12 +19,12 @@ REPLICA = "(ServeReplica:darkroom:Model pid=7)"
 ENDPOINT = Endpoint("127.0.0.1", 8000, "/")
 
 
-def _ready(*infos: Info | None, prefix: str = "/", failed: str | None = None) -> Readiness:
+def _ready(*infos: Info | None, failed: str | None = None) -> Readiness:
     """Returns a start after which these applications answer, each under a path of its own if there are several."""
-    readiness = Readiness([], ServeApi("1-0", {}), ())
-    for number, info in enumerate(infos):
-        own = f"/models/{number}" if len(infos) > 1 else prefix
-        readiness.answering[replace(ENDPOINT, route_prefix=own, application=f"app-{number}")] = info
+    several = len(infos) > 1
+    endpoints = [replace(ENDPOINT, route_prefix=f"/models/{n}" if several else "/") for n in range(len(infos))]
+    readiness = Readiness(endpoints, ServeApi("1-0", {}), ())
+    readiness.answering.update(reversed([*zip(endpoints, infos, strict=True)]))  # the last one answers first
     if failed:
         readiness.failed[failed] = "the weights are made of cheese"
     return readiness

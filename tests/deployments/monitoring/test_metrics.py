@@ -128,7 +128,7 @@ QUERIES = [(panel["title"], target["expr"]) for panel in PANELS for target in pa
 @pytest.mark.parametrize(("title", "query"), QUERIES, ids=[f"{title}-{n}" for n, (title, _) in enumerate(QUERIES)])
 def test_every_query_of_the_dashboard_has_data_under_load(ask: Ask, title: str, query: str) -> None:
     """Every query of the dashboard returns numbers under load; NaN and the fallback `vector(0)` do not count."""
-    query = query.replace("$__rate_interval", "30s").replace(" or vector(0)", "")
+    query = query.replace("$__rate_interval", "30s").replace("$application", "darkroom").replace(" or vector(0)", "")
 
     def values() -> list[float]:
         return [value for line in ask(query) if not math.isnan(value := float(line["value"][1]))]
@@ -148,6 +148,12 @@ def test_metrics_say_of_which_replica_they_are(service: Service, ask: Ask) -> No
     assert (line["metric"]["application"], line["metric"]["deployment"]) == ("darkroom", "Model")
     assert line["metric"]["replica"] == service.client.get("/stats").json()["replica"]
     assert float(line["value"][1]) == service.info()["decode_workers"]
+
+
+def test_every_query_is_of_the_chosen_applications() -> None:
+    """Every metric in every query is filtered by the application that is chosen in the dashboard."""
+    for _, query in QUERIES:
+        assert query.count("ray_darkroom_") == query.count('{application=~"$application"'), query
 
 
 def test_the_dashboard_fits_on_one_screen() -> None:
