@@ -1,8 +1,9 @@
-"""`darkroom check`: lists every fault of a configuration, or the meaning of its values."""
+"""`darkroom check`: lists every fault of a configuration, or explains its values; builds and describes its models."""
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,20 +14,53 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from deployments.checks.configuration import Configuration
+
 _WIDTH = 150
 """Width of the tables in columns without a terminal."""
 
 
 def check(
     config: Annotated[Path, typer.Argument(help="The configuration to check.")] = Path("serve_config.yaml"),
+    application: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Build the model of this application alone.")
+    ] = None,
+    model: Annotated[
+        bool, typer.Option(help="Build the models; --no-model checks the file alone, which takes a second or two.")
+    ] = True,
+    image: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Show the answers to this image.", show_default=False)
+    ] = None,
+    timeout_s: Annotated[
+        float, typer.Option(min=1, help="Seconds for each model; after the default, a start would give up too.")
+    ] = 600.0,
 ) -> None:
-    """Check a configuration strictly, and explain its values.
+    """Check a configuration strictly, explain its values, and build its models without serving them.
 
     Finds unknown keys, also among Serve's own, values of a wrong type, and values that contradict each other: one line
-    each, and status 1. Without faults, shows the value and meaning of each of Darkroom's own settings. Starts nothing.
+    each, and status 1. Without faults, shows the value and meaning of each of Darkroom's own settings. Then builds each
+    model as a start does, sends test images through the whole path, and shows shapes, number format, parameters, head
+    and transform. Starts no Ray, and opens no connection: weights have to be on this machine.
+
+    Status 0: all is sound; 1: a fault; 2: the arguments cannot be used; 130: Ctrl-C.
     """
+    configuration = _sound(config)
+    console = _console()
+    _explain(console, configuration.document)
+    if model:
+        from commands.check_models import check_models
+
+        faults = check_models(console, configuration.document, application, image, timeout_s)
+        for fault in faults:
+            say(f"{config}: {fault}")
+        if faults:
+            raise typer.Exit(EXIT_REFUSED)
+    console.print(f"{config} is sound.", highlight=False, markup=False, soft_wrap=True)
+
+
+def _sound(config: Path) -> "Configuration":
+    """Reads a configuration; ends the command, with a line for each fault, if it has any."""
     from deployments.checks.configuration import read_configuration
-    from deployments.checks.own_faults import IMPORT_PATH, own_applications, own_deployments, written_or_empty
     from deployments.checks.serve_faults import all_faults
     from deployments.checks.start_error import StartError
     from deployments.local.env_file import read_env
@@ -40,22 +74,31 @@ def check(
         say(f"{config}: {fault}")
     if faults:
         raise typer.Exit(EXIT_REFUSED)
+    return configuration
 
+
+def _explain(console: "Console", document: Mapping[str, Any]) -> None:
+    from deployments.checks.own_faults import IMPORT_PATH, own_applications
+
+    for table in _tables(document):
+        console.print(table)
+    if not any(own_applications(document)):
+        console.print(f"Serve's part was checked: no application has import_path: {IMPORT_PATH}", style="dim")
+    console.print("-  not set: the machine, the weights or the cluster decide", style="dim")
+
+
+def _tables(document: Mapping[str, Any]) -> Iterator["Table"]:
+    from deployments.checks.own_faults import own_applications, own_deployments, written_or_empty
     from deployments.service_config import LiveConfig, ServiceConfig
 
-    console = _console()
-    for path, application in own_applications(configuration.document):
+    for path, application in own_applications(document):
         args = ServiceConfig.model_validate(written_or_empty(application, "args"))
-        console.print(_table(f"{path}.args: fixed for the life of a replica", args))
-        console.print(_table(f"{path}.args.pipeline: likewise", args.pipeline))
+        yield _table(f"{path}.args: fixed for the life of a replica", args)
+        yield _table(f"{path}.args.pipeline: likewise", args.pipeline)
         live = {f"{path}.{inner}": deployment.get("user_config") for inner, deployment in own_deployments(application)}
         for inner, user_config in (live or {path: None}).items():
             title = f"{inner}.user_config: changes while the service runs"
-            console.print(_table(title, LiveConfig.model_validate(user_config or {})))
-    if not any(own_applications(configuration.document)):
-        console.print(f"Serve's part was checked: no application has import_path: {IMPORT_PATH}", style="dim")
-    console.print("-  not set: the machine, the weights or the cluster decide", style="dim")
-    console.print(f"{config} is sound.", highlight=False, markup=False, soft_wrap=True)
+            yield _table(title, LiveConfig.model_validate(user_config or {}))
 
 
 def _console() -> "Console":

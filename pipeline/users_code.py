@@ -9,7 +9,7 @@ from typing import Any, Final
 
 _NOT_THE_USERS: Final = tuple(
     {
-        f"{Path(__file__).parent}/",
+        *(f"{Path(__file__).parents[1] / package}/" for package in ("pipeline", "deployments", "commands")),
         *(f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")),
         *(f"{folder}/" for folder in site.getsitepackages()),
         "<",  # code without a file, such as <frozen importlib> and what torch compiles
@@ -38,3 +38,21 @@ def in_place(error: Exception) -> str:
     place = place_of(error)
     told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return f"{told} (in {place})" if place else told
+
+
+def users_traceback(error: BaseException) -> str:
+    """Return the traceback of the user's code that led to an error, without Darkroom's lines; empty if there is none.
+
+    It begins at the first line of his code, and goes on into the libraries that he calls. Of an error and its causes,
+    the innermost that arose in his code counts.
+    """
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    for each in reversed(causes):
+        frames = traceback.extract_tb(each.__traceback__)
+        users = [number for number, frame in enumerate(frames) if not frame.filename.startswith(_NOT_THE_USERS)]
+        if users:
+            lines = traceback.format_list(frames[users[0] :])
+            return "".join(["Traceback of your code:\n", *lines, *traceback.format_exception_only(each)])
+    return ""

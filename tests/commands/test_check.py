@@ -30,7 +30,7 @@ def test_the_shipped_configuration_is_sound() -> None:
 
     Each Darkroom setting has a line with its value, unit, default and meaning.
     """
-    said = typed("check", ROOT / "serve_config.yaml")
+    said = typed("check", ROOT / "serve_config.yaml", "--no-model")
     assert (said.exit_code, said.stderr) == (0, "")
     lines = [line.split() for line in said.stdout.splitlines()]
     for model in (PipelineConfig, ServiceConfig, LiveConfig):
@@ -42,16 +42,16 @@ def test_the_shipped_configuration_is_sound() -> None:
 
 def test_the_configuration_for_a_gpu_is_sound() -> None:
     """The configuration for a GPU is valid, also when it is checked on a machine without a GPU."""
-    said = typed("check", ROOT / "serve_config.gpu.yaml")
+    said = typed("check", ROOT / "serve_config.gpu.yaml", "--no-model")
     assert (said.exit_code, said.stderr) == (0, "")
     assert ["replicas_per_gpu", "8", "replicas", "1"] in [line.split()[:4] for line in said.stdout.splitlines()]
 
 
 def test_it_loads_no_torch_and_starts_no_ray() -> None:
-    """A check imports no torch and starts no Ray, so it takes a second or two on a machine that also serves."""
+    """A check of the file alone imports no torch and starts no Ray, so it takes a second or two."""
     program = (
         "import sys, commands.main, ray\n"
-        "try: commands.main.app(['check'])\n"
+        "try: commands.main.app(['check', '--no-model'])\n"
         "except SystemExit: print('torch' in sys.modules, ray.is_initialized(), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -124,7 +124,7 @@ def test_a_deployment_that_stands_there_twice_is_named(tmp_path: Path) -> None:
 
 
 def test_a_part_of_a_gpu_is_asked_for_in_one_place(tmp_path: Path) -> None:
-    """A share of a GPU is set by replicas_per_gpu.
+    """A share of a GPU is set by gpu_share or replicas_per_gpu.
 
     Serve's num_gpus would give each of four replicas the workers for all cores.
     """
@@ -133,11 +133,11 @@ def test_a_part_of_a_gpu_is_asked_for_in_one_place(tmp_path: Path) -> None:
     application["deployments"][0]["ray_actor_options"] = {"num_gpus": 0.25}
     assert checked(tmp_path, document) == [
         "applications.0.deployments.0.ray_actor_options.num_gpus: 0.25 does not change how many workers a replica has; "
-        "write replicas_per_gpu under args instead, or decode_workers under args.pipeline as well"
+        "write gpu_share under args instead, or decode_workers under args.pipeline as well"
     ]
     application["args"]["pipeline"]["decode_workers"] = 3
     (tmp_path / "a.yaml").write_text(yaml.safe_dump(document))
-    assert typed("check", tmp_path / "a.yaml").exit_code == 0
+    assert typed("check", tmp_path / "a.yaml", "--no-model").exit_code == 0
 
 
 def test_keys_that_open_the_service_are_looked_at(tmp_path: Path) -> None:

@@ -101,15 +101,15 @@ def test_an_empty_argument_is_told(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "status", "says"),
     [
-        ("darkroom check >&-", 3, "Bad file descriptor"),
+        ("darkroom check --no-model >&-", 3, "Bad file descriptor"),
         ("darkroom --help >&-", 3, "Bad file descriptor"),
         ("darkroom --version >/dev/full", 3, "No space left on device"),
-        ("darkroom check | head -1", 128 + signal.SIGPIPE, ""),
+        ("darkroom check --no-model | head -1", 128 + signal.SIGPIPE, ""),
         ("darkroom check nowhere 2>&-", 1, ""),
         ("darkroom check nowhere 2>/dev/full", 1, ""),
         ("darkroom check nowhere <&- >&- 2>&-", 1, ""),
         ("darkroom predict - <&-", 2, "cannot read names from the standard input: Bad file descriptor"),
-        ("darkroom check <(cat serve_config.yaml) >/dev/null", 0, ""),
+        ("darkroom check --no-model <(cat serve_config.yaml) >/dev/null", 0, ""),
         ("darkroom check $'\\xff\\e[2J'", 1, r"cannot read \udcff\x1b[2J"),
         ("darkroom check $(printf 'x%.0s' {1..100000})", 1, "File name too long"),
     ],

@@ -80,7 +80,7 @@ def serving(head: Head, outputs: Any) -> FakeService:
 
 def exchange(service: FakeService, *requests: dict[str, Any]) -> list[httpx.Response]:
     """Returns the OpenAPI document, and the answer to each request."""
-    app = HttpApplication(service, ServiceConfig(), Access(None, None), dict, lambda _: {}).asgi()
+    app = HttpApplication(service, ServiceConfig(), Access(None, None), dict, lambda _: {}, lambda: None).asgi()
 
     async def answered() -> list[httpx.Response]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
