@@ -48,7 +48,7 @@ def test_a_way_is_held_against_the_reference(monkeypatch: pytest.MonkeyPatch) ->
     """
     upside_down = {"upside down": lambda data: WAYS[REFERENCE](data)[::-1].copy()}
     monkeypatch.setattr(decoders, "WAYS", {name: WAYS[name] for name in (REFERENCE, OURS)} | upside_down)
-    monkeypatch.setattr(decoders, "FOR_S", 0.01)
+    monkeypatch.setattr(decoders, "MEASURED_FOR_S", 0.01)
 
     def score(pixels: Sequence[Pixels]) -> torch.Tensor:
         """Scores two classes: the brightness of the upper half, and that of the lower half."""

@@ -67,8 +67,8 @@ def test_the_report_is_a_table_records_and_a_figure(tmp_path: Path, monkeypatch:
 
 
 def test_costs_are_told_by_the_whole_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reduction, "COST_PX", TIMED_SIZES_PX[:1])
-    monkeypatch.setattr(reduction, "TURNS", 1)
+    monkeypatch.setattr(reduction, "TIMED_SIZES_PX", TIMED_SIZES_PX[:1])
+    monkeypatch.setattr(reduction, "ROUNDS", 1)
     found = reduction.costs()
     assert [facts["eighths"] for facts in found] == [6, 7, 8]
     assert found[-1]["times_whole"] == 1.0

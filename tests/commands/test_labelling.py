@@ -43,7 +43,7 @@ def test_no_more_is_read_than_there_is_room_for(
     engine: Engine, photographs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only a few files are read ahead, however many there are; a file larger than the limit is still read."""
-    monkeypatch.setattr(labelling, "MAX_FILES", 4)
+    monkeypatch.setattr(labelling, "MAX_FILES_IN_FLIGHT", 4)
     read = list[str]()
 
     def names() -> Iterator[str]:
@@ -55,7 +55,7 @@ def test_no_more_is_read_than_there_is_room_for(
     for taken, _ in enumerate(outcomes):
         assert len(read) <= taken + 4 + 1
     assert len(read) == 10 * len(photographs)
-    monkeypatch.setattr(labelling, "MAX_BYTES", 1)
+    monkeypatch.setattr(labelling, "MAX_BYTES_IN_FLIGHT", 1)
     assert len(list(Labelling(engine, photographs).outcomes())) == len(photographs)
 
 

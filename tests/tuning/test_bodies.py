@@ -34,5 +34,5 @@ def test_several_are_parts_of_a_form(images_per_request: int) -> None:
 
 def test_bodies_take_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """With many large images in a request there are fewer bodies than images, to save memory."""
-    monkeypatch.setattr(module, "MOST_BYTES", 100)
+    monkeypatch.setattr(module, "MAX_BODIES_BYTES", 100)
     assert len(bodies([bytes(60)] * 9, 2)) == 1

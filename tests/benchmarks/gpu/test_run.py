@@ -38,7 +38,7 @@ def steps_are(monkeypatch: pytest.MonkeyPatch, scripts: dict[str, str], limit_s:
 
     monkeypatch.setattr(plan, "STEPS", tuple(GpuStep(name, limit_s, ("facts",), "") for name in scripts))
     monkeypatch.setattr(command, "command_of", command_of)
-    monkeypatch.setattr(plan, "LEAST_S", 0.1)
+    monkeypatch.setattr(plan, "MIN_STEP_S", 0.1)
 
 
 def records_of(out: Path) -> list[dict[str, Any]]:

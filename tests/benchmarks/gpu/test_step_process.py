@@ -28,7 +28,7 @@ def test_a_step_that_overruns_is_ended_with_all_that_it_has_started(
 
     This includes those that left its session and ignore Ctrl-C, as a service's do.
     """
-    monkeypatch.setattr(marked_program, "_SETTLE_S", 0.1)
+    monkeypatch.setattr(marked_program, "_HELPERS_END_WITHIN_S", 0.1)
     log = tmp_path / "log"
     started = "trap '' INT; setsid sleep 1000 & echo $!; sleep 1000 & echo $!; exec sleep 1000"
     ended = run_step(["bash", "-c", started], 0.5, log, {}, grace_s=0.2)
@@ -53,7 +53,7 @@ def test_a_step_whose_time_is_up_may_end_in_order(tmp_path: Path) -> None:
 def test_what_a_step_leaves_is_ended_also_where_it_ends_in_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(marked_program, "_SETTLE_S", 0.1)
+    monkeypatch.setattr(marked_program, "_HELPERS_END_WITHIN_S", 0.1)
     log = tmp_path / "log"
     ended = run_step(["bash", "-c", "setsid sleep 1000 & echo $!"], 30, log, {})
     assert (ended.status, ended.cut_off, ended.killed) == (0, False, 1)
