@@ -1,13 +1,18 @@
 """`darkroom predict`: labels files on a disk, without a service."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from commands.ending import EXIT_INTERRUPTED, EXIT_UNUSABLE, fail
+
+if TYPE_CHECKING:
+    from deployments.service_config import LiveConfig
+    from pipeline.config import PipelineConfig
 
 Form = Literal["jsonl", "csv", "table"]
 
@@ -26,7 +31,14 @@ def predict(
         str | None,
         typer.Option(metavar="NAME", help="The application whose model is used, if the configuration has several."),
     ] = None,
-    top_k: Annotated[int, typer.Option(min=1, help="Classes of each file, best first.")] = 5,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Classes of each file, best first; 5 by default.")] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Parameter of another head, as in threshold=0.3 or encoding=base64; may be given several times.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
     form: Annotated[
         Form | None,
         typer.Option(
@@ -43,10 +55,14 @@ def predict(
     Status 0: all files have a prediction; 1: some have none; 2: nothing was begun; 3: Darkroom has failed; 130: Ctrl-C.
     """
     from commands.files import NothingToDo
+    from commands.head_values import given_parameters
+    from commands.offline import offline_settings
 
     try:
         with ExitStack() as stack:
-            status = _predict(stack, paths, config, top_k, form or _usual_form(output), output, application)
+            given = given_parameters(parameter or [], top_k)
+            pipeline, limits = offline_settings(config, top_k, application)
+            status = _predict(stack, paths, pipeline, limits, given, form or _usual_form(output), output)
     except NothingToDo as error:
         fail(str(error), EXIT_UNUSABLE)
     except KeyboardInterrupt:
@@ -63,19 +79,17 @@ def _usual_form(output: Path | None) -> Form:
 def _predict(
     stack: ExitStack,
     paths: list[str],
-    config: Path | None,
-    top_k: int,
+    pipeline: "PipelineConfig",
+    limits: "LiveConfig | None",
+    given: Mapping[str, str],
     form: Form,
     output: Path | None,
-    application: str | None,
 ) -> int:
     """Labels the files; faults of the arguments are found before torch is loaded."""
     from commands.files import listed
-    from commands.offline import offline_settings
     from commands.output import FileOutput, Output, appended, refuse_to_overwrite
     from commands.progress import Bar
 
-    pipeline, limits = offline_settings(config, top_k, application)
     files = listed(paths, pipeline.formats, sys.stdin.buffer)
     if output:
         refuse_to_overwrite(output)
@@ -94,4 +108,4 @@ def _predict(
     start_forkserver()  # its imports run at the same time as those of the next line
     from commands.predict_run import PredictRun
 
-    return PredictRun(files, form, destination, bar).label(pipeline, limits, {"top_k": top_k})
+    return PredictRun(files, form, destination, bar).label(pipeline, limits, given)

@@ -8,12 +8,14 @@ from typing import Final
 
 from commands.ending import EXIT_FAILED, EXIT_REFUSED, say
 from commands.files import shown
+from commands.head_values import head_values
 from commands.labelling import Labelling
 from commands.output import Output, OutputClosed, OutputFailed
 from commands.progress import Bar
 from commands.rows import Csv, JsonLines, Rows, Table
 from deployments.http.responses import described
-from pipeline.config import Limits, PipelineConfig
+from deployments.service_config import LiveConfig
+from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import ServerError
 from pipeline.head_parameters import Value
@@ -39,17 +41,20 @@ class PredictRun:
         self._done = self._bad = 0
         self._named: list[str] = []
 
-    def label(self, pipeline: PipelineConfig, limits: Limits | None, parameters: Mapping[str, Value]) -> int:
+    def label(self, pipeline: PipelineConfig, limits: LiveConfig | None, given: Mapping[str, str]) -> int:
         """Labels all files, reports errors and returns the exit status.
 
         Args:
             pipeline: settings of the engine.
-            limits: limits on the files.
-            parameters: values of the head's parameters; the others have their defaults.
+            limits: limits on the files, and usual values of the head's parameters.
+            given: texts of the head's parameters, by name.
+
+        Raises:
+            NothingToDo: the head has no such parameter or does not allow the value.
         """
         try:
             with self._bar, Engine(pipeline, limits) as engine:
-                rows = self._rows(engine.head, parameters)
+                rows = self._rows(engine.head, head_values(engine.head, limits or LiveConfig(), given))
                 self._output.write(rows.header)
                 self._bar.begin()
                 stopped_by = self._label(Labelling(engine, self._files), rows)
@@ -64,9 +69,7 @@ class PredictRun:
         self._name_the_bad()
         return EXIT_REFUSED if self._bad else 0
 
-    def _rows(self, head: Head, parameters: Mapping[str, Value]) -> Rows:
-        known = head.parameters.items()
-        values = {name: parameters.get(name, parameter.default) for name, parameter in known}
+    def _rows(self, head: Head, values: Mapping[str, Value]) -> Rows:
         if self._form == "table":
             return Table(values, self._files)
         return Csv(values, head.columns(**values)) if self._form == "csv" else JsonLines(values)

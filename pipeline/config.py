@@ -288,6 +288,8 @@ class PipelineConfig(StrictSettings):
             raise ValueError(f"crop_px: {self.crop_px} is larger than resize_px: {self.resize_px}; write it smaller")
         if self.head not in (None, "classify") and "max_top_k" in self.model_fields_set:
             raise ValueError(f"max_top_k: {self.max_top_k} is for head: classify; remove it, as head is {self.head}")
+        if self.head == "embed" and self.labels:
+            raise ValueError(f"labels: {self.labels} are names of classes; remove them, as head: embed has no classes")
         if self.std and min(self.std) <= 0:
             raise ValueError(f"std: {list(self.std)} must be above 0: pixels are divided by every number")
         return self

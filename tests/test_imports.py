@@ -51,6 +51,7 @@ TOP_TO_BOTTOM = (
     "model.agreement",
     "model.device",
     "model.device_module",
+    "model.chosen_head",
     "model.embed",
     "model.multilabel",
     "model.classify",

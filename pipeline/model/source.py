@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from pipeline.config import PipelineConfig
+from pipeline.model.chosen_head import check_choice
 from pipeline.model.served import ServedModel
 from pipeline.model.source_kind import SourceKind, source_kind
 from pipeline.model.torchvision_classifier import torchvision_classifier
@@ -19,4 +20,6 @@ def load_model(config: PipelineConfig) -> ServedModel:
     Raises:
         InvalidModel: the settings do not fit together, or the model cannot be loaded.
     """
-    return _SOURCES[source_kind(config.model)](config)
+    served = _SOURCES[source_kind(config.model)](config)
+    check_choice(config, served)
+    return served

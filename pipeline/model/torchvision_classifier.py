@@ -11,7 +11,7 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.catalogue import is_path, no_such_model, no_such_weights
 from pipeline.model.checkpoint import find_state, head_of
-from pipeline.model.classify import Classify
+from pipeline.model.chosen_head import classifiers_head, without_last_layer
 from pipeline.model.fetch import local_path
 from pipeline.model.input_size import check_size
 from pipeline.model.labels import read_labels
@@ -40,7 +40,9 @@ def torchvision_classifier(config: PipelineConfig) -> ServedModel:
     prepared = prepared_by(config, reference, own=own)
     check_size(backbone, config.model, prepared.transform.crop_px, reference)
     labels = read_labels(config.labels, classes, reference)
-    head = Classify(labels, config.max_top_k)
+    head = classifiers_head(config, labels)
+    if config.head == "embed":
+        weights_from += f", without the last layer, {without_last_layer(backbone)}"
     return ServedModel(backbone, prepared.transform, head, weights_from, prepared.source, prepared.assumed)
 
 
@@ -76,11 +78,12 @@ def _from_file(config: PipelineConfig) -> tuple[nn.Module, int, str]:
     template = _shapes(config.model)
     found = find_state(local_path(file), template, named=named)
     classes = len(found.state[f"{head_of(template)}.weight"])
-    if classes == 1:
+    if classes == 1 and config.head in (None, "classify"):
         raise InvalidModel(
             f"weights: {file} have a single output, whose softmax is always 1.0; a classifier needs one for "
-            f"each class. Put a row of zeros before the only one in {head_of(template)}'s weight and bias: the score "
-            "of the second class is then the sigmoid of the old output"
+            "each class. Write head: multilabel, whose score is the sigmoid of the output. Put a row of zeros before "
+            f"the only one in {head_of(template)}'s weight and bias if you want two classes: the score of the second "
+            "is then that sigmoid"
         )
     backbone = _untrained(config.model, classes)
     # Tensors that the file may lack keep their defaults; `_metadata` in it has the versions of torchvision's modules.

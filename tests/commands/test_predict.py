@@ -50,6 +50,11 @@ def _started_by(process: psutil.Process) -> str:
         (["-"], "no names of files on the standard input"),
         (["a.jpg", "--output", "full.jsonl"], "full.jsonl is not empty; remove it first, or give another --output"),
         (["a.jpg", "--output", "nowhere/o"], "cannot write nowhere/o: No such file or directory"),
+        (
+            ["a.jpg", "--parameter", "threshold"],
+            "threshold has no value; write --parameter threshold=VALUE",
+        ),
+        (["a.jpg", "--top-k", "2", "--parameter", "top_k=3"], "the parameter top_k is given twice, as 2 and 3"),
         (["a.jpg", "--config", "nowhere.yaml"], "cannot read nowhere.yaml: No such file or directory"),
         (["a.jpg", "--config", "wrong.yaml"], "pipeline.decoed: no such key; did you mean decode?"),
         (["a.jpg", "--config", "other.yaml"], "no application has import_path: deployments.app:build_app"),

@@ -95,6 +95,7 @@ def test_a_single_output_is_refused(tmp_path: Path) -> None:
     says = refusal(saved(state, tmp_path))
     assert "have a single output, whose softmax is always 1.0" in says
     assert "Put a row of zeros before the only one in fc's weight and bias" in says
+    assert "Write head: multilabel" in says
     pixels = torch.randint(0, 256, (1, 32, 32, 3), dtype=torch.uint8)
     for name in ("fc.weight", "fc.bias"):
         state[name] = torch.cat([torch.zeros_like(state[name]), state[name]])
