@@ -67,7 +67,7 @@ def model() -> Iterator[Rate]:
     """Run the model alone on one core, or on CUDA if available: grey images, in batches of the fastest size."""
     config = PipelineConfig()
     loaded = load_model(config)
-    spec, kind = loaded.transform.input_spec, "cuda" if torch.cuda.is_available() else "cpu"
+    spec, kind = loaded.preprocess.input_spec, "cuda" if torch.cuda.is_available() else "cpu"
     module = DeviceModule.of(loaded)
     opened = open_device(kind, module, batch_sizes=config.batch_sizes, spec=spec, concurrent_batches=1)
     yield _rate_of(opened, spec)

@@ -63,7 +63,7 @@ class Way:
 
 def ways_of(served: ServedModel) -> list[Way]:
     """List the ways; the first is torchvision's: weights in rows of channels, float32, one kernel a layer."""
-    ours, spec = DeviceModule.of(served), served.transform.input_spec
+    ours, spec = DeviceModule.of(served), served.preprocess.input_spec
     plain = copy.deepcopy(ours)
     plain.module.to(memory_format=torch.contiguous_format)
     found = [
@@ -85,7 +85,7 @@ def ms_an_image(compute: Compute, pixels: Tensor) -> float:
 
 def compared(model: str, served: ServedModel) -> Iterator[Facts]:
     """Yield a record for each way and batch size."""
-    photographs, made_up = _photographs(served), scenes(COMPARED_IMAGES, served.transform.crop_px)
+    photographs, made_up = _photographs(served), scenes(COMPARED_IMAGES, served.preprocess.crop_px)
     ways = ways_of(served)
     for images in BATCHES:
         pixels = photographs.repeat(-(-images // len(photographs)), 1, 1, 1)[:images]
@@ -114,7 +114,7 @@ def compared(model: str, served: ServedModel) -> Iterator[Facts]:
 
 def _photographs(served: ServedModel) -> Tensor:
     """Decode photographs as the workers do: uint8 [n, side, side, 3]."""
-    transform, most = served.transform.in_workers(PipelineConfig()), Limits().max_image_pixels
+    transform, most = served.preprocess.in_workers(PipelineConfig()), Limits().max_image_pixels
     return torch.from_numpy(np.stack([decode(memoryview(data), transform, most) for data in SMALL.images]))
 
 

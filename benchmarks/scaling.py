@@ -41,7 +41,7 @@ def batches(rounds: int) -> Iterator[Facts]:
     """Measures the model alone on one core, by batch size."""
     torch.set_num_threads(1)
     loaded = load_model(PipelineConfig())
-    spec = loaded.transform.input_spec
+    spec = loaded.preprocess.input_spec
     compute = as_graph(DeviceModule.of(loaded), spec)
     pixels = noise(BATCH_SIZES[-1], spec, seed=0)
     with torch.inference_mode():

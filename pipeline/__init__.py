@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipeline.model.classify import Classification, Classify
     from pipeline.model.detect import Detect, Detections
     from pipeline.model.embed import Embed, Embedding
+    from pipeline.model.fit import Fit
     from pipeline.model.multilabel import ClassScores, Multilabel
     from pipeline.model.segment import Segment, Segmentation
     from pipeline.model.served import Head, Preprocess, ServedModel
@@ -27,6 +28,7 @@ __all__ = [
     "Embed",
     "Embedding",
     "Engine",
+    "Fit",
     "Geometry",
     "Head",
     "Multilabel",
@@ -52,6 +54,7 @@ _MODULES: Final = {
     "Embed": "model.embed",
     "Embedding": "model.embed",
     "Engine": "engine",
+    "Fit": "model.fit",
     "Geometry": "images.geometry",
     "Head": "model.served",
     "Multilabel": "model.multilabel",

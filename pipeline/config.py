@@ -190,7 +190,7 @@ class PipelineConfig(StrictSettings):
 
     renamed = {"workers": "decode_workers", "threads": "concurrent_batches"}
 
-    model: str = Field("mobilenet_v2", description="name of a torchvision classification model")
+    model: str = Field("mobilenet_v2", description="name of a torchvision model that classifies, detects or segments")
     weights: str = Field(
         "IMAGENET1K_V1",
         description="torchvision weights name, or path or URL of a file, as by torch.save or safetensors",

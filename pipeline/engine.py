@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import torch
 
@@ -18,16 +18,19 @@ from pipeline.decode.stage import DecodeStage
 from pipeline.errors import EngineClosed, HeadFailed, InvalidModel, NonFiniteScores, WorkerFailure
 from pipeline.images.examination import examine
 from pipeline.images.price import body_price_s
+from pipeline.input_spec import InputSpec
 from pipeline.model.batcher import Batcher
 from pipeline.model.device_kind import OpenDevice, open_device, resolved_kind, resolved_sizes
-from pipeline.model.device_module import DTYPES, DeviceModule
+from pipeline.model.device_module import DTYPES
+from pipeline.model.fit import Fit
+from pipeline.model.fit_module import device_module
 from pipeline.model.head_fit import check_documents
 from pipeline.model.nonfinite import causes
 from pipeline.model.precision import COMPARED_IMAGES, quickest, scenes
 from pipeline.model.recognition import on_fast_path
 from pipeline.model.served import ServedModel
 from pipeline.model.source import load_model
-from pipeline.model.warm_up_images import blank, warm_up_images
+from pipeline.model.warm_up_images import blank, most_pixels, warm_up_images
 from pipeline.ready_queue import ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from pipeline.self_test import SelfTest
@@ -35,6 +38,10 @@ from pipeline.stats import EngineStats
 from pipeline.task import Request, Task
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
+
+
+_MAX_INPUT_BYTES: Final = 512 << 20
+"""Memory of all slots together for inputs of the model, beyond which there are fewer slots than configured."""
 
 
 class Engine:
@@ -108,15 +115,15 @@ class Engine:
         level = logging.WARNING if served.transform_is_assumed else logging.INFO
         logger.info("weights: %s", served.weights_from)
         logger.log(level, "transform: %s, from %s", served.transform, served.transform_from)
-        spec = served.transform.input_spec
-        module = DeviceModule.of(served, DTYPES.get(self.config.dtype, torch.float32))  # `auto` begins with float32
-        if self.config.dtype == "auto":
-            module = quickest(
-                module, self.device_kind, scenes(COMPARED_IMAGES, self.transform.crop_px), self.config.largest_batch
-            )
+        fit = served.transform if isinstance(served.transform, Fit) else None
+        spec = fit.input_spec(self.config) if fit else served.preprocess.input_spec
+        module = device_module(served, DTYPES.get(self.config.dtype, torch.float32))  # `auto` begins with float32
+        if self.config.dtype == "auto" and not fit:
+            pixels = scenes(COMPARED_IMAGES, served.preprocess.crop_px)
+            module = quickest(module, self.device_kind, pixels, self.config.largest_batch)
         self._module = module
         self.dtype = str(module.dtype).removeprefix("torch.")
-        slots = Slots(self.config.slots, spec)
+        slots = self._slots(spec)
         device = self._opener(
             self.device_kind,
             module,
@@ -138,9 +145,16 @@ class Engine:
             chunk_bytes=self.config.chunk_bytes,
             decode_timeout_s=self.config.decode_timeout_s,
             limits=self._limits.model_copy(
-                update={"max_image_pixels": self.transform.resize_px**2}
+                update={"max_image_pixels": most_pixels(self.transform)}
             ),  # until the warm-up is done
         )
+
+    def _slots(self, spec: InputSpec) -> Slots:
+        """Return the slots: fewer than configured where inputs are large, but enough for two of the largest batches."""
+        fitting = max(_MAX_INPUT_BYTES // spec.nbytes, 2 * self.config.largest_batch)
+        if fitting < self.config.slots:
+            logger.info("slots: %d, not %d, as each takes up to %.1f MB", fitting, self.config.slots, spec.nbytes / 1e6)
+        return Slots(min(fitting, self.config.slots), spec)
 
     def _load(self) -> ServedModel:
         return on_fast_path(self._given or load_model(self.config), self.config.decode)

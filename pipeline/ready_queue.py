@@ -11,6 +11,7 @@ from torch import Tensor
 from pipeline.config import BATCHES_AHEAD
 from pipeline.errors import ServerError
 from pipeline.images.geometry import Geometry
+from pipeline.records import FitTransform
 from pipeline.task import Task
 
 GiveBack = Callable[[int, int], None]
@@ -71,13 +72,25 @@ class PixelBatch:
             for n, (task, geometry) in enumerate(zip(self.tasks, self.geometry, strict=True))
         ]
 
+    def images(self) -> list[Tensor]:
+        """Return a view of each image that is smaller than its slot: [1, height, width, 3]."""
+        sizes = (place.input_size for place in self.geometry)
+        return [
+            row[: width * height * 3].view(1, height, width, 3)
+            for row, (width, height) in zip(self.pixels, sizes, strict=True)
+        ]
+
 
 def pieces(batches: Sequence[PixelBatch]) -> list[Tensor]:
     """Return the pixels of batches in as few tensors as their slots allow: each costs one copy to the device.
 
+    Images that differ in size are a tensor each.
+
     Args:
         batches: one batch or more, in the order of their slots.
     """
+    if isinstance(batches[0].geometry[0].transform, FitTransform):
+        return [image for batch in batches for image in batch.images()]
     views = [batches[0].pixels]
     end = batches[0].first + len(batches[0])
     for batch in batches[1:]:

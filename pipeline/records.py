@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pipeline.errors import ImageError
 from pipeline.head_parameters import Value
 from pipeline.result import Result, as_text
+
+_STRIP_RATIO: Final = 20
 
 Bytes = bytes | bytearray | memoryview
 
@@ -95,6 +97,11 @@ class Transform:
     background: str = "white"  # a colour on which transparent pixels are laid, or "drop", which leaves transparency out
     squash: bool = False  # whether the resize makes a square of every image, and so changes its proportions
 
+    @property
+    def blank_size(self) -> tuple[int, int]:
+        """Width and height of the engine's own test image: as large as the resize."""
+        return self.resize_px, self.resize_px
+
 
 @dataclass(frozen=True, slots=True)
 class FitTransform:
@@ -112,6 +119,11 @@ class FitTransform:
     def makes_floats(self) -> bool:
         """Whether inputs are float32 in 0..1, as torchvision's detectors resize floats; else they are uint8."""
         return self.decode == "exact" and self.resize == "torch"
+
+    @property
+    def blank_size(self) -> tuple[int, int]:
+        """Width and height of the engine's own test image: a strip, which a model of any size computes quickly."""
+        return self.size_px or (self.max_px, max(1, self.max_px // _STRIP_RATIO))
 
     @property
     def most_pixels(self) -> int:

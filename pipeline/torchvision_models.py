@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import torch  # noqa: F401  must be imported before a placeholder replaces one of its modules
 
-__all__ = ["ImageClassification", "WeightsEnum", "models"]
+__all__ = ["GeneralizedRCNNTransform", "ImageClassification", "WeightsEnum", "models"]
 
 _PACKAGE: Final = "torch._dynamo"
 _UTILS: Final = "torch._dynamo.utils"
@@ -57,4 +57,5 @@ def _remove_placeholders() -> None:
 with _compiler_left_out():
     from torchvision import models
     from torchvision.models import WeightsEnum
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
     from torchvision.transforms._presets import ImageClassification

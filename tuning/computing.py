@@ -91,13 +91,13 @@ class MeasuredModel:
     ) -> None:
         served = load_model(config)
         self.cost = ComputeCost()
-        self.crop_px = served.transform.crop_px
-        pixels = _pixels(served.transform.in_workers(config), images[:_DISTINCT_IMAGES], max_pixels)
+        self.crop_px = served.preprocess.crop_px
+        pixels = _pixels(served.preprocess.in_workers(config), images[:_DISTINCT_IMAGES], max_pixels)
         module = DeviceModule.of(served, DTYPES.get(config.dtype, torch.float32))
         if config.dtype == "auto":
             module = quickest(module, config.device, scenes(COMPARED_IMAGES, self.crop_px), config.largest_batch)
         self.dtype = str(module.dtype).removeprefix("torch.")
-        self._device, self.sizes = _opened(config, module, served.transform.input_spec, concurrent_batches, bound_s)
+        self._device, self.sizes = _opened(config, module, served.preprocess.input_spec, concurrent_batches, bound_s)
         self.concurrent_batches = range(1, self._device.concurrent_batches + 1)
         largest = self.sizes[-1]
         self._pixels = pixels.repeat(-(-largest // len(pixels)), 1, 1, 1)[:largest].contiguous()

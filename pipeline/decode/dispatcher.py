@@ -16,7 +16,7 @@ from pipeline.errors import DecoderCrashed, DecodeTimeout, ServerError
 from pipeline.images.geometry import Geometry
 from pipeline.images.price import timeout_s
 from pipeline.ready_queue import GiveBack, PixelBatch, ReadyQueue
-from pipeline.records import Transform
+from pipeline.records import FitTransform, Transform
 from pipeline.task import Task
 
 
@@ -42,7 +42,7 @@ class Dispatcher:
         self,
         pool: WorkerPool,
         slots: Slots,
-        transform: Transform,
+        transform: Transform | FitTransform,
         queue: ReadyQueue,
         give_back: GiveBack,
         *,

@@ -111,6 +111,14 @@ class Slots:
             self._map[start : start + len(piece)] = piece
             start += len(piece)
 
+    def write_input(self, slot: int, made: NDArray[Any]) -> None:
+        """Copy a model's input into a slot. One that is smaller than the slot fills its first bytes."""
+        if made.shape == self.spec.shape and made.dtype == self.pixels.dtype:
+            self.pixels[slot] = made
+        else:
+            flat = np.ascontiguousarray(made).reshape(-1).view(np.uint8)
+            self.pixels[slot].reshape(-1)[: flat.size] = flat
+
     def read_encoded(self, slot: int, size: int) -> memoryview:
         """Return a view of an encoded image of `size` bytes."""
         start = self._encoded_from + slot * MAX_ENCODED_BYTES

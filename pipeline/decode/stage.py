@@ -18,7 +18,7 @@ from pipeline.decode.worker_process import DecodeChunk, WorkerProcess, WorkerSta
 from pipeline.decode.worker_progress import in_work
 from pipeline.errors import EngineClosed, ServerError, WorkerFailure
 from pipeline.ready_queue import ReadyQueue
-from pipeline.records import Transform
+from pipeline.records import FitTransform, Transform
 from pipeline.stats import DecodeStats
 from pipeline.task import Task
 
@@ -51,7 +51,7 @@ class DecodeStage:
         self,
         workers: int,
         slots: Slots,
-        transform: Transform,
+        transform: Transform | FitTransform,
         queue: ReadyQueue,
         *,
         spares: int,

@@ -21,7 +21,7 @@ from pipeline.decode.slots import Claim, Slots
 from pipeline.errors import ImageError
 from pipeline.images.decode import decode_image
 from pipeline.images.pillow import import_decoders
-from pipeline.records import Transform
+from pipeline.records import FitTransform, Transform
 
 Image.init()  # once, in the forkserver; in its sandbox a worker may import nothing
 
@@ -46,7 +46,7 @@ class DecodeJobs(IterableDataset[WorkerReady | DecodeResult]):
         transform: resize and crop to apply.
     """
 
-    def __init__(self, jobs: Connection, slots: Slots, transform: Transform) -> None:
+    def __init__(self, jobs: Connection, slots: Slots, transform: Transform | FitTransform) -> None:
         self._jobs, self._slots, self._transform = jobs, slots, transform
 
     def __iter__(self) -> Iterator[WorkerReady | DecodeResult]:
@@ -79,7 +79,7 @@ class DecodeJobs(IterableDataset[WorkerReady | DecodeResult]):
             try:
                 data = self._slots.read_encoded(slot, size)
                 image = decode_image(data, self._transform, job.max_pixels, job.max_work_s)
-                self._slots.pixels[job.first + decoded] = image.pixels
+                self._slots.write_input(job.first + decoded, image.pixels)
                 self._slots.shapes[slot] = image.width, image.height, image.orientation
                 decoded += 1
                 claim = Claim.DECODED
@@ -103,9 +103,10 @@ def _prepare_process() -> None:
     os.nice(WORKER_NICENESS)
 
 
-def _warm_up(transform: Transform) -> None:
+def _warm_up(transform: Transform | FitTransform) -> None:
     """Decode one image, so that decoders and torch import modules and read files before the sandbox forbids it."""
     import_decoders(transform.formats)
     file = io.BytesIO()
-    Image.new("RGB", (2 * transform.resize_px, 2 * transform.resize_px)).save(file, transform.formats[0])
-    decode_image(file.getbuffer(), transform, (2 * transform.resize_px) ** 2)
+    width, height = (2 * side for side in transform.blank_size)
+    Image.new("RGB", (width, height)).save(file, transform.formats[0])
+    decode_image(file.getbuffer(), transform, width * height)

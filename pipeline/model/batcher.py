@@ -299,7 +299,7 @@ class Batcher:
     def _output_of_black(self, batch: PixelBatch, thread: DeviceThread) -> BatchOutput:
         """Return the output of a black image of the same size, which shows whether the device still computes."""
         thread.turned_at = time.monotonic()
-        return collect(self._device.launch([torch.zeros_like(batch.pixels[:1])]))
+        return collect(self._device.launch([torch.zeros_like(pieces([batch])[0][:1])]))
 
     def _end(self, thread: DeviceThread, failure: ServerError) -> None:
         self._queue.close(failure)  # this ends the other threads too

@@ -1,4 +1,4 @@
-"""Names of torchvision's classification models and of their weights, read from torchvision's source.
+"""Names of the torchvision models that are served, and of their weights, read from torchvision's source.
 
 Importing torchvision takes seconds, most of them for torch; checking a configuration should not take that long.
 """
@@ -9,8 +9,19 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Final
 
-_WEIGHTS_CLASS_SUFFIX = "_Weights"
+_WEIGHTS_CLASS_SUFFIX: Final = "_Weights"
+
+_SERVED_FOLDERS: Final = ("", "detection", "segmentation")
+"""Folders of `torchvision/models` with the models that are served: classifiers, detectors, segmentation models."""
+
+_OTHER_FOLDERS: Final = {
+    "video": "a video model",
+    "optical_flow": "a model of optical flow",
+    "quantization": "quantized",
+}
+"""Folders with other models, and what these are."""
 
 
 def is_path(weights: str) -> bool:
@@ -23,7 +34,7 @@ def weights_of_models() -> Mapping[str, tuple[str, ...]]:
     """Return the names of every model's weights, by model; empty if torchvision's source cannot be found or read."""
     models = dict[str, str]()  # model -> class of its weights
     weights = dict[str, tuple[str, ...]]()  # class -> names of weights
-    for tree in _trees():
+    for tree in (tree for folder in _SERVED_FOLDERS for tree in _trees(folder)):
         for node in tree.body:
             if isinstance(node, ast.FunctionDef) and (name := _registered_as(node)):
                 models[name] = _weights_class(node)
@@ -46,9 +57,11 @@ def names_fault(model: str, weights: str) -> tuple[str, str] | None:
 
 def no_such_model(model: str, names: Collection[str]) -> str:
     """Describe an unknown model, with the models that may be meant."""
+    if other := _other_models().get(model):
+        return f"{model} is {other}; those of torchvision's that are served classify, detect or segment images"
     nearest = difflib.get_close_matches(model.lower(), names, n=3)
     means = f"did you mean {' or '.join(nearest)}?" if nearest else f"torchvision has {', '.join(names)}"
-    return f"{model} is not a classification model of torchvision; {means}"
+    return f"{model} is not a model of torchvision; {means}"
 
 
 def no_such_weights(weights: str, model: str, names: Collection[str]) -> str:
@@ -56,11 +69,18 @@ def no_such_weights(weights: str, model: str, names: Collection[str]) -> str:
     return f"{model} has no weights {weights}; write {' or '.join(names)}, or the path of a file, e.g. ./weights.pth"
 
 
-def _trees() -> Iterator[ast.Module]:
-    """Yield the parsed modules in which torchvision defines its classification models."""
+@cache
+def _other_models() -> Mapping[str, str]:
+    """Return what the models are that are not served, by name."""
+    nodes = ((node, kind) for folder, kind in _OTHER_FOLDERS.items() for tree in _trees(folder) for node in tree.body)
+    return {name: kind for node, kind in nodes if isinstance(node, ast.FunctionDef) and (name := _registered_as(node))}
+
+
+def _trees(folder: str) -> Iterator[ast.Module]:
+    """Yield the parsed modules of one of the folders in which torchvision defines its models."""
     found = find_spec("torchvision")  # imports nothing
-    for folder in (found.submodule_search_locations if found else None) or ():
-        for path in sorted(Path(folder, "models").glob("*.py")):
+    for place in (found.submodule_search_locations if found else None) or ():
+        for path in sorted(Path(place, "models", folder).glob("*.py")):
             try:
                 yield ast.parse(path.read_bytes())
             except (OSError, SyntaxError):
@@ -71,7 +91,8 @@ def _registered_as(function: ast.FunctionDef) -> str | None:
     """Return the name under which a model builder is registered, or None if the function is not a builder."""
     for decorator in function.decorator_list:
         if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "register_model":
-            named = [argument.value for argument in decorator.args if isinstance(argument, ast.Constant)]
+            given = [*decorator.args, *(keyword.value for keyword in decorator.keywords if keyword.arg == "name")]
+            named = [argument.value for argument in given if isinstance(argument, ast.Constant)]
             return str(named[0]) if named else function.name
     return None
 

@@ -33,7 +33,7 @@ _AVERAGED_WEIGHTS_NAME: Final = re.compile(r"(?i)(^|[._])(ema|swa|averaged?|avg|
 _IGNORED_TENSOR_NAME: Final = re.compile(r"(^|\.)(n_averaged|total_ops|total_params)$")
 """Names of tensors that are not weights: a counter of torch's averages, and the results of operation counters."""
 
-_OPTIONAL_TENSOR_NAME: Final = re.compile(r"(^|\.)num_batches_tracked$|^(aux\d?|AuxLogits)\.")
+_OPTIONAL_TENSOR_NAME: Final = re.compile(r"(^|\.)num_batches_tracked$|^(aux\d?|AuxLogits|aux_classifier)\.")
 """Names of a model's tensors that inference does not read."""
 
 _RENAMED_TENSORS: Final = (

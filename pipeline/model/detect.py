@@ -13,11 +13,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pipeline.head_parameters import DecimalNumber
 from pipeline.images.geometry import Geometry
+from pipeline.model.head_fit import described
 from pipeline.model.served import Head
 from pipeline.result import Result, label_of
 
 SCORE_THRESHOLD: Final = 0.5
 """Default of the lowest score in an answer. Detectors themselves return boxes from about 0.05 on."""
+
+_NAMES: Final = ("boxes", "scores", "labels")
+"""Tensors in a module's output for one image."""
 
 _BOX_DECIMALS: Final = 3
 """Decimals of a box in JSON: thousandths of a pixel."""
@@ -115,6 +119,19 @@ class Detect(Head):
         self.labels = tuple(labels)
         description = "Lowest score of an object in the answer; the model returns none below a limit of its own."
         self.parameters = {"score_threshold": DecimalNumber(score_threshold, 0, 1, description)}
+
+    def check(self, outputs: Any, images: int) -> None:
+        """Check that the module returns what torchvision's detectors return.
+
+        Raises:
+            ValueError: it does not.
+        """
+        fits = isinstance(outputs, list | tuple) and len(outputs) == images
+        if not fits or any(not isinstance(each, Mapping) or not {*_NAMES} <= {*each} for each in outputs):
+            raise ValueError(
+                f"the module must return a list of {images} dicts with {', '.join(_NAMES)} for {images} images, as "
+                f"torchvision's detectors do, and returns {described(outputs)}; wrap it in a module that returns them"
+            )
 
     def on_device(self, outputs: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Pad the boxes of each image to the largest number in the batch, k, at least 1.

@@ -12,6 +12,8 @@ from pipeline.model.cpu import CpuDevice
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import Device
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.eager_device import EagerDevice
+from pipeline.model.fit_module import FitModule
 
 
 def resolved_kind(config: PipelineConfig) -> str:
@@ -63,6 +65,10 @@ def open_device(
     Raises:
         DeviceFailure: there is no such device, or the model does not fit into its memory.
     """
+    if isinstance(module, FitModule):
+        width, height = module.usual_size
+        usual = torch.zeros((1, height, width, 3), dtype=spec.dtype)
+        return EagerDevice(device_kind, module, batch_sizes, usual, concurrent_batches)
     if device_kind == "cpu":
         return CpuDevice(module, batch_sizes, spec, concurrent_batches)
     return CudaDevice(module, batch_sizes, spec)

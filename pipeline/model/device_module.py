@@ -81,4 +81,4 @@ class DeviceModule(nn.Module):
 
 def _intake_of(served: ServedModel) -> nn.Module:
     """Return the first step on the device, which goes with the transform of the workers."""
-    return Normalise(served.transform.mean, served.transform.std)
+    return Normalise(served.preprocess.mean, served.preprocess.std)

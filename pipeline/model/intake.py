@@ -27,6 +27,15 @@ class Normalise(nn.Module):
         return torch.addcmul(self.shift, channels_last.to(torch.float32), self.scale)
 
 
+class UnitRange(nn.Module):
+    """Scales pixels to 0..1, so that uint8 pixels stay uint8 until they are on the device."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return float32 [n, 3, height, width] of uint8 [n, height, width, 3]; floats are in 0..1 already."""
+        channels_first = pixels.permute(0, 3, 1, 2)
+        return channels_first if pixels.is_floating_point() else channels_first.to(torch.float32).div_(255)
+
+
 class AsItIs(nn.Module):
     """Hands on what a transform of the user's own has made."""
 

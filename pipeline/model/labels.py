@@ -23,13 +23,22 @@ def read_labels(path: str | None, classes: int, weights: WeightsEnum | None) -> 
     if path is None:
         known = tuple(weights.meta["categories"]) if weights else ()
         return known if len(known) == classes else tuple(f"class {index}" for index in range(classes))
+    labels = labels_in(path)
+    if len(labels) != classes:
+        raise InvalidModel(f"labels: {path} has {len(labels)} lines; the model has {classes} classes")
+    return labels
+
+
+def labels_in(path: str) -> tuple[str, ...]:
+    """Return the names in a text file, one a line, as `read_labels` reads them.
+
+    Raises:
+        InvalidModel: the file cannot be read.
+    """
     try:
         labels = Path(path).read_text("utf-8-sig").rstrip().split("\n")
     except OSError as error:
         raise InvalidModel(f"labels: {path} cannot be read: {error}") from error
     except UnicodeDecodeError as error:
         raise InvalidModel(f"labels: {path} cannot be read: {error}; save it in UTF-8") from error
-    labels = [label.strip() for label in labels] if labels != [""] else []
-    if len(labels) != classes:
-        raise InvalidModel(f"labels: {path} has {len(labels)} lines; the model has {classes} classes")
-    return tuple(labels)
+    return tuple(label.strip() for label in labels) if labels != [""] else ()

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.fit_module import device_module
 from pipeline.model.precision import scenes
-from pipeline.model.served import ServedModel
+from pipeline.model.served import Preprocess, ServedModel
 
 _TESTED_IMAGES: Final = 2
 
@@ -24,22 +25,25 @@ def causes(name: str, served: DeviceModule, load: Callable[[], ServedModel], std
     """
     told = f"weights: {name} give scores that are not finite numbers (NaN)"
     anew = load()
-    exact = DeviceModule.of(anew, torch.float32).cpu()  # a given model has been moved to the device
+    exact = device_module(anew).cpu()  # a given model has been moved to the device
     if first_nonfinite(exact.intake.state_dict()):
         return f"{told}: std: {[*std]} is too small to divide by in float32; write larger numbers"
     if tensor := first_nonfinite(exact.module.state_dict()):
         return (
             f"{told}: the tensor {tensor} holds NaN or infinity, as after a training that diverged; take other weights"
         )
+    overflow = f"{told}: the weights are finite, but what the model computes with them overflows; take other weights"
+    if not isinstance(anew.transform, Preprocess):
+        return overflow
     dtype = str(served.dtype).removeprefix("torch.")
-    pixels = scenes(_TESTED_IMAGES, anew.transform.crop_px)
+    pixels = scenes(_TESTED_IMAGES, anew.preprocess.crop_px)
     with torch.inference_mode():
         floats = [rows for rows in exact(pixels) if rows.is_floating_point()]
     in_float32 = all(bool(rows.isfinite().all()) for rows in floats)
     if dtype != "float32" and in_float32:
         largest = torch.finfo(served.dtype).max
         return f"{told}: in {dtype} numbers above {largest:g} overflow, in float32 they do not; write dtype: float32"
-    return f"{told}: the weights are finite, but what the model computes with them overflows; take other weights"
+    return overflow
 
 
 def first_nonfinite(state: Mapping[str, Tensor]) -> str | None:

@@ -20,6 +20,7 @@ from pipeline.images.geometry import target_size
 from pipeline.images.resize import CropPlan, resize_exact, resize_fast
 from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import noise
+from pipeline.model.fit import Fit
 from pipeline.model.precision import scenes
 from pipeline.model.served import Preprocess, ServedModel
 from pipeline.model.step_names import described
@@ -46,11 +47,11 @@ def on_fast_path(served: ServedModel, decode: str) -> ServedModel:
     Its `transform_from` says so, or why the transform runs as it is.
 
     Args:
-        served: a model; one that has a `Preprocess` stays as it is.
+        served: a model; one that has a `Preprocess` or `Fit` stays as it is.
         decode: "fast" or "exact".
     """
     transform: Any = served.transform
-    if isinstance(transform, Preprocess):
+    if isinstance(transform, Preprocess | Fit):
         return served
     found = recognised(transform, decode)
     if isinstance(found, Unrecognised):

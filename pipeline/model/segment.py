@@ -17,6 +17,7 @@ from torch.nn.functional import pad
 
 from pipeline.images.geometry import Geometry
 from pipeline.images.orientation import STORED_TURNS
+from pipeline.model.head_fit import described
 from pipeline.model.served import Head
 from pipeline.result import Result, label_of
 
@@ -133,6 +134,25 @@ class Segment(Head):
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(labels)
+
+    def check(self, outputs: Any, images: int) -> None:
+        """Check that the module returns logits of the pixels, and a label for each class.
+
+        Raises:
+            ValueError: it does not.
+        """
+        logits = outputs["out"] if isinstance(outputs, Mapping) and "out" in outputs else outputs
+        each = [*logits] if isinstance(logits, list | Tensor) and len(logits) == images else []
+        if not each or any(not isinstance(one, Tensor) or one.ndim != 3 for one in each):
+            raise ValueError(
+                f"the module must return logits, float [{images}, classes, height, width] for {images} images, or a "
+                f"dict with these as out, and returns {described(outputs)}; wrap it in a module that returns them"
+            )
+        if self.labels and len(each[0]) not in (1, len(self.labels)):
+            raise ValueError(
+                f"there are {len(self.labels)} labels, and the module returns {len(each[0])} classes for each pixel; "
+                "give a label for each class"
+            )
 
     def on_device(self, outputs: Any) -> dict[str, Tensor]:
         """Return the class of each pixel, padded with zeros to the largest image of the batch.

@@ -9,9 +9,11 @@ from typing import Any, Final
 from torch import Tensor, nn
 
 from pipeline.config import PipelineConfig
+from pipeline.errors import InvalidModel
 from pipeline.head_parameters import Parameter
 from pipeline.images.geometry import Geometry
 from pipeline.input_spec import InputSpec
+from pipeline.model.fit import Fit
 from pipeline.records import Transform
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
@@ -110,7 +112,7 @@ class ServedModel:
 
     Attributes:
         module: float [n, 3, crop_px, crop_px], normalised -> input of the head. The module is put into evaluation mode
-            and into the number format in which it is served.
+            and into the number format in which it is served. With a `Fit` it gets a list of images instead.
         transform: preparation of the images.
         head: turns the output of the module into results.
         weights_from: source of the weights, as text for the log.
@@ -119,8 +121,19 @@ class ServedModel:
     """
 
     module: nn.Module
-    transform: Preprocess
+    transform: Preprocess | Fit
     head: Head
     weights_from: str = "the caller"
     transform_from: str = "the caller"
     transform_is_assumed: bool = False
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """The usual four steps, for measurements that need images of one size.
+
+        Raises:
+            InvalidModel: the model has another transform.
+        """
+        if not isinstance(self.transform, Preprocess):
+            raise InvalidModel("this measures models whose images have one size; this model's images differ in size")
+        return self.transform

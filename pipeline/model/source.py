@@ -8,9 +8,21 @@ from pipeline.model.chosen_head import check_choice
 from pipeline.model.served import ServedModel
 from pipeline.model.source_kind import SourceKind, source_kind
 from pipeline.model.torchvision_classifier import torchvision_classifier
+from pipeline.model.torchvision_detector import torchvision_detector
+from pipeline.model.torchvision_segmenter import torchvision_segmenter
+from pipeline.torchvision_models import models
+
+
+def _torchvision(config: PipelineConfig) -> ServedModel:
+    if config.model in models.list_models(module=models.detection):
+        return torchvision_detector(config)
+    if config.model in models.list_models(module=models.segmentation):
+        return torchvision_segmenter(config)
+    return torchvision_classifier(config)
+
 
 _SOURCES: Final[Mapping[SourceKind, Callable[[PipelineConfig], ServedModel]]] = {
-    SourceKind.TORCHVISION: torchvision_classifier,
+    SourceKind.TORCHVISION: _torchvision,
 }
 
 

@@ -1,15 +1,12 @@
 """Loads torchvision's classifiers by name, with torchvision's weights or with those of a file."""
 
-import sys
-from contextlib import redirect_stdout
-from pathlib import Path
+from functools import partial
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
-from pipeline.model.catalogue import is_path, no_such_model, no_such_weights
+from pipeline.model.catalogue import is_path, no_such_model
 from pipeline.model.checkpoint import find_state, head_of
 from pipeline.model.chosen_head import classifiers_head, without_last_layer
 from pipeline.model.fetch import local_path
@@ -17,6 +14,7 @@ from pipeline.model.input_size import check_size
 from pipeline.model.labels import read_labels
 from pipeline.model.preset import prepared_by
 from pipeline.model.served import ServedModel
+from pipeline.model.torchvision_weights import fill, named_weights, on_meta, pretrained
 from pipeline.pinned_file import PinnedFile
 from pipeline.torchvision_models import WeightsEnum, models
 
@@ -34,8 +32,8 @@ def torchvision_classifier(config: PipelineConfig) -> ServedModel:
         reference: WeightsEnum | None = getattr(known, "DEFAULT", None)
         backbone, classes, weights_from = _from_file(config)
     else:
-        reference = _named(known, config)
-        backbone, classes, weights_from = _pretrained(config), len(reference.meta["categories"]), str(reference)
+        reference = named_weights(known, config)
+        backbone, classes, weights_from = pretrained(config), len(reference.meta["categories"]), str(reference)
     backbone.eval()
     prepared = prepared_by(config, reference, own=own)
     check_size(backbone, config.model, prepared.transform.crop_px, reference)
@@ -46,36 +44,11 @@ def torchvision_classifier(config: PipelineConfig) -> ServedModel:
     return ServedModel(backbone, prepared.transform, head, weights_from, prepared.source, prepared.assumed)
 
 
-def _named(known: type[WeightsEnum], config: PipelineConfig) -> WeightsEnum:
-    try:
-        return known[config.weights]
-    except KeyError:
-        names = list(known.__members__)
-        raise InvalidModel(f"weights: {no_such_weights(config.weights, config.model, names)}") from None
-
-
-def _pretrained(config: PipelineConfig) -> nn.Module:
-    if torch.hub.get_dir().startswith("~"):
-        raise InvalidModel(
-            f"weights: {config.weights} are loaded from the home directory, and this user has none; set HOME or "
-            "TORCH_HOME to a folder where this user may write"
-        )
-    try:
-        with redirect_stdout(sys.stderr):  # torch prints that it downloads; standard output is for results
-            backbone: nn.Module = models.get_model(config.model, weights=config.weights)
-    except Exception as error:  # no network; or a damaged file, which raises anything
-        folder = Path(torch.hub.get_dir(), "checkpoints")
-        raise InvalidModel(
-            f"weights: {config.weights} of {config.model} are not in {folder} and cannot be loaded: {error}"
-        ) from error
-    return backbone
-
-
 def _from_file(config: PipelineConfig) -> tuple[nn.Module, int, str]:
     """Return the model with the weights of a file, its number of classes, and the place of the weights in the file."""
     file = PinnedFile.named(config.weights, "weights")
-    named = f"weights: {file} do not fit model: {config.model}"
-    template = _shapes(config.model)
+    build, named = partial(_untrained, config.model), f"weights: {file} do not fit model: {config.model}"
+    template = on_meta(build, 1000)
     found = find_state(local_path(file), template, named=named)
     classes = len(found.state[f"{head_of(template)}.weight"])
     if classes == 1 and config.head in (None, "classify"):
@@ -85,24 +58,9 @@ def _from_file(config: PipelineConfig) -> tuple[nn.Module, int, str]:
             f"the only one in {head_of(template)}'s weight and bias if you want two classes: the score of the second "
             "is then that sigmoid"
         )
-    backbone = _untrained(config.model, classes)
-    # Tensors that the file may lack keep their defaults; `_metadata` in it has the versions of torchvision's modules.
-    defaults = backbone.state_dict()
-    defaults.update(found.state)
-    try:
-        backbone.load_state_dict(defaults)
-    except RuntimeError as error:
-        raise InvalidModel(f"{named}: {' '.join(str(error).split())}") from error
+    backbone = build(classes)
+    fill(backbone, found.state, named=named)
     return backbone, classes, f"{file}{found}"
-
-
-def _shapes(model: str) -> dict[str, Tensor]:
-    """Return the state dict of a model with 1000 classes, on torch's meta device, which generates no random weights."""
-    try:
-        with torch.device("meta"):
-            return _untrained(model, 1000).state_dict()
-    except NotImplementedError:  # RegNet computes its widths with tensors
-        return _untrained(model, 1000).state_dict()
 
 
 def _untrained(model: str, classes: int) -> nn.Module:

@@ -62,3 +62,9 @@ def test_people_and_programs_can_read_a_row() -> None:
     assert none.lines(0.5) == ["      -  nothing with a score of 0.5 or more"]
     assert one.cells(0.95) == ["[]"]
     assert len(one.cells(0.5)) == len(Detect(()).columns(0.5))
+
+
+@pytest.mark.parametrize("outputs", [torch.zeros(2, 5), [found(0.5)], [{"boxes": torch.zeros(1, 4)}] * 2], ids=str)
+def test_outputs_of_another_model_are_refused(outputs: object) -> None:
+    with pytest.raises(ValueError, match="must return a list of 2 dicts with boxes, scores, labels for 2 images"):
+        Detect(()).check(outputs, 2)

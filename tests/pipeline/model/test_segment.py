@@ -91,3 +91,19 @@ def test_an_image_with_nan_is_found() -> None:
     broken[1, 3, 4] = float("nan")
     peaks = Segment(LABELS).on_device([logits(), broken])["peaks"]
     assert peaks.isfinite().tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (torch.zeros(2, 3), "must return logits, float"),
+        ({"aux": logits()[None]}, "must return logits, float"),
+        ([logits()], "must return logits, float"),
+        (logits(4).repeat(2, 1, 1, 1), "there are 3 labels, and the module returns 4 classes"),
+    ],
+    ids=str,
+)
+def test_outputs_of_another_model_are_refused(outputs: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Segment(LABELS).check(outputs, 2)
+    Segment(LABELS).check({"out": logits().repeat(2, 1, 1, 1)}, 2)

@@ -12,7 +12,7 @@ from harness.photographs import jpeg, photograph
 from pipeline import Classify, Engine, Geometry, Head, PipelineConfig, Prediction, Preprocess, Rejection, ServedModel
 from pipeline.errors import InvalidModel, NonFiniteScores
 from pipeline.images.geometry import resized
-from pipeline.records import Outcome
+from pipeline.records import Outcome, Transform
 from tests.support.device_kinds import KINDS, device_of
 from tests.support.image_files import png, with_orientation
 
@@ -101,6 +101,7 @@ def test_the_head_learns_how_an_image_was_sent(engine: Engine, orientation: int)
 
 def test_the_engine_describes_a_given_model(engine: Engine) -> None:
     assert (engine.weights_from, engine.transform_from) == ("the caller", "the caller")
+    assert isinstance(engine.transform, Transform)
     assert (engine.transform.resize_px, engine.transform.crop_px, engine.transform.decode) == (
         SIDE_PX,
         SIDE_PX,

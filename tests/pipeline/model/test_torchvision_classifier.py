@@ -52,15 +52,13 @@ def test_a_model_by_name_is_torchvisions() -> None:
 
 
 def test_a_model_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(
-        InvalidModel, match=r"^model: resnet17 is not a classification model of torchvision; did you mean resnet"
-    ):
+    with pytest.raises(InvalidModel, match=r"^model: resnet17 is not a model of torchvision; did you mean resnet"):
         load(model="resnet17")
 
 
 def test_a_model_that_does_something_else_is_refused() -> None:
-    with pytest.raises(InvalidModel, match=r"^model: fasterrcnn_resnet50_fpn is not a classification model"):
-        load(model="fasterrcnn_resnet50_fpn")
+    with pytest.raises(InvalidModel, match=r"^model: r3d_18 is a video model; those of torchvision's that are served"):
+        load(model="r3d_18")
 
 
 def test_weights_that_do_not_exist_are_refused() -> None:
