@@ -74,7 +74,7 @@ def model() -> Iterator[Rate]:
 
 
 def _rate_of(device: Device, spec: InputSpec) -> Rate:
-    batch = DevicePace(device.warm_up()).paying_batch
+    batch = DevicePace(device.warm_up()).efficient_batch_size
     grey = [spec.zeros(batch) + 127]
 
     def rate(_: Sequence[bytes], for_s: float) -> float:

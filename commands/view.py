@@ -61,7 +61,7 @@ def _replica(stats: Stats) -> RenderableType:
 
 
 def _busy(stats: Stats) -> Table:
-    device, workers = stats["device"], stats["workers"]
+    device, workers = stats["device"], stats["decode_workers"]
     table = Table.grid(padding=(0, 1))
     for what, share, more in (
         (

@@ -43,18 +43,18 @@ class Hold:
     Attributes:
         bytes: bytes that have arrived and are still in memory.
         is_whole: whether all of the body has arrived.
-        gave_way: whether the body was dropped to make room for others.
-        on_give_way: called when the body is dropped; ends the reading of the body.
+        was_dropped: whether the body was dropped to make room for others.
+        on_drop: called when the body is dropped; ends the reading of the body.
     """
 
     def __init__(self, budget: "MemoryBudget", source: str) -> None:
         self.bytes = 0
         self.source = source
-        self.is_whole = self.gave_way = False
-        self.on_give_way: Callable[[], None] = _nothing
+        self.is_whole = self.was_dropped = False
+        self.on_drop: Callable[[], None] = _nothing
         self._budget = budget
-        self._began_at = self._strode_at = time.monotonic()
-        self._strode_bytes = 0  # bytes at the end of the last stride
+        self._began_at = self._stride_ended_at = time.monotonic()
+        self._stride_ended_bytes = 0  # bytes at the end of the last stride
 
     def expect(self, size: int) -> None:
         """Checks an announced length before the body is read; does not count its bytes.
@@ -70,12 +70,12 @@ class Hold:
         Raises:
             Overloaded: the bytes do not fit, or the body has been dropped.
         """
-        if self.gave_way:
+        if self.was_dropped:
             raise self.refused()
         self._budget.take(self, size)
         self.bytes += size
-        if self.bytes - self._strode_bytes >= _STRIDE_BYTES:
-            self._strode_at, self._strode_bytes = time.monotonic(), self.bytes
+        if self.bytes - self._stride_ended_bytes >= _STRIDE_BYTES:
+            self._stride_ended_at, self._stride_ended_bytes = time.monotonic(), self.bytes
 
     def rate(self) -> float:
         """Return the bytes a second since the body began; infinite while it is too young to judge."""
@@ -89,11 +89,11 @@ class Hold:
 
     def refused(self) -> Overloaded:
         """Make the error of a body that has been dropped."""
-        return self._budget.gave_way()
+        return self._budget.dropped()
 
     def is_slow(self) -> bool:
         """Return whether the body is large and hardly any more of it arrives."""
-        return self.bytes > _SMALL_BODY_BYTES and time.monotonic() - self._strode_at > _STRIDE_S
+        return self.bytes > _SMALL_BODY_BYTES and time.monotonic() - self._stride_ended_at > _STRIDE_S
 
 
 class MemoryBudget:
@@ -139,24 +139,24 @@ class MemoryBudget:
             Overloaded: this body itself is the one to drop.
         """
         while self.held_bytes + size > self.max_bytes:
-            other = self._next_to_give_way(hold, size)
+            other = self._next_to_drop(hold, size)
             if other is hold:
                 raise self.overloaded(size)
-            self._give_up(other)
+            self._drop(other)
         self.held_bytes += size
         self._arriving_bytes[hold.source] += size
 
-    def give_up_slowest(self, count: int, least_bytes_per_s: int) -> None:
+    def drop_slowest(self, count: int, least_bytes_per_s: int) -> None:
         """Drops bodies to free their places: the slowest of the source with the most arriving bodies.
 
         Args:
             count: number of bodies, at most.
             least_bytes_per_s: rate from which on a body is kept.
         """
-        crowd = max(self._arriving.values(), key=len, default={})
-        slow = [(rate, body) for body in crowd if (rate := body.rate()) < least_bytes_per_s]
+        bodies = max(self._arriving.values(), key=len, default={})
+        slow = [(rate, body) for body in bodies if (rate := body.rate()) < least_bytes_per_s]
         for _, body in heapq.nsmallest(count, slow, key=itemgetter(0)):
-            self._give_up(body)
+            self._drop(body)
 
     def finish(self, hold: Hold) -> None:
         """Removes a body from those that are arriving."""
@@ -175,7 +175,7 @@ class MemoryBudget:
             retry_after_s=self.retry_after_s(size),
         )
 
-    def gave_way(self) -> Overloaded:
+    def dropped(self) -> Overloaded:
         """Make the error of a body that was dropped while it arrived."""
         return Overloaded(
             "the body was dropped while it arrived, for others that arrive faster or take less memory: all bodies "
@@ -195,7 +195,7 @@ class MemoryBudget:
         pace = sum(answered for _, answered in self._answered) / span_s
         return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(too_many / max(pace, 1.0))))
 
-    def _next_to_give_way(self, asking: Hold, size: int) -> Hold:
+    def _next_to_drop(self, asking: Hold, size: int) -> Hold:
         heaviest = asking.source
         most = self._arriving_bytes[heaviest] + size
         for source, count in self._arriving_bytes.items():
@@ -214,11 +214,11 @@ class MemoryBudget:
             return 0
         return sum(body.bytes for body in self._arriving.get(source, ()) if body.bytes > _SMALL_BODY_BYTES)
 
-    def _give_up(self, body: Hold) -> None:
+    def _drop(self, body: Hold) -> None:
         self.finish(body)
         self.held_bytes -= body.bytes
-        body.bytes, body.gave_way = 0, True
-        body.on_give_way()
+        body.bytes, body.was_dropped = 0, True
+        body.on_drop()
 
     def _forget(self) -> None:
         oldest = time.monotonic() - _ANSWERED_WINDOW_S

@@ -110,7 +110,7 @@ class InferenceService:
         self._live = LiveConfig()
         self._budget = MemoryBudget(self._live.max_bytes_in_flight)
         self.admission = Admission(
-            lambda body_bytes: engine.expected_wait_s(body_bytes=body_bytes), lambda: self._live, places, self._give_up
+            lambda body_bytes: engine.expected_wait_s(body_bytes=body_bytes), lambda: self._live, places, self._drop
         )
 
     @property
@@ -228,5 +228,5 @@ class InferenceService:
         log_gone(stage)
         self._recorder.note_end(GONE_OUTCOME)
 
-    def _give_up(self, bodies: int) -> None:
-        self._budget.give_up_slowest(bodies, self._live.min_body_bytes_per_s)
+    def _drop(self, bodies: int) -> None:
+        self._budget.drop_slowest(bodies, self._live.min_body_bytes_per_s)

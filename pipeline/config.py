@@ -156,19 +156,21 @@ class StrictSettings(BaseModel):
             faults = error.errors()
             if not any(fault["loc"] == (old,) for fault in faults for old in cls.renamed):
                 raise
-            raise ValidationError.from_exception_data(error.title, [cls._told(fault) for fault in faults]) from None
+            raise ValidationError.from_exception_data(
+                error.title, [cls._with_new_name(fault) for fault in faults]
+            ) from None
 
     @classmethod
-    def _told(cls, fault: ErrorDetails) -> InitErrorDetails:
+    def _with_new_name(cls, fault: ErrorDetails) -> InitErrorDetails:
         """Copy a fault for a new error; the fault of an old name tells the new one."""
-        told: InitErrorDetails = {"type": fault["type"], "loc": fault["loc"], "input": fault["input"]}
+        details: InitErrorDetails = {"type": fault["type"], "loc": fault["loc"], "input": fault["input"]}
         if "ctx" in fault:
-            told["ctx"] = fault["ctx"]
+            details["ctx"] = fault["ctx"]
         if new := cls.renamed.get(str(fault["loc"][0]) if fault["loc"] else ""):
-            told["type"] = PydanticCustomError(
+            details["type"] = PydanticCustomError(
                 RENAMED_SETTING, "this setting is called {new} now; write {new}", {"new": new}
             )
-        return told
+        return details
 
 
 class Limits(StrictSettings):

@@ -80,7 +80,7 @@ class DevicePace:
     def __init__(self, seconds: Mapping[int, float], *, padded: bool = False) -> None:
         sizes = sorted(seconds)
         rates = {size: size / seconds[size] for size in sizes}
-        self.paying_batch = next(
+        self.efficient_batch_size = next(
             size for size in sizes if rates[size] >= (1 - _MAX_THROUGHPUT_LOSS) * max(rates.values())
         )
         """The smallest batch size whose throughput, in images a second, is within 5 % of the best.

@@ -123,7 +123,7 @@ class ReadyQueue:
         return self._images
 
     @property
-    def room(self) -> int:
+    def capacity_left(self) -> int:
         """Number of images that the queue still has room for; 0 or less if enough images wait to keep the model busy.
 
         The limit is low because decoded images are no longer ordered fairly between requests: the images of another

@@ -36,8 +36,8 @@ def place_of_function(function: Callable[..., Any]) -> str:
 def in_place(error: Exception) -> str:
     """Return class, first line and place of an error of the user's code, for a message."""
     place = place_of(error)
-    told = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
-    return f"{told} (in {place})" if place else told
+    message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return f"{message} (in {place})" if place else message
 
 
 def users_traceback(error: BaseException) -> str:

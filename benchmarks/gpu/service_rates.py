@@ -35,7 +35,7 @@ _REPORTED_STATS: Final = (
     "interpreter",
     "event_loop",
     "cores",
-    "workers",
+    "decode_workers",
     "free_slots",
 )
 """Keys of GET /stats that go into the results."""

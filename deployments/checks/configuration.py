@@ -37,9 +37,9 @@ class Configuration:
             environment: environment variables of the service; they may hold API keys.
             find: `own_faults`, or `all_faults` of `serve_faults.py`, which checks Serve's own settings too.
         """
-        told = tuple(f"{fault.path}:" for fault in self.written)
+        written_paths = tuple(f"{fault.path}:" for fault in self.written)
         found = find(self.document, environment)
-        return [*map(str, self.written), *(fault for fault in found if not fault.startswith(told))]
+        return [*map(str, self.written), *(fault for fault in found if not fault.startswith(written_paths))]
 
 
 def read_configuration(path: Path) -> Configuration:

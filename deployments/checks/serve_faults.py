@@ -28,11 +28,11 @@ def all_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> l
         environment: environment variables of the service; they may hold API keys.
     """
     own = own_faults(document, environment)
-    told = {_path(fault) for fault in own}
+    own_paths = {_path(fault) for fault in own}
     serves = dict[str, str]()  # by path: the first fault of a path is the clearest
     for fault in (*_unknown_keys(document, ServeDeploySchema), *_refused(document, ServeDeploySchema)):
         serves.setdefault(_path(fault), fault)
-    return [*(fault for path, fault in serves.items() if path not in told), *own]
+    return [*(fault for path, fault in serves.items() if path not in own_paths), *own]
 
 
 def _path(fault: str) -> str:
@@ -68,7 +68,7 @@ def _items(path: str, value: Any) -> list[tuple[str, Any]]:
 
 def _refused(document: Mapping[str, Any], model: type[BaseModel], path: str = "") -> list[str]:
     """List the faults that Serve's own models find, without those about unknown keys."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             model.model_validate(document)
@@ -78,7 +78,7 @@ def _refused(document: Mapping[str, Any], model: type[BaseModel], path: str = ""
             return []
         except UnicodeError:
             return [f"{path}: a text in it holds half a character (\\ud800 to \\udfff); write whole ones"]
-    future = (str(each.message) for each in told if issubclass(each.category, FutureWarning))
+    future = (str(each.message) for each in caught if issubclass(each.category, FutureWarning))
     return [f"{path}: {' '.join(says.split())}" if path else says for says in future]
 
 

@@ -128,7 +128,7 @@ async def read_body(
     try:
         async with asyncio.timeout(None) as timeout:
             pace = _Pace(timeout, live, deadline)
-            hold.on_give_way = pace.end
+            hold.on_drop = pace.end
             async for piece in _pieces(request, limit, hold, pace):
                 reader.write(piece)
         if not hold.bytes:
@@ -136,7 +136,7 @@ async def read_body(
         return reader.finish()
     except TimeoutError:
         reader.discard()
-        raise (hold.refused() if hold.gave_way or not pace else pace.too_slow()) from None
+        raise (hold.refused() if hold.was_dropped or not pace else pace.too_slow()) from None
     except BaseException:
         reader.discard()
         raise

@@ -46,9 +46,9 @@ def connection_of(scope: Scope) -> PeerConnection | None:
     secret = os.environ.get(SECRET_VARIABLE, "").encode()
     for name, value in scope["headers"]:
         if name == _SOURCE_HEADER and secret:
-            told, _, shown = value.rpartition(b" ")
-            if hmac.compare_digest(shown, secret):
-                address, client_port, port = told.split()
+            connection, _, secret_sent = value.rpartition(b" ")
+            if hmac.compare_digest(secret_sent, secret):
+                address, client_port, port = connection.split()
                 return PeerConnection(address.decode("ascii"), int(client_port), int(port))
     return None
 

@@ -87,7 +87,7 @@ class LastMinute:
         self.now = EndedRequests()
         self._device_kind = device_kind
         earlier = replace(snapshot, at_s=snapshot.at_s - 1.0)
-        self._told: dict[
+        self._stats_by_seconds: dict[
             int, dict[str, Any]
         ] = {}  # by number of seconds; computing 60 busy ones takes some milliseconds
         self._seconds = deque(
@@ -103,7 +103,7 @@ class LastMinute:
         """Completes the current second; returns the requests and images that ended in it."""
         ended, self.now = self.now, EndedRequests()
         self._seconds.append(Second.of(ended, snapshot))
-        self._told = {}
+        self._stats_by_seconds = {}
         return ended
 
     def stats(self, seconds: int) -> dict[str, Any]:
@@ -111,9 +111,9 @@ class LastMinute:
 
         The result is computed once and kept until the next second is complete.
         """
-        if seconds not in self._told:
-            self._told[seconds] = self._stats(seconds)
-        return self._told[seconds]
+        if seconds not in self._stats_by_seconds:
+            self._stats_by_seconds[seconds] = self._stats(seconds)
+        return self._stats_by_seconds[seconds]
 
     def _stats(self, seconds: int) -> dict[str, Any]:
         before, *rest = list(self._seconds)[-seconds - 1 :]
@@ -137,7 +137,7 @@ class LastMinute:
             "images": dict(images),
             "latency_ms": _percentiles_ms(took_s),
             "stages_ms": dict(zip(STAGES, (1e3 * stages_s / max(len(took_s), 1)).tolist(), strict=True)),
-            "workers": {
+            "decode_workers": {
                 "count": load.decode_workers,
                 "busy": load.workers_busy,
                 "replaced": last.engine_stats.workers_replaced - first.engine_stats.workers_replaced,

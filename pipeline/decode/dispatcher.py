@@ -91,7 +91,7 @@ class Dispatcher:
 
     def _hand_out(self, images: FairQueue, find: Callable[[], WorkerProcess | None]) -> bool:
         """Hand out the next images of a queue; return False if none wait, or no worker or slot is free."""
-        if not images or self._queue.room <= 0 or not (worker := find()):
+        if not images or self._queue.capacity_left <= 0 or not (worker := find()):
             return False
         chunk = self._next_chunk(images)
         if chunk is not None:  # else all slots are taken: freeing some calls `dispatch` again
@@ -100,11 +100,11 @@ class Dispatcher:
 
     def _next_chunk(self, images: FairQueue) -> DecodeChunk | None:
         """Copy the next images of a queue into slots; return None if no slot is free, or no request waits for them."""
-        first, room = self._slots.take(self._chunk_size(images))
-        tasks = self.backlog.take(images, room, self._chunk_bytes)
+        first, taken = self._slots.take(self._chunk_size(images))
+        tasks = self.backlog.take(images, taken, self._chunk_bytes)
         for slot, task in enumerate(tasks, first):
             self._slots.write_encoded(slot, *task.image.pieces)
-        self._slots.release(first + len(tasks), room - len(tasks))
+        self._slots.release(first + len(tasks), taken - len(tasks))
         limits, price_s = self.limits, sum(task.price_s for task in tasks)
         return DecodeChunk(first, tasks, limits.max_image_pixels, limits.max_image_work_s, price_s) if tasks else None
 

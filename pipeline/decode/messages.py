@@ -120,8 +120,8 @@ def to_bytes(item: object) -> bytes:
 
 
 def _chunk_to_bytes(chunk: DecodeResult) -> bytes:
-    room = MAX_RECORD_BYTES - _HEAD_STRUCT.size - len(chunk.skipped) * _SKIPPED_STRUCT.size
-    most = min(MAX_TEXT_BYTES, room // max(1, len(chunk.errors)) - _ERROR_STRUCT.size)
+    text_bytes = MAX_RECORD_BYTES - _HEAD_STRUCT.size - len(chunk.skipped) * _SKIPPED_STRUCT.size
+    most = min(MAX_TEXT_BYTES, text_bytes // max(1, len(chunk.errors)) - _ERROR_STRUCT.size)
     parts = [_HEAD_STRUCT.pack(_CHUNK_KIND, chunk.first, chunk.decoded, len(chunk.errors), len(chunk.skipped))]
     for position, error in chunk.errors.items():
         text = _cut(str(error).encode(errors="replace"), most)

@@ -40,7 +40,7 @@ class WaitForecast:
         if not worker.chunks:
             return 0.0
         oldest, *others = worker.chunks
-        run_s = (self._now_ns - worker.turned_ns) * 1e-9
+        run_s = (self._now_ns - worker.oldest_chunk_since_ns) * 1e-9
         left_s = self._ratio * oldest.price_s - run_s
         if worker.is_quick:
             return max(0.0, left_s) + self._ratio * sum(chunk.price_s for chunk in others)

@@ -46,7 +46,7 @@ def exceeded_s(worker: WorkerProcess, now: InWork, decode_timeout_s: float, limi
         limit_s: limit of an image in processor time.
     """
     most_s = len(worker.chunks[0].tasks) * decode_timeout_s + CLAIM_TIMEOUT_S
-    if time.monotonic_ns() - worker.turned_ns > most_s * 1e9:  # regardless of its claims
+    if time.monotonic_ns() - worker.oldest_chunk_since_ns > most_s * 1e9:  # regardless of its claims
         return decode_timeout_s
     if now.task is None:
         return CLAIM_TIMEOUT_S if now.for_s > CLAIM_TIMEOUT_S else 0.0

@@ -60,7 +60,7 @@ class WorkerProcess:
 
     def __init__(self, slots: Slots, transform: Transform | FitTransform, *, pin_memory: bool) -> None:
         self.chunks: deque[DecodeChunk] = deque()  # oldest first: the worker decodes that one
-        self.turned_ns = 0  # when it could begin the oldest chunk, by `time.monotonic_ns`
+        self.oldest_chunk_since_ns = 0  # when it could begin the oldest chunk, by `time.monotonic_ns`
         self.pid, self.pidfd = 0, -1
         self.ready = False  # it has reported ready
         self.started_at = time.monotonic()
@@ -128,7 +128,7 @@ class WorkerProcess:
     def hand_out(self, chunk: DecodeChunk) -> None:
         """Send the worker a chunk: a few hundred bytes, which never fill the pipe."""
         if not self.chunks:
-            self.turned_ns = time.monotonic_ns()
+            self.oldest_chunk_since_ns = time.monotonic_ns()
         self.chunks.append(chunk)
         now = time.perf_counter()
         for task in chunk.tasks:
@@ -153,7 +153,7 @@ class WorkerProcess:
 
     def take_back(self) -> DecodeChunk:
         """Remove and return the oldest chunk, which is done; now the worker can begin the next."""
-        self.turned_ns, self.held = time.monotonic_ns(), False
+        self.oldest_chunk_since_ns, self.held = time.monotonic_ns(), False
         return self.chunks.popleft()
 
     def used_s(self, since_ns: int) -> float:

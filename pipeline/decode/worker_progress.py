@@ -37,7 +37,7 @@ def in_work(worker: WorkerProcess, slots: Slots) -> InWork:
         return InWork(chunk.tasks[position], int(started_ns[position]))
     done = (claims == Claim.DECODED) | (claims == Claim.REJECTED)
     ended_ns = started_ns[done] + decode_ns[done]
-    return InWork(None, max(worker.turned_ns, int(ended_ns.max(initial=0))))
+    return InWork(None, max(worker.oldest_chunk_since_ns, int(ended_ns.max(initial=0))))
 
 
 def not_begun(chunk: DecodeChunk, slots: Slots) -> list[int]:

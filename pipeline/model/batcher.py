@@ -103,7 +103,7 @@ class Batcher:
     @property
     def batch_size(self) -> int:
         """Most images in a batch: no more than `max_batch_size`, and no more than improve the throughput."""
-        return min(self.max_batch_size, self._pace.paying_batch)
+        return min(self.max_batch_size, self._pace.efficient_batch_size)
 
     @property
     def computed_as(self) -> str:

@@ -144,5 +144,5 @@ def _cause(error: Exception) -> str:
     """Return the first line of an error; for torch's long messages on `weights_only`, the line with the cause."""
     if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
         return f"it holds {named[1]}, which is code or may run some"
-    told = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
-    return told[1] if told else first_line(error)
+    cause = re.search(r"WeightsUnpickler error:\s*(.+)", str(error))
+    return cause[1] if cause else first_line(error)

@@ -23,16 +23,16 @@ def causes(name: str, served: DeviceModule, load: Callable[[], ServedModel], std
         load: loads the model again, to be computed in float32.
         std: divisors of the pixels.
     """
-    told = f"weights: {name} give scores that are not finite numbers (NaN)"
+    fault = f"weights: {name} give scores that are not finite numbers (NaN)"
     anew = load()
     exact = device_module(anew).cpu()  # a given model has been moved to the device
     if first_nonfinite(exact.intake.state_dict()):
-        return f"{told}: std: {[*std]} is too small to divide by in float32; write larger numbers"
+        return f"{fault}: std: {[*std]} is too small to divide by in float32; write larger numbers"
     if tensor := first_nonfinite(exact.module.state_dict()):
         return (
-            f"{told}: the tensor {tensor} holds NaN or infinity, as after a training that diverged; take other weights"
+            f"{fault}: the tensor {tensor} holds NaN or infinity, as after a training that diverged; take other weights"
         )
-    overflow = f"{told}: the weights are finite, but what the model computes with them overflows; take other weights"
+    overflow = f"{fault}: the weights are finite, but what the model computes with them overflows; take other weights"
     if not isinstance(anew.transform, Preprocess):
         return overflow
     dtype = str(served.dtype).removeprefix("torch.")
@@ -42,7 +42,7 @@ def causes(name: str, served: DeviceModule, load: Callable[[], ServedModel], std
     in_float32 = all(bool(rows.isfinite().all()) for rows in floats)
     if dtype != "float32" and in_float32:
         largest = torch.finfo(served.dtype).max
-        return f"{told}: in {dtype} numbers above {largest:g} overflow, in float32 they do not; write dtype: float32"
+        return f"{fault}: in {dtype} numbers above {largest:g} overflow, in float32 they do not; write dtype: float32"
     return overflow
 
 

@@ -83,7 +83,7 @@ def test_a_whole_body_does_not_give_way(bodies: ExitStack) -> None:
     whole.finish()
     with pytest.raises(Overloaded):
         other.take(3)
-    assert not whole.gave_way
+    assert not whole.was_dropped
 
 
 def test_the_source_with_most_gives_way(bodies: ExitStack) -> None:
@@ -92,7 +92,7 @@ def test_the_source_with_most_gives_way(bodies: ExitStack) -> None:
     ended = list[str]()
     for name in ("old", "young"):
         body = bodies.enter_context(budget.hold("many"))
-        body.on_give_way = lambda name=name: ended.append(name)  # type: ignore[misc]
+        body.on_drop = lambda name=name: ended.append(name)  # type: ignore[misc]
         body.take(6)
     with pytest.raises(Overloaded), budget.hold("many") as newcomer:
         newcomer.expect(1)
@@ -127,7 +127,7 @@ def test_a_slow_body_gives_way_first(bodies: ExitStack, clock: list[float]) -> N
     assert [body.is_slow() for body in (standing, small, quick)] == [True, False, False]
     with budget.hold("a") as newcomer:
         newcomer.take(4 * MB)
-        assert [body.gave_way for body in (standing, small, quick)] == [True, False, False]
+        assert [body.was_dropped for body in (standing, small, quick)] == [True, False, False]
 
 
 def test_a_small_body_is_not_refused_for_a_large_one(bodies: ExitStack) -> None:
@@ -142,7 +142,7 @@ def test_a_small_body_is_not_refused_for_a_large_one(bodies: ExitStack) -> None:
     with budget.hold("a") as newcomer:
         newcomer.expect(MB)
         newcomer.take(MB)
-    assert [body.gave_way for body in (old, young, small)] == [False, True, False]
+    assert [body.was_dropped for body in (old, young, small)] == [False, True, False]
 
 
 def test_bodies_that_are_half_there_do_not_wait_for_each_other() -> None:
@@ -175,17 +175,17 @@ def test_a_body_that_stands_still_gives_way_for_its_place(bodies: ExitStack, clo
     budget = MemoryBudget(MB)
     elsewhere = bodies.enter_context(budget.hold("b"))
     silent, dribbling, telephone = (bodies.enter_context(budget.hold("a")) for _ in range(3))
-    budget.give_up_slowest(9, 1000)
-    assert not silent.gave_way
+    budget.drop_slowest(9, 1000)
+    assert not silent.was_dropped
     clock[0] += 2.0
     young = bodies.enter_context(budget.hold("a"))
     dribbling.take(100)
     telephone.take(10_000)
-    budget.give_up_slowest(1, 1000)
-    assert [body.gave_way for body in (silent, dribbling)] == [True, False]
-    budget.give_up_slowest(9, 1000)
-    assert [body.gave_way for body in (silent, dribbling, telephone, young)] == [True, True, False, False]
-    assert not elsewhere.gave_way
+    budget.drop_slowest(1, 1000)
+    assert [body.was_dropped for body in (silent, dribbling)] == [True, False]
+    budget.drop_slowest(9, 1000)
+    assert [body.was_dropped for body in (silent, dribbling, telephone, young)] == [True, True, False, False]
+    assert not elsewhere.was_dropped
     assert budget.held_bytes == 10_000
 
 

@@ -72,7 +72,7 @@ def test_small_photographs_keep_the_device_busy(service: Service) -> None:
         pytest.skip("the service runs its model on a GPU, which small photographs need not keep busy")
     with live_config(service, max_queue_wait_s=PATIENTLY), _clients(service, 4, [CAT] * 8):
         stats = _held(service, "device-bound", lambda stats: stats["images"].get("predicted", 0) > 8)
-    assert stats["device"]["busy"] > stats["workers"]["busy"]
+    assert stats["device"]["busy"] > stats["decode_workers"]["busy"]
     assert stats["device"]["images_per_batch"] >= 1
     assert stats["stages_ms"]["model"] > stats["stages_ms"]["copy"]
 
@@ -83,8 +83,8 @@ def test_large_ones_keep_the_workers_busy(service: Service) -> None:
         2 * service.info()["decode_workers"] + 2
     )  # one image in work and one waiting for each worker, on a large machine too
     with live_config(service, max_queue_wait_s=PATIENTLY), _clients(service, clients, [slow_png()]):
-        stats = _held(service, "decode-bound", lambda stats: stats["workers"]["busy"] > 0.8)
-    assert stats["workers"]["busy"] <= 1
+        stats = _held(service, "decode-bound", lambda stats: stats["decode_workers"]["busy"] > 0.8)
+    assert stats["decode_workers"]["busy"] <= 1
     assert stats["stages_ms"]["decode"] > stats["stages_ms"]["model"]
 
 

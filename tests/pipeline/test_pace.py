@@ -12,7 +12,7 @@ GPU = {1: 0.0040, 8: 0.0044, 32: 0.0080, 64: 0.0157}  # 250, 1818, 4000 and 4076
 @pytest.mark.parametrize(("seconds", "size"), [(CPU, 4), (GPU, 32), ({1: 0.5}, 1)], ids=["cpu", "gpu", "one size"])
 def test_the_batch_that_pays_is_the_smallest_that_is_nearly_the_fastest(seconds: dict[int, float], size: int) -> None:
     """The best batch size is the smallest that is nearly the fastest per image."""
-    assert DevicePace(seconds).paying_batch == size
+    assert DevicePace(seconds).efficient_batch_size == size
 
 
 def test_what_waits_takes_whole_batches_and_a_rest() -> None:

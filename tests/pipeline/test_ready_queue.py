@@ -148,11 +148,11 @@ def test_there_is_room_for_a_batch_a_lane() -> None:
     More is still accepted, as workers have it in hand.
     """
     one = queue(5, batch_size=4, concurrent_batches=2)
-    assert one.room == 3
+    assert one.capacity_left == 3
     one.put(batch(0, 6))
-    assert (one.room, len(one)) == (-3, 11)
+    assert (one.capacity_left, len(one)) == (-3, 11)
     one.batch_size = 8
-    assert one.room == 5
+    assert one.capacity_left == 5
 
 
 def test_who_waits_is_woken_by_a_batch_and_by_the_end() -> None:

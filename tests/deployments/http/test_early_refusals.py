@@ -41,7 +41,7 @@ class PretendedReplica(FakeService):
         """Number of requests that were refused for overload."""
         return self.recorder.ended["Overloaded"]
 
-    def _give_up(self, bodies: int) -> None:
+    def _drop(self, bodies: int) -> None:
         self.places_made += bodies
 
 

@@ -66,7 +66,7 @@ def test_seconds_are_added_up() -> None:
     assert stats["images"] == {PREDICTED_OUTCOME: 2, "UndecodableImage": 1}
     assert stats["latency_ms"]["p50"] == pytest.approx(1500)
     assert stats["stages_ms"]["read"] == pytest.approx(375)
-    assert stats["workers"] == {"count": 2, "busy": pytest.approx(0.5), "replaced": 1}
+    assert stats["decode_workers"] == {"count": 2, "busy": pytest.approx(0.5), "replaced": 1}
     assert stats["device"] == {
         "kind": "cpu",
         "concurrent_batches": 1,

@@ -94,7 +94,7 @@ def test_nothing_is_decoded_that_the_device_cannot_use_yet() -> None:
         bench.queue.batch_size = 4
         bench.may_answer.clear()
         large = bench.submit([CAT] * 40)
-        until(lambda: bench.queue.room <= 0)
+        until(lambda: bench.queue.capacity_left <= 0)
         single = bench.submit([CAT])
         bench.may_answer.set()
         assert errors(large) == [None] * 40

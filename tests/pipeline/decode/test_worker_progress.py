@@ -60,7 +60,7 @@ def test_an_image_that_is_begun_while_the_ledger_is_read_has_just_begun(reads: i
     """A slot still holds the start time of the image before; no new image is taken to have been begun then."""
     tasks = Request([EncodedImage(b"image")] * IMAGES).tasks
     chunk = DecodeChunk(0, tasks, 1, 1.0, 1.0)
-    worker = cast(WorkerProcess, SimpleNamespace(chunks=deque([chunk]), turned_ns=time.monotonic_ns()))
+    worker = cast(WorkerProcess, SimpleNamespace(chunks=deque([chunk]), oldest_chunk_since_ns=time.monotonic_ns()))
     slots = cast(Slots, RacingSlots(reads))
     assert in_work(worker, slots).for_s < 5
     slots = cast(Slots, RacingSlots(reads))

@@ -113,7 +113,7 @@ def test_a_free_thread_takes_an_image_at_once() -> None:
         until(lambda: len(one.device.batches) == 2)
         futures += [one.put(value) for value in range(3)]
         assert (one.batcher.in_work, len(one.queue)) == (2, 3)
-        assert one.queue.room == 2 * one.queue.batch_size - 3
+        assert one.queue.capacity_left == 2 * one.queue.batch_size - 3
         one.device.open()
         assert [classes(future) for future in futures] == [[100], [101], [0], [1], [2]]
         assert one.device.batches == [[100], [101], [0, 1, 2]]
