@@ -97,6 +97,7 @@ TOP_TO_BOTTOM = (
     "input_spec",
     "images.geometry",
     "images.header",
+    "images.jpeg_entropy",
     "images.jpeg_header",
     "images.jpeg_scans",
     "images.signature",

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UndecodableImage, UnsupportedFormat
 from pipeline.images.header import Header
+from pipeline.images.jpeg_entropy import END_MARKER, NOISE_BYTES, up_to_marker
 from pipeline.images.jpeg_header import segments
 from pipeline.images.jpeg_sampling import decode_odd_sampling, equal_rows
 from pipeline.images.piecewise import Piecewise
 
-_END_MARKER: Final = b"\xff\xd9"
 _MISSING_END_WARNING: Final = "Premature end of JPEG file"
 _SEGMENT_WARNINGS: Final = ("JFIF revision", "Adobe color transform", "ICC")
 _EXTRA_BYTES_WARNING: Final = re.compile(r"(\d+) extraneous bytes before marker 0x(\w\w)")
@@ -43,14 +43,12 @@ _HARMLESS_EXTRA_BYTES: Final = 8
 """Number of bytes left over before the end marker that are never damage, whatever their values."""
 
 _MAX_REPAIRS: Final = 4
-_NOISE_BYTES: Final = bytes((97 * place + 229) % 251 for place in range(1, 2000))
-_FILLER_BYTES: Final = _NOISE_BYTES + b"".join(bytes((0xFF, 0xD0 + number)) + _NOISE_BYTES for number in range(8))
+_FILLER_BYTES: Final = NOISE_BYTES + b"".join(bytes((0xFF, 0xD0 + number)) + NOISE_BYTES for number in range(8))
 """Bytes put in place of missing ones: the rows that change with them are the rows that could not be read.
 
 It contains every restart marker, since libjpeg waits for a certain one.
 """
 
-_OTHER_MARKER: Final = re.compile(rb"\xff++[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _UNWRITTEN_BYTES: Final = bytes(64)
 """A run of zeros, as in a part of a file that was never written to disk."""
 
@@ -114,15 +112,15 @@ def decode_arithmetic(data: memoryview | bytes, decode: Callable[[bytes], None])
         ValueError: libjpeg warns of something else, or the picture is not complete.
     """
     file = bytes(data)
-    end = file.find(_END_MARKER, _pixels_at(file))
+    end = file.find(END_MARKER, _pixels_at(file))
     start = file[:end] if end >= 0 else file
     try:
-        decode(start + _STRIPPED_ZEROS + _NOISE_BYTES + _END_MARKER)
+        decode(start + _STRIPPED_ZEROS + NOISE_BYTES + END_MARKER)
     except ValueError as error:
         left_over = _EXTRA_BYTES_WARNING.search(str(error))
         if not left_over or left_over[2] != "d9":
             raise
-        own = int(left_over[1]) - len(_NOISE_BYTES)
+        own = int(left_over[1]) - len(NOISE_BYTES)
         if own > len(_STRIPPED_ZEROS):
             raise ValueError(f"{own - len(_STRIPPED_ZEROS)} extraneous bytes before marker 0xd9") from error
         if own >= 0:
@@ -142,10 +140,10 @@ def check_scans(header: Header) -> None:
 def _mended(file: bytes, flaw: str, channels: int) -> bytes | None:
     """Return the file without that flaw if the flaw costs no pixels; None if it may cost some."""
     if flaw.startswith(_MISSING_END_WARNING):
-        return file + _END_MARKER
+        return file + END_MARKER
     left_over = _EXTRA_BYTES_WARNING.search(flaw)
     if left_over and left_over[2] == "d9":
-        count, end = int(left_over[1]), file.find(_END_MARKER, _pixels_at(file))
+        count, end = int(left_over[1]), file.find(END_MARKER, _pixels_at(file))
         harmless = count <= _HARMLESS_EXTRA_BYTES or _is_filling(file, end - count, end)
         return file[: end - count] + file[end:] if harmless else None
     if left_over or any(words in flaw for words in _SEGMENT_WARNINGS):
@@ -221,7 +219,7 @@ def _sound_part(file: bytes, header: Header, decode: Decode) -> bytes:
     middle = high  # first the whole file: most damaged files are only cut off
     for _ in range(steps + 1):
         try:
-            decode(file[:middle] + _END_MARKER, header, part)
+            decode(file[:middle] + END_MARKER, header, part)
             sound = True
         except ValueError as error:
             sound = _ends_early(str(error))
@@ -240,7 +238,7 @@ def _rows(file: bytes, header: Header) -> int:
     try:
         one, other = (
             simplejpeg.decode_jpeg(end, {1: "GRAY", 3: "RGB", 4: "CMYK"}[header.channels], strict=False, **least)
-            for end in (start + _END_MARKER, filled)
+            for end in (start + END_MARKER, filled)
         )
     except ValueError:  # a table is missing: no row can be read
         return 0
@@ -249,9 +247,8 @@ def _rows(file: bytes, header: Header) -> int:
 
 def _cut(file: bytes) -> tuple[bytes, bytes]:
     """Return the file up to the marker after its entropy-coded bytes, and the same with filler and an end marker."""
-    end = _OTHER_MARKER.search(file, _pixels_at(file))
-    start = (file[: end.start()] if end else file).rstrip(b"\xff")
-    return start, start + _FILLER_BYTES + _END_MARKER
+    start = up_to_marker(file, _pixels_at(file))
+    return start, start + _FILLER_BYTES + END_MARKER
 
 
 def _pixels_at(file: bytes) -> int:

@@ -14,14 +14,12 @@ from PIL import Image
 
 from pipeline.errors import UndecodableImage
 from pipeline.images.header import Header
+from pipeline.images.jpeg_entropy import END_MARKER, NOISE_BYTES, up_to_marker
 from pipeline.images.jpeg_header import CODINGS, segments
 from pipeline.images.piecewise import Piecewise
 
-_END_MARKER: Final = b"\xff\xd9"
-_NOISE_BYTES: Final = bytes((97 * place + 229) % 251 for place in range(1, 2000))
 _RESTART_MARKER: Final = re.compile(rb"\xff[\xd0-\xd7]")
 _RESTART_INTERVAL_MARKER: Final = 0xDD
-_OTHER_MARKER: Final = re.compile(rb"\xff++[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _REPLACED_BYTES: Final = 8
 """Bytes replaced at the end of a restart interval; its last block uses at least one of them."""
 
@@ -39,20 +37,19 @@ def decode_odd_sampling(file: bytes, header: Header, part: int) -> Pixels:
         UndecodableImage: pixels are missing or corrupt, as far as these checks can tell.
     """
     if header.visited > 0 or "progressive" in header.coding:
-        return _pillows(file + _END_MARKER, header, part)
+        return _pillows(file + END_MARKER, header, part)
     *_, (_, _, begin) = segments(Piecewise((file,)))
-    end = _OTHER_MARKER.search(file, begin)
-    start = (file[: end.start()] if end else file).rstrip(b"\xff")
+    start = up_to_marker(file, begin)
     intervals = [*_RESTART_MARKER.split(start[begin:])]
-    markers = [*_RESTART_MARKER.findall(start, begin), _END_MARKER]
+    markers = [*_RESTART_MARKER.findall(start, begin), END_MARKER]
     pixels, more, less = (
         _pillows(
             start[:begin] + b"".join(bytes_ + marker for bytes_, marker in zip(ends, markers, strict=True)), header, 1
         )
         for ends in (
             intervals,
-            [interval + _NOISE_BYTES for interval in intervals],
-            [interval.rstrip(interval[-1:])[:-_REPLACED_BYTES] + _NOISE_BYTES for interval in intervals],
+            [interval + NOISE_BYTES for interval in intervals],
+            [interval.rstrip(interval[-1:])[:-_REPLACED_BYTES] + NOISE_BYTES for interval in intervals],
         )
     )
     if not np.array_equal(pixels, more):
@@ -64,7 +61,7 @@ def decode_odd_sampling(file: bytes, header: Header, part: int) -> Pixels:
             f"the image is damaged: 0 of {header.height} rows could be read in full: bytes are left over, or a restart "
             "marker is missing"
         )
-    return pixels if part == 1 else _pillows(start + _END_MARKER, header, part)
+    return pixels if part == 1 else _pillows(start + END_MARKER, header, part)
 
 
 def _end_there(changed: NDArray[np.bool_], file: bytes, header: Header, markers: list[bytes]) -> bool:

@@ -1,14 +1,14 @@
 """A client that sends requests to a service from its first moment on, before an answer is possible."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 import httpx
 import psutil
 import yaml
 
+from harness.background import in_background
 from harness.photographs import jpeg, photograph
 from tests.support.running_service import is_decoder, marked
 from tests.support.waiting import until
@@ -48,17 +48,9 @@ class Early:
             while not self.stop.is_set():
                 self.after.append(_ask(client))
 
-    @contextmanager
-    def _without_decoders(self) -> Iterator[None]:
+    def _without_decoders(self) -> AbstractContextManager[None]:
         """Stops each decoder process before it is ready while the block runs; afterwards its replica starts another."""
-        over = threading.Event()
-        thread = threading.Thread(target=self._stop_decoders, args=(over,))
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
+        return in_background(self._stop_decoders)
 
     def _stop_decoders(self, over: threading.Event) -> None:
         while not over.wait(0.01):
