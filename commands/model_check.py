@@ -12,6 +12,7 @@ from deployments.http.responses import described as described_error
 from deployments.service_config import LiveConfig
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
+from pipeline.errors import InvalidModel
 from pipeline.model.head_fit import described
 from pipeline.model.recognition import on_fast_path
 from pipeline.model.served import Head, ServedModel
@@ -63,6 +64,8 @@ def check_model(
     limits = live.model_copy(update={"max_batch_size": _BATCH_SIZES[-1]})
     tell(f"sending test images through {config.model}")
     with Engine(config, limits, model=served) as engine:
+        if faults := live.head_faults(engine.head.parameters, type(engine.head).__name__):
+            raise InvalidModel(f"user_config: {'; '.join(faults)}")
         rows = [*notes, *_facts(config, served, engine, seen)]
         if image is None:
             return ModelCheck(rows)

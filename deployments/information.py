@@ -21,13 +21,15 @@ def information(
         live: the settings in force.
         requests: number of requests that have ended since the start, by outcome.
     """
-    engine_stats = engine.stats
+    engine_stats, usual = engine.stats, live.of_head(engine.head.parameters)
     return {
         "darkroom": version_of("darkroom"),
         "model": config.pipeline.model,
         "weights": config.pipeline.weights,
         "weights_from": engine.weights_from,
         "labels": engine.labels,
+        "head": type(engine.head).__name__,
+        "parameters": {name: {**each.schema, "default": usual[name]} for name, each in engine.head.parameters.items()},
         "device": engine.device_kind,
         "dtype": engine.dtype,
         "computed_as": engine.computed_as,

@@ -7,7 +7,7 @@ status, a content type and a form that are described. A 500 is a failure.
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.command import parser_of, run, say
 from harness.local_service import local_service, shipped_config
@@ -33,11 +33,27 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status, 0 if every answer was as described."""
     parser = parser_of("tests.described", __doc__)
     parser.add_argument("--examples", type=int, default=100, help="of each operation")
-    parser.add_argument("--for-s", type=int, default=120, help="seconds for all")
+    parser.add_argument("--for-s", type=int, default=120, help="seconds for each head")
+    parser.add_argument("--heads", default="classify,multilabel,embed", help="heads to serve, one after the other")
     options = parser.parse_args(arguments)
-    with local_service(shipped_config(), say) as service:
+    return max(_checked(head, options.examples, options.for_s) for head in options.heads.split(","))
+
+
+def _checked(head: str, examples: int, for_s: int) -> int:
+    say(f"head: {head}")
+    with local_service(with_head(head), say) as service:
         url = f"{service.endpoint.url}/openapi.json"
-        return subprocess.run(command(url, options.examples, options.for_s), check=False).returncode
+        return subprocess.run(command(url, examples, for_s), check=False).returncode
+
+
+def with_head(head: str) -> dict[str, Any]:
+    """Returns the shipped configuration with another head for its model."""
+    document = shipped_config()
+    settings = document["applications"][0]["args"]["pipeline"]
+    settings["head"] = head
+    if head != "classify":
+        del settings["max_top_k"]
+    return document
 
 
 if __name__ == "__main__":

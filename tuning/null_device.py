@@ -7,16 +7,20 @@ import torch
 from torch import Tensor
 
 from pipeline.input_spec import InputSpec
+from pipeline.model.classify import Classify
 from pipeline.model.device import BatchTimings, PendingBatch
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.multilabel import Multilabel
 
 _BATCH_S: Final = 1e-6
 
 
 class NullDevice:
-    """A `pipeline.model.device.Device` for which every image is of class 0.
+    """A `pipeline.model.device.Device` for which every image is of class 0, or with another head a black image.
 
     Args:
+        module: the model; only its head matters to a classifier.
+        spec: shape and number format of the inputs.
         largest_batch: images.
     """
 
@@ -25,9 +29,14 @@ class NullDevice:
     pads = False
     computed_as = "nothing"
 
-    def __init__(self, largest_batch: int) -> None:
+    def __init__(self, module: DeviceModule, spec: InputSpec, largest_batch: int) -> None:
         self._largest_batch = largest_batch
-        self._scores, self._classes = torch.ones(largest_batch, 1), torch.zeros(largest_batch, 1, dtype=torch.int64)
+        if isinstance(module.head, Classify | Multilabel):
+            rows = {"scores": torch.ones(1, 1), "classes": torch.zeros(1, 1, dtype=torch.int64)}
+        else:
+            with torch.inference_mode():
+                rows = {**module.named(module(spec.zeros(1)))}
+        self._rows = {name: row.repeat_interleave(largest_batch, dim=0) for name, row in rows.items()}
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002
         """Does nothing: there is no copy to speed up."""
@@ -40,17 +49,17 @@ class NullDevice:
     def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
         """Returns a batch that is done at once."""
         images = sum(map(len, pieces))
-        rows = {"scores": self._scores[:images], "classes": self._classes[:images]}
+        rows = {name: row[:images] for name, row in self._rows.items()}
         return PendingBatch(images, rows, lambda: BatchTimings(0.0, 0.0))
 
 
 def open_null_device(
     device_kind: str,  # noqa: ARG001
-    module: DeviceModule,  # noqa: ARG001
+    module: DeviceModule,
     *,
     batch_sizes: Sequence[int],
-    spec: InputSpec,  # noqa: ARG001
+    spec: InputSpec,
     concurrent_batches: int,  # noqa: ARG001
 ) -> NullDevice:
     """Opens such a device, as a `pipeline.model.device_kind.OpenDevice`."""
-    return NullDevice(batch_sizes[-1])
+    return NullDevice(module, spec, batch_sizes[-1])

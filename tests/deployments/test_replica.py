@@ -69,6 +69,14 @@ def test_a_setting_of_another_kind_is_refused(replica: Replica, value: object) -
         asyncio.run(replica.reconfigure({"top_k": value}, None))
 
 
+def test_a_parameter_that_the_head_does_not_have_is_refused(replica: Replica) -> None:
+    says = (
+        "user_config: threshold: 0.3 is set, and the head in service, Classify, has no such parameter .it has top_k.;"
+    )
+    with pytest.raises(ValueError, match=says):
+        asyncio.run(replica.reconfigure({"threshold": 0.3}, None))
+
+
 def test_what_nobody_has_foreseen_is_answered_and_logged(
     replica: Replica, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
