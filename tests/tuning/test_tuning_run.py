@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from tuning.load_check import Busy, LoadResult
 from tuning.plan import Plan, worker_counts
 from tuning.replica_memory import available_bytes
 from tuning.replica_settings import Settings
+from tuning.step import Step
 from tuning.tuned_config import tuned_config
 from tuning.tuning_run import TuningRun
 
@@ -27,9 +29,17 @@ CAT = jpeg(photograph("cat"))
 TINY = Plan(images=2, decode_s=0.05, turns=1, batch_s=0.02, check_s=0.5)
 
 
-def _run(
-    images: Mapping[str, bytes], bound_s: float | None = 0.1, **live: Any
-) -> tuple[Findings, list[tuple[str, float]], str]:
+@dataclass
+class _Refusal:
+    """A run that has refused, with the titles and the seconds left that it told before each step."""
+
+    run: TuningRun
+    findings: Findings
+    told: list[tuple[str, float]]
+    says: str
+
+
+def _refused(images: Mapping[str, bytes], bound_s: float | None = 0.1, **live: Any) -> _Refusal:
     """Runs until it refuses, before any service is started."""
     document, told = shipped_config(), list[tuple[str, float]]()
     application = chosen_application(document, None)[1]
@@ -40,7 +50,28 @@ def _run(
         pytest.raises(Refused) as refused,
     ):
         tuning.run(lambda title, left_s: told.append((title, left_s)))
-    return findings, told, str(refused.value)
+    return _Refusal(tuning, findings, told, str(refused.value))
+
+
+@pytest.fixture(scope="module")
+def measured() -> _Refusal:
+    """A run that has measured everything, and was then refused for a bound of 1 ms."""
+    return _refused({"cat": CAT}, bound_s=0.001)
+
+
+class _Measured:
+    """Stands in for measuring: gives what another run has measured."""
+
+    def __init__(self, done: _Refusal, _tuned: object, _images: object, _plan: object, findings: Findings, *_: object):
+        findings.images, findings.sizes, findings.model = done.findings.images, done.findings.sizes, done.findings.model
+        findings.costs, self.steps = done.findings.costs, list[Step]()
+        self.model, self.images = done.run._measuring.model, done.run._measuring.images
+
+
+@pytest.fixture
+def without_measuring(measured: _Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a run begin with what `measured` has measured."""
+    monkeypatch.setattr(tuning_run, "Measuring", partial(_Measured, measured))
 
 
 class _Service:
@@ -79,6 +110,7 @@ class _Check:
         return "cpu-bound"
 
 
+@pytest.mark.usefixtures("without_measuring")
 @pytest.mark.parametrize(("faster", "is_chosen"), [(1.5, True), (1.0, False)])
 def test_the_predicted_settings_are_chosen_if_the_service_answers_more_with_them(
     monkeypatch: pytest.MonkeyPatch, faster: float, is_chosen: bool
@@ -108,46 +140,46 @@ def test_the_predicted_settings_are_chosen_if_the_service_answers_more_with_them
     assert findings.verdict == "cpu-bound"
 
 
-def test_a_bound_that_cannot_be_met_is_refused_with_what_could_be() -> None:
+def test_a_bound_that_cannot_be_met_is_refused_with_what_could_be(measured: _Refusal) -> None:
     """A bound that cannot be met is refused after all costs are measured and before a service starts.
 
     The time left only falls.
     """
-    findings, told, says = _run({"cat": CAT}, bound_s=0.001)
-    assert says.startswith("--p99-ms 1 cannot be met on this machine: an image takes at least ")
-    assert "Nothing was changed. Give a larger --p99-ms" in says
-    assert findings.costs is not None
-    assert findings.cells
-    titles = [title for title, _ in told]
+    assert measured.says.startswith("--p99-ms 1 cannot be met on this machine: an image takes at least ")
+    assert "Nothing was changed. Give a larger --p99-ms" in measured.says
+    assert measured.findings.costs is not None
+    assert measured.findings.cells
+    titles = [title for title, _ in measured.told]
     assert titles[:3] == ["reading the images", "loading the model", "measuring decoding and the model"]
     assert titles[3] == "decoding with 1 worker"
     assert titles[-1] == "predicting the best settings"
-    assert all(later <= earlier + 10 for (_, earlier), (_, later) in itertools.pairwise(told))
+    assert all(later <= earlier + 10 for (_, earlier), (_, later) in itertools.pairwise(measured.told))
 
 
+@pytest.mark.usefixtures("without_measuring")
 def test_settings_that_the_memory_does_not_hold_are_refused() -> None:
     """Settings that do not fit into memory are refused: every worker may need that of the largest image."""
-    _, _, says = _run({"cat": CAT}, None, max_image_pixels=10**11)
+    says = _refused({"cat": CAT}, None, max_image_pixels=10**11).says
     assert says.startswith("too little memory: ")
     assert "100000000000 pixels; write a smaller max_image_pixels" in says
 
 
+@pytest.mark.usefixtures("without_measuring")
 def test_what_the_memory_does_not_hold_is_no_candidate() -> None:
     """Combinations that do not fit into memory are left out, here two workers and a spare one. The report says so."""
     pixels = int(0.3 * available_bytes()) // DECODE_BYTES_PER_PIXEL
-    findings, _, says = _run({"cat": CAT}, bound_s=0.001, max_image_pixels=pixels)
-    assert says.startswith("--p99-ms 1 cannot be met")
-    (line,) = findings.too_large
-    assert line.startswith(
-        f"{len(findings.cells) // 2} of {len(findings.cells)} combinations of workers, concurrent batches and"
-    )
+    refusal = _refused({"cat": CAT}, bound_s=0.001, max_image_pixels=pixels)
+    assert refusal.says.startswith("--p99-ms 1 cannot be met")
+    (line,) = refusal.findings.too_large
+    count = len(refusal.findings.cells)
+    assert line.startswith(f"{count // 2} of {count} combinations of workers, concurrent batches and")
 
 
 def test_without_an_image_that_can_be_decoded_nothing_is_measured() -> None:
-    findings, told, says = _run({"a.jpg": b"text", "b.jpg": CAT[:100]})
-    assert says.startswith("none of the 2 images can be decoded; the first: a.jpg: ")
-    assert findings.costs is None
-    assert [title for title, _ in told] == ["reading the images"]
+    refusal = _refused({"a.jpg": b"text", "b.jpg": CAT[:100]})
+    assert refusal.says.startswith("none of the 2 images can be decoded; the first: a.jpg: ")
+    assert refusal.findings.costs is None
+    assert [title for title, _ in refusal.told] == ["reading the images"]
 
 
 @pytest.mark.parametrize(
