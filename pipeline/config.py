@@ -192,7 +192,9 @@ class PipelineConfig(StrictSettings):
 
     renamed = {"workers": "decode_workers", "threads": "concurrent_batches"}
 
-    model: str = Field("mobilenet_v2", description="name of a torchvision model that classifies, detects or segments")
+    model: str = Field(
+        "mobilenet_v2", description="name of a torchvision model, timm:NAME, or path or URL of a model file"
+    )
     weights: str = Field(
         "IMAGENET1K_V1",
         description="torchvision weights name, or path or URL of a file, as by torch.save or safetensors",

@@ -11,6 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from pipeline.model.source_kind import SourceKind, source_kind
+
 _WEIGHTS_CLASS_SUFFIX: Final = "_Weights"
 
 _SERVED_FOLDERS: Final = ("", "detection", "segmentation")
@@ -45,8 +47,11 @@ def weights_of_models() -> Mapping[str, tuple[str, ...]]:
 
 def names_fault(model: str, weights: str) -> tuple[str, str] | None:
     """Find a wrong name of model or weights; return its key and a sentence, or None if no fault is known."""
+    kind = source_kind(model)
+    if kind is SourceKind.TIMM and not is_path(weights):
+        return "weights", no_path(weights, model)
     known = weights_of_models()
-    if not known:
+    if not known or kind is not SourceKind.TORCHVISION:
         return None
     if model not in known:
         return "model", no_such_model(model, known)
@@ -67,6 +72,11 @@ def no_such_model(model: str, names: Collection[str]) -> str:
 def no_such_weights(weights: str, model: str, names: Collection[str]) -> str:
     """Describe unknown weights, with the weights that the model has."""
     return f"{model} has no weights {weights}; write {' or '.join(names)}, or the path of a file, e.g. ./weights.pth"
+
+
+def no_path(weights: str, model: str) -> str:
+    """Describe weights by name for a model whose weights are always those of a file."""
+    return f"{weights} is a name of torchvision's; for {model} write the path of a file, or a URL with #sha256=..."
 
 
 @cache

@@ -51,7 +51,8 @@ class CpuDevice:
         """Turn the model into a graph, limit torch to one thread, here and in later threads, and time batches."""
         torch.set_num_threads(1)
         self._compute = as_graph(self._module, self._spec)
-        self.computed_as = COMPUTED_BY_MODULES if self._compute is self._module else "a TorchScript graph"
+        as_it_is = self._module.own_way or COMPUTED_BY_MODULES
+        self.computed_as = as_it_is if self._compute is self._module else "a TorchScript graph"
         pixels = self._spec.zeros(self._batch_sizes[-1])
         seconds, best = dict[int, float](), math.inf
         for size in self._batch_sizes:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.model.head_fit import checked_rows
 from pipeline.model.intake import Normalise
+from pipeline.model.saved_module import SavedModule
 from pipeline.model.served import Head, ServedModel
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -37,15 +38,27 @@ class DeviceModule(nn.Module):
 
     @classmethod
     def of(cls, served: ServedModel, dtype: torch.dtype = torch.float32) -> Self:
-        """Return the device's part of a served model, in evaluation mode, in that number format."""
+        """Return the device's part of a served model, in evaluation mode, in that number format.
+
+        A saved network keeps the format in which it was saved.
+        """
+        if isinstance(served.module, SavedModule):
+            dtype = served.module.dtype
         return cls(served.module.eval(), served.head, _intake_of(served), dtype)
 
     def computing_in(self, dtype: torch.dtype) -> Self:
-        """Return a copy whose module computes in another number format."""
+        """Return a copy whose module computes in another number format; a saved network keeps its own."""
         other = copy.deepcopy(self)
+        if isinstance(self.module, SavedModule):
+            return other
         other.module.to(dtype=dtype)
         other.dtype = dtype
         return other
+
+    @property
+    def own_way(self) -> str | None:
+        """Description of how a module is computed that is not to be traced, such as one of ONNX; else None."""
+        return self.module.computed_as if isinstance(self.module, SavedModule) else None
 
     @property
     def device(self) -> torch.device:

@@ -23,7 +23,7 @@ def check_size(backbone: nn.Module, model: str, crop_px: int, weights: WeightsEn
         InvalidModel: the model accepts the usual size, but not this one.
     """
     usual_px = int(weights.transforms().crop_size[0]) if weights else 224
-    if crop_px == usual_px or not (refusal := _refusal(backbone, crop_px)) or _refusal(backbone, usual_px):
+    if crop_px == usual_px or not (refusal := refusal_of(backbone, crop_px)) or refusal_of(backbone, usual_px):
         return
     raise InvalidModel(
         f"crop_px: {crop_px} is a size that model: {model} does not take ({first_line(refusal)}); it takes crop_px: "
@@ -31,7 +31,8 @@ def check_size(backbone: nn.Module, model: str, crop_px: int, weights: WeightsEn
     ) from refusal
 
 
-def _refusal(backbone: nn.Module, side_px: int) -> Exception | None:
+def refusal_of(backbone: nn.Module, side_px: int) -> Exception | None:
+    """Return the error of a model for images of a size, by shapes alone; None if it accepts them."""
     tensors = (*backbone.named_parameters(), *backbone.named_buffers())
     shapes = {name: tensor.to("meta") for name, tensor in tensors}
     try:

@@ -1,13 +1,13 @@
 """Reads the names of a model's classes."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import InvalidModel
-from pipeline.torchvision_models import WeightsEnum
 
 
-def read_labels(path: str | None, classes: int, weights: WeightsEnum | None) -> tuple[str, ...]:
-    """Return the names of all classes: from a text file, one a line, else from the weights, else numbers.
+def read_labels(path: str | None, classes: int, known: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the names of all classes: from a text file, one a line, else those that are known, else numbers.
 
     A byte order mark, Windows line endings and empty lines at the end are ignored. Two classes may have the same name,
     as in ImageNet.
@@ -15,14 +15,13 @@ def read_labels(path: str | None, classes: int, weights: WeightsEnum | None) -> 
     Args:
         path: path of the file, or None.
         classes: number of the model's classes.
-        weights: torchvision's weights, whose names are used if there is one for each class.
+        known: names that are used if there is one for each class.
 
     Raises:
         InvalidModel: the file cannot be read, or does not have as many names as the model has classes.
     """
     if path is None:
-        known = tuple(weights.meta["categories"]) if weights else ()
-        return known if len(known) == classes else tuple(f"class {index}" for index in range(classes))
+        return tuple(known) if len(known) == classes else tuple(f"class {index}" for index in range(classes))
     labels = labels_in(path)
     if len(labels) != classes:
         raise InvalidModel(f"labels: {path} has {len(labels)} lines; the model has {classes} classes")

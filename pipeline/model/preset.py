@@ -1,6 +1,6 @@
 """Chooses the preprocessing of a model: from the configuration, else from torchvision's weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
@@ -9,6 +9,9 @@ from pipeline.torchvision_models import ImageClassification, WeightsEnum
 
 _OVERRIDING_SETTINGS = ("resize_px", "crop_px", "interpolation", "mean", "std")
 """Settings of the configuration that override those of the weights."""
+
+USUAL_VALUES = "ImageNet's usual values"
+"""Source of a preprocessing for which there is no other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +44,43 @@ def prepared_by(config: PipelineConfig, weights: WeightsEnum | None, *, own: boo
         InvalidModel: the sizes do not fit together.
     """
     preset = weights.transforms() if weights else ImageClassification(crop_size=224)
-    crop_px = config.crop_px or int(preset.crop_size[0])
-    resize_px = config.resize_px or max(crop_px, int(preset.resize_size[0]))
+    known = Preprocess(
+        int(preset.resize_size[0]),
+        int(preset.crop_size[0]),
+        preset.interpolation.value,
+        tuple(preset.mean),
+        tuple(preset.std),
+    )
+    return completed(config, known, str(weights) if weights else USUAL_VALUES, own=own)
+
+
+def completed(config: PipelineConfig, known: Preprocess, source: str, *, own: bool) -> Preparation:
+    """Return the preprocessing in the configuration, completed by one that is known from elsewhere.
+
+    Args:
+        config: its settings come first.
+        known: the other preprocessing.
+        source: its source, as text.
+        own: whether it is assumed, since the user's own weights do not include theirs.
+
+    Raises:
+        InvalidModel: the sizes do not fit together.
+    """
+    crop_px = config.crop_px or known.crop_px
+    resize_px = config.resize_px or max(crop_px, known.resize_px)
     if crop_px > resize_px:
         raise InvalidModel(f"crop_px: {crop_px} is larger than resize_px: {resize_px}; write crop_px as well")
     set_here = [key for key in _OVERRIDING_SETTINGS if getattr(config, key) is not None]
     assumed = own and len(set_here) < len(_OVERRIDING_SETTINGS)
-    return Preparation(
-        Preprocess(
-            resize_px,
-            crop_px,
-            config.interpolation or preset.interpolation.value,
-            config.mean or tuple(preset.mean),
-            config.std or tuple(preset.std),
-        ),
-        _source(str(weights) if weights else "ImageNet's usual values", set_here, assumed=assumed),
-        assumed,
+    transform = replace(
+        known,
+        resize_px=resize_px,
+        crop_px=crop_px,
+        interpolation=config.interpolation or known.interpolation,
+        mean=config.mean or known.mean,
+        std=config.std or known.std,
     )
+    return Preparation(transform, _source(source, set_here, assumed=assumed), assumed)
 
 
 def _source(weights: str, set_here: list[str], *, assumed: bool) -> str:

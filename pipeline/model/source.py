@@ -5,8 +5,10 @@ from typing import Final
 
 from pipeline.config import PipelineConfig
 from pipeline.model.chosen_head import check_choice
+from pipeline.model.model_file import model_file
 from pipeline.model.served import ServedModel
 from pipeline.model.source_kind import SourceKind, source_kind
+from pipeline.model.timm_model import timm_model
 from pipeline.model.torchvision_classifier import torchvision_classifier
 from pipeline.model.torchvision_detector import torchvision_detector
 from pipeline.model.torchvision_segmenter import torchvision_segmenter
@@ -23,6 +25,8 @@ def _torchvision(config: PipelineConfig) -> ServedModel:
 
 _SOURCES: Final[Mapping[SourceKind, Callable[[PipelineConfig], ServedModel]]] = {
     SourceKind.TORCHVISION: _torchvision,
+    SourceKind.TIMM: timm_model,
+    SourceKind.FILE: model_file,
 }
 
 

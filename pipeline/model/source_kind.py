@@ -9,9 +9,14 @@ class SourceKind(StrEnum):
     """Source of models; the value is its name in messages."""
 
     TORCHVISION = "torchvision"
+    TIMM = "timm"
+    FILE = "a file"
 
 
-_SPELLINGS: Final[dict[SourceKind, str]] = {}
+_SPELLINGS: Final[dict[SourceKind, str]] = {
+    SourceKind.TIMM: r"timm:.*",
+    SourceKind.FILE: r".*/.*|.*\.(pt2|pt|pth|ts|onnx)(#sha256=.*)?",
+}
 """Spelling of `model` by source, as a regular expression for the whole value; the first that matches counts."""
 
 

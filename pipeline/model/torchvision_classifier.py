@@ -37,7 +37,7 @@ def torchvision_classifier(config: PipelineConfig) -> ServedModel:
     backbone.eval()
     prepared = prepared_by(config, reference, own=own)
     check_size(backbone, config.model, prepared.transform.crop_px, reference)
-    labels = read_labels(config.labels, classes, reference)
+    labels = read_labels(config.labels, classes, reference.meta["categories"] if reference else ())
     head = classifiers_head(config, labels)
     if config.head == "embed":
         weights_from += f", without the last layer, {without_last_layer(backbone)}"

@@ -40,7 +40,7 @@ def torchvision_detector(config: PipelineConfig) -> ServedModel:
         module, weights_from = from_file(config, partial(_untrained, config.model), len(labels))
     else:
         reference = named_weights(known, config)
-        labels = read_labels(config.labels, len(reference.meta["categories"]), reference)
+        labels = read_labels(config.labels, len(reference.meta["categories"]), reference.meta["categories"])
         module, weights_from = pretrained(config), str(reference)
     if broken := first_nonfinite(module.state_dict()):  # such a model finds nothing, and has no score that tells it
         raise InvalidModel(f"weights: {config.weights}: the tensor {broken} holds NaN or infinity; take other weights")

@@ -58,7 +58,7 @@ def torchvision_segmenter(config: PipelineConfig) -> ServedModel:
         module, weights_from = from_file(config, partial(_untrained, config.model), len(labels))
     else:
         reference = named_weights(known, config)
-        labels = read_labels(config.labels, len(reference.meta["categories"]), reference)
+        labels = read_labels(config.labels, len(reference.meta["categories"]), reference.meta["categories"])
         module, weights_from = pretrained(config), str(reference)
     if hasattr(module, "aux_classifier"):
         setattr(module, "aux_classifier", None)  # noqa: B010 - mypy knows no such attribute; a second output, which serves the training alone
