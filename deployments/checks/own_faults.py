@@ -126,6 +126,8 @@ def own_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> l
             if (name := deployment.get("name")) in names:
                 faults.append(f"{path}.{inner}: {name} stands here once more; write all its settings in one place")
             names.append(name)
+        if config and not names:  # a start takes the usual user_config then
+            faults += [f"{path}.args: {fault}" for fault in config.live_faults(LiveConfig())]
     return faults
 
 

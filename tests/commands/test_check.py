@@ -105,6 +105,16 @@ def test_args_and_user_config_are_held_against_each_other(tmp_path: Path) -> Non
     assert len(lines) == 5
 
 
+def test_args_are_held_against_the_usual_user_config_where_none_is_written(tmp_path: Path) -> None:
+    """Without `deployments` a start takes the usual user_config, which has to fit too."""
+    document: Any = shipped_config()
+    application = document["applications"][0]
+    del application["deployments"]
+    application["args"]["pipeline"]["max_top_k"] = 3
+    (line,) = checked(tmp_path, document)
+    assert line.startswith("applications.0.args: top_k: 5 is above max_top_k: 3; write")
+
+
 def test_a_deployment_that_darkroom_does_not_have_is_named(tmp_path: Path) -> None:
     """An unknown deployment name is an error of the check; Serve would report it after half a minute."""
     document: Any = shipped_config()
