@@ -17,13 +17,22 @@ _NOT_THE_USERS: Final = tuple(
 )
 
 
+_INSTALLED: Final = ("/site-packages/", "/dist-packages/")
+"""Parts of the paths of installed packages, also of those in a folder of PYTHONPATH."""
+
+
+def is_users(file: str) -> bool:
+    """Return whether a file of a traceback belongs neither to Darkroom nor to Python nor to an installed package."""
+    return not file.startswith(_NOT_THE_USERS) and not any(part in file for part in _INSTALLED)
+
+
 def place_of(error: BaseException) -> str:
     """Return file and line of the user's code in which an error arose, as "file:line"; empty if there is none.
 
     This is the innermost line of the traceback that belongs neither to Darkroom nor to an installed package.
     """
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.lineno]
-    users = [frame for frame in frames if not frame.filename.startswith(_NOT_THE_USERS)]
+    users = [frame for frame in frames if is_users(frame.filename)]
     return f"{users[-1].filename}:{users[-1].lineno}" if users else ""
 
 
@@ -51,7 +60,7 @@ def users_traceback(error: BaseException) -> str:
         causes.append(cause)
     for each in reversed(causes):
         frames = traceback.extract_tb(each.__traceback__)
-        users = [number for number, frame in enumerate(frames) if not frame.filename.startswith(_NOT_THE_USERS)]
+        users = [number for number, frame in enumerate(frames) if is_users(frame.filename)]
         if users:
             lines = traceback.format_list(frames[users[0] :])
             return "".join(["Traceback of your code:\n", *lines, *traceback.format_exception_only(each)])

@@ -32,6 +32,9 @@ _HEAD: Final = re.compile(
     r"|\d{4}-\d\d-\d\d [\d:,]+\s+(?P<ray>[A-Z]+) "  # 2026-01-31 12:00:00,000 WARNING worker.py:1 -- ...
     r"|\[\d{4}-\d\d-\d\d [\d:,]+ (?P<core>[A-Z]) )"  # [2026-01-31 12:00:00,000 W 1 1] (raylet) node.cc:1: ...
 )
+_CONTROLLER: Final = "ServeController"
+_TRACEBACK: Final = "Traceback (most recent call last):"
+_INNERMOST_ERROR: Final = re.compile(r"(?!ray\.)[A-Za-z_][\w.]*: (?!Traceback \(most)")
 _QUIET: Final = frozenset({"DEBUG", "INFO", "SUCC", "D", "I"})
 
 NO_GPU: Final = "device: auto found no GPU on any node"
@@ -46,12 +49,14 @@ _HARMLESS: Final = (
 class Filter:
     """Selects the lines that a user should see: warnings, errors, and lines without a level.
 
-    An indented or blank line belongs to the line before it from the same process.
+    An indented or blank line belongs to the line before it from the same process. Of the tracebacks of Serve's
+    controller, which go through Ray, Serve and Darkroom, only the innermost error is shown.
     """
 
     def __init__(self) -> None:
         self._shown = dict[str, bool]()  # by source: whether its last line was shown
         self._said = set[str]()
+        self._in_traceback = set[str]()  # sources whose last lines are those of a traceback
 
     def shows(self, line: str) -> bool:
         """Return whether to show a line; its colour codes are removed already."""
@@ -59,8 +64,25 @@ class Filter:
         source, text = (found["source"], line[found.end() :]) if found else ("", line)
         if not text.strip() or text[0].isspace():
             return self._shown.get(source, False)
+        if source.startswith(_CONTROLLER) and self._is_of_traceback(source, text):
+            self._shown[source] = False  # nor are the indented lines behind it
+            return self._is_new_error(text)
         self._shown[source] = self._is_news(text)
         return self._shown[source]
+
+    def _is_of_traceback(self, source: str, text: str) -> bool:
+        if text.startswith(_TRACEBACK):
+            self._in_traceback.add(source)
+        elif _HEAD.match(text):
+            self._in_traceback.discard(source)
+        return source in self._in_traceback
+
+    def _is_new_error(self, text: str) -> bool:
+        """Return whether a line of a traceback is its innermost error, and has not been shown: Serve tries again."""
+        is_new = _INNERMOST_ERROR.match(text) is not None and text not in self._said
+        if is_new and len(self._said) < LINES_SHOWN:
+            self._said.add(text)
+        return is_new
 
     def _is_news(self, text: str) -> bool:
         head = _HEAD.match(text)

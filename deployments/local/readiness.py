@@ -8,6 +8,7 @@ import httpx
 from deployments.local.application_health import ServicePort
 from deployments.local.endpoint import Endpoint
 from deployments.local.serve_api import ServeApi, ServeApiError
+from deployments.local.start_failure import shortened
 
 Info = dict[str, Any]
 """Document of GET /info."""
@@ -93,12 +94,14 @@ def document_of(response: httpx.Response) -> Info | None:
 
 
 def failure(application: Mapping[str, Any]) -> str | None:
-    """Return what Serve says about an application that has finally failed to deploy; None about any other."""
+    """Return the reason why an application has finally failed to deploy; None for any other application."""
     if application.get("status") != "DEPLOY_FAILED":
         return None
-    parts = [application, *application.get("deployments", {}).values()]
-    messages = [str(part["message"]).strip() for part in parts if part.get("message")]
-    return "\n".join(messages) or "Serve gives no reason"
+    deployments = [
+        str(each["message"]).strip() for each in application.get("deployments", {}).values() if each.get("message")
+    ]
+    messages = deployments or [str(application.get("message") or "").strip()]  # the latter only names the deployments
+    return "\n".join(map(shortened, messages)) or "Serve gives no reason"
 
 
 def gpu_missing(api: ServeApi) -> str | None:

@@ -65,6 +65,25 @@ def test_an_indented_line_belongs_to_the_one_before_it_from_the_same_process() -
     assert lines.shows(f"{REPLICA} ")
 
 
+def test_of_a_controllers_traceback_the_innermost_error_is_shown_once() -> None:
+    """The controller's traceback of a failed replica is cut to the error itself, once for all tries."""
+    source = "(ServeController pid=1)"
+    report = [
+        f"ERROR {AT} controller 1 -- Exception in Replica(id='a'), the replica will be stopped.",
+        "Traceback (most recent call last):",
+        '  File "deployment_state.py", line 1, in check_ready',
+        "ray.exceptions.RayTaskError(RuntimeError): ray::ServeReplica:birds:Model.initialize_and_get_metadata()",
+        "RuntimeError: Traceback (most recent call last):",
+        '  File "birds.py", line 7, in build',
+        "pipeline.errors.InvalidModel: model: birds:build fails",
+    ]
+    lines = Filter()
+    assert [lines.shows(f"{source} {line}") for line in report] == [True, *[False] * 5, True]
+    assert [lines.shows(f"{source} {line}") for line in report] == [True, *[False] * 6]
+    assert not lines.shows(f"{source} INFO {AT} controller 1 -- Starting another replica.")
+    assert lines.shows(f"{source} terminate called after throwing an instance of 'std::bad_alloc'")
+
+
 def test_a_warning_that_several_processes_give_is_shown_once() -> None:
     """A warning that several processes repeat is shown once.
 
