@@ -46,6 +46,13 @@ def predict(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file, not to standard output.")] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(
+            help="Draw boxes, areas or captions into copies of the pictures, in this folder, which must be empty.",
+            metavar="FOLDER",
+        ),
+    ] = None,
 ) -> None:
     """Label files on this machine, without a service.
 
@@ -62,7 +69,7 @@ def predict(
         with ExitStack() as stack:
             given = given_parameters(parameter or [], top_k)
             pipeline, limits = offline_settings(config, top_k, application)
-            status = _predict(stack, paths, pipeline, limits, given, form or _usual_form(output), output)
+            status = _predict(stack, paths, pipeline, limits, given, form or _usual_form(output), output, draw)
     except NothingToDo as error:
         fail(str(error), EXIT_UNUSABLE)
     except KeyboardInterrupt:
@@ -84,8 +91,10 @@ def _predict(
     given: Mapping[str, str],
     form: Form,
     output: Path | None,
+    draw: Path | None,
 ) -> int:
     """Labels the files; faults of the arguments are found before torch is loaded."""
+    from commands.drawing_folder import prepare_folder
     from commands.files import listed
     from commands.output import FileOutput, Output, appended, refuse_to_overwrite
     from commands.progress import Bar
@@ -93,6 +102,8 @@ def _predict(
     files = listed(paths, pipeline.formats, sys.stdin.buffer)
     if output:
         refuse_to_overwrite(output)
+    if draw:
+        prepare_folder(draw)
 
     above = output is None and sys.stdout.isatty()
     bar = Bar(len(files), above=above)
@@ -108,4 +119,4 @@ def _predict(
     start_forkserver()  # its imports run at the same time as those of the next line
     from commands.predict_run import PredictRun
 
-    return PredictRun(files, form, destination, bar).label(pipeline, limits, given)
+    return PredictRun(files, form, destination, bar, draw).label(pipeline, limits, given)

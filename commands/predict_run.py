@@ -3,9 +3,11 @@
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from commands.drawings import Drawings
 from commands.ending import EXIT_FAILED, EXIT_REFUSED, say
 from commands.files import shown
 from commands.head_values import head_values
@@ -20,7 +22,7 @@ from pipeline.engine import Engine
 from pipeline.errors import ServerError
 from pipeline.head_parameters import Value
 from pipeline.model.served import Head
-from pipeline.records import Outcome, Rejection
+from pipeline.records import Outcome, Prediction, Rejection
 
 MAX_NAMED_FAULTS: Final = 20
 """Files without a prediction that are named at the end; the rows name all."""
@@ -34,10 +36,11 @@ class PredictRun:
         form: form of the rows, "jsonl", "csv" or "table".
         output: destination of the rows.
         bar: shows the progress.
+        draw: empty folder for copies of the pictures with the results drawn into them, or None.
     """
 
-    def __init__(self, files: Sequence[str], form: str, output: Output, bar: Bar) -> None:
-        self._files, self._form, self._output, self._bar = files, form, output, bar
+    def __init__(self, files: Sequence[str], form: str, output: Output, bar: Bar, draw: Path | None = None) -> None:
+        self._files, self._form, self._output, self._bar, self._draw = files, form, output, bar, draw
         self._done = self._bad = 0
         self._named: list[str] = []
 
@@ -54,10 +57,11 @@ class PredictRun:
         """
         try:
             with self._bar, Engine(pipeline, limits) as engine:
-                rows = self._rows(engine.head, head_values(engine.head, limits or LiveConfig(), given))
+                values = head_values(engine.head, limits or LiveConfig(), given)
+                rows, drawings = self._rows(engine.head, values), self._drawings(engine, values)
                 self._output.write(rows.header)
                 self._bar.begin()
-                stopped_by = self._label(Labelling(engine, self._files), rows)
+                stopped_by = self._label(Labelling(engine, self._files), rows, drawings)
         except KeyboardInterrupt:  # while the engine starts or ends, or the second one
             stopped_by = signal.SIGINT
         except OutputClosed:
@@ -74,11 +78,18 @@ class PredictRun:
             return Table(values, self._files)
         return Csv(values, head.columns(**values)) if self._form == "csv" else JsonLines(values)
 
-    def _label(self, labelling: Labelling, rows: Rows) -> int:
+    def _drawings(self, engine: Engine, values: Mapping[str, Value]) -> Drawings | None:
+        if self._draw is None:
+            return None
+        return Drawings(self._draw, self._files, engine.config, engine.limits.max_image_bytes, values)
+
+    def _label(self, labelling: Labelling, rows: Rows, drawings: Drawings | None) -> int:
         """Writes a row for each file; returns the signal that ended the run early, or 0."""
         with stopped_by_signals(labelling) as received:
             for file, outcome in labelling.outcomes():
                 self._output.write(rows.row(file, outcome))
+                if drawings and isinstance(outcome, Prediction):
+                    drawings.draw(file, outcome)
                 self._note(file, outcome)
         return received[0] if received else 0
 

@@ -96,6 +96,21 @@ def decode_image(
         raise UndecodableImage(f"the image cannot be decoded: {_in_one_line(error)}") from error
 
 
+def upright_picture(data: memoryview, formats: tuple[str, ...], background: str) -> Image.Image:
+    """Decode a whole image that `decode_image` has accepted, and bring it upright, without a resize.
+
+    Args:
+        data: an encoded image.
+        formats: names of Pillow's formats that are accepted.
+        background: as in `Transform`.
+
+    Raises:
+        ImageError: it is another image by now.
+    """
+    picture = _picture(data, read_header((data,), formats), 1, background)
+    return picture.upright(Image.fromarray(picture.pixels))
+
+
 def _decode(data: memoryview, transform: Transform | FitTransform, max_pixels: int, max_work_s: float) -> DecodedImage:
     header = read_header((data,), transform.formats)
     check_image(header, transform, max_pixels, max_work_s)

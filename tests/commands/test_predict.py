@@ -49,6 +49,7 @@ def _started_by(process: psutil.Process) -> str:
         (["empty"], "no file in empty ends in .jpg"),
         (["-"], "no names of files on the standard input"),
         (["a.jpg", "--output", "full.jsonl"], "full.jsonl is not empty; remove it first, or give another --output"),
+        (["a.jpg", "--draw", "."], ". is not empty; give --draw a new folder, or remove what is in it"),
         (["a.jpg", "--output", "nowhere/o"], "cannot write nowhere/o: No such file or directory"),
         (
             ["a.jpg", "--parameter", "threshold"],
