@@ -136,7 +136,7 @@ class CudaDevice:
         """
         if self._module.own_way:
             return
-        if self._module.dtype is torch.float32:
+        if self._module.dtype is torch.float32 and not self._module.is_saved:
             yield "CUDA graphs with batch norm folded", lambda: self._record(folded(self._module))
         yield "CUDA graphs", lambda: self._record(self._module)
         yield "a TorchScript graph", lambda: self._compute_by(traced(self._module, self._spec))

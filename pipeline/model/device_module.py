@@ -56,6 +56,11 @@ class DeviceModule(nn.Module):
         return other
 
     @property
+    def is_saved(self) -> bool:
+        """True for a network from a file, which keeps its number format and memory layout."""
+        return isinstance(self.module, SavedModule)
+
+    @property
     def own_way(self) -> str | None:
         """Description of how a module is computed that is not to be traced, such as one of ONNX; else None."""
         return self.module.computed_as if isinstance(self.module, SavedModule) else None

@@ -5,6 +5,7 @@ neither compiled libraries nor objects of other classes are loaded.
 """
 
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,7 +38,8 @@ def exported_program(path: Path, named: str, device_kind: str) -> SavedModule:
     """
     _check_members(path, named)
     try:
-        with _tensors_only():
+        with _tensors_only(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch 2.11 warns of its own reading of weights
             program = torch.export.load(path)
         if device_kind == "cuda":
             from torch.export.passes import move_to_device_pass

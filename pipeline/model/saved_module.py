@@ -1,5 +1,6 @@
 """A network that was saved in a file together with its graph, as opposed to weights for a network built in Python."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -86,6 +87,12 @@ class SavedModule(nn.Module):
     def _computed(self, images: Tensor) -> Any:
         outputs = self.network(images)
         return outputs if self.output is None else outputs[self.output]
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> Self:
+        """Return a copy that shares the network: nothing changes it, and copies of large ones take memory."""
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        return other
 
     def train(self, mode: bool = True) -> Self:  # noqa: ARG002 - a saved network has no other mode
         """Do nothing: what training would change was fixed when the network was saved."""
