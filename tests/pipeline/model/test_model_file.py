@@ -1,14 +1,17 @@
 """Tests of networks in files: torch.export, TorchScript and ONNX give the scores of the module they were made from."""
 
+import asyncio
 import logging
 import pickle
 import sys
 import warnings
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import onnx
 import pytest
@@ -16,13 +19,18 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
+from deployments.http.application import HttpApplication
+from deployments.http.auth import Access
+from deployments.service import InferenceService
+from deployments.service_config import ServiceConfig
 from harness.photographs import NAMES, photograph
 from pipeline import Engine, PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.saved_module import SavedModule
 from pipeline.model.served import Preprocess
 from pipeline.model.source import load_model
-from pipeline.records import Prediction
+from pipeline.records import EncodedImage, Outcome
+from tests.support.fake_engine import FakeRecorder
 from tests.support.image_files import png
 
 SIDE, CLASSES = 32, 5
@@ -165,24 +173,46 @@ def photographs() -> list[bytes]:
     return [png(photograph(name).resize((SIDE, SIDE))) for name in NAMES]
 
 
+class OneEngine(InferenceService):
+    """The service as a replica has it, without Ray."""
+
+    def __init__(self, engine: Engine) -> None:
+        async def submit(images: list[EncodedImage]) -> Future[list[Outcome]]:
+            return engine.submit([images])[0]
+
+        super().__init__(engine, submit, FakeRecorder())
+
+
+def answered(engine: Engine, photographs: list[bytes]) -> list[Any]:
+    """Returns the results of one request over HTTP."""
+    app = HttpApplication(OneEngine(engine), ServiceConfig(), Access(None, None), dict, lambda _: {}, lambda: None)
+
+    async def post() -> httpx.Response:
+        transport = httpx.ASGITransport(app.asgi())
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            files = [("image", (f"{number}.png", data)) for number, data in enumerate(photographs)]
+            return await client.post("/predict?top_k=5", files=files)
+
+    return list(asyncio.run(post()).raise_for_status().json()["results"])
+
+
 @pytest.mark.parametrize("name", ["any.pt2", "fixed.pt", "script.pth", "fixed.onnx", "bytes.onnx"])
 def test_a_file_is_served(name: str, folder: Path, photographs: list[bytes]) -> None:
-    """An engine serves each kind of file, with the scores of the module, in batches of any size."""
+    """Each kind of file is served over HTTP, with the scores of the module, in batches of any size."""
     path = folder / name
     if not path.exists():
         FILES[name](path)
     with Engine(PipelineConfig(**settings_of(path))) as engine:
-        outcomes = engine.infer(photographs)
+        results = answered(engine, photographs)
         assert engine.computed_as == WAYS[name]
         assert engine.weights_from == str(path)
     scores = torch.zeros(len(NAMES), CLASSES)
-    for row, outcome in zip(scores, outcomes, strict=True):
-        assert isinstance(outcome, Prediction)
-        row[torch.tensor(outcome.result.indices)] = torch.tensor(outcome.result.scores)
+    for row, result in zip(scores, results, strict=True):
+        for each in result["predictions"]:
+            row[each["index"]] = each["score"]
     pixels = np.stack([np.asarray(photograph(each).resize((SIDE, SIDE))) for each in NAMES])
-    normalised = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(
-        STD
-    ).view(3, 1, 1)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    normalised = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.inference_mode():
         torch.testing.assert_close(scores, NETWORK(normalised.contiguous()).softmax(1), atol=1e-4, rtol=0)
 
