@@ -11,7 +11,7 @@ from torchvision.transforms import functional, transforms, v2
 
 from harness.photographs import NAMES, encoded, photograph
 from pipeline import Engine, Geometry, Head, PipelineConfig, Prediction, ServedModel
-from pipeline.model.recognition import MAX_LEVELS, expected_tensor, images_to_compare, recognised
+from pipeline.model.recognition import MAX_LEVELS, expected_tensor, images_to_compare, on_fast_path, recognised
 from pipeline.model.served import Preprocess
 from pipeline.model.transform_steps import Recognised, Unrecognised
 
@@ -81,6 +81,14 @@ def test_the_comparison_takes_a_part_of_a_second() -> None:
     began_s = time.process_time()
     assert isinstance(recognised(usual, "exact"), Preprocess)
     assert time.process_time() - began_s < 0.8
+
+
+def test_the_reason_stands_beside_the_origin() -> None:
+    """A transform that is not recognised stays, and `transform_from` says why."""
+    served = ServedModel(nn.Identity(), T.GaussianBlur(3), Inputs())
+    kept = on_fast_path(served, "fast")
+    assert kept.transform is served.transform
+    assert kept.transform_from == "the caller, which runs as it is: GaussianBlur is not a step of the fast path"
 
 
 class Inputs(Head):
