@@ -44,7 +44,7 @@ _EXACT_ON_TENSORS: Final = (
 def on_fast_path(served: ServedModel, decode: str) -> ServedModel:
     """Return a model with its transform replaced by the same settings of the fast path, if it is recognised.
 
-    Its `transform_from` says so, or why the transform runs as it is.
+    Its `transform_from` says so, or why the transform runs as it is. May be called again.
 
     Args:
         served: a model; one that has a `Preprocess` or `Fit` stays as it is.
@@ -55,7 +55,8 @@ def on_fast_path(served: ServedModel, decode: str) -> ServedModel:
         return served
     found = recognised(transform, decode)
     if isinstance(found, Unrecognised):
-        return replace(served, transform_from=f"{served.transform_from}, which runs as it is: {found.reason}")
+        told = f", which runs as it is: {found.reason}"
+        return replace(served, transform_from=served.transform_from.removesuffix(told) + told)
     origin = f"{served.transform_from}, recognised in {described(transform)}"
     return replace(served, transform=found, transform_from=origin)
 
