@@ -1,7 +1,7 @@
 """Tests that the fast path takes the place of a transform only if both give the same numbers."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -76,11 +76,21 @@ def test_another_kind_of_tensor_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -
     assert "it returns list on a test image" in reason(USUAL)
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Lets torch compute in this thread alone: others spin on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_the_comparison_takes_a_part_of_a_second() -> None:
     usual = T.Compose([T.Resize(256), T.CenterCrop(224), T.ToTensor(), T.Normalize([0.5], [0.5])])
-    began_s = time.process_time()
+    began_s = time.thread_time()
     assert isinstance(recognised(usual, "exact"), Preprocess)
-    assert time.process_time() - began_s < 0.8
+    assert time.thread_time() - began_s < 0.4
 
 
 def test_the_reason_stands_beside_the_origin() -> None:
