@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.service_config import LiveConfig, ServiceConfig
 from deployments.version import version_of
+from pipeline.model.source_kind import has_named_weights
 
 if TYPE_CHECKING:
     from pipeline.engine import Engine
@@ -25,7 +26,7 @@ def information(
     return {
         "darkroom": version_of("darkroom"),
         "model": config.pipeline.model,
-        "weights": config.pipeline.weights,
+        "weights": config.pipeline.weights if has_named_weights(config.pipeline.model) else None,
         "weights_from": engine.weights_from,
         "labels": engine.labels,
         "head": type(engine.head).__name__,

@@ -165,7 +165,7 @@ class Engine:
         outcomes = self._self_test.begin(copies=self.decode_workers, others=images).result()
         errors = [outcome.error for outcome in outcomes if isinstance(outcome, Rejection)]
         if nan := sum(isinstance(error, NonFiniteScores) for error in errors):
-            name = "of the given model" if self._given else f"{self.config.weights} of {self.config.model}"
+            name = "of the given model" if self._given else self.weights_from
             why = causes(name, self._module, self._load, self.config.std or ())
             raise InvalidModel(f"{why} ({nan} of {len(outcomes)} test images)")
         if failed := next((error for error in errors if isinstance(error, HeadFailed)), None):

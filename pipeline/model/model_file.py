@@ -34,6 +34,9 @@ _USUAL_SIDE_PX: Final = 224
 _USUAL_CROP_SHARE: Final = 0.875
 """Size of the images, and share of the resize that the crop keeps, where neither file nor configuration says it."""
 
+_SUM_TOLERANCE: Final = 1e-3
+"""Largest difference of a sum from 1 in the outputs of a softmax: that of half precision."""
+
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
 
@@ -162,6 +165,12 @@ def _first_outputs(module: SavedModule, side_px: int, named: str) -> Tensor:
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(images):
         shape = [*outputs.shape] if isinstance(outputs, Tensor) else type(outputs).__name__
         raise InvalidModel(f"{named} gives {shape} for 2 images; a classifier gives [2, classes]")
+    if outputs.min() >= 0 and (outputs.sum(1) - 1).abs().max() < _SUM_TOLERANCE:
+        logger.warning(
+            "%s gives numbers from 0 up that sum to 1 for each image, as behind a softmax; head: classify computes the "
+            "softmax itself, so export the network without it",
+            named,
+        )
     return outputs
 
 

@@ -20,6 +20,11 @@ _SPELLINGS: Final[dict[SourceKind, str]] = {
 """Spelling of `model` by source, as a regular expression for the whole value; the first that matches counts."""
 
 
+def has_named_weights(model: str) -> bool:
+    """Return whether the setting `weights` applies to a model; a file of the whole network has its own."""
+    return source_kind(model) in (SourceKind.TORCHVISION, SourceKind.TIMM)
+
+
 def source_kind(model: str) -> SourceKind:
     """Return the source of a model; a name without any special spelling is one of torchvision's."""
     kinds = (kind for kind, spelling in _SPELLINGS.items() if re.fullmatch(spelling, model))

@@ -234,6 +234,14 @@ def test_several_outputs_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert served.module(IMAGES).shape == (3, CLASSES)
 
 
+def test_a_softmax_in_a_file_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    network = nn.Sequential(Network(), nn.Softmax(1)).eval()
+    torch.export.save(torch.export.export(network, (torch.zeros(2, 3, SIDE, SIDE),)), tmp_path / "soft.pt2")
+    with caplog.at_level(logging.WARNING):
+        load_model(PipelineConfig(**settings_of(tmp_path / "soft.pt2")))
+    assert "soft.pt2 gives numbers from 0 up that sum to 1 for each image, as behind a softmax" in caplog.text
+
+
 def test_sizes_and_numbers_that_a_file_does_not_say_are_assumed(file: Path) -> None:
     """The size comes from the file, if it says one; all else is assumed, with a warning."""
     size: dict[str, Any] = {"crop_px": SIDE} if file.name == "script.pth" else {}
