@@ -93,15 +93,15 @@ def _names(kind: str) -> tuple[str, str]:
     return "urn:darkroom:" + "-".join(words).lower(), " ".join(words).capitalize()
 
 
-async def _results(outcomes: Sequence[Outcome], parameters: Mapping[str, Value]) -> list[orjson.Fragment]:
+async def _results(outcomes: Sequence[Outcome], parameters: Mapping[str, Value]) -> orjson.Fragment:
     """Encode the results of many images, some at a time, so that other requests are answered meanwhile."""
-    results: list[orjson.Fragment] = []
+    parts = []
     for first in range(0, len(outcomes), _ENCODED_AT_ONCE):
         if first:
             await asyncio.sleep(0)
         some = outcomes[first : first + _ENCODED_AT_ONCE]
-        results += await _in_thread_if_long(some, partial(_encoded, some, parameters))
-    return results
+        parts.append(await _in_thread_if_long(some, partial(_encoded, some, parameters)))
+    return orjson.Fragment(b"[" + b",".join(parts) + b"]")
 
 
 async def _in_thread_if_long(outcomes: Sequence[Outcome], encode: Callable[[], Encoded]) -> Encoded:
@@ -110,16 +110,23 @@ async def _in_thread_if_long(outcomes: Sequence[Outcome], encode: Callable[[], E
     return encode()
 
 
-def _encoded(outcomes: Sequence[Outcome], parameters: Mapping[str, Value]) -> list[orjson.Fragment]:
-    return [orjson.Fragment(_encoded_result(outcome, parameters)) for outcome in outcomes]
-
-
-def _encoded_result(outcome: Outcome, parameters: Mapping[str, Value]) -> bytes:
-    if isinstance(outcome, Rejection):
-        return orjson.dumps({"error": _problem(outcome.error)})
+def _encoded(outcomes: Sequence[Outcome], parameters: Mapping[str, Value]) -> bytes:
+    """Encode results as members of a list; if one of them fails, each for itself."""
     try:
-        return orjson.dumps(outcome.as_json(**parameters), option=orjson.OPT_SERIALIZE_NUMPY)
-    except Exception as error:  # noqa: BLE001 - a head of the user's may raise anything
+        results = [_result(outcome, parameters) for outcome in outcomes]
+        return orjson.dumps(results, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+    except Exception:  # noqa: BLE001 - a head of the user's may raise anything; `_encoded_alone` logs it
+        return b",".join(_encoded_alone(outcome, parameters) for outcome in outcomes)
+
+
+def _result(outcome: Outcome, parameters: Mapping[str, Value]) -> Mapping[str, Any]:
+    return outcome.as_json(**parameters) if isinstance(outcome, Prediction) else {"error": _problem(outcome.error)}
+
+
+def _encoded_alone(outcome: Outcome, parameters: Mapping[str, Value]) -> bytes:
+    try:
+        return orjson.dumps(_result(outcome, parameters), option=orjson.OPT_SERIALIZE_NUMPY)
+    except Exception as error:  # noqa: BLE001
         log_unforeseen(error)
         return orjson.dumps({"error": _problem(HeadFailed(in_place(error)))})
 
