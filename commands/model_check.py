@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import torch
@@ -13,6 +13,7 @@ from deployments.service_config import LiveConfig
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import InvalidModel
+from pipeline.model.callable_transform import tried
 from pipeline.model.head_fit import described
 from pipeline.model.recognition import on_fast_path
 from pipeline.model.served import Head, ServedModel
@@ -60,6 +61,8 @@ def check_model(
     config, notes = _on_this_machine(config)
     tell(f"loading {config.model}")
     served = on_fast_path(load_model(config), config.decode)
+    transform = tried(served.transform)
+    served = replace(served, transform=transform)
     seen = _Seen(served.module)
     limits = live.model_copy(update={"max_batch_size": _BATCH_SIZES[-1]})
     tell(f"sending test images through {config.model}")
@@ -107,7 +110,7 @@ def _facts(config: PipelineConfig, served: ServedModel, engine: Engine, seen: _S
     yield "model", f"{config.model}, with weights from {engine.weights_from}"
     yield "parameters", _size(served.module)
     yield "transform", f"{served.transform}\nfrom {served.transform_from}"
-    yield "workers make", str(served.transform.input_spec)
+    yield "workers make", str(engine.input_spec)
     yield "module", f"{seen.inputs} -> {seen.outputs}"
     yield "head", _described_head(engine.head)
     yield "computed as", f"{engine.computed_as}, in {engine.dtype} on {engine.device_kind}"

@@ -40,7 +40,11 @@ def information(
         "start_s": {step: round(seconds, 2) for step, seconds in engine.start_s.items()},
         "num_cpus": config.num_cpus,
         "num_gpus": config.num_gpus,
-        "transform": {name: getattr(engine.transform, name) for name in engine.transform.__slots__},
+        "transform": {
+            name: value
+            for name in engine.transform.__slots__
+            if not isinstance(value := getattr(engine.transform, name), bytes)  # the user's own code
+        },
         "transform_from": engine.transform_from,
         "args": config.model_dump(),
         "user_config": live.model_dump(),

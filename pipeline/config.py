@@ -18,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
+from pipeline.model.source_kind import SourceKind, source_kind
 from pipeline.pinned_file import PinnedFile
 
 DROP_TRANSPARENCY = "drop"
@@ -74,6 +75,9 @@ MAX_CHUNK_PRICE_S = 0.04
 
 USUAL_PRICE_S = 0.003
 """Price of an image whose header has not been read: that of a photograph of 0.3 megapixels."""
+
+USUAL_PIXELS = 300_000
+"""Pixels of such an image."""
 
 HANDED_OVER_AFTER_S = 0.1
 """Time that a worker may spend on one image before the images behind it go to another worker."""
@@ -173,6 +177,10 @@ class StrictSettings(BaseModel):
         return details
 
 
+_NOT_OF_FUNCTIONS: Final = ("weights", "labels", "resize_px", "crop_px", "interpolation", "mean", "std")
+"""Settings of models that are served by name."""
+
+
 class Limits(StrictSettings):
     """Limits that may change while the engine runs."""
 
@@ -193,12 +201,14 @@ class PipelineConfig(StrictSettings):
     renamed = {"workers": "decode_workers", "threads": "concurrent_batches"}
 
     model: str = Field(
-        "mobilenet_v2", description="name of a torchvision model, timm:NAME, or path or URL of a model file"
+        "mobilenet_v2",
+        description="name of a torchvision model, timm:NAME, path or URL of a model file, or module:function",
     )
     weights: str = Field(
         "IMAGENET1K_V1",
         description="torchvision weights name, or path or URL of a file, as by torch.save or safetensors",
     )
+    model_args: Mapping[str, Any] = Field({}, description="arguments of the function that `model` names, by name")
     labels: str | None = Field(None, description="path to a text file with one class name a line")
     head: Literal["classify", "multilabel", "embed", "detect", "segment"] | None = Field(
         None, description="form of the answers; by default what the model was made for"
@@ -290,6 +300,7 @@ class PipelineConfig(StrictSettings):
             )
         if self.resize_px and self.crop_px and self.crop_px > self.resize_px:
             raise ValueError(f"crop_px: {self.crop_px} is larger than resize_px: {self.resize_px}; write it smaller")
+        self._check_source()
         if self.head not in (None, "classify") and "max_top_k" in self.model_fields_set:
             raise ValueError(f"max_top_k: {self.max_top_k} is for head: classify; remove it, as head is {self.head}")
         if self.head == "embed" and self.labels:
@@ -297,6 +308,21 @@ class PipelineConfig(StrictSettings):
         if self.std and min(self.std) <= 0:
             raise ValueError(f"std: {list(self.std)} must be above 0: pixels are divided by every number")
         return self
+
+    def _check_source(self) -> None:
+        """Raise ValueError for a setting that the model's source does not have."""
+        kind = source_kind(self.model)
+        if kind is SourceKind.FUNCTION:
+            if given := [name for name in _NOT_OF_FUNCTIONS if name in self.model_fields_set and getattr(self, name)]:
+                raise ValueError(
+                    f"{given[0]}: {getattr(self, given[0])} is not for model: {self.model}, a function of your own, "
+                    f"which decides that itself; remove it, or give it to the function by model_args"
+                )
+        elif self.model_args:
+            raise ValueError(
+                f"model_args: {[*self.model_args]} are for a function of your own; model: {self.model} is none: write "
+                "module:function, or remove model_args"
+            )
 
     @property
     def largest_batch(self) -> int:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -15,27 +16,31 @@ import torch
 from pipeline.config import USUAL_PRICE_S, Limits, PipelineConfig
 from pipeline.decode.slots import Slots
 from pipeline.decode.stage import DecodeStage
-from pipeline.errors import EngineClosed, HeadFailed, InvalidModel, NonFiniteScores, WorkerFailure
+from pipeline.errors import EngineClosed, HeadFailed, InvalidModel, NonFiniteScores, TransformFailed, WorkerFailure
 from pipeline.images.examination import examine
 from pipeline.images.price import body_price_s
 from pipeline.input_spec import InputSpec
 from pipeline.model.batcher import Batcher
+from pipeline.model.callable_transform import CallableTransform, examples, tried
 from pipeline.model.device_kind import OpenDevice, open_device, resolved_kind, resolved_sizes
-from pipeline.model.device_module import DTYPES
+from pipeline.model.device_module import DTYPES, DeviceModule
 from pipeline.model.fit import Fit
 from pipeline.model.fit_module import device_module
 from pipeline.model.head_fit import check_documents
 from pipeline.model.nonfinite import causes
-from pipeline.model.precision import COMPARED_IMAGES, quickest, scenes
+from pipeline.model.precision import COMPARED_IMAGES, quickest
 from pipeline.model.recognition import on_fast_path
-from pipeline.model.served import ServedModel
+from pipeline.model.served import Preprocess, ServedModel
 from pipeline.model.source import load_model
+from pipeline.model.source_kind import SourceKind, source_kind
+from pipeline.model.trial import TRIED_IMAGES, try_module
 from pipeline.model.warm_up_images import blank, most_pixels, warm_up_images
 from pipeline.ready_queue import ReadyQueue
-from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
+from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, WorkerTransform
 from pipeline.self_test import SelfTest
 from pipeline.stats import EngineStats
 from pipeline.task import Request, Task
+from pipeline.users_code import users_traceback
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
@@ -55,6 +60,7 @@ class Engine:
 
     Attributes:
         start_s: seconds that each step of the start took.
+        input_spec: shape and number format of a slot; known once the model is loaded.
 
     Raises:
         ValueError: `limits` allow more than `config` provides for.
@@ -90,7 +96,12 @@ class Engine:
             if self._closed:
                 raise EngineClosed("the engine was closed; make another")
             if not self._started:
-                self._timed("model", self._build)
+                try:
+                    self._timed("model", self._build)
+                except InvalidModel as error:
+                    if trace := users_traceback(error):
+                        logger.error("%s", trace)
+                    raise
                 try:
                     self._timed("workers", self._decode.start)
                     self._timed("device", self._compute.start)
@@ -110,25 +121,25 @@ class Engine:
 
     def _build(self) -> None:
         served = self._load()
+        transform = tried(served.transform)
+        served = replace(served, transform=transform)
         self.head, self.weights_from, self.transform_from = served.head, served.weights_from, served.transform_from
-        self.transform = served.transform.in_workers(self.config)
+        self.transform: WorkerTransform = transform.in_workers(self.config)
         level = logging.WARNING if served.transform_is_assumed else logging.INFO
         logger.info("weights: %s", served.weights_from)
-        logger.log(level, "transform: %s, from %s", served.transform, served.transform_from)
-        fit = served.transform if isinstance(served.transform, Fit) else None
-        spec = fit.input_spec(self.config) if fit else served.preprocess.input_spec
+        logger.log(level, "transform: %s, from %s", transform, served.transform_from)
+        self.input_spec = transform.input_spec(self.config) if isinstance(transform, Fit) else transform.input_spec
         module = device_module(served, DTYPES.get(self.config.dtype, torch.float32))  # `auto` begins with float32
-        if self.config.dtype == "auto" and not fit:
-            pixels = scenes(COMPARED_IMAGES, served.preprocess.crop_px)
-            module = quickest(module, self.device_kind, pixels, self.config.largest_batch)
+        if not isinstance(transform, Fit):
+            module = self._tried_module(module, transform)
         self._module = module
         self.dtype = str(module.dtype).removeprefix("torch.")
-        slots = self._slots(spec)
+        slots = self._slots(self.input_spec)
         device = self._opener(
             self.device_kind,
             module,
             batch_sizes=self.config.batch_sizes,
-            spec=spec,
+            spec=self.input_spec,
             concurrent_batches=self.concurrent_batches,
         )
         self._unlock_pages = device.page_lock(slots.tensor)
@@ -149,6 +160,14 @@ class Engine:
             ),  # until the warm-up is done
         )
 
+    def _tried_module(self, module: DeviceModule, transform: Preprocess | CallableTransform) -> DeviceModule:
+        """Try a module of the user's own, and choose the number format if the configuration does not."""
+        if self._given or source_kind(self.config.model) is SourceKind.FUNCTION:
+            try_module(module, examples(transform, TRIED_IMAGES))
+        if self.config.dtype != "auto":
+            return module
+        return quickest(module, self.device_kind, examples(transform, COMPARED_IMAGES), self.config.largest_batch)
+
     def _slots(self, spec: InputSpec) -> Slots:
         """Return the slots: fewer than configured where inputs are large, but enough for two of the largest batches."""
         fitting = max(_MAX_INPUT_BYTES // spec.nbytes, 2 * self.config.largest_batch)
@@ -168,6 +187,8 @@ class Engine:
             name = "of the given model" if self._given else self.weights_from
             why = causes(name, self._module, self._load, self.config.std or ())
             raise InvalidModel(f"{why} ({nan} of {len(outcomes)} test images)")
+        if broken := next((error for error in errors if isinstance(error, TransformFailed)), None):
+            raise InvalidModel(f"transform: it works in the replica and fails in a decoder process: {broken}")
         if failed := next((error for error in errors if isinstance(error, HeadFailed)), None):
             raise InvalidModel(f"the head {type(self.head).__name__} fails on a test image: {failed.reason}")
         if errors:
@@ -209,7 +230,7 @@ class Engine:
 
     def _admits(self, task: Task) -> bool:
         if task.image.price_s is None:
-            examined = examine(task.image, self._limits, self.transform)
+            examined = examine(task.image, self._limits, self.transform, self._decode.users_cost)
             if isinstance(examined, Rejection):
                 task.reject(examined.error)
                 return False
@@ -218,8 +239,8 @@ class Engine:
 
     def examine(self, images: Sequence[EncodedImage | Rejection]) -> list[EncodedImage | Rejection]:
         """Read the headers of images and set their prices; an image over a limit is replaced by its rejection."""
-        limits, transform = self._limits, self.transform
-        return [image if isinstance(image, Rejection) else examine(image, limits, transform) for image in images]
+        settings = self._limits, self.transform, self._decode.users_cost
+        return [image if isinstance(image, Rejection) else examine(image, *settings) for image in images]
 
     def expected_wait_s(self, images: Sequence[EncodedImage | Rejection] = (), *, body_bytes: int = 0) -> float:
         """Estimate the seconds until the engine reaches the last of these examined images of one request.

@@ -104,6 +104,18 @@ class HeadFailed(ImageError):
         self.reason = reason
 
 
+class TransformFailed(ImageError):
+    """The model's transform, the user's own, raises on the image, or returns something that is not the model's input.
+
+    Attributes:
+        trace: the user's own traceback, which the client does not see; empty if nothing was raised.
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
+
+
 class NonFiniteScores(ImageError):
     """The model's scores of the image are NaN, while those of other images are finite."""
 

@@ -104,6 +104,18 @@ class Transform:
 
 
 @dataclass(frozen=True, slots=True)
+class UserTransform:
+    """A transform of the user's own, which workers run as it is on the decoded image: upright, RGB, of full size."""
+
+    name: str  # for people
+    pickled: bytes = field(repr=False)  # the callable, by cloudpickle
+    formats: tuple[str, ...]  # names of Pillow's formats
+    background: str = "white"  # as of `Transform`
+    decode: str = "exact"  # always: the transform is written for exact pixels
+    blank_size: tuple[int, int] = (320, 240)  # width and height of a test image, which the transform takes
+
+
+@dataclass(frozen=True, slots=True)
 class FitTransform:
     """Steps from a decoded image to an input that shows all of it: resize to fit, and no crop. Sizes of inputs vary."""
 
@@ -131,3 +143,7 @@ class FitTransform:
         if self.size_px:
             return self.size_px[0] * self.size_px[1]
         return min(self.min_px, self.max_px) * self.max_px
+
+
+WorkerTransform = Transform | FitTransform | UserTransform
+"""Steps of a worker from a decoded image to the model's input."""

@@ -42,7 +42,7 @@ def place_of_function(function: Callable[..., Any]) -> str:
     return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
 
 
-def in_place(error: Exception) -> str:
+def in_place(error: BaseException) -> str:
     """Return class, first line and place of an error of the user's code, for a message."""
     place = place_of(error)
     message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

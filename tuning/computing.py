@@ -12,14 +12,18 @@ from typing import Final
 import torch
 
 from pipeline.config import PipelineConfig
-from pipeline.images.decode import decode
+from pipeline.errors import InvalidModel
+from pipeline.images.decode import decode_image
 from pipeline.input_spec import InputSpec
+from pipeline.model.callable_transform import CallableTransform, examples, tried
 from pipeline.model.device import Device, collect
 from pipeline.model.device_kind import open_device
 from pipeline.model.device_module import DTYPES, DeviceModule
-from pipeline.model.precision import COMPARED_IMAGES, quickest, scenes
+from pipeline.model.fit import Fit
+from pipeline.model.precision import COMPARED_IMAGES, quickest
+from pipeline.model.recognition import on_fast_path
+from pipeline.model.served import Preprocess
 from pipeline.model.source import load_model
-from pipeline.records import Transform
 from tuning.clients import usual_bound_s
 from tuning.fits import BatchCost, fit_batches
 
@@ -89,18 +93,21 @@ class MeasuredModel:
         max_pixels: int,
         bound_s: float | None,
     ) -> None:
-        served = load_model(config)
+        served = on_fast_path(load_model(config), config.decode)
+        transform = tried(served.transform)
         self.cost = ComputeCost()
-        self.crop_px = served.preprocess.crop_px
-        pixels = _pixels(served.preprocess.in_workers(config), images[:_DISTINCT_IMAGES], max_pixels)
+        if isinstance(transform, Fit):
+            raise InvalidModel("this measures models whose images have one size; this model's images differ in size")
+        self.spec = transform.input_spec
+        pixels = _inputs(transform, config, images[:_DISTINCT_IMAGES], max_pixels)
         module = DeviceModule.of(served, DTYPES.get(config.dtype, torch.float32))
         if config.dtype == "auto":
-            module = quickest(module, config.device, scenes(COMPARED_IMAGES, self.crop_px), config.largest_batch)
+            module = quickest(module, config.device, examples(transform, COMPARED_IMAGES), config.largest_batch)
         self.dtype = str(module.dtype).removeprefix("torch.")
-        self._device, self.sizes = _opened(config, module, served.preprocess.input_spec, concurrent_batches, bound_s)
+        self._device, self.sizes = _opened(config, module, self.spec, concurrent_batches, bound_s)
         self.concurrent_batches = range(1, self._device.concurrent_batches + 1)
         largest = self.sizes[-1]
-        self._pixels = pixels.repeat(-(-largest // len(pixels)), 1, 1, 1)[:largest].contiguous()
+        self._pixels = pixels.repeat(-(-largest // len(pixels)), *[1] * len(self.spec.shape))[:largest].contiguous()
         self._unlock = self._device.page_lock(self._pixels)
 
     def measure(self, concurrent_batches: int, images: int, for_s: float) -> None:
@@ -151,10 +158,14 @@ class MeasuredModel:
         return seconds
 
 
-def _pixels(transform: Transform, images: Sequence[bytes], max_pixels: int) -> torch.Tensor:
-    """Decodes the images: uint8 [n, crop_px, crop_px, 3]."""
-    arrays = [decode(memoryview(data), transform, max_pixels) for data in images]
-    return torch.stack([torch.from_numpy(array.copy()) for array in arrays])
+def _inputs(
+    transform: Preprocess | CallableTransform, config: PipelineConfig, images: Sequence[bytes], max_pixels: int
+) -> torch.Tensor:
+    """Decodes the images to the model's input: [n, *shape]."""
+    users_own = transform.in_this_process() if isinstance(transform, CallableTransform) else None
+    steps = transform.in_workers(config)
+    made = [decode_image(memoryview(data), steps, max_pixels, users_own=users_own).pixels for data in images]
+    return torch.stack([torch.as_tensor(each if isinstance(each, torch.Tensor) else each.copy()) for each in made])
 
 
 def _opened(

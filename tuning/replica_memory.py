@@ -36,21 +36,21 @@ class ReplicaMemory:
         available_bytes: available memory.
         replica_bytes: memory of an idle replica process with the model.
         worker_bytes: memory of a worker; an image as large as the limits allow may take more.
-        crop_px: side of the images that the model sees.
+        input_bytes: bytes of the model's input for one image.
         live: the limits of images; those of the settings count where they have them too.
     """
 
     available_bytes: int
     replica_bytes: int
     worker_bytes: int
-    crop_px: int
+    input_bytes: int
     live: LiveConfig
 
     def needed_bytes(self, settings: Settings) -> int:
         """Computes the most memory that a replica takes with these settings."""
         processes = settings.decode_workers + PipelineConfig().spare_workers
         workers = processes * (self.worker_bytes + decode_memory_bytes(self.live.max_image_pixels))
-        slots = settings.slots * self.crop_px * self.crop_px * 3 + MAX_KEPT_BYTES
+        slots = settings.slots * self.input_bytes + MAX_KEPT_BYTES
         return self.replica_bytes + workers + slots + settings.max_bytes_in_flight
 
     def holds(self, settings: Settings) -> bool:

@@ -132,7 +132,7 @@ class TuningRun:
             available_bytes=available_bytes(),
             replica_bytes=psutil.Process().memory_full_info().uss,
             worker_bytes=costs.decode.worker_bytes,
-            crop_px=self._measuring.model.crop_px,
+            input_bytes=self._measuring.model.spec.nbytes,
             live=tuned.live,
         )
         alone_s = costs.decode.alone_s + costs.compute.seconds(1, costs.compute.sizes[0])

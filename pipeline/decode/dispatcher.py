@@ -1,5 +1,6 @@
 """Hands images out to the decoder processes, and processes their results."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,12 +13,15 @@ from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.worker_pool import LostChunk, WorkerPool
 from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
 from pipeline.decode.worker_progress import decoding_s, not_begun, shape_of, spent_s
-from pipeline.errors import DecoderCrashed, DecodeTimeout, ServerError
+from pipeline.errors import DecoderCrashed, DecodeTimeout, ServerError, TransformFailed
 from pipeline.images.geometry import Geometry
 from pipeline.images.price import timeout_s
 from pipeline.ready_queue import GiveBack, PixelBatch, ReadyQueue
-from pipeline.records import FitTransform, Transform
+from pipeline.records import UserTransform, WorkerTransform
 from pipeline.task import Task
+from pipeline.transform_cost import TransformCost
+
+logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "decode"})
 
 
 class Dispatcher:
@@ -35,6 +39,7 @@ class Dispatcher:
 
     Attributes:
         backlog: the images that wait for a worker.
+        users_cost: learned time of a transform of the user's own; None if there is none.
         moved_at: when a worker last returned a chunk, or ended while it held one, by `time.monotonic`.
     """
 
@@ -42,7 +47,7 @@ class Dispatcher:
         self,
         pool: WorkerPool,
         slots: Slots,
-        transform: Transform | FitTransform,
+        transform: WorkerTransform,
         queue: ReadyQueue,
         give_back: GiveBack,
         *,
@@ -54,6 +59,7 @@ class Dispatcher:
         self._pool, self._slots, self._transform = pool, slots, transform
         self._queue, self._give_back = queue, give_back
         self._chunk_bytes, self._decode_timeout_s = chunk_bytes, decode_timeout_s
+        self.users_cost = TransformCost() if isinstance(transform, UserTransform) else None
         self._ended_s = self._decoding_s = 0.0  # of returned chunks; the last value of `decoding_s`
 
     @property
@@ -126,6 +132,8 @@ class Dispatcher:
         self.moved_at = time.monotonic()
         for position, error in result.errors.items():
             self._note_decoded(chunk, position)
+            if isinstance(error, TransformFailed):
+                logger.warning("%s\n%s", error, error.trace)
             chunk.tasks[position].reject(error)
         left_out = result.skipped | result.errors.keys()
         self._hand_on(chunk, result.pixels, [n for n in range(len(chunk.tasks)) if n not in left_out])
@@ -174,6 +182,7 @@ class Dispatcher:
         """Put the decoded images of a chunk into the queue; their pixels fill its first slots without gaps."""
         for position in positions:
             self._note_decoded(chunk, position)
+            self._note_transformed(chunk.first + position)
         for slot, task in enumerate(chunk.tasks, chunk.first):
             self._slots.trim_encoded(slot, task.image.size)
         self._slots.release(chunk.first + len(positions), len(chunk.tasks) - len(positions))
@@ -194,6 +203,12 @@ class Dispatcher:
         self._ended_s += task.decode_s
         task.decoded_at = time.perf_counter()
         self.backlog.pace.note(task.decode_s, task.price_s)
+
+    def _note_transformed(self, slot: int) -> None:
+        if self.users_cost:
+            width, height, _ = shape_of(slot, self._slots)
+            took_s = min(self._slots.transform_ns[slot].item() * 1e-9, decoding_s(slot, self._slots))
+            self.users_cost.note(width * height, max(0.0, took_s))
 
     def fail(self, failure: ServerError, in_hand: Iterable[DecodeChunk]) -> None:
         """Fail all waiting images, and those of chunks that workers will not return."""

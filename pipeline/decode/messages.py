@@ -16,7 +16,7 @@ from torch.utils.data._utils.worker import _IterableDatasetStopIteration
 
 from pipeline.decode.sandbox import ALL_CLOSED, Closed
 from pipeline.decode.slots import Slots
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, TransformFailed
 
 MAX_RECORD_BYTES: Final = 64 << 10
 """Largest size of a record; a socket's buffer holds 208 KiB by default."""
@@ -125,9 +125,17 @@ def _chunk_to_bytes(chunk: DecodeResult) -> bytes:
     parts = [_HEAD_STRUCT.pack(_CHUNK_KIND, chunk.first, chunk.decoded, len(chunk.errors), len(chunk.skipped))]
     for position, error in chunk.errors.items():
         text = _cut(str(error).encode(errors="replace"), most)
+        if isinstance(error, TransformFailed) and error.trace:
+            text = _with_trace(text, error.trace, text_bytes // len(chunk.errors) - _ERROR_STRUCT.size)
         parts += _ERROR_STRUCT.pack(position, _ERROR_CODES[type(error)], len(text)), text
     parts += map(_SKIPPED_STRUCT.pack, chunk.skipped)
     return b"".join(parts)
+
+
+def _with_trace(text: bytes, trace: str, most: int) -> bytes:
+    """Append the end of a traceback to a message, behind the end of its line; the whole has at most `most` bytes."""
+    kept = min(_MAX_FAULT_BYTES, most - len(text) - 1)
+    return text.replace(b"\n", b" ") + b"\n" + trace.encode(errors="replace")[-kept:] if kept > 0 else text
 
 
 def _cut(text: bytes, most: int) -> bytes:
@@ -153,8 +161,7 @@ def from_bytes(data: bytes, slots: Slots) -> Record:
             positions = frozenset(position for (position,) in _SKIPPED_STRUCT.iter_unpack(body[ends:]))
             return DecodeResult(first, decoded, dict(_errors(body[:ends], errors)), positions, slots)
         if kind == _FAULT_KIND:
-            lines = body[:_MAX_FAULT_BYTES].decode(errors="replace").split("\n")
-            return WorkerFault("\n".join(map(_printable, lines)))
+            return WorkerFault(_lines(body[:_MAX_FAULT_BYTES]))
     except (struct.error, IndexError, UnicodeDecodeError) as error:
         raise MalformedRecord(f"a decoder process sent {len(data)} bytes that are not a record: {error!r}") from error
     if kind == _READY_KIND and first <= ALL_CLOSED and not (decoded or errors or skipped or body):
@@ -171,11 +178,21 @@ def _errors(body: bytes, count: int) -> Iterator[tuple[int, ImageError]]:
         at += _ERROR_STRUCT.size
         text = body[at : at + size]
         at += size
-        if size > MAX_TEXT_BYTES or len(text) != size:
+        kind = _ERROR_CLASSES[code]
+        trace = b""
+        if kind is TransformFailed:
+            text, _, trace = text.partition(b"\n")
+        if len(text) > MAX_TEXT_BYTES or len(trace) > _MAX_FAULT_BYTES or at > len(body):
             raise MalformedRecord(f"a decoder process sent an error message of {size} bytes; it has {len(text)}")
-        yield position, _ERROR_CLASSES[code](_printable(text.decode()))
+        message = _printable(text.decode())
+        yield position, TransformFailed(message, _lines(trace)) if kind is TransformFailed else kind(message)
     if at != len(body):
         raise MalformedRecord(f"a decoder process sent {len(body) - at} bytes behind the end of a record")
+
+
+def _lines(text: bytes) -> str:
+    """Decode text of several lines, each of them printable."""
+    return "\n".join(map(_printable, text.decode(errors="replace").split("\n")))
 
 
 def _printable(text: str) -> str:

@@ -60,7 +60,7 @@ class Slots:
 
     def __init__(self, count: int, spec: InputSpec, *, fd: int = -1) -> None:
         self.count, self.spec = count, spec
-        ledger_bytes = _whole_pages(count * 30)
+        ledger_bytes = _whole_pages(count * 38)
         self._encoded_from = ledger_bytes + _whole_pages(count * spec.nbytes)
         size = self._encoded_from + count * MAX_ENCODED_BYTES
         self._fd = fd if fd >= 0 else _sealed_memory(size)
@@ -68,10 +68,12 @@ class Slots:
         self._map = mmap.mmap(self._fd, size)
         self.started_ns = np.frombuffer(self._map, np.int64, count)  # int64 [count], by `time.monotonic_ns`
         self.decode_ns = np.frombuffer(self._map, np.int64, count, offset=count * 8)  # int64 [count], duration
-        shapes: NDArray[np.int32] = np.frombuffer(self._map, np.int32, count * 3, offset=count * 16)
+        # int64 [count], the part of the duration that a transform of the user's own took
+        self.transform_ns = np.frombuffer(self._map, np.int64, count, offset=count * 16)
+        shapes: NDArray[np.int32] = np.frombuffer(self._map, np.int32, count * 3, offset=count * 24)
         self.shapes = shapes.reshape(count, 3)  # int32 [count, 3]: width, height, EXIF orientation, as sent
-        self.claims = np.frombuffer(self._map, np.uint8, count, offset=count * 28)  # uint8 [count], of `Claim`
-        self.withdrawn = np.frombuffer(self._map, np.uint8, count, offset=count * 29)  # uint8 [count], 1: to be skipped
+        self.claims = np.frombuffer(self._map, np.uint8, count, offset=count * 36)  # uint8 [count], of `Claim`
+        self.withdrawn = np.frombuffer(self._map, np.uint8, count, offset=count * 37)  # uint8 [count], 1: to be skipped
         flat: NDArray[np.uint8] = np.frombuffer(self._map, np.uint8, count * spec.nbytes, offset=ledger_bytes)
         self.pixels = flat.reshape(count, *(spec.shape if spec.dtype == torch.uint8 else (spec.nbytes,)))
         self.tensor = torch.from_numpy(flat).view(spec.dtype).reshape(count, *spec.shape)
@@ -111,9 +113,11 @@ class Slots:
             self._map[start : start + len(piece)] = piece
             start += len(piece)
 
-    def write_input(self, slot: int, made: NDArray[Any]) -> None:
+    def write_input(self, slot: int, made: NDArray[Any] | torch.Tensor) -> None:
         """Copy a model's input into a slot. One that is smaller than the slot fills its first bytes."""
-        if made.shape == self.spec.shape and made.dtype == self.pixels.dtype:
+        if isinstance(made, torch.Tensor):
+            self.tensor[slot] = made
+        elif made.shape == self.spec.shape and made.dtype == self.pixels.dtype:
             self.pixels[slot] = made
         else:
             flat = np.ascontiguousarray(made).reshape(-1).view(np.uint8)

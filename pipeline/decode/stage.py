@@ -6,7 +6,13 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pipeline.config import HANDED_OVER_AFTER_S, MAX_FAILED_STARTS, WORKER_START_TIMEOUT_S, Limits
+from pipeline.config import (
+    HANDED_OVER_AFTER_S,
+    MAX_FAILED_STARTS,
+    USUAL_PIXELS,
+    WORKER_START_TIMEOUT_S,
+    Limits,
+)
 from pipeline.decode.dispatcher import Dispatcher
 from pipeline.decode.forkserver import look_after_forkserver
 from pipeline.decode.messages import DecodedPixels, MalformedRecord, WorkerReady
@@ -18,9 +24,10 @@ from pipeline.decode.worker_process import DecodeChunk, WorkerProcess, WorkerSta
 from pipeline.decode.worker_progress import in_work
 from pipeline.errors import EngineClosed, ServerError, WorkerFailure
 from pipeline.ready_queue import ReadyQueue
-from pipeline.records import FitTransform, Transform
+from pipeline.records import WorkerTransform
 from pipeline.stats import DecodeStats
 from pipeline.task import Task
+from pipeline.transform_cost import TransformCost
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "decode"})
 
@@ -51,7 +58,7 @@ class DecodeStage:
         self,
         workers: int,
         slots: Slots,
-        transform: Transform | FitTransform,
+        transform: WorkerTransform,
         queue: ReadyQueue,
         *,
         spares: int,
@@ -158,7 +165,13 @@ class DecodeStage:
     @property
     def usual_price_s(self) -> float:
         """Price assumed for an image whose header has not been read yet."""
-        return self._dispatcher.backlog.pace.usual_price_s
+        users_s = self.users_cost.seconds(USUAL_PIXELS) if self.users_cost else 0.0
+        return self._dispatcher.backlog.pace.usual_price_s + users_s
+
+    @property
+    def users_cost(self) -> TransformCost | None:
+        """Learned time of a transform of the user's own; None if there is none."""
+        return self._dispatcher.users_cost
 
     @property
     def pids(self) -> list[int]:

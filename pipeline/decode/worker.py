@@ -2,10 +2,12 @@
 
 import io
 import os
+import pickle
 import signal
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -18,10 +20,11 @@ from pipeline.decode.memory import FreedMemory, MemoryLimit, keep_freed_memory
 from pipeline.decode.messages import DecodeResult, WorkerReady
 from pipeline.decode.sandbox import close_inherited, enter_sandbox
 from pipeline.decode.slots import Claim, Slots
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, TransformFailed
 from pipeline.images.decode import decode_image
 from pipeline.images.pillow import import_decoders
-from pipeline.records import FitTransform, Transform
+from pipeline.images.users_transform import UsersTransform
+from pipeline.records import UserTransform, WorkerTransform
 
 Image.init()  # once, in the forkserver; in its sandbox a worker may import nothing
 
@@ -43,16 +46,19 @@ class DecodeJobs(IterableDataset[WorkerReady | DecodeResult]):
         jobs: the reading end of a pipe of `DecodeJob`s that belongs to this worker alone. A queue shared by workers
             would stay locked for all when one of them is killed inside `get`.
         slots: shared memory with the images.
-        transform: resize and crop to apply.
+        transform: steps to apply to a decoded image.
     """
 
-    def __init__(self, jobs: Connection, slots: Slots, transform: Transform | FitTransform) -> None:
+    def __init__(self, jobs: Connection, slots: Slots, transform: WorkerTransform) -> None:
         self._jobs, self._slots, self._transform = jobs, slots, transform
+        self._users_own: UsersTransform | None = None
 
     def __iter__(self) -> Iterator[WorkerReady | DecodeResult]:
         """Yield `WorkerReady` once, then one `DecodeResult` for each job."""
         _prepare_process()
-        _warm_up(self._transform)
+        if isinstance(self._transform, UserTransform):
+            self._users_own = UsersTransform(pickle.loads(self._transform.pickled), self._slots.spec)  # noqa: S301 - the replica is trusted
+        _warm_up(self._transform, self._users_own)
         memory, freed = MemoryLimit(), FreedMemory()
         yield WorkerReady(enter_sandbox())
         while job := self._next_job():
@@ -78,9 +84,11 @@ class DecodeJobs(IterableDataset[WorkerReady | DecodeResult]):
             self._slots.claims[slot] = Claim.STARTED
             try:
                 data = self._slots.read_encoded(slot, size)
-                image = decode_image(data, self._transform, job.max_pixels, job.max_work_s)
+                image = decode_image(data, self._transform, job.max_pixels, job.max_work_s, self._users_own)
                 self._slots.write_input(job.first + decoded, image.pixels)
                 self._slots.shapes[slot] = image.width, image.height, image.orientation
+                if self._users_own:
+                    self._slots.transform_ns[slot] = self._users_own.took_ns
                 decoded += 1
                 claim = Claim.DECODED
             except ImageError as error:
@@ -103,10 +111,20 @@ def _prepare_process() -> None:
     os.nice(WORKER_NICENESS)
 
 
-def _warm_up(transform: Transform | FitTransform) -> None:
-    """Decode one image, so that decoders and torch import modules and read files before the sandbox forbids it."""
+def _warm_up(transform: WorkerTransform, users_own: UsersTransform | None) -> None:
+    """Decode images, so that decoders, torch and user's code import and read files before the sandbox forbids it."""
     import_decoders(transform.formats)
-    file = io.BytesIO()
-    width, height = (2 * side for side in transform.blank_size)
-    Image.new("RGB", (width, height)).save(file, transform.formats[0])
-    decode_image(file.getbuffer(), transform, width * height)
+    for width, height in _warm_up_sizes(transform):
+        file = io.BytesIO()
+        Image.new("RGB", (width, height)).save(file, transform.formats[0])
+        with suppress(TransformFailed):  # the engine's test images tell whether the transform works here
+            decode_image(file.getbuffer(), transform, width * height, users_own=users_own)
+
+
+def _warm_up_sizes(transform: WorkerTransform) -> list[tuple[int, int]]:
+    """Return widths and heights. User's code may take another way for a tall, a wide or a large picture."""
+    if isinstance(transform, UserTransform):
+        width, height = transform.blank_size
+        return [(width, height), (height, width), (4 * width, 4 * height), (width // 4, height // 4)]
+    width, height = transform.blank_size
+    return [(2 * width, 2 * height)]

@@ -21,7 +21,7 @@ from pipeline.decode.sandbox import Closed
 from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.wait_forecast import WaitForecast
 from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
-from pipeline.records import FitTransform, Transform
+from pipeline.records import WorkerTransform
 from pipeline.task import Task
 
 
@@ -50,9 +50,7 @@ class WorkerPool:
         closed: access that the sandbox denies the workers; empty before one is ready.
     """
 
-    def __init__(
-        self, count: int, spares: int, slots: Slots, transform: Transform | FitTransform, *, pin_memory: bool
-    ) -> None:
+    def __init__(self, count: int, spares: int, slots: Slots, transform: WorkerTransform, *, pin_memory: bool) -> None:
         self.replaced = self.failed_starts = 0
         self.closed = Closed(0)
         self.count, self.size = count, count + spares

@@ -22,7 +22,7 @@ from pipeline.decode.pipe_queue import PipeQueues
 from pipeline.decode.process_state import StoppedProcess
 from pipeline.decode.slots import Slots
 from pipeline.decode.worker import DecodeJob, DecodeJobs
-from pipeline.records import FitTransform, Transform
+from pipeline.records import WorkerTransform
 from pipeline.task import Task
 
 
@@ -58,7 +58,7 @@ class WorkerStarted:
 class WorkerProcess:
     """A decoder process and the persistent DataLoader that runs it. The owner guards it by a lock."""
 
-    def __init__(self, slots: Slots, transform: Transform | FitTransform, *, pin_memory: bool) -> None:
+    def __init__(self, slots: Slots, transform: WorkerTransform, *, pin_memory: bool) -> None:
         self.chunks: deque[DecodeChunk] = deque()  # oldest first: the worker decodes that one
         self.oldest_chunk_since_ns = 0  # when it could begin the oldest chunk, by `time.monotonic_ns`
         self.pid, self.pidfd = 0, -1

@@ -6,12 +6,14 @@ in DecompressionBombError, 3 in NotImplementedError and 1 in SyntaxError. So `de
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from pipeline.config import decode_memory_bytes
 from pipeline.errors import ImageError, TooMuchMemory, UndecodableImage
@@ -25,14 +27,17 @@ from pipeline.images.pillow import check_size, load_all, opened, rgb
 from pipeline.images.png import pixels_of_png, rows_of_png
 from pipeline.images.resize import CropPlan, resize_exact, resize_fast
 from pipeline.images.webp import pixels_of_webp
-from pipeline.records import FitTransform, Transform
+from pipeline.records import FitTransform, Transform, UserTransform, WorkerTransform
+
+UsersOwn = Callable[[Image.Image], Tensor]
+"""Transform of the user's own; raises `TransformFailed`."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
     """The model's input made from one image."""
 
-    pixels: Input  # [crop_px, crop_px, 3], or for a `FitTransform` [height, width, 3]; RGB, upright
+    pixels: Input | Tensor  # [crop_px, crop_px, 3], or for a `FitTransform` [height, width, 3]; RGB, upright
     width: int  # of the image as it was sent
     height: int
     orientation: int  # EXIF orientation, 1 to 8, of the image as it was sent
@@ -55,7 +60,7 @@ class _Picture:
         """Turn pixels upright: uint8 [height, width, 3]."""
         return stored if self.orientation not in UPRIGHT_TURNS else np.asarray(self.upright(Image.fromarray(stored)))
 
-    def as_input(self, pixels: Input) -> DecodedImage:
+    def as_input(self, pixels: Input | Tensor) -> DecodedImage:
         """Return the model's input made of the picture, with the picture's size and orientation."""
         return DecodedImage(pixels, *self.size, self.orientation)
 
@@ -66,7 +71,11 @@ def decode(data: memoryview, transform: Transform, max_pixels: int, max_work_s: 
 
 
 def decode_image(
-    data: memoryview, transform: Transform | FitTransform, max_pixels: int, max_work_s: float = math.inf
+    data: memoryview,
+    transform: WorkerTransform,
+    max_pixels: int,
+    max_work_s: float = math.inf,
+    users_own: UsersOwn | None = None,
 ) -> DecodedImage:
     """Decode one image, bring it upright, resize and crop it, or resize it to fit.
 
@@ -79,13 +88,15 @@ def decode_image(
         transform: sizes, interpolation, mode and formats.
         max_pixels: limit on width x height in the header.
         max_work_s: limit on the price, which follows from the header.
+        users_own: the function of a `UserTransform`: an upright RGB picture -> the model's input.
 
     Raises:
         EmptyImage, UnsupportedFormat, UndecodableImage, TooManyPixels, ImageTooCostly, TooMuchMemory: the image cannot
             be decoded; the message says why.
+        TransformFailed: the user's own transform fails on the image.
     """
     try:
-        return _decode(data, transform, max_pixels, max_work_s)
+        return _decode(data, transform, max_pixels, max_work_s, users_own)
     except ImageError:
         raise
     except MemoryError as error:
@@ -111,9 +122,13 @@ def upright_picture(data: memoryview, formats: tuple[str, ...], background: str)
     return picture.upright(Image.fromarray(picture.pixels))
 
 
-def _decode(data: memoryview, transform: Transform | FitTransform, max_pixels: int, max_work_s: float) -> DecodedImage:
+def _decode(
+    data: memoryview, transform: WorkerTransform, max_pixels: int, max_work_s: float, users_own: UsersOwn | None
+) -> DecodedImage:
     header = read_header((data,), transform.formats)
     check_image(header, transform, max_pixels, max_work_s)
+    if isinstance(transform, UserTransform):
+        return _by_user(_picture(data, header, 1, transform.background), users_own)
     if transform.decode == "exact":
         return _exactly(_picture(data, header, 1, transform.background), transform)
     size = (header.width, header.height)
@@ -121,6 +136,13 @@ def _decode(data: memoryview, transform: Transform | FitTransform, max_pixels: i
     return (
         _fitted_fast(picture, transform) if isinstance(transform, FitTransform) else _cropped_fast(picture, transform)
     )
+
+
+def _by_user(picture: _Picture, users_own: UsersOwn | None) -> DecodedImage:
+    """Turn a picture upright, and let the user's own transform do the rest."""
+    if users_own is None:
+        raise ValueError("a transform of the user's own needs its function")
+    return picture.as_input(users_own(picture.upright(Image.fromarray(picture.pixels))))
 
 
 def _exactly(picture: _Picture, transform: Transform | FitTransform) -> DecodedImage:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.images.header import Header
-from pipeline.records import FitTransform, Transform
+from pipeline.records import FitTransform, UserTransform, WorkerTransform
 
 _DCT_SCALES: Final = (8, 4, 2)
 """Reductions of a JPEG that libjpeg-turbo decodes with SIMD code. Without it, scaling to 3/8 takes longer than to a
@@ -54,8 +54,13 @@ def fitted(width: int, height: int, transform: FitTransform) -> tuple[int, int]:
     return max(1, int(width * scale)), max(1, int(height * scale))
 
 
-def target_size(width: int, height: int, transform: Transform | FitTransform) -> tuple[int, int]:
-    """Return width and height of an upright image after the resize, before a crop."""
+def target_size(width: int, height: int, transform: WorkerTransform) -> tuple[int, int]:
+    """Return width and height of an upright image after the resize, before a crop.
+
+    Only the user knows the steps of his own transform, so its input counts as the whole image in full size.
+    """
+    if isinstance(transform, UserTransform):
+        return width, height
     if isinstance(transform, FitTransform):
         return fitted(width, height, transform)
     if transform.squash:
@@ -85,7 +90,7 @@ class Geometry(NamedTuple):
     width: int  # of the image as it was sent, in pixels: before the EXIF orientation is applied
     height: int
     orientation: int  # EXIF orientation, 1 to 8; 1 if the image was sent upright
-    transform: Transform | FitTransform  # resize and crop of the image
+    transform: WorkerTransform  # resize and crop of the image
 
     @property
     def upright(self) -> tuple[int, int]:
@@ -97,6 +102,8 @@ class Geometry(NamedTuple):
         """Width and height of the model's input."""
         if isinstance(self.transform, FitTransform):
             return fitted(*self.upright, self.transform)
+        if isinstance(self.transform, UserTransform):
+            return self.upright
         return self.transform.crop_px, self.transform.crop_px
 
     @property

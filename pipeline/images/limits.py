@@ -9,10 +9,10 @@ from pipeline.images.geometry import target_size
 from pipeline.images.header import MAX_COUNTED_CHUNKS, Header
 from pipeline.images.jpeg_scans import MAX_SCANS
 from pipeline.images.price import price_s
-from pipeline.records import FitTransform, Transform
+from pipeline.records import WorkerTransform
 
 
-def check_image(header: Header, transform: Transform | FitTransform, max_pixels: int, max_work_s: float) -> float:
+def check_image(header: Header, transform: WorkerTransform, max_pixels: int, max_work_s: float) -> float:
     """Return the price of an image: seconds of one core.
 
     Args:
@@ -43,7 +43,7 @@ def check_image(header: Header, transform: Transform | FitTransform, max_pixels:
     return price
 
 
-def _check_pixels(width: int, height: int, transform: Transform | FitTransform, max_pixels: int) -> None:
+def _check_pixels(width: int, height: int, transform: WorkerTransform, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise TooManyPixels(
             f"the image has {width} x {height} = {width * height} pixels; the limit is {max_pixels} (max_image_pixels)"

@@ -15,7 +15,7 @@ from typing import Final
 from pipeline.config import COSTLY_PRICE_S
 from pipeline.images.geometry import dct_scale, scales, target_size
 from pipeline.images.header import Header
-from pipeline.records import FitTransform, Transform
+from pipeline.records import FitTransform, UserTransform, WorkerTransform
 
 # All costs are in nanoseconds of one core.
 
@@ -72,17 +72,21 @@ _TIMEOUT_IN_PRICES: Final = 10
 """Time limit of an image as a multiple of its price: workers run at low priority, so images may take much longer."""
 
 
-def price_s(header: Header, transform: Transform | FitTransform) -> float:
-    """Return the seconds of one core that decoding and resizing the image should take."""
+def price_s(header: Header, transform: WorkerTransform) -> float:
+    """Return the seconds of one core that decoding and resizing the image should take.
+
+    Without the time of a transform of the user's own, which `TransformCost` learns.
+    """
     work_ns = _IMAGE_NS + _CHUNK_NS * header.chunks + _PIXELS_NS_BY_FORMAT[header.format](header, transform)
     if transform.decode == "exact":
         work_ns += 0 if header.format == "JPEG" else _EXACT_MODE_PIXEL_NS * header.width * header.height
+    if transform.decode == "exact" and not isinstance(transform, UserTransform):
         across, down = target_size(header.width, header.height, transform)
         work_ns += _RESIZED_PIXEL_NS * across * down
     return (work_ns + _fit_ns(header, transform)) * 1e-9
 
 
-def _fit_ns(header: Header, transform: Transform | FitTransform) -> float:
+def _fit_ns(header: Header, transform: WorkerTransform) -> float:
     """Return the additional nanoseconds of a resize to fit, whose result may be larger than the image."""
     if not isinstance(transform, FitTransform):
         return 0.0
@@ -113,7 +117,7 @@ def timeout_s(expected_s: float, most_s: float) -> float:
 # ---- one function per format: nanoseconds----------------------------------------------------------------------------
 
 
-def _jpeg(header: Header, transform: Transform | FitTransform) -> float:
+def _jpeg(header: Header, transform: WorkerTransform) -> float:
     pixels = header.width * header.height
     a_byte = _ARITHMETIC_BYTE_NS if "arithmetic" in header.coding else _HUFFMAN_BYTE_NS
     a_visited_sample = _VISITED_SAMPLE_NS.get(header.coding, _VISITED_SAMPLE_OF_OTHERS_NS)
@@ -127,14 +131,14 @@ def _jpeg(header: Header, transform: Transform | FitTransform) -> float:
     return a_byte * header.bytes + a_pixel * pixels
 
 
-def _part(header: Header, transform: Transform | FitTransform) -> int:
+def _part(header: Header, transform: WorkerTransform) -> int:
     if transform.decode == "exact" or not scales(header):
         return 1
     size = header.width, header.height
     return dct_scale(size, target_size(*size, transform))
 
 
-def _png(header: Header, transform: Transform | FitTransform) -> float:
+def _png(header: Header, transform: WorkerTransform) -> float:
     del transform
     pixels = header.width * header.height
     raw_bytes = pixels * max(1.0, header.channels * header.bit_depth / 8)  # fewer bits are unpacked to bytes
@@ -142,7 +146,7 @@ def _png(header: Header, transform: Transform | FitTransform) -> float:
     return a_pixel * pixels + 4.0 * raw_bytes + 10.0 * header.bytes
 
 
-def _webp(header: Header, transform: Transform | FitTransform) -> float:
+def _webp(header: Header, transform: WorkerTransform) -> float:
     del transform
     pixels = header.width * header.height
     if header.coding == "lossless":
@@ -150,12 +154,12 @@ def _webp(header: Header, transform: Transform | FitTransform) -> float:
     return (10.0 + (9.0 if header.channels == 4 else 0.0)) * pixels + 30.0 * header.bytes
 
 
-def _rough(a_pixel: float, a_byte: float) -> Callable[[Header, Transform | FitTransform], float]:
+def _rough(a_pixel: float, a_byte: float) -> Callable[[Header, WorkerTransform], float]:
     """Return a rough cost function, for formats that are only decoded if `formats` names them."""
     return lambda header, _: a_pixel * header.width * header.height + a_byte * header.bytes
 
 
-_PIXELS_NS_BY_FORMAT: Final[dict[str, Callable[[Header, Transform | FitTransform], float]]] = {
+_PIXELS_NS_BY_FORMAT: Final[dict[str, Callable[[Header, WorkerTransform], float]]] = {
     "JPEG": _jpeg,
     "PNG": _png,
     "WEBP": _webp,

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import torch
@@ -11,7 +12,7 @@ from pipeline.head_parameters import WholeNumber
 from pipeline.images.geometry import Geometry
 from pipeline.model.head_fit import check_logits, described
 from pipeline.model.served import Head
-from pipeline.result import Result
+from pipeline.result import Result, label_of
 
 CLASSES_SCHEMA: Final = {
     "type": "object",
@@ -73,7 +74,7 @@ class Classify(Head):
     """Head that turns logits [n, classes] into a `Classification` of each image. A request may set `top_k`.
 
     Args:
-        labels: the name of every class.
+        labels: the name of every class; none, to name classes by their numbers.
         top_k: number of classes kept for each image, best first; all classes if there are fewer or it is None.
     """
 
@@ -108,10 +109,8 @@ class Classify(Head):
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[Classification]:  # noqa: ARG002
         """Return the best classes of each image with their names."""
         best = zip(rows["scores"].tolist(), rows["classes"].tolist(), strict=True)
-        return [
-            Classification(tuple(self.labels[index] for index in indices), tuple(indices), tuple(scores))
-            for scores, indices in best
-        ]
+        name = self.labels.__getitem__ if self.labels else partial(label_of, ())
+        return [Classification(tuple(map(name, indices)), tuple(indices), tuple(scores)) for scores, indices in best]
 
     def columns(self, top_k: int) -> list[str]:
         """Return two columns for each class, best first."""

@@ -26,7 +26,7 @@ from pipeline.model.cuda_graph import Replay, recorded, settle
 from pipeline.model.device import COMPUTED_BY_MODULES, BatchOutput, BatchTimings, PendingBatch, collect
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.folding import folded
-from pipeline.model.torchscript import Compute, traced
+from pipeline.model.torchscript import Compute, reads_values, traced
 from pipeline.pace import warm_seconds
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
@@ -135,6 +135,9 @@ class CudaDevice:
         a tenth from 128 images on, and changes scores more.
         """
         if self._module.own_way:
+            return
+        if reads_values(self._module, noise(1, self._spec, seed=0).cuda()):
+            logger.warning("the model is not recorded, as it decides by the values of its input")
             return
         if self._module.dtype is torch.float32 and not self._module.is_saved:
             yield "CUDA graphs with batch norm folded", lambda: self._record(folded(self._module))

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.model.head_fit import checked_rows
-from pipeline.model.intake import Normalise
+from pipeline.model.intake import AsItIs, Normalise
 from pipeline.model.saved_module import SavedModule
-from pipeline.model.served import Head, ServedModel
+from pipeline.model.served import Head, Preprocess, ServedModel
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -32,7 +32,8 @@ class DeviceModule(nn.Module):
 
     def __init__(self, module: nn.Module, head: Head, intake: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.module = module.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module = module.to(dtype=dtype)
+        self._lay_out(torch.channels_last)
         self.head, self.intake, self.dtype, self.names = head, intake, dtype, tuple[str, ...]()
         self.register_buffer("place", torch.empty(0), persistent=False)  # a module may have no tensor of its own
 
@@ -54,6 +55,16 @@ class DeviceModule(nn.Module):
         other.module.to(dtype=dtype)
         other.dtype = dtype
         return other
+
+    def leave_channels_last(self) -> None:
+        """Serve the module in torch's usual memory format from now on."""
+        self._lay_out(torch.contiguous_format)
+
+    def _lay_out(self, memory_format: torch.memory_format) -> None:
+        self._is_plain = memory_format is torch.contiguous_format
+        for tensor in (*self.module.parameters(), *self.module.buffers()):
+            if tensor.ndim == 4:  # the only tensors that have channels
+                tensor.data = tensor.data.contiguous(memory_format=memory_format)
 
     @property
     def is_saved(self) -> bool:
@@ -90,6 +101,8 @@ class DeviceModule(nn.Module):
     def outputs(self, pixels: Tensor) -> Any:
         """Compute the module's output for the same pixels, without the head."""
         inputs = self.intake(pixels)
+        if self._is_plain:
+            inputs = inputs.contiguous()
         return self.module(inputs.to(self.dtype) if inputs.is_floating_point() else inputs)
 
     def named(self, rows: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
@@ -99,4 +112,5 @@ class DeviceModule(nn.Module):
 
 def _intake_of(served: ServedModel) -> nn.Module:
     """Return the first step on the device, which goes with the transform of the workers."""
-    return Normalise(served.preprocess.mean, served.preprocess.std)
+    transform = served.transform
+    return Normalise(transform.mean, transform.std) if isinstance(transform, Preprocess) else AsItIs()

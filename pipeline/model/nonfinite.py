@@ -6,10 +6,11 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from pipeline.model.callable_transform import examples, tried
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.fit import Fit
 from pipeline.model.fit_module import device_module
-from pipeline.model.precision import scenes
-from pipeline.model.served import Preprocess, ServedModel
+from pipeline.model.served import ServedModel
 
 _TESTED_IMAGES: Final = 2
 
@@ -33,10 +34,11 @@ def causes(name: str, served: DeviceModule, load: Callable[[], ServedModel], std
             f"{fault}: the tensor {tensor} holds NaN or infinity, as after a training that diverged; take other weights"
         )
     overflow = f"{fault}: the weights are finite, but what the model computes with them overflows; take other weights"
-    if not isinstance(anew.transform, Preprocess):
+    transform = tried(anew.transform)
+    if isinstance(transform, Fit):
         return overflow
     dtype = str(served.dtype).removeprefix("torch.")
-    pixels = scenes(_TESTED_IMAGES, anew.preprocess.crop_px)
+    pixels = examples(transform, _TESTED_IMAGES)
     with torch.inference_mode():
         floats = [rows for rows in exact(pixels) if rows.is_floating_point()]
     in_float32 = all(bool(rows.isfinite().all()) for rows in floats)

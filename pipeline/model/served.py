@@ -1,11 +1,12 @@
 """Interface for serving your own model: a module, its transform, and a head that reads the module's output."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from PIL import Image
 from torch import Tensor, nn
 
 from pipeline.config import PipelineConfig
@@ -111,9 +112,11 @@ class ServedModel:
     """A model with all that is needed to serve it.
 
     Attributes:
-        module: float [n, 3, crop_px, crop_px], normalised -> input of the head. The module is put into evaluation mode
-            and into the number format in which it is served. With a `Fit` it gets a list of images instead.
-        transform: preparation of the images.
+        module: float [n, 3, crop_px, crop_px], normalised, or [n, *shape] of what the transform returns -> input of the
+            head. The module is put into evaluation mode and into the number format in which it is served. With a `Fit`
+            it gets a list of images instead.
+        transform: preparation of the images. A callable gets an upright RGB picture, and returns a tensor or a numpy
+            array of one shape and number format; it runs in the decoder processes, sent there by cloudpickle.
         head: turns the output of the module into results.
         weights_from: source of the weights, as text for the log.
         transform_from: source of the transform, as text for the log.
@@ -121,7 +124,7 @@ class ServedModel:
     """
 
     module: nn.Module
-    transform: Preprocess | Fit
+    transform: Preprocess | Fit | Callable[[Image.Image], Any]
     head: Head
     weights_from: str = "the caller"
     transform_from: str = "the caller"

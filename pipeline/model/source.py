@@ -12,6 +12,7 @@ from pipeline.model.timm_model import timm_model
 from pipeline.model.torchvision_classifier import torchvision_classifier
 from pipeline.model.torchvision_detector import torchvision_detector
 from pipeline.model.torchvision_segmenter import torchvision_segmenter
+from pipeline.model.users_function import users_model
 from pipeline.torchvision_models import models
 
 
@@ -24,6 +25,7 @@ def _torchvision(config: PipelineConfig) -> ServedModel:
 
 
 _SOURCES: Final[Mapping[SourceKind, Callable[[PipelineConfig], ServedModel]]] = {
+    SourceKind.FUNCTION: users_model,
     SourceKind.TORCHVISION: _torchvision,
     SourceKind.TIMM: timm_model,
     SourceKind.FILE: model_file,

@@ -8,6 +8,7 @@ from typing import Final
 class SourceKind(StrEnum):
     """Source of models; the value is its name in messages."""
 
+    FUNCTION = "a function"
     TORCHVISION = "torchvision"
     TIMM = "timm"
     FILE = "a file"
@@ -15,6 +16,7 @@ class SourceKind(StrEnum):
 
 _SPELLINGS: Final[dict[SourceKind, str]] = {
     SourceKind.TIMM: r"timm:.*",
+    SourceKind.FUNCTION: r"[\w.]+:[\w.]+",
     SourceKind.FILE: r".*/.*|.*\.(pt2|pt|pth|ts|onnx)(#sha256=.*)?",
 }
 """Spelling of `model` by source, as a regular expression for the whole value; the first that matches counts."""

@@ -12,10 +12,11 @@ Test: `tests/pipeline/model/test_torchscript.py::test_a_model_that_cannot_be_tra
 import logging
 import warnings
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.errors import InvalidModel, first_line
 from pipeline.input_spec import InputSpec
@@ -45,6 +46,9 @@ def as_graph(module: DeviceModule, spec: InputSpec) -> Compute:
     if module.own_way:
         return module
     try:
+        if reads_values(module, noise(1, spec, seed=0)):
+            logger.warning("the model runs without a TorchScript graph, as it decides by the values of its input")
+            return module
         graph = traced(module, spec)
         worst = max(_difference(module, graph, noise(images, spec, seed=images)) for images in _CHECKED_BATCH_SIZES)
     except InvalidModel:
@@ -71,6 +75,25 @@ def traced(module: DeviceModule, spec: InputSpec) -> Compute:
         # `optimize_for_inference` on top makes some models slower: googlenet by half.
         graph: Compute = torch.jit.freeze(torch.jit.trace(module, pixels, check_trace=False))  # type: ignore[no-untyped-call]
     return graph
+
+
+class _ValuesRead(TorchDispatchMode):
+    """Notices that Python reads a value of a tensor, as `if x.max() > 1` and `x.item()` do."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found |= func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def reads_values(module: DeviceModule, pixels: Tensor) -> bool:
+    """Return whether a module decides by values: a graph would keep the decision that it took for its example."""
+    with torch.no_grad(), _ValuesRead() as values:
+        module(pixels)
+    return bool(values.found)
 
 
 def _difference(module: DeviceModule, graph: Compute, pixels: Tensor) -> float:

@@ -52,7 +52,7 @@ def test_close_may_be_called_twice_and_ends_everything(small: Engine) -> None:
     for ask in (small.start, small.check, lambda: small.infer([CAT]), lambda: small.submit([])):
         with pytest.raises(EngineClosed):
             ask()
-    del small._compute, small._decode, small._unlock_pages
+    del small._compute, small._decode, small._self_test, small._unlock_pages
     until(lambda: gc.collect() >= 0 and memfds().keys() <= maps.keys())
 
 

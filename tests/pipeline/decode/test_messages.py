@@ -21,10 +21,14 @@ from pipeline.decode.messages import (
 )
 from pipeline.decode.sandbox import ALL_CLOSED, Closed
 from pipeline.decode.slots import Slots
-from pipeline.errors import ImageError, UndecodableImage
+from pipeline.errors import ImageError, TransformFailed, UndecodableImage
 from pipeline.input_spec import InputSpec
 
-IMAGE_ERRORS = [cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, ImageError)]
+IMAGE_ERRORS = [
+    cls
+    for cls in vars(errors).values()
+    if isinstance(cls, type) and issubclass(cls, ImageError) and cls is not errors.HeadFailed  # its message is fixed
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +66,19 @@ def test_messages_are_short_and_move_no_cursor(slots: Slots) -> None:
     assert text.startswith("a�[2J�b�üü")
     assert text.endswith("ü")
     assert MAX_TEXT_BYTES - 10 <= len(text.replace("�", "x").encode()) <= MAX_TEXT_BYTES
+
+
+def test_a_traceback_of_users_code_arrives_line_by_line(slots: Slots) -> None:
+    """The message and the traceback behind it arrive apart; neither moves a cursor, and many of them fit."""
+    sent = TransformFailed("it\nfails", 'File "a.py"\x1b[2J\n  raise')
+    found = _through(DecodeResult(0, 0, {0: sent, 1: UndecodableImage("torn")}), slots)
+    assert isinstance(found, DecodeResult)
+    first = found.errors[0]
+    assert isinstance(first, TransformFailed)
+    assert (str(first), first.trace) == ("it fails", 'File "a.py"\ufffd[2J\n  raise')
+    many = _through(DecodeResult(0, 0, {n: TransformFailed("fails", "line\n" * 900) for n in range(500)}), slots)
+    assert isinstance(many, DecodeResult)
+    assert {str(error) for error in many.errors.values()} == {"fails"}
 
 
 def test_a_chunk_of_many_errors_fits_into_a_record(slots: Slots) -> None:

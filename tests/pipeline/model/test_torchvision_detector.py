@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from pipeline.errors import InvalidModel
 from pipeline.images.decode import decode_image
 from pipeline.images.geometry import Geometry
 from pipeline.model.detect import Detections
+from pipeline.model.fit import Fit
 from pipeline.model.served import ServedModel
 from pipeline.model.torchvision_detector import torchvision_detector
 from tests.support.image_files import with_orientation
@@ -35,13 +37,13 @@ def load(folder: Path, model: str, **settings: object) -> ServedModel:
 
 def found_in(served: ServedModel, images: Sequence[Image.Image], orientations: Sequence[int]) -> list[Detections]:
     """Runs the model on files of the images, one after another, as the workers and the device do."""
-    transform = served.transform.in_workers(EXACT)
+    transform = cast(Fit, served.transform).in_workers(EXACT)
     results = []
     for image, orientation in zip(images, orientations, strict=True):
         decoded = decode_image(memoryview(with_orientation(image, orientation, "PNG")), transform, 10**6)
         geometry = Geometry(decoded.width, decoded.height, decoded.orientation, transform)
         with torch.inference_mode():
-            pixels = torch.from_numpy(decoded.pixels.copy()).permute(2, 0, 1)
+            pixels = torch.from_numpy(np.array(decoded.pixels)).permute(2, 0, 1)
             results += served.head.results(served.head.on_device(served.module.eval()([pixels])), [geometry])
     return results
 
