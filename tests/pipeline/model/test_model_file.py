@@ -26,10 +26,15 @@ from deployments.service_config import ServiceConfig
 from harness.photographs import NAMES, photograph
 from pipeline import Engine, PipelineConfig
 from pipeline.errors import InvalidModel
+from pipeline.input_spec import InputSpec
+from pipeline.model.cuda import CudaDevice
+from pipeline.model.device import collect
+from pipeline.model.device_module import DeviceModule
 from pipeline.model.saved_module import SavedModule
 from pipeline.model.served import Preprocess
 from pipeline.model.source import load_model
 from pipeline.records import EncodedImage, Outcome
+from tests.support.device_kinds import device_of
 from tests.support.fake_engine import FakeRecorder
 from tests.support.image_files import png
 
@@ -215,6 +220,24 @@ def test_a_file_is_served(name: str, folder: Path, photographs: list[bytes]) -> 
     normalised = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
     with torch.inference_mode():
         torch.testing.assert_close(scores, NETWORK(normalised.contiguous()).softmax(1), atol=1e-4, rtol=0)
+
+
+@pytest.mark.cuda
+def test_a_network_with_a_fixed_batch_is_neither_traced_nor_recorded_on_cuda(folder: Path) -> None:
+    path = folder / "fixed.pt"
+    if not path.exists():
+        FILES[path.name](path)
+    served = load_model(PipelineConfig(**settings_of(path)))
+    pixels = torch.randint(256, (3, SIDE, SIDE, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    alone = DeviceModule.of(served)
+    with torch.inference_mode():
+        expected = dict(zip(("scores", "classes"), alone(pixels), strict=True))
+    with device_of("cuda"):
+        device = CudaDevice(alone, (2, 8), InputSpec.of_pixels(SIDE))
+        device.warm_up()
+        rows = collect(device.launch([pixels])).rows
+    assert device.computed_as == WAYS[path.name]
+    torch.testing.assert_close(rows["scores"], expected["scores"], atol=1e-4, rtol=0)
 
 
 def test_a_saved_network_keeps_its_number_format(tmp_path: Path) -> None:
