@@ -4,11 +4,17 @@ import importlib.util
 import re
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from pydantic import BaseModel
+from ray.serve._private.config import DeploymentConfig
+from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import ServeDeploySchema
 from typer.main import get_command
 
 from commands.main import app
@@ -16,6 +22,7 @@ from commands.settings import unit_of, written
 from deployments.http.responses import described
 from deployments.http.statuses import status_of
 from deployments.service_config import LiveConfig, ServiceConfig
+from harness.local_service import shipped_config
 from harness.repository import ROOT
 from pipeline.config import PipelineConfig
 from pipeline.errors import DarkroomError
@@ -120,6 +127,31 @@ def _reference(model: type[BaseModel]) -> Iterator[list[str]]:
         default: Any = field.default
         if not isinstance(default, BaseModel):
             yield [key, written(default), unit_of(key)]
+
+
+def test_settings_of_serve_are_listed_as_shipped() -> None:
+    """The values under "shipped" are those of serve_config.yaml, or Serve's own defaults of what it leaves out."""
+    section = _text(ROOT / "docs/configuration.md").split("\n## Ray Serve's settings\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", section, re.M)
+    listed = {
+        name.strip("`"): value
+        for names, values in rows
+        for name, value in zip(names.split(", "), values.split(", "), strict=True)
+    }
+    assert len(listed) > 10
+    assert listed == {name: _shipped(name) for name in listed}
+
+
+def _shipped(name: str) -> str:
+    document = shipped_config()
+    (application,) = document["applications"]
+    (deployment,) = application["deployments"]
+    defaults = {**DeploymentConfig().model_dump(), "autoscaling_config": AutoscalingConfig().model_dump()}
+    for written_in in (document, application, deployment, defaults):
+        with suppress(KeyError):
+            return str(reduce(getitem, name.split("."), written_in)).removesuffix(".0")
+    assert name in ServeDeploySchema.model_fields
+    return "not set"
 
 
 def test_the_reference_has_exactly_the_errors_that_clients_get() -> None:

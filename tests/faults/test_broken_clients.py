@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from urllib.parse import urlsplit
 
@@ -51,6 +52,28 @@ def balancers(service: Service) -> set[int]:
 
 def with_length(length: int | str) -> bytes:
     return START + f"Content-Length: {length}\r\n\r\n".encode()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def slow_headers(service: Service) -> Iterator[Future[bytes]]:
+    """Answer to a client that sends its headers byte by byte, beside all tests of this file."""
+
+    def send() -> bytes:
+        with connected(service) as connection:
+            connection.sendall(START + b"X-Slow: ")
+            connection.settimeout(0.5)
+            for _ in range(200):
+                try:
+                    connection.sendall(b"x")
+                    return connection.recv(65536)
+                except TimeoutError:
+                    continue
+                except (BrokenPipeError, ConnectionResetError):
+                    return b""
+        raise AssertionError("it is still listening")
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(send)
 
 
 @pytest.fixture(autouse=True)
@@ -180,21 +203,6 @@ def test_many_connections_that_say_nothing_keep_nobody_out(service: Service) -> 
             connection.close()
 
 
-def test_headers_a_byte_at_a_time_are_given_up(service: Service) -> None:
+def test_headers_a_byte_at_a_time_are_given_up(slow_headers: Future[bytes]) -> None:
     """A client that sends its headers byte by byte is disconnected, with 408 or without an answer."""
-    with connected(service) as connection:
-        connection.sendall(START + b"X-Slow: ")
-        connection.settimeout(0.5)
-        received: bytes | None = None
-        for _ in range(200):
-            try:
-                connection.sendall(b"x")
-                received = connection.recv(65536)
-                break
-            except TimeoutError:
-                continue
-            except (BrokenPipeError, ConnectionResetError):
-                received = b""
-                break
-        assert received is not None, "it is still listening"
-        assert status(received) in (0, 408)
+    assert status(slow_headers.result(PATIENCE_S)) in (0, 408)
