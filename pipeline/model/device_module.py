@@ -33,7 +33,7 @@ class DeviceModule(nn.Module):
     def __init__(self, module: nn.Module, head: Head, intake: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
         self.module = module.to(dtype=dtype)
-        self._lay_out(torch.channels_last)
+        self._lay_out(torch.contiguous_format if self.is_saved else torch.channels_last)
         self.head, self.intake, self.dtype, self.names = head, intake, dtype, tuple[str, ...]()
         self.register_buffer("place", torch.empty(0), persistent=False)  # a module may have no tensor of its own
 
