@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+import torch
+
 Item = TypeVar("Item")
 
 
@@ -17,7 +19,7 @@ def seconds_of(
         work: function to be timed.
         runs: number of measured runs.
         warm_up: number of runs before them that are not measured.
-        clock: returns seconds; `time.process_time` counts this process alone.
+        clock: returns seconds; `time.process_time` counts this process alone, `time.thread_time` this thread.
     """
     taken_s = []
     for _ in range(warm_up + runs):
@@ -25,6 +27,19 @@ def seconds_of(
         work()
         taken_s.append(clock() - began_s)
     return taken_s[warm_up:]
+
+
+def seconds_of_one_core(work: Callable[[], object], *, runs: int) -> list[float]:
+    """Measure the processor seconds of each run in this thread, after one that does not count.
+
+    Torch computes with one thread meanwhile, as in a worker: its further threads spin, and take the time of others.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return seconds_of(work, runs=runs, clock=time.thread_time)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def done_per_s(work: Callable[[Item], object], items: Sequence[Item], for_s: float) -> float:

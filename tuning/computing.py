@@ -81,6 +81,9 @@ class MeasuredModel:
         max_pixels: limit on the pixels of an image.
         bound_s: limit on the seconds of a batch; None without a bound.
 
+    Attributes:
+        own_transform: a transform that is the user's own function; None otherwise.
+
     Raises:
         InvalidModel, DeviceFailure: the model cannot be loaded.
     """
@@ -93,7 +96,9 @@ class MeasuredModel:
         max_pixels: int,
         bound_s: float | None,
     ) -> None:
-        served = on_fast_path(load_model(config), config.decode)
+        loaded = load_model(config)
+        self.own_transform = None if isinstance(loaded.transform, Preprocess | Fit) else loaded.transform
+        served = on_fast_path(loaded, config.decode)
         transform = tried(served.transform)
         self.cost = ComputeCost()
         if isinstance(transform, Fit):

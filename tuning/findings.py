@@ -11,6 +11,7 @@ from tuning.derived_settings import Sizes
 from tuning.fits import BatchCost, Scaling
 from tuning.load_check import LoadResult
 from tuning.replica_settings import Settings
+from tuning.transform_gain import TransformGain
 from tuning.trials import Trial
 
 
@@ -30,6 +31,7 @@ class Findings:
     unreadable: Sequence[str] = ()  # files that were left out, and why
     sizes: Sizes | None = None
     costs: Costs | None = None
+    transform: TransformGain | None = None  # of a transform of the user's own
     cells: Sequence[Cell] = ()
     too_large: Sequence[str] = ()  # settings that the machine's memory does not hold
     present: Settings | None = None  # those of the configuration

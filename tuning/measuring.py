@@ -11,8 +11,9 @@ from tuning.decoding import Decoders
 from tuning.derived_settings import Sizes
 from tuning.findings import Findings
 from tuning.forecast import Refused
-from tuning.plan import Plan, worker_counts
+from tuning.plan import TRANSFORM_MEASURING_S, Plan, worker_counts
 from tuning.step import Step, number
+from tuning.transform_gain import measured_gain
 from tuning.tuned_config import TunedConfig
 
 
@@ -85,8 +86,10 @@ class Measuring:
 
     def _plan_parts(self) -> None:
         plan, model = self._plan, self.model
+        own = [Step("the transform", TRANSFORM_MEASURING_S, self._measure_transform)] if model.own_transform else []
         self._before_all(
             [
+                *own,
                 *(self._decoding(workers) for workers in worker_counts(self._tuned.cores)),
                 Step("decoding, images handed over one by one", plan.decoding_s, self._measure_one_by_one),
                 *(
@@ -97,6 +100,12 @@ class Measuring:
                 ),
             ]
         )
+
+    def _measure_transform(self) -> None:
+        transform, config = self.model.own_transform, self._tuned.config.pipeline
+        if transform is not None:
+            most_pixels = self._tuned.live.max_image_pixels
+            self._findings.transform = measured_gain(transform, config, self.images, most_pixels)
 
     def _decoding(self, workers: int) -> Step:
         act = partial(self._decoders.measure, workers, self.images, self._plan.decode_s)

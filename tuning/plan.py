@@ -10,6 +10,7 @@ REPLICA_REPLACEMENT_S: Final = 15.0
 LIVE_CHANGE_S: Final = 2.5
 SERVICE_STOP_S: Final = 5.0
 ENGINE_START_S: Final = 0.5
+TRANSFORM_MEASURING_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)

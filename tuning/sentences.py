@@ -9,6 +9,7 @@ from tuning.findings import Findings
 from tuning.load_check import LoadResult
 from tuning.replica_settings import Settings
 from tuning.step import number
+from tuning.transform_gain import gain
 
 FEW_IMAGES: Final = 10
 """Number of images below which a caution is shown."""
@@ -212,11 +213,16 @@ def said(findings: Findings) -> Iterator[tuple[str, Sequence[str]]]:
     """Groups all sentences under headings; headings without sentences are left out."""
     sections = (
         ("What was measured", [*measured(findings)]),
-        ("What was found", [*found(findings), *findings.advice, *_verdict(findings)]),
+        ("What was found", [*found(findings), *_transform(findings), *findings.advice, *_verdict(findings)]),
         ("What to do", [*recommended(findings), *limits(findings)]),
         ("How sure this is", [*cautions(findings)]),
     )
     return ((heading, lines) for heading, lines in sections if lines)
+
+
+def _transform(findings: Findings) -> Iterator[str]:
+    if findings.transform:
+        yield from gain(findings.transform)
 
 
 def _verdict(findings: Findings) -> Iterator[str]:
