@@ -14,6 +14,7 @@ from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import InvalidModel
 from pipeline.model.callable_transform import tried
+from pipeline.model.fit import Fit
 from pipeline.model.head_fit import described
 from pipeline.model.recognition import on_fast_path
 from pipeline.model.served import Head, ServedModel
@@ -110,7 +111,8 @@ def _facts(config: PipelineConfig, served: ServedModel, engine: Engine, seen: _S
     yield "model", f"{config.model}, with weights from {engine.weights_from}"
     yield "parameters", _size(served.module)
     yield "transform", f"{served.transform}\nfrom {served.transform_from}"
-    yield "workers make", str(engine.input_spec)
+    fit = served.transform if isinstance(served.transform, Fit) else None
+    yield "workers make", fit.described_input(config) if fit else str(engine.input_spec)
     yield "module", f"{seen.inputs} -> {seen.outputs}"
     yield "head", _described_head(engine.head)
     yield "computed as", f"{engine.computed_as}, in {engine.dtype} on {engine.device_kind}"

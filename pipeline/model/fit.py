@@ -52,6 +52,11 @@ class Fit:
         steps = self.in_workers(config)
         return InputSpec((steps.most_pixels * 3,), torch.float32 if steps.makes_floats else torch.uint8)
 
+    def described_input(self, config: PipelineConfig) -> str:
+        """Describe the inputs as in a comment: "uint8 [height, width, 3], up to 1,066,400 pixels"."""
+        spec = self.input_spec(config)
+        return f"{str(spec.dtype).removeprefix('torch.')} [height, width, 3], up to {spec.shape[0] // 3:,} pixels"
+
     def in_workers(self, config: PipelineConfig) -> FitTransform:
         """Return the steps of the decoder processes, with the configuration's decode mode, formats and background."""
         sizes = self.min_px, self.max_px, self.size_px, self.resize
