@@ -1,9 +1,11 @@
 """Builds the model of an application as a start does, without serving, and describes what was built."""
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
 from torch import nn
@@ -60,24 +62,29 @@ def check_model(
         ServerError: the model cannot be served.
     """
     config, notes = _on_this_machine(config)
-    tell(f"loading {config.model}")
-    served = on_fast_path(load_model(config), config.decode)
-    transform = tried(served.transform)
-    served = replace(served, transform=transform)
-    seen = _Seen(served.module)
     limits = live.model_copy(update={"max_batch_size": _BATCH_SIZES[-1]})
-    tell(f"sending test images through {config.model}")
-    with Engine(config, limits, model=served) as engine:
+    with _Warnings() as warnings, ExitStack() as stack:
+        tell(f"loading {config.model}")
+        served = on_fast_path(load_model(config), config.decode)
+        served = replace(served, transform=tried(served.transform))
+        seen = _Seen(served.module)
+        tell(f"sending test images through {config.model}")
+        engine = stack.enter_context(Engine(config, limits, model=served))
         if faults := live.head_faults(engine.head.parameters, type(engine.head).__name__):
             raise InvalidModel(f"user_config: {'; '.join(faults)}")
-        rows = [*notes, *_facts(config, served, engine, seen)]
-        if image is None:
-            return ModelCheck(rows)
-        (outcome,) = engine.infer([image])
-        if isinstance(outcome, Rejection):
-            problem = described_error(outcome.error)
-            return ModelCheck([*rows, ("answer", f"none. {problem['title']}: {problem['detail']}")], failed=True)
-        return ModelCheck([*rows, ("answer", "\n".join(_lines(outcome.result, engine.head, live)))])
+        rows = [*notes, *warnings.rows, *_facts(config, served, engine, seen)]
+        return _with_answer(rows, engine, live, image)
+
+
+def _with_answer(rows: list[Row], engine: Engine, live: LiveConfig, image: bytes | None) -> ModelCheck:
+    """Label the image, if there is one, and add its answer to the facts."""
+    if image is None:
+        return ModelCheck(rows)
+    (outcome,) = engine.infer([image])
+    if isinstance(outcome, Rejection):
+        problem = described_error(outcome.error)
+        return ModelCheck([*rows, ("answer", f"none. {problem['title']}: {problem['detail']}")], failed=True)
+    return ModelCheck([*rows, ("answer", "\n".join(_lines(outcome.result, engine.head, live)))])
 
 
 def _on_this_machine(config: PipelineConfig) -> tuple[PipelineConfig, list[Row]]:
@@ -88,6 +95,26 @@ def _on_this_machine(config: PipelineConfig) -> tuple[PipelineConfig, list[Row]]
         return config, []
     stand_in = config.model_copy(update={"device": "cpu", "dtype": "float32"})
     return stand_in, [("device", "no GPU here: checked on the CPU in float32, which stands in for device: cuda")]
+
+
+class _Warnings(logging.Handler):
+    """Collects the warnings of the pipeline in a block, which otherwise appear beside the table."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.rows = list[Row]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a warning, unless a row of the table says the same."""
+        if record.levelno == logging.WARNING and record.msg != "transform: %s, from %s":
+            self.rows.append(("warning", record.getMessage()))
+
+    def __enter__(self) -> Self:
+        logging.getLogger("pipeline").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("pipeline").removeHandler(self)
 
 
 class _Seen:
@@ -108,7 +135,8 @@ class _Seen:
 
 
 def _facts(config: PipelineConfig, served: ServedModel, engine: Engine, seen: _Seen) -> Iterator[Row]:
-    yield "model", f"{config.model}, with weights from {engine.weights_from}"
+    weights = "" if engine.weights_from == config.model else f", with weights from {engine.weights_from}"
+    yield "model", f"{config.model}{weights}"
     yield "parameters", _size(served.module)
     yield "transform", f"{served.transform}\nfrom {served.transform_from}"
     fit = served.transform if isinstance(served.transform, Fit) else None
@@ -121,6 +149,8 @@ def _facts(config: PipelineConfig, served: ServedModel, engine: Engine, seen: _S
 
 def _size(module: nn.Module) -> str:
     parameters = [*module.parameters()]
+    if not parameters:
+        return "none that torch knows"
     tensors = [*parameters, *module.buffers()]
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return f"{sum(tensor.numel() for tensor in parameters):,}, in {_in_bytes(size)} with buffers"
