@@ -204,8 +204,8 @@ def _served(info: Mapping[str, object] | None) -> str:
     if info is None:
         return "see GET /info, which needs a key"
     parts = [f"{info['model']}" if "model" in info else "an application that is not Darkroom"]
-    if weights := info.get("weights"):
-        parts.append(f"with weights {weights}")
+    if (weights := info.get("weights_from")) and weights != info.get("model"):
+        parts.append(f"with weights from {weights}")
     if device := info.get("device"):
         missing = any(NO_GPU in warning for warning in cast(list[str], info.get("warnings", [])))
         parts.append(f"on {device} (no GPU was found)" if missing else f"on {device}")

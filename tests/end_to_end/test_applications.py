@@ -52,7 +52,7 @@ def test_an_application_that_fails_does_not_take_the_others_along(several: Servi
     printed = several.output.read_text()
     assert "darkroom: application broken has failed, and the others are served without it:" in printed
     assert "the weights are made of cheese" in printed
-    assert "  serves  /models/fast  mobilenet_v2 with weights IMAGENET1K_V1 on " in printed
+    assert "  serves  /models/fast  mobilenet_v2 with weights from MobileNet_V2_Weights.IMAGENET1K_V1 on " in printed
     assert "          /models/exact  see GET /info, which needs a key\n" in printed
     assert "  failed  broken, for the reason above\n" in printed
     assert client.post("/broken/predict", content=CAT).status_code in (404, 503)

@@ -189,10 +189,10 @@ def test_nobody_has_to_read_the_console(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_announcement_says_what_where_how_and_where_the_logs_are(tmp_path: Path) -> None:
-    info = {"model": "resnet50", "weights": "V2", "device": "cuda", "decode_workers": 7}
+    info = {"model": "resnet50", "weights_from": "V2", "device": "cuda", "decode_workers": 7}
     text = announcement(_ready(info), tmp_path / "logs", tmp_path / "printed.log")
     assert text.startswith("Darkroom answers at http://127.0.0.1:8000 until Ctrl-C.\n")
-    assert "resnet50 with weights V2 on cuda with 7 decoding workers in each replica" in text
+    assert "resnet50 with weights from V2 on cuda with 7 decoding workers in each replica" in text
     assert "curl -F image=@examples/chelsea.jpg http://127.0.0.1:8000/predict" in text
     assert str(tmp_path / "logs") in text
     assert str(tmp_path / "printed.log") in text
@@ -213,8 +213,8 @@ def test_whoever_needs_a_key_is_told_how_to_show_it(tmp_path: Path, monkeypatch:
 
 def test_the_announcement_names_each_application_and_its_path(tmp_path: Path) -> None:
     """With several applications, the announcement has a line for each that answers and for each that has failed."""
-    text = announcement(_ready({"model": "resnet50"}, {}, failed="birds"), tmp_path, tmp_path)
+    text = announcement(_ready({"model": "a:build", "weights_from": "a:build"}, {}, failed="birds"), tmp_path, tmp_path)
     assert text.startswith("Darkroom answers at http://127.0.0.1:8000 until Ctrl-C.\n")
-    assert "  serves  /models/0  resnet50\n          /models/1  an application that is not Darkroom\n" in text
+    assert "  serves  /models/0  a:build\n          /models/1  an application that is not Darkroom\n" in text
     assert "  failed  birds, for the reason above\n" in text
     assert "chelsea.jpg http://127.0.0.1:8000/models/0/predict" in text
