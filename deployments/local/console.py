@@ -75,7 +75,8 @@ class Filter:
             self._in_traceback.add(source)
         elif _HEAD.match(text):
             self._in_traceback.discard(source)
-        return source in self._in_traceback
+        # Ray holds back lines that a replica has printed too, and sends them later.
+        return source in self._in_traceback or _INNERMOST_ERROR.match(text) is not None
 
     def _is_new_error(self, text: str) -> bool:
         """Return whether a line of a traceback is its innermost error, and has not been shown: Serve tries again."""

@@ -4,14 +4,19 @@ Serve reports the tracebacks of its controller, of the replica's process and of 
 """
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from pipeline.users_code import is_users
 
-_BEGINNING: Final = "Traceback (most recent call last):"
+_BETWEEN: Final = re.compile(
+    r"Traceback \(most recent call last\):|The above exception was the direct cause of the following exception:"
+    r"|During handling of the above exception, another exception occurred:"
+)
 _COLOUR: Final = re.compile(r"\\x1b\[[0-9;]*m|\x1b\[[0-9;]*m")
 _FRAME: Final = re.compile(r'  File "(?P<file>[^"]+)", line \d+')
+_CODE: Final = "    "
+"""Beginning of the lines of code below a frame."""
+
 _ERROR: Final = re.compile(r"(?P<kind>[A-Za-z_][\w.]*): (?P<says>.*)", re.DOTALL)
 _OWN_KINDS: Final = ("pipeline.errors.", "deployments.")
 
@@ -22,22 +27,24 @@ def shortened(message: str) -> str:
     Args:
         message: text that ends with Python's tracebacks; one without any is returned as it is.
     """
-    parts = _COLOUR.sub("", message).split(_BEGINNING)
-    if len(parts) == 1:
+    _, *parts = _BETWEEN.split(_COLOUR.sub("", message))
+    sections = [_Section(part) for part in parts if part.strip()]
+    if not sections:
         return message.strip()
-    *_, last = (_Section(part) for part in parts[1:])
-    users = next((text for text in (_Section(part).users_traceback for part in parts[1:]) if text), "")
-    return f"{last.sentence}\n{users}".strip()
+    users = next((text for text in (section.users_traceback for section in sections) if text), "")
+    return f"{sections[-1].sentence}\n{users}".strip()
 
 
 class _Section:
     """One traceback: frames, then the error."""
 
     def __init__(self, text: str) -> None:
-        lines = text.strip("\n").splitlines()
-        inner = [number for number, line in enumerate(lines) if line.startswith(" ")]
-        end = inner[-1] + 1 if inner else 0
-        self._frames, self._error = lines[:end], _before_next(lines[end:])
+        lines = [line for line in text.splitlines() if line.strip()]
+        frames = [number for number, line in enumerate(lines) if _FRAME.match(line)]
+        end = frames[-1] + 1 if frames else 0
+        while end < len(lines) and lines[end].startswith(_CODE):
+            end += 1
+        self._frames, self._error = lines[:end], lines[end:]
 
     @property
     def sentence(self) -> str:
@@ -56,10 +63,3 @@ class _Section:
             if frame and is_users(frame["file"]):
                 return "\n".join(["Traceback of your code:", *self._frames[number:], *self._error])
         return ""
-
-
-def _before_next(lines: Sequence[str]) -> list[str]:
-    """Return the lines of an error, without Python's words between it and the next traceback."""
-    words = ("The above exception was the direct cause", "During handling of the above exception")
-    end = next((number for number, line in enumerate(lines) if line.startswith(words)), len(lines))
-    return [line for line in lines[:end] if line.strip()]

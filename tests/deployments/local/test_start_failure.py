@@ -30,6 +30,13 @@ def _reported(build: Callable[[], object]) -> str:
     return f"The deployment failed to start 3 times in a row. Error:\n{ray}RuntimeError: {inner}"
 
 
+def _caused(build: Callable[[], object]) -> str:
+    """Returns the message of the other form that Ray has: the cause first, the replica's part without a beginning."""
+    cause, _, rest = _reported(build).partition("The above exception was the direct cause")
+    words, _, frames = rest.partition("Traceback (most recent call last):")
+    return f"{cause}The above exception was the direct cause{words}ray::ServeReplica:birds:Model() (pid=1){frames}"
+
+
 def _refuse_settings() -> None:
     raise ValueError("user_config: top_k: 5 is above max_top_k: 3; write a smaller top_k")
 
@@ -45,14 +52,16 @@ def _lack_memory() -> None:
     raise MemoryError("first line\nsecond line")
 
 
-def test_a_users_error_is_a_sentence_and_his_own_traceback() -> None:
-    told = shortened(_reported(_fail_in_birds))
+@pytest.mark.parametrize("report", [_reported, _caused])
+def test_a_users_error_is_a_sentence_and_his_own_traceback(report: Callable[[Callable[[], object]], str]) -> None:
+    told = shortened(report(_fail_in_birds))
     assert told.splitlines()[0] == "model: birds:build fails: KeyError: 'robin' (in /home/user/birds.py:2)"
     assert "Traceback of your code:\n" in told
     assert '  File "/home/user/birds.py", line 2, in build' in told
     assert "\nKeyError: 'robin'" in told
     assert "site-packages" not in told
     assert "direct cause" not in told
+    assert told.count("Traceback") == 1
 
 
 @pytest.mark.parametrize(
