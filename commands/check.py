@@ -32,7 +32,7 @@ def check(
         str | None, typer.Option(metavar="FILE", help="Show the answers to this image.", show_default=False)
     ] = None,
     timeout_s: Annotated[
-        float, typer.Option(min=1, help="Seconds for each model; after the default, a start would give up too.")
+        float, typer.Option(min=0.1, help="Seconds for each model; after the default, a start would give up too.")
     ] = 600.0,
 ) -> None:
     """Check a configuration strictly, explain its values, and build its models without serving them.

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from commands.model_check import ModelCheck
 
 
-class _TooSlow(Exception):
-    """A model was not built in time."""
+class _TooSlow(BaseException):
+    """A model was not built in time; no Exception, as code around a user's own catches those."""
 
 
 def check_models(

@@ -69,9 +69,9 @@ def test_only_other_machines_are_out_of_reach() -> None:
 
 
 def test_a_model_that_takes_too_long_is_ended(tmp_path: Path) -> None:
-    said = typed("check", written(tmp_path, shipped_config()), "--timeout-s", "1")
+    said = typed("check", written(tmp_path, shipped_config()), "--timeout-s", "0.1")
     assert said.exit_code == 1
-    assert said.stderr == "darkroom: darkroom: the model was not built within 1 s (--timeout-s)\n"
+    assert said.stderr == "darkroom: darkroom: the model was not built within 0.1 s (--timeout-s)\n"
 
 
 @pytest.mark.parametrize(
