@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from textwrap import dedent
 
@@ -38,15 +39,22 @@ def command(script: Path) -> list[str]:
     return [sys.executable, "-W", "error", str(script), str(script.with_name("cat.jpg"))]
 
 
-@pytest.mark.parametrize("last_line", ["engine.close()", "pass"], ids=["closed", "not closed"])
-def test_a_plain_script_runs_once_and_ends(script: Path, last_line: str) -> None:
-    """A plain script runs once, prints only its own output, and leaves no process behind."""
-    script.write_text(PROGRAM + last_line + "\n")
-    with subprocess.Popen(command(script), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as owner:
-        said, complained = owner.communicate(timeout=PATIENCE_S)
-    assert not complained
-    assert owner.returncode == 0
-    assert said.splitlines() == ["Egyptian cat"]
+def test_a_plain_script_runs_once_and_ends(script: Path) -> None:
+    """A plain script, with `close` or without, runs once, prints only its own output, and leaves no process behind."""
+    closing = script.with_name("closing.py")
+    closing.write_text(PROGRAM + "engine.close()\n")
+    with ExitStack() as stack:
+        owners = [
+            stack.enter_context(
+                subprocess.Popen(command(each), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            )
+            for each in (script, closing)
+        ]
+        for owner in owners:
+            said, complained = owner.communicate(timeout=2 * PATIENCE_S)  # both start at once
+            assert not complained
+            assert owner.returncode == 0
+            assert said.splitlines() == ["Egyptian cat"]
 
 
 def test_workers_of_a_killed_process_end(script: Path) -> None:

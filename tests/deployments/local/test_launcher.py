@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -66,15 +66,19 @@ def listener(port: int, run: str = "") -> Iterator[int]:
             process.kill()
 
 
-@pytest.mark.parametrize("which", ["http", "RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT"])
-def test_taken_port_is_named_before_anything_starts(tiny: TinyService, which: str) -> None:
-    """The process that holds a needed port is named, also where the port could be shared, as with an old HAProxy."""
-    port = tiny.port if which == "http" else int(tiny.environment[which])
-    with listener(port) as pid, tiny.launch() as launched:
+def test_taken_ports_are_named_before_anything_starts(tiny: TinyService) -> None:
+    """Each process that holds a needed port is named, also where the port could be shared, as with an old HAProxy."""
+    haproxys = ("RAY_SERVE_HAPROXY_STATS_PORT", "RAY_SERVE_HAPROXY_METRICS_PORT")
+    ports = [tiny.port, *(int(tiny.environment[variable]) for variable in haproxys)]
+    with ExitStack() as stack:
+        pids = [stack.enter_context(listener(port)) for port in ports]
+        launched = stack.enter_context(tiny.launch())
         assert launched.process.wait(STOP_TIMEOUT_S) == 1
-        assert f"port {port}" in launched.output
-        assert f"pid {pid}" in launched.output
-        assert f"kill {pid}\n" in launched.output
+        for port, pid in zip(ports, pids, strict=True):
+            assert re.search(rf"port {port}\b.*pid {pid}\b", launched.output)
+        kill = re.search(r"kill ([\d ]+)\n", launched.output)
+        assert kill is not None
+        assert sorted(map(int, kill[1].split())) == sorted(pids)
         assert "left behind" not in launched.output
         assert "Running config file" not in launched.output
 
