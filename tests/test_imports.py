@@ -73,6 +73,7 @@ TOP_TO_BOTTOM = (
     "model.segment",
     "model.head_fit",
     "model.catalogue",
+    "model.function_name",
     "model.checkpoint",
     "model.checkpoint_file",
     "model.input_size",

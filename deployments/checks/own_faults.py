@@ -118,7 +118,8 @@ def own_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> l
             Access(config.api_keys_file, environment.get(KEYS_VARIABLE))
         except ValueError as error:
             faults += faults_in(error, f"{path}.args")
-        if config and (fault := names_fault(config.pipeline.model, config.pipeline.weights)):
+        brings_code = bool(application.get("runtime_env"))  # Serve looks there first, on another machine perhaps
+        if config and not brings_code and (fault := names_fault(config.pipeline.model, config.pipeline.weights)):
             faults.append(f"{path}.args.pipeline.{fault[0]}: {fault[1]}")
         names = list[Any]()
         for inner, deployment in own_deployments(application):

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from pipeline.model.function_name import function_fault
 from pipeline.model.source_kind import SourceKind, source_kind
 
 _WEIGHTS_CLASS_SUFFIX: Final = "_Weights"
@@ -50,6 +51,9 @@ def names_fault(model: str, weights: str) -> tuple[str, str] | None:
     kind = source_kind(model)
     if kind is SourceKind.TIMM and not is_path(weights):
         return "weights", no_path(weights, model)
+    if kind is SourceKind.FUNCTION:
+        fault = function_fault(model)
+        return ("model", fault) if fault else None
     known = weights_of_models()
     if not known or kind is not SourceKind.TORCHVISION:
         return None

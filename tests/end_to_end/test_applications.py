@@ -5,10 +5,13 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
+import torch
 
+from examples import pets
 from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
 from tests.support.answers import CAT_LABELS, best
+from tests.support.image_files import png
 from tests.support.running_service import Service, running
 from tests.support.tiny import APPLICATION
 from tests.support.typed import typed
@@ -23,11 +26,19 @@ BROKEN = {
     "args": {"fails": True, "leaves": False},
     "deployments": [{"name": "Service", "ray_actor_options": {"num_cpus": 0}}],
 }
+PETS = {
+    "name": "pets",
+    "route_prefix": "/models/pets",
+    "import_path": "deployments.app:build_app",
+    "args": {"num_cpus": 0, "pipeline": {"model": "examples.pets:build", "model_args": {"seed": 7}}},
+    "deployments": [{"name": "Model", "user_config": {}}],
+}
+"""The application of examples/serve_config.yaml."""
 
 
 @pytest.fixture(scope="module")
 def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The shipped configuration of two applications: the second asks for a key. A third one fails to start."""
+    """The shipped configuration: the second application asks for a key. One more fails to start, one is the example."""
     folder = tmp_path_factory.mktemp("several")
     (folder / "tiny.py").write_text(APPLICATION)
     (folder / "keys").write_text(f"{KEY}\n")
@@ -35,6 +46,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     config = shipped_config("serve_config.multi.yaml")
     config["applications"][1]["args"]["api_keys_file"] = str(folder / "keys")
     config["applications"].insert(0, BROKEN)
+    config["applications"].append(PETS)
     with running(folder, config, PYTHONPATH=str(folder)) as service:
         yield service
 
@@ -84,9 +96,23 @@ def test_top_watches_one_application_and_names_the_others(client: httpx.Client) 
     missed = typed("top", origin, "--once")
     assert missed.exit_code == 1
     assert (
-        f"there are applications at {origin}/models/broken, {origin}/models/exact, {origin}/models/fast"
-        in missed.stderr
+        f"there are applications at {origin}/models/broken, {origin}/models/exact, {origin}/models/fast, "
+        f"{origin}/models/pets" in missed.stderr
     )
+
+
+def test_a_function_of_the_users_own_is_served(client: httpx.Client) -> None:
+    """The example's answer over HTTP is that of its network behind its transform, called as in a notebook."""
+    network, transform, labels = pets.build(seed=7)
+    with torch.inference_mode():
+        expected = network.eval()(transform(photograph("cat"))[None]).softmax(1)[0]
+    answer = client.post("/pets/predict", content=png(photograph("cat"))).raise_for_status().json()
+    found = {entry["label"]: entry["score"] for entry in answer["predictions"]}
+    assert found == pytest.approx(dict(zip(labels, expected.tolist(), strict=True)), abs=1e-4)
+    told = client.get("/pets/info").json()
+    assert told["transform"]["name"] == "make_transform.<locals>.transform"
+    assert told["labels"] == [*labels]
+    assert client.post("/pets/predict", content=png(photograph("cat"))[:-999]).status_code == 422
 
 
 def test_one_application_changes_while_the_other_goes_on(several: Service, client: httpx.Client) -> None:

@@ -1,5 +1,6 @@
 """Tests of a model that a function of the user's own returns."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from examples import pets
 from harness.photographs import jpeg, photograph
 from pipeline import Classify, Embed, Engine, PipelineConfig, Prediction
 from pipeline.errors import InvalidModel
+from pipeline.model.catalogue import names_fault
 from pipeline.model.source import load_model
 from pipeline.model.source_kind import SourceKind, source_kind
 from pipeline.users_code import users_traceback
@@ -145,6 +147,28 @@ def test_settings_that_the_source_does_not_have_are_refused(settings: dict[str, 
     with pytest.raises(ValueError, match=says):
         PipelineConfig.model_validate(settings)
     assert source_kind("mobilenet_v2") is SourceKind.TORCHVISION
+
+
+@pytest.mark.parametrize(
+    ("model", "says"),
+    [
+        ("my_package.mine:build", None),
+        ("my_package.mine:Namespace.make", None),
+        ("my_package.mine:Preprocess", None),
+        ("my_package.mine:bild", r"my_package/mine\.py has no bild; did you mean build\?$"),
+        ("my_package.other:build", r"^my_package.other:build: there is no module other in .*/my_package$"),
+        ("no_such:build", r"^no_such:build: there is no module no_such in .*, on PYTHONPATH or among the"),
+        ("torn:build", r"torn\.py:1 is not Python: "),
+        ("failing:build", r"failing\.py has no build$"),
+        ("needy:build", r"needy\.py has no build$"),
+        ("json.decoder:JSONDecoder", None),
+    ],
+)
+def test_a_check_finds_a_missing_function_without_importing_it(model: str, says: str | None) -> None:
+    before = {*sys.modules}
+    fault = names_fault(model, "IMAGENET1K_V1")
+    assert fault is None if says is None else fault and fault[0] == "model" and re.search(says, fault[1])
+    assert not {*sys.modules} - before
 
 
 def test_the_example_answers_as_its_parts_do() -> None:
