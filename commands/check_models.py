@@ -17,7 +17,8 @@ from commands.without_network import without_network
 from deployments.checks.chosen_application import NotChosen, chosen_application, name_of
 from deployments.checks.own_faults import own_applications, own_deployments, written_or_empty
 from deployments.service_config import LiveConfig, ServiceConfig
-from pipeline.errors import ImageError, ServerError
+from pipeline.errors import ImageError, InvalidModel, ServerError
+from pipeline.pinned_file import PinnedFile
 from pipeline.users_code import users_traceback
 
 if TYPE_CHECKING:
@@ -63,6 +64,9 @@ def check_models(
 def _built(application: Mapping[str, Any], image: str | None, timeout_s: float) -> "ModelCheck":
     """Build the model of an application; ends the command if the image cannot be read, or on Ctrl-C."""
     args = ServiceConfig.model_validate(written_or_empty(application, "args"))
+    for setting, name in (("model", args.pipeline.model), ("weights", args.pipeline.weights)):
+        if missing := PinnedFile.named(name, setting).missing():
+            raise InvalidModel(missing)
     written = [written_or_empty(each, "user_config") for _, each in own_deployments(application)]
     live = LiveConfig.model_validate(written[0] if written else {})
     try:

@@ -82,10 +82,8 @@ class PinnedFile:
         return Path(urlsplit(self.place).path if self.scheme else self.place).suffix.lower()
 
     def missing(self) -> str | None:
-        """Return a sentence if the file is not on this machine, else None; nothing is fetched."""
-        if not self.scheme:
-            return None if Path(self.place).exists() else f"{self.setting}: {self} does not exist"
-        if (kept := self.kept_at()).is_file():
+        """Return a sentence if the file of a URL is not on this machine, else None; nothing is fetched."""
+        if not self.scheme or (kept := self.kept_at()).is_file():
             return None
         return f"{self.setting}: {self} is not on this machine yet; a start fetches it to {kept}"
 

@@ -7,7 +7,7 @@ from pipeline.errors import InvalidModel
 from pipeline.model.served import Preprocess
 from pipeline.torchvision_models import ImageClassification, WeightsEnum
 
-_OVERRIDING_SETTINGS = ("resize_px", "crop_px", "interpolation", "mean", "std")
+OVERRIDING_SETTINGS = ("resize_px", "crop_px", "interpolation", "mean", "std")
 """Settings of the configuration that override those of the weights."""
 
 USUAL_VALUES = "ImageNet's usual values"
@@ -70,8 +70,8 @@ def completed(config: PipelineConfig, known: Preprocess, source: str, *, own: bo
     resize_px = config.resize_px or max(crop_px, known.resize_px)
     if crop_px > resize_px:
         raise InvalidModel(f"crop_px: {crop_px} is larger than resize_px: {resize_px}; write crop_px as well")
-    set_here = [key for key in _OVERRIDING_SETTINGS if getattr(config, key) is not None]
-    assumed = own and len(set_here) < len(_OVERRIDING_SETTINGS)
+    set_here = [key for key in OVERRIDING_SETTINGS if getattr(config, key) is not None]
+    assumed = own and len(set_here) < len(OVERRIDING_SETTINGS)
     transform = replace(
         known,
         resize_px=resize_px,
@@ -84,9 +84,9 @@ def completed(config: PipelineConfig, known: Preprocess, source: str, *, own: bo
 
 
 def _source(weights: str, set_here: list[str], *, assumed: bool) -> str:
-    if len(set_here) == len(_OVERRIDING_SETTINGS):
+    if len(set_here) == len(OVERRIDING_SETTINGS):
         return "the configuration"
     source = f"{', '.join(set_here)} from the configuration, all else from {weights}" if set_here else weights
     if assumed:
-        source += f" (own weights do not say theirs; {', '.join(_OVERRIDING_SETTINGS)} override it)"
+        source += f" (own weights do not say theirs; {', '.join(OVERRIDING_SETTINGS)} override it)"
     return source

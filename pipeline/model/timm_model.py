@@ -2,8 +2,11 @@
 
 import difflib
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
+from PIL import Image
 from torch import nn
 
 from pipeline.config import PipelineConfig
@@ -14,13 +17,23 @@ from pipeline.model.chosen_head import classifiers_head
 from pipeline.model.fetch import local_path
 from pipeline.model.input_size import refusal_of
 from pipeline.model.labels import read_labels
-from pipeline.model.preset import Preparation, completed
+from pipeline.model.preset import OVERRIDING_SETTINGS, Preparation, completed
 from pipeline.model.served import Preprocess, ServedModel
 from pipeline.pinned_file import PinnedFile
 
 PREFIX: Final = "timm:"
 
 _INTERPOLATIONS: Final = ("bilinear", "bicubic", "nearest", "lanczos")
+_CHANNELS: Final = ("red", "green", "blue")
+
+
+@dataclass(frozen=True, slots=True)
+class _AsItIs:
+    """timm's own transform, in the place of a `Preparation`."""
+
+    transform: Callable[[Image.Image], Any]
+    source: str
+    assumed: bool = True
 
 
 def timm_model(config: PipelineConfig) -> ServedModel:
@@ -92,30 +105,35 @@ def _head_last(module: Any) -> State:
     return {name: value for name, value in state.items() if name not in last} | last
 
 
-def _prepared(timm: Any, module: Any, config: PipelineConfig) -> Preparation:
+def _prepared(timm: Any, module: Any, config: PipelineConfig) -> Preparation | _AsItIs:
     """Return the preprocessing in the configuration, completed by that of timm's own weights of the model.
 
+    Images that are not square, and a crop with a border, are left to timm's own transform.
+
     Raises:
-        InvalidModel: it cannot be expressed as a `Preprocess`.
+        InvalidModel: the model does not take such images.
     """
     data = timm.data.resolve_model_data_config(module)
-    tag = ".".join(filter(None, (module.pretrained_cfg.get(key) for key in ("architecture", "tag"))))
+    source = f"timm's {'.'.join(filter(None, (module.pretrained_cfg.get(key) for key in ('architecture', 'tag'))))}"
     channels, height, width = data["input_size"]
-    if channels != 3 or height != width or data["crop_mode"] == "border":
-        raise InvalidModel(
-            f"model: {config.model} takes images of {[channels, height, width]} with crop_mode {data['crop_mode']}; "
-            "write a function that returns it with timm's create_transform, as model: my_module:build"
-        )
-    interpolation = data["interpolation"] if data["interpolation"] in _INTERPOLATIONS else "bicubic"
+    if channels != len(_CHANNELS):
+        raise InvalidModel(f"model: {config.model} takes images of {channels} channels; Darkroom has {_CHANNELS}")
+    if height != width or data["crop_mode"] not in ("center", "squash") or data["interpolation"] not in _INTERPOLATIONS:
+        if set_here := [key for key in OVERRIDING_SETTINGS if getattr(config, key) is not None]:
+            raise InvalidModel(
+                f"{', '.join(set_here)} cannot be set for model: {config.model}, whose images timm's own transform "
+                "prepares; leave them out, or write a function that returns the model, as model: my_module:build"
+            )
+        return _AsItIs(timm.data.create_transform(**data), source)
     known = Preprocess(
         math.floor(height / data["crop_pct"]),
         height,
-        interpolation,
+        data["interpolation"],
         tuple(data["mean"]),
         tuple(data["std"]),
         squash=data["crop_mode"] == "squash",
     )
-    prepared = completed(config, known, f"timm's {tag}", own=True)
+    prepared = completed(config, known, source, own=True)
     crop_px = prepared.transform.crop_px
     if crop_px != height and (refusal := refusal_of(module, crop_px)):
         raise InvalidModel(

@@ -56,6 +56,9 @@ def test_weights_are_not_fetched(tmp_path: Path) -> None:
     (line,) = [line for line in said.stderr.splitlines() if line.startswith("darkroom: ")]  # torch says what it fetches
     assert "weights: IMAGENET1K_V1 of shufflenet_v2_x0_5 are not in" in line
     assert "as a check does not use the network" in line
+    url = f"https://example.org/birds.onnx#sha256={'0' * 64}"
+    said = typed("check", written(tmp_path, shipped_config(), model=url))
+    assert "model: https://example.org/birds.onnx is not on this machine yet; a start fetches it to" in said.stderr
 
 
 def test_only_other_machines_are_out_of_reach() -> None:

@@ -1,5 +1,6 @@
 """Tests of timm's models, with real weights of EfficientNet-Lite0 from a package and real photographs."""
 
+import functools
 import sys
 from importlib.metadata import distribution
 from pathlib import Path
@@ -85,6 +86,26 @@ def test_a_model_with_classes_of_its_own_is_loaded(tmp_path: Path) -> None:
     assert served.transform == Preprocess(80, 64, "bilinear", (0.5,) * 3, (0.5,) * 3)
     assert served.transform_is_assumed
     assert served.module(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+def test_a_transform_with_a_border_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the fast path has not is left to timm's own transform, which runs in the workers."""
+    path, build = saved("test_resnet", tmp_path / "own.pth", classes=3), timm.create_model
+    overlaid = functools.partial(build, pretrained_cfg_overlay={"crop_mode": "border"})
+    monkeypatch.setattr(timm, "create_model", overlaid)
+    own = settings(path, model="timm:test_resnet")
+    with Engine(PipelineConfig(**own)) as engine:
+        (outcome,) = engine.infer([png(photograph("cat"))])
+    alone = overlaid("test_resnet", pretrained=False, num_classes=3).eval()
+    alone.load_state_dict(torch.load(path, weights_only=True))
+    transform = create_transform(**resolve_model_data_config(alone))  # type: ignore[no-untyped-call]
+    with torch.inference_mode():
+        expected = alone(transform(photograph("cat"))[None])[0].softmax(0)
+    assert isinstance(outcome, Prediction)
+    got = torch.tensor(outcome.result.scores)
+    torch.testing.assert_close(got, expected[torch.tensor(outcome.result.indices)], atol=1e-4, rtol=0)
+    with pytest.raises(InvalidModel, match=r"^crop_px cannot be set for model: timm:test_resnet, whose images"):
+        load_model(PipelineConfig(**own, crop_px=96))
 
 
 @pytest.mark.parametrize(
