@@ -24,7 +24,8 @@ from pipeline.config import Limits, PipelineConfig
 from pipeline.images.decode import decode
 from pipeline.model.classify import Classify
 from pipeline.model.device_module import DeviceModule
-from pipeline.model.precision import COMPARED_IMAGES, scenes
+from pipeline.model.precision import scenes
+from pipeline.model.reference import COMPARED_IMAGES
 from pipeline.model.served import ServedModel
 from pipeline.model.source import load_model
 from pipeline.model.torchscript import Compute, as_graph

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pipeline.model.classify import Classify
     from pipeline.model.device import PendingBatch
     from pipeline.model.device_module import DeviceModule
+    from pipeline.model.runtime import RuntimeChoice
 
 
 class StandIn:
@@ -38,11 +39,13 @@ class StandIn:
     concurrent_batches = 1
     ahead = 1
     pads = False
-    computed_as = "a stand-in that sleeps"
 
     def __init__(self, batch_sizes: Sequence[int], classes: int) -> None:
         import torch
 
+        from pipeline.model.device import ComputedAs
+
+        self.computed_as = ComputedAs("a stand-in that sleeps")
         self._batch_sizes, self._offsets = batch_sizes, np.arange(classes)
         self._scores = torch.full((batch_sizes[-1], classes), 1 / classes)
         self._idle_at = 0.0
@@ -81,6 +84,7 @@ def open_stand_in(
     batch_sizes: Sequence[int],
     spec: "InputSpec",  # noqa: ARG001
     concurrent_batches: int,  # noqa: ARG001
+    choice: "RuntimeChoice | None" = None,  # noqa: ARG001
 ) -> StandIn:
     """Opens the stand-in, as a `pipeline.model.device_kind.OpenDevice`."""
     return StandIn(batch_sizes, cast("Classify", module.head).top_k)

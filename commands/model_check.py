@@ -143,7 +143,9 @@ def _facts(config: PipelineConfig, served: ServedModel, engine: Engine, seen: _S
     yield "workers make", fit.described_input(config) if fit else str(engine.input_spec)
     yield "module", f"{seen.inputs} -> {seen.outputs}"
     yield "head", _described_head(engine.head)
-    yield "computed as", f"{engine.computed_as}, in {engine.dtype} on {engine.device_kind}"
+    yield "computed as", f"{engine.computed_as.way}, in {engine.dtype} on {engine.device_kind}"
+    if engine.computed_as.trials:
+        yield "compared", "\n".join(map(str, engine.computed_as.trials))
     yield "start", ", ".join(f"{step} {seconds:.1f} s" for step, seconds in engine.start_s.items())
 
 

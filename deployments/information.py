@@ -1,6 +1,7 @@
 """The document of `GET /info` about a replica: its model, its sizes, and the settings in force."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deployments.service_config import LiveConfig, ServiceConfig
@@ -32,8 +33,10 @@ def information(
         "head": type(engine.head).__name__,
         "parameters": {name: {**each.schema, "default": usual[name]} for name, each in engine.head.parameters.items()},
         "device": engine.device_kind,
+        "runtime": engine.computed_as.runtime,
         "dtype": engine.dtype,
-        "computed_as": engine.computed_as,
+        "computed_as": engine.computed_as.way,
+        "runtimes_compared": [asdict(trial) for trial in engine.computed_as.trials],
         "decode_workers": engine.decode_workers,
         "worker_sandbox": engine.sandbox,
         "concurrent_batches": engine.concurrent_batches,

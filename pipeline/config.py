@@ -219,6 +219,9 @@ class PipelineConfig(StrictSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "float32", description="what the model computes in; auto takes the quickest that agrees with float32"
     )
+    runtime: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="library that computes the model; auto takes the quickest that agrees with torch"
+    )
     batch_sizes: tuple[int, ...] = Field(
         (1, 2, 4, 8, 16, 32),
         strict=False,
@@ -286,6 +289,13 @@ class PipelineConfig(StrictSettings):
         if "HEIF" in formats and not find_spec("pillow_heif"):
             raise ValueError("HEIF needs pillow-heif, which is not installed; type pip install 'darkroom[heif]'")
         return formats
+
+    @field_validator("runtime")
+    @classmethod
+    def _is_installed(cls, runtime: str) -> str:
+        if runtime == "openvino" and not find_spec("openvino"):
+            raise ValueError("runtime: openvino is not installed; type pip install 'darkroom[openvino]'")
+        return runtime
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

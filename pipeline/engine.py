@@ -11,8 +11,6 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-import torch
-
 from pipeline.config import USUAL_PRICE_S, Limits, PipelineConfig
 from pipeline.decode.slots import Slots
 from pipeline.decode.stage import DecodeStage
@@ -22,14 +20,15 @@ from pipeline.images.price import body_price_s
 from pipeline.input_spec import InputSpec
 from pipeline.model.batcher import Batcher
 from pipeline.model.callable_transform import CallableTransform, examples, tried
-from pipeline.model.device_kind import OpenDevice, open_device, resolved_kind, resolved_sizes
-from pipeline.model.device_module import DTYPES, DeviceModule
+from pipeline.model.device import ComputedAs
+from pipeline.model.device_kind import OpenDevice, loaded_dtype, open_device, resolved_kind, resolved_sizes
 from pipeline.model.fit import Fit
 from pipeline.model.fit_module import device_module
 from pipeline.model.head_fit import check_documents
 from pipeline.model.nonfinite import causes
-from pipeline.model.precision import COMPARED_IMAGES, quickest
 from pipeline.model.recognition import on_fast_path
+from pipeline.model.reference import COMPARED_IMAGES
+from pipeline.model.runtime import RuntimeChoice
 from pipeline.model.served import Preprocess, ServedModel
 from pipeline.model.source import load_model
 from pipeline.model.source_kind import SourceKind, source_kind
@@ -129,11 +128,10 @@ class Engine:
         logger.info("weights: %s", served.weights_from)
         logger.log(level, "transform: %s, from %s", transform, served.transform_from)
         self.input_spec = transform.input_spec(self.config) if isinstance(transform, Fit) else transform.input_spec
-        module = device_module(served, DTYPES.get(self.config.dtype, torch.float32))  # `auto` begins with float32
-        if not isinstance(transform, Fit):
-            module = self._tried_module(module, transform)
-        self._module = module
-        self.dtype = str(module.dtype).removeprefix("torch.")
+        choice = self._choice(transform)
+        module = device_module(served, loaded_dtype(self.device_kind, choice))
+        if not isinstance(transform, Fit) and (self._given or source_kind(self.config.model) is SourceKind.FUNCTION):
+            try_module(module, choice.samples[:TRIED_IMAGES])
         slots = self._slots(self.input_spec)
         device = self._opener(
             self.device_kind,
@@ -141,6 +139,7 @@ class Engine:
             batch_sizes=self.config.batch_sizes,
             spec=self.input_spec,
             concurrent_batches=self.concurrent_batches,
+            choice=choice,
         )
         self._unlock_pages = device.page_lock(slots.tensor)
         # `batch_size` is 1 until the warm-up has measured the batch sizes.
@@ -160,20 +159,20 @@ class Engine:
             ),  # until the warm-up is done
         )
 
-    def _tried_module(self, module: DeviceModule, transform: Preprocess | CallableTransform) -> DeviceModule:
-        """Try a module of the user's own, and choose the number format if the configuration does not."""
-        if self._given or source_kind(self.config.model) is SourceKind.FUNCTION:
-            try_module(module, examples(transform, TRIED_IMAGES))
-        if self.config.dtype != "auto":
-            return module
-        return quickest(module, self.device_kind, examples(transform, COMPARED_IMAGES), self.config.largest_batch)
-
     def _slots(self, spec: InputSpec) -> Slots:
         """Return the slots: fewer than configured where inputs are large, but enough for two of the largest batches."""
         fitting = max(_MAX_INPUT_BYTES // spec.nbytes, 2 * self.config.largest_batch)
         if fitting < self.config.slots:
             logger.info("slots: %d, not %d, as each takes up to %.1f MB", fitting, self.config.slots, spec.nbytes / 1e6)
         return Slots(min(fitting, self.config.slots), spec)
+
+    def _choice(self, transform: Preprocess | CallableTransform | Fit) -> RuntimeChoice:
+        runtime, dtype = self.config.runtime, self.config.dtype
+        if not isinstance(transform, Fit):
+            return RuntimeChoice(runtime, dtype, examples(transform, COMPARED_IMAGES))
+        # Images of different sizes are computed by torch, and there is nothing to compare.
+        named = "torch" if runtime == "auto" else runtime
+        return RuntimeChoice(named, "float32" if dtype == "auto" else dtype, self.input_spec.zeros(0))
 
     def _load(self) -> ServedModel:
         return on_fast_path(self._given or load_model(self.config), self.config.decode)
@@ -185,7 +184,7 @@ class Engine:
         errors = [outcome.error for outcome in outcomes if isinstance(outcome, Rejection)]
         if nan := sum(isinstance(error, NonFiniteScores) for error in errors):
             name = "of the given model" if self._given else self.weights_from
-            why = causes(name, self._module, self._load, self.config.std or ())
+            why = causes(name, self.computed_as.dtype, self._load, self.config.std or ())
             raise InvalidModel(f"{why} ({nan} of {len(outcomes)} test images)")
         if broken := next((error for error in errors if isinstance(error, TransformFailed)), None):
             raise InvalidModel(f"transform: it works in the replica and fails in a decoder process: {broken}")
@@ -272,8 +271,13 @@ class Engine:
         return self._compute.batch_size
 
     @property
-    def computed_as(self) -> str:
-        """Description of how the model is computed, e.g. "CUDA graphs with batch norm folded"."""
+    def dtype(self) -> str:
+        """Name of the number format in which the model is computed."""
+        return self.computed_as.dtype
+
+    @property
+    def computed_as(self) -> ComputedAs:
+        """Description of how the model is computed: in words, the runtime, and the number format."""
         return self._compute.computed_as
 
     @property

@@ -18,7 +18,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 PIPELINE = PipelineConfig(device="cpu", decode_workers=2, concurrent_batches=2, max_top_k=1000)
 
 SMALL = PipelineConfig(
-    device="cpu", decode_workers=1, spare_workers=0, concurrent_batches=1, batch_sizes=(1, 2), slots=8
+    device="cpu",
+    runtime="torch",  # chosen once, in the engine of the session, and not in every engine that a test starts
+    decode_workers=1,
+    spare_workers=0,
+    concurrent_batches=1,
+    batch_sizes=(1, 2),
+    slots=8,
 )
 SMALL_LIMITS = Limits(max_batch_size=2)
 

@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import torch
@@ -17,11 +17,13 @@ from pipeline.images.decode import decode_image
 from pipeline.input_spec import InputSpec
 from pipeline.model.callable_transform import CallableTransform, examples, tried
 from pipeline.model.device import Device, collect
-from pipeline.model.device_kind import open_device
-from pipeline.model.device_module import DTYPES, DeviceModule
+from pipeline.model.device_kind import loaded_dtype, open_device
+from pipeline.model.device_module import DeviceModule, dtype_name
 from pipeline.model.fit import Fit
-from pipeline.model.precision import COMPARED_IMAGES, quickest
+from pipeline.model.precision import quickest
 from pipeline.model.recognition import on_fast_path
+from pipeline.model.reference import COMPARED_IMAGES
+from pipeline.model.runtime import RuntimeChoice
 from pipeline.model.served import Preprocess
 from pipeline.model.source import load_model
 from tuning.clients import usual_bound_s
@@ -105,11 +107,13 @@ class MeasuredModel:
             raise InvalidModel("this measures models whose images have one size; this model's images differ in size")
         self.spec = transform.input_spec
         pixels = _inputs(transform, config, images[:_DISTINCT_IMAGES], max_pixels)
-        module = DeviceModule.of(served, DTYPES.get(config.dtype, torch.float32))
-        if config.dtype == "auto":
-            module = quickest(module, config.device, examples(transform, COMPARED_IMAGES), config.largest_batch)
-        self.dtype = str(module.dtype).removeprefix("torch.")
-        self._device, self.sizes = _opened(config, module, self.spec, concurrent_batches, bound_s)
+        choice = RuntimeChoice(config.runtime, config.dtype, examples(transform, COMPARED_IMAGES))
+        module = DeviceModule.of(served, loaded_dtype(config.device, choice))
+        if config.device == "cuda" and config.dtype == "auto":  # compared in the largest batch that is configured
+            module = quickest(module, choice.samples, config.largest_batch)
+            choice = replace(choice, dtype=dtype_name(module.dtype))
+        self._device, self.sizes = _opened(config, module, self.spec, concurrent_batches, bound_s, choice)
+        self.dtype = self._device.computed_as.dtype
         self.concurrent_batches = range(1, self._device.concurrent_batches + 1)
         largest = self.sizes[-1]
         self._pixels = pixels.repeat(-(-largest // len(pixels)), *[1] * len(self.spec.shape))[:largest].contiguous()
@@ -174,19 +178,30 @@ def _inputs(
 
 
 def _opened(
-    config: PipelineConfig, module: DeviceModule, spec: InputSpec, concurrent_batches: int, bound_s: float | None
+    config: PipelineConfig,
+    module: DeviceModule,
+    spec: InputSpec,
+    concurrent_batches: int,
+    bound_s: float | None,
+    choice: RuntimeChoice,
 ) -> tuple[Device, list[int]]:
     """Opens the device; returns it with the batch sizes that fit into its memory and the bound."""
 
     def opened(sizes: Sequence[int]) -> tuple[Device, dict[int, float]]:
         device = open_device(
-            config.device, module, batch_sizes=tuple(sizes), spec=spec, concurrent_batches=concurrent_batches
+            config.device,
+            module,
+            batch_sizes=tuple(sizes),
+            spec=spec,
+            concurrent_batches=concurrent_batches,
+            choice=choice,
         )
         return device, device.warm_up()
 
     sizes = list(BATCH_SIZES)
     if config.device == "cpu":
-        _, seconds = opened(BATCH_SIZES[:1])
+        device, seconds = opened(BATCH_SIZES[:1])
+        choice = replace(choice, runtime=device.computed_as.runtime, dtype=device.computed_as.dtype)  # chosen once
         bound_s = bound_s or usual_bound_s(seconds[1])
         sizes = [size for size in BATCH_SIZES if size * seconds[1] <= MAX_BATCH_SPEEDUP * bound_s] or [BATCH_SIZES[0]]
     while True:

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from pipeline.input_spec import InputSpec
 from pipeline.model.classify import Classify
-from pipeline.model.device import BatchTimings, PendingBatch
+from pipeline.model.device import BatchTimings, ComputedAs, PendingBatch
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.multilabel import Multilabel
+from pipeline.model.runtime import RuntimeChoice
 
 _BATCH_S: Final = 1e-6
 
@@ -27,7 +28,7 @@ class NullDevice:
     concurrent_batches = 1
     ahead = 0
     pads = False
-    computed_as = "nothing"
+    computed_as = ComputedAs("nothing")
 
     def __init__(self, module: DeviceModule, spec: InputSpec, largest_batch: int) -> None:
         self._largest_batch = largest_batch
@@ -60,6 +61,7 @@ def open_null_device(
     batch_sizes: Sequence[int],
     spec: InputSpec,
     concurrent_batches: int,  # noqa: ARG001
+    choice: RuntimeChoice | None = None,  # noqa: ARG001
 ) -> NullDevice:
     """Opens such a device, as a `pipeline.model.device_kind.OpenDevice`."""
     return NullDevice(module, spec, batch_sizes[-1])

@@ -24,7 +24,7 @@ from pipeline.errors import (
     first_line,
 )
 from pipeline.model.bisection import bisected
-from pipeline.model.device import BatchOutput, Device, collect
+from pipeline.model.device import BatchOutput, ComputedAs, Device, collect
 from pipeline.model.device_thread import DeviceThread, InFlight
 from pipeline.model.head_fit import described
 from pipeline.model.head_results import results_of
@@ -106,7 +106,7 @@ class Batcher:
         return min(self.max_batch_size, self._pace.efficient_batch_size)
 
     @property
-    def computed_as(self) -> str:
+    def computed_as(self) -> ComputedAs:
         """Description of how the device computes the model."""
         return self._device.computed_as
 

@@ -4,16 +4,18 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from pipeline.input_spec import InputSpec
-from pipeline.model.device import COMPUTED_BY_MODULES, BatchTimings, PendingBatch
-from pipeline.model.device_module import DeviceModule
-from pipeline.model.torchscript import Compute, as_graph
-from pipeline.pace import warm_seconds
+from pipeline.model.device import COMPUTED_BY_MODULES, BatchTimings, ComputedAs, PendingBatch
+from pipeline.model.device_module import DeviceModule, dtype_name
+from pipeline.model.runtime import PreparedModel, RuntimeChoice, TracedSource
+from pipeline.model.runtime_torch import as_prepared
+from pipeline.model.runtimes import choose
+from pipeline.pace import DevicePace, warm_seconds
 
 _MAX_SLOWDOWN_PER_IMAGE: Final = 1.25
 """Ratio of the times per image of a batch and of the best smaller one, above which larger ones are not tried."""
@@ -31,31 +33,52 @@ class CpuDevice:
         batch_sizes: the sizes to warm up.
         spec: input of the module for one image.
         concurrent_batches: number of batches computed at a time, each in a thread.
+        choice: runtime and number format as configured; None for torch and the format that the module has.
+
+    Attributes:
+        computed_as: description of how the model is computed; as modules until the warm-up has prepared it.
     """
 
     ahead = 0
     pads = False
 
     def __init__(
-        self, module: DeviceModule, batch_sizes: Sequence[int], spec: InputSpec, concurrent_batches: int
+        self,
+        module: DeviceModule,
+        batch_sizes: Sequence[int],
+        spec: InputSpec,
+        concurrent_batches: int,
+        choice: RuntimeChoice | None = None,
     ) -> None:
-        self._module, self._compute = module, cast(Compute, module)
+        self._source, self._choice = TracedSource(module, spec), choice
         self._batch_sizes, self._spec, self.concurrent_batches = batch_sizes, spec, concurrent_batches
-        self.computed_as = COMPUTED_BY_MODULES
+        self.computed_as = ComputedAs(COMPUTED_BY_MODULES, dtype=dtype_name(module.dtype))
+        self._prepared = PreparedModel(module, module, self.computed_as)
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - there is no copy to speed up
         """Do nothing; the CPU reads the pixels directly."""
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """Turn the model into a graph, limit torch to one thread, here and in later threads, and time batches."""
+        """Choose the runtime, limit torch to one thread, here and in later threads, and time batches.
+
+        Raises:
+            InvalidModel: the configured runtime cannot compute the model, or the head does not fit it.
+        """
         torch.set_num_threads(1)
-        self._compute = as_graph(self._module, self._spec)
-        as_it_is = self._module.own_way or COMPUTED_BY_MODULES
-        self.computed_as = as_it_is if self._compute is self._module else "a TorchScript graph"
+        source, threads = self._source, self.concurrent_batches
+        self._prepared = choose(source, self._choice, threads) if self._choice else as_prepared(source)
+        self.computed_as = self._prepared.computed_as
+        del self._source  # and with it the model in float32, if it is served in another format
+        seconds = self._measured()
+        self._prepared.keep_up_to(DevicePace(seconds).efficient_batch_size)
+        return seconds
+
+    def _measured(self) -> dict[int, float]:
         pixels = self._spec.zeros(self._batch_sizes[-1])
         seconds, best = dict[int, float](), math.inf
         for size in self._batch_sizes:
+            self._prepared.prepare_for(size)
             seconds[size] = warm_seconds(partial(self._infer, pixels[:size]))
             if seconds[size] / size > _MAX_SLOWDOWN_PER_IMAGE * best:
                 break
@@ -69,8 +92,8 @@ class CpuDevice:
         joined_at = time.perf_counter()
         rows = self._infer(pixels)
         timings = BatchTimings(joined_at - began_at, time.perf_counter() - joined_at)
-        return PendingBatch(len(pixels), self._module.named(rows), wait=lambda: timings)
+        return PendingBatch(len(pixels), self._prepared.module.named(rows), wait=lambda: timings)
 
     def _infer(self, pixels: Tensor) -> tuple[Tensor, ...]:
         with torch.inference_mode():
-            return self._compute(pixels)
+            return self._prepared.compute(pixels)

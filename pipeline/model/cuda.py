@@ -23,8 +23,8 @@ from pipeline.errors import DeviceFailure, InvalidModel, first_line
 from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import MAX_SCORE_DIFFERENCE, difference, noise
 from pipeline.model.cuda_graph import Replay, recorded, settle
-from pipeline.model.device import COMPUTED_BY_MODULES, BatchOutput, BatchTimings, PendingBatch, collect
-from pipeline.model.device_module import DeviceModule
+from pipeline.model.device import COMPUTED_BY_MODULES, BatchOutput, BatchTimings, ComputedAs, PendingBatch, collect
+from pipeline.model.device_module import DeviceModule, dtype_name
 from pipeline.model.folding import folded
 from pipeline.model.torchscript import Compute, reads_values, traced
 from pipeline.pace import warm_seconds
@@ -59,7 +59,7 @@ class CudaDevice:
         spec: input of the module for one image.
 
     Attributes:
-        computed_as: how the model is computed, as text; as modules until the warm-up has found a quicker way.
+        computed_as: description of how the model is computed; as modules until the warm-up has found a quicker way.
 
     Raises:
         DeviceFailure: this process sees no CUDA device.
@@ -120,7 +120,7 @@ class CudaDevice:
                 continue
             if worst <= MAX_SCORE_DIFFERENCE[self._module.dtype]:
                 logger.info("the model is computed as %s; its scores differ by up to %.2g", way, worst)
-                self.computed_as = way
+                self._describe(way)
                 break
             logger.warning("the model is not computed as %s: its scores differ by up to %.2g", way, worst)
         else:
@@ -155,9 +155,12 @@ class CudaDevice:
                     buffer.compute[size] = recorded(compute, pixels, stream=self._kernels, pool=pool)
 
     def _compute_by(self, compute: Compute) -> None:
-        self.computed_as = self._module.own_way or COMPUTED_BY_MODULES
+        self._describe(self._module.own_way or COMPUTED_BY_MODULES)
         for buffer in self._buffers:
             buffer.compute = {size: partial(compute, buffer.pixels[:size]) for size in self._batch_sizes}
+
+    def _describe(self, way: str) -> None:
+        self.computed_as = ComputedAs(way, dtype=dtype_name(self._module.dtype))
 
     def _worst_difference(self) -> float:
         """Return the largest difference of served scores from the model's own, over all sizes and staging buffers."""

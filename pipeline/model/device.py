@@ -11,6 +11,51 @@ COMPUTED_BY_MODULES: Final = "modules, kernel by kernel"
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """One of the ways to compute the model that were compared at the start.
+
+    Attributes:
+        runtime: name of the runtime.
+        dtype: name of the number format.
+        image_s: seconds of an image on one core, in the better of the batch sizes tried; None if it was not measured.
+        difference: largest difference of a score from the model's own in float32; None if it was not measured.
+        prepare_s: seconds that it took to make the model ready.
+        refused: reason why it is not taken, whatever its speed; empty if there is none.
+    """
+
+    runtime: str
+    dtype: str
+    image_s: float | None = None
+    difference: float | None = None
+    prepare_s: float = 0.0
+    refused: str = ""
+
+    def __str__(self) -> str:
+        """Describe the trial in one line."""
+        if self.image_s is None:
+            return f"{self.runtime} in {self.dtype} is not used: {self.refused}"
+        off = "" if self.difference is None else f", scores differ by up to {self.difference:.2g}"
+        return f"{self.runtime} in {self.dtype}: {1e3 * self.image_s:.1f} ms an image on one core{off}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComputedAs:
+    """Description of how a device computes the model.
+
+    Attributes:
+        way: description for people, e.g. "CUDA graphs".
+        runtime: name of the runtime, a value of the setting `runtime`.
+        dtype: name of the number format, a value of the setting `dtype`.
+        trials: the ways that were compared, if any were, this one included.
+    """
+
+    way: str
+    runtime: str = "torch"
+    dtype: str = "float32"
+    trials: tuple[Trial, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class BatchTimings:
     """Seconds that the device spent on a batch, without the time that the batch waited."""
 
@@ -47,7 +92,7 @@ class Device(Protocol):
     concurrent_batches: int  # batches computed at a time
     ahead: int  # batches that may be launched behind each one in work
     pads: bool  # whether a batch is padded to the next batch size
-    computed_as: str  # how the model is computed, as text; final after the warm-up
+    computed_as: ComputedAs  # final after the warm-up
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:
         """Let the device read `pixels` (host memory) directly; return a function that undoes this."""

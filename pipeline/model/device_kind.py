@@ -7,13 +7,16 @@ from typing import Protocol
 import torch
 
 from pipeline.config import PipelineConfig
+from pipeline.errors import DeviceFailure, InvalidModel
 from pipeline.input_spec import InputSpec
 from pipeline.model.cpu import CpuDevice
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import Device
-from pipeline.model.device_module import DeviceModule
+from pipeline.model.device_module import DTYPES, DeviceModule
 from pipeline.model.eager_device import EagerDevice
 from pipeline.model.fit_module import FitModule
+from pipeline.model.precision import quickest
+from pipeline.model.runtime import RuntimeChoice
 
 
 def resolved_kind(config: PipelineConfig) -> str:
@@ -46,12 +49,19 @@ class OpenDevice(Protocol):
         batch_sizes: Sequence[int],
         spec: InputSpec,
         concurrent_batches: int,
+        choice: RuntimeChoice | None = None,
     ) -> Device:
         """Return the device with the model on it."""
 
 
 def open_device(
-    device_kind: str, module: DeviceModule, *, batch_sizes: Sequence[int], spec: InputSpec, concurrent_batches: int
+    device_kind: str,
+    module: DeviceModule,
+    *,
+    batch_sizes: Sequence[int],
+    spec: InputSpec,
+    concurrent_batches: int,
+    choice: RuntimeChoice | None = None,
 ) -> Device:
     """Return the device of a kind, "cpu" or "cuda", with the model on it.
 
@@ -61,14 +71,33 @@ def open_device(
         batch_sizes: the sizes to warm up, ascending.
         spec: input of the module for one image.
         concurrent_batches: number of batches that a CPU computes at a time.
+        choice: runtime and number format as configured; None for torch and the format that the module has.
 
     Raises:
-        DeviceFailure: there is no such device, or the model does not fit into its memory.
+        DeviceFailure: there is no such device, it has no such runtime, or the model does not fit into its memory.
+        InvalidModel: the configured runtime cannot compute a model for images of different sizes.
     """
     if isinstance(module, FitModule):
+        if choice and choice.runtime != "torch":
+            named = f"runtime: {choice.runtime}"
+            raise InvalidModel(f"{named} cannot compute images of different sizes; write runtime: auto")
         width, height = module.usual_size
         usual = torch.zeros((1, height, width, 3), dtype=spec.dtype)
         return EagerDevice(device_kind, module, batch_sizes, usual, concurrent_batches)
     if device_kind == "cpu":
-        return CpuDevice(module, batch_sizes, spec, concurrent_batches)
+        return CpuDevice(module, batch_sizes, spec, concurrent_batches, choice)
+    if choice and choice.runtime == "openvino":
+        raise DeviceFailure("runtime: openvino computes on the CPU only; write runtime: auto, or device: cpu")
+    if choice and choice.dtype == "auto":
+        module = quickest(module, choice.samples, batch_sizes[-1])
     return CudaDevice(module, batch_sizes, spec)
+
+
+def loaded_dtype(device_kind: str, choice: RuntimeChoice) -> torch.dtype:
+    """Return the number format in which the device expects the module.
+
+    A comparison begins with float32, and so do the runtimes of the CPU, which convert the weights themselves.
+    """
+    if device_kind == "cpu" and not choice.is_settled:
+        return torch.float32
+    return DTYPES.get(choice.dtype, torch.float32)

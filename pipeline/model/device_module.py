@@ -15,6 +15,11 @@ from pipeline.model.served import Head, Preprocess, ServedModel
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a number format, as in the setting `dtype`."""
+    return str(dtype).removeprefix("torch.")
+
+
 class DeviceModule(nn.Module):
     """Intake, network and head in one module, so that pixels stay uint8 until they are on the device.
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import DeviceFailure
-from pipeline.model.device import COMPUTED_BY_MODULES, BatchTimings, PendingBatch
+from pipeline.model.device import COMPUTED_BY_MODULES, BatchTimings, ComputedAs, PendingBatch
 from pipeline.model.device_module import DeviceModule
 from pipeline.pace import warm_seconds
 
@@ -53,7 +53,7 @@ class EagerDevice:
         self._place = torch.device(device_kind)
         self._module, self._batch_sizes, self._usual = module.eval().to(self._place), batch_sizes, usual
         self.concurrent_batches = concurrent_batches if device_kind == "cpu" else 1
-        self.computed_as = COMPUTED_BY_MODULES
+        self.computed_as = ComputedAs(COMPUTED_BY_MODULES)
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - see below
         """Do nothing: page-locking takes memory for every slot at its largest size, and copies are a small part."""

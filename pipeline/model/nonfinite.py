@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pipeline.model.callable_transform import examples, tried
-from pipeline.model.device_module import DeviceModule
+from pipeline.model.device_module import DTYPES
 from pipeline.model.fit import Fit
 from pipeline.model.fit_module import device_module
 from pipeline.model.served import ServedModel
@@ -15,12 +15,12 @@ from pipeline.model.served import ServedModel
 _TESTED_IMAGES: Final = 2
 
 
-def causes(name: str, served: DeviceModule, load: Callable[[], ServedModel], std: Sequence[float]) -> str:
+def causes(name: str, dtype: str, load: Callable[[], ServedModel], std: Sequence[float]) -> str:
     """Return one sentence with the cause of NaN in the model's scores, and what to do.
 
     Args:
         name: name of the weights and the model.
-        served: the model as put on its device.
+        dtype: name of the number format in which the model was computed.
         load: loads the model again, to be computed in float32.
         std: divisors of the pixels.
     """
@@ -37,13 +37,12 @@ def causes(name: str, served: DeviceModule, load: Callable[[], ServedModel], std
     transform = tried(anew.transform)
     if isinstance(transform, Fit):
         return overflow
-    dtype = str(served.dtype).removeprefix("torch.")
     pixels = examples(transform, _TESTED_IMAGES)
     with torch.inference_mode():
         floats = [rows for rows in exact(pixels) if rows.is_floating_point()]
     in_float32 = all(bool(rows.isfinite().all()) for rows in floats)
     if dtype != "float32" and in_float32:
-        largest = torch.finfo(served.dtype).max
+        largest = torch.finfo(DTYPES[dtype]).max
         return f"{fault}: in {dtype} numbers above {largest:g} overflow, in float32 they do not; write dtype: float32"
     return overflow
 

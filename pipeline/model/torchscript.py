@@ -32,12 +32,13 @@ _CHECKED_BATCH_SIZES: Final = (1, 3)
 Compute = Callable[[Tensor], tuple[Tensor, ...]]
 
 
-def as_graph(module: DeviceModule, spec: InputSpec) -> Compute:
+def as_graph(module: DeviceModule, spec: InputSpec, trace: Callable[[], Compute] | None = None) -> Compute:
     """Return the module as a graph for the CPU; the module itself if that fails, with the reason in the log.
 
     Args:
         module: the model on the CPU; it is put into evaluation mode.
         spec: its input for one image.
+        trace: function that returns the module's trace, if one may have been made already.
 
     Raises:
         InvalidModel: the head does not fit the module.
@@ -49,7 +50,7 @@ def as_graph(module: DeviceModule, spec: InputSpec) -> Compute:
         if reads_values(module, noise(1, spec, seed=0)):
             logger.warning("the model runs without a TorchScript graph, as it decides by the values of its input")
             return module
-        graph = traced(module, spec)
+        graph = trace() if trace else traced(module, spec)
         worst = max(_difference(module, graph, noise(images, spec, seed=images)) for images in _CHECKED_BATCH_SIZES)
     except InvalidModel:
         raise

@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,9 @@ from pipeline.errors import DeviceFailure, EngineClosed, InvalidModel, WorkerFai
 from pipeline.model.device import Device
 from pipeline.model.device_kind import open_device
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.precision import scenes
+from pipeline.model.reference import COMPARED_IMAGES
+from pipeline.model.runtimes import COMPARED_BY_AUTO
 from pipeline.records import EncodedImage, Prediction
 from tests.conftest import PIPELINE, SMALL, SMALL_LIMITS
 from tests.pipeline.decode.test_slots import memfds
@@ -163,18 +167,21 @@ def test_the_device_is_found_where_it_is_left_open() -> None:
     assert Engine(PipelineConfig()).device_kind == ("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def test_the_dtype_is_found_where_it_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An open dtype is measured, and the device computes in it."""
+def test_runtime_and_dtype_are_found_where_they_are_left_open() -> None:
+    """Runtime and number format that are left open are compared with the model on images like photographs."""
     got = []
 
-    def opened(device_kind: str, module: DeviceModule, **sizes: Any) -> Device:
-        got.append(module.dtype)
-        return open_device(device_kind, module.computing_in(torch.float32), **sizes)
+    def opened(device_kind: str, module: DeviceModule, **options: Any) -> Device:
+        choice = options.pop("choice")
+        got.append((module.dtype, choice.runtime, choice.dtype, choice.samples.equal(scenes(COMPARED_IMAGES, 224))))
+        return open_device(device_kind, module, choice=replace(choice, dtype="float32"), **options)
 
-    monkeypatch.setattr("pipeline.engine.quickest", lambda classifier, *_: classifier.computing_in(torch.float16))
-    with Engine(SMALL.model_copy(update={"dtype": "auto"}), SMALL_LIMITS, opener=opened) as engine:
-        assert engine.dtype == "float16"
-    assert got == [torch.float16]
+    config = SMALL.model_copy(update={"dtype": "auto", "runtime": "auto"})
+    with Engine(config, SMALL_LIMITS, opener=opened) as engine:
+        names = {trial.runtime for trial in engine.computed_as.trials}
+        assert engine.computed_as.runtime in names
+    assert names == set(COMPARED_BY_AUTO)
+    assert got == [(torch.float32, "auto", "auto", True)]
 
 
 @pytest.mark.parametrize("formats", [("WEBP", "PNG"), ("PNG", "WEBP")], ids=str)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.model.batcher import Batcher
 from pipeline.model.classify import Classify
-from pipeline.model.device import BatchTimings, PendingBatch
+from pipeline.model.device import BatchTimings, ComputedAs, PendingBatch
 from pipeline.ready_queue import PixelBatch, ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction
 from pipeline.task import Request
@@ -27,7 +27,7 @@ class GatedDevice:
     """A device whose batches wait for `open`; the class of an image is the value of its pixels."""
 
     pads = False
-    computed_as = "a gated device"
+    computed_as = ComputedAs("a gated device")
 
     def __init__(self, ahead: int = 0, concurrent_batches: int = 1) -> None:
         self.ahead, self.concurrent_batches = ahead, concurrent_batches

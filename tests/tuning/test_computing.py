@@ -10,6 +10,7 @@ from pipeline.config import PipelineConfig
 from pipeline.input_spec import InputSpec
 from pipeline.model.device_kind import open_device
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.runtime import RuntimeChoice
 from pipeline.model.source import load_model
 from tests.support.device_kinds import needs_gpu
 from tuning import computing
@@ -18,6 +19,7 @@ from tuning.computing import BATCH_SIZES, ComputeCost, MeasuredModel, _opened
 IMAGES = [jpeg(photograph(name)) for name in ("cat", "rocket")]
 MAX_PIXELS = 50_000_000
 SPEC = InputSpec.of_pixels(224)
+CHOICE = RuntimeChoice("torch", "float32", torch.empty(0))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -
         "pipeline.model.cpu._MAX_SLOWDOWN_PER_IMAGE", math.inf
     )  # a size may seem hopeless while another process computes
     config = PipelineConfig(device="cpu")
-    _, sizes = _opened(config, DeviceModule.of(load_model(config)), SPEC, 1, bound_s=60.0)
+    _, sizes = _opened(config, DeviceModule.of(load_model(config)), SPEC, 1, 60.0, CHOICE)
     assert sizes == [1, 2, 4]
 
 
@@ -105,7 +107,7 @@ def test_batches_that_cannot_be_within_the_bound_are_not_tried() -> None:
     """
     config = PipelineConfig(device="cpu")
     module = DeviceModule.of(load_model(config))
-    sizes = [_opened(config, module, SPEC, 1, bound_s)[1] for bound_s in (1e-6, 0.02, None)]
+    sizes = [_opened(config, module, SPEC, 1, bound_s, CHOICE)[1] for bound_s in (1e-6, 0.02, None)]
     assert sizes[0] == [1]
     assert max(sizes[1]) < BATCH_SIZES[-1]
     assert max(sizes[2]) >= 4  # without a bound it follows from the time of one image

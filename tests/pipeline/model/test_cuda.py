@@ -112,7 +112,7 @@ def test_a_model_that_cannot_be_recorded_computes_all_the_same(
     device = CudaDevice(model(kind()), SIZES, SPEC)
     with caplog.at_level(logging.INFO):
         assert tuple(device.warm_up()) == SIZES
-    assert device.computed_as == way
+    assert device.computed_as.way == way
     assert f"computed as {way}" in caplog.text or way.startswith("modules")
     assert "and more" not in caplog.text
     slots = Slots(8, SPEC)
@@ -130,7 +130,7 @@ def test_in_half_precision_batch_norm_stays() -> None:
     """In half precision batch norm is not folded: it gains no time there and rounds more."""
     device = CudaDevice(model(Backbone(), torch.bfloat16), SIZES, SPEC)
     device.warm_up()
-    assert device.computed_as == "CUDA graphs"
+    assert device.computed_as.way == "CUDA graphs"
 
 
 def test_a_recorded_model_asks_nothing_of_python() -> None:
@@ -155,7 +155,7 @@ class Forgetful(BranchingAfterCapture):
 def test_a_graph_that_answers_otherwise_than_the_model_is_not_used(caplog: pytest.LogCaptureFixture) -> None:
     device = CudaDevice(model(Forgetful()), SIZES, SPEC)
     device.warm_up()
-    assert device.computed_as == "a TorchScript graph"
+    assert device.computed_as.way == "a TorchScript graph"
     assert "not computed as CUDA graphs: its scores differ by up to" in caplog.text
 
 

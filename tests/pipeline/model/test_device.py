@@ -258,7 +258,9 @@ def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, int]] = []
     model = classifier()
     model.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), torch.get_num_threads())))
-    monkeypatch.setattr("pipeline.model.cpu.as_graph", lambda model, _: model)  # a graph would not call the hook
+    monkeypatch.setattr(
+        "pipeline.model.runtime_torch.as_graph", lambda model, *_: model
+    )  # a graph would not call the hook
     monkeypatch.setattr("pipeline.model.cpu._MAX_SLOWDOWN_PER_IMAGE", math.inf)
     before = torch.get_num_threads()
     try:
@@ -282,7 +284,7 @@ def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
 ) -> None:
     """On the CPU, sizes above one that is much slower per image are not tried, as they would delay the start."""
     times = iter(taken_s)
-    monkeypatch.setattr("pipeline.model.cpu.as_graph", lambda model, _: model)
+    monkeypatch.setattr("pipeline.model.runtime_torch.as_graph", lambda model, *_: model)
     monkeypatch.setattr("pipeline.model.cpu.warm_seconds", lambda _: next(times))
     before = torch.get_num_threads()
     try:

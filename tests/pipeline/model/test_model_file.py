@@ -41,6 +41,7 @@ from tests.support.image_files import png
 SIDE, CLASSES = 32, 5
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
 CONFIG: dict[str, Any] = {
+    "runtime": "torch",
     "device": "cpu",
     "resize_px": SIDE,
     "crop_px": SIDE,
@@ -209,7 +210,7 @@ def test_a_file_is_served(name: str, folder: Path, photographs: list[bytes]) -> 
         FILES[name](path)
     with Engine(PipelineConfig(**settings_of(path))) as engine:
         results = answered(engine, photographs)
-        assert engine.computed_as == WAYS[name]
+        assert engine.computed_as.way == WAYS[name]
         assert engine.weights_from == str(path)
     scores = torch.zeros(len(NAMES), CLASSES)
     for row, result in zip(scores, results, strict=True):
@@ -236,7 +237,7 @@ def test_a_network_with_a_fixed_batch_is_neither_traced_nor_recorded_on_cuda(fol
         device = CudaDevice(alone, (2, 8), InputSpec.of_pixels(SIDE))
         device.warm_up()
         rows = collect(device.launch([pixels])).rows
-    assert device.computed_as == WAYS[path.name]
+    assert device.computed_as.way == WAYS[path.name]
     torch.testing.assert_close(rows["scores"], expected["scores"], atol=1e-4, rtol=0)
 
 

@@ -11,7 +11,6 @@ from torchvision import models
 from deployments.http.statuses import status_of
 from pipeline.config import PipelineConfig
 from pipeline.errors import NonFiniteScores
-from pipeline.model.device_module import DTYPES, DeviceModule
 from pipeline.model.nonfinite import causes
 from pipeline.model.source import load_model
 
@@ -26,8 +25,7 @@ def told(folder: Path, state: State, **settings: Any) -> str:
     config = PipelineConfig(
         model=MODEL, weights=str(folder / "own.pth"), device="cpu", crop_px=32, resize_px=32, **settings
     )
-    served = DeviceModule.of(load_model(config), DTYPES[config.dtype])
-    return causes(f"{config.weights} of {MODEL}", served, lambda: load_model(config), config.std or ())
+    return causes(f"{config.weights} of {MODEL}", config.dtype, lambda: load_model(config), config.std or ())
 
 
 @pytest.fixture

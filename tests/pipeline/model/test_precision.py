@@ -2,20 +2,22 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pipeline.model import precision
+from pipeline.input_spec import InputSpec
+from pipeline.model import runtime_torch, runtimes
 from pipeline.model.classify import Classify
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import PendingBatch
-from pipeline.model.device_module import DeviceModule
+from pipeline.model.device_module import DTYPES, DeviceModule
 from pipeline.model.intake import Normalise
-from pipeline.model.precision import MAX_DIFFERENCE_FROM_FLOAT32, DtypeTrial, quickest, scenes
+from pipeline.model.precision import quickest, scenes
+from pipeline.model.reference import MAX_DIFFERENCE_FROM_FLOAT32
+from pipeline.model.runtime import PreparedModel, RuntimeChoice, TracedSource
+from pipeline.model.runtimes import choose
 from tests.support.device_kinds import device_of
 
 SIDE, LARGEST = 32, 16
@@ -59,7 +61,15 @@ class SlowedModel(nn.Module):
 
 def chosen(work: dict[torch.dtype, int], added: dict[torch.dtype, float], kind: str) -> torch.dtype:
     model = DeviceModule(SlowedModel(work, added), Classify((), 2), Normalise((0.5,) * 3, (0.5,) * 3), torch.float32)
-    return quickest(model, kind, PIXELS, LARGEST).dtype
+    return open_dtype(model, kind)
+
+
+def open_dtype(model: DeviceModule, kind: str) -> torch.dtype:
+    """Returns the number format that is chosen where the configuration leaves it open."""
+    if kind == "cuda":
+        return quickest(model, PIXELS, LARGEST).dtype
+    source = TracedSource(model, InputSpec.of(PIXELS))
+    return DTYPES[choose(source, RuntimeChoice("torch", "auto", PIXELS), 1).computed_as.dtype]
 
 
 SLOW, HOPELESS = 60, 300
@@ -112,14 +122,12 @@ def test_of_formats_that_are_as_quick_the_more_exact_is_taken(
 ) -> None:
     """The more exact of two equally quick formats is chosen; a difference below 5 % may be chance."""
     seconds = {torch.float32: 1.0, torch.float16: float16_s, torch.bfloat16: bfloat16_s}
-    really = precision._tried
 
-    def told(attempt: Any, classifier: DeviceModule) -> DtypeTrial | None:
-        trial = really(attempt, classifier)
-        return trial and replace(trial, seconds=seconds[classifier.dtype])
+    def told(_: object, prepared: PreparedModel) -> float:
+        return seconds[DTYPES[prepared.computed_as.dtype]]
 
-    monkeypatch.setattr(precision, "_tried", told)
-    monkeypatch.setattr(precision, "_MAX_TIME_RATIO_OF_ONE_IMAGE", math.inf)
+    monkeypatch.setattr(runtimes._Search, "_image_s", told)
+    monkeypatch.setattr(runtime_torch, "_MAX_TIME_RATIO_OF_ONE_IMAGE", math.inf)
     assert chosen({}, {}, "cpu") == expected
 
 
@@ -135,7 +143,7 @@ def test_on_cuda_the_largest_batch_is_measured_as_it_is_served(monkeypatch: pyte
     def noted(device: CudaDevice, pieces: Sequence[Tensor]) -> PendingBatch:
         (pixels,) = pieces
         flags = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        seen.append((len(pixels), pixels.is_pinned(), device.computed_as, *flags))
+        seen.append((len(pixels), pixels.is_pinned(), device.computed_as.way, *flags))
         return launch(device, pieces)
 
     monkeypatch.setattr(CudaDevice, "launch", noted)
@@ -157,7 +165,7 @@ class LimitedModel(SlowedModel):
 def test_a_format_that_torch_cannot_compute_is_passed_over(kind: str) -> None:
     slow = LimitedModel({torch.float32: SLOW}, {})
     model = DeviceModule(slow, Classify((), 2), Normalise((0.5,) * 3, (0.5,) * 3), torch.float32)
-    assert quickest(model, kind, PIXELS, LARGEST).dtype == torch.float16
+    assert open_dtype(model, kind) == torch.float16
 
 
 def test_a_classifier_in_another_format_leaves_the_first_as_it_was() -> None:

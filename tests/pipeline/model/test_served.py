@@ -54,7 +54,9 @@ def colours(module: nn.Module) -> ServedModel:
     return ServedModel(module, Preprocess(SIDE_PX, SIDE_PX, "bilinear", *as_it_is), Colours())
 
 
-CONFIG = PipelineConfig(device="cpu", batch_sizes=(1, 4), slots=8, decode_workers=1, spare_workers=0, decode="exact")
+CONFIG = PipelineConfig(
+    device="cpu", runtime="torch", batch_sizes=(1, 4), slots=8, decode_workers=1, spare_workers=0, decode="exact"
+)
 
 
 @pytest.fixture(scope="module", params=KINDS)
