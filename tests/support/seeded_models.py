@@ -57,8 +57,9 @@ def seeded_file(folder: Path, name: str, classes: int) -> Path:
     return path
 
 
+@functools.cache
 def seeded_model(name: str, classes: int) -> nn.Module:
-    """Returns the model with its seeded weights."""
+    """Returns the model with its seeded weights; the same object each time."""
     module = untrained(name, classes)
     module.load_state_dict(seeded_state(name, classes))
     return module
