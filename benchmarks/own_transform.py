@@ -80,7 +80,7 @@ def make_model() -> nn.Module:
 
 
 @dataclass(slots=True)
-class Timed:
+class TimedTransform:
     """Figures of one way with one kind of images.
 
     Args:
@@ -97,7 +97,7 @@ class Timed:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class TransformWay:
     """A way from images to classes.
 
     Args:
@@ -109,7 +109,7 @@ class Way:
     infer: Callable[[Sequence[bytes]], Sequence[tuple[float, int]]]
 
 
-def loop() -> Way:
+def loop() -> TransformWay:
     """Return the code before: one image after the other, then the model once."""
     model, transform = make_model(), make_transform()
 
@@ -121,10 +121,12 @@ def loop() -> Way:
             best = model(torch.stack([prepare(data) for data in images])).softmax(1).max(1)
         return [*zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
-    return Way(prepare, infer)
+    return TransformWay(prepare, infer)
 
 
-def served(stack: ExitStack, transform: Callable[[Image.Image], Tensor], decode: Literal["fast", "exact"]) -> Way:
+def served(
+    stack: ExitStack, transform: Callable[[Image.Image], Tensor], decode: Literal["fast", "exact"]
+) -> TransformWay:
     """Start an engine with the user's model and a transform; return the way through it."""
     config = PipelineConfig(device="cpu", decode=decode, decode_workers=len(os.sched_getaffinity(0)), spare_workers=0)
     model = ServedModel(make_model(), transform, Classify(WEIGHTS.meta["categories"], 1))
@@ -138,10 +140,10 @@ def served(stack: ExitStack, transform: Callable[[Image.Image], Tensor], decode:
         outcomes = [outcome for outcome in engine.infer(images) if isinstance(outcome, Prediction)]
         return [(outcome.result.scores[0], outcome.result.indices[0]) for outcome in outcomes]
 
-    return Way(prepare, infer)
+    return TransformWay(prepare, infer)
 
 
-def ways(stack: ExitStack) -> dict[str, Way]:
+def ways(stack: ExitStack) -> dict[str, TransformWay]:
     """Start all ways."""
     transform = make_transform()
     return {
@@ -159,9 +161,9 @@ def requests(work: Work, name: str) -> list[bytes]:
     return (files * IMAGES)[:IMAGES]
 
 
-def measure(tried: dict[str, Way], images: Sequence[bytes], turns: int) -> dict[str, Timed]:
+def measure(tried: dict[str, TransformWay], images: Sequence[bytes], turns: int) -> dict[str, TimedTransform]:
     """Measure all ways in turn, after a request that does not count."""
-    found = {name: Timed() for name in tried}
+    found = {name: TimedTransform() for name in tried}
     for name, way in tried.items():
         best = way.infer(images)
         found[name].scores, found[name].classes = [score for score, _ in best], [index for _, index in best]
@@ -183,7 +185,7 @@ def _each(work: Callable[[bytes], object], images: Sequence[bytes]) -> None:
         work(data)
 
 
-def row(title: str, found: dict[str, Timed]) -> list[str]:
+def row(title: str, found: dict[str, TimedTransform]) -> list[str]:
     """Format a row of the table."""
     _, as_it_is, exact, fast = found.values()
     cells = [
@@ -205,7 +207,7 @@ def _gain(before_ms: Sequence[float], after_ms: Sequence[float]) -> float:
     return statistics.median(before / after for before, after in zip(before_ms, after_ms, strict=True))
 
 
-def _off(reference: Timed, other: Timed) -> float:
+def _off(reference: TimedTransform, other: TimedTransform) -> float:
     return max(abs(one - two) for one, two in zip(reference.scores, other.scores, strict=True))
 
 

@@ -16,9 +16,9 @@ from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import InvalidModel
 from pipeline.model.callable_transform import tried
-from pipeline.model.fit import Fit
 from pipeline.model.head_fit import described
 from pipeline.model.recognition import on_fast_path
+from pipeline.model.resize_to_fit import Fit
 from pipeline.model.served import Head, ServedModel
 from pipeline.model.source import load_model
 from pipeline.records import Rejection

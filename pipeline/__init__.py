@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from pipeline.model.classify import Classification, Classify
     from pipeline.model.detect import Detect, Detections
     from pipeline.model.embed import Embed, Embedding
-    from pipeline.model.fit import Fit
     from pipeline.model.multilabel import ClassScores, Multilabel
+    from pipeline.model.resize_to_fit import Fit
     from pipeline.model.segment import Segment, Segmentation
     from pipeline.model.served import Head, Preprocess, ServedModel
     from pipeline.records import Prediction, Rejection
@@ -54,7 +54,7 @@ _MODULES: Final = {
     "Embed": "model.embed",
     "Embedding": "model.embed",
     "Engine": "engine",
-    "Fit": "model.fit",
+    "Fit": "model.resize_to_fit",
     "Geometry": "images.geometry",
     "Head": "model.served",
     "Multilabel": "model.multilabel",

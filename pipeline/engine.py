@@ -22,12 +22,12 @@ from pipeline.model.batcher import Batcher
 from pipeline.model.callable_transform import CallableTransform, examples, tried
 from pipeline.model.device import ComputedAs
 from pipeline.model.device_kind import OpenDevice, loaded_dtype, open_device, resolved_kind, resolved_sizes
-from pipeline.model.fit import Fit
 from pipeline.model.fit_module import device_module
 from pipeline.model.head_fit import check_documents
 from pipeline.model.nonfinite import causes
 from pipeline.model.recognition import on_fast_path
 from pipeline.model.reference import COMPARED_IMAGES
+from pipeline.model.resize_to_fit import Fit
 from pipeline.model.runtime import RuntimeChoice
 from pipeline.model.served import Preprocess, ServedModel
 from pipeline.model.source import load_model

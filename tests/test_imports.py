@@ -86,7 +86,7 @@ TOP_TO_BOTTOM = (
     "model.preset",
     "model.intake",
     "model.served",
-    "model.fit",
+    "model.resize_to_fit",
     "torchvision_models",
     "decode.fair_queue",
     "task",

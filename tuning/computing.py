@@ -19,10 +19,10 @@ from pipeline.model.callable_transform import CallableTransform, examples, tried
 from pipeline.model.device import Device, collect
 from pipeline.model.device_kind import loaded_dtype, open_device
 from pipeline.model.device_module import DeviceModule, dtype_name
-from pipeline.model.fit import Fit
 from pipeline.model.precision import quickest
 from pipeline.model.recognition import on_fast_path
 from pipeline.model.reference import COMPARED_IMAGES
+from pipeline.model.resize_to_fit import Fit
 from pipeline.model.runtime import RuntimeChoice
 from pipeline.model.served import Preprocess
 from pipeline.model.source import load_model

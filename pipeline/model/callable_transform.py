@@ -16,8 +16,8 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.images.users_transform import UsersTransform, as_tensor
 from pipeline.input_spec import InputSpec
-from pipeline.model.fit import Fit
 from pipeline.model.precision import scenes
+from pipeline.model.resize_to_fit import Fit
 from pipeline.model.served import Preprocess
 from pipeline.records import UserTransform
 from pipeline.users_code import in_place, place_of_function, users_traceback

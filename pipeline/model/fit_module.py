@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from pipeline.errors import InvalidModel
 from pipeline.model.device_module import DeviceModule
-from pipeline.model.fit import Fit
 from pipeline.model.head_fit import described
 from pipeline.model.intake import UnitRange
+from pipeline.model.resize_to_fit import Fit
 from pipeline.model.served import Head, ServedModel
 
 

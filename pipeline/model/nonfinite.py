@@ -8,8 +8,8 @@ from torch import Tensor
 
 from pipeline.model.callable_transform import examples, tried
 from pipeline.model.device_module import DTYPES
-from pipeline.model.fit import Fit
 from pipeline.model.fit_module import device_module
+from pipeline.model.resize_to_fit import Fit
 from pipeline.model.served import ServedModel
 
 _TESTED_IMAGES: Final = 2

@@ -20,8 +20,8 @@ from pipeline.images.geometry import target_size
 from pipeline.images.resize import CropPlan, resize_exact, resize_fast
 from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import noise
-from pipeline.model.fit import Fit
 from pipeline.model.precision import scenes
+from pipeline.model.resize_to_fit import Fit
 from pipeline.model.served import Preprocess, ServedModel
 from pipeline.model.step_names import described
 from pipeline.model.transform_steps import Recognised, Unrecognised, read_steps

@@ -14,7 +14,7 @@ from pipeline.errors import InvalidModel
 from pipeline.head_parameters import Parameter
 from pipeline.images.geometry import Geometry
 from pipeline.input_spec import InputSpec
-from pipeline.model.fit import Fit
+from pipeline.model.resize_to_fit import Fit
 from pipeline.records import Transform
 
 IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)

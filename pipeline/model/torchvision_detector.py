@@ -9,9 +9,9 @@ from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.catalogue import is_path
 from pipeline.model.detect import Detect
-from pipeline.model.fit import Fit, refuse_settings
 from pipeline.model.labels import labels_in, read_labels
 from pipeline.model.nonfinite import first_nonfinite
+from pipeline.model.resize_to_fit import Fit, refuse_settings
 from pipeline.model.served import ServedModel
 from pipeline.model.torchvision_weights import from_file, named_weights, pretrained
 from pipeline.torchvision_models import GeneralizedRCNNTransform, models

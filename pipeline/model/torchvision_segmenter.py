@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from pipeline.config import PipelineConfig
 from pipeline.model.catalogue import is_path
-from pipeline.model.fit import Fit, refuse_settings
 from pipeline.model.labels import labels_in, read_labels
+from pipeline.model.resize_to_fit import Fit, refuse_settings
 from pipeline.model.segment import Segment
 from pipeline.model.served import ServedModel
 from pipeline.model.torchvision_weights import from_file, named_weights, pretrained

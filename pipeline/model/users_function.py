@@ -12,7 +12,7 @@ from torch import nn
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.chosen_head import classifiers_head
-from pipeline.model.fit import Fit
+from pipeline.model.resize_to_fit import Fit
 from pipeline.model.served import Head, Preprocess, ServedModel
 from pipeline.users_code import in_place, place_of_function
 

@@ -1,7 +1,7 @@
 """Tests of `benchmarks.own_transform`: its requests, its turns and its rows."""
 
 from benchmarks import own_transform
-from benchmarks.own_transform import HEADER, IMAGES, Way, make_transform, measure, requests, row
+from benchmarks.own_transform import HEADER, IMAGES, TransformWay, make_transform, measure, requests, row
 from benchmarks.work import SMALL
 from pipeline.model.recognition import recognised
 from pipeline.model.served import Preprocess
@@ -21,8 +21,8 @@ def test_a_request_has_its_images_in_its_format() -> None:
 def test_ways_are_compared_with_the_transform_as_it_is() -> None:
     """Gains are medians of the turns; one of two images has another class."""
 
-    def way(score: float, best: int) -> Way:
-        return Way(lambda _: None, lambda _: [(0.5, 7), (score, best)])
+    def way(score: float, best: int) -> TransformWay:
+        return TransformWay(lambda _: None, lambda _: [(0.5, 7), (score, best)])
 
     names = own_transform.HEADER[1:5]
     tried = dict(zip(names, [way(0.4, 1), way(0.4, 1), way(0.4001, 1), way(0.43, 2)], strict=True))

@@ -53,7 +53,7 @@ def make_transform(factor: float) -> Callable[[Image.Image], Tensor]:
     return lambda image: checked(image)
 
 
-class Network(nn.Module):
+class _Network(nn.Module):
     """A network as in a tutorial: it flattens by `view`, and raises on some pictures."""
 
     def __init__(self) -> None:
@@ -87,14 +87,14 @@ class Numbers(Head):
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine that serves this network with this transform."""
     with device_of(request.param) as kind:
-        served = ServedModel(Network(), make_transform(2.0), Numbers())
+        served = ServedModel(_Network(), make_transform(2.0), Numbers())
         with Engine(CONFIG.model_copy(update={"device": kind}), model=served) as engine:
             yield engine
 
 
 def expected(image: Image.Image) -> list[float]:
     with torch.inference_mode():
-        found: list[float] = Network()(make_transform(2.0)(image)[None])[0].tolist()
+        found: list[float] = _Network()(make_transform(2.0)(image)[None])[0].tolist()
     return found
 
 

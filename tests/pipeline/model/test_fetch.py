@@ -22,7 +22,7 @@ CONTENT = bytes(range(256)) * 9000  # several pieces
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Server(BaseHTTPRequestHandler):
+class FileServer(BaseHTTPRequestHandler):
     """Web server with one file, a torn one, and one that never ends."""
 
     asked: ClassVar[list[str]] = []
@@ -56,11 +56,11 @@ class Server(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def origin() -> Iterator[str]:
     """Address of the web server."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FileServer)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield "http://{}:{}".format(*server.server_address[:2])
-    Server.release.set()
+    FileServer.release.set()
     server.shutdown()
     server.server_close()
     thread.join()
@@ -72,7 +72,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    Server.asked.clear()
+    FileServer.asked.clear()
     return tmp_path / "torch" / "darkroom"
 
 
@@ -98,7 +98,7 @@ def test_a_file_is_fetched_once_by_all_replicas(origin: str, cache: Path) -> Non
         start.join()
     assert local_path(file).read_bytes() == CONTENT
     assert file.missing() is None
-    assert Server.asked == ["/moved.pth?version=2", "/weights.pth"]
+    assert FileServer.asked == ["/moved.pth?version=2", "/weights.pth"]
     assert left_in(cache) == [f"{DIGEST}.pth"]
 
 

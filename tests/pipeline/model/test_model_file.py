@@ -56,7 +56,7 @@ CONFIG: dict[str, Any] = {
 IMAGES = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
-class Network(nn.Module):
+class _Network(nn.Module):
     """A small classifier that a file may hold; its `view` fails on a layout that it was not saved with."""
 
     def __init__(self) -> None:
@@ -70,11 +70,11 @@ class Network(nn.Module):
         return logits
 
 
-NETWORK = Network().eval()
+NETWORK = _Network().eval()
 
 
 def exported(path: Path, dynamic: Any = None, batch: int = 2, dtype: torch.dtype = torch.float32) -> Path:
-    network = Network().eval().to(dtype)
+    network = _Network().eval().to(dtype)
     shapes = ({0: dynamic},) if dynamic else None
     program = torch.export.export(network, (torch.zeros(batch, 3, SIDE, SIDE, dtype=dtype),), dynamic_shapes=shapes)
     torch.export.save(program, path)
@@ -84,7 +84,7 @@ def exported(path: Path, dynamic: Any = None, batch: int = 2, dtype: torch.dtype
 def scripted(path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecated
-        torch.jit.save(torch.jit.script(Network().eval()), path)
+        torch.jit.save(torch.jit.script(_Network().eval()), path)
     return path
 
 
@@ -259,7 +259,7 @@ def test_several_outputs_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 
 def test_a_softmax_in_a_file_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    network = nn.Sequential(Network(), nn.Softmax(1)).eval()
+    network = nn.Sequential(_Network(), nn.Softmax(1)).eval()
     torch.export.save(torch.export.export(network, (torch.zeros(2, 3, SIDE, SIDE),)), tmp_path / "soft.pt2")
     with caplog.at_level(logging.WARNING):
         load_model(PipelineConfig(**settings_of(tmp_path / "soft.pt2")))

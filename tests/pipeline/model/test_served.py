@@ -20,7 +20,7 @@ SIDE_PX = 32
 CAT = photograph("cat")
 
 
-class Network(nn.Module):
+class _Network(nn.Module):
     """A module with two outputs in a dict: the channels' means, and the brightest pixel of each image."""
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -64,7 +64,7 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     """An engine that serves this model."""
     with (
         device_of(request.param) as kind,
-        Engine(CONFIG.model_copy(update={"device": kind}), model=colours(Network())) as engine,
+        Engine(CONFIG.model_copy(update={"device": kind}), model=colours(_Network())) as engine,
     ):
         yield engine
 
@@ -112,7 +112,7 @@ def test_the_engine_describes_a_given_model(engine: Engine) -> None:
     assert [*engine.labels] == []
 
 
-class Undefined(Network):
+class Undefined(_Network):
     """A module whose output is NaN for an image with a black channel."""
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -192,14 +192,14 @@ class Clumsy(Colours):
 )
 def test_a_head_with_a_fault_is_told_at_the_start(fault: str, says: str) -> None:
     """A head that fails on a test image, returns too few results or no JSON does not start, and its line is named."""
-    served = colours(Network())
+    served = colours(_Network())
     engine = Engine(CONFIG, model=ServedModel(served.module, served.transform, Clumsy(fault)))
     with pytest.raises(InvalidModel, match=says):
         engine.start()
 
 
 def test_a_head_that_does_not_fit_is_told_at_the_start() -> None:
-    served = colours(Network())
+    served = colours(_Network())
     engine = Engine(CONFIG, model=ServedModel(served.module, served.transform, Classify(["red", "green", "blue"])))
     says = r"the head Classify does not fit the model: .* returns a dict of 2: {'means': float32 \[2, 3\], 'brightest'"
     with pytest.raises(InvalidModel, match=says):

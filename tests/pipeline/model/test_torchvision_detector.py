@@ -16,7 +16,7 @@ from pipeline.errors import InvalidModel
 from pipeline.images.decode import decode_image
 from pipeline.images.geometry import Geometry
 from pipeline.model.detect import Detections
-from pipeline.model.fit import Fit
+from pipeline.model.resize_to_fit import Fit
 from pipeline.model.served import ServedModel
 from pipeline.model.torchvision_detector import torchvision_detector
 from tests.support.image_files import with_orientation

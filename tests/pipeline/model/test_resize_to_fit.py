@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
-from pipeline.model.fit import Fit
+from pipeline.model.resize_to_fit import Fit
 
 
 def test_batches_are_measured_with_the_input_of_an_ordinary_photograph() -> None:
