@@ -11,7 +11,7 @@ COMPUTED_BY_MODULES: Final = "modules, kernel by kernel"
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class DeviceTrial:
     """One of the ways to compute the model that were compared at the start.
 
     Attributes:
@@ -52,7 +52,7 @@ class ComputedAs:
     way: str
     runtime: str = "torch"
     dtype: str = "float32"
-    trials: tuple[Trial, ...] = ()
+    trials: tuple[DeviceTrial, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

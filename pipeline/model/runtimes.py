@@ -15,7 +15,7 @@ from typing import Final
 import torch
 
 from pipeline.errors import InvalidModel, first_line
-from pipeline.model.device import Trial
+from pipeline.model.device import DeviceTrial
 from pipeline.model.device_module import DTYPES, dtype_name
 from pipeline.model.reference import COMPARED_IMAGES, MAX_DIFFERENCE_FROM_FLOAT32, MIN_TIME_SAVED_SHARE, Reference
 from pipeline.model.runtime import CannotCompute, OpenRuntime, PreparedModel, RuntimeChoice, TracedSource
@@ -102,7 +102,7 @@ class _Search:
         self._reference = Reference(source.module, self._samples)
         self._best_s = math.inf
         self.best: PreparedModel | None = None
-        self.trials: list[Trial] = []
+        self.trials: list[DeviceTrial] = []
 
     def candidates(self) -> Iterator[tuple[str, torch.dtype]]:
         """Yield runtimes and number formats, the more exact formats first."""
@@ -117,13 +117,13 @@ class _Search:
             if not set(dtypes) & set(self._dtypes):
                 raise CannotCompute(f"this processor has no instructions for {dtype_name(self._dtypes[0])}")
         except CannotCompute as error:
-            self._note(Trial(name, dtype_name(self._dtypes[0]), refused=str(error)))
+            self._note(DeviceTrial(name, dtype_name(self._dtypes[0]), refused=str(error)))
             return ()
         return dtypes
 
     def consider(self, name: str, dtype: torch.dtype) -> None:
         """Prepare, compare and time a candidate; take it if it agrees and saves time."""
-        began_at, trial = time.perf_counter(), Trial(name, dtype_name(dtype))
+        began_at, trial = time.perf_counter(), DeviceTrial(name, dtype_name(dtype))
         try:
             prepared, worst = self._agreeing(name, dtype)
             trial = replace(trial, prepare_s=time.perf_counter() - began_at, difference=worst)
@@ -181,7 +181,7 @@ class _Search:
                 taken_s.append(warm_seconds(partial(prepared.compute, pixels)) / len(pixels))
         return min(taken_s)
 
-    def _note(self, trial: Trial) -> None:
+    def _note(self, trial: DeviceTrial) -> None:
         """Keep a trial, and log it beside the best one so far."""
         self.trials.append(trial)
         ratio = f", {trial.image_s / self._best_s:.2f} times the best so far" if trial.image_s and self.best else ""

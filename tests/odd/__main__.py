@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline.records import Outcome
 from tests.odd.corpus import corpus
-from tests.odd.judge import CONFIG, Reference, ask, fault, kind_of
+from tests.odd.judge import CONFIG, TorchvisionReference, ask, fault, kind_of
 from tests.odd.odd_file import ANSWERED, OddFile
 from tests.odd.others import FORMATS, others
 
@@ -62,7 +62,7 @@ def _judged() -> tuple[list[Row], list[str]]:
     """Returns the rows, and a line for each wrong answer."""
     warnings.simplefilter("ignore")
     more = [*others()]
-    reference = Reference([*corpus(), *more])
+    reference = TorchvisionReference([*corpus(), *more])
     answers = {mode: _asked(corpus(), decode=mode) | _asked(more, decode=mode, formats=FORMATS) for mode in MODES}
     musts: dict[str, Counter[str]] = {}
     wrong: dict[str, Counter[str]] = {}

@@ -72,7 +72,7 @@ def status_of(error: ImageError) -> int:
     return next(STATUS_BY_ERROR[cls] for cls in type(error).__mro__ if cls in STATUS_BY_ERROR)
 
 
-class Reference:
+class TorchvisionReference:
     """The scores of the files' pictures by torchvision alone, with its model and its transform."""
 
     def __init__(self, files: Iterable[OddFile]) -> None:
@@ -108,7 +108,7 @@ def scores(prediction: Prediction) -> torch.Tensor:
     )
 
 
-def fault(file: OddFile, outcome: Outcome, mode: str, reference: Reference) -> str:
+def fault(file: OddFile, outcome: Outcome, mode: str, reference: TorchvisionReference) -> str:
     """Says how the answer is wrong; empty if it is right."""
     if not isinstance(outcome, Prediction):
         status, message = status_of(outcome.error), str(outcome.error)

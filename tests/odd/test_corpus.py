@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.records import Prediction
 from tests.odd.corpus import corpus
-from tests.odd.judge import CONFIG, EXACT_TOLERANCE, Answers, Reference, ask, fault, kind_of, scores
+from tests.odd.judge import CONFIG, EXACT_TOLERANCE, Answers, TorchvisionReference, ask, fault, kind_of, scores
 from tests.odd.odd_file import OddFile
 
 MODES = ("fast", "exact")
@@ -19,9 +19,9 @@ def answers() -> dict[str, Answers]:
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
+def reference() -> TorchvisionReference:
     """Scores by torchvision alone."""
-    return Reference(corpus())
+    return TorchvisionReference(corpus())
 
 
 def test_the_corpus_is_large_and_of_different_files() -> None:
@@ -30,7 +30,7 @@ def test_the_corpus_is_large_and_of_different_files() -> None:
 
 
 def test_every_file_gets_its_answer(
-    answers: dict[str, Answers], reference: Reference, subtests: pytest.Subtests
+    answers: dict[str, Answers], reference: TorchvisionReference, subtests: pytest.Subtests
 ) -> None:
     """Every file gets its answer, alone and among others, and the same in both modes."""
     for kind in dict.fromkeys(file.kind for file in corpus()):
@@ -39,7 +39,7 @@ def test_every_file_gets_its_answer(
             assert not wrong, "\n".join(wrong)
 
 
-def _faults(file: OddFile, answers: dict[str, Answers], reference: Reference) -> Iterator[str]:
+def _faults(file: OddFile, answers: dict[str, Answers], reference: TorchvisionReference) -> Iterator[str]:
     for mode in MODES:
         for company, outcomes in (("alone", answers[mode].alone), ("among others", answers[mode].among)):
             if what := fault(file, outcomes[file], mode, reference):

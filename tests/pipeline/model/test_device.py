@@ -294,7 +294,7 @@ def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
     assert seconds == dict(zip(tried, taken_s, strict=False))
 
 
-class Logarithm(nn.Module):
+class _Logarithm(nn.Module):
     """A model whose logits are NaN where a channel is darker than the mean that is subtracted."""
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -307,7 +307,7 @@ def test_scores_are_nan_in_all_classes_of_an_image_or_in_none(kind: str) -> None
 
     Neighbours keep their scores.
     """
-    model = DeviceModule(Logarithm(), Classify((), 3), Normalise((0.25,) * 3, (1.0,) * 3), torch.float32)
+    model = DeviceModule(_Logarithm(), Classify((), 3), Normalise((0.25,) * 3, (1.0,) * 3), torch.float32)
     device = open_device(kind, model, batch_sizes=SIZES, spec=SPEC, concurrent_batches=1)
     device.warm_up()
     pixels = noise(4)

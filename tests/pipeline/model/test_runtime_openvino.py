@@ -115,7 +115,7 @@ def test_a_float_input_is_computed() -> None:
         )
 
 
-class Logarithm(nn.Module):
+class _Logarithm(nn.Module):
     """A model whose logits are NaN where a channel is darker than the mean that is subtracted."""
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ class Logarithm(nn.Module):
 
 
 def test_an_image_whose_scores_are_nan_leaves_its_neighbours() -> None:
-    module = DeviceModule(Logarithm(), Classify((), 3), Normalise((0.25,) * 3, (1.0,) * 3), torch.float32)
+    module = DeviceModule(_Logarithm(), Classify((), 3), Normalise((0.25,) * 3, (1.0,) * 3), torch.float32)
     pixels = torch.stack([torch.full((32, 32, 3), level, dtype=torch.uint8) for level in (200, 0, 150)])
     model = prepared(module)
     model.prepare_for(3)
