@@ -120,12 +120,12 @@ $(CREATED):
 	@touch $@
 
 $(RUNTIME): pyproject.toml constraints.txt | $(CREATED)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[tune]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[openvino,tune]'
 	@touch $@
 
 # The test extra brings the runtime along, so a later `make serve` has nothing left to install.
 $(TESTING): pyproject.toml constraints.txt | $(CREATED)
-	$(BIN)/python -m pip install -c constraints.txt -e '.[test,tune]'
+	$(BIN)/python -m pip install -c constraints.txt -e '.[openvino,test,tune]'
 	@touch $(RUNTIME) $@
 
 # For the tests of the metrics, which are skipped if Prometheus is neither installed nor available as a package. It is
