@@ -103,6 +103,10 @@ class HeadFailed(ImageError):
         super().__init__("the model's head fails on the image; the log of the service has the reason")
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type["HeadFailed"], tuple[str]]:
+        """Make a copy in another process from the reason."""
+        return type(self), (self.reason,)
+
 
 class TransformFailed(ImageError):
     """The model's transform, the user's own, raises on the image, or returns something that is not the model's input.

@@ -43,7 +43,7 @@ def test_the_client_in_python_gets_the_label(
 ) -> None:
     """The client in Python gets the label; tests/pipeline/test_script.py runs the part with the engine."""
     (program,) = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-    client, _, _ = program.partition("# In your own process")
+    client, _, _ = program.partition("with Engine")
     monkeypatch.chdir(folder)
     exec(client.replace("http://127.0.0.1:8000", service.url), {})  # noqa: S102 - the example of README.md
     assert capsys.readouterr().out == "Egyptian cat\n"

@@ -25,7 +25,9 @@ def test_every_error_is_either_the_client_s_or_the_server_s() -> None:
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_errors_cross_the_border_between_processes(name: str) -> None:
-    """Errors keep their class and message when they are pickled between processes."""
-    error = pickle.loads(pickle.dumps(CLASSES[name]("torn at byte 7")))  # noqa: S301 - pickled in the same line
+    """Errors keep their class, message and attributes when they are pickled between processes."""
+    sent = CLASSES[name]("torn at byte 7")
+    error = pickle.loads(pickle.dumps(sent))  # noqa: S301 - pickled in the same line
     assert type(error) is CLASSES[name]
-    assert str(error) == "torn at byte 7"
+    assert (str(error), vars(error)) == (str(sent), vars(sent))
+    assert "torn at byte 7" in (str(error), *vars(error).values())

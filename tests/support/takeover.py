@@ -67,10 +67,10 @@ def _obey(
         arriving()
     decode, put = vars(worker)["decode_image"], WorkerEnd.put
 
-    def obeying(data: memoryview, *rest: Any) -> Any:
+    def obeying(data: memoryview, *rest: Any, **users: Any) -> Any:
         if act := acts.get(bytes(data)):
             raise UndecodableImage(str(act()))
-        return decode(data, *rest)
+        return decode(data, *rest, **users)
 
     def noting(self: WorkerEnd, item: tuple[int, object]) -> None:
         _ends.append(self)

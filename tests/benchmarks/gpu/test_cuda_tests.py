@@ -13,7 +13,7 @@ import dataclasses, json, sys, time
 from pathlib import Path
 from benchmarks.gpu import cuda_tests
 from benchmarks.gpu.part_setting import PartSetting
-cuda_tests.FOLDER, out = sys.argv[1:]
+cuda_tests.TESTS_FOLDER, out = sys.argv[1:]
 with open(out, "w") as file:
     try:
         for record in cuda_tests.passed(PartSetting(Path("."), time.monotonic() + 60, dry=False)):
