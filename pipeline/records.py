@@ -129,7 +129,7 @@ class FitTransform:
 
     @property
     def makes_floats(self) -> bool:
-        """Whether inputs are float32 in 0..1, as torchvision's detectors resize floats; else they are uint8."""
+        """True if inputs are float32 in 0..1, since torchvision's detectors resize floats; otherwise they are uint8."""
         return self.decode == "exact" and self.resize == "torch"
 
     @property

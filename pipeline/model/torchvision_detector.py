@@ -7,13 +7,11 @@ from torch import Tensor, nn
 
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
-from pipeline.model.catalogue import is_path
 from pipeline.model.detect import Detect
-from pipeline.model.labels import labels_in, read_labels
 from pipeline.model.nonfinite import first_nonfinite
 from pipeline.model.resize_to_fit import Fit, refuse_settings
 from pipeline.model.served import ServedModel
-from pipeline.model.torchvision_weights import from_file, named_weights, pretrained
+from pipeline.model.torchvision_weights import load_labelled
 from pipeline.torchvision_models import GeneralizedRCNNTransform, models
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
@@ -33,19 +31,12 @@ def torchvision_detector(config: PipelineConfig) -> ServedModel:
         InvalidModel: name, weights, labels and sizes do not fit together, or cannot be loaded.
     """
     refuse_settings(config, "a detector")
-    known = models.get_model_weights(config.model)
-    if is_path(config.weights):
-        reference = known.DEFAULT
-        labels = labels_in(config.labels) if config.labels else tuple(reference.meta["categories"])
-        module, weights_from = from_file(config, partial(_untrained, config.model), len(labels))
-    else:
-        reference = named_weights(known, config)
-        labels = read_labels(config.labels, len(reference.meta["categories"]), reference.meta["categories"])
-        module, weights_from = pretrained(config), str(reference)
+    loaded = load_labelled(config, partial(_untrained, config.model))
+    module = loaded.module
     if broken := first_nonfinite(module.state_dict()):  # such a model finds nothing, and has no score that tells it
         raise InvalidModel(f"weights: {config.weights}: the tensor {broken} holds NaN or infinity; take other weights")
     fit, source = _prepare(module, config), f"model: {config.model}"
-    return ServedModel(module, fit, Detect(labels), weights_from, source)
+    return ServedModel(module, fit, Detect(loaded.labels), loaded.weights_from, source)
 
 
 def _prepare(module: nn.Module, config: PipelineConfig) -> Fit:

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from pipeline.config import PipelineConfig
 from pipeline.model.catalogue import is_path
-from pipeline.model.labels import labels_in, read_labels
 from pipeline.model.resize_to_fit import Fit, refuse_settings
 from pipeline.model.segment import Segment
 from pipeline.model.served import ServedModel
-from pipeline.model.torchvision_weights import from_file, named_weights, pretrained
+from pipeline.model.torchvision_weights import load_labelled
 from pipeline.torchvision_models import models
 
 _LONGEST_TO_SHORTEST: Final = 4
@@ -51,23 +50,16 @@ def torchvision_segmenter(config: PipelineConfig) -> ServedModel:
         InvalidModel: name, weights, labels and sizes do not fit together, or cannot be loaded.
     """
     refuse_settings(config, "a segmentation model")
-    known = models.get_model_weights(config.model)
-    if own := is_path(config.weights):
-        reference = known.DEFAULT
-        labels = labels_in(config.labels) if config.labels else tuple(reference.meta["categories"])
-        module, weights_from = from_file(config, partial(_untrained, config.model), len(labels))
-    else:
-        reference = named_weights(known, config)
-        labels = read_labels(config.labels, len(reference.meta["categories"]), reference.meta["categories"])
-        module, weights_from = pretrained(config), str(reference)
+    loaded = load_labelled(config, partial(_untrained, config.model))
+    module, own = loaded.module, is_path(config.weights)
     if hasattr(module, "aux_classifier"):
         setattr(module, "aux_classifier", None)  # noqa: B010 - mypy knows no such attribute; a second output, which serves the training alone
-    preset = reference.transforms()
+    preset = loaded.reference.transforms()
     min_px = config.resize_px or int(preset.resize_size[0])
     fit = Fit(min_px, _LONGEST_TO_SHORTEST * min_px, None, "pillow", 1)
-    source = f"{reference}{' (own weights do not say theirs; resize_px overrides it)' if own else ''}"
+    source = f"{loaded.reference}{' (own weights do not say theirs; resize_px overrides it)' if own else ''}"
     stacked = _Stacked(module, preset.mean, preset.std)
-    return ServedModel(stacked, fit, Segment(labels), weights_from, source, transform_is_assumed=own)
+    return ServedModel(stacked, fit, Segment(loaded.labels), loaded.weights_from, source, transform_is_assumed=own)
 
 
 def _untrained(model: str, classes: int) -> nn.Module:

@@ -4,15 +4,17 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
-from pipeline.model.catalogue import no_such_weights
+from pipeline.model.catalogue import is_path, no_such_weights
 from pipeline.model.checkpoint import find_state
 from pipeline.model.fetch import local_path
+from pipeline.model.labels import labels_in, read_labels
 from pipeline.pinned_file import PinnedFile
 from pipeline.torchvision_models import WeightsEnum, models
 
@@ -90,3 +92,33 @@ def fill(module: nn.Module, state: dict[str, Tensor], *, named: str) -> None:
         module.load_state_dict(defaults)
     except RuntimeError as error:
         raise InvalidModel(f"{named}: {' '.join(str(error).split())}") from error
+
+
+class LabelledModule(NamedTuple):
+    """A detector or segmentation model with its weights, and the names of its classes."""
+
+    module: nn.Module
+    labels: tuple[str, ...]
+    weights_from: str  # source of the weights, as text for the log
+    reference: WeightsEnum  # the weights served; for a file the model's default ones
+
+
+def load_labelled(config: PipelineConfig, build: Build) -> LabelledModule:
+    """Build the model that the configuration names, with its weights; a file of labels tells how many classes it has.
+
+    Args:
+        config: model, weights and labels.
+        build: builds the model, without weights, for a number of classes.
+
+    Raises:
+        InvalidModel: name, weights and labels do not fit together, or cannot be loaded.
+    """
+    known = models.get_model_weights(config.model)
+    if is_path(config.weights):
+        labels = tuple(labels_in(config.labels) if config.labels else known.DEFAULT.meta["categories"])
+        module, weights_from = from_file(config, build, len(labels))
+        return LabelledModule(module, labels, weights_from, known.DEFAULT)
+    reference = named_weights(known, config)
+    names = reference.meta["categories"]
+    labels = tuple(read_labels(config.labels, len(names), names))
+    return LabelledModule(pretrained(config), labels, str(reference), reference)

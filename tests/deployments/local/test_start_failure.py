@@ -72,7 +72,7 @@ def test_a_users_error_is_a_sentence_and_his_own_traceback(report: Callable[[Cal
     ],
 )
 def test_the_innermost_error_is_the_sentence(fail: Callable[[], object], says: str) -> None:
-    """Of Serve's report the last error stays, with its class unless Darkroom itself refuses a setting with it."""
+    """Only the last error of Serve's report stays, with its class unless Darkroom itself refuses a setting with it."""
     assert shortened(_reported(fail)).startswith(says)
 
 

@@ -1,7 +1,7 @@
 """Tests of the choice of a number format where the configuration leaves it open."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -24,13 +24,7 @@ SIDE, LARGEST = 32, 16
 PIXELS = scenes(LARGEST, SIDE)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Limits torch to one thread, since several wait for each other and make times random."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class SlowedModel(nn.Module):

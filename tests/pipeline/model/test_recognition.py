@@ -1,7 +1,7 @@
 """Tests that the fast path takes the place of a transform only if both give the same numbers."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -74,15 +74,6 @@ def test_another_kind_of_tensor_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -
     assert "it returns torch.float64 [3, 32, 32] on a test image" in reason(USUAL)
     monkeypatch.setattr(T.Normalize, "forward", lambda *_: [1])
     assert "it returns list on a test image" in reason(USUAL)
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Lets torch compute in this thread alone: others spin on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -3,7 +3,6 @@
 import math
 import os
 import threading
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -27,12 +26,7 @@ pytest.importorskip("openvino", reason="OpenVINO is an extra: pip install 'darkr
 SPEC = InputSpec.of_pixels(32)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def classifier(network: nn.Module) -> DeviceModule:
@@ -105,7 +99,7 @@ def test_float32_is_float32_where_the_processor_has_bfloat16() -> None:
 
 
 def test_a_float_input_is_computed() -> None:
-    """What a transform of the user's own has made reaches the module as it is."""
+    """A tensor from a transform of the user's own reaches the module as it is."""
     spec = InputSpec((3, 32, 32), torch.float32)
     module = DeviceModule(small().module, Classify((), 5), nn.Identity(), torch.float32).eval()
     inputs = noise(3, spec, seed=0)

@@ -1,7 +1,7 @@
 """Tests of the choice among runtimes: the quickest is taken that agrees with the model itself."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -25,11 +25,7 @@ SAMPLES = noise(5, SPEC, seed=1)
 TORCH_S = 1.0
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def classifier() -> DeviceModule:

@@ -89,7 +89,7 @@ def test_a_model_with_classes_of_its_own_is_loaded(tmp_path: Path) -> None:
 
 
 def test_a_transform_with_a_border_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the fast path has not is left to timm's own transform, which runs in the workers."""
+    """A step that the fast path does not have leaves images to timm's own transform, which runs in the workers."""
     path, build = saved("test_resnet", tmp_path / "own.pth", classes=3), timm.create_model
     overlaid = functools.partial(build, pretrained_cfg_overlay={"crop_mode": "border"})
     monkeypatch.setattr(timm, "create_model", overlaid)

@@ -106,12 +106,12 @@ def test_weights_with_nan_are_refused(tmp_path: Path) -> None:
 
 
 def test_only_the_boxes_of_other_models_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of Mask R-CNN and Keypoint R-CNN the boxes are served, and nothing else is computed."""
+    """Mask R-CNN and Keypoint R-CNN serve their boxes, and compute nothing else."""
     for model in ("maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"):
         with torch.device("meta"):
             module: nn.Module = untrained(model, 2)
         monkeypatch.setattr(
-            "pipeline.model.torchvision_detector.from_file", lambda *_, module=module: (module, "a file")
+            "pipeline.model.torchvision_weights.from_file", lambda *_, module=module: (module, "a file")
         )
         monkeypatch.setattr("pipeline.model.torchvision_detector.first_nonfinite", lambda _: None)
         served = torchvision_detector(PipelineConfig(model=model, weights="./none.pth"))
