@@ -1,8 +1,9 @@
-"""Runs the tests of the CUDA code in this process; counts passed, failed and skipped ones."""
+"""Runs the tests of the CUDA code; counts passed, failed and skipped ones."""
 
 import os
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Final
 
 import pytest
@@ -20,6 +21,9 @@ DRY_FILES: Final = (
     "tests/pipeline/model/test_device.py",
 )
 """Test files of a dry run: `make test` runs all of them on the CPU anyway."""
+
+_CORES_PER_PROCESS: Final = 3
+"""Cores for each of the processes that run tests side by side, where pytest-xdist is installed."""
 
 _MAX_SHOWN_FAILURES: Final = 30
 """Limit on failures that are reported one by one."""
@@ -54,15 +58,8 @@ def passed(setting: PartSetting) -> Iterator[Figure | Missing]:
     if not setting.dry:
         os.environ["FAIL_WITHOUT_CUDA"] = "1"
     outcomes = Outcomes()
-    options = [
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "--durations=8",
-        "--continue-on-collection-errors",
-        "-m",
-        MARK_EXPRESSION,
-    ]
+    options = ["-q", "-p", "no:cacheprovider", "--durations=8", "--continue-on-collection-errors"]
+    options += ["-m", MARK_EXPRESSION, *_side_by_side()]
     status = pytest.main([*options, *(DRY_FILES if setting.dry else [TESTS_FOLDER])], plugins=[outcomes])
     counts = {outcome: len(tests) for outcome, tests in sorted(outcomes.ended.items())}
     others = {outcome: tests for outcome, tests in outcomes.ended.items() if outcome != "passed"}
@@ -77,6 +74,15 @@ def passed(setting: PartSetting) -> Iterator[Figure | Missing]:
         raise RuntimeError(
             f"{len(failed)} tests failed, {counts.get('passed', 0)} passed; pytest's status is {int(status)}"
         )
+
+
+def _side_by_side() -> list[str]:
+    """Returns the options for running the tests in several processes; empty without pytest-xdist, or on few cores."""
+    processes = len(os.sched_getaffinity(0)) // _CORES_PER_PROCESS
+    if processes < 2 or find_spec("xdist") is None:
+        return []
+    # By file: most files start their engines once for all of their tests.
+    return ["-p", "xdist.plugin", "-n", str(processes), "--dist", "loadfile"]
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:

@@ -204,13 +204,13 @@ def test_after_an_error_of_cudas_own_nobody_waits_for_ever() -> None:
     """After a CUDA error every request fails and `check` reports it, within a bounded time."""
     program = textwrap.dedent(
         """
-        import logging, time, torch
+        import logging, torch
         logging.disable(logging.CRITICAL)
         from pipeline.model.cuda import CudaDevice
         from pipeline.errors import DeviceFailure
         from tests.pipeline.model.test_cuda import Backbone, model
         from tests.pipeline.model.test_cuda_faults import fed
-        from tests.pipeline.model.test_device import SIDE, SIZES, noise
+        from tests.pipeline.model.test_device import SIDE, SIZES, SPEC, noise
         class Asserting(Backbone):
             def __init__(self):
                 super().__init__()

@@ -21,6 +21,7 @@ from pipeline.model.runtimes import choose
 from tests.support.device_kinds import device_of
 
 SIDE, LARGEST = 32, 16
+MATRIX_SIDE = 2048 if torch.cuda.is_available() else 256  # a multiplication must take long beside a launch
 PIXELS = scenes(LARGEST, SIDE)
 
 
@@ -38,7 +39,7 @@ class SlowedModel(nn.Module):
     def __init__(self, work: dict[torch.dtype, int], added: dict[torch.dtype, float]) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))  # a tensor whose dtype is the format
-        self.matrix = nn.Buffer(torch.eye(256))
+        self.matrix = nn.Buffer(torch.eye(MATRIX_SIDE))
         self.work, self.added = work, added
 
     def forward(self, images: Tensor) -> Tensor:
