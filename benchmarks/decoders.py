@@ -25,13 +25,14 @@ from harness.circumstances import circumstances
 from harness.command import Facts, parser_of, publish, run, say
 from harness.repository import PEERS
 from harness.timing import done_per_s
-from pipeline.config import Limits, PipelineConfig
+from pipeline.config import PipelineConfig
 from pipeline.decode.memory import keep_freed_memory
 from pipeline.images.decode import decode
 from pipeline.images.geometry import dct_scale, resized
 from pipeline.images.header import read_header
 from pipeline.images.jpeg import decode_jpeg
 from pipeline.images.resize import CropPlan, by_pillow, resize_fast
+from pipeline.limits import Limits
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.source import load_model
 

@@ -20,8 +20,9 @@ from benchmarks.work import SMALL
 from harness.circumstances import circumstances
 from harness.command import Facts, parser_of, publish, run, say
 from harness.timing import seconds_of
-from pipeline.config import Limits, PipelineConfig
+from pipeline.config import PipelineConfig
 from pipeline.images.decode import decode
+from pipeline.limits import Limits
 from pipeline.model.classify import Classify
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.precision import scenes

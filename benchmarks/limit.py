@@ -10,9 +10,9 @@ from typing import Final, Self
 import torch
 
 from harness.timing import done_per_s
-from pipeline.config import Limits
 from pipeline.decode.memory import keep_freed_memory
 from pipeline.images.decode import decode
+from pipeline.limits import Limits
 from pipeline.records import Transform
 
 TRANSFORM: Final = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))

@@ -25,7 +25,7 @@ import psutil
 from benchmarks.kinds import ECHO
 from benchmarks.servers import running
 from benchmarks.work import PHONE, SMALL, Work
-from deployments.service_config import LiveConfig
+from deployments.live_config import LiveConfig
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, Facts, parser_of, run, say, write

@@ -26,8 +26,8 @@ from harness.command import parser_of, publish, run, say
 from harness.photographs import encoded
 from harness.timing import seconds_of, seconds_of_one_core
 from pipeline import Classify, Engine, PipelineConfig, Prediction, ServedModel
-from pipeline.config import Limits
 from pipeline.images.decode import decode_image
+from pipeline.limits import Limits
 from pipeline.torchvision_models import models
 
 IMAGES: Final = 30

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from benchmarks.limit import TRANSFORM
-from deployments.service_config import LiveConfig
+from deployments.live_config import LiveConfig
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import RESULTS, parser_of, run, say, write

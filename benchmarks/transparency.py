@@ -22,8 +22,9 @@ from benchmarks.decoders import scored_by_mobilenet
 from benchmarks.limit import TRANSFORM
 from harness import table
 from harness.photographs import NAMES, encoded, photograph
-from pipeline.config import DROP_TRANSPARENCY, Limits
+from pipeline.config import DROP_TRANSPARENCY
 from pipeline.images.decode import decode
+from pipeline.limits import Limits
 
 BACKGROUNDS: Final = ("white", "gray", "black", DROP_TRANSPARENCY)
 HEADER: Final = ("pictures", "background", "largest change of a score", "same first class", "that of the photograph")

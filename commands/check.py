@@ -89,7 +89,8 @@ def _explain(console: "Console", document: Mapping[str, Any]) -> None:
 
 def _tables(document: Mapping[str, Any]) -> Iterator["Table"]:
     from deployments.checks.own_faults import own_applications, own_deployments, written_or_empty
-    from deployments.service_config import LiveConfig, ServiceConfig
+    from deployments.live_config import LiveConfig
+    from deployments.service_config import ServiceConfig
 
     for path, application in own_applications(document):
         args = ServiceConfig.model_validate(written_or_empty(application, "args"))

@@ -16,7 +16,8 @@ from commands.terminal import Terminal
 from commands.without_network import without_network
 from deployments.checks.chosen_application import NotChosen, chosen_application, name_of
 from deployments.checks.own_faults import own_applications, own_deployments, written_or_empty
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.live_config import LiveConfig
+from deployments.service_config import ServiceConfig
 from pipeline.errors import ImageError, InvalidModel, ServerError
 from pipeline.pinned_file import PinnedFile
 from pipeline.users_code import users_traceback

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from commands.files import NothingToDo
-from deployments.service_config import LiveConfig
+from deployments.live_config import LiveConfig
 from pipeline.head_parameters import Value
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from deployments.http.responses import described as described_error
-from deployments.service_config import LiveConfig
+from deployments.live_config import LiveConfig
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import InvalidModel

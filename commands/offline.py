@@ -5,8 +5,9 @@ from pathlib import Path
 from commands.files import NothingToDo
 from deployments.checks.chosen_application import chosen_application
 from deployments.checks.own_faults import in_words, own_deployments, written_or_empty
+from deployments.live_config import LiveConfig
 from deployments.local.endpoint import StartError, read_document
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.service_config import ServiceConfig
 from pipeline.config import PipelineConfig
 
 USUAL_CONFIG = Path("serve_config.yaml")

@@ -11,7 +11,7 @@ import typer
 from commands.ending import EXIT_INTERRUPTED, EXIT_UNUSABLE, fail
 
 if TYPE_CHECKING:
-    from deployments.service_config import LiveConfig
+    from deployments.live_config import LiveConfig
     from pipeline.config import PipelineConfig
 
 Form = Literal["jsonl", "csv", "table"]

@@ -16,7 +16,7 @@ from commands.output import Output, OutputClosed, OutputFailed
 from commands.progress import Bar
 from commands.rows import Csv, JsonLines, Rows, Table
 from deployments.http.responses import described
-from deployments.service_config import LiveConfig
+from deployments.live_config import LiveConfig
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.errors import ServerError

@@ -19,8 +19,8 @@ from commands.files import NothingToDo, listed, read, shown
 from commands.steps import StepsBar
 from deployments.checks.chosen_application import chosen_application
 from deployments.http.auth import KEYS_VARIABLE
+from deployments.live_config import LiveConfig
 from deployments.local.endpoint import StartError
-from deployments.service_config import LiveConfig
 from deployments.version import version_of
 from pipeline.errors import ImageError, ServerError
 from tuning.document import diff, with_settings

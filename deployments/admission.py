@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from deployments.live_config import LiveConfig
 from deployments.request_errors import Overloaded, RequestTooCostly
-from deployments.service_config import LiveConfig
 
 _MAX_RETRY_AFTER_S: Final = 60
 

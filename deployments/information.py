@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.live_config import LiveConfig
+from deployments.service_config import ServiceConfig
 from deployments.version import version_of
 from pipeline.model.source_kind import has_named_weights
 

@@ -19,10 +19,11 @@ from deployments.http.application import HttpApplication
 from deployments.http.auth import KEYS_VARIABLE, Access
 from deployments.http.middleware import RequestGuard
 from deployments.information import information
+from deployments.live_config import LiveConfig
 from deployments.logs import adopt_loggers, log_left_out, log_misconfigured, log_warnings
 from deployments.monitoring.watch import Watch
 from deployments.service import InferenceService
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.service_config import ServiceConfig
 from deployments.watchdog import Watchdog
 from pipeline.config import PipelineConfig
 from pipeline.decode.forkserver import start_forkserver

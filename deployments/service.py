@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from deployments.admission import UNLIMITED, Admission, Places, check_request, check_wait
+from deployments.live_config import LiveConfig
 from deployments.logs import log_gone
 from deployments.memory_budget import Hold, MemoryBudget
 from deployments.monitoring.last_minute import GONE_OUTCOME
 from deployments.monitoring.timeline import Timeline
 from deployments.monitoring.tracing import record_spans
 from deployments.request_errors import DeadlineExceeded
-from deployments.service_config import LiveConfig
 from pipeline.head_parameters import Parameter
 from pipeline.records import EncodedImage, Outcome, Rejection
 

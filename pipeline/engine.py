@@ -6,46 +6,30 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-from pipeline.config import USUAL_PRICE_S, Limits, PipelineConfig
-from pipeline.decode.slots import Slots
-from pipeline.decode.stage import DecodeStage
+from pipeline.assembly import Assembly, loaded
+from pipeline.bounds import USUAL_PRICE_S
+from pipeline.config import PipelineConfig
 from pipeline.errors import EngineClosed, HeadFailed, InvalidModel, NonFiniteScores, TransformFailed, WorkerFailure
 from pipeline.images.examination import examine
 from pipeline.images.price import body_price_s
-from pipeline.input_spec import InputSpec
-from pipeline.model.batcher import Batcher
-from pipeline.model.callable_transform import CallableTransform, examples, tried
+from pipeline.limits import Limits
 from pipeline.model.device import ComputedAs
-from pipeline.model.device_kind import OpenDevice, loaded_dtype, open_device, resolved_kind, resolved_sizes
-from pipeline.model.fit_module import device_module
+from pipeline.model.device_kind import OpenDevice, open_device
 from pipeline.model.head_fit import check_documents
 from pipeline.model.nonfinite import causes
-from pipeline.model.recognition import on_fast_path
-from pipeline.model.reference import COMPARED_IMAGES
-from pipeline.model.resize_to_fit import Fit
-from pipeline.model.runtime import RuntimeChoice
-from pipeline.model.served import Preprocess, ServedModel
-from pipeline.model.source import load_model
-from pipeline.model.source_kind import SourceKind, source_kind
-from pipeline.model.trial import TRIED_IMAGES, try_module
-from pipeline.model.warm_up_images import blank, most_pixels, warm_up_images
-from pipeline.ready_queue import ReadyQueue
-from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, WorkerTransform
+from pipeline.model.served import ServedModel
+from pipeline.model.warm_up_images import blank, warm_up_images
+from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from pipeline.self_test import SelfTest
 from pipeline.stats import EngineStats
 from pipeline.task import Request, Task
 from pipeline.users_code import users_traceback
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
-
-
-_MAX_INPUT_BYTES: Final = 512 << 20
-"""Memory of all slots together for inputs of the model, beyond which there are fewer slots than configured."""
 
 
 class Engine:
@@ -73,9 +57,10 @@ class Engine:
         model: ServedModel | None = None,
         opener: OpenDevice = open_device,
     ) -> None:
-        self.config, self._given, self._opener = config, model, opener
-        self.device_kind = resolved_kind(config)
-        self.decode_workers, self.concurrent_batches = resolved_sizes(config, self.device_kind)
+        self.config, self._given = config, model
+        self._assembly = assembly = Assembly(config, model, opener)
+        self.device_kind = assembly.device_kind
+        self.decode_workers, self.concurrent_batches = assembly.decode_workers, assembly.concurrent_batches
         self._limits = limits or Limits(max_batch_size=config.largest_batch)
         config.check_limits(self._limits)
         self._lifecycle = threading.Lock()
@@ -119,63 +104,12 @@ class Engine:
         self.start_s[step] = time.monotonic() - began_at
 
     def _build(self) -> None:
-        served = self._load()
-        transform = tried(served.transform)
-        served = replace(served, transform=transform)
+        parts = self._assembly.parts(self._limits)
+        served = parts.served
         self.head, self.weights_from, self.transform_from = served.head, served.weights_from, served.transform_from
-        self.transform: WorkerTransform = transform.in_workers(self.config)
-        level = logging.WARNING if served.transform_is_assumed else logging.INFO
-        logger.info("weights: %s", served.weights_from)
-        logger.log(level, "transform: %s, from %s", transform, served.transform_from)
-        self.input_spec = transform.input_spec(self.config) if isinstance(transform, Fit) else transform.input_spec
-        choice = self._choice(transform)
-        module = device_module(served, loaded_dtype(self.device_kind, choice))
-        if not isinstance(transform, Fit) and (self._given or source_kind(self.config.model) is SourceKind.FUNCTION):
-            try_module(module, choice.samples[:TRIED_IMAGES])
-        slots = self._slots(self.input_spec)
-        device = self._opener(
-            self.device_kind,
-            module,
-            batch_sizes=self.config.batch_sizes,
-            spec=self.input_spec,
-            concurrent_batches=self.concurrent_batches,
-            choice=choice,
-        )
-        self._unlock_pages = device.page_lock(slots.tensor)
-        # `batch_size` is 1 until the warm-up has measured the batch sizes.
-        self._ready = ReadyQueue(batch_size=1, concurrent_batches=device.concurrent_batches)
-        self._compute = Batcher(device, self.head, self._ready, max_batch_size=self._limits.max_batch_size)
-        self._decode = DecodeStage(
-            self.decode_workers,
-            slots,
-            self.transform,
-            self._ready,
-            spares=self.config.spare_workers,
-            pin_memory=self.device_kind == "cuda",
-            chunk_bytes=self.config.chunk_bytes,
-            decode_timeout_s=self.config.decode_timeout_s,
-            limits=self._limits.model_copy(
-                update={"max_image_pixels": most_pixels(self.transform)}
-            ),  # until the warm-up is done
-        )
-
-    def _slots(self, spec: InputSpec) -> Slots:
-        """Return the slots: fewer than configured where inputs are large, but enough for two of the largest batches."""
-        fitting = max(_MAX_INPUT_BYTES // spec.nbytes, 2 * self.config.largest_batch)
-        if fitting < self.config.slots:
-            logger.info("slots: %d, not %d, as each takes up to %.1f MB", fitting, self.config.slots, spec.nbytes / 1e6)
-        return Slots(min(fitting, self.config.slots), spec)
-
-    def _choice(self, transform: Preprocess | CallableTransform | Fit) -> RuntimeChoice:
-        runtime, dtype = self.config.runtime, self.config.dtype
-        if not isinstance(transform, Fit):
-            return RuntimeChoice(runtime, dtype, examples(transform, COMPARED_IMAGES))
-        # Images of different sizes are computed by torch, and there is nothing to compare.
-        named = "torch" if runtime == "auto" else runtime
-        return RuntimeChoice(named, "float32" if dtype == "auto" else dtype, self.input_spec.zeros(0))
-
-    def _load(self) -> ServedModel:
-        return on_fast_path(self._given or load_model(self.config), self.config.decode)
+        self.transform, self.input_spec = parts.transform, parts.input_spec
+        self._ready, self._compute, self._decode = parts.ready, parts.compute, parts.decode
+        self._unlock_pages = parts.unlock_pages
 
     def _warm_up(self) -> None:
         self._self_test = SelfTest(EncodedImage(blank(self.transform)), self._decode, self._compute)
@@ -184,7 +118,8 @@ class Engine:
         errors = [outcome.error for outcome in outcomes if isinstance(outcome, Rejection)]
         if nan := sum(isinstance(error, NonFiniteScores) for error in errors):
             name = "of the given model" if self._given else self.weights_from
-            why = causes(name, self.computed_as.dtype, self._load, self.config.std or ())
+            load = partial(loaded, self.config, self._given)
+            why = causes(name, self.computed_as.dtype, load, self.config.std or ())
             raise InvalidModel(f"{why} ({nan} of {len(outcomes)} test images)")
         if broken := next((error for error in errors if isinstance(error, TransformFailed)), None):
             raise InvalidModel(f"transform: it works in the replica and fails in a decoder process: {broken}")

@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.config import USUAL_PRICE_S
+from pipeline.bounds import USUAL_PRICE_S
 
 _MAX_THROUGHPUT_LOSS: Final = 0.05
 _MAX_MEASURING_S: Final = 0.2

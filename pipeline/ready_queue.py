@@ -8,7 +8,7 @@ from typing import Self
 
 from torch import Tensor
 
-from pipeline.config import BATCHES_AHEAD
+from pipeline.bounds import BATCHES_AHEAD
 from pipeline.errors import ServerError
 from pipeline.images.geometry import Geometry
 from pipeline.records import FitTransform

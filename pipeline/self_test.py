@@ -3,7 +3,7 @@
 import time
 from concurrent.futures import Future
 
-from pipeline.config import PROBE_WHEN_IDLE_FOR_S, STALLED_AFTER_S
+from pipeline.bounds import PROBE_WHEN_IDLE_FOR_S, STALLED_AFTER_S
 from pipeline.decode.stage import DecodeStage
 from pipeline.errors import EngineStalled
 from pipeline.model.batcher import Batcher

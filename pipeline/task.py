@@ -7,7 +7,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Final
 
-from pipeline.config import USUAL_PRICE_S
+from pipeline.bounds import USUAL_PRICE_S
 from pipeline.errors import ImageError, ServerError
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, StageTimings
 

@@ -21,7 +21,8 @@ from commands.main import app
 from commands.settings import unit_of, written
 from deployments.http.responses import described
 from deployments.http.statuses import status_of
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.live_config import LiveConfig
+from deployments.service_config import ServiceConfig
 from harness.local_service import shipped_config
 from harness.repository import ROOT
 from pipeline.config import PipelineConfig

@@ -15,6 +15,7 @@ FOLDER = Path(pipeline.__path__[0])
 TOP_TO_BOTTOM = (
     "engine",
     "self_test",
+    "assembly",
     "images.examination",
     "decode.stage",
     "decode.dispatcher",
@@ -124,6 +125,9 @@ TOP_TO_BOTTOM = (
     "head_parameters",
     "stats",
     "config",
+    "limits",
+    "strict_settings",
+    "bounds",
     "model.source_kind",
     "pinned_file",
     "errors",

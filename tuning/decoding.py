@@ -10,8 +10,10 @@ from typing import Final
 import psutil
 
 from harness.throughput import Throughput, throughput
-from pipeline.config import CHUNKS_PER_WORKER, Limits, PipelineConfig
+from pipeline.bounds import CHUNKS_PER_WORKER
+from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
+from pipeline.limits import Limits
 from pipeline.records import Prediction
 from tuning.fits import Scaling, fit_scaling
 from tuning.null_device import open_null_device

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from pipeline.config import BATCHES_AHEAD, CHUNKS_PER_WORKER
+from pipeline.bounds import BATCHES_AHEAD, CHUNKS_PER_WORKER
 from tuning import capacity
 from tuning.capacity import Cell, Costs
 from tuning.replica_settings import Settings

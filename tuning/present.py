@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.live_config import LiveConfig
+from deployments.service_config import ServiceConfig
 from tuning.replica_settings import Settings
 
 _SERVES_TARGET: Final = 2

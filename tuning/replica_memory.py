@@ -7,8 +7,9 @@ from typing import Final
 
 import psutil
 
-from deployments.service_config import LiveConfig
-from pipeline.config import PipelineConfig, decode_memory_bytes
+from deployments.live_config import LiveConfig
+from pipeline.bounds import decode_memory_bytes
+from pipeline.config import PipelineConfig
 from pipeline.decode.slots import MAX_KEPT_BYTES
 from tuning.replica_settings import Settings
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from deployments.live_config import LiveConfig
 from deployments.local.endpoint import StartError
 from deployments.node import Node
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.service_config import ServiceConfig
 from harness.local_service import Document
 from tuning.present import present_settings
 from tuning.replica_settings import Settings

@@ -23,8 +23,9 @@ from benchmarks.gpu.outcome import Figure, Missing
 from benchmarks.gpu.part_setting import PartSetting
 from benchmarks.work import SMALL
 from harness.timing import seconds_of
-from pipeline.config import Limits, PipelineConfig
+from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
+from pipeline.limits import Limits
 from pipeline.records import Prediction
 
 REQUEST_IMAGES: Final = 32

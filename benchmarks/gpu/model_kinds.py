@@ -18,11 +18,11 @@ from torchvision import models
 from benchmarks.gpu.outcome import Figure, Missing
 from benchmarks.gpu.part_setting import PartSetting
 from benchmarks.work import SMALL
+from harness.seeded_models import seeded_file
 from harness.timing import seconds_of
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.records import Prediction
-from tests.support.seeded_models import seeded_file
 
 _COMPARED_IMAGES: Final = 4
 _TIMED_IMAGES: Final = 64

@@ -34,7 +34,7 @@ def stand_in(images: int) -> list[int]:
 def our_pixels(data: bytes) -> Any:
     """An encoded image -> uint8 [224, 224, 3]."""
     from benchmarks.limit import TRANSFORM
-    from pipeline.config import Limits
     from pipeline.images.decode import decode
+    from pipeline.limits import Limits
 
     return decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)

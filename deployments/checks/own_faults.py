@@ -14,9 +14,11 @@ from deployments.checks.address import IMPORT_PATH as IMPORT_PATH
 from deployments.checks.address import IMPORT_PATHS as IMPORT_PATHS
 from deployments.checks.address import address_faults
 from deployments.http.auth import KEYS_VARIABLE, Access
-from deployments.service_config import DEPLOYMENT_NAME, OLD_DEPLOYMENT_NAME, LiveConfig, ServiceConfig
-from pipeline.config import RENAMED_SETTING, PipelineConfig
+from deployments.live_config import LiveConfig
+from deployments.service_config import DEPLOYMENT_NAME, OLD_DEPLOYMENT_NAME, ServiceConfig
+from pipeline.config import PipelineConfig
 from pipeline.model.catalogue import names_fault
+from pipeline.strict_settings import RENAMED_SETTING
 
 _SECTION_BY_KEY = {
     **dict.fromkeys(PipelineConfig.model_fields, "args.pipeline"),

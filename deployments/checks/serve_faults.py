@@ -13,7 +13,7 @@ from ray.runtime_env import RuntimeEnv
 from ray.serve.schema import ServeDeploySchema
 
 from deployments.checks.own_faults import UNKNOWN_KEY, fault_line, in_yaml, own_faults, unknown_key
-from pipeline.config import MAX_SETTING
+from pipeline.strict_settings import MAX_SETTING
 
 _DARKROOM_KEYS: Final = ("args", "user_config")  # keys that Darkroom's own strict models check
 

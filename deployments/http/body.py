@@ -12,6 +12,7 @@ from deployments.http.content_coding import decoder_for
 from deployments.http.json_images import EXPECTED_FORM, JsonImages
 from deployments.http.multipart import MultipartImages
 from deployments.http.pieces import add_piece
+from deployments.live_config import LiveConfig
 from deployments.memory_budget import Hold
 from deployments.request_errors import (
     BodyTimeout,
@@ -21,7 +22,6 @@ from deployments.request_errors import (
     UnsupportedContentType,
 )
 from deployments.service import Deadline
-from deployments.service_config import LiveConfig
 from pipeline.errors import ImageTooLarge
 from pipeline.records import Bytes, EncodedImage, Rejection
 

@@ -6,9 +6,9 @@ from typing import Final
 
 from starlette.requests import Request
 
+from deployments.live_config import LiveConfig
 from deployments.monitoring.last_minute import WINDOW_SECONDS
 from deployments.request_errors import MalformedRequest
-from deployments.service_config import LiveConfig
 from pipeline.head_parameters import Parameter, Value, WholeNumber, whole_number
 
 TIMEOUT_HEADER: Final = "X-Request-Timeout-Ms"

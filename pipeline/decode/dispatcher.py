@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
 
-from pipeline.config import CHUNKS_PER_WORKER, Limits
+from pipeline.bounds import CHUNKS_PER_WORKER
 from pipeline.decode.fair_queue import Backlog, FairQueue
 from pipeline.decode.messages import DecodedPixels
 from pipeline.decode.slots import Claim, Slots
@@ -16,6 +16,7 @@ from pipeline.decode.worker_progress import decoding_s, not_begun, shape_of, spe
 from pipeline.errors import DecoderCrashed, DecodeTimeout, ServerError, TransformFailed
 from pipeline.images.geometry import Geometry
 from pipeline.images.price import timeout_s
+from pipeline.limits import Limits
 from pipeline.ready_queue import GiveBack, PixelBatch, ReadyQueue
 from pipeline.records import UserTransform, WorkerTransform
 from pipeline.task import Task

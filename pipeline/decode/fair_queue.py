@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.config import COSTLY_PRICE_S, MAX_CHUNK_PRICE_S
+from pipeline.bounds import COSTLY_PRICE_S, MAX_CHUNK_PRICE_S
 from pipeline.pace import DecodePace
 from pipeline.task import Task
 

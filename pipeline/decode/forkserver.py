@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import forkserver, resource_tracker, util
 from typing import Final, TypeVar
 
-from pipeline.config import STOPPED_AFTER_S
+from pipeline.bounds import STOPPED_AFTER_S
 from pipeline.decode.process_state import StoppedProcess, state_of
 
 T = TypeVar("T")

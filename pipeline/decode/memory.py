@@ -6,7 +6,7 @@ import resource
 from pathlib import Path
 from typing import Final
 
-from pipeline.config import KEPT_FREED_BYTES, decode_memory_bytes
+from pipeline.bounds import KEPT_FREED_BYTES, decode_memory_bytes
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.config import MAX_ENCODED_BYTES
+from pipeline.bounds import MAX_ENCODED_BYTES
 from pipeline.input_spec import InputSpec
 from pipeline.records import Bytes
 

@@ -6,13 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pipeline.config import (
-    HANDED_OVER_AFTER_S,
-    MAX_FAILED_STARTS,
-    USUAL_PIXELS,
-    WORKER_START_TIMEOUT_S,
-    Limits,
-)
+from pipeline.bounds import HANDED_OVER_AFTER_S, MAX_FAILED_STARTS, USUAL_PIXELS, WORKER_START_TIMEOUT_S
 from pipeline.decode.dispatcher import Dispatcher
 from pipeline.decode.forkserver import look_after_forkserver
 from pipeline.decode.messages import DecodedPixels, MalformedRecord, WorkerReady
@@ -23,6 +17,7 @@ from pipeline.decode.worker_pool import WorkerPool
 from pipeline.decode.worker_process import DecodeChunk, WorkerProcess, WorkerStarted
 from pipeline.decode.worker_progress import in_work
 from pipeline.errors import EngineClosed, ServerError, WorkerFailure
+from pipeline.limits import Limits
 from pipeline.ready_queue import ReadyQueue
 from pipeline.records import WorkerTransform
 from pipeline.stats import DecodeStats

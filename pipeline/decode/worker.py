@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import IterableDataset
 from torch.utils.data._utils.worker import ManagerWatchdog
 
-from pipeline.config import WORKER_NICENESS
+from pipeline.bounds import WORKER_NICENESS
 from pipeline.decode.memory import FreedMemory, MemoryLimit, keep_freed_memory
 from pipeline.decode.messages import DecodeResult, WorkerReady
 from pipeline.decode.sandbox import close_inherited, enter_sandbox

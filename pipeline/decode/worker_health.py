@@ -4,7 +4,7 @@ import select
 import time
 from collections.abc import Callable, Sequence
 
-from pipeline.config import CLAIM_TIMEOUT_S, HANDED_OVER_AFTER_S, STOPPED_AFTER_S, WORKER_START_TIMEOUT_S
+from pipeline.bounds import CLAIM_TIMEOUT_S, HANDED_OVER_AFTER_S, STOPPED_AFTER_S, WORKER_START_TIMEOUT_S
 from pipeline.decode.worker_process import WorkerProcess
 from pipeline.decode.worker_progress import InWork
 from pipeline.task import Task

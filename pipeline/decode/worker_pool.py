@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from pipeline.config import CHUNKS_PER_WORKER, MAX_UNBLAMED_DEATHS
+from pipeline.bounds import CHUNKS_PER_WORKER, MAX_UNBLAMED_DEATHS
 from pipeline.decode.fair_queue import Ahead
 from pipeline.decode.sandbox import Closed
 from pipeline.decode.slots import Claim, Slots

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from torch.utils.data import DataLoader
 
-from pipeline.config import CHUNKS_PER_WORKER
+from pipeline.bounds import CHUNKS_PER_WORKER
 from pipeline.decode.forkserver import forked
 from pipeline.decode.messages import DecodedPixels, DecodeResult, MalformedRecord, WorkerFault, WorkerReady
 from pipeline.decode.pipe_queue import PipeQueues

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline.config import decode_memory_bytes
+from pipeline.bounds import decode_memory_bytes
 from pipeline.errors import ImageError, TooMuchMemory, UndecodableImage
 from pipeline.images.fit import Input, fit_exact, fit_fast
 from pipeline.images.geometry import ON_ITS_SIDE, dct_scale, fitted, scales, target_size

@@ -3,10 +3,10 @@
 Runs in the replica, on bytes that are not trusted: headers are read in pure Python, and no decoder is called.
 """
 
-from pipeline.config import Limits
 from pipeline.errors import EmptyImage, ImageError, ImageTooLarge
 from pipeline.images.header import read_header
 from pipeline.images.limits import check_image
+from pipeline.limits import Limits
 from pipeline.records import EncodedImage, Rejection, WorkerTransform
 from pipeline.transform_cost import TransformCost
 

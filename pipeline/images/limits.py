@@ -3,7 +3,7 @@
 The replica checks before it admits an image. A worker checks again: of its job it only uses the bytes and the limits.
 """
 
-from pipeline.config import MAX_RESIZED_PIXELS
+from pipeline.bounds import MAX_RESIZED_PIXELS
 from pipeline.errors import ImageTooCostly, TooManyPixels
 from pipeline.images.geometry import target_size
 from pipeline.images.header import MAX_COUNTED_CHUNKS, Header

@@ -12,7 +12,7 @@ never below half of its true cost.
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.config import COSTLY_PRICE_S
+from pipeline.bounds import COSTLY_PRICE_S
 from pipeline.images.geometry import dct_scale, scales, target_size
 from pipeline.images.header import Header
 from pipeline.records import FitTransform, UserTransform, WorkerTransform

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from pipeline.config import STALLED_AFTER_S
+from pipeline.bounds import STALLED_AFTER_S
 from pipeline.errors import (
     DeviceFailure,
     EngineClosed,

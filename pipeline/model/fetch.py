@@ -19,7 +19,7 @@ from typing import Final, TextIO
 from urllib.error import HTTPError
 from urllib.request import urlopen
 
-from pipeline.config import FETCH_STALLED_AFTER_S, FETCH_TIMEOUT_S
+from pipeline.bounds import FETCH_STALLED_AFTER_S, FETCH_TIMEOUT_S
 from pipeline.errors import InvalidModel, first_line
 from pipeline.pinned_file import EXTRAS, PinnedFile
 

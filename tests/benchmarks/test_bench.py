@@ -18,9 +18,10 @@ from benchmarks.work import MIXED, PHONE, SMALL, SMALL_MANY, Work
 from harness.command import Facts
 from harness.photographs import NAMES, jpeg, photograph
 from harness.repository import ROOT
-from pipeline.config import Limits, PipelineConfig
+from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.images.decode import decode
+from pipeline.limits import Limits
 from pipeline.records import Prediction
 
 # ---- the work -------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from benchmarks import overload
-from deployments.service_config import LiveConfig
+from deployments.live_config import LiveConfig
 from harness.load import Load
 
 

@@ -9,10 +9,12 @@ import pytest
 import yaml
 
 from commands.settings import explained, unit_of, written
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.live_config import LiveConfig
+from deployments.service_config import ServiceConfig
 from harness.local_service import Document, shipped_config
 from harness.repository import ROOT
-from pipeline.config import Limits, PipelineConfig
+from pipeline.config import PipelineConfig
+from pipeline.limits import Limits
 from tests.support.typed import typed
 
 

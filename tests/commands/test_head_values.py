@@ -4,7 +4,7 @@ import pytest
 
 from commands.files import NothingToDo
 from commands.head_values import given_parameters, head_values
-from deployments.service_config import LiveConfig
+from deployments.live_config import LiveConfig
 from pipeline import Classify, Embed, Head, Multilabel, Segment
 
 LIVE = LiveConfig(threshold=0.25)

@@ -9,9 +9,9 @@ from contextlib import suppress
 
 import pytest
 
+from deployments.live_config import LiveConfig
 from deployments.request_errors import DeadlineExceeded, Overloaded, RequestTooCostly
 from deployments.service import Deadline
-from deployments.service_config import LiveConfig
 from harness.photographs import jpeg, photograph
 from pipeline.errors import DarkroomError, EmptyImage, EngineClosed
 from pipeline.records import EncodedImage, Outcome, Rejection

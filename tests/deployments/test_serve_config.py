@@ -15,12 +15,14 @@ from ray.serve.config import AutoscalingConfig
 from ray.serve.schema import LoggingConfig
 
 from deployments.checks.serve_faults import all_faults
+from deployments.live_config import LiveConfig
 from deployments.local.endpoint import read_env
 from deployments.node import Node
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.service_config import ServiceConfig
 from harness.local_service import Document, shipped_config
 from harness.repository import ROOT
-from pipeline.config import CHUNKS_PER_WORKER, PipelineConfig
+from pipeline.bounds import CHUNKS_PER_WORKER
+from pipeline.config import PipelineConfig
 
 FILES = ["serve_config.yaml", "serve_config.gpu.yaml"]
 GPU_NODE = Node(cpus=16, gpus=1)

@@ -9,8 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
+from deployments.live_config import LiveConfig
 from deployments.monitoring.timeline import STAGES
-from deployments.service_config import LiveConfig
 from harness.local_service import Document
 from harness.photographs import jpeg, photograph
 from pipeline.model.reference import MIN_TIME_SAVED_SHARE

@@ -15,8 +15,8 @@ from harness.costly_images import (
     png_of_many_chunks,
     progressive_jpeg,
 )
-from pipeline.config import Limits
 from pipeline.images.decode import decode
+from pipeline.limits import Limits
 from tests.support.decode_bench import TRANSFORM
 
 SIZE = (304, 264)

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision import models
 
 from harness.photographs import NAMES, jpeg, original, phone_jpeg, photograph
-from pipeline.config import Limits, PipelineConfig
+from pipeline.config import PipelineConfig
 from pipeline.decode.messages import DecodedPixels, DecodeResult
 from pipeline.engine import Engine
 from pipeline.errors import (
@@ -20,6 +20,7 @@ from pipeline.errors import (
     ImageTooLarge,
     TooManyPixels,
 )
+from pipeline.limits import Limits
 from pipeline.model.device import PendingBatch
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE, SMALL

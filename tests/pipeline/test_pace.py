@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.config import USUAL_PRICE_S
+from pipeline.bounds import USUAL_PRICE_S
 from pipeline.pace import DecodePace, DevicePace
 
 CPU = {1: 0.010, 4: 0.036, 8: 0.100, 32: 0.600}  # 100, 111, 80 and 53 images a second

@@ -133,7 +133,7 @@ def test_weights_that_give_no_numbers_fail_the_start(tmp_path: Path, caplog: pyt
     torch.save(state, tmp_path / "diverged.pth")
     settings = {"model": "squeezenet1_1", "weights": str(tmp_path / "diverged.pth"), "crop_px": 32, "resize_px": 32}
     engine = Engine(SMALL.model_copy(update=settings), SMALL_LIMITS)
-    caplog.set_level(logging.INFO, "pipeline.engine")
+    caplog.set_level(logging.INFO, "pipeline.assembly")
     with pytest.raises(
         InvalidModel, match=r"diverged\.pth .* \(NaN\): the tensor features\.3\.squeeze\.bias holds NaN"
     ):

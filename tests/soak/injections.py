@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from deployments.service_config import LiveConfig
+from deployments.live_config import LiveConfig
 from harness.costly_images import COSTLY_FILES
 from harness.load import closed_loop
 from harness.local_service import LocalService, ServiceFailed

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.roles import DARKROOM, REPLICA
-from pipeline.config import CHUNKS_PER_WORKER
+from pipeline.bounds import CHUNKS_PER_WORKER
 from pipeline.decode.slots import MAX_KEPT_BYTES
 from tests.soak.census import Reading
 from tests.soak.growth import growths, slots_bound_bytes, unlike_the_start

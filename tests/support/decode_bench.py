@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 from harness.photographs import jpeg, photograph
-from pipeline.config import Limits
 from pipeline.decode.slots import Claim, Slots
 from pipeline.decode.stage import DecodeStage
 from pipeline.errors import EngineClosed, ImageError
 from pipeline.images.geometry import Geometry
 from pipeline.input_spec import InputSpec
+from pipeline.limits import Limits
 from pipeline.ready_queue import PixelBatch, ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Transform
 from pipeline.task import Request, Task

@@ -7,11 +7,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from deployments.admission import UNLIMITED, Places
+from deployments.live_config import LiveConfig
 from deployments.service import InferenceService
-from deployments.service_config import LiveConfig
-from pipeline.config import Limits
 from pipeline.head_parameters import WholeNumber
 from pipeline.images.examination import examine
+from pipeline.limits import Limits
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, StageTimings, Transform
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))

@@ -12,9 +12,9 @@ import httpx
 import psutil
 import yaml
 
+from deployments.live_config import LiveConfig
 from deployments.local.machine import run_of
 from deployments.local.serve_api import ServeApi
-from deployments.service_config import LiveConfig
 from harness.local_service import Document, LocalService
 from harness.marked_program import with_environment
 from harness.ports import apart, free_port

@@ -3,7 +3,8 @@
 import pytest
 
 from harness.photographs import jpeg, photograph
-from pipeline.config import Limits, PipelineConfig
+from pipeline.config import PipelineConfig
+from pipeline.limits import Limits
 from tuning.decoding import Decoders
 
 CAT = jpeg(photograph("cat"))

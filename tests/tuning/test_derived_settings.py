@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.live_config import LiveConfig
+from deployments.service_config import ServiceConfig
 from tests.tuning.measured import BOUND_S, PRESENT, costs
 from tuning.capacity import cell, cells
 from tuning.derived_settings import Sizes, longest_wait_s, settings_for

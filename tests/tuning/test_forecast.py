@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from deployments.service_config import LiveConfig
+from deployments.live_config import LiveConfig
 from tests.tuning.measured import BOUND_S, PRESENT, costs
 from tuning.capacity import Costs, best
 from tuning.derived_settings import Sizes, longest_wait_s

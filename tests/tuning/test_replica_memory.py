@@ -6,8 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deployments.service_config import LiveConfig
-from pipeline.config import decode_memory_bytes
+from deployments.live_config import LiveConfig
+from pipeline.bounds import decode_memory_bytes
 from tests.tuning.measured import BOUND_S, PRESENT, best_of, costs
 from tuning.derived_settings import Sizes, settings_for
 from tuning.replica_memory import ReplicaMemory, available_bytes

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from deployments.checks.chosen_application import chosen_application
+from deployments.live_config import LiveConfig
 from deployments.local.endpoint import StartError
-from deployments.service_config import LiveConfig
 from harness.local_service import Document, shipped_config
 from tuning.replica_settings import written_into
 from tuning.tuned_config import TunedConfig, keep_to_cores, on_cores, tuned_config

@@ -11,7 +11,7 @@ import pytest
 from deployments.checks.chosen_application import chosen_application
 from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
-from pipeline.config import DECODE_BYTES_PER_PIXEL
+from pipeline.bounds import DECODE_BYTES_PER_PIXEL
 from tests.tuning.measured import seen
 from tuning import tuning_run
 from tuning.computing import MeasuredModel

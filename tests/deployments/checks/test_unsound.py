@@ -11,9 +11,11 @@ import yaml
 from deployments.checks.configuration import read_configuration
 from deployments.checks.serve_faults import all_faults
 from deployments.checks.start_error import StartError
-from deployments.service_config import LiveConfig, ServiceConfig
+from deployments.live_config import LiveConfig
+from deployments.service_config import ServiceConfig
 from harness.repository import ROOT
-from pipeline.config import Limits, PipelineConfig
+from pipeline.config import PipelineConfig
+from pipeline.limits import Limits
 
 WRITTEN_OUT = (ROOT / "tests/support/every_setting.yaml").read_text()
 USER_CONFIG = "applications.0.deployments.0.user_config"

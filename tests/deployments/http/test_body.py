@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from deployments.http.body import SentImages, read_images
+from deployments.live_config import LiveConfig
 from deployments.memory_budget import MemoryBudget
 from deployments.request_errors import (
     BodyTimeout,
@@ -21,7 +22,6 @@ from deployments.request_errors import (
     UnsupportedContentType,
 )
 from deployments.service import Deadline
-from deployments.service_config import LiveConfig
 from harness.photographs import jpeg, photograph
 from pipeline.errors import ClientError, ImageTooLarge
 from tests.support.pushed import content_of

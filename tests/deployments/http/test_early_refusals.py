@@ -18,8 +18,8 @@ from deployments.http.auth import Access, RequireKey, cors
 from deployments.http.early_refusals import EarlyRefusals
 from deployments.http.middleware import ADMITTED, RequestGuard, middlewares
 from deployments.http.refusals import Refusals
+from deployments.live_config import LiveConfig
 from deployments.local.endpoint import read_env
-from deployments.service_config import LiveConfig
 from harness.repository import ROOT
 from tests.support.fake_engine import FakeService
 

@@ -7,8 +7,8 @@ import pytest
 from starlette.requests import Request
 
 from deployments.http.parameters import TIMEOUT_HEADER, head_parameters, seconds, timeout_s
+from deployments.live_config import LiveConfig
 from deployments.request_errors import MalformedRequest
-from deployments.service_config import LiveConfig
 from pipeline.head_parameters import WholeNumber
 
 LIVE = LiveConfig()

@@ -22,12 +22,12 @@ from deployments.http.auth import Access
 from deployments.service import InferenceService
 from deployments.service_config import ServiceConfig
 from harness.photographs import photograph
+from harness.seeded_models import detections_alone, mask_alone, seeded_file
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.records import EncodedImage, Outcome
 from tests.support.fake_engine import FakeRecorder
 from tests.support.image_files import as_stored, with_orientation
-from tests.support.seeded_models import detections_alone, mask_alone, seeded_file
 
 CLASSES = 4
 DETECTOR, SEGMENTER = "fasterrcnn_mobilenet_v3_large_320_fpn", "lraspp_mobilenet_v3_large"

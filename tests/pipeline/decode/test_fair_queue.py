@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from pipeline.config import USUAL_PRICE_S
+from pipeline.bounds import USUAL_PRICE_S
 from pipeline.decode.fair_queue import FairQueue
 from pipeline.records import EncodedImage
 from pipeline.task import Request, Task

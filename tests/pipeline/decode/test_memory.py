@@ -10,8 +10,9 @@ from PIL import Image
 
 from harness.costly_images import COSTLY_FILES
 from harness.photographs import jpeg, phone_jpeg, photograph
-from pipeline.config import KEPT_FREED_BYTES, Limits, decode_memory_bytes
+from pipeline.bounds import KEPT_FREED_BYTES, decode_memory_bytes
 from pipeline.errors import TooMuchMemory
+from pipeline.limits import Limits
 from pipeline.records import Transform
 from tests.support.decode_bench import EXACT, TRANSFORM, Bench, errors, started
 from tests.support.image_files import png
@@ -21,7 +22,7 @@ CAT = jpeg(photograph("cat"))
 PROGRAM = dedent(
     """
     import sys
-    from pipeline.config import decode_memory_bytes
+    from pipeline.bounds import decode_memory_bytes
     from pipeline.decode.memory import MemoryLimit
 
     def fits(size):
@@ -40,7 +41,7 @@ PROGRAM = dedent(
 
 FREED = dedent(
     """
-    from pipeline.config import KEPT_FREED_BYTES
+    from pipeline.bounds import KEPT_FREED_BYTES
     from pipeline.decode.memory import FreedMemory, keep_freed_memory
 
     keep_freed_memory()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config import MAX_ENCODED_BYTES
+from pipeline.bounds import MAX_ENCODED_BYTES
 from pipeline.decode.slots import Claim, Slots
 from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import noise

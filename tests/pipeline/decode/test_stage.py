@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from harness.photographs import NAMES, jpeg, photograph
-from pipeline.config import CHUNKS_PER_WORKER, Limits
+from pipeline.bounds import CHUNKS_PER_WORKER
 from pipeline.decode.dispatcher import Dispatcher
 from pipeline.decode.slots import Claim
 from pipeline.errors import ImageTooCostly, TooManyPixels, UndecodableImage
+from pipeline.limits import Limits
 from pipeline.records import EncodedImage, Prediction, Rejection
 from pipeline.task import Request
 from tests.support.decode_bench import CAT, Bench, brightness, errors, outcomes, started

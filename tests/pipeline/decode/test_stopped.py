@@ -10,7 +10,7 @@ from typing import cast
 import psutil
 import pytest
 
-from pipeline.config import MAX_FAILED_STARTS
+from pipeline.bounds import MAX_FAILED_STARTS
 from pipeline.decode import worker_health as module
 from pipeline.decode.forkserver import forked, forkserver_pid
 from pipeline.decode.process_state import StoppedProcess, state_of

@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from pipeline.config import MAX_UNBLAMED_DEATHS
+from pipeline.bounds import MAX_UNBLAMED_DEATHS
 from pipeline.decode.messages import DecodeResult, WorkerReady, to_bytes
 from pipeline.decode.sandbox import ALL_CLOSED
 from pipeline.decode.slots import Claim, Slots

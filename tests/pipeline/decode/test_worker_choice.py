@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from pipeline.config import COSTLY_PRICE_S, MAX_CHUNK_PRICE_S
+from pipeline.bounds import COSTLY_PRICE_S, MAX_CHUNK_PRICE_S
 from pipeline.decode import dispatcher as module
 from pipeline.decode.fair_queue import Backlog
 from pipeline.decode.slots import Slots

@@ -12,7 +12,7 @@ from typing import cast
 import psutil
 import pytest
 
-from pipeline.config import MAX_FAILED_STARTS, WORKER_NICENESS
+from pipeline.bounds import MAX_FAILED_STARTS, WORKER_NICENESS
 from pipeline.decode import stage as module
 from pipeline.errors import DecoderCrashed, DecodeTimeout, EngineClosed, WorkerFailure
 from pipeline.records import Transform

@@ -4,7 +4,6 @@ import pytest
 from PIL import Image
 
 from harness.photographs import jpeg, phone_jpeg, photograph
-from pipeline.config import Limits
 from pipeline.errors import (
     EmptyImage,
     ImageError,
@@ -15,6 +14,7 @@ from pipeline.errors import (
     UnsupportedFormat,
 )
 from pipeline.images.examination import examine
+from pipeline.limits import Limits
 from pipeline.records import EncodedImage, Rejection
 from tests.support.decode_bench import CAT, TRANSFORM
 from tests.support.image_files import png, slow_png

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from deployments.admission import check_request
+from deployments.live_config import LiveConfig
 from deployments.request_errors import RequestTooCostly
-from deployments.service_config import LiveConfig
 from harness.costly_images import (
     COSTLY_FILES,
     dense_jpeg,

@@ -6,7 +6,8 @@ import pytest
 
 from harness.costly_images import COSTLY_FILES, progressive_jpeg
 from harness.photographs import encoded, jpeg, photograph
-from pipeline.config import COSTLY_PRICE_S, PipelineConfig
+from pipeline.bounds import COSTLY_PRICE_S
+from pipeline.config import PipelineConfig
 from pipeline.images.header import Header, read_header
 from pipeline.images.price import body_price_s, price_s, timeout_s
 from tests.support.decode_bench import EXACT, TRANSFORM

@@ -2,22 +2,15 @@
 
 import asyncio
 import logging
-import pickle
-import sys
-import warnings
-import zipfile
-from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor, nn
+from torch import nn
 
 from deployments.http.application import HttpApplication
 from deployments.http.auth import Access
@@ -37,87 +30,19 @@ from pipeline.records import EncodedImage, Outcome
 from tests.support.device_kinds import device_of
 from tests.support.fake_engine import FakeRecorder
 from tests.support.image_files import png
-
-SIDE, CLASSES = 32, 5
-MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
-CONFIG: dict[str, Any] = {
-    "runtime": "torch",
-    "device": "cpu",
-    "resize_px": SIDE,
-    "crop_px": SIDE,
-    "mean": MEAN,
-    "std": STD,
-    "decode": "exact",
-    "batch_sizes": (1, 2, 4),
-    "slots": 8,
-    "decode_workers": 1,
-    "spare_workers": 0,
-}
-IMAGES = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-
-
-class _Network(nn.Module):
-    """A small classifier that a file may hold; its `view` fails on a layout that it was not saved with."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.conv, self.linear = nn.Conv2d(3, 4, 8, stride=8), nn.Linear(64, CLASSES)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Returns logits [n, classes]."""
-        logits: Tensor = self.linear(self.conv(images).relu().view(-1, 64))
-        return logits
-
-
-NETWORK = _Network().eval()
-
-
-def exported(path: Path, dynamic: Any = None, batch: int = 2, dtype: torch.dtype = torch.float32) -> Path:
-    network = _Network().eval().to(dtype)
-    shapes = ({0: dynamic},) if dynamic else None
-    program = torch.export.export(network, (torch.zeros(batch, 3, SIDE, SIDE, dtype=dtype),), dynamic_shapes=shapes)
-    torch.export.save(program, path)
-    return path
-
-
-def scripted(path: Path) -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecated
-        torch.jit.save(torch.jit.script(_Network().eval()), path)
-    return path
-
-
-def onnx_file(path: Path, *, batch: int | str = "n", of_bytes: bool = False, outputs: int = 1) -> Path:
-    """Writes the same network by hand; with `of_bytes` it takes uint8 [n, side, side, 3] and normalises it itself."""
-    initializers = [numpy_helper.from_array(value.numpy(), name) for name, value in NETWORK.state_dict().items()]
-    shape: list[int | str] = [batch, SIDE, SIDE, 3] if of_bytes else [batch, 3, SIDE, SIDE]
-    nodes, images = [], "images"
-    if of_bytes:
-        numbers = {"scale": 1 / (255 * np.array(STD)), "shift": -np.array(MEAN) / np.array(STD)}
-        initializers += [numpy_helper.from_array(value.astype("float32"), name) for name, value in numbers.items()]
-        nodes = [
-            helper.make_node("Cast", ["images"], ["floats"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["floats", "scale"], ["scaled"]),
-            helper.make_node("Add", ["scaled", "shift"], ["normalised"]),
-            helper.make_node("Transpose", ["normalised"], ["planes"], perm=[0, 3, 1, 2]),
-        ]
-        images = "planes"
-    nodes += [
-        helper.make_node("Conv", [images, "conv.weight", "conv.bias"], ["maps"], strides=[8, 8]),
-        helper.make_node("Relu", ["maps"], ["positive"]),
-        helper.make_node("Flatten", ["positive"], ["features"]),
-        helper.make_node("Gemm", ["features", "linear.weight", "linear.bias"], ["logits"], transB=1),
-    ]
-    kind = TensorProto.UINT8 if of_bytes else TensorProto.FLOAT
-    given = [
-        helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, CLASSES]),
-        helper.make_tensor_value_info("features", TensorProto.FLOAT, [batch, 64]),
-    ]
-    taken = [helper.make_tensor_value_info("images", kind, shape)]
-    graph = helper.make_graph(nodes, "network", taken, given[:outputs], initializers)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    return path
+from tests.support.network_files import (
+    CLASSES,
+    FILES,
+    IMAGES,
+    MEAN,
+    NETWORK,
+    SIDE,
+    STD,
+    Network,
+    exported,
+    onnx_file,
+    settings_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -125,26 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("networks")
 
 
-BATCH = torch.export.Dim("batch", min=1, max=2)
-FILES: dict[str, Callable[[Path], Path]] = {
-    "any.pt2": lambda path: exported(path, torch.export.Dim.DYNAMIC),
-    "two.pt2": lambda path: exported(path, BATCH),
-    "fixed.pt": lambda path: exported(path, batch=4),  # the content tells the kind, not the suffix
-    "script.pth": scripted,
-    "any.onnx": onnx_file,
-    "fixed.onnx": lambda path: onnx_file(path, batch=2),
-    "bytes.onnx": lambda path: onnx_file(path, of_bytes=True),
-}
-
-
 @pytest.fixture(scope="module", params=FILES)
 def file(request: pytest.FixtureRequest, folder: Path) -> Path:
     return FILES[request.param](folder / request.param)
-
-
-def settings_of(file: Path) -> dict[str, Any]:
-    own = {"mean": None, "std": None} if file.name == "bytes.onnx" else {}
-    return {**CONFIG, **own, "model": str(file)}
 
 
 def test_a_file_gives_the_scores_of_its_module(file: Path) -> None:
@@ -259,7 +167,7 @@ def test_several_outputs_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 
 def test_a_softmax_in_a_file_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    network = nn.Sequential(_Network(), nn.Softmax(1)).eval()
+    network = nn.Sequential(Network(), nn.Softmax(1)).eval()
     torch.export.save(torch.export.export(network, (torch.zeros(2, 3, SIDE, SIDE),)), tmp_path / "soft.pt2")
     with caplog.at_level(logging.WARNING):
         load_model(PipelineConfig(**settings_of(tmp_path / "soft.pt2")))
@@ -274,96 +182,3 @@ def test_sizes_and_numbers_that_a_file_does_not_say_are_assumed(file: Path) -> N
     assert (served.transform.resize_px, served.transform.crop_px) == (36, 32)
     assert served.transform_is_assumed
     assert "ImageNet's usual values (own weights do not say theirs" in served.transform_from
-
-
-# ---- other files ----------------------------------------------------------------------------------------------------
-
-
-class Payload:
-    """Leaves a file where it is unpickled."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> Any:
-        return Path.touch, (self.mark,)
-
-
-def with_payload(path: Path, mark: Path) -> None:
-    """Replaces the example inputs of a program, which torch.export would unpickle, by code."""
-    members = {}
-    with zipfile.ZipFile(path) as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, pickle.dumps(Payload(mark)) if "sample_inputs" in name else content)
-
-
-def test_nothing_is_unpickled_from_a_program(tmp_path: Path) -> None:
-    path, mark = exported(tmp_path / "bad.pt2"), tmp_path / "mark"
-    with_payload(path, mark)
-    with pytest.raises(InvalidModel, match=r"bad.pt2 cannot be loaded as a program of torch.export: .*export it again"):
-        load_model(PipelineConfig(**settings_of(path)))
-    assert not mark.exists()
-
-
-@pytest.mark.parametrize(
-    ("member", "what"),
-    [
-        ("x/data/constants/opaque_obj_0", r"an object that is not a tensor \(opaque_obj_0\), which is code"),
-        ("x/data/constants/custom_obj_0", "an object that is not a tensor"),
-        ("x/data/aotinductor/model/x.so", "a library compiled by AOTInductor, which is not loaded"),
-    ],
-)
-def test_code_in_a_program_is_refused(tmp_path: Path, member: str, what: str) -> None:
-    path = exported(tmp_path / "x.pt2")
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(member, b"code")
-    with pytest.raises(InvalidModel, match=f"^model: {path} holds {what}"):
-        load_model(PipelineConfig(**settings_of(path)))
-
-
-def written(path: Path, content: bytes | object) -> Path:
-    if isinstance(content, bytes):
-        path.write_bytes(content)
-    else:
-        torch.save(content, path)
-    return path
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("w.pt", NETWORK.state_dict(), r"holds weights without a network; .* write weights: .*w.pt$"),
-        (
-            "m.pth",
-            NETWORK,
-            r"holds a pickled module \(.*Network\), which is code and is not run; save it by torch.export",
-        ),
-        ("x.pt2", b"no program", r"is neither a program of torch.export nor a TorchScript or .onnx file"),
-        ("x.onnx", b"no network", r"cannot be loaded by ONNX Runtime: InvalidProtobuf"),
-    ],
-)
-def test_another_file_is_refused(tmp_path: Path, name: str, content: object, message: str) -> None:
-    path = written(tmp_path / name, content)
-    with pytest.raises(InvalidModel, match=rf"^model: {path} {message}"):
-        load_model(PipelineConfig(**settings_of(path)))
-
-
-def test_what_does_not_fit_a_file_is_refused(file: Path, tmp_path: Path) -> None:
-    settings, labels = settings_of(file), tmp_path / "labels.txt"
-    labels.write_text("a\nb\n")
-    with pytest.raises(InvalidModel, match=r"labels\.txt has 2 lines; the model has 5 classes"):
-        load_model(PipelineConfig(**settings, labels=str(labels)))
-    with pytest.raises(InvalidModel, match=r"crop_px: 48 is not the size that|takes? images of 48 x 48 pixels"):
-        load_model(PipelineConfig(**{**settings, "crop_px": 48, "resize_px": 48}))
-    with pytest.raises(InvalidModel, match=r"^weights: own\.pth cannot be loaded into model: .* leave it out"):
-        load_model(PipelineConfig(**settings, weights="own.pth"))
-
-
-def test_a_missing_file_and_a_missing_package_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(InvalidModel, match=r"none\.pt2 cannot be read: FileNotFoundError"):
-        load_model(PipelineConfig(**settings_of(tmp_path / "none.pt2")))
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(InvalidModel, match=r"needs ONNX Runtime, which is not installed; .* 'darkroom\[onnx\]'$"):
-        load_model(PipelineConfig(**settings_of(onnx_file(tmp_path / "x.onnx"))))

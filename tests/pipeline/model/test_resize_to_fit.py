@@ -2,8 +2,9 @@
 
 import pytest
 
+from pipeline.assembly import Assembly
 from pipeline.config import PipelineConfig
-from pipeline.engine import Engine
+from pipeline.model.device_kind import open_device
 from pipeline.model.resize_to_fit import Fit
 
 
@@ -16,4 +17,4 @@ def test_batches_are_measured_with_the_input_of_an_ordinary_photograph() -> None
 def test_there_are_fewer_slots_where_inputs_are_large(decode: str, count: int) -> None:
     """Slots take 512 MiB at most, and more only if two of the largest batches need it."""
     config = PipelineConfig.model_validate({"decode": decode})
-    assert Engine(config)._slots(Fit(800, 1333).input_spec(config)).count == count
+    assert Assembly(config, None, open_device)._slots(Fit(800, 1333).input_spec(config)).count == count

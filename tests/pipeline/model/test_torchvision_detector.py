@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from harness.photographs import photograph
+from harness.seeded_models import detections_alone, seeded_file, untrained
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.images.decode import decode_image
@@ -20,7 +21,6 @@ from pipeline.model.resize_to_fit import Fit
 from pipeline.model.served import ServedModel
 from pipeline.model.torchvision_detector import torchvision_detector
 from tests.support.image_files import with_orientation
-from tests.support.seeded_models import detections_alone, seeded_file, untrained
 
 EXACT = PipelineConfig(decode="exact")
 LABELS = ("__background__", "cat", "dog", "bird")

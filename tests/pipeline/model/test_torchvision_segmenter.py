@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.seeded_models import seeded_file, seeded_model
 from pipeline.config import PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.served import ServedModel
 from pipeline.model.torchvision_segmenter import torchvision_segmenter
-from tests.support.seeded_models import seeded_file, seeded_model
 
 LRASPP, DEEPLAB = "lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"
 LABELS = ("background", "cat", "dog")
