@@ -23,7 +23,7 @@ DOCS := .cache/docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak alive fuzz hostile described faults overload tuning scaling decoders prices bench bench-full gpu docs sizes clean
+.PHONY: help serve deploy test slow coverage soak alive fuzz hostile described faults overload tuning scaling decoders costs bench bench-full gpu docs sizes clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -84,8 +84,8 @@ decoders: $(TESTING) $(PEERS)/decoders/.installed $(PEERS)/photographs/.installe
 	$(BIN)/python -m benchmarks.decoders
 	$(BIN)/python -m benchmarks.reduction $(REDUCTION)
 
-prices: $(TESTING) ## Compare estimated decoding times with measured ones, kind by kind
-	@exec $(BIN)/python -m benchmarks.prices $(PRICES)
+costs: $(TESTING) ## Compare estimated decoding times with measured ones, kind by kind
+	@exec $(BIN)/python -m benchmarks.costs $(COSTS)
 
 bench: $(TESTING) $(PEERS)/litserve/.installed $(PEERS)/mosec/.installed | $(WEIGHTS) ## Compare the throughput of Darkroom and two peers with the limit of this machine
 	@exec $(BIN)/python -m benchmarks.bench

@@ -32,7 +32,7 @@ from pipeline.images.geometry import dct_scale, resized
 from pipeline.images.header import read_header
 from pipeline.images.jpeg import decode_jpeg
 from pipeline.images.resize import CropPlan, by_pillow, resize_fast
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.source import load_model
 

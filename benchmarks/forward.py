@@ -22,7 +22,7 @@ from harness.command import Facts, parser_of, publish, run, say
 from harness.timing import seconds_of
 from pipeline.config import PipelineConfig
 from pipeline.images.decode import decode
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.model.classify import Classify
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.precision import scenes

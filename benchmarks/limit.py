@@ -12,7 +12,7 @@ import torch
 from harness.timing import done_per_s
 from pipeline.decode.memory import keep_freed_memory
 from pipeline.images.decode import decode
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.records import Transform
 
 TRANSFORM: Final = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))

@@ -27,7 +27,7 @@ from harness.photographs import encoded
 from harness.timing import seconds_of, seconds_of_one_core
 from pipeline import Classify, Engine, PipelineConfig, Prediction, ServedModel
 from pipeline.images.decode import decode_image
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.torchvision_models import models
 
 IMAGES: Final = 30

@@ -24,7 +24,7 @@ from harness import table
 from harness.photographs import NAMES, encoded, photograph
 from pipeline.config import DROP_TRANSPARENCY
 from pipeline.images.decode import decode
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 
 BACKGROUNDS: Final = ("white", "gray", "black", DROP_TRANSPARENCY)
 HEADER: Final = ("pictures", "background", "largest change of a score", "same first class", "that of the photograph")

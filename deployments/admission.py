@@ -133,20 +133,20 @@ def check_wait(expected_s: float, max_queue_wait_s: float, own_s: float) -> None
         )
 
 
-def check_request(prices_s: Iterable[float], max_work_s: float) -> None:
+def check_request(costs_s: Iterable[float], max_work_s: float) -> None:
     """Checks the decoding work of all images of one request together.
 
     Args:
-        prices_s: predicted seconds of a core for each image.
+        costs_s: predicted seconds of a core for each image.
         max_work_s: limit on their sum.
 
     Raises:
         RequestTooCostly: the sum exceeds the limit.
     """
-    prices_s = list(prices_s)
-    if sum(prices_s) > max_work_s:
+    costs_s = list(costs_s)
+    if sum(costs_s) > max_work_s:
         raise RequestTooCostly(
-            f"decoding the {len(prices_s)} images of the request would take {sum(prices_s):.1f} s of a processor core; "
+            f"decoding the {len(costs_s)} images of the request would take {sum(costs_s):.1f} s of a processor core; "
             f"the limit is {max_work_s:g} s (max_request_work_s): send fewer in one request, or smaller ones"
         )
 

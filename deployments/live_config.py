@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config import HEAD_PARAMETERS
 from pipeline.head_parameters import Parameter, Value
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 
 HEAD_SETTINGS: Final = frozenset(name for names in HEAD_PARAMETERS.values() for name in names)
 """Parameters of Darkroom's own heads; each is a setting of `LiveConfig`."""

@@ -193,8 +193,8 @@ class InferenceService:
             if first:
                 await asyncio.sleep(0)
             examined += self._engine.examine(images[first : first + _IMAGES_EXAMINED_AT_ONCE])
-            prices_s = (image.price_s or 0.0 for image in examined if isinstance(image, EncodedImage))
-            check_request(prices_s, self._live.max_request_work_s)
+            costs_s = (image.cost_s or 0.0 for image in examined if isinstance(image, EncodedImage))
+            check_request(costs_s, self._live.max_request_work_s)
             check_wait(self._engine.expected_wait_s(examined), self._live.max_queue_wait_s, deadline.left_s)
         return examined
 

@@ -9,7 +9,7 @@ from pipeline.config import PipelineConfig
 from pipeline.decode.slots import Slots
 from pipeline.decode.stage import DecodeStage
 from pipeline.input_spec import InputSpec
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.model.batcher import Batcher
 from pipeline.model.callable_transform import CallableTransform, examples, tried
 from pipeline.model.device_kind import OpenDevice, loaded_dtype, resolved_kind, resolved_sizes

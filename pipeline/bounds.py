@@ -15,7 +15,7 @@ DECODE_BASE_BYTES = 256 << 20
 DECODE_BYTES_PER_PIXEL = 24
 """Memory that a worker may use in addition, for each pixel of the largest image that the limits allow.
 
-Measured by `make prices` at the largest sizes that the limit on work allows: 10 for a JPEG, 14 for a PNG, 22 for WebP.
+Measured by `make costs` at the largest sizes that the limit on work allows: 10 for a JPEG, 14 for a PNG, 22 for WebP.
 """
 
 KEPT_FREED_BYTES = 96 << 20
@@ -40,17 +40,17 @@ WORKER_START_TIMEOUT_S = 120.0
 CLAIM_TIMEOUT_S = 3.0
 """Time that a worker has to begin an image that it holds; then the worker is ended, and no image is blamed."""
 
-COSTLY_PRICE_S = 0.05
-"""Lowest price of an image that waits in the queue of costly images.
+COSTLY_FROM_S = 0.05
+"""Lowest cost of an image that waits in the queue of costly images.
 
-A worker may hold two cheaper images, and a new image waits for both: 0.1 s on the machine that prices come from.
+A worker may hold two cheaper images, and a new image waits for both: 0.1 s on the machine that costs come from.
 """
 
-MAX_CHUNK_PRICE_S = 0.04
-"""Price at which a chunk, the images handed to a worker together, is full."""
+MAX_CHUNK_COST_S = 0.04
+"""Cost at which a chunk, the images handed to a worker together, is full."""
 
-USUAL_PRICE_S = 0.003
-"""Price of an image whose header has not been read: that of a photograph of 0.3 megapixels."""
+USUAL_COST_S = 0.003
+"""Cost of an image whose header has not been read: that of a photograph of 0.3 megapixels."""
 
 USUAL_PIXELS = 300_000
 """Pixels of such an image."""

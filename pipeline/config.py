@@ -7,7 +7,7 @@ from typing import Any, Final, Literal, Self
 from PIL import ImageColor
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.model.source_kind import SourceKind, source_kind
 from pipeline.pinned_file import PinnedFile
 from pipeline.strict_settings import StrictSettings

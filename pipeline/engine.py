@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Self
 
 from pipeline.assembly import Assembly, loaded
-from pipeline.bounds import USUAL_PRICE_S
+from pipeline.bounds import USUAL_COST_S
 from pipeline.config import PipelineConfig
 from pipeline.errors import EngineClosed, HeadFailed, InvalidModel, NonFiniteScores, TransformFailed, WorkerFailure
+from pipeline.images.cost import body_cost_s
 from pipeline.images.examination import examine
-from pipeline.images.price import body_price_s
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.model.device import ComputedAs
 from pipeline.model.device_kind import OpenDevice, open_device
 from pipeline.model.head_fit import check_documents
@@ -163,16 +163,16 @@ class Engine:
         return [request.future for request in accepted]
 
     def _admits(self, task: Task) -> bool:
-        if task.image.price_s is None:
+        if task.image.cost_s is None:
             examined = examine(task.image, self._limits, self.transform, self._decode.users_cost)
             if isinstance(examined, Rejection):
                 task.reject(examined.error)
                 return False
-            task.price_s = task.image.price_s or USUAL_PRICE_S
+            task.cost_s = task.image.cost_s or USUAL_COST_S
         return True
 
     def examine(self, images: Sequence[EncodedImage | Rejection]) -> list[EncodedImage | Rejection]:
-        """Read the headers of images and set their prices; an image over a limit is replaced by its rejection."""
+        """Read the headers of images and set their costs; an image over a limit is replaced by its rejection."""
         settings = self._limits, self.transform, self._decode.users_cost
         return [image if isinstance(image, Rejection) else examine(image, *settings) for image in images]
 
@@ -181,13 +181,13 @@ class Engine:
 
         Without images, the estimate is for a request whose body of `body_bytes` has not been read yet. It is taken to
         hold a small photograph, or an image as cheap as the latest ones, or more if the body is large. The service
-        reads the body if the wait is short enough; then its images have prices of their own.
+        reads the body if the wait is short enough; then its images have costs of their own.
         """
-        prices_s = [image.price_s or USUAL_PRICE_S for image in images if isinstance(image, EncodedImage)]
-        if images and not prices_s:
+        costs_s = [image.cost_s or USUAL_COST_S for image in images if isinstance(image, EncodedImage)]
+        if images and not costs_s:
             return 0.0
-        usual_s = max(self._decode.usual_price_s, body_price_s(body_bytes))
-        ahead, decoding_s = self._decode.ahead_of(prices_s or [usual_s])
+        usual_s = max(self._decode.usual_cost_s, body_cost_s(body_bytes))
+        ahead, decoding_s = self._decode.ahead_of(costs_s or [usual_s])
         return max(decoding_s, self._compute.seconds_until_done(ahead))
 
     @property

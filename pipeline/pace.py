@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from pipeline.bounds import USUAL_PRICE_S
+from pipeline.bounds import USUAL_COST_S
 
 _MAX_THROUGHPUT_LOSS: Final = 0.05
 _MAX_MEASURING_S: Final = 0.2
@@ -106,24 +106,24 @@ class DevicePace:
 
 
 class DecodePace:
-    """Ratio of the time that workers recently took for images to the price of those images.
+    """Ratio of the time that workers recently took for images to the cost of those images.
 
-    Prices were measured on one machine; on another one, or if other processes use the cores, all images take longer.
+    Costs were measured on one machine; on another one, or if other processes use the cores, all images take longer.
     """
 
     def __init__(self) -> None:
-        self._slowdown = Slowdown(USUAL_PRICE_S)
+        self._slowdown = Slowdown(USUAL_COST_S)
 
     @property
     def ratio(self) -> float:
-        """Decoding time divided by price."""
+        """Decoding time divided by cost."""
         return self._slowdown.ratio
 
     @property
-    def usual_price_s(self) -> float:
-        """Price of an unknown image: that of a small photograph, or the mean of recent images if that is lower."""
-        return min(USUAL_PRICE_S, self._slowdown.mean_expected_s)
+    def usual_cost_s(self) -> float:
+        """Cost of an unknown image: that of a small photograph, or the mean of recent images if that is lower."""
+        return min(USUAL_COST_S, self._slowdown.mean_expected_s)
 
-    def note(self, took_s: float, price_s: float) -> None:
+    def note(self, took_s: float, cost_s: float) -> None:
         """Add an image that has just been decoded."""
-        self._slowdown.note(took_s, price_s)
+        self._slowdown.note(took_s, cost_s)

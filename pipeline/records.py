@@ -21,15 +21,15 @@ class EncodedImage:
     Attributes:
         pieces: the pieces of the file, in order.
         size: number of bytes of the file.
-        price_s: seconds of one core that decoding should take; None until `examine` has read the header.
+        cost_s: seconds of one core that decoding should take; None until `examine` has read the header.
     """
 
-    __slots__ = ("pieces", "price_s", "size")
+    __slots__ = ("cost_s", "pieces", "size")
 
     def __init__(self, *pieces: Bytes) -> None:
         self.pieces = pieces
         self.size = sum(map(len, pieces))
-        self.price_s: float | None = None
+        self.cost_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

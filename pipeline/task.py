@@ -7,7 +7,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Final
 
-from pipeline.bounds import USUAL_PRICE_S
+from pipeline.bounds import USUAL_COST_S
 from pipeline.errors import ImageError, ServerError
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, StageTimings
 
@@ -75,7 +75,7 @@ class Task:
 
     Attributes:
         request: the request that waits for the image; `ENDED_REQUEST` once the image has its outcome.
-        price_s: seconds of one core that decoding the image should take.
+        cost_s: seconds of one core that decoding the image should take.
         costly: whether the image waits in the queue of costly images.
         attempts: number of decodings that ended their worker.
         unblamed_deaths: number of workers that ended with this image in their oldest chunk, none of it begun.
@@ -86,6 +86,7 @@ class Task:
     __slots__ = (
         "attempts",
         "copy_s",
+        "cost_s",
         "costly",
         "decode_s",
         "decoded_at",
@@ -93,14 +94,13 @@ class Task:
         "image",
         "model_s",
         "position",
-        "price_s",
         "request",
         "unblamed_deaths",
     )
 
     def __init__(self, request: Request, position: int, image: EncodedImage) -> None:
         self.request, self.position, self.image = request, position, image
-        self.price_s = USUAL_PRICE_S if image.price_s is None else image.price_s
+        self.cost_s = USUAL_COST_S if image.cost_s is None else image.cost_s
         self.costly = False
         self.attempts = self.unblamed_deaths = 0
         self.handed_out_at = self.decoded_at = self.decode_s = self.copy_s = self.model_s = 0.0

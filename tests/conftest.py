@@ -9,7 +9,7 @@ import pytest
 from harness.local_service import shipped_config
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from tests.support.device_kinds import KINDS, device_of
 from tests.support.running_service import Service, running
 

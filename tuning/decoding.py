@@ -13,7 +13,7 @@ from harness.throughput import Throughput, throughput
 from pipeline.bounds import CHUNKS_PER_WORKER
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.records import Prediction
 from tuning.fits import Scaling, fit_scaling
 from tuning.null_device import open_null_device

@@ -25,7 +25,7 @@ from benchmarks.work import SMALL
 from harness.timing import seconds_of
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.records import Prediction
 
 REQUEST_IMAGES: Final = 32

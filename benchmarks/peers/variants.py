@@ -35,6 +35,6 @@ def our_pixels(data: bytes) -> Any:
     """An encoded image -> uint8 [224, 224, 3]."""
     from benchmarks.limit import TRANSFORM
     from pipeline.images.decode import decode
-    from pipeline.limits import Limits
+    from pipeline.live_limits import Limits
 
     return decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)

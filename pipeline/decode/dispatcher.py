@@ -14,9 +14,9 @@ from pipeline.decode.worker_pool import LostChunk, WorkerPool
 from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
 from pipeline.decode.worker_progress import decoding_s, not_begun, shape_of, spent_s
 from pipeline.errors import DecoderCrashed, DecodeTimeout, ServerError, TransformFailed
+from pipeline.images.cost import timeout_s
 from pipeline.images.geometry import Geometry
-from pipeline.images.price import timeout_s
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.ready_queue import GiveBack, PixelBatch, ReadyQueue
 from pipeline.records import UserTransform, WorkerTransform
 from pipeline.task import Task
@@ -35,7 +35,7 @@ class Dispatcher:
         queue: queue for decoded batches.
         give_back: frees the slots of such a batch, from any thread.
         chunk_bytes: encoded bytes at which a chunk, the images handed to a worker together, is full.
-        decode_timeout_s: the longest that decoding an image may take, whatever its price.
+        decode_timeout_s: the longest that decoding an image may take, whatever its cost.
         limits: the limits at the start; `limits` may be replaced at any time.
 
     Attributes:
@@ -78,14 +78,14 @@ class Dispatcher:
         """Number of images that are not decoded yet and whose requests still wait."""
         return self._pool.images + self.backlog.wanted
 
-    def ahead_of(self, prices_s: Sequence[float]) -> tuple[int, float]:
-        """Return the images, and seconds of work, ahead of the last of new images of one request at these prices."""
-        ahead = self.backlog.ahead_of(prices_s)
+    def ahead_of(self, costs_s: Sequence[float]) -> tuple[int, float]:
+        """Return the images, and seconds of work, ahead of the last of new images of one request at these costs."""
+        ahead = self.backlog.ahead_of(costs_s)
         return self._pool.images + ahead.images, self._pool.wait_s(ahead, self.backlog.pace.ratio, self.limit_s)
 
     def limit_s(self, task: Task) -> float:
         """Return the seconds of one core after which decoding an image is ended, together with its worker."""
-        return timeout_s(self.backlog.pace.ratio * task.price_s, self._decode_timeout_s)
+        return timeout_s(self.backlog.pace.ratio * task.cost_s, self._decode_timeout_s)
 
     # ---- handing out ------------------------------------------------------------------------------------------------
 
@@ -112,8 +112,8 @@ class Dispatcher:
         for slot, task in enumerate(tasks, first):
             self._slots.write_encoded(slot, *task.image.pieces)
         self._slots.release(first + len(tasks), taken - len(tasks))
-        limits, price_s = self.limits, sum(task.price_s for task in tasks)
-        return DecodeChunk(first, tasks, limits.max_image_pixels, limits.max_image_work_s, price_s) if tasks else None
+        limits, cost_s = self.limits, sum(task.cost_s for task in tasks)
+        return DecodeChunk(first, tasks, limits.max_image_pixels, limits.max_image_work_s, cost_s) if tasks else None
 
     def _chunk_size(self, images: FairQueue) -> int:
         """Return the size of the next chunk: a share of the waiting images, so that all workers end together.
@@ -203,7 +203,7 @@ class Dispatcher:
         task.decode_s = self._decoded_s(chunk, position)
         self._ended_s += task.decode_s
         task.decoded_at = time.perf_counter()
-        self.backlog.pace.note(task.decode_s, task.price_s)
+        self.backlog.pace.note(task.decode_s, task.cost_s)
 
     def _note_transformed(self, slot: int) -> None:
         if self.users_cost:

@@ -10,40 +10,40 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.bounds import COSTLY_PRICE_S, MAX_CHUNK_PRICE_S
+from pipeline.bounds import COSTLY_FROM_S, MAX_CHUNK_COST_S
 from pipeline.pace import DecodePace
 from pipeline.task import Task
 
 _ROUNDING_S: Final = 1e-9
-"""Difference by which sums of the same prices may differ."""
+"""Difference by which sums of the same costs may differ."""
 
 
 class _Share:
     """The waiting images of one request; sorted by the time at which the first ends on the clock of `FairQueue`."""
 
-    __slots__ = ("ends_at_s", "number", "price_s", "tasks")
+    __slots__ = ("cost_s", "ends_at_s", "number", "tasks")
 
     def __init__(self, tasks: list[Task], now_s: float, number: int) -> None:
         self.tasks, self.number = deque(tasks), number
-        self.price_s = sum(task.price_s for task in tasks)
-        self.ends_at_s = now_s + tasks[0].price_s
+        self.cost_s = sum(task.cost_s for task in tasks)
+        self.ends_at_s = now_s + tasks[0].cost_s
 
     def __lt__(self, other: "_Share") -> bool:
         return (self.ends_at_s, self.number) < (other.ends_at_s, other.number)
 
     def pop(self) -> Task:
         task = self.tasks.popleft()
-        self.price_s -= task.price_s
+        self.cost_s -= task.cost_s
         if self.tasks:
-            self.ends_at_s += self.tasks[0].price_s
+            self.ends_at_s += self.tasks[0].cost_s
         return task
 
 
 class FairQueue:
     """A fair queue: requests that wait equally long get equally many seconds of work.
 
-    The clock is that of self-clocked fair queueing: an image ends one price after the previous image of its request, or
-    for a new request one price after the end of the image taken last. The image that ends first is taken first. So
+    The clock is that of self-clocked fair queueing: an image ends one cost after the previous image of its request, or
+    for a new request one cost after the end of the image taken last. The image that ends first is taken first. So
     requests whose images cost the same alternate image by image, and a cheap image does not wait for costlier ones of
     another request that came at the same time. (Golestani, A self-clocked fair queueing scheme for broadband
     applications, 1994.)
@@ -100,16 +100,16 @@ class FairQueue:
         self._count -= 1
         return task
 
-    def ahead_of(self, price_s: float) -> tuple[int, float]:
-        """Return the number and price of the images ahead of the last of a new request's images, of `price_s` in total.
+    def ahead_of(self, cost_s: float) -> tuple[int, float]:
+        """Return the number and cost of the images ahead of the last of a new request's images, of `cost_s` in total.
 
         Images of requests that no longer wait are not counted, as they are dropped when it is their turn.
         """
-        last_s = self._now_s + price_s
-        images, ahead_s = len(self._again), sum(task.price_s for task in self._again)
+        last_s = self._now_s + cost_s
+        images, ahead_s = len(self._again), sum(task.cost_s for task in self._again)
         for request in self._requests:
             if request.ends_at_s <= last_s + _ROUNDING_S and not request.tasks[0].request.future.abandoned:
-                mean_s = request.price_s / len(request.tasks)
+                mean_s = request.cost_s / len(request.tasks)
                 count = min(len(request.tasks), 1 + int((last_s + _ROUNDING_S - request.ends_at_s) / mean_s))
                 images += count
                 ahead_s += count * mean_s
@@ -142,10 +142,10 @@ class Backlog:
     """The queue of ordinary images and the queue of costly ones.
 
     Attributes:
-        ordinary: images whose price is below `COSTLY_PRICE_S`. The pace is not applied: while costly images use the
+        ordinary: images whose cost is below `COSTLY_FROM_S`. The pace is not applied: while costly images use the
             cores, all images take longer, and no photograph should count as costly for that.
         costly: the other images.
-        pace: ratio of seconds to prices on this machine.
+        pace: ratio of seconds to costs on this machine.
         dropped: number of images whose requests no longer waited when it was their turn.
     """
 
@@ -163,7 +163,7 @@ class Backlog:
         """Append images, each behind the earlier ones of its request."""
         ordinary, costly = list[Task](), list[Task]()
         for task in tasks:
-            task.costly = task.price_s >= COSTLY_PRICE_S
+            task.costly = task.cost_s >= COSTLY_FROM_S
             (costly if task.costly else ordinary).append(task)
         self.ordinary.add(ordinary)
         self.costly.add(costly)
@@ -181,12 +181,12 @@ class Backlog:
         Args:
             queue: `ordinary` or `costly`.
             most: most images in the chunk.
-            full_bytes: encoded bytes at which a chunk is full; it is also full at a price of `MAX_CHUNK_PRICE_S`.
+            full_bytes: encoded bytes at which a chunk is full; it is also full at a cost of `MAX_CHUNK_COST_S`.
         """
         tasks: list[Task] = []
-        size, price_s = 0, 0.0
+        size, cost_s = 0, 0.0
         while queue and len(tasks) < most and size < full_bytes:
-            if tasks and (queue.next.attempts or price_s + queue.next.price_s > MAX_CHUNK_PRICE_S):
+            if tasks and (queue.next.attempts or cost_s + queue.next.cost_s > MAX_CHUNK_COST_S):
                 break
             task = queue.pop()
             if task.request.abandoned:
@@ -194,18 +194,18 @@ class Backlog:
                 continue
             tasks.append(task)
             size += task.image.size
-            price_s += task.price_s
+            cost_s += task.cost_s
         return tasks
 
-    def ahead_of(self, prices_s: Sequence[float]) -> Ahead:
-        """Return the waiting work ahead of the last of new images of one request, at these prices."""
-        costly = [price_s for price_s in prices_s if price_s >= COSTLY_PRICE_S]
+    def ahead_of(self, costs_s: Sequence[float]) -> Ahead:
+        """Return the waiting work ahead of the last of new images of one request, at these costs."""
+        costly = [cost_s for cost_s in costs_s if cost_s >= COSTLY_FROM_S]
         images, seconds = 0, list[float | None]()
-        for queue, count, price_s in (
-            (self.ordinary, len(prices_s) - len(costly), sum(prices_s) - sum(costly)),
+        for queue, count, cost_s in (
+            (self.ordinary, len(costs_s) - len(costly), sum(costs_s) - sum(costly)),
             (self.costly, len(costly), sum(costly)),
         ):
-            before, ahead_s = queue.ahead_of(price_s) if count else (0, None)
+            before, ahead_s = queue.ahead_of(cost_s) if count else (0, None)
             images += before
             seconds.append(None if ahead_s is None else ahead_s * self.pace.ratio)
         return Ahead(images, *seconds)

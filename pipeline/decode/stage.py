@@ -17,7 +17,7 @@ from pipeline.decode.worker_pool import WorkerPool
 from pipeline.decode.worker_process import DecodeChunk, WorkerProcess, WorkerStarted
 from pipeline.decode.worker_progress import in_work
 from pipeline.errors import EngineClosed, ServerError, WorkerFailure
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.ready_queue import ReadyQueue
 from pipeline.records import WorkerTransform
 from pipeline.stats import DecodeStats
@@ -45,7 +45,7 @@ class DecodeStage:
         spares: number of spare processes beside the workers.
         pin_memory: whether results pass DataLoader's pin-memory thread, as on CUDA.
         chunk_bytes: encoded bytes at which a chunk, the images handed to a worker together, is full.
-        decode_timeout_s: the longest that decoding an image may take, whatever its price.
+        decode_timeout_s: the longest that decoding an image may take, whatever its cost.
         limits: the limits at the start; `limits` may be replaced at any time.
     """
 
@@ -152,16 +152,16 @@ class DecodeStage:
         """Time at which a worker last returned images, or ended while it held some, by `time.monotonic`."""
         return self._dispatcher.moved_at
 
-    def ahead_of(self, prices_s: Sequence[float]) -> tuple[int, float]:
-        """Return the images, and seconds of work, ahead of the last of new images of one request at these prices."""
+    def ahead_of(self, costs_s: Sequence[float]) -> tuple[int, float]:
+        """Return the images, and seconds of work, ahead of the last of new images of one request at these costs."""
         with self._changed:
-            return self._dispatcher.ahead_of(prices_s)
+            return self._dispatcher.ahead_of(costs_s)
 
     @property
-    def usual_price_s(self) -> float:
-        """Price assumed for an image whose header has not been read yet."""
+    def usual_cost_s(self) -> float:
+        """Cost assumed for an image whose header has not been read yet."""
         users_s = self.users_cost.seconds(USUAL_PIXELS) if self.users_cost else 0.0
-        return self._dispatcher.backlog.pace.usual_price_s + users_s
+        return self._dispatcher.backlog.pace.usual_cost_s + users_s
 
     @property
     def users_cost(self) -> TransformCost | None:

@@ -11,8 +11,8 @@ class WaitForecast:
 
     Args:
         workers: all workers.
-        ratio: decoding time divided by price.
-        limit_s: time limit of a chunk, taken as its duration once the chunk has run for longer than its price.
+        ratio: decoding time divided by cost.
+        limit_s: time limit of a chunk, taken as its duration once the chunk has run for longer than its cost.
     """
 
     def __init__(self, workers: Sequence[WorkerProcess], ratio: float, limit_s: Callable[[DecodeChunk], float]) -> None:
@@ -41,7 +41,7 @@ class WaitForecast:
             return 0.0
         oldest, *others = worker.chunks
         run_s = (self._now_ns - worker.oldest_chunk_since_ns) * 1e-9
-        left_s = self._ratio * oldest.price_s - run_s
+        left_s = self._ratio * oldest.cost_s - run_s
         if worker.is_quick:
-            return max(0.0, left_s) + self._ratio * sum(chunk.price_s for chunk in others)
+            return max(0.0, left_s) + self._ratio * sum(chunk.cost_s for chunk in others)
         return left_s if left_s > 0 else max(0.0, self._limit_s(oldest) - run_s)

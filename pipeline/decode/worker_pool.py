@@ -6,7 +6,7 @@ result, so a live sampler deadlocks it; a queue shared by workers stays locked w
 dead worker is noticed only after 5 s without any data, which under load is never. Here a death costs one worker, is
 seen at once, and is blamed on the image that the worker had begun.
 
-Spare processes are ready beside those that decode ordinary images. An image that takes long, by its price or
+Spare processes are ready beside those that decode ordinary images. An image that takes long, by its cost or
 unexpectedly, occupies its process for all that time. So one of all processes is kept free of costly images: a new
 ordinary image always finds a process that takes it at once.
 """
@@ -138,7 +138,7 @@ class WorkerPool:
         able = [worker for worker in at_it if len(worker.chunks) < CHUNKS_PER_WORKER]
         if len(at_it) < self.count:
             able += [worker for worker in self._workers if worker.is_quick and not worker.chunks]
-        return min(able, key=lambda worker: worker.price_in_hand_s, default=None)
+        return min(able, key=lambda worker: worker.cost_in_hand_s, default=None)
 
     def for_costly(self) -> WorkerProcess | None:
         """Return an idle worker for the next costly image; None if no other would stay free for ordinary images."""
@@ -151,7 +151,7 @@ class WorkerPool:
         return any(worker.is_quick for worker in self._workers if worker is not slow)
 
     def wait_s(self, ahead: Ahead, ratio: float, limit_s: Callable[[Task], float]) -> float:
-        """Forecast the seconds until workers reach new images; images take `ratio` times their price."""
+        """Forecast the seconds until workers reach new images; images take `ratio` times their cost."""
         forecast = WaitForecast(self._workers, ratio, lambda chunk: limit_s(chunk.tasks[0]))
         ordinary_s = 0.0 if ahead.ordinary_s is None else forecast.ordinary_s(ahead.ordinary_s, self.count)
         costly_s = 0.0 if ahead.costly_s is None else forecast.costly_s(ahead.costly_s)

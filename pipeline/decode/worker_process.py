@@ -34,7 +34,7 @@ class DecodeChunk:
     tasks: list[Task]
     max_pixels: int
     max_work_s: float
-    price_s: float  # sum of the images' prices, in seconds
+    cost_s: float  # sum of the images' costs, in seconds
     withdrawn: set[int] = field(default_factory=set)  # positions of images that were put back for other workers
 
     @property
@@ -94,9 +94,9 @@ class WorkerProcess:
         return bool(self.chunks) and self.chunks[0].costly
 
     @property
-    def price_in_hand_s(self) -> float:
-        """Price of all images that the worker holds, in seconds."""
-        return sum(chunk.price_s for chunk in self.chunks)
+    def cost_in_hand_s(self) -> float:
+        """Cost of all images that the worker holds, in seconds."""
+        return sum(chunk.cost_s for chunk in self.chunks)
 
     def records(self) -> Iterator[WorkerStarted | WorkerReady | DecodedPixels | MalformedRecord]:
         """Start the process, yield `WorkerStarted`, then yield the records of the process until it is asked to end.

@@ -87,7 +87,7 @@ def decode_image(
         data: an encoded image.
         transform: sizes, interpolation, mode and formats.
         max_pixels: limit on width x height in the header.
-        max_work_s: limit on the price, which follows from the header.
+        max_work_s: limit on the cost, which follows from the header.
         users_own: the function of a `UserTransform`: an upright RGB picture -> the model's input.
 
     Raises:

@@ -58,7 +58,7 @@ _MAX_SEARCH_STEPS: Final = 7
 """Steps of the search for the first corrupt byte: finds it within 1/128 of the file. Large images get fewer steps.
 
 Each step decodes a part of the file, so the limits on pixels and bytes above limit the number of steps. In a file of
-more bytes rows are not counted at all: a file that was damaged on purpose would cost five times its price.
+more bytes rows are not counted at all: a file that was damaged on purpose would take five times its cost.
 """
 
 Pixels = NDArray[np.uint8]

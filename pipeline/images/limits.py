@@ -5,21 +5,21 @@ The replica checks before it admits an image. A worker checks again: of its job 
 
 from pipeline.bounds import MAX_RESIZED_PIXELS
 from pipeline.errors import ImageTooCostly, TooManyPixels
+from pipeline.images.cost import cost_s
 from pipeline.images.geometry import target_size
 from pipeline.images.header import MAX_COUNTED_CHUNKS, Header
 from pipeline.images.jpeg_scans import MAX_SCANS
-from pipeline.images.price import price_s
 from pipeline.records import WorkerTransform
 
 
 def check_image(header: Header, transform: WorkerTransform, max_pixels: int, max_work_s: float) -> float:
-    """Return the price of an image: seconds of one core.
+    """Return the cost of an image: seconds of one core.
 
     Args:
         header: header of the image.
         transform: resize and crop that follow the decoding.
         max_pixels: limit on width x height.
-        max_work_s: limit on the price.
+        max_work_s: limit on the cost.
 
     Raises:
         TooManyPixels, ImageTooCostly: the image is over a limit.
@@ -34,13 +34,13 @@ def check_image(header: Header, transform: WorkerTransform, max_pixels: int, max
             f"the {header.format} consists of {MAX_COUNTED_CHUNKS} chunks or more; the limit is "
             f"{MAX_COUNTED_CHUNKS - 1}: save it again, without its metadata"
         )
-    price = price_s(header, transform)
-    if price > max_work_s:
+    cost = cost_s(header, transform)
+    if cost > max_work_s:
         raise ImageTooCostly(
-            f"decoding {_described(header)} would take {price:.2f} s of a processor core; the limit is "
+            f"decoding {_described(header)} would take {cost:.2f} s of a processor core; the limit is "
             f"{max_work_s:g} s (max_image_work_s): send it with fewer pixels{_or_simpler(header)}"
         )
-    return price
+    return cost
 
 
 def _check_pixels(width: int, height: int, transform: WorkerTransform, max_pixels: int) -> None:

@@ -21,7 +21,7 @@ from harness.repository import ROOT
 from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.images.decode import decode
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.records import Prediction
 
 # ---- the work -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from deployments.service_config import ServiceConfig
 from harness.local_service import Document, shipped_config
 from harness.repository import ROOT
 from pipeline.config import PipelineConfig
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from tests.support.typed import typed
 
 

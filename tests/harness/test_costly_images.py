@@ -16,7 +16,7 @@ from harness.costly_images import (
     progressive_jpeg,
 )
 from pipeline.images.decode import decode
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from tests.support.decode_bench import TRANSFORM
 
 SIZE = (304, 264)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from pipeline.bounds import MAX_ENCODED_BYTES
 from pipeline.config import PipelineConfig
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"batch_sizes": []}, r"batch_sizes: \[\] must rise from 1 or more, e\.g\. \[1, 2, 4, 8\]"),

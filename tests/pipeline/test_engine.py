@@ -20,7 +20,7 @@ from pipeline.errors import (
     ImageTooLarge,
     TooManyPixels,
 )
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.model.device import PendingBatch
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection
 from tests.conftest import PIPELINE, SMALL

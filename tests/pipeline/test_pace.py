@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.bounds import USUAL_PRICE_S
+from pipeline.bounds import USUAL_COST_S
 from pipeline.pace import DecodePace, DevicePace
 
 CPU = {1: 0.010, 4: 0.036, 8: 0.100, 32: 0.600}  # 100, 111, 80 and 53 images a second
@@ -52,13 +52,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def _work(clock: Clock, pace: DecodePace, *prices_s: float, slowdown: float, for_s: float) -> None:
-    """Decodes images of these prices, one after the other."""
+def _work(clock: Clock, pace: DecodePace, *costs_s: float, slowdown: float, for_s: float) -> None:
+    """Decodes images of these costs, one after the other."""
     end_s = clock.now_s + for_s
     while clock.now_s < end_s:
-        for price_s in prices_s:
-            clock.now_s += slowdown * price_s
-            pace.note(slowdown * price_s, price_s)
+        for cost_s in costs_s:
+            clock.now_s += slowdown * cost_s
+            pace.note(slowdown * cost_s, cost_s)
 
 
 def test_a_device_that_has_become_slower_is_believed_within_seconds(clock: Clock) -> None:
@@ -74,7 +74,7 @@ def test_a_device_that_has_become_slower_is_believed_within_seconds(clock: Clock
 
 
 def test_decoding_takes_what_it_took_lately(clock: Clock) -> None:
-    """The pace of decoding is the recent ratio of times to prices, whatever the prices are; it starts at 1."""
+    """The pace of decoding is the recent ratio of times to costs, whatever the costs are; it starts at 1."""
     pace = DecodePace()
     assert pace.ratio == 1
     _work(clock, pace, 0.002, 0.03, slowdown=3, for_s=12)
@@ -109,8 +109,8 @@ def test_an_image_beyond_all_measure_is_noted_as_a_slow_one(rest_s: float, clock
 def test_an_unknown_image_costs_as_much_as_a_small_photograph_or_as_those_of_late(clock: Clock) -> None:
     """Before its header is read, an image counts as a small photograph or as the recent ones, whichever is cheaper."""
     pace = DecodePace()
-    assert pace.usual_price_s == pytest.approx(USUAL_PRICE_S)
+    assert pace.usual_cost_s == pytest.approx(USUAL_COST_S)
     _work(clock, pace, 0.001, slowdown=2, for_s=12)
-    assert pace.usual_price_s == pytest.approx(0.001, rel=0.02)
+    assert pace.usual_cost_s == pytest.approx(0.001, rel=0.02)
     _work(clock, pace, 0.1, slowdown=2, for_s=12)
-    assert pace.usual_price_s == pytest.approx(USUAL_PRICE_S)
+    assert pace.usual_cost_s == pytest.approx(USUAL_COST_S)

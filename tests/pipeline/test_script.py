@@ -18,7 +18,7 @@ PROGRAM = dedent(
     import sys
     from pathlib import Path
     from pipeline.config import PipelineConfig
-    from pipeline.limits import Limits
+    from pipeline.live_limits import Limits
     from pipeline.engine import Engine
 
     config = PipelineConfig(device="cpu", decode_workers=2, concurrent_batches=1, batch_sizes=(1, 2), slots=8)

@@ -14,7 +14,7 @@ from pipeline.decode.stage import DecodeStage
 from pipeline.errors import EngineClosed, ImageError
 from pipeline.images.geometry import Geometry
 from pipeline.input_spec import InputSpec
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.ready_queue import PixelBatch, ReadyQueue
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, Transform
 from pipeline.task import Request, Task
@@ -50,7 +50,7 @@ class Bench:
         kind: kind of device; with "cuda" results pass DataLoader's pin-memory thread.
         slots: slots of the shared memory.
         transform: the workers' transform of an image.
-        decode_timeout_s: limit for one image, whatever its price; most tests use images without a price.
+        decode_timeout_s: limit for one image, whatever its cost; most tests use images without a cost.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Bench:
                 for task, value in zip(batch.tasks, brightness, strict=True):
                     task.complete(value)
 
-    def submit(self, files: Sequence[bytes], *, price_s: float | None = None) -> Request:
-        """Queues one request, each image at this price; without one at the usual price."""
+    def submit(self, files: Sequence[bytes], *, cost_s: float | None = None) -> Request:
+        """Queues one request, each image at this cost; without one at the usual cost."""
         images = [EncodedImage(file) for file in files]
         for image in images:
-            image.price_s = price_s
+            image.cost_s = cost_s
         request = Request(images)
         self.stage.submit(request.tasks)
         return request

@@ -11,7 +11,7 @@ from deployments.live_config import LiveConfig
 from deployments.service import InferenceService
 from pipeline.head_parameters import WholeNumber
 from pipeline.images.examination import examine
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, StageTimings, Transform
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))

@@ -19,7 +19,7 @@ from deployments.app import sized
 from deployments.replica import Replica
 from deployments.service_config import ServiceConfig
 from pipeline.config import PipelineConfig
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.stats import EngineStats
 from tests.support.fake_engine import HEAD
 from tests.support.waiting import until

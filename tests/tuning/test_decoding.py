@@ -4,7 +4,7 @@ import pytest
 
 from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from tuning.decoding import Decoders
 
 CAT = jpeg(photograph("cat"))

@@ -15,7 +15,7 @@ from deployments.live_config import LiveConfig
 from deployments.service_config import ServiceConfig
 from harness.repository import ROOT
 from pipeline.config import PipelineConfig
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 
 WRITTEN_OUT = (ROOT / "tests/support/every_setting.yaml").read_text()
 USER_CONFIG = "applications.0.deployments.0.user_config"

@@ -5,15 +5,15 @@ import random
 
 import pytest
 
-from pipeline.bounds import USUAL_PRICE_S
+from pipeline.bounds import USUAL_COST_S
 from pipeline.decode.fair_queue import FairQueue
 from pipeline.records import EncodedImage
 from pipeline.task import Request, Task
 
 
-def request(images: int, price_s: float = USUAL_PRICE_S) -> list[Task]:
+def request(images: int, cost_s: float = USUAL_COST_S) -> list[Task]:
     image = EncodedImage(b"")
-    image.price_s = price_s
+    image.cost_s = cost_s
     return Request([image] * images).tasks
 
 
@@ -92,27 +92,27 @@ def test_what_comes_before_a_new_request_is_known() -> None:
     abandoned = request(50)
     queue.add(abandoned)
     abandoned[0].request.future.cancel()
-    ahead = [queue.ahead_of(images * USUAL_PRICE_S) for images in (1, 2, 10, 1000)]
+    ahead = [queue.ahead_of(images * USUAL_COST_S) for images in (1, 2, 10, 1000)]
     assert [images for images, _ in ahead] == [3, 5, 13, 103]
-    assert [price_s for _, price_s in ahead] == pytest.approx([n * USUAL_PRICE_S for n in (3, 5, 13, 103)])
+    assert [cost_s for _, cost_s in ahead] == pytest.approx([n * USUAL_COST_S for n in (3, 5, 13, 103)])
     assert queue.wanted == 103
     queue.add_again(request(4))
-    assert queue.ahead_of(USUAL_PRICE_S)[0] == 7
+    assert queue.ahead_of(USUAL_COST_S)[0] == 7
 
 
 def test_a_cheap_image_waits_for_none_that_costs_more() -> None:
     """A cheap image goes before eight costlier ones that came earlier, which get their turn after some cheap ones."""
-    queue, costlier = FairQueue(), [request(1, price_s=0.05) for _ in range(8)]
+    queue, costlier = FairQueue(), [request(1, cost_s=0.05) for _ in range(8)]
     for tasks in costlier:
         queue.add(tasks)
     assert queue.ahead_of(0.002) == (0, 0.0)
-    cheap = request(1, price_s=0.002)
+    cheap = request(1, cost_s=0.002)
     queue.add(cheap)
     assert queue.pop() is cheap[0]
     for _ in range(23):
-        queue.add(request(1, price_s=0.002))
+        queue.add(request(1, cost_s=0.002))
         assert queue.pop() not in itertools.chain(*costlier)
-    queue.add(request(1, price_s=0.003))
+    queue.add(request(1, cost_s=0.003))
     assert drained(queue)[:8] == [*itertools.chain(*costlier)]
 
 
@@ -121,7 +121,7 @@ def test_requests_have_had_as_many_seconds_of_work_each() -> None:
 
     An image of ten seconds has one turn where another request has ten.
     """
-    queue, dear, cheap = FairQueue(), request(3, price_s=10.0), request(30, price_s=1.0)
+    queue, dear, cheap = FairQueue(), request(3, cost_s=10.0), request(30, cost_s=1.0)
     queue.add(dear)
     queue.add(cheap)
     order = [task.request is dear[0].request for task in drained(queue)]

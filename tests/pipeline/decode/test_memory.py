@@ -12,7 +12,7 @@ from harness.costly_images import COSTLY_FILES
 from harness.photographs import jpeg, phone_jpeg, photograph
 from pipeline.bounds import KEPT_FREED_BYTES, decode_memory_bytes
 from pipeline.errors import TooMuchMemory
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.records import Transform
 from tests.support.decode_bench import EXACT, TRANSFORM, Bench, errors, started
 from tests.support.image_files import png

@@ -18,7 +18,7 @@ from pipeline.decode import sandbox
 from pipeline.decode.sandbox import ALL_CLOSED
 from pipeline.errors import ImageError
 from pipeline.images.decode import decode
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.records import Rejection, Transform
 from tests.support.decode_bench import CAT, TRANSFORM, Bench, brightness, errors, outcomes, started
 from tests.support.image_files import BAD

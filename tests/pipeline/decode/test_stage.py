@@ -10,7 +10,7 @@ from pipeline.bounds import CHUNKS_PER_WORKER
 from pipeline.decode.dispatcher import Dispatcher
 from pipeline.decode.slots import Claim
 from pipeline.errors import ImageTooCostly, TooManyPixels, UndecodableImage
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.records import EncodedImage, Prediction, Rejection
 from pipeline.task import Request
 from tests.support.decode_bench import CAT, Bench, brightness, errors, outcomes, started
@@ -138,8 +138,8 @@ def test_large_files_give_their_memory_back(monkeypatch: pytest.MonkeyPatch) -> 
         assert os.fstat(bench.slots._fd).st_blocks * 512 < 4 << 20
 
 
-def test_an_image_may_take_ten_times_its_price_and_a_second_at_least() -> None:
-    """An image may take ten times its price at the current pace.
+def test_an_image_may_take_ten_times_its_cost_and_a_second_at_least() -> None:
+    """An image may take ten times its cost at the current pace.
 
     The limit is at least one second and at most the configured time.
     """
@@ -147,11 +147,11 @@ def test_an_image_may_take_ten_times_its_price_and_a_second_at_least() -> None:
     request, pace = Request([EncodedImage(CAT)]), bench.stage._dispatcher.backlog.pace
     (task,) = request.tasks
 
-    def limit_s(price_s: float) -> float:
-        task.price_s = price_s
+    def limit_s(cost_s: float) -> float:
+        task.cost_s = cost_s
         return Dispatcher.limit_s(bench.stage._dispatcher, task)
 
-    assert [limit_s(price_s) for price_s in (0.003, 0.5, 5.0)] == [1.0, 5.0, 20.0]
+    assert [limit_s(cost_s) for cost_s in (0.003, 0.5, 5.0)] == [1.0, 5.0, 20.0]
     for _ in range(100):
         pace.note(0.3, 0.1)
     assert limit_s(0.5) == pytest.approx(15.0, rel=0.01)

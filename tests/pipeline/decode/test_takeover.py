@@ -146,7 +146,7 @@ def test_times_that_cannot_be_are_bounded() -> None:
     for started_ns, decode_ns in [(2**63 - 1, 2**63 - 1), (0, 2**63 - 1), (-(2**63), -(2**63)), (5, -7)]:
         slots.started_ns[:], slots.decode_ns[:], slots.claims[:] = started_ns, decode_ns, (Claim.DECODED, Claim.STARTED)
         now_s = time.monotonic()
-        chunk = DecodeChunk(0, Request([EncodedImage(CAT)] * 2).tasks, 1, 1, price_s=1.0)
+        chunk = DecodeChunk(0, Request([EncodedImage(CAT)] * 2).tasks, 1, 1, cost_s=1.0)
         assert 0 <= decoding_s(0, slots) <= now_s + 1
         assert 0 <= spent_s(chunk, slots) <= 2 * (now_s + 1)
 

@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from pipeline.bounds import COSTLY_PRICE_S, MAX_CHUNK_PRICE_S
+from pipeline.bounds import COSTLY_FROM_S, MAX_CHUNK_COST_S
 from pipeline.decode import dispatcher as module
 from pipeline.decode.fair_queue import Backlog
 from pipeline.decode.slots import Slots
@@ -98,7 +98,7 @@ def test_what_a_dead_worker_had_in_hand_goes_to_the_spare(monkeypatch: pytest.Mo
 def test_costly_images_leave_a_worker_to_the_others() -> None:
     """Costly images, however many, never occupy the last worker; they wait for each other."""
     with started(2, spares=1) as bench:
-        costly = [bench.submit([slow_png()], price_s=1.0) for _ in range(4)]
+        costly = [bench.submit([slow_png()], cost_s=1.0) for _ in range(4)]
         pids = until(lambda: now if len(now := bench.decoding(slow_png())) == 2 else [])
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -113,12 +113,12 @@ def test_costly_images_leave_a_worker_to_the_others() -> None:
 def test_costly_images_wait_for_each_other_and_nobody_waits_for_them() -> None:
     """A forecast counts costly images, in work or waiting, only for the costly images behind them."""
     with started(1, spares=1) as bench:
-        first = bench.submit([slow_png()], price_s=5.0)
+        first = bench.submit([slow_png()], cost_s=5.0)
         pid = stopped_at_a_slow_image(bench)
         ratio = bench.stage._dispatcher.backlog.pace.ratio
         _, in_hand_s = bench.stage.ahead_of([1.0])
         assert 4.0 * ratio < in_hand_s < 5.0 * ratio
-        second = bench.submit([slow_png()], price_s=1.0)
+        second = bench.submit([slow_png()], cost_s=1.0)
         assert bench.stage.ahead_of([1.0])[1] > in_hand_s + 0.5 * ratio
         assert bench.stage.ahead_of([0.003])[1] == 0
         assert bench.stage.ahead_of([0.003, 1.0])[1] > in_hand_s
@@ -126,20 +126,20 @@ def test_costly_images_wait_for_each_other_and_nobody_waits_for_them() -> None:
         assert [errors(first), errors(second)] == [[None], [None]]
 
 
-def test_an_image_beyond_its_price_counts_as_what_it_may_still_run() -> None:
-    """An image that exceeds its price counts with the time that it may still run, not as one about to end."""
+def test_an_image_beyond_its_cost_counts_as_what_it_may_still_run() -> None:
+    """An image that exceeds its cost counts with the time that it may still run, not as one about to end."""
     with started(1, spares=1) as bench:
-        request = bench.submit([slow_png()], price_s=0.1)
+        request = bench.submit([slow_png()], cost_s=0.1)
         pid = stopped_at_a_slow_image(bench)
         until(lambda: bench.stage.ahead_of([1.0])[1] > PATIENCE_S / 2)
         os.kill(pid, signal.SIGCONT)
         assert errors(request) == [None]
 
 
-def test_what_a_worker_is_handed_at_a_time_is_bounded_by_its_price() -> None:
-    """The price of a chunk is bounded, because a few bytes may be much work, for which other images would wait."""
+def test_what_a_worker_is_handed_at_a_time_is_bounded_by_its_cost() -> None:
+    """The cost of a chunk is bounded, because a few bytes may be much work, for which other images would wait."""
     with started(1) as bench:
-        assert errors(bench.submit([CAT] * 20, price_s=0.75 * MAX_CHUNK_PRICE_S)) == [None] * 20
+        assert errors(bench.submit([CAT] * 20, cost_s=0.75 * MAX_CHUNK_COST_S)) == [None] * 20
         assert [len(tasks) for tasks in bench.delivered] == [1] * 20
 
 
@@ -171,12 +171,12 @@ def test_time_in_work_counts_while_it_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("price_s", "costly"), [(0.99 * COSTLY_PRICE_S, False), (COSTLY_PRICE_S, True)], ids=["below", "at"]
+    ("cost_s", "costly"), [(0.99 * COSTLY_FROM_S, False), (COSTLY_FROM_S, True)], ids=["below", "at"]
 )
-def test_the_price_alone_tells_what_is_costly(price_s: float, *, costly: bool) -> None:
-    """Only the price makes an image costly. If all images are slow, none is moved to the costly queue."""
+def test_the_cost_alone_tells_what_is_costly(cost_s: float, *, costly: bool) -> None:
+    """Only the cost makes an image costly. If all images are slow, none is moved to the costly queue."""
     backlog, image = Backlog(), EncodedImage(CAT)
-    image.price_s = price_s
+    image.cost_s = cost_s
     for _ in range(100):
         backlog.pace.note(1.0, 0.1)
     backlog.add(Request([image]).tasks)

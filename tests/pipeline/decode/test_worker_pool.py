@@ -101,8 +101,8 @@ def test_an_image_that_hangs_its_worker_is_rejected(kind: str, monkeypatch: pyte
         assert errors(bench.submit([CAT])) == [None]
 
 
-def test_an_image_that_takes_more_work_than_its_price_allows_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An image that takes more processor time than its price allows is rejected long before `decode_timeout_s`."""
+def test_an_image_that_takes_more_work_than_its_cost_allows_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image that takes more processor time than its cost allows is rejected long before `decode_timeout_s`."""
     with started(1) as bench:
         monkeypatch.setattr(bench.stage._dispatcher, "limit_s", lambda _: 0.1)
         request = bench.submit([CAT, slow_png(), CAT])

@@ -1,4 +1,4 @@
-"""Tests of the examination before an image is admitted: it gets a price, or a rejection."""
+"""Tests of the examination before an image is admitted: it gets a cost, or a rejection."""
 
 import pytest
 from PIL import Image
@@ -14,19 +14,19 @@ from pipeline.errors import (
     UnsupportedFormat,
 )
 from pipeline.images.examination import examine
-from pipeline.limits import Limits
+from pipeline.live_limits import Limits
 from pipeline.records import EncodedImage, Rejection
 from tests.support.decode_bench import CAT, TRANSFORM
 from tests.support.image_files import png, slow_png
 
 
-def test_a_price_is_written_on_what_may_be_decoded() -> None:
-    """An image that may be decoded gets a price, also if it arrived in pieces; slower files cost more."""
+def test_a_cost_is_written_on_what_may_be_decoded() -> None:
+    """An image that may be decoded gets a cost, also if it arrived in pieces; slower files cost more."""
     files = [CAT, phone_jpeg(), slow_png()]
     images = [EncodedImage(file[:100], file[100:]) for file in files]
     assert [examine(image, Limits(), TRANSFORM) for image in images] == images
-    prices_s = [image.price_s or 0.0 for image in images]
-    assert 0 < prices_s[0] < prices_s[1] < prices_s[2]
+    costs_s = [image.cost_s or 0.0 for image in images]
+    assert 0 < costs_s[0] < costs_s[1] < costs_s[2]
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_picture_on_which_users_code_raises_leaves_its_neighbours(
     assert "RuntimeError: too bright" in caplog.text
 
 
-def test_the_time_of_a_callable_is_part_of_the_price(engine: Engine) -> None:
+def test_the_time_of_a_callable_is_part_of_the_cost(engine: Engine) -> None:
     """The time of the transform is learned from the pictures that were served."""
     data = png(CAT)
     engine.infer([data] * 4)
@@ -148,9 +148,9 @@ def test_the_time_of_a_callable_is_part_of_the_price(engine: Engine) -> None:
     without = examine(EncodedImage(data), engine.limits, engine.transform)
     assert isinstance(image, EncodedImage)
     assert isinstance(without, EncodedImage)
-    assert without.price_s is not None
-    assert image.price_s is not None
-    assert image.price_s > without.price_s + 1e-4
+    assert without.cost_s is not None
+    assert image.cost_s is not None
+    assert image.cost_s > without.cost_s + 1e-4
 
 
 # ---- at the start ---------------------------------------------------------------------------------------------------

@@ -1,18 +1,18 @@
-"""The price of an image: seconds of one core that decoding and resizing should take, estimated from its header.
+"""The cost of an image: seconds of one core that decoding and resizing should take, estimated from its header.
 
-`make prices` compares prices with measured times, also of files that are costly on purpose
+`make costs` compares costs with measured times, also of files that are costly on purpose
 (`harness/costly_images.py`), on a machine like the one that the figures below are from. On another machine the ratio of
-time to price differs, but is much the same for all kinds of images: to get seconds, prices are multiplied by the ratio
+time to cost differs, but is much the same for all kinds of images: to get seconds, costs are multiplied by the ratio
 measured on recent images.
 
-A price is right within a factor of 1.5 for ordinary photographs. The price of a file that was made to be costly is
-never below half of its true cost.
+A cost is right within a factor of 1.5 for ordinary photographs. The cost of a file that was made to be costly is
+never below half of the time that it takes.
 """
 
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.bounds import COSTLY_PRICE_S
+from pipeline.bounds import COSTLY_FROM_S
 from pipeline.images.geometry import dct_scale, scales, target_size
 from pipeline.images.header import Header
 from pipeline.records import FitTransform, UserTransform, WorkerTransform
@@ -65,14 +65,14 @@ _REFINED_SAMPLE_NS: Final = 0.5
 _BODY_BYTE_NS: Final = 6.0
 """Lowest cost of a byte of any body: that of WebP in base64."""
 
-_MAX_ORDINARY_NS: Final = 0.99e9 * COSTLY_PRICE_S
+_MAX_ORDINARY_NS: Final = 0.99e9 * COSTLY_FROM_S
 
 _MIN_TIMEOUT_S: Final = 1.0
-_TIMEOUT_IN_PRICES: Final = 10
-"""Time limit of an image as a multiple of its price: workers run at low priority, so images may take much longer."""
+_TIMEOUT_IN_COSTS: Final = 10
+"""Time limit of an image as a multiple of its cost: workers run at low priority, so images may take much longer."""
 
 
-def price_s(header: Header, transform: WorkerTransform) -> float:
+def cost_s(header: Header, transform: WorkerTransform) -> float:
     """Return the seconds of one core that decoding and resizing the image should take.
 
     Without the time of a transform of the user's own, which `TransformCost` learns.
@@ -96,10 +96,10 @@ def _fit_ns(header: Header, transform: WorkerTransform) -> float:
     return _FIT_PIXEL_NS * across * down if transform.decode == "fast" else 0.0
 
 
-def body_price_s(body_bytes: int) -> float:
-    """Return a low estimate of the price of all images in a body from its length; too high only if most is metadata.
+def body_cost_s(body_bytes: int) -> float:
+    """Return a low estimate of the cost of all images in a body from its length; too high only if most is metadata.
 
-    The price is below that of a costly image, since a large body may carry many ordinary images.
+    The cost is below that of a costly image, since a large body may carry many ordinary images.
     """
     return min(_IMAGE_NS + _BODY_BYTE_NS * body_bytes, _MAX_ORDINARY_NS) * 1e-9
 
@@ -108,10 +108,10 @@ def timeout_s(expected_s: float, most_s: float) -> float:
     """Return the seconds after which decoding an image is ended.
 
     Args:
-        expected_s: price of the image, scaled to this machine.
-        most_s: upper limit for any price.
+        expected_s: cost of the image, scaled to this machine.
+        most_s: upper limit for any cost.
     """
-    return min(most_s, max(_MIN_TIMEOUT_S, _TIMEOUT_IN_PRICES * expected_s))
+    return min(most_s, max(_MIN_TIMEOUT_S, _TIMEOUT_IN_COSTS * expected_s))
 
 
 # ---- one function per format: nanoseconds----------------------------------------------------------------------------

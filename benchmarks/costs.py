@@ -1,6 +1,6 @@
-"""Predicted prices of images compared with the real costs of decoding: photographs, and the costliest files.
+"""Estimated decoding times (costs) of images compared with measured ones: photographs, and the costliest files.
 
-Costs are processor time of one core, the best of several turns, in this process, which works like a decode worker. The
+A time is processor time of one core, the best of several turns, in this process, which works like a decode worker. The
 last column but one bounds the work that one request can cause: with as many images of the kind as `max_request_work_s`,
 `max_request_bytes` and `max_images_per_request` allow.
 """
@@ -26,9 +26,9 @@ from harness.costly_images import COSTLY_FILES
 from harness.photographs import encoded, jpeg, photograph
 from harness.timing import seconds_of
 from pipeline.decode.memory import FreedMemory, keep_freed_memory
+from pipeline.images.cost import cost_s
 from pipeline.images.decode import decode
 from pipeline.images.header import read_header
-from pipeline.images.price import price_s
 from pipeline.records import Transform
 
 ROUNDS: Final = 5
@@ -36,19 +36,19 @@ MEASURED_FOR_S: Final = 1.0
 TRANSFORM_OF_ANY_FORMAT: Final = replace(TRANSFORM, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF"))
 DEFAULT_LIMITS: Final = LiveConfig()
 
-HEADER: Final = ("file", "decode", "kB", "ms", "price, ms", "price / ms", "s a MB", "s a request", "MiB")
+HEADER: Final = ("file", "decode", "kB", "ms", "cost, ms", "cost / ms", "s a MB", "s a request", "MiB")
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Price and cost of one file in one mode.
+    """Estimated and measured time of decoding one file in one mode.
 
     Args:
         file: kind of the file.
         mode: "fast" or "exact".
         size: bytes of the file.
         ms: milliseconds of one core to decode and resize the file.
-        price_ms: milliseconds predicted from its header.
+        cost_ms: milliseconds estimated from its header.
         peak_bytes: peak memory of decoding it.
     """
 
@@ -56,13 +56,13 @@ class Cost:
     mode: str
     size: int
     ms: float
-    price_ms: float
+    cost_ms: float
     peak_bytes: int
 
     @property
     def ratio(self) -> float:
-        """Ratio of price to cost."""
-        return self.price_ms / self.ms
+        """Ratio of the estimate to the measured time."""
+        return self.cost_ms / self.ms
 
     @property
     def s_a_megabyte(self) -> float:
@@ -72,11 +72,11 @@ class Cost:
     @property
     def s_a_request(self) -> float:
         """Seconds of a core that a client can cause with one request, at most."""
-        by_price, by_size = (
-            DEFAULT_LIMITS.max_request_work_s * 1e3 / self.price_ms,
+        by_cost, by_size = (
+            DEFAULT_LIMITS.max_request_work_s * 1e3 / self.cost_ms,
             DEFAULT_LIMITS.max_request_bytes / self.size,
         )
-        return self.ms / 1e3 * int(min(by_price, by_size, DEFAULT_LIMITS.max_images_per_request))
+        return self.ms / 1e3 * int(min(by_cost, by_size, DEFAULT_LIMITS.max_images_per_request))
 
 
 def photographs() -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -114,8 +114,8 @@ def measure(name: str, file: bytes, transform: Transform) -> Cost:
     )
     peak = _status_bytes("VmHWM") - before
     freed.give_back()
-    price_ms = price_s(read_header([file], transform.formats), transform) * 1e3
-    return Cost(name, transform.decode, len(file), 1e3 * min(taken_s), price_ms, peak)
+    cost_ms = cost_s(read_header([file], transform.formats), transform) * 1e3
+    return Cost(name, transform.decode, len(file), 1e3 * min(taken_s), cost_ms, peak)
 
 
 def _status_bytes(name: str) -> int:
@@ -130,7 +130,7 @@ def row(cost: Cost) -> list[str]:
         cost.mode,
         f"{cost.size / 1e3:.1f}",
         f"{cost.ms:.1f}",
-        f"{cost.price_ms:.1f}",
+        f"{cost.cost_ms:.1f}",
         f"{cost.ratio:.2f}",
         f"{cost.s_a_megabyte:.3g}",
         f"{cost.s_a_request:.1f}",
@@ -140,7 +140,7 @@ def row(cost: Cost) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
-    parser = parser_of("benchmarks.prices", __doc__)
+    parser = parser_of("benchmarks.costs", __doc__)
     parser.add_argument("--kinds", default="", help="a part of the names of files; others are left out")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -151,10 +151,10 @@ def main(arguments: Sequence[str]) -> int:
             say(name)
             file = make()
             costs += [measure(name, file, replace(TRANSFORM_OF_ANY_FORMAT, decode=mode)) for mode in ("fast", "exact")]
-    about = circumstances("benchmarks.prices", arguments)
+    about = circumstances("benchmarks.costs", arguments)
     rows = [row(cost) for cost in costs]
     if not options.kinds:
-        write(RESULTS / "prices", [about, *map(asdict, costs)], table.markdown(HEADER, rows))
+        write(RESULTS / "costs", [about, *map(asdict, costs)], table.markdown(HEADER, rows))
     sys.stdout.write(table.markdown(HEADER, rows))
     return 0
 
