@@ -10,8 +10,14 @@ OpenVINO over the network.
 Hazard: minimum and maximum of the processor drop NaN, so a ReLU may turn a score that overflowed into a finite number.
 Guard: a model whose own scores are NaN never agrees, and is computed by torch.
 Test: `tests/pipeline/model/test_runtime_openvino.py::test_a_model_whose_scores_are_nan_is_not_taken`.
+
+Hazard: each `openvino.Core` gives its thread a stack for signal handlers. If the first of two is freed before the
+second, the second one puts the stack of the first back, which is gone: the next signal ends the process (SIGSEGV).
+Guard: a process has one `Core`, and keeps it.
+Test: `tests/pipeline/model/test_runtime_openvino.py::test_signals_still_have_a_stack`.
 """
 
+import functools
 import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -55,9 +61,7 @@ class OpenVinoRuntime:
         """
         if not find_spec("openvino"):
             raise CannotCompute(NOT_INSTALLED)
-        import openvino
-
-        quick = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        quick = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return [torch.float32, *(dtype for dtype, name in _REDUCED.items() if name in quick)]
 
     def prepared(self, dtype: torch.dtype, *, if_quick: bool = False) -> PreparedModel:  # noqa: ARG002
@@ -77,6 +81,13 @@ class OpenVinoRuntime:
             "ENABLE_HYPER_THREADING": True,
         }
         return _CompiledSizes(self._source.module, self._converted, settings, dtype)
+
+
+@functools.cache
+def _core() -> "openvino.Core":
+    import openvino
+
+    return openvino.Core()
 
 
 def _converted(source: TracedSource) -> "openvino.Model":
@@ -119,11 +130,9 @@ class _CompiledSizes(PreparedModel):
         """Compile the model for that batch size."""
         if images in self._compiled or self._converted is None:
             return
-        import openvino
-
         fixed = self._converted.clone()
         fixed.reshape([images, *[*fixed.inputs[0].partial_shape][1:]])
-        self._compiled[images] = openvino.Core().compile_model(fixed, "CPU", self._settings)
+        self._compiled[images] = _core().compile_model(fixed, "CPU", self._settings)
         self._compiled = dict(sorted(self._compiled.items(), reverse=True))
 
     def keep_up_to(self, images: int) -> None:

@@ -2,12 +2,15 @@
 
 import math
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from harness.repository import ROOT
 from pipeline.config import PipelineConfig
 from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import noise
@@ -157,3 +160,19 @@ def test_the_default_model_agrees() -> None:
     model.prepare_for(2)
     rows = module.named(model.compute(samples))
     assert Reference(module, samples).difference(rows) < MAX_DIFFERENCE_IN_FLOAT32 / 10
+
+
+def test_signals_still_have_a_stack() -> None:
+    """After models have been compiled and freed, a signal reaches Python's handler and does not end the process."""
+    program = """
+import gc, os, signal
+from tests.pipeline.model.test_runtime_openvino import prepared, small
+models = [prepared(small()) for _ in range(2)]
+while models:
+    del models[0]
+    gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
