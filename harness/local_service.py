@@ -45,7 +45,8 @@ class LocalService:
         folder: folder for its configuration and its output.
         document: configuration of the service.
         environment: environment variables, in addition to those of this process.
-        prefix: words in front of the launcher's command line.
+        prefix: words in front of the launcher's command line. Without them the service ends with this process, however
+            this process ends; with them the launcher may not be its child.
 
     Raises:
         ServiceFailed: the service did not start.
@@ -58,10 +59,13 @@ class LocalService:
         self.path.write_text(yaml.safe_dump(document))
         self.endpoint = read_endpoint(self.path)
         self.environment = {**os.environ, **environment}
+        command = [sys.executable, "-m", "deployments.local.launcher", str(self.path)]
+        if not prefix:
+            command += ["--parent", str(os.getpid())]
         with self.output.open("wb") as sink:
             # A session of its own: Ctrl-C in the terminal ends the measuring process, which then ends the service.
             self._launcher = subprocess.Popen(
-                [*prefix, sys.executable, "-m", "deployments.local.launcher", str(self.path)],
+                [*prefix, *command],
                 env=self.environment,
                 stdout=sink,
                 stderr=subprocess.STDOUT,

@@ -31,6 +31,7 @@ from deployments.local.endpoint import (
 )
 from deployments.local.loopback import loopback
 from deployments.local.machine import name_run, obstacles
+from deployments.local.parent_process import end_with_parent
 from deployments.local.ray_token import provide_token
 from deployments.local.readiness import Readiness
 from deployments.local.run_folder import PARENT_VARIABLE, RunFolder, create_run_folder
@@ -228,7 +229,12 @@ def main() -> int:
         help="how often within ten minutes the service is started anew where Ray has ended; then, or with 0 at once, "
         "the launcher ends with a status (default: %(default)s)",
     )
+    parser.add_argument(
+        "--parent", type=int, metavar="PID", help="stop, as on Ctrl-C, when this process, the parent, has ended"
+    )
     options = parser.parse_args()
+    if options.parent:
+        end_with_parent(options.parent)
     try:
         return launch(options.config, options.new_starts)
     except StartError as error:
