@@ -69,7 +69,9 @@ class PipelineConfig(StrictSettings):
 
     decode_workers: int | None = Field(None, ge=1, description="processes that decode and transform images")
     spare_workers: int = Field(
-        1, ge=0, description="further processes that stand in while an image takes long or a worker has died"
+        1,
+        ge=0,
+        description="further processes that stand in for slow or dead ones, and help while the model has no images",
     )
     concurrent_batches: int | None = Field(
         None, ge=1, description="batches that the CPU computes at a time, each in a thread"

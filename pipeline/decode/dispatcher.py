@@ -81,7 +81,8 @@ class Dispatcher:
     def ahead_of(self, costs_s: Sequence[float]) -> tuple[int, float]:
         """Return the images, and seconds of work, ahead of the last of new images of one request at these costs."""
         ahead = self.backlog.ahead_of(costs_s)
-        return self._pool.images + ahead.images, self._pool.wait_s(ahead, self.backlog.pace.ratio, self.limit_s)
+        wait_s = self._pool.wait_s(ahead, self._most_workers, self.backlog.pace.ratio, self.limit_s)
+        return self._pool.images + ahead.images, wait_s
 
     def limit_s(self, task: Task) -> float:
         """Return the seconds of one core after which decoding an image is ended, together with its worker."""
@@ -91,10 +92,21 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """Hand out as many images as possible; called after every change that may allow more."""
-        while self._hand_out(self.backlog.ordinary, self._pool.for_ordinary) or self._hand_out(
-            self.backlog.costly, self._pool.for_costly
-        ):
+        while self._hand_out(
+            self.backlog.ordinary, lambda: self._pool.for_ordinary(self._most_workers)
+        ) or self._hand_out(self.backlog.costly, self._pool.for_costly):
             pass
+
+    @property
+    def _most_workers(self) -> int:
+        """Most workers that decode ordinary images now.
+
+        While no decoded image waits for the model, its threads stand idle. Then spare workers use their cores, one for
+        each thread, for as long as images are costly or many. A GPU has one thread, so workers keep to their number.
+        """
+        if len(self._queue):
+            return self._pool.count
+        return max(self._pool.count, min(self._pool.size, self._queue.concurrent_batches))
 
     def _hand_out(self, images: FairQueue, find: Callable[[], WorkerProcess | None]) -> bool:
         """Hand out the next images of a queue; return False if none wait, or no worker or slot is free."""
@@ -123,7 +135,7 @@ class Dispatcher:
         """
         if images.next.costly or images.next.attempts:  # a retried image may end its worker again
             return 1
-        share = -(-len(images) // (CHUNKS_PER_WORKER * self._pool.count))
+        share = -(-len(images) // (CHUNKS_PER_WORKER * self._most_workers))
         return min(share, self._queue.batch_size)
 
     # ---- results --------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class WorkerPool:
     """The decoder processes, spare ones included. Has no threads and no lock: the decode stage guards it.
 
     Args:
-        count: number of processes that decode ordinary images at a time.
+        count: number of processes that decode ordinary images at a time, while the model has images to compute.
         spares: number of spare processes beside them.
         slots: shared memory for encoded and decoded images.
         transform: resize and crop that the workers apply.
@@ -129,14 +129,15 @@ class WorkerPool:
 
     # ---- choosing a worker -------------------------------------------------------------------------------------------
 
-    def for_ordinary(self) -> WorkerProcess | None:
+    def for_ordinary(self, most: int) -> WorkerProcess | None:
         """Return the worker that should take the next ordinary images; None if none can.
 
-        No more than `count` workers decode ordinary images at a time, without those whose image takes long.
+        Args:
+            most: most workers that decode ordinary images at a time, without those whose image takes long.
         """
         at_it = [worker for worker in self._workers if worker.is_quick and worker.chunks]
         able = [worker for worker in at_it if len(worker.chunks) < CHUNKS_PER_WORKER]
-        if len(at_it) < self.count:
+        if len(at_it) < most:
             able += [worker for worker in self._workers if worker.is_quick and not worker.chunks]
         return min(able, key=lambda worker: worker.cost_in_hand_s, default=None)
 
@@ -150,9 +151,16 @@ class WorkerPool:
         """Return whether another worker can take the images that a slow one has not begun."""
         return any(worker.is_quick for worker in self._workers if worker is not slow)
 
-    def wait_s(self, ahead: Ahead, ratio: float, limit_s: Callable[[Task], float]) -> float:
-        """Forecast the seconds until workers reach new images; images take `ratio` times their cost."""
+    def wait_s(self, ahead: Ahead, most: int, ratio: float, limit_s: Callable[[Task], float]) -> float:
+        """Forecast the seconds until workers reach new images.
+
+        Args:
+            ahead: the work that waits ahead of them.
+            most: most workers that decode ordinary images at a time.
+            ratio: decoding time divided by cost.
+            limit_s: time limit of an image.
+        """
         forecast = WaitForecast(self._workers, ratio, lambda chunk: limit_s(chunk.tasks[0]))
-        ordinary_s = 0.0 if ahead.ordinary_s is None else forecast.ordinary_s(ahead.ordinary_s, self.count)
+        ordinary_s = 0.0 if ahead.ordinary_s is None else forecast.ordinary_s(ahead.ordinary_s, most)
         costly_s = 0.0 if ahead.costly_s is None else forecast.costly_s(ahead.costly_s)
         return max(ordinary_s, costly_s)

@@ -47,6 +47,7 @@ class Bench:
     Args:
         workers: number of workers.
         spares: number of spare workers.
+        concurrent_batches: batches that the model computes at a time, as far as the decode stage knows.
         kind: kind of device; with "cuda" results pass DataLoader's pin-memory thread.
         slots: slots of the shared memory.
         transform: the workers' transform of an image.
@@ -58,13 +59,14 @@ class Bench:
         workers: int,
         *,
         spares: int = 0,
+        concurrent_batches: int = 1,
         kind: str = "cpu",
         slots: int = 64,
         transform: Transform = TRANSFORM,
         decode_timeout_s: float = PATIENCE_S,
     ) -> None:
         self.slots = Slots(slots, InputSpec.of_pixels(224))
-        self.queue = NotedQueue(batch_size=32, concurrent_batches=1)
+        self.queue = NotedQueue(batch_size=32, concurrent_batches=concurrent_batches)
         self.stage = DecodeStage(
             workers,
             self.slots,

@@ -143,12 +143,40 @@ def test_what_a_worker_is_handed_at_a_time_is_bounded_by_its_cost() -> None:
         assert [len(tasks) for tasks in bench.delivered] == [1] * 20
 
 
-def test_a_spare_does_not_decode_beside_workers_that_are_well(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The spare worker does not decode beside healthy workers, because the model needs the cores too."""
-    monkeypatch.setattr(
-        "pipeline.decode.stage.HANDED_OVER_AFTER_S", PATIENCE_S
-    )  # on a busy machine any image may take long
-    with started(2, spares=1) as bench:
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves images behind a slow one where they are: on a busy machine any image may take long."""
+    monkeypatch.setattr("pipeline.decode.stage.HANDED_OVER_AFTER_S", PATIENCE_S)
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_spare_decodes_too_while_the_model_has_no_images() -> None:
+    """While no decoded image waits for the model, spare workers use the cores of its threads."""
+    with started(1, spares=1, concurrent_batches=2) as bench:
+        requests = [bench.submit([slow_png()]) for _ in range(2)]
+        until(lambda: len(bench.decoding(slow_png())) == 2)
+        assert [errors(request) for request in requests] == [[None]] * 2
+
+
+@pytest.mark.usefixtures("patient")
+def test_a_spare_leaves_the_cores_to_the_model_while_images_wait_for_it() -> None:
+    with started(1, spares=1, concurrent_batches=2) as bench:
+        bench.may_answer.clear()
+        bench.submit([CAT])
+        until(lambda: len(bench.queue) == 1)
+        for _ in range(2):
+            bench.submit([slow_png()])
+        until(lambda: bench.decoding(slow_png()))
+        with bench.stage._changed:
+            assert len([worker for worker in bench.stage._pool if worker.chunks]) == 1
+        bench.may_answer.set()
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize(("workers", "concurrent_batches"), [(2, 1), (2, 2)])
+def test_a_spare_does_not_decode_beside_workers_that_are_well(workers: int, concurrent_batches: int) -> None:
+    """The spare worker does not decode beside as many workers as the model has threads, or as are configured."""
+    with started(workers, spares=1, concurrent_batches=concurrent_batches) as bench:
         requests = [bench.submit([CAT] * 40) for _ in range(3)]
         while not all(request.future.done() for request in requests):
             with bench.stage._changed:
