@@ -4,8 +4,10 @@ One call computes a batch in the thread that calls, without the interpreter, so 
 loop as a TorchScript graph. A model of fixed batch size takes about a fifth less time than one of variable size. So
 there is a compiled model for each batch size that the warm-up measures; a batch of another size is computed in parts.
 
-The trace is converted by OpenVINO's front end itself: `openvino.convert_model` would report its use to the makers of
-OpenVINO over the network.
+Hazard: OpenVINO reports each import and conversion to its makers over the network, by a process forked from this one.
+Guard: its package for that is hidden before the import, so it uses its stub; the trace is converted by OpenVINO's front
+end itself.
+Test: `tests/pipeline/model/test_runtime_openvino.py::test_nothing_is_reported_to_anyone`.
 
 Hazard: minimum and maximum of the processor drop NaN, so a ReLU may turn a score that overflowed into a finite number.
 Guard: a model whose own scores are NaN never agrees, and is computed by torch.
@@ -18,6 +20,7 @@ Test: `tests/pipeline/model/test_runtime_openvino.py::test_signals_still_have_a_
 """
 
 import functools
+import sys
 import threading
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -85,6 +88,7 @@ class OpenVinoRuntime:
 
 @functools.cache
 def _core() -> "openvino.Core":
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # importing it fails then
     import openvino
 
     return openvino.Core()
@@ -92,6 +96,7 @@ def _core() -> "openvino.Core":
 
 def _converted(source: TracedSource) -> "openvino.Model":
     """Return the trace as OpenVINO's model, whose batch size is open."""
+    _core()  # the first import
     import openvino
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
