@@ -85,6 +85,11 @@ class _ValuesRead(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.found = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False: torch would load its compiler, which takes 2 s, to keep it from compiling this class."""
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.found |= func is torch.ops.aten._local_scalar_dense.default
         return func(*args, **(kwargs or {}))

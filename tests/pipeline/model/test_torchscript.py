@@ -1,12 +1,15 @@
 """Tests of a model as a TorchScript graph: the same answers, or else the model itself."""
 
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torchvision import models
 
+from harness.repository import ROOT
 from pipeline.input_spec import InputSpec
 from pipeline.model.classify import Classify
 from pipeline.model.device_module import DeviceModule
@@ -91,3 +94,22 @@ def test_a_model_that_cannot_be_traced_computes_as_it_was_loaded(
         assert as_graph(model, SPEC) is model
     assert reason in caplog.text
     assert "and more" not in caplog.text
+
+
+def test_preparing_a_model_does_not_load_torchs_compiler() -> None:
+    """The compiler would take 2 s of the start of each replica."""
+    program = """
+import sys, torch
+from torch import nn
+from pipeline.input_spec import InputSpec
+from pipeline.model.classify import Classify
+from pipeline.model.device_module import DeviceModule
+from pipeline.model.intake import Normalise
+from pipeline.model.torchscript import as_graph
+network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+module = DeviceModule(network, Classify((), 2), Normalise((0.5,) * 3, (0.5,) * 3), torch.float32)
+assert as_graph(module, InputSpec.of_pixels(32)) is not module
+print("torch._dynamo" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
