@@ -5,7 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -42,7 +42,7 @@ class Engine:
         opener: function that opens the device; pass another one for another kind of device.
 
     Attributes:
-        start_s: seconds that each step of the start took; the workers start while the device does.
+        start_s: seconds that each step of the start took.
         input_spec: shape and number format of a slot; known once the model is loaded.
 
     Raises:
@@ -86,17 +86,15 @@ class Engine:
                     if trace := users_traceback(error):
                         logger.error("%s", trace)
                     raise
-                with ThreadPoolExecutor(1, "start-workers") as side_by_side:
-                    workers = side_by_side.submit(self._timed, "workers", self._decode.start)
-                    try:
-                        self._timed("device", self._compute.start)
-                        workers.result()
-                        self._ready.batch_size = self._compute.batch_size
-                        self._timed("warm_up", self._warm_up)
-                        self._decode.limits = self._limits
-                    except BaseException:
-                        self._end()  # the workers' start returns then
-                        raise
+                try:
+                    self._timed("workers", self._decode.start)
+                    self._timed("device", self._compute.start)
+                    self._ready.batch_size = self._compute.batch_size
+                    self._timed("warm_up", self._warm_up)
+                    self._decode.limits = self._limits
+                except BaseException:
+                    self._end()
+                    raise
                 self._started = True
                 atexit.register(self.close)  # otherwise threads end inside torch, which aborts the process
 

@@ -85,7 +85,6 @@ class DecodeStage:
             WorkerFailure: workers do not start; the reason is in the log.
         """
         with self._changed:
-            self.check()  # the stage may have been closed already, from another thread
             for _ in range(self._pool.size):
                 self._start_worker()
             self._watch.start()
