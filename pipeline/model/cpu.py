@@ -20,6 +20,12 @@ from pipeline.pace import DevicePace, warm_seconds
 _MAX_SLOWDOWN_PER_IMAGE: Final = 1.25
 """Ratio of the times per image of a batch and of the best smaller one, above which larger ones are not tried."""
 
+_MIN_TIME_SAVED_SHARE: Final = 0.05
+"""Least share of the time per image that a larger batch must save to count as a gain."""
+
+_MAX_SIZES_WITHOUT_GAIN: Final = 2
+"""Batch sizes in a row without a gain after which larger ones are not tried: each takes a part of the start."""
+
 
 class CpuDevice:
     """The CPU: `launch` computes the batch before it returns. Batches are not padded: no kernel depends on the shape.
@@ -76,13 +82,15 @@ class CpuDevice:
 
     def _measured(self) -> dict[int, float]:
         pixels = self._spec.zeros(self._batch_sizes[-1])
-        seconds, best = dict[int, float](), math.inf
+        seconds, best, without_gain = dict[int, float](), math.inf, 0
         for size in self._batch_sizes:
             self._prepared.prepare_for(size)
             seconds[size] = warm_seconds(partial(self._infer, pixels[:size]))
-            if seconds[size] / size > _MAX_SLOWDOWN_PER_IMAGE * best:
+            image_s = seconds[size] / size
+            without_gain = 0 if image_s < (1 - _MIN_TIME_SAVED_SHARE) * best else without_gain + 1
+            if image_s > _MAX_SLOWDOWN_PER_IMAGE * best or without_gain == _MAX_SIZES_WITHOUT_GAIN:
                 break
-            best = min(best, seconds[size] / size)
+            best = min(best, image_s)
         return seconds
 
     def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:

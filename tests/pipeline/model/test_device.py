@@ -262,6 +262,7 @@ def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
         "pipeline.model.runtime_torch.as_graph", lambda model, *_: model
     )  # a graph would not call the hook
     monkeypatch.setattr("pipeline.model.cpu._MAX_SLOWDOWN_PER_IMAGE", math.inf)
+    monkeypatch.setattr("pipeline.model.cpu._MAX_SIZES_WITHOUT_GAIN", math.inf)
     before = torch.get_num_threads()
     try:
         device = CpuDevice(model, SIZES, SPEC, concurrent_batches=2)
@@ -276,13 +277,18 @@ def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("taken_s", "tried"),
-    [((1, 2.2, 4, 7), (1, 2, 4, 8)), ((1, 2.6, 4, 7), (1, 2)), ((1, 1.5, 4, 9), (1, 2, 4))],
-    ids=["all may pay", "the second does not", "the third does not"],
+    [
+        ((1, 2.2, 3.6, 7), (1, 2, 4, 8)),
+        ((1, 2.6, 4, 7), (1, 2)),
+        ((1, 1.5, 4, 9), (1, 2, 4)),
+        ((1, 2.2, 3.9, 7), (1, 2, 4)),
+    ],
+    ids=["all may pay", "the second does not", "the third does not", "two in a row hardly gain"],
 )
-def test_on_the_cpu_no_size_is_tried_above_a_hopeless_one(
+def test_on_the_cpu_no_size_is_tried_that_is_unlikely_to_pay(
     monkeypatch: pytest.MonkeyPatch, taken_s: tuple[float, ...], tried: tuple[int, ...]
 ) -> None:
-    """On the CPU, sizes above one that is much slower per image are not tried, as they would delay the start."""
+    """Sizes above one that is much slower per image, or above two without a gain, would only delay the start."""
     times = iter(taken_s)
     monkeypatch.setattr("pipeline.model.runtime_torch.as_graph", lambda model, *_: model)
     monkeypatch.setattr("pipeline.model.cpu.warm_seconds", lambda _: next(times))
