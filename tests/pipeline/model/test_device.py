@@ -1,6 +1,5 @@
 """Tests of the device that runs the model: the same rules for the CPU and for CUDA."""
 
-import math
 import time
 from contextlib import suppress
 
@@ -12,7 +11,6 @@ from pipeline.decode.slots import Slots
 from pipeline.errors import DeviceFailure
 from pipeline.input_spec import InputSpec
 from pipeline.model.classify import Classify
-from pipeline.model.cpu import CpuDevice
 from pipeline.model.cuda import CudaDevice
 from pipeline.model.device import BatchOutput, Device, collect
 from pipeline.model.device_kind import open_device
@@ -251,53 +249,6 @@ def test_cuda_where_there_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         DeviceFailure, match=r"^device: cuda was asked for, but .* sees no CUDA device; write auto or cpu$"
     ):
         open_device("cuda", classifier(), batch_sizes=SIZES, spec=SPEC, concurrent_batches=1)
-
-
-def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All sizes are warmed, on the CPU by one thread, and the time of a batch of each is returned."""
-    seen: list[tuple[int, int]] = []
-    model = classifier()
-    model.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), torch.get_num_threads())))
-    monkeypatch.setattr(
-        "pipeline.model.runtime_torch.as_graph", lambda model, *_: model
-    )  # a graph would not call the hook
-    monkeypatch.setattr("pipeline.model.cpu._MAX_SLOWDOWN_PER_IMAGE", math.inf)
-    monkeypatch.setattr("pipeline.model.cpu._MAX_SIZES_WITHOUT_GAIN", math.inf)
-    before = torch.get_num_threads()
-    try:
-        device = CpuDevice(model, SIZES, SPEC, concurrent_batches=2)
-        seconds = device.warm_up()
-    finally:
-        torch.set_num_threads(before)
-    assert set(seen) == {(size, 1) for size in SIZES}
-    assert device.concurrent_batches == 2
-    assert tuple(seconds) == SIZES
-    assert all(taken > 0 for taken in seconds.values())
-
-
-@pytest.mark.parametrize(
-    ("taken_s", "tried"),
-    [
-        ((1, 2.2, 3.6, 7), (1, 2, 4, 8)),
-        ((1, 2.6, 4, 7), (1, 2)),
-        ((1, 1.5, 4, 9), (1, 2, 4)),
-        ((1, 2.2, 3.9, 7), (1, 2, 4)),
-    ],
-    ids=["all may pay", "the second does not", "the third does not", "two in a row hardly gain"],
-)
-def test_on_the_cpu_no_size_is_tried_that_is_unlikely_to_pay(
-    monkeypatch: pytest.MonkeyPatch, taken_s: tuple[float, ...], tried: tuple[int, ...]
-) -> None:
-    """Sizes above one that is much slower per image, or above two without a gain, would only delay the start."""
-    times = iter(taken_s)
-    monkeypatch.setattr("pipeline.model.runtime_torch.as_graph", lambda model, *_: model)
-    monkeypatch.setattr("pipeline.model.cpu.warm_seconds", lambda _: next(times))
-    before = torch.get_num_threads()
-    try:
-        seconds = CpuDevice(classifier(), (1, 2, 4, 8), SPEC, concurrent_batches=1).warm_up()
-    finally:
-        torch.set_num_threads(before)
-    assert seconds == dict(zip(tried, taken_s, strict=False))
 
 
 class _Logarithm(nn.Module):
