@@ -2,9 +2,10 @@
 
 import weakref
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import torch
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -15,7 +16,10 @@ WAITING_OPERATORS: Final = tuple(
 
 
 class FakeGraph:
-    """The operators of a capture, and those of their output tensors that are still referenced, by number."""
+    """The operators of a capture, and those of their output tensors that are still referenced, by number.
+
+    As in CUDA, memory from outside the capture, such as the weights, is not kept alive.
+    """
 
     def __init__(self, **_: object) -> None:
         self._calls: list[tuple[Any, Any, Any, list[int]]] = []
@@ -26,9 +30,14 @@ class FakeGraph:
         """Runs and records an operator."""
         outputs = func(*args, **kwargs)
         numbers = {id(tensor): number for number, tensor in self._made.items()}
-        call = tree_map(
-            lambda value: _MadeTensor(numbers[id(value)]) if id(value) in numbers else value, (args, kwargs)
-        )
+
+        def placeholder(value: Any) -> Any:
+            if id(value) in numbers:
+                return _MadeTensor(numbers[id(value)])
+            # CUDA takes a single number, which may come from the host, as an argument of the kernel.
+            return OutsideTensor.of(value) if isinstance(value, torch.Tensor) and value.numel() > 1 else value
+
+        call = tree_map(placeholder, (args, kwargs))
         made = []
         for tensor in tensors(outputs):
             made.append(numbers.get(id(tensor), len(self._made)))
@@ -39,7 +48,9 @@ class FakeGraph:
 
     def end(self) -> None:
         """Ends the capture; overwrites its results, as a real capture computes nothing."""
-        inputs = {address for _, args, kwargs, _ in self._calls for address in map(address_of, tensors((args, kwargs)))}
+        leaves = [leaf for _, args, kwargs, _ in self._calls for leaf in tree_leaves((args, kwargs))]
+        inputs = {leaf.address for leaf in leaves if isinstance(leaf, OutsideTensor)}
+        inputs |= {address_of(leaf) for leaf in tensors(leaves)}
         for number, tensor in self._made.items():
             if address_of(tensor) not in inputs:
                 tensor.fill_(float("nan") if tensor.is_floating_point() else 0)
@@ -47,7 +58,11 @@ class FakeGraph:
         self._made.clear()
 
     def replay(self) -> None:
-        """Runs the operators again, and updates their referenced results."""
+        """Runs the operators again, and updates their referenced results.
+
+        Raises:
+            MemoryFreed: the graph reads memory that has been freed since the capture.
+        """
         fresh: dict[int, torch.Tensor] = {}
         for func, args, kwargs, made in self._calls:
             args, kwargs = _with_made(fresh, (args, kwargs))
@@ -65,9 +80,49 @@ class _MadeTensor:
     number: int
 
 
+class MemoryFreed(Exception):
+    """A graph reads memory that was freed after its capture: CUDA would compute with whatever is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideTensor:
+    """Placeholder for a tensor from outside the capture; does not keep its memory alive."""
+
+    storage: StorageWeakRef
+    address: int
+    dtype: torch.dtype
+    shape: torch.Size
+    stride: tuple[int, ...]
+    offset: int
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Self:
+        """Make the placeholder of a tensor."""
+        storage = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+        offset = int(tensor.storage_offset())
+        return cls(storage, address_of(tensor), tensor.dtype, tensor.shape, tensor.stride(), offset)
+
+    def tensor(self) -> torch.Tensor:
+        """Return the tensor, with the present content of its memory.
+
+        Raises:
+            MemoryFreed: nothing refers to the memory any more.
+        """
+        storage = torch.UntypedStorage._new_with_weak_ptr(self.storage.cdata)
+        if storage is None:
+            raise MemoryFreed(f"the graph reads a tensor of shape {list(self.shape)} that nothing refers to any more")
+        return torch.empty(0, dtype=self.dtype).set_(storage, self.offset, self.shape, self.stride)
+
+
 def _with_made(made: dict[int, torch.Tensor], values: Any) -> Any:
     """Replace placeholders in values by their tensors."""
-    return tree_map(lambda value: made[value.number] if isinstance(value, _MadeTensor) else value, values)
+
+    def tensor(value: Any) -> Any:
+        if isinstance(value, OutsideTensor):
+            return value.tensor()
+        return made[value.number] if isinstance(value, _MadeTensor) else value
+
+    return tree_map(tensor, values)
 
 
 class OperatorRecorder(TorchDispatchMode):

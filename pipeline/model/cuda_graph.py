@@ -4,12 +4,14 @@ Without a graph, a forward pass needs the interpreter for each of its kernels; i
 interpreter busy, and the device waits. `python -m benchmarks.gpu --only launch` measures the effect.
 
 Hazard: a graph is a recording. It reads and writes the addresses of its first run, repeats the path that the model took
-then, and runs no Python code of the model. Guard: input and outputs are kept alive with the graph, and `CudaDevice`
-compares its answers with the model's before it serves any.
+then, and runs no Python code of the model. It keeps neither its input nor the model's weights alive: in memory that was
+freed it would read the weights of another model. Guard: model, input and outputs are kept alive with the graph, and
+`CudaDevice` compares its answers with the model's before it serves any.
 Test: `tests/pipeline/model/test_cuda.py::test_a_model_that_cannot_be_recorded_computes_all_the_same`.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import torch
@@ -43,12 +45,13 @@ def recorded(compute: Compute, pixels: Tensor, *, stream: torch.cuda.Stream, poo
         RuntimeError: the model cannot be recorded: it waits for the device, or allocates outside torch.
     """
     graph = torch.cuda.CUDAGraph()
-    # "thread_local": other threads, such as the pin-memory threads, may call CUDA during the recording.
+    # "thread_local": other threads may call CUDA during the recording.
     with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):  # type: ignore[arg-type]
         outputs = compute(pixels)
 
-    def replay() -> tuple[Tensor, ...]:
-        graph.replay()
-        return outputs
+    return partial(_replayed, graph, outputs, compute, pixels)
 
-    return replay
+
+def _replayed(graph: torch.cuda.CUDAGraph, outputs: tuple[Tensor, ...], *_kept_alive: object) -> tuple[Tensor, ...]:
+    graph.replay()
+    return outputs

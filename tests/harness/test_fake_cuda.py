@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from harness.fake_cuda import ALREADY_REGISTERED, NOT_REGISTERED, pretend
+from harness.fake_graph import MemoryFreed
 from pipeline.decode.slots import Slots
 from pipeline.input_spec import InputSpec
 
@@ -36,6 +37,19 @@ def test_a_graph_runs_its_operators_again_and_no_python() -> None:
             graph.replay()
             assert out.tolist() == [3 * value + 1] * 4
     assert calls == [2]
+
+
+def test_a_graph_does_not_keep_the_weights_alive() -> None:
+    """A replay fails if memory that the capture read, here weights, has been freed meanwhile."""
+    with pretend(), torch.inference_mode():
+        x, weights, graph = torch.ones(2, device="cuda"), torch.full((2,), 3.0, device="cuda"), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            out = x * weights[:]
+        graph.replay()
+        assert out.tolist() == [3.0, 3.0]
+        del weights
+        with pytest.raises(MemoryFreed, match=r"of shape \[2\]"):
+            graph.replay()
 
 
 def test_what_waits_for_the_device_cannot_be_captured() -> None:
