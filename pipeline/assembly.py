@@ -135,7 +135,6 @@ class Assembly:
             transform,
             ready,
             spares=self._config.spare_workers,
-            pin_memory=self.device_kind == "cuda",
             chunk_bytes=self._config.chunk_bytes,
             decode_timeout_s=self._config.decode_timeout_s,
             limits=largest,  # until the warm-up is done

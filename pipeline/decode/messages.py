@@ -65,17 +65,6 @@ class DecodeResult:
     decoded: int  # good images; their pixels are the first of the job's slots, in order and without gaps
     errors: Mapping[int, ImageError] = field(default_factory=dict)  # by position in the job
     skipped: frozenset[int] = frozenset()  # positions in the job that had been withdrawn
-    slots: Slots | None = None  # where the pixels are, in the process that has read the record
-
-    def pin_memory(self) -> DecodedPixels:
-        """Return the result with its pixels, a view of the slots: DataLoader's hook for custom batches, without a copy.
-
-        https://docs.pytorch.org/docs/stable/data.html#memory-pinning
-        """
-        if self.slots is None:
-            raise ValueError("this result was not read from a record, so it has no slots")
-        pixels = self.slots.tensor[self.first : self.first + self.decoded]
-        return DecodedPixels(self.first, pixels, self.errors, self.skipped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +74,7 @@ class WorkerFault:
     text: str
 
 
-Record = WorkerReady | DecodeResult | WorkerFault | _IterableDatasetStopIteration
+Record = WorkerReady | DecodedPixels | WorkerFault | _IterableDatasetStopIteration
 
 
 def _classes(base: type[ImageError] = ImageError) -> Iterator[type[ImageError]]:
@@ -159,7 +148,8 @@ def from_bytes(data: bytes, slots: Slots) -> Record:
             if ends < 0:
                 raise MalformedRecord(f"a decoder process sent {len(body)} bytes for {skipped} skipped images")
             positions = frozenset(position for (position,) in _SKIPPED_STRUCT.iter_unpack(body[ends:]))
-            return DecodeResult(first, decoded, dict(_errors(body[:ends], errors)), positions, slots)
+            pixels = slots.tensor[first : first + decoded]
+            return DecodedPixels(first, pixels, dict(_errors(body[:ends], errors)), positions)
         if kind == _FAULT_KIND:
             return WorkerFault(_lines(body[:_MAX_FAULT_BYTES]))
     except (struct.error, IndexError, UnicodeDecodeError) as error:

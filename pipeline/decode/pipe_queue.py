@@ -12,19 +12,15 @@ import pickle
 import queue
 import select
 import socket
-import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
-from typing import Any, Final
+from typing import Any
 
 from pipeline.decode.messages import MAX_RECORD_BYTES, MalformedRecord, from_bytes, to_bytes
 from pipeline.decode.pipe_event import PipeEvent
 from pipeline.decode.slots import Slots
-
-_WAKE_UP_ITEM: Final = (None, None)
-"""Item that DataLoader sends to wake its own pin-memory thread, which then checks whether it should end."""
 
 
 class PipeQueue:
@@ -41,7 +37,7 @@ class PipeQueue:
         self._ours, self._workers = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._readable = select.poll()
         self._readable.register(self._ours, select.POLLIN)
-        self._woken, self._broken = threading.Event(), False
+        self._broken = False
 
     def __reduce__(self) -> tuple[Callable[..., "WorkerEnd"], tuple[socket.socket]]:
         """Pass the other end on to the worker that is being started."""
@@ -53,30 +49,23 @@ class PipeQueue:
 
     def put(self, item: object) -> None:
         """Send an item to the worker, without waiting."""
-        if item == _WAKE_UP_ITEM:
-            self._woken.set()
-            with suppress(BlockingIOError):  # full, so its reader is awake
-                self._workers.send(b"\0", socket.MSG_DONTWAIT)
-        else:
-            self._ours.send(pickle.dumps(item), socket.MSG_DONTWAIT)
+        self._ours.send(pickle.dumps(item), socket.MSG_DONTWAIT)
 
-    def get(self, timeout: float | None = None) -> tuple[int | None, object]:
+    def get(self, timeout: float) -> tuple[int, object]:
         """Return the next record and its number. After an invalid one, returned as a `MalformedRecord`, none follow.
 
         Args:
-            timeout: seconds to wait; None waits without limit.
+            timeout: seconds to wait.
 
         Raises:
             queue.Empty: no record has arrived within `timeout`.
         """
         if self._broken:
-            self._woken.wait(timeout)
+            time.sleep(timeout)
             raise queue.Empty
-        if not self._readable.poll(None if timeout is None else timeout * 1e3):
+        if not self._readable.poll(timeout * 1e3):
             raise queue.Empty
         data = self._ours.recv(MAX_RECORD_BYTES + 1, socket.MSG_DONTWAIT)
-        if self._woken.is_set():
-            return _WAKE_UP_ITEM
         number, self._taken = self._taken, self._taken + 1  # the worker does its jobs in order
         try:
             return number, from_bytes(data, self._slots)

@@ -43,7 +43,6 @@ class DecodeStage:
         transform: resize and crop that the workers apply.
         queue: queue for decoded batches.
         spares: number of spare processes beside the workers.
-        pin_memory: whether results pass DataLoader's pin-memory thread, as on CUDA.
         chunk_bytes: encoded bytes at which a chunk, the images handed to a worker together, is full.
         decode_timeout_s: the longest that decoding an image may take, whatever its cost.
         limits: the limits at the start; `limits` may be replaced at any time.
@@ -57,14 +56,13 @@ class DecodeStage:
         queue: ReadyQueue,
         *,
         spares: int,
-        pin_memory: bool,
         chunk_bytes: int,
         decode_timeout_s: float,
         limits: Limits,
     ) -> None:
         self._slots, self._decode_timeout_s = slots, decode_timeout_s
         self._changed = threading.Condition()  # guards everything below
-        self._pool = WorkerPool(workers, spares, slots, transform, pin_memory=pin_memory)
+        self._pool = WorkerPool(workers, spares, slots, transform)
         self._dispatcher = Dispatcher(
             self._pool,
             slots,

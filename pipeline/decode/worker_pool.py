@@ -42,7 +42,6 @@ class WorkerPool:
         spares: number of spare processes beside them.
         slots: shared memory for encoded and decoded images.
         transform: resize and crop that the workers apply.
-        pin_memory: whether results pass DataLoader's pin-memory thread, as on CUDA.
 
     Attributes:
         replaced: workers that ended, or had to be ended.
@@ -50,11 +49,11 @@ class WorkerPool:
         closed: access that the sandbox denies the workers; empty before one is ready.
     """
 
-    def __init__(self, count: int, spares: int, slots: Slots, transform: WorkerTransform, *, pin_memory: bool) -> None:
+    def __init__(self, count: int, spares: int, slots: Slots, transform: WorkerTransform) -> None:
         self.replaced = self.failed_starts = 0
         self.closed = Closed(0)
         self.count, self.size = count, count + spares
-        self._slots, self._transform, self._pin_memory = slots, transform, pin_memory
+        self._slots, self._transform = slots, transform
         self._workers: list[WorkerProcess] = []
 
     def __contains__(self, worker: WorkerProcess) -> bool:
@@ -89,7 +88,7 @@ class WorkerPool:
 
     def add(self) -> WorkerProcess:
         """Add a worker; its process starts when its records are read."""
-        worker = WorkerProcess(self._slots, self._transform, pin_memory=self._pin_memory)
+        worker = WorkerProcess(self._slots, self._transform)
         self._workers.append(worker)
         return worker
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.bounds import CHUNKS_PER_WORKER
 from pipeline.decode.forkserver import forked
-from pipeline.decode.messages import DecodedPixels, DecodeResult, MalformedRecord, WorkerFault, WorkerReady
+from pipeline.decode.messages import DecodedPixels, MalformedRecord, WorkerFault, WorkerReady
 from pipeline.decode.pipe_queue import PipeQueues
 from pipeline.decode.process_state import StoppedProcess
 from pipeline.decode.slots import Slots
@@ -58,7 +58,7 @@ class WorkerStarted:
 class WorkerProcess:
     """A decoder process and the persistent DataLoader that runs it. The owner guards it by a lock."""
 
-    def __init__(self, slots: Slots, transform: WorkerTransform, *, pin_memory: bool) -> None:
+    def __init__(self, slots: Slots, transform: WorkerTransform) -> None:
         self.chunks: deque[DecodeChunk] = deque()  # oldest first: the worker decodes that one
         self.oldest_chunk_since_ns = 0  # when it could begin the oldest chunk, by `time.monotonic_ns`
         self.pid, self.pidfd = 0, -1
@@ -80,7 +80,9 @@ class WorkerProcess:
             prefetch_factor=CHUNKS_PER_WORKER + 2,  # more than the chunks that it can hold: it never waits for an index
             multiprocessing_context=self._queues,
             persistent_workers=True,
-            pin_memory=pin_memory,
+            # The slots are page-locked already: DataLoader's pin-memory thread would only take the interpreter once for
+            # every record.
+            pin_memory=False,
         )
 
     @property
@@ -111,7 +113,7 @@ class WorkerProcess:
             for record in iterator:
                 if isinstance(record, WorkerFault):
                     raise RuntimeError(f"error in a decoder process\n{record.text}")
-                yield record.pin_memory() if isinstance(record, DecodeResult) else record
+                yield record
         finally:
             del iterator, self._loader  # a DataLoader ends its worker when it is deleted
 

@@ -48,7 +48,6 @@ class Bench:
         workers: number of workers.
         spares: number of spare workers.
         concurrent_batches: batches that the model computes at a time, as far as the decode stage knows.
-        kind: kind of device; with "cuda" results pass DataLoader's pin-memory thread.
         slots: slots of the shared memory.
         transform: the workers' transform of an image.
         decode_timeout_s: limit for one image, whatever its cost; most tests use images without a cost.
@@ -60,7 +59,6 @@ class Bench:
         *,
         spares: int = 0,
         concurrent_batches: int = 1,
-        kind: str = "cpu",
         slots: int = 64,
         transform: Transform = TRANSFORM,
         decode_timeout_s: float = PATIENCE_S,
@@ -73,7 +71,6 @@ class Bench:
             transform,
             self.queue,
             spares=spares,
-            pin_memory=kind == "cuda",
             chunk_bytes=1 << 20,
             decode_timeout_s=decode_timeout_s,
             limits=Limits(),

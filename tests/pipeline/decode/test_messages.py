@@ -1,7 +1,5 @@
 """Tests of the records from a worker: they are data, and reading them runs no code in the replica."""
 
-from typing import cast
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +10,7 @@ from pipeline import errors
 from pipeline.decode.messages import (
     MAX_RECORD_BYTES,
     MAX_TEXT_BYTES,
+    DecodedPixels,
     DecodeResult,
     MalformedRecord,
     WorkerFault,
@@ -30,10 +29,12 @@ IMAGE_ERRORS = [
     if isinstance(cls, type) and issubclass(cls, ImageError) and cls is not errors.HeadFailed  # its message is fixed
 ]
 
+SLOTS = Slots(8, InputSpec.of_pixels(16))
+
 
 @pytest.fixture(scope="module")
 def slots() -> Slots:
-    return Slots(8, InputSpec.of_pixels(16))
+    return SLOTS
 
 
 def _through(item: object, slots: Slots) -> object:
@@ -46,13 +47,12 @@ def _through(item: object, slots: Slots) -> object:
 @pytest.mark.parametrize("cls", IMAGE_ERRORS)
 def test_errors_arrive_with_class_and_message(cls: type[ImageError], slots: Slots) -> None:
     chunk = _through(DecodeResult(3, 2, {1: cls("torn at byte 7, größer")}, frozenset({0, 4})), slots)
-    assert isinstance(chunk, DecodeResult)
-    assert (chunk.first, chunk.decoded, chunk.slots) == (3, 2, slots)
+    assert isinstance(chunk, DecodedPixels)
+    assert (chunk.first, len(chunk.pixels), chunk.skipped) == (3, 2, frozenset({0, 4}))
+    assert chunk.pixels.data_ptr() == slots.tensor[3].data_ptr()
     assert [(position, type(error), str(error)) for position, error in chunk.errors.items()] == [
         (1, cls, "torn at byte 7, größer")
     ]
-    batch = chunk.pin_memory()
-    assert (batch.first, len(batch.pixels), batch.errors, batch.skipped) == (3, 2, chunk.errors, frozenset({0, 4}))
 
 
 def test_messages_are_short_and_move_no_cursor(slots: Slots) -> None:
@@ -61,7 +61,7 @@ def test_messages_are_short_and_move_no_cursor(slots: Slots) -> None:
     A cut splits no character.
     """
     chunk = _through(DecodeResult(0, 0, {0: UndecodableImage("a\x1b[2J\nb\r" + "ü" * 1000)}), slots)
-    assert isinstance(chunk, DecodeResult)
+    assert isinstance(chunk, DecodedPixels)
     text = str(chunk.errors[0])
     assert text.startswith("a�[2J�b�üü")
     assert text.endswith("ü")
@@ -72,12 +72,12 @@ def test_a_traceback_of_users_code_arrives_line_by_line(slots: Slots) -> None:
     """The message and the traceback behind it arrive apart; neither moves a cursor, and many of them fit."""
     sent = TransformFailed("it\nfails", 'File "a.py"\x1b[2J\n  raise')
     found = _through(DecodeResult(0, 0, {0: sent, 1: UndecodableImage("torn")}), slots)
-    assert isinstance(found, DecodeResult)
+    assert isinstance(found, DecodedPixels)
     first = found.errors[0]
     assert isinstance(first, TransformFailed)
     assert (str(first), first.trace) == ("it fails", 'File "a.py"\ufffd[2J\n  raise')
     many = _through(DecodeResult(0, 0, {n: TransformFailed("fails", "line\n" * 900) for n in range(500)}), slots)
-    assert isinstance(many, DecodeResult)
+    assert isinstance(many, DecodedPixels)
     assert {str(error) for error in many.errors.values()} == {"fails"}
 
 
@@ -86,7 +86,7 @@ def test_a_chunk_of_many_errors_fits_into_a_record(slots: Slots) -> None:
     record = to_bytes(DecodeResult(0, 0, {n: UndecodableImage("damaged" * 90) for n in range(1000)}))
     assert len(record) <= MAX_RECORD_BYTES
     chunk = from_bytes(record, slots)
-    assert isinstance(chunk, DecodeResult)
+    assert isinstance(chunk, DecodedPixels)
     assert {str(error)[:14] for error in chunk.errors.values()} == {"damageddamaged"}
     assert len(chunk.errors) == 1000
 
@@ -102,8 +102,6 @@ def test_what_else_dataloader_sends_arrives(slots: Slots) -> None:
     assert fault.text.splitlines()[-1] == "ValueError: a fault� of the worker's own"
     with pytest.raises(TypeError, match="a worker cannot send a dict"):
         to_bytes({})
-    with pytest.raises(ValueError, match="has no slots"):
-        DecodeResult(0, 0).pin_memory()
 
 
 GOOD = to_bytes(DecodeResult(0, 1, {1: UndecodableImage("torn"), 2: UndecodableImage("")}, frozenset({3})))
@@ -117,12 +115,11 @@ CHANGED = st.builds(
 @given(st.one_of(st.binary(max_size=80), CHANGED))
 def test_bytes_are_a_record_or_refused(data: bytes) -> None:
     """Any bytes are read as a record or refused, without any other effect."""
-    slots = cast(Slots, None)
     try:
-        record = from_bytes(data, slots)
+        record = from_bytes(data, SLOTS)
     except MalformedRecord:
         return
-    if isinstance(record, DecodeResult):
+    if isinstance(record, DecodedPixels):
         assert all(type(error) in IMAGE_ERRORS and str(error).isprintable() for error in record.errors.values())
     else:
         assert isinstance(record, WorkerReady | WorkerFault | _IterableDatasetStopIteration)

@@ -22,7 +22,6 @@ from pipeline.input_spec import InputSpec
 from pipeline.records import EncodedImage, Transform
 from pipeline.task import Request
 from tests.support.decode_bench import CAT, Bench, errors, started
-from tests.support.device_kinds import device_of
 from tests.support.takeover import Act, TakenOver, order, replicas_socket
 from tests.support.waiting import until
 
@@ -95,13 +94,6 @@ def test_a_record_that_no_worker_sends_ends_it(
     assert caplog.text.count("sent an invalid record and is replaced") == 2
     assert not folder.exists()
     assert until(lambda: bench.stage.pids) != [pid]
-
-
-@pytest.mark.cuda
-def test_it_is_ended_on_cuda_as_well(acts: dict[str, Act]) -> None:
-    """On CUDA such a worker is ended too, although a thread of DataLoader reads its records first."""
-    with device_of("cuda"), started(1, kind="cuda", transform=cast(Transform, TakenOver(*acts.values()))) as bench:
-        assert errors(bench.submit([CAT, order(acts["garbage"]), CAT])) == [None, DecoderCrashed, None]
 
 
 def _own_slots() -> Slots:

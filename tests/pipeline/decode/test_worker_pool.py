@@ -1,7 +1,4 @@
-"""Tests of the life and death of decoder processes. All of them are real.
-
-On CUDA a thread of DataLoader's stands between a worker and its watcher. It must not hide the worker's death.
-"""
+"""Tests of the life and death of decoder processes. All of them are real."""
 
 import os
 import signal
@@ -36,12 +33,12 @@ def test_workers_give_way_to_the_replica() -> None:
         assert psutil.Process(pid).nice() == min(19, psutil.Process().nice() + WORKER_NICENESS)
 
 
-def test_a_killed_worker_costs_nobody_an_answer(kind: str) -> None:
+def test_a_killed_worker_costs_nobody_an_answer() -> None:
     """A worker that is killed costs no image its answer.
 
     Finished images are kept, the others are decoded by another worker.
     """
-    with started(1, kind=kind) as bench:
+    with started(1) as bench:
         request = bench.submit([CAT, CAT, slow_png(), CAT, CAT, CAT])
         until(lambda: bench.decoding(slow_png()))
         handed_out = [task.handed_out_at for task in request.tasks]
@@ -84,13 +81,13 @@ def test_an_image_that_killed_its_worker_travels_alone() -> None:
         until(lambda: len(set(bench.stage.pids) - set(pids)) == 2)
 
 
-def test_an_image_that_hangs_its_worker_is_rejected(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_that_hangs_its_worker_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     """An image that hangs its worker is rejected at the time limit without a second try.
 
     Its neighbours get their predictions.
     """
     monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)  # stopped means hanging here
-    with started(1, kind=kind, decode_timeout_s=1.0) as bench:
+    with started(1, decode_timeout_s=1.0) as bench:
         request = bench.submit([CAT, CAT, CAT, slow_png(), CAT, CAT])
         (pid,) = until(lambda: bench.decoding(slow_png()))
         os.kill(pid, signal.SIGSTOP)
@@ -135,9 +132,9 @@ def test_a_worker_with_much_in_hand_is_not_ended() -> None:
         assert bench.stage.pids == pids
 
 
-def test_an_idle_worker_that_dies_is_replaced(kind: str) -> None:
+def test_an_idle_worker_that_dies_is_replaced() -> None:
     """An idle worker that dies is replaced, however often. Only deaths before it was ready count as failed starts."""
-    with started(1, kind=kind) as bench:
+    with started(1) as bench:
         for end in [signal.SIGTERM, signal.SIGKILL] * (MAX_FAILED_STARTS // 2 + 1):
             (pid,) = until(lambda: bench.stage.pids)
             os.kill(pid, end)
@@ -196,9 +193,9 @@ def test_workers_that_start_too_slowly_are_reported(monkeypatch: pytest.MonkeyPa
 # ---- the end --------------------------------------------------------------------------------------------------------
 
 
-def test_close_fails_what_is_not_decoded(kind: str) -> None:
+def test_close_fails_what_is_not_decoded() -> None:
     """Closing the stage fails all images that wait or are in work, so no request waits for ever."""
-    with started(1, kind=kind) as bench:
+    with started(1) as bench:
         requests = [bench.submit([slow_png()]) for _ in range(4)]
         until(lambda: bench.decoding(slow_png()))
         (pid,) = bench.stage.pids
@@ -213,13 +210,13 @@ def test_close_fails_what_is_not_decoded(kind: str) -> None:
         bench.slots.release(0, bench.slots.count)  # the watch that would do it has ended
 
 
-def test_close_ends_the_workers(kind: str) -> None:
+def test_close_ends_the_workers() -> None:
     """Closing the stage ends the workers and their threads.
 
     A thread inside torch at the interpreter's end would abort it.
     """
     before = threading.enumerate()
-    with started(2, kind=kind) as bench:
+    with started(2) as bench:
         pids = bench.stage.pids
         assert len(set(pids)) == 2
         assert [thread.name for thread in threading.enumerate() if thread not in before].count("decode-worker") == 2
