@@ -1,12 +1,13 @@
 """Hands images out to the decoder processes, and processes their results."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 from torch import Tensor
 
-from pipeline.bounds import CHUNKS_PER_WORKER
+from pipeline.bounds import CHUNKS_PER_WORKER, MIN_CHUNK_COST_S
 from pipeline.decode.fair_queue import Backlog, FairQueue
 from pipeline.decode.messages import DecodedPixels
 from pipeline.decode.slots import Claim, Slots
@@ -131,12 +132,14 @@ class Dispatcher:
         """Return the size of the next chunk: a share of the waiting images, so that all workers end together.
 
         Guided self-scheduling: large chunks while many images wait, small ones towards the end (Polychronopoulos and
-        Kuck, 1987).
+        Kuck, 1987). Towards the end cheap images still go together, but no worker gets more than its even share.
         """
         if images.next.costly or images.next.attempts:  # a retried image may end its worker again
             return 1
         share = -(-len(images) // (CHUNKS_PER_WORKER * self._most_workers))
-        return min(share, self._queue.batch_size)
+        even = -(-(len(images) + self._pool.images) // self._most_workers)
+        worth_it = math.ceil(MIN_CHUNK_COST_S / images.next.cost_s)
+        return min(max(share, min(even, worth_it)), self._queue.batch_size)
 
     # ---- results --------------------------------------------------------------------------------------------
 

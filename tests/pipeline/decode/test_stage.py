@@ -1,6 +1,7 @@
 """Tests of the decode stage: the images that decoder processes get, and the results. All processes are real."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -105,13 +106,23 @@ def test_nothing_is_decoded_that_the_device_cannot_use_yet() -> None:
         assert order.index(True) <= most_ahead + 1
 
 
+@pytest.mark.parametrize(("images", "chunks"), [(3, [1, 1, 1]), (4, [1, 1, 1, 1]), (6, [2, 2, 2]), (8, [2, 2, 2, 2])])
+def test_cheap_images_are_handed_out_together(images: int, chunks: list[int]) -> None:
+    """Cheap images go to four idle workers together, but no worker gets more than its even share."""
+    with started(4) as bench:
+        request = bench.submit([CAT] * images)
+        assert errors(request) == [None] * images
+        together = Counter(task.handed_out_at for task in request.tasks)
+        assert list(together.values()) == chunks
+
+
 def test_cancelled_images_are_not_decoded() -> None:
     """Images of a cancelled request that no worker has begun are never handed to a worker."""
     with started(1) as bench:
-        first = bench.submit([slow_png()] * 2)
+        first = bench.submit([slow_png()] * 3)  # two chunks, as many as the worker holds
         waiting, last = bench.submit([CAT] * 5), bench.submit([CAT])
         assert waiting.future.cancel()
-        assert errors(first) == [None, None]
+        assert errors(first) == [None] * 3
         assert errors(last) == [None]
         assert [task.handed_out_at for task in waiting.tasks] == [0.0] * 5
 
