@@ -9,6 +9,7 @@ from typing import Final, cast
 
 from ray.serve import metrics
 
+from deployments.monitoring.gauge_histogram import GaugeHistogram
 from deployments.monitoring.last_minute import EndedRequests
 from deployments.monitoring.timeline import STAGES
 from pipeline.stats import EngineStats
@@ -29,11 +30,18 @@ class Metrics:
             "requests_total", "requests that ended, by outcome: predicted, or an error", "outcome"
         )
         self._images = _counter("images_total", "images that ended, by outcome: predicted, or an error", "outcome")
-        self._seconds = _histogram("request_seconds", "from a request's first byte to its answer", STAGE_BUCKETS_S)
-        self._stages = _histogram(
-            "stage_seconds", "seconds of a request in each stage; for many images the longest", STAGE_BUCKETS_S, "stage"
+        self._seconds = GaugeHistogram(
+            "darkroom_request_seconds", "seconds from a request's first byte to its answer", STAGE_BUCKETS_S
         )
-        self._batches = _histogram("batch_images", "images in each batch on the device", BATCH_IMAGES_BUCKETS)
+        self._stages = GaugeHistogram(
+            "darkroom_stage_seconds",
+            "seconds of a request in each stage; for many images the longest",
+            STAGE_BUCKETS_S,
+            "stage",
+        )
+        self._batches = GaugeHistogram(
+            "darkroom_batch_images", "images in each batch on the device", BATCH_IMAGES_BUCKETS
+        )
         self._decoding = _counter(
             "decoding_seconds_total", "seconds that workers have spent decoding, spare workers included"
         )
@@ -78,7 +86,9 @@ class Metrics:
             self._seconds.observe(took_s)
         for stages_s in ended.stages_s:
             for stage, stage_s in zip(STAGES, stages_s, strict=True):
-                self._stages.observe(stage_s, {"stage": stage})
+                self._stages.observe(stage_s, of=stage)
+        self._seconds.publish()
+        self._stages.publish()
 
     def _publish_engine_stats(self, engine_stats: EngineStats, seconds: float) -> None:
         last, self._published = self._published, engine_stats
@@ -92,8 +102,8 @@ class Metrics:
             if more > 0:  # Ray refuses 0
                 counter.inc(more)
         for images, count in engine_stats.batches.items():
-            for _ in range(count - last.batches.get(images, 0)):
-                self._batches.observe(images)
+            self._batches.observe(images, count - last.batches.get(images, 0))
+        self._batches.publish()
         self._workers.set(engine_stats.decode_workers)
         self._workers_ready.set(engine_stats.workers_ready)
         self._concurrent_batches.set(engine_stats.concurrent_batches)
@@ -109,8 +119,3 @@ def _counter(name: str, description: str, *labels: str) -> metrics.Counter:
 
 def _gauge(name: str, description: str) -> metrics.Gauge:
     return metrics.Gauge(f"darkroom_{name}", description=description)
-
-
-def _histogram(name: str, description: str, boundaries: list[float], *labels: str) -> metrics.Histogram:
-    tags = cast(tuple[str], labels)  # Ray's annotation for a tuple of any length
-    return metrics.Histogram(f"darkroom_{name}", description=description, boundaries=boundaries, tag_keys=tags)
