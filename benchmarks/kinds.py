@@ -110,11 +110,12 @@ DARKROOM: Final = ServerKind(
 )
 
 
-def _echo(application: Document) -> None:
+def alone(application: Document) -> None:
+    """Replaces Darkroom in an application of Serve by `benchmarks.echo`."""
     application.update(import_path="benchmarks.echo:build_app", args={}, deployments=[])
 
 
-ECHO: Final = darkroom("HTTP alone", _echo)
+ECHO: Final = darkroom("HTTP alone", alone)
 RAY_SERVE: Final = ServerKind(
     name="Ray Serve, batching",
     path="/",

@@ -1,6 +1,7 @@
 """Clients in several processes: one Python process could not load eight replicas fully."""
 
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -9,6 +10,11 @@ from typing import Self
 
 from harness.load import Load, closed_loop
 from harness.target import Form, Target
+
+
+def processes_of_clients() -> int:
+    """Returns the number of client processes: one could not load eight replicas fully."""
+    return max(1, min(4, len(os.sched_getaffinity(0)) // 4))
 
 
 class Clients:

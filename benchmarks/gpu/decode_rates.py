@@ -31,6 +31,11 @@ def ceiling_of(work: Work) -> str:
     return f"decode {size_of(work)}"
 
 
+def http_ceiling_of(work: Work, together: int) -> str:
+    """Returns the name by which other figures refer to the limit set by decoding and HTTP."""
+    return f"{ceiling_of(work)} and HTTP, {together} a request"
+
+
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Measures each size on one core, on half of the cores and on all."""
     cores = len(os.sched_getaffinity(0))

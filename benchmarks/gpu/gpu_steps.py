@@ -36,6 +36,7 @@ STEPS: Final = (
     GpuStep("ceilings", 75, ("decoding", "main_models"), "images a second that the cores decode and the GPU computes"),
     GpuStep("comparison", 120, ("comparison",), "32 images by a loop, a DataLoader per batch, and the engine"),
     GpuStep("tests", 150, ("tests",), "the tests of the code for CUDA, none of them skipped"),
+    GpuStep("http", 60, ("http",), "the limit of the service: the cores divided by decoding and HTTP"),
     GpuStep("service", 240, ("service",), "the service: shipped, ResNet-50, replicas a GPU, images a request, sizes"),
     GpuStep("kinds", 120, ("kinds",), "models of several kinds in the engine, and their answers against the CPU's"),
     GpuStep("copies", 40, ("waiting", "copies"), "what waiting for the GPU and copies to it cost"),

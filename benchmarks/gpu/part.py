@@ -26,6 +26,7 @@ PARTS: Final = {
     "decoding": "decode_rates:rates",
     "main_models": "models:main_rates",
     "models": "models:rates",
+    "http": "http_alone:rates",
     "service": "service_rates:rates",
     "comparison": "loader_comparison:rates",
     "kinds": "model_kinds:rates",
@@ -39,7 +40,7 @@ PARTS: Final = {
 }
 """Module and function that measure each part."""
 
-PARTS_WITHOUT_FAKE_GPU: Final = frozenset({"facts", "tests", "service"})
+PARTS_WITHOUT_FAKE_GPU: Final = frozenset({"facts", "tests", "http", "service"})
 """Parts without the fake GPU in a dry run: the tests have their own, and replicas compute on the CPU."""
 
 _WRITING_TIME_S: Final = 4.0

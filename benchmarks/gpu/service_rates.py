@@ -1,6 +1,5 @@
 """Measures the service on this machine in each case: started by its launcher, with clients beside it."""
 
-import os
 import re
 import tempfile
 import time
@@ -14,8 +13,8 @@ import httpx
 import psutil
 
 from benchmarks.gpu.cases import CASES, DRY_CASES, Case, CaseLoad, chosen
-from benchmarks.gpu.client_processes import Clients
-from benchmarks.gpu.decode_rates import ceiling_of, size_of, works
+from benchmarks.gpu.client_processes import Clients, processes_of_clients
+from benchmarks.gpu.decode_rates import ceiling_of, http_ceiling_of, size_of, works
 from benchmarks.gpu.outcome import Figure, Missing
 from benchmarks.gpu.part_setting import PartSetting
 from benchmarks.gpu.processor import Used
@@ -44,17 +43,15 @@ _REPORTED_STATS: Final = (
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
     """Measures all cases, each with a service of its own."""
     cases = chosen(DRY_CASES if setting.dry else CASES, setting.cases)
-    with tempfile.TemporaryDirectory(prefix="darkroom-gpu-", dir="/tmp") as folder, Clients(_processes()) as clients:
+    with (
+        tempfile.TemporaryDirectory(prefix="darkroom-gpu-", dir="/tmp") as folder,
+        Clients(processes_of_clients()) as clients,
+    ):
         weights = Path(folder, "resnet50.pth")
         if not setting.dry:
             random_resnet(weights)
         measure = partial(rates_of, setting=setting, folder=Path(folder), weights=weights, clients=clients)
         yield from setting.each(cases, measure, needs_s=20.0 if setting.dry else 45.0)
-
-
-def _processes() -> int:
-    """Returns the number of client processes: one could not load eight replicas fully."""
-    return max(1, min(4, len(os.sched_getaffinity(0)) // 4))
 
 
 def random_resnet(path: Path) -> None:
@@ -137,7 +134,7 @@ def rate(
         f"{case.name}: {size_of(work)}, {load.together} a request, {load.clients} clients",
         answered.per_s * load.together,
         "images/s",
-        of=(ceiling_of(work), f"model {case.model} {dtype}"),
+        of=(ceiling_of(work), http_ceiling_of(work, load.together), f"model {case.model} {dtype}"),
         note=_noted(answered, clients, stats),
         details={
             "requests_per_s": round(answered.per_s, 1),
