@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +16,9 @@ from harness.repository import ROOT
 _MARK: Final = "DARKROOM_MARK"
 _HELPERS_END_WITHIN_S: Final = 2.0
 """Seconds for helper processes, such as multiprocessing's, to notice the end of their program."""
+
+_LOOKED_AGAIN_AFTER_S: Final = 0.05
+"""Seconds between two looks for processes: one that is just loading another program has no environment meanwhile."""
 
 
 class MarkedProgram:
@@ -57,9 +61,9 @@ class MarkedProgram:
         return killed + self._end_others()
 
     def _end_others(self) -> int:
-        psutil.wait_procs(self.processes(), timeout=_HELPERS_END_WITHIN_S)
+        psutil.wait_procs(self._left(), timeout=_HELPERS_END_WITHIN_S)
         killed = set[psutil.Process]()
-        while left := self.processes():  # repeated: a process may start another one meanwhile
+        while left := self._left():  # repeated: a process may start another one meanwhile
             for each in left:
                 with suppress(psutil.Error):
                     each.kill()
@@ -67,6 +71,12 @@ class MarkedProgram:
             psutil.wait_procs(left, timeout=0.2)
         psutil.wait_procs(killed, timeout=_HELPERS_END_WITHIN_S)  # until their new parent has reaped them
         return len(killed)
+
+    def _left(self) -> list[psutil.Process]:
+        if not (left := self.processes()):
+            time.sleep(_LOOKED_AGAIN_AFTER_S)
+            left = self.processes()
+        return left
 
 
 def with_environment(name: str, value: str) -> list[psutil.Process]:
