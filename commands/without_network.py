@@ -1,5 +1,6 @@
 """Refuses connections to other machines in this process, for a command that must do without the network."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any, Final
 
 _CONNECTS: Final = ("socket.connect", "socket.sendto", "socket.sendmsg")
 _LOOKS_UP: Final = ("socket.getaddrinfo", "socket.gethostbyname")
+_WITHOUT_PROXY: Final = {"no_proxy": "*", "NO_PROXY": "*"}
 
 _refusing = False
 _is_hooked = False
@@ -21,18 +23,25 @@ class NetworkRefused(OSError):
 def without_network() -> Iterator[None]:
     """Refuse connections to other machines, and look-ups of their names, until the block ends.
 
-    Sockets within the machine stay usable. Python calls audit hooks before it opens a connection, whichever library
-    asks for it; they cannot be removed (https://docs.python.org/3/library/sys.html#sys.addaudithook).
+    Sockets within the machine stay usable, but no proxy, which may be on this machine too. Python calls audit hooks
+    before it opens a connection, whichever library asks for it; they cannot be removed
+    (https://docs.python.org/3/library/sys.html#sys.addaudithook).
     """
     global _refusing, _is_hooked
     if not _is_hooked:
         sys.addaudithook(_refuse)
         _is_hooked = True
     _refusing = True
+    before = {name: os.environ.get(name) for name in _WITHOUT_PROXY}
+    os.environ.update(_WITHOUT_PROXY)
     try:
         yield
     finally:
         _refusing = False
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
 
 
 def _refuse(event: str, arguments: tuple[Any, ...]) -> None:

@@ -49,8 +49,12 @@ def test_an_image_without_a_prediction_is_a_fault(tmp_path: Path) -> None:
     assert f"applications.0 (darkroom): {tmp_path / 'photo.jpg'} has no prediction" in said.stderr
 
 
-def test_weights_are_not_fetched(tmp_path: Path) -> None:
-    """Weights that are not on this machine are a fault; a start would fetch them, a check does not."""
+def test_weights_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that are not on this machine are a fault; a start would fetch them, a check does not.
+
+    It does not ask a proxy for them either, though that is on this machine.
+    """
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:1")
     said = typed("check", written(tmp_path, shipped_config(), model="shufflenet_v2_x0_5"))
     assert said.exit_code == 1
     (line,) = [line for line in said.stderr.splitlines() if line.startswith("darkroom: ")]  # torch says what it fetches
