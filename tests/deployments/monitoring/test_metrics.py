@@ -5,6 +5,7 @@ import math
 import shutil
 import subprocess
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,22 @@ def test_every_query_of_the_dashboard_has_data_under_load(ask: Ask, title: str, 
 def test_every_stage_has_a_histogram(ask: Ask) -> None:
     found = until(lambda: {line["metric"]["stage"] for line in ask("ray_darkroom_stage_seconds_count")})
     assert found == set(STAGES)
+
+
+@pytest.mark.usefixtures("_load")
+@pytest.mark.parametrize("name", ["request_seconds", "stage_seconds", "batch_images"])
+def test_buckets_count_up_to_their_limits(ask: Ask, name: str) -> None:
+    """The counts of a histogram's buckets ascend with their limits, and the last bucket counts all values."""
+
+    def counts() -> bool:
+        histograms = defaultdict[str, dict[float, float]](dict)
+        for line in ask(f'{{__name__=~"ray_darkroom_{name}_(bucket|count)"}}'):
+            le = float(line["metric"].get("le", 2**31))  # the count, behind all buckets but the last
+            histograms[line["metric"].get("stage", "")][le] = float(line["value"][1])
+        found = [[count for _, count in sorted(by_le.items())] for by_le in histograms.values()]
+        return bool(found) and all(each == sorted(each) and each[-1] == each[-2] > 0 for each in found)
+
+    until(counts)  # a scrape may fall into an update
 
 
 @pytest.mark.usefixtures("_load")
