@@ -1,15 +1,13 @@
 """The model stage: batches decoded images whenever the device becomes free, and answers them."""
 
 import logging
-import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from pipeline.bounds import STALLED_AFTER_S
 from pipeline.errors import (
@@ -226,7 +224,7 @@ class Batcher:
         self.answered_at = thread.turned_at = time.monotonic()
         if any(len(rows) != len(tasks) for rows in output.rows.values()):
             raise ValueError(f"the device has returned {described(output.rows)} for {len(tasks)} images")
-        bad = _not_finite(output.rows)
+        bad = output.not_finite()
         if bad and (failure := self._failure_by_nan(len(bad), work, thread)):
             _fail(work, failure)
             return
@@ -253,7 +251,7 @@ class Batcher:
         if images < in_all or not self._has_scored:
             return None
         try:
-            if not _not_finite(self._output_of_black(work[0], thread).rows):
+            if not self._output_of_black(work[0], thread).not_finite():
                 return None
             self._failure = DeviceFailure("the device has failed: the scores of a black image are NaN too")
         except Exception as error:
@@ -317,11 +315,3 @@ def _warm_up_failure(error: Exception) -> DeviceFailure | InvalidModel:
 def _fail(work: Iterable[PixelBatch], failure: ServerError) -> None:
     for batch in work:
         batch.fail(failure)
-
-
-def _not_finite(rows: Mapping[str, Tensor]) -> set[int]:
-    """Return the positions of images with a float that is not finite; softmax gives NaN for all classes or for none."""
-    floats = [tensor for tensor in rows.values() if tensor.is_floating_point()]
-    if all(math.isfinite(tensor.sum().item()) for tensor in floats):  # quick: one operator
-        return set()
-    return {int(row) for tensor in floats for row in (~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()}

@@ -1,5 +1,6 @@
 """The protocol of a device that runs the model, and the records of a batch on the device."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -69,6 +70,13 @@ class BatchOutput:
 
     rows: Mapping[str, Tensor]  # as by `Head.on_device`, [images, ...] each, in host memory
     timings: BatchTimings
+
+    def not_finite(self) -> set[int]:
+        """Return the positions of images with a float that is not finite, such as the NaN of softmax."""
+        floats = [tensor for tensor in self.rows.values() if tensor.is_floating_point()]
+        if all(math.isfinite(tensor.sum().item()) for tensor in floats):  # quick: one operator
+            return set()
+        return {int(row) for tensor in floats for row in (~tensor.isfinite()).reshape(len(tensor), -1).any(1).nonzero()}
 
 
 @dataclass(frozen=True, slots=True)
