@@ -67,6 +67,9 @@ HANDED_OVER_AFTER_S = 0.1
 STOPPED_AFTER_S = 0.1
 """Time after which a stopped worker (SIGSTOP) is ended, and its images go to another worker."""
 
+FROZEN_FROM_S = 1.0
+"""Gap between two looks at the workers from which this process counts as frozen; there are twenty looks a second."""
+
 PROBE_WHEN_IDLE_FOR_S = 2.0
 """Time without a finished image after which `Engine.check` sends a test image through the whole path."""
 

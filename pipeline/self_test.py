@@ -36,7 +36,7 @@ class SelfTest:
         Raises:
             EngineStalled: no image has come through for too long, not even the test image that was sent before.
         """
-        idle_s = time.monotonic() - max(self._compute.answered_at, self._sent_at)
+        idle_s = time.monotonic() - max(self._compute.answered_at, self._sent_at, self._decode.resumed_at)
         if not self._sent.done():
             # Work in progress has time limits of its own. Work that has just ended shows that images get through, also
             # if it ended with a rejection or with the end of a worker.

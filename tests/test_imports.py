@@ -28,6 +28,7 @@ TOP_TO_BOTTOM = (
     "decode.pipe_event",
     "decode.forkserver",
     "decode.process_state",
+    "freezes",
     "decode.worker",
     "model.batcher",
     "model.device_thread",

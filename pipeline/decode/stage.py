@@ -17,6 +17,7 @@ from pipeline.decode.worker_pool import WorkerPool
 from pipeline.decode.worker_process import DecodeChunk, WorkerProcess, WorkerStarted
 from pipeline.decode.worker_progress import in_work
 from pipeline.errors import EngineClosed, ServerError, WorkerFailure
+from pipeline.freezes import Freezes
 from pipeline.live_limits import Limits
 from pipeline.ready_queue import ReadyQueue
 from pipeline.records import WorkerTransform
@@ -74,6 +75,7 @@ class DecodeStage:
             limits=limits,
         )
         self._failure: ServerError | None = None
+        self._freezes = Freezes()
         self._watch = threading.Thread(target=self._watch_workers, name="decode-watch", daemon=True)
 
     def start(self) -> None:
@@ -149,6 +151,12 @@ class DecodeStage:
     def moved_at(self) -> float:
         """Time at which a worker last returned images, or ended while it held some, by `time.monotonic`."""
         return self._dispatcher.moved_at
+
+    @property
+    def resumed_at(self) -> float:
+        """End of the last time in which this process was frozen, by `time.monotonic`; 0 if it never was."""
+        self._freezes.look()
+        return self._freezes.resumed_at
 
     def ahead_of(self, costs_s: Sequence[float]) -> tuple[int, float]:
         """Return the images, and seconds of work, ahead of the last of new images of one request at these costs."""
@@ -272,7 +280,10 @@ class DecodeStage:
         lost = [*ended(workers, _WATCH_PERIOD_MS), *stopped(workers)]
         if done := look_after_forkserver():
             logger.warning("%s", done)
+        self._freezes.look()
         with self._changed:
+            for worker in self._pool:
+                worker.count_from(int(self._freezes.resumed_at * 1e9))
             for worker in [*lost, *late_starters([*self._pool])]:
                 self._replace(worker)
             self._look_after_slow_workers()

@@ -158,6 +158,11 @@ class WorkerProcess:
         self.oldest_chunk_since_ns, self.held = time.monotonic_ns(), False
         return self.chunks.popleft()
 
+    def count_from(self, resumed_ns: int) -> None:
+        """Count the time that it was given from the end of a freeze of this process, if that was later."""
+        self.oldest_chunk_since_ns = max(self.oldest_chunk_since_ns, resumed_ns)
+        self.started_at = max(self.started_at, resumed_ns * 1e-9)
+
     def used_s(self, since_ns: int) -> float:
         """Return the processor seconds used since the first call about the image that was begun at `since_ns`."""
         with suppress(psutil.Error):  # it has just died

@@ -20,7 +20,8 @@ class InWork:
     """The image that a worker is decoding."""
 
     task: Task | None  # None between two images
-    since_ns: int  # when it was begun, or the one before it ended, by `time.monotonic_ns`
+    # When it was begun, or the one before it ended, or this process was last frozen, by `time.monotonic_ns`.
+    since_ns: int
 
     @property
     def for_s(self) -> float:
@@ -34,7 +35,7 @@ def in_work(worker: WorkerProcess, slots: Slots) -> InWork:
     claims, started_ns, decode_ns = _ledger(chunk, slots)
     if (begun := claims == Claim.STARTED).any():
         position = int(begun.argmax())
-        return InWork(chunk.tasks[position], int(started_ns[position]))
+        return InWork(chunk.tasks[position], max(worker.oldest_chunk_since_ns, int(started_ns[position])))
     done = (claims == Claim.DECODED) | (claims == Claim.REJECTED)
     ended_ns = started_ns[done] + decode_ns[done]
     return InWork(None, max(worker.oldest_chunk_since_ns, int(ended_ns.max(initial=0))))

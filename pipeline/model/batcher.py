@@ -83,12 +83,17 @@ class Batcher:
         for thread in self._threads[1:]:
             thread.start()
 
-    def check(self) -> None:
-        """Raise the error that has ended the stage, or EngineStalled if the device does not answer."""
+    def check(self, resumed_at: float = 0.0) -> None:
+        """Raise the error that has ended the stage, or EngineStalled if the device does not answer.
+
+        Args:
+            resumed_at: end of the last time in which this process was frozen, by `time.monotonic`.
+        """
         if self._failure:
             raise self._failure
         silent_s = max(
-            (time.monotonic() - thread.turned_at for thread in self._device_threads if thread.images), default=0.0
+            (time.monotonic() - max(thread.turned_at, resumed_at) for thread in self._device_threads if thread.images),
+            default=0.0,
         )
         if silent_s > self._stuck_after_s:
             raise EngineStalled(f"the device has not answered a batch for {silent_s:.0f} s")

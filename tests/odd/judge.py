@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from logging.handlers import BufferingHandler
 
 import torch
 from PIL import Image
@@ -12,6 +13,7 @@ from torchvision import models
 from deployments.http.statuses import STATUS_BY_ERROR
 from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
+from pipeline.decode import stage
 from pipeline.engine import Engine
 from pipeline.errors import ImageError
 from pipeline.records import EncodedImage, Outcome, Prediction
@@ -42,14 +44,15 @@ class Answers:
     among: dict[OddFile, Outcome] = field(default_factory=dict)
     neighbours: list[Outcome] = field(default_factory=list)  # outcomes of `GOOD` in each request of many
     good: Outcome | None = None  # outcome of `GOOD` alone
-    workers_lost: int = 0
+    workers_lost: list[str] = field(default_factory=list)  # a line of the log for each, which says why
 
 
 def ask(config: PipelineConfig, files: Sequence[OddFile], *, among: bool = True) -> Answers:
     """Sends each file in a request of its own, then among others; returns the outcomes."""
     answers = Answers()
     with Engine(config) as engine:
-        workers = set(engine.worker_pids)
+        workers, log = set(engine.worker_pids), BufferingHandler(capacity=len(files))
+        stage.logger.logger.addHandler(log)
         answers.good = engine.infer([GOOD])[0]
         futures = engine.submit([EncodedImage(file.data)] for file in files)
         answers.alone = {file: future.result()[0] for file, future in zip(files, futures, strict=True)}
@@ -63,7 +66,9 @@ def ask(config: PipelineConfig, files: Sequence[OddFile], *, among: bool = True)
                 good, *others = future.result()
                 answers.neighbours.append(good)
                 answers.among.update(zip(group, others, strict=True))
-        answers.workers_lost = len(workers - set(engine.worker_pids))
+        stage.logger.logger.removeHandler(log)
+        if workers - set(engine.worker_pids):
+            answers.workers_lost = [record.getMessage() for record in log.buffer]
     return answers
 
 
