@@ -40,6 +40,12 @@ def error_log() -> Path | None:
     return Path(path) if path else None
 
 
+def run_folder() -> Path | None:
+    """Find the folder of this machine that Ray makes anew for each of its runs; None in a process that is not Ray's."""
+    node = ray._private.worker._global_node  # has no public home in Ray 2.60
+    return Path(node.get_session_dir_path()) if node else None
+
+
 def _alive() -> list[Mapping[str, Any]]:
     entries: list[Mapping[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [entry for entry in entries if entry["Alive"]]

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from deployments.admission import Places
 from deployments.checks.own_faults import in_words
-from deployments.cluster import error_log, own_node
+from deployments.cluster import error_log, own_node, run_folder
 from deployments.http.application import HttpApplication
 from deployments.http.auth import KEYS_VARIABLE, Access
 from deployments.http.middleware import RequestGuard
@@ -156,7 +156,7 @@ class Replica:
         """Make the engine. Imports it here: torch takes seconds, and Serve imports this module also to read the app."""
         from pipeline.engine import Engine
 
-        return Engine(config)
+        return Engine(config, speeds=run_folder())
 
     # ---- documents of GET /info and GET /stats ----------------------------------------------------------------------
 

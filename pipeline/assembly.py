@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from pipeline.config import PipelineConfig
@@ -14,6 +15,7 @@ from pipeline.model.batcher import Batcher
 from pipeline.model.callable_transform import CallableTransform, examples, tried
 from pipeline.model.device_kind import OpenDevice, loaded_dtype, resolved_kind, resolved_sizes
 from pipeline.model.fit_module import device_module
+from pipeline.model.known_speeds import KnownSpeeds
 from pipeline.model.recognition import on_fast_path
 from pipeline.model.reference import COMPARED_IMAGES
 from pipeline.model.resize_to_fit import Fit
@@ -72,6 +74,7 @@ class Assembly:
         config: settings of the engine.
         given: a model to serve instead of the one that `config` names.
         opener: function that opens the device.
+        speeds: folder of this machine for measured speeds, to be read at the next start; None to keep none.
 
     Attributes:
         device_kind: "cpu" or "cuda".
@@ -79,10 +82,13 @@ class Assembly:
         concurrent_batches: number of batches that the device computes at a time.
     """
 
-    def __init__(self, config: PipelineConfig, given: ServedModel | None, opener: OpenDevice) -> None:
+    def __init__(
+        self, config: PipelineConfig, given: ServedModel | None, opener: OpenDevice, speeds: Path | None = None
+    ) -> None:
         self._config, self._given, self._opener = config, given, opener
         self.device_kind = resolved_kind(config)
         self.decode_workers, self.concurrent_batches = resolved_sizes(config, self.device_kind)
+        self._known = KnownSpeeds.of(config, self.concurrent_batches, speeds) if speeds and not given else None
 
     def parts(self, limits: Limits) -> Parts:
         """Load the model and assemble the parts around it.
@@ -151,7 +157,7 @@ class Assembly:
     def _choice(self, transform: Preprocess | CallableTransform | Fit, spec: InputSpec) -> RuntimeChoice:
         runtime, dtype = self._config.runtime, self._config.dtype
         if not isinstance(transform, Fit):
-            return RuntimeChoice(runtime, dtype, examples(transform, COMPARED_IMAGES))
+            return RuntimeChoice(runtime, dtype, examples(transform, COMPARED_IMAGES), self._known)
         # Images of different sizes are computed by torch, and there is nothing to compare.
         named = "torch" if runtime == "auto" else runtime
         return RuntimeChoice(named, "float32" if dtype == "auto" else dtype, spec.zeros(0))

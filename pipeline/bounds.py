@@ -74,10 +74,12 @@ PROBE_WHEN_IDLE_FOR_S = 2.0
 """Time without a finished image after which `Engine.check` sends a test image through the whole path."""
 
 STALLED_AFTER_S = 8.0
-"""Time without a finished image after which the engine counts as stalled, if no image is in work.
+"""Time without a finished image after which the engine counts as stalled, if no image is in work."""
 
-A device counts as stalled if it has not answered a batch for this time, or for the time that its warm-up took if that
-was longer.
+STUCK_AFTER_BATCHES = 10
+"""Time without an answer after which a device that holds a batch counts as stalled, in slowest batches of its warm-up.
+
+At least `STALLED_AFTER_S`, and at least the time that the warm-up took.
 """
 
 MAX_UNBLAMED_DEATHS = 3

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -40,6 +41,7 @@ class Engine:
         limits: limits in force at the start; the default ones allow the largest batch of `config`.
         model: a model to serve instead of the one that `config` names.
         opener: function that opens the device; pass another one for another kind of device.
+        speeds: folder of this machine that keeps measured speeds from one start to the next; None to measure always.
 
     Attributes:
         start_s: seconds that each step of the start took.
@@ -56,9 +58,10 @@ class Engine:
         *,
         model: ServedModel | None = None,
         opener: OpenDevice = open_device,
+        speeds: Path | None = None,
     ) -> None:
         self.config, self._given = config, model
-        self._assembly = assembly = Assembly(config, model, opener)
+        self._assembly = assembly = Assembly(config, model, opener, speeds)
         self.device_kind = assembly.device_kind
         self.decode_workers, self.concurrent_batches = assembly.decode_workers, assembly.concurrent_batches
         self._limits = limits or Limits(max_batch_size=config.largest_batch)

@@ -62,6 +62,7 @@ TOP_TO_BOTTOM = (
     "model.runtime_openvino",
     "model.runtime_torch",
     "model.runtime",
+    "model.known_speeds",
     "model.cuda",
     "model.cuda_graph",
     "model.folding",

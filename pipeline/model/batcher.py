@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from pipeline.bounds import STALLED_AFTER_S
+from pipeline.bounds import STALLED_AFTER_S, STUCK_AFTER_BATCHES
 from pipeline.errors import (
     DeviceFailure,
     EngineClosed,
@@ -143,9 +143,10 @@ class Batcher:
         """Warm up, then run. Body of the first thread; cuDNN caches its search per thread, so the warm-up runs here."""
         try:
             started_at = time.monotonic()
-            self._pace = DevicePace(self._device.warm_up(), padded=self._device.pads)
-            # The warm-up runs every batch size several times, so no batch takes longer.
-            self._stuck_after_s = max(STALLED_AFTER_S, time.monotonic() - started_at)
+            seconds = self._device.warm_up()
+            self._pace = DevicePace(seconds, padded=self._device.pads)
+            warm_up_s = time.monotonic() - started_at
+            self._stuck_after_s = max(STALLED_AFTER_S, warm_up_s, STUCK_AFTER_BATCHES * max(seconds.values()))
         except Exception as error:  # noqa: BLE001 - whatever the device raises, `start` reports it
             self._failure = _warm_up_failure(error)
             self._queue.close(self._failure)

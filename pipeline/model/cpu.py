@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from pipeline.input_spec import InputSpec
 from pipeline.model.device import COMPUTED_BY_MODULES, BatchTimings, ComputedAs, PendingBatch
 from pipeline.model.device_module import DeviceModule, dtype_name
+from pipeline.model.known_speeds import Speeds
 from pipeline.model.runtime import PreparedModel, RuntimeChoice, TracedSource
 from pipeline.model.runtime_torch import as_prepared
 from pipeline.model.runtimes import choose
@@ -25,6 +26,9 @@ _MIN_TIME_SAVED_SHARE: Final = 0.05
 
 _MAX_SIZES_WITHOUT_GAIN: Final = 2
 """Batch sizes in a row without a gain after which larger ones are not tried: each takes a part of the start."""
+
+_CALLS_TO_WARM_UP: Final = 2
+"""Calls after which a batch size is as quick as later: a TorchScript graph is optimised in the second."""
 
 
 class CpuDevice:
@@ -72,13 +76,30 @@ class CpuDevice:
             InvalidModel: the configured runtime cannot compute the model, or the head does not fit it.
         """
         torch.set_num_threads(1)
-        source, threads = self._source, self.concurrent_batches
-        self._prepared = choose(source, self._choice, threads) if self._choice else as_prepared(source)
+        source, threads, choice = self._source, self.concurrent_batches, self._choice
+        known = choice.known.read() if choice and choice.known else None
+        earlier = known.computed_as if known else None
+        self._prepared = choose(source, choice, threads, earlier) if choice else as_prepared(source)
         self.computed_as = self._prepared.computed_as
         del self._source  # and with it the model in float32, if it is served in another format
-        seconds = self._measured()
+        if known and earlier == self.computed_as:
+            seconds = self._as_measured(known.batch_s)
+        else:
+            seconds = self._measured()
+            if choice and choice.known:
+                choice.known.write(Speeds(self.computed_as, seconds))
         self._prepared.keep_up_to(DevicePace(seconds).efficient_batch_size)
         return seconds
+
+    def _as_measured(self, seconds: Mapping[int, float]) -> dict[int, float]:
+        """Warm up the batch sizes that will be used, of those that an earlier start has measured."""
+        pixels = self._spec.zeros(self._batch_sizes[-1])
+        for size in sorted(seconds):
+            if size <= DevicePace(seconds).efficient_batch_size:
+                self._prepared.prepare_for(size)
+                for _ in range(_CALLS_TO_WARM_UP):
+                    self._infer(pixels[:size])
+        return dict(seconds)
 
     def _measured(self) -> dict[int, float]:
         pixels = self._spec.zeros(self._batch_sizes[-1])

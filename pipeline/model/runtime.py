@@ -12,6 +12,7 @@ from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import noise
 from pipeline.model.device import ComputedAs
 from pipeline.model.device_module import DeviceModule
+from pipeline.model.known_speeds import KnownSpeeds
 from pipeline.model.torchscript import Compute, reads_values, traced
 
 
@@ -27,11 +28,13 @@ class RuntimeChoice:
         runtime: "auto", or the name of one.
         dtype: "auto", or the name of a number format.
         samples: inputs like those that will be served: [n, *shape].
+        known: speeds that earlier starts measured; None to measure them always.
     """
 
     runtime: str
     dtype: str
     samples: Tensor
+    known: KnownSpeeds | None = None
 
     @property
     def is_settled(self) -> bool:

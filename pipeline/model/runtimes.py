@@ -15,7 +15,7 @@ from typing import Final
 import torch
 
 from pipeline.errors import InvalidModel, first_line
-from pipeline.model.device import DeviceTrial
+from pipeline.model.device import ComputedAs, DeviceTrial
 from pipeline.model.device_module import DTYPES, dtype_name
 from pipeline.model.reference import COMPARED_IMAGES, MAX_DIFFERENCE_FROM_FLOAT32, MIN_TIME_SAVED_SHARE, Reference
 from pipeline.model.runtime import CannotCompute, OpenRuntime, PreparedModel, RuntimeChoice, TracedSource
@@ -44,7 +44,7 @@ _BY_EXACTNESS: Final = (torch.float32, torch.float16, torch.bfloat16)
 """Number formats in the order in which they are tried: float16 has 10 fraction bits, bfloat16 has 7."""
 
 
-def choose(source: TracedSource, choice: RuntimeChoice, threads: int) -> PreparedModel:
+def choose(source: TracedSource, choice: RuntimeChoice, threads: int, known: ComputedAs | None = None) -> PreparedModel:
     """Prepare the model in the quickest way that the configuration allows and that agrees with the model itself.
 
     Limits torch to one thread, here and in later threads.
@@ -53,6 +53,7 @@ def choose(source: TracedSource, choice: RuntimeChoice, threads: int) -> Prepare
         source: the model in float32.
         choice: runtime and number format as configured.
         threads: threads that compute at a time.
+        known: the choice of an earlier start; taken again, without measurements, if it still agrees.
 
     Raises:
         InvalidModel: the runtime that the configuration names cannot compute the model, or the head does not fit it.
@@ -69,6 +70,9 @@ def choose(source: TracedSource, choice: RuntimeChoice, threads: int) -> Prepare
     if choice.is_settled:
         return TorchRuntime(source, threads).prepared(DTYPES[choice.dtype])
     search = _Search(source, choice, threads)
+    if known and (same := search.same(known)):
+        logger.info("the model is computed as before: as %s, in %s", known.way, known.dtype)
+        return same
     for name, dtype in search.candidates():
         search.consider(name, dtype)
     best = search.best
@@ -121,6 +125,21 @@ class _Search:
             return ()
         return dtypes
 
+    def same(self, known: ComputedAs) -> PreparedModel | None:
+        """Prepare what an earlier start has chosen; return None if that does not agree any more."""
+        dtype = DTYPES.get(known.dtype)
+        if known.runtime not in self._runtimes or dtype is None or dtype not in self._dtypes:
+            return None
+        try:
+            prepared, _ = self._agreeing(known.runtime, dtype)
+        except InvalidModel:
+            raise
+        except Exception as error:  # noqa: BLE001 - a library that cannot follow the model raises anything
+            logger.warning("%s is not taken again: %s", known.way, _why(error))
+            return None
+        prepared.computed_as = known
+        return prepared
+
     def consider(self, name: str, dtype: torch.dtype) -> None:
         """Prepare, compare and time a candidate; take it if it agrees and saves time."""
         began_at, trial = time.perf_counter(), DeviceTrial(name, dtype_name(dtype))
@@ -133,8 +152,7 @@ class _Search:
         except Exception as error:  # a library that cannot follow the model raises anything
             if self._is_model_itself(name, dtype):
                 raise
-            why = str(error) if isinstance(error, CannotCompute) else first_line(error)
-            self._note(replace(trial, refused=why))
+            self._note(replace(trial, refused=_why(error)))
             return
         self._note(replace(trial, image_s=image_s))
         if image_s < (1 - MIN_TIME_SAVED_SHARE) * self._best_s:
@@ -186,3 +204,7 @@ class _Search:
         self.trials.append(trial)
         ratio = f", {trial.image_s / self._best_s:.2f} times the best so far" if trial.image_s and self.best else ""
         logger.info("%s%s", trial, ratio)
+
+
+def _why(error: Exception) -> str:
+    return str(error) if isinstance(error, CannotCompute) else first_line(error)

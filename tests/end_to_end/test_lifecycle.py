@@ -40,9 +40,10 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
 def test_killing_the_replica_leaves_no_worker_behind(service: Service) -> None:
     """A replica killed by SIGKILL leaves no worker behind, because workers see their pipe close.
 
-    A new replica then serves.
+    A new replica then serves, and takes over the measured speeds of the first one.
     """
     (replica,) = service.replicas()
+    compared = service.info()["runtimes_compared"]
     family = _children(replica)
     assert any("forkserver" in " ".join(process.cmdline()) for process in family)
 
@@ -52,6 +53,7 @@ def test_killing_the_replica_leaves_no_worker_behind(service: Service) -> None:
     assert alive == []
     until(lambda: _is_whole(service), timeout_s=60)
     assert [process.pid for process in service.replicas()] != [replica.pid]
+    assert service.info()["runtimes_compared"] == compared  # to the last digit
 
 
 def _plain_config(folder: Path) -> tuple[Path, str]:
