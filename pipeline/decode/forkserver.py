@@ -18,7 +18,7 @@ from multiprocessing import forkserver, resource_tracker, util
 from typing import Final, TypeVar
 
 from pipeline.bounds import STOPPED_AFTER_S
-from pipeline.decode.process_state import StoppedProcess, state_of
+from pipeline.decode.process_state import ZOMBIE_STATE, StoppedProcess, state_of
 
 T = TypeVar("T")
 
@@ -30,9 +30,6 @@ _END_TIMEOUT_MS: Final = 1000
 
 _AFTER_ALL_OTHERS: Final = -100
 """Priority of a finalizer that runs after those of semaphores, which need the resource tracker (0)."""
-
-_ZOMBIE_STATE: Final = "Z"
-"""State of a child process that has ended and has not been waited for."""
 
 _SECRET_VARIABLE_NAME: Final = re.compile("TOKEN|SECRET|PASSW|CREDENTIAL|_KEY", re.IGNORECASE)
 """Names of environment variables that hold secrets, among them Ray's token and the service's API keys."""
@@ -81,7 +78,7 @@ def look_after_forkserver() -> str:
     if _state.stopped_s(pid) > STOPPED_AFTER_S:
         os.kill(pid, signal.SIGKILL)
         return f"the forkserver {pid} was stopped (SIGSTOP), and has been ended"
-    if state_of(pid) != _ZOMBIE_STATE or not _starting.acquire(blocking=False):  # else the start of a worker notices
+    if state_of(pid) != ZOMBIE_STATE or not _starting.acquire(blocking=False):  # else the start of a worker notices
         return ""
     try:
         with _without_main(), suppress(OSError):  # the next start of a worker reports the error

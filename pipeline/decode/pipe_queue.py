@@ -14,12 +14,12 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from multiprocessing.context import ForkServerContext
-from multiprocessing.process import BaseProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Any
 
 from pipeline.decode.messages import MAX_RECORD_BYTES, MalformedRecord, from_bytes, to_bytes
 from pipeline.decode.pipe_event import PipeEvent
+from pipeline.decode.process_state import ZOMBIE_STATE, state_of
 from pipeline.decode.slots import Slots
 
 
@@ -114,6 +114,18 @@ class WorkerEnd:
         """Do nothing: there is no thread to join."""
 
 
+class WorkerChild(ForkServerProcess):
+    """A worker's process, seen from the replica.
+
+    By itself multiprocessing takes all processes of a forkserver for ended when the forkserver has ended. DataLoader
+    asks for it after 5 s without a record, and so an idle worker would be replaced.
+    """
+
+    def is_alive(self) -> bool:
+        """Return whether the process runs."""
+        return self.pid is not None and state_of(self.pid) not in ("", ZOMBIE_STATE)
+
+
 class PipeQueues(ForkServerContext):
     """The multiprocessing context "forkserver", with these queues and `PipeEvent`.
 
@@ -124,7 +136,7 @@ class PipeQueues(ForkServerContext):
         process: the process made last; its `pid` is known to the replica, not reported by the process.
     """
 
-    process: BaseProcess
+    process: WorkerChild
 
     def __init__(self, slots: Slots) -> None:
         super().__init__()
@@ -138,7 +150,7 @@ class PipeQueues(ForkServerContext):
         """Make an event, without a lock."""
         return PipeEvent()
 
-    def Process(self, *args: Any, **options: Any) -> BaseProcess:  # type: ignore[override]  # noqa: N802 - their name
+    def Process(self, *args: Any, **options: Any) -> WorkerChild:  # type: ignore[override]  # noqa: N802 - their name
         """Make a process, and keep it in `process`."""
-        self.process = super().Process(*args, **options)
+        self.process = WorkerChild(*args, **options)
         return self.process

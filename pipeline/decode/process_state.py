@@ -6,6 +6,9 @@ from typing import Final
 STOPPED_STATE: Final = "T"
 """State of a stopped process in /proc. A process held by a debugger has "t", and does not count as stopped."""
 
+ZOMBIE_STATE: Final = "Z"
+"""State of a process that has ended, and for which its parent has not waited."""
+
 
 def state_of(pid: int) -> str:
     """Return the kernel's letter for the state of a process; empty if the process has ended.

@@ -5,14 +5,17 @@ All processes are real. Every other limit that would end them is longer than a t
 
 import os
 import signal
+from collections import Counter
 from typing import cast
 
 import psutil
 import pytest
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from pipeline.bounds import MAX_FAILED_STARTS
 from pipeline.decode import worker_health as module
 from pipeline.decode.forkserver import forked, forkserver_pid
+from pipeline.decode.pipe_queue import WorkerChild
 from pipeline.decode.process_state import StoppedProcess, state_of
 from pipeline.errors import DecoderCrashed
 from pipeline.records import Transform
@@ -112,13 +115,27 @@ def test_an_image_that_stops_its_worker_is_not_tried_for_ever(monkeypatch: pytes
         assert errors(request) == [None, DecoderCrashed, None]
 
 
-def test_a_killed_forkserver_is_replaced() -> None:
-    """A killed forkserver is replaced at once, not when the next worker is needed, and workers are not affected."""
+def test_a_killed_forkserver_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed forkserver is replaced at once, not when the next worker is needed, and workers are not affected.
+
+    Nor are they taken for ended when DataLoader asks whether they live, which it does after 5 s without a record.
+    """
+    asked: Counter[int | None] = Counter()
+
+    def is_alive(worker: WorkerChild) -> bool:
+        asked[worker.pid] += 1
+        return lives(worker)
+
+    lives = WorkerChild.is_alive
+    monkeypatch.setattr(WorkerChild, "is_alive", is_alive)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.05,))
     with started(1, spares=1) as bench:
         pids, before = bench.stage.pids, forkserver_pid()
         assert before
         os.kill(before, signal.SIGKILL)
         until(lambda: forkserver_pid() not in (None, before))
+        asked.clear()
+        until(lambda: all(asked[pid] > 1 for pid in pids))
         assert errors(bench.submit([CAT] * 8)) == [None] * 8
         assert bench.stage.pids == pids
         for pid in pids:
