@@ -19,6 +19,7 @@ from deployments.local.endpoint import Endpoint
 from deployments.local.machine import is_alive, leftovers
 from deployments.local.serve_api import ServeApi, ServeApiError
 from deployments.local.silence import Silence
+from pipeline.decode.process_state import StoppedProcess
 
 SERVICE_CHECK_PERIOD_S: Final = 1.0
 CONTROLLER_CHECK_PERIOD_S: Final = 5.0
@@ -26,6 +27,9 @@ ANSWER_TIMEOUT_S: Final = 2.0
 
 NODE_SILENCE_S: Final = 7.0
 """Silence after which a process of Ray that has answered before counts as hung; it is asked three times meanwhile."""
+
+NODE_STOPPED_S: Final = 3.0
+"""Time after which a process of Ray that has been stopped (SIGSTOP) counts as hung."""
 
 CONTROLLER_SILENCE_S: Final = 8.0
 CONTROLLERS_REPLACED: Final = 3
@@ -53,6 +57,7 @@ class RayNode:
         self._found = dict[str, psutil.Process]()
         self._ports = dict[str, int]()
         self._silences = {name: Silence() for name in NODE_PROCESSES}
+        self._states = {name: StoppedProcess() for name in NODE_PROCESSES}
 
     def fault(self) -> str | None:
         """Describe a process that has ended or hangs; None if both are well or have not started yet."""
@@ -63,6 +68,8 @@ class RayNode:
         for name, process in self._found.items():
             if not is_alive(process):
                 return f"Ray's {name} (pid {process.pid}) has ended"
+            if (stopped_s := self._states[name].stopped_s(process.pid)) > NODE_STOPPED_S:
+                return f"Ray's {name} (pid {process.pid}) has been stopped for {stopped_s:.0f} s"
             silent_s = self._silences[name].note(self._answers(name, process))
             if silent_s > NODE_SILENCE_S:
                 return f"Ray's {name} (pid {process.pid}) has not answered for {silent_s:.0f} s"

@@ -54,22 +54,28 @@ def _pretender(folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.parametrize("name", ["gcs_server", "raylet"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    ("number", "limit", "says"),
+    [
+        (signal.SIGKILL, "NODE_SILENCE_S", "has ended"),
+        (signal.SIGSTOP, "NODE_STOPPED_S", "has been stopped for"),
+        (signal.SIGSTOP, "NODE_SILENCE_S", "has not answered for"),
+    ],
+)
 def test_a_node_that_ends_or_hangs_is_noticed(
-    name: str, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, number: signal.Signals, limit: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process of Ray's node that ends or hangs is reported with name and pid.
 
     One that has never answered is starting.
     """
-    monkeypatch.setattr(health, "NODE_SILENCE_S", 0.5)
+    monkeypatch.setattr(health, limit, 0.5)
     monkeypatch.setattr(health, "ANSWER_TIMEOUT_S", 0.2)
     node = RayNode(name_run())
     assert node.fault() is None
     with _pretender(tmp_path, name) as process:
         until(lambda: node.fault() is None and name in node._ports)
         process.send_signal(number)
-        says = "has ended" if number == signal.SIGKILL else "has not answered for"
         assert f"Ray's {name} (pid {process.pid}) {says}" in str(until(node.fault))
 
 
