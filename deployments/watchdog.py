@@ -35,7 +35,8 @@ class Watchdog:
     Args:
         hung_after_s: seconds of silence after which the event loop counts as hung.
         log: file to which the watchdog appends why it kills this process; standard error if None. In a worker of Ray
-            standard error is a pipe that the worker itself empties, and a stopped worker does not.
+            standard error is a pipe that the worker itself empties, and a stopped worker does not. Such a worker also
+            does not end while another process holds its standard output or error.
     """
 
     def __init__(self, hung_after_s: float = HUNG_AFTER_S, log: Path | None = None) -> None:
@@ -72,10 +73,14 @@ class Watchdog:
         about = ["replica", str(os.getpid()), str(self._hung_after_s)]
         command = [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_ROOT), *about]
         with theirs, self._opened_log() as log:
-            self._process = subprocess.Popen(command, stdin=theirs.fileno(), stderr=log)  # noqa: S603  the project's own
+            self._process = subprocess.Popen(  # noqa: S603  the project's own
+                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=log
+            )
 
-    def _opened_log(self) -> AbstractContextManager[BinaryIO | None]:
-        with suppress(OSError):  # its folder is gone: watching is worth more than the message
-            if self._log:
-                return self._log.open("ab")
-        return nullcontext()
+    def _opened_log(self) -> AbstractContextManager[BinaryIO | int | None]:
+        if not self._log:
+            return nullcontext()
+        try:
+            return self._log.open("ab")
+        except OSError:  # its folder is gone: watching is worth more than the message
+            return nullcontext(subprocess.DEVNULL)

@@ -104,6 +104,27 @@ def test_a_replica_whose_event_loop_hangs_is_ended(tmp_path: Path) -> None:
         assert log.read_text().startswith(f"before\ndarkroom: replica {replica.process.pid} is killed: its event loop")
 
 
+@pytest.mark.parametrize("log", ["replica.err", "gone/replica.err"])
+def test_a_watchdog_does_not_hold_the_output_of_its_replica(log: str, tmp_path: Path) -> None:
+    """The output of a process that has ended is complete, although its watchdog is still there.
+
+    A worker of Ray's would never end otherwise.
+    """
+    (tmp_path / "replica.err").touch()
+    program = dedent(
+        """
+        import os, pathlib, signal, sys
+        from deployments.watchdog import Watchdog
+        watchdog = Watchdog(log=pathlib.Path(sys.argv[1]))
+        print(watchdog._process.pid)
+        os.kill(watchdog._process.pid, signal.SIGSTOP)
+        """
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / log)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+    psutil.Process(int(ended.stdout)).kill()
+
+
 def test_a_replica_whose_log_cannot_be_written_is_watched_all_the_same(tmp_path: Path) -> None:
     watchdog = Watchdog(log=tmp_path / "gone" / "replica.err")
     try:
