@@ -30,7 +30,6 @@ def information(
         "model": config.pipeline.model,
         "weights": config.pipeline.weights if has_named_weights(config.pipeline.model) else None,
         "weights_from": engine.weights_from,
-        "labels": engine.labels,
         "head": type(engine.head).__name__,
         "parameters": {name: {**each.schema, "default": usual[name]} for name, each in engine.head.parameters.items()},
         "device": engine.device_kind,

@@ -166,7 +166,12 @@ class Replica:
             "refused_user_config": self._refused_user_config,
             "held_bytes": self._service.held_bytes,
         }
-        return information(self._engine, self._config, self._service.live, self._watch.requests) | state
+        # The labels come last: they are a thousand lines.
+        return (
+            information(self._engine, self._config, self._service.live, self._watch.requests)
+            | state
+            | {"labels": self._engine.labels}
+        )
 
     def _stats(self, seconds: int) -> Mapping[str, Any]:
         return {"replica": serve.get_replica_context().replica_id.unique_id, **self._watch.stats(seconds)}

@@ -50,14 +50,14 @@ class Metrics:
         )
         self._dropped = _counter("images_dropped_total", "images dropped undecoded: their clients no longer waited")
         self._replaced = _counter(
-            "workers_replaced_total", "decode workers that died or were killed, and were replaced"
+            "decode_workers_replaced_total", "decode workers that died or were killed, and were replaced"
         )
-        self._workers = _gauge("workers", "decode workers, without spare ones")
+        self._workers = _gauge("decode_workers", "decode workers, without spare ones")
         self._workers_ready = _gauge(
-            "workers_ready", "decode workers that take images; fewer while a dead one has no spare"
+            "decode_workers_ready", "decode workers that take images; fewer while a dead one has no spare"
         )
-        self._concurrent_batches = _gauge("device_concurrent_batches", "batches that the device computes at a time")
-        self._workers_busy = _gauge("workers_busy_ratio", "share of time that workers decode, 0 to 1")
+        self._concurrent_batches = _gauge("concurrent_batches", "batches that the device computes at a time")
+        self._workers_busy = _gauge("decode_workers_busy_ratio", "share of time that workers decode, 0 to 1")
         self._device_busy = _gauge("device_busy_ratio", "share of time that the device computes, 0 to 1")
         self._in_work = _gauge("images_in_work", "images accepted by the engine without an outcome yet")
         self._free_slots = _gauge("free_slots", "free places for decoded images that wait for the device")

@@ -42,7 +42,7 @@ def _exporter(service: Service) -> str:
     }
     for port in ports:
         try:
-            if "ray_darkroom_workers{" in httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text:
+            if "ray_darkroom_decode_workers{" in httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text:
                 return f"127.0.0.1:{port}"
         except httpx.HTTPError:
             continue
@@ -94,7 +94,7 @@ def test_bytes_in_flight_are_seen(service: Service, ask: Ask) -> None:
 @pytest.fixture(scope="module")
 def _load(service: Service, ask: Ask) -> Iterator[None]:
     """Causes every event that has a metric again and again, errors included."""
-    until(lambda: ask("ray_darkroom_workers"))
+    until(lambda: ask("ray_darkroom_decode_workers"))
     leave = threading.Event()
 
     def send() -> None:
@@ -161,7 +161,7 @@ def test_buckets_count_up_to_their_limits(ask: Ask, name: str) -> None:
 
 @pytest.mark.usefixtures("_load")
 def test_metrics_say_of_which_replica_they_are(service: Service, ask: Ask) -> None:
-    (line,) = until(lambda: ask("ray_darkroom_workers"))
+    (line,) = until(lambda: ask("ray_darkroom_decode_workers"))
     assert (line["metric"]["application"], line["metric"]["deployment"]) == ("darkroom", "Model")
     assert line["metric"]["replica"] == service.client.get("/stats").json()["replica"]
     assert float(line["value"][1]) == service.info()["decode_workers"]
