@@ -31,6 +31,7 @@ TOP_TO_BOTTOM = (
     "freezes",
     "decode.worker",
     "model.batcher",
+    "model.device_probe",
     "model.device_thread",
     "ready_queue",
     "model.bisection",

@@ -7,8 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-import torch
-
 from pipeline.bounds import STALLED_AFTER_S, STUCK_AFTER_BATCHES
 from pipeline.errors import (
     DeviceFailure,
@@ -23,6 +21,7 @@ from pipeline.errors import (
 )
 from pipeline.model.bisection import bisected
 from pipeline.model.device import BatchOutput, ComputedAs, Device, collect
+from pipeline.model.device_probe import failure_of
 from pipeline.model.device_thread import DeviceThread, InFlight
 from pipeline.model.head_fit import described
 from pipeline.model.head_results import results_of
@@ -256,14 +255,8 @@ class Batcher:
         logger.warning("the model's scores of %d of %d images are NaN", images, in_all)
         if images < in_all or not self._has_scored:
             return None
-        try:
-            if not self._output_of_black(work[0], thread).not_finite():
-                return None
-            self._failure = DeviceFailure("the device has failed: the scores of a black image are NaN too")
-        except Exception as error:
-            logger.exception("the device fails on a black image")
-            self._failure = DeviceFailure("the device has failed; see the log")
-            self._failure.__cause__ = error
+        thread.turned_at = time.monotonic()
+        self._failure = failure_of(self._device, work[0], by_nan=True)
         return self._failure
 
     # ---- when the model raises --------------------------------------------------------------------------------------
@@ -281,17 +274,10 @@ class Batcher:
         thread.singles = []
 
     def _blame(self, image: PixelBatch, error: Exception, thread: DeviceThread) -> None:
-        """Reject the image if the device still computes a black one; otherwise mark the device as failed.
-
-        (After an error of CUDA itself no kernel runs any more in the process.)
-        """
-        try:
-            self._output_of_black(image, thread)
-        except Exception:
-            logger.exception("the device fails on a black image too")
-            self._failure = DeviceFailure("the device has failed; see the log")
-            self._failure.__cause__ = error
-        else:
+        """Reject the image if the device still computes a black one; otherwise mark the device as failed."""
+        thread.turned_at = time.monotonic()
+        self._failure = failure_of(self._device, image)
+        if not self._failure:
             logger.warning("the model fails on an image and on no other: %s", error)
             image.release()
             image.tasks[0].reject(ModelFailedOnImage("the model fails on the image, and on no other"))
@@ -299,11 +285,6 @@ class Batcher:
     def _compute(self, thread: DeviceThread, work: Sequence[PixelBatch]) -> BatchOutput:
         thread.turned_at = time.monotonic()
         return collect(self._device.launch(pieces(work)))
-
-    def _output_of_black(self, batch: PixelBatch, thread: DeviceThread) -> BatchOutput:
-        """Return the output of a black image of the same size, which shows whether the device still computes."""
-        thread.turned_at = time.monotonic()
-        return collect(self._device.launch([torch.zeros_like(pieces([batch])[0][:1])]))
 
     def _end(self, thread: DeviceThread, failure: ServerError) -> None:
         self._queue.close(failure)  # this ends the other threads too
