@@ -272,7 +272,7 @@ class Engine:
         if not self._started or self._closed:
             raise EngineClosed("the engine is not running")
         self._decode.check()
-        self._compute.check(self._decode.resumed_at)
+        self._compute.check(lambda: self._decode.resumed_at)
         self._self_test.check()
 
     # ---- close ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ TOP_TO_BOTTOM = (
     "assembly",
     "images.examination",
     "decode.stage",
+    "decode.supervisor",
     "decode.dispatcher",
     "decode.worker_pool",
     "decode.worker_health",

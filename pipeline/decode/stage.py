@@ -6,18 +6,16 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from pipeline.bounds import HANDED_OVER_AFTER_S, MAX_FAILED_STARTS, USUAL_PIXELS, WORKER_START_TIMEOUT_S
+from pipeline.bounds import MAX_FAILED_STARTS, USUAL_PIXELS, WORKER_START_TIMEOUT_S
 from pipeline.decode.dispatcher import Dispatcher
-from pipeline.decode.forkserver import look_after_forkserver
 from pipeline.decode.messages import DecodedPixels, MalformedRecord, WorkerReady
 from pipeline.decode.sandbox import ALL_CLOSED, Closed
 from pipeline.decode.slots import Slots
-from pipeline.decode.worker_health import ended, exceeded_s, late_starters, stopped, why_gone
+from pipeline.decode.supervisor import Supervisor
+from pipeline.decode.worker_health import why_gone
 from pipeline.decode.worker_pool import WorkerPool
 from pipeline.decode.worker_process import DecodeChunk, WorkerProcess, WorkerStarted
-from pipeline.decode.worker_progress import in_work
 from pipeline.errors import EngineClosed, ServerError, WorkerFailure
-from pipeline.freezes import Freezes
 from pipeline.live_limits import Limits
 from pipeline.ready_queue import ReadyQueue
 from pipeline.records import WorkerTransform
@@ -27,7 +25,6 @@ from pipeline.transform_cost import TransformCost
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "decode"})
 
-_WATCH_PERIOD_MS: Final = 50
 _CLOSE_GRACE_S: Final = 2.0
 
 
@@ -61,7 +58,7 @@ class DecodeStage:
         decode_timeout_s: float,
         limits: Limits,
     ) -> None:
-        self._slots, self._decode_timeout_s = slots, decode_timeout_s
+        self._slots = slots
         self._changed = threading.Condition()  # guards everything below
         self._pool = WorkerPool(workers, spares, slots, transform)
         self._dispatcher = Dispatcher(
@@ -75,7 +72,9 @@ class DecodeStage:
             limits=limits,
         )
         self._failure: ServerError | None = None
-        self._freezes = Freezes()
+        self._supervisor = Supervisor(
+            self._pool, self._dispatcher, slots, self._changed, self._replace, decode_timeout_s=decode_timeout_s
+        )
         self._watch = threading.Thread(target=self._watch_workers, name="decode-watch", daemon=True)
 
     def start(self) -> None:
@@ -155,8 +154,7 @@ class DecodeStage:
     @property
     def resumed_at(self) -> float:
         """End of the last time in which this process was frozen, by `time.monotonic`; 0 if it never was."""
-        self._freezes.look()
-        return self._freezes.resumed_at
+        return self._supervisor.resumed_at
 
     def ahead_of(self, costs_s: Sequence[float]) -> tuple[int, float]:
         """Return the images, and seconds of work, ahead of the last of new images of one request at these costs."""
@@ -267,38 +265,11 @@ class DecodeStage:
         """Supervise the workers until the stage fails or is closed. If this thread itself fails, the stage fails."""
         try:
             while not self._failure:
-                self._watch_once()
+                self._supervisor.look()
         except Exception:
             logger.exception("the thread that supervises the decoder processes has failed")
             with self._changed:
                 self._fail(WorkerFailure("the thread that supervises the decoder processes has failed; see the log"))
-
-    def _watch_once(self) -> None:
-        """Replace workers soon after they have ended or were stopped; DataLoader itself checks every 5 s at best."""
-        with self._changed:
-            workers = [worker for worker in self._pool if worker.pid]
-        lost = [*ended(workers, _WATCH_PERIOD_MS), *stopped(workers)]
-        if done := look_after_forkserver():
-            logger.warning("%s", done)
-        self._freezes.look()
-        with self._changed:
-            for worker in self._pool:
-                worker.count_from(int(self._freezes.resumed_at * 1e9))
-            for worker in [*lost, *late_starters([*self._pool])]:
-                self._replace(worker)
-            self._look_after_slow_workers()
-
-    def _look_after_slow_workers(self) -> None:
-        """Replace workers that make no progress; give the images behind one that takes long to other workers."""
-        for worker in [worker for worker in self._pool if worker.chunks]:
-            now = in_work(worker, self._slots)
-            worker.overdue_s = exceeded_s(worker, now, self._decode_timeout_s, self._dispatcher.limit_s)
-            if worker.overdue_s:
-                self._replace(worker)
-            elif now.for_s > HANDED_OVER_AFTER_S and self._pool.can_stand_in_for(worker):
-                worker.held = True
-                self._dispatcher.withdraw(worker.chunks)
-                self._dispatcher.dispatch()
 
     def _give_back(self, first: int, count: int) -> None:
         """Free the slots of a batch. Called from any thread, by `PixelBatch.release`."""

@@ -1,6 +1,7 @@
 """The model stage: batches decoded images whenever the device becomes free, and answers them."""
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
@@ -82,18 +83,18 @@ class Batcher:
         for thread in self._threads[1:]:
             thread.start()
 
-    def check(self, resumed_at: float = 0.0) -> None:
+    def check(self, resumed_at: Callable[[], float] = lambda: 0.0) -> None:
         """Raise the error that has ended the stage, or EngineStalled if the device does not answer.
 
         Args:
-            resumed_at: end of the last time in which this process was frozen, by `time.monotonic`.
+            resumed_at: function that returns the end of the last time in which this process was frozen, by
+                `time.monotonic`.
         """
         if self._failure:
             raise self._failure
-        silent_s = max(
-            (time.monotonic() - max(thread.turned_at, resumed_at) for thread in self._device_threads if thread.images),
-            default=0.0,
-        )
+        turned_at = min((thread.turned_at for thread in self._device_threads if thread.images), default=math.inf)
+        now = time.monotonic()  # before the question: a freeze right after it does not count either
+        silent_s = now - max(turned_at, resumed_at())
         if silent_s > self._stuck_after_s:
             raise EngineStalled(f"the device has not answered a batch for {silent_s:.0f} s")
 

@@ -4,15 +4,21 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from harness.repository import ROOT
 from pipeline.bounds import CLAIM_TIMEOUT_S, FROZEN_FROM_S, WORKER_START_TIMEOUT_S
+from pipeline.decode.dispatcher import Dispatcher
 from pipeline.decode.slots import Slots
+from pipeline.decode.supervisor import Supervisor
 from pipeline.decode.worker_health import exceeded_s, late_starters
+from pipeline.decode.worker_pool import WorkerPool
 from pipeline.decode.worker_process import DecodeChunk, WorkerProcess
 from pipeline.decode.worker_progress import in_work
 from pipeline.freezes import Freezes
@@ -22,7 +28,7 @@ from pipeline.task import Request
 from tests.support.decode_bench import TRANSFORM
 from tests.support.waiting import PATIENCE_S
 
-FROZEN_S = 2.5
+FROZEN_S = 4.5
 """Longer than the limits that the program sets."""
 
 SLOTS = Slots(2, InputSpec.of_pixels(224))
@@ -36,10 +42,10 @@ from tests.conftest import SMALL
 from tests.support.image_files import slow_png
 from tests.support.waiting import until
 
-with Engine(SMALL.model_copy(update={"decode_timeout_s": 2.0})) as engine:
+with Engine(SMALL.model_copy(update={"decode_timeout_s": 4.0})) as engine:
     launch, may_go_on = engine._compute._device.launch, threading.Event()
     engine._compute._device.launch = lambda pieces: may_go_on.wait() and launch(pieces)
-    engine._compute._stuck_after_s = 2.0
+    engine._compute._stuck_after_s = 4.0
     futures = engine.submit([[EncodedImage(open("examples/chelsea.jpg", "rb").read())]])
     until(lambda: engine._compute.in_work)
     futures += engine.submit([[EncodedImage(slow_png())]])
@@ -92,6 +98,40 @@ def test_a_frozen_image_and_a_frozen_batch_are_answered() -> None:
         os.killpg(program.pid, signal.SIGCONT)
         said, _ = program.communicate("go on\n", PATIENCE_S)
     assert said == "Prediction Prediction 0\n"
+
+
+class _OneWorker(list[WorkerProcess]):
+    """A pool of a worker that no other can stand in for."""
+
+    def can_stand_in_for(self, _: WorkerProcess) -> bool:
+        """Return False."""
+        return False
+
+
+def test_a_freeze_between_a_look_and_its_verdict_is_blamed_on_no_worker(
+    worker: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced = list[WorkerProcess]()
+    supervisor = Supervisor(
+        cast(WorkerPool, _OneWorker([worker])),
+        cast(Dispatcher, SimpleNamespace(limit_s=lambda _: PATIENCE_S)),
+        SLOTS,
+        threading.Condition(),
+        replaced.append,
+        decode_timeout_s=PATIENCE_S,
+    )
+
+    def frozen(_: object) -> list[WorkerProcess]:
+        supervisor._freezes._looked_at -= 2 * FROZEN_FROM_S
+        return []
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.decode.supervisor.late_starters", frozen)
+        supervisor.look()
+    assert replaced == []
+    worker.oldest_chunk_since_ns = supervisor._freezes.resumed_at = 0
+    supervisor.look()
+    assert replaced == [worker]
 
 
 def test_an_image_that_was_not_begun_is_given_its_time_anew(worker: WorkerProcess) -> None:

@@ -61,7 +61,7 @@ def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch:
     small._decode._dispatcher.moved_at = time.monotonic()  # as if a worker had just been ended with its image
     assert not stuck(small)
     until(lambda: "no image has come through for" in stuck(small))
-    small._decode._freezes.resumed_at = time.monotonic()  # as if all processes had just been frozen
+    small._decode._supervisor._freezes.resumed_at = time.monotonic()  # as if all processes had just been frozen
     assert not stuck(small)
     until(lambda: "no image has come through for" in stuck(small))
     small._decode._give_back(first, count)

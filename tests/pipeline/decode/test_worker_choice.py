@@ -146,7 +146,7 @@ def test_what_a_worker_is_handed_at_a_time_is_bounded_by_its_cost() -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves images behind a slow one where they are: on a busy machine any image may take long."""
-    monkeypatch.setattr("pipeline.decode.stage.HANDED_OVER_AFTER_S", PATIENCE_S)
+    monkeypatch.setattr("pipeline.decode.supervisor.HANDED_OVER_AFTER_S", PATIENCE_S)
 
 
 @pytest.mark.usefixtures("patient")

@@ -149,7 +149,7 @@ def test_the_end_of_the_watch_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     with started(1) as bench:
         none = bench.slots.count
-        monkeypatch.setattr(bench.stage, "_look_after_slow_workers", lambda: bench.slots.claims[none])
+        monkeypatch.setattr(bench.stage._supervisor, "_slow_workers", lambda: bench.slots.claims[none])
         until(lambda: bench.stage._failure)
         for ask in (bench.stage.check, lambda: outcomes(bench.submit([CAT]))):
             with pytest.raises(WorkerFailure, match=r"the thread that supervises the decoder processes has failed"):
