@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+import torch
+
 from pipeline.config import PipelineConfig
 from pipeline.model.chosen_head import check_choice
 from pipeline.model.model_file import model_file
@@ -33,11 +35,13 @@ _SOURCES: Final[Mapping[SourceKind, Callable[[PipelineConfig], ServedModel]]] = 
 
 
 def load_model(config: PipelineConfig) -> ServedModel:
-    """Load the model that the configuration names.
+    """Load the model that the configuration names. Limits torch to one thread, here and in later threads.
 
     Raises:
         InvalidModel: the settings do not fit together, or the model cannot be loaded.
     """
+    # A loader may try the model. Several threads would wait for each other, for seconds on a machine that is busy.
+    torch.set_num_threads(1)
     served = _SOURCES[source_kind(config.model)](config)
     check_choice(config, served)
     return served
