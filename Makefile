@@ -38,7 +38,7 @@ test: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Set up what is missing, then form
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 slow: $(TESTING) | $(WEIGHTS) ## Run the tests that take minutes: killed processes, updates, scaling, Ray's own commands
 	$(BIN)/pytest -m slow

@@ -3,8 +3,10 @@
 import logging
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import torch
 
 from harness.local_service import shipped_config
 from pipeline.config import PipelineConfig
@@ -16,11 +18,21 @@ from tests.support.running_service import Service, running
 # A shell makes a suite in the background ignore Ctrl-C, and every program that a test starts would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-PIPELINE = PipelineConfig(device="cpu", decode_workers=2, concurrent_batches=2, max_top_k=1000)
+# Of two processes on two cores, each with two of torch's threads, a forward pass of mobilenet_v2 took 1,800 ms; with
+# one thread each, 53 ms: threads that wait for each other do not give up their core.
+torch.set_num_threads(1)
+
+PIPELINE = PipelineConfig(
+    device="cpu",
+    runtime="torch",  # to compare runtimes at the start of each engine would take longer than most tests
+    decode_workers=2,
+    concurrent_batches=2,
+    max_top_k=1000,
+)
 
 SMALL = PipelineConfig(
     device="cpu",
-    runtime="torch",  # chosen once, in the engine of the session, and not in every engine that a test starts
+    runtime="torch",
     decode_workers=1,
     spare_workers=0,
     concurrent_batches=1,
@@ -28,6 +40,14 @@ SMALL = PipelineConfig(
     slots=8,
 )
 SMALL_LIMITS = Limits(max_batch_size=2)
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist, all tests run in one process
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Returns a scheduler that runs the files with a shared service in one process, so that each starts only once."""
+    from tests.support.scheduler import SharedServices
+
+    return SharedServices(config, log)
 
 
 @pytest.fixture(params=KINDS)

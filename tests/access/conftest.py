@@ -17,7 +17,9 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with two keys in a file, which allows web pages of two origins."""
     folder = tmp_path_factory.mktemp("guarded")
     config = copy.deepcopy(shipped_config())
-    config["applications"][0]["args"]["api_keys_file"] = str(keys_file(folder, f"{KEY}\n{OTHER}\n"))
-    config["applications"][0]["args"]["cors_origins"] = list(ORIGINS)
+    arguments = config["applications"][0]["args"]
+    arguments["api_keys_file"] = str(keys_file(folder, f"{KEY}\n{OTHER}\n"))
+    arguments["cors_origins"] = list(ORIGINS)
+    arguments["pipeline"]["runtime"] = "torch"  # to compare runtimes would take a quarter of the start
     with running(folder, config) as service:
         yield service

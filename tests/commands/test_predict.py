@@ -11,7 +11,9 @@ from typing import Any
 
 import psutil
 import pytest
+import yaml
 
+from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
 from harness.repository import ROOT
 from tests.support.image_files import slow_png
@@ -30,6 +32,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _rows(output: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in output.read_bytes().splitlines()] if output.exists() else []
+
+
+def _two_hundred(folder: Path) -> None:
+    """Writes 200 images, and a configuration that starts quickly."""
+    for number in range(200):
+        (folder / f"{number:03}.jpg").write_bytes(CAT)
+    config = shipped_config()
+    config["applications"][0]["args"]["pipeline"]["runtime"] = "torch"
+    (folder / "serve_config.yaml").write_text(yaml.safe_dump(config))
 
 
 def _started_by(process: psutil.Process) -> str:
@@ -117,8 +128,7 @@ def test_rows_come_in_order_however_long_an_image_takes(folder: Path) -> None:
 
 
 def test_ctrl_c_leaves_whole_rows_and_no_process(folder: Path) -> None:
-    for number in range(200):
-        (folder / f"{number:03}.jpg").write_bytes(CAT)
+    _two_hundred(folder)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "STARTED_BY": f"{os.getpid()}-predict"}
     command = [sys.executable, "-m", "commands.main", "predict", ".", "--output", "o.jsonl"]
     process = subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE)
@@ -134,8 +144,7 @@ def test_ctrl_c_leaves_whole_rows_and_no_process(folder: Path) -> None:
 
 def test_whoever_has_read_enough_ends_it_quietly(folder: Path) -> None:
     """A reader that closes the pipe, as `| head -1` does, ends the command without a message."""
-    for number in range(200):
-        (folder / f"{number:03}.jpg").write_bytes(CAT)
+    _two_hundred(folder)
     process = started("predict", ".", cwd=folder)
     assert process.stdout
     assert process.stderr

@@ -45,6 +45,8 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     (folder / "keys").chmod(0o600)
     config = shipped_config("serve_config.multi.yaml")
     config["applications"][1]["args"]["api_keys_file"] = str(folder / "keys")
+    for shipped in config["applications"]:
+        shipped["args"]["pipeline"]["runtime"] = "torch"
     config["applications"].insert(0, BROKEN)
     config["applications"].append(PETS)
     with running(folder, config, PYTHONPATH=str(folder)) as service:

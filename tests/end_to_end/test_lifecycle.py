@@ -59,6 +59,7 @@ def test_killing_the_replica_leaves_no_worker_behind(service: Service) -> None:
 def _plain_config(folder: Path) -> tuple[Path, str]:
     config: Document = shipped_config()
     config["http_options"]["port"] = free_port()
+    config["applications"][0]["args"]["pipeline"]["runtime"] = "torch"
     path = folder / "serve_config.yaml"
     path.write_text(yaml.safe_dump(config))
     return path, f"http://127.0.0.1:{config['http_options']['port']}/predict"

@@ -21,7 +21,9 @@ PROGRAM = dedent(
     from pipeline.live_limits import Limits
     from pipeline.engine import Engine
 
-    config = PipelineConfig(device="cpu", decode_workers=2, concurrent_batches=1, batch_sizes=(1, 2), slots=8)
+    config = PipelineConfig(
+        device="cpu", runtime="torch", decode_workers=2, concurrent_batches=1, batch_sizes=(1, 2), slots=8
+    )
     engine = Engine(config, Limits(max_batch_size=2))
     print(engine.infer([Path(path).read_bytes() for path in sys.argv[1:]])[0].result.labels[0], flush=True)
     """

@@ -115,6 +115,7 @@ def test_too_few_open_files_are_named_before_anything_starts(tiny: TinyService) 
     assert "Running config file" not in done.stderr
 
 
+@pytest.mark.slow
 def test_process_that_outlives_its_run_is_killed(tiny: TinyService) -> None:
     """A process that outlives its run is killed and named, also if it ignores SIGTERM."""
     tiny.configure(leaves=True)
@@ -158,6 +159,7 @@ def test_a_service_that_does_not_get_ready_is_given_up(monkeypatch: pytest.Monke
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU: asking for it is no fault")
 def test_a_gpu_that_this_machine_has_not_is_named_within_seconds(tiny: TinyService) -> None:
     """A missing GPU is reported within seconds. A replica would wait ten minutes for a node that never comes."""

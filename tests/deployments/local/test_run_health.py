@@ -100,8 +100,8 @@ class _Watched:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.answers, self.refused, self.status = 1000.0, {"cats": True}, False, "RUNNING"
+        monkeypatch.setattr("time.monotonic", lambda: self.now)  # first, as the machine may have been started just now
         self.health = Health(name_run(), {})
-        monkeypatch.setattr("time.monotonic", lambda: self.now)
         monkeypatch.setattr(ServicePort, "info", lambda port: object() if self.answers[_named(port)] else None)
         monkeypatch.setattr(ServeApi, "applications", self._applications)
         monkeypatch.setattr(ServeApi, "dashboard_answers", lambda _: True)

@@ -24,7 +24,7 @@ from pipeline.records import EncodedImage
 from tests.support.device_kinds import KINDS, device_of
 from tests.support.image_files import png, with_orientation
 
-CONFIG = PipelineConfig(device="cpu", batch_sizes=(1, 4), slots=8, decode_workers=1, spare_workers=0)
+CONFIG = PipelineConfig(device="cpu", runtime="torch", batch_sizes=(1, 4), slots=8, decode_workers=1, spare_workers=0)
 CAT = photograph("cat")
 FORBIDDEN, OVERSIZED, POISONOUS = ((level, 0, 0) for level in (1, 2, 3))
 """Colours of the first pixel, at which the transform raises, or returns another shape, or the module raises."""

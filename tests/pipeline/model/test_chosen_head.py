@@ -18,7 +18,9 @@ from pipeline.model.torchvision_classifier import torchvision_classifier
 from tests.support.image_files import png
 
 CAT, ESPRESSO = photograph("cat"), photograph("espresso")
-CONFIG = PipelineConfig(device="cpu", decode="exact", decode_workers=1, spare_workers=0, batch_sizes=(1, 2), slots=4)
+CONFIG = PipelineConfig(
+    device="cpu", runtime="torch", decode="exact", decode_workers=1, spare_workers=0, batch_sizes=(1, 2), slots=4
+)
 WEIGHTS = models.MobileNet_V2_Weights.IMAGENET1K_V1
 
 

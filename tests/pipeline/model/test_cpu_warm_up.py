@@ -20,6 +20,7 @@ def test_the_sizes_are_warmed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.model.cpu._MAX_SLOWDOWN_PER_IMAGE", math.inf)
     monkeypatch.setattr("pipeline.model.cpu._MAX_SIZES_WITHOUT_GAIN", math.inf)
     before = torch.get_num_threads()
+    torch.set_num_threads(2)
     try:
         device = CpuDevice(model, SIZES, SPEC, concurrent_batches=2)
         seconds = device.warm_up()
@@ -48,9 +49,5 @@ def test_on_the_cpu_no_size_is_tried_that_is_unlikely_to_pay(
     times = iter(taken_s)
     monkeypatch.setattr("pipeline.model.runtime_torch.as_graph", lambda model, *_: model)
     monkeypatch.setattr("pipeline.model.cpu.warm_seconds", lambda _: next(times))
-    before = torch.get_num_threads()
-    try:
-        seconds = CpuDevice(classifier(), (1, 2, 4, 8), SPEC, concurrent_batches=1).warm_up()
-    finally:
-        torch.set_num_threads(before)
+    seconds = CpuDevice(classifier(), (1, 2, 4, 8), SPEC, concurrent_batches=1).warm_up()
     assert seconds == dict(zip(tried, taken_s, strict=False))

@@ -18,8 +18,6 @@ SIZES = (1, 2)
 TRIALS = (DeviceTrial("torch", "float32", TORCH_S), DeviceTrial("stub", "float32", None, 0.1, 0.2, "too slow"))
 SPEEDS = Speeds(ComputedAs("a stub", "stub", "float32", TRIALS), {1: 0.5, 2: 0.7})
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def known(tmp_path: Path) -> KnownSpeeds:

@@ -15,7 +15,9 @@ from pipeline.model.recognition import MAX_LEVELS, expected_tensor, images_to_co
 from pipeline.model.served import Preprocess
 from pipeline.model.transform_steps import Recognised, Unrecognised
 
-CONFIG = PipelineConfig(device="cpu", batch_sizes=(1, 4), slots=8, decode_workers=1, spare_workers=0, decode="exact")
+CONFIG = PipelineConfig(
+    device="cpu", runtime="torch", batch_sizes=(1, 4), slots=8, decode_workers=1, spare_workers=0, decode="exact"
+)
 T: Any = transforms
 USUAL = T.Compose([T.Resize(40), T.CenterCrop(32), T.ToTensor(), T.Normalize([0.4, 0.5, 0.6], [0.1, 0.2, 0.3])])
 READS_LIKE = Preprocess(40, 32, "bilinear", (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))
@@ -76,7 +78,6 @@ def test_another_kind_of_tensor_runs_as_it_is(monkeypatch: pytest.MonkeyPatch) -
     assert "it returns list on a test image" in reason(USUAL)
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_the_comparison_takes_a_part_of_a_second() -> None:
     usual = T.Compose([T.Resize(256), T.CenterCrop(224), T.ToTensor(), T.Normalize([0.5], [0.5])])
     began_s = time.thread_time()

@@ -31,9 +31,6 @@ if not find_spec("openvino"):  # not imported here, as that alone would be repor
 SPEC = InputSpec.of_pixels(32)
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def classifier(network: nn.Module) -> DeviceModule:
     return DeviceModule(network, Classify((), 5), Normalise((0.5, 0.4, 0.3), (0.2, 0.3, 0.4)), torch.float32)
 

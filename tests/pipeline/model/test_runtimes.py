@@ -25,9 +25,6 @@ SAMPLES = noise(5, SPEC, seed=1)
 TORCH_S = 1.0
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def classifier() -> DeviceModule:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 16), nn.Flatten())

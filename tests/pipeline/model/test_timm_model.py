@@ -42,6 +42,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(path: Path, **others: Any) -> dict[str, Any]:
     return {
         "device": "cpu",
+        "runtime": "torch",
         "model": f"timm:{NAME}",
         "weights": str(path),
         "batch_sizes": (1, 2, 4),

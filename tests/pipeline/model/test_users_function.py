@@ -11,23 +11,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from examples import pets
-from harness.photographs import jpeg, photograph
-from pipeline import Classify, Embed, Engine, PipelineConfig, Prediction
+from pipeline import Classify, Embed, PipelineConfig
 from pipeline.errors import InvalidModel
 from pipeline.model.catalogue import names_fault
 from pipeline.model.source import load_model
 from pipeline.model.source_kind import SourceKind, source_kind
 from pipeline.users_code import users_traceback
-
-SMALL: dict[str, Any] = {
-    "device": "cpu",
-    "batch_sizes": (1, 2),
-    "slots": 4,
-    "decode_workers": 1,
-    "spare_workers": 0,
-    "decode": "exact",
-}
 
 MODULE = """
 import torch
@@ -169,18 +158,3 @@ def test_a_check_finds_a_missing_function_without_importing_it(model: str, says:
     fault = names_fault(model, "IMAGENET1K_V1")
     assert fault is None if says is None else fault and fault[0] == "model" and re.search(says, fault[1])
     assert not {*sys.modules} - before
-
-
-def test_the_example_answers_as_its_parts_do() -> None:
-    """The example's answers equal those of its network behind its transform, called as in a notebook."""
-    image = photograph("cat")
-    network, transform, labels = pets.build(seed=7)
-    config = PipelineConfig.model_validate({"model": "examples.pets:build", "model_args": {"seed": 7}, **SMALL})
-    with Engine(config) as engine:
-        (outcome,) = engine.infer([jpeg(image, quality=100, subsampling=0)])
-    assert isinstance(outcome, Prediction)
-    with torch.inference_mode():
-        expected = network.eval()(transform(image)[None]).softmax(1)[0]
-    found = dict(zip(outcome.result.labels, outcome.result.scores, strict=True))
-    assert found == pytest.approx(dict(zip(labels, expected.tolist(), strict=True)), abs=0.01)
-    assert engine.labels == labels
