@@ -57,7 +57,7 @@ class PipelineConfig(StrictSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "float32", description="what the model computes in; auto takes the quickest that agrees with float32"
     )
-    runtime: Literal["auto", "torch", "openvino"] = Field(
+    runtime: Literal["auto", "torch", "openvino", "compile"] = Field(
         "auto", description="library that computes the model; auto takes the quickest that agrees with torch"
     )
     batch_sizes: tuple[int, ...] = Field(

@@ -18,8 +18,8 @@ from tests.support.running_service import Service, running
 # A shell makes a suite in the background ignore Ctrl-C, and every program that a test starts would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Of two processes on two cores, each with two of torch's threads, a forward pass of mobilenet_v2 took 1,800 ms; with
-# one thread each, 53 ms: threads that wait for each other do not give up their core.
+# Several of torch's threads that wait for each other keep their cores busy: beside another process each forward pass
+# would take many times as long.
 torch.set_num_threads(1)
 
 PIPELINE = PipelineConfig(

@@ -34,7 +34,7 @@ from deployments.local.machine import name_run, obstacles
 from deployments.local.parent_process import end_with_parent
 from deployments.local.ray_token import provide_token
 from deployments.local.readiness import Readiness
-from deployments.local.run_folder import PARENT_VARIABLE, RunFolder, create_run_folder
+from deployments.local.run_folder import COMPILED_VARIABLE, PARENT_VARIABLE, RunFolder, create_run_folder
 from deployments.local.run_health import Health
 from deployments.local.serve_api import ServeApi
 from deployments.local.serve_run import POLL_INTERVAL_S, ServeRun
@@ -104,6 +104,7 @@ def launch(config: Path, new_starts: int = NEW_STARTS) -> int:
         raise StartError(f"nothing was started.\n{found}")
     folder = create_run_folder(run, environment)
     environment |= {PARENT_VARIABLE: str(folder.path), HOST_VARIABLE: endpoint.host}
+    environment.setdefault(COMPILED_VARIABLE, str(folder.compiled))
     environment |= provide_token(environment, folder.path)
     say(f"Starting {config}, which takes about half a minute. Ray's own lines go to {folder.printed}")
     try:

@@ -19,6 +19,9 @@ from deployments.local.machine import launcher_of
 
 PARENT_VARIABLE: Final = "RAY_TMPDIR"
 
+COMPILED_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
+"""Variable with the folder in which torch keeps what it compiles; other users can foresee the name of its own one."""
+
 KEPT_RUNS: Final = 5
 """Number of folders of ended runs that are kept for their logs, the newest ones."""
 
@@ -46,6 +49,11 @@ class RunFolder:
         """Folder with Ray's log files; replicas have theirs in its subfolder `serve`."""
         return self.path / "ray" / "session_latest" / "logs"
 
+    @property
+    def compiled(self) -> Path:
+        """Folder with what torch has compiled, so that a replica that starts again finds it."""
+        return self.path / "compiled"
+
     def close_to_others(self) -> None:
         """Remove the rights of others that Ray has set on inner folders, in case the outer one is ever opened."""
         for folder, _, _ in os.walk(self.path):
@@ -63,6 +71,7 @@ class RunFolder:
                 if path.name != "logs":
                     _remove(path)
         _remove(self.path / "auth_token")
+        _remove(self.compiled)
 
 
 def create_run_folder(run: str, environment: Mapping[str, str]) -> RunFolder:

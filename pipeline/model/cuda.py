@@ -22,6 +22,7 @@ from torch import Tensor
 from pipeline.errors import DeviceFailure, InvalidModel, first_line
 from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import MAX_SCORE_DIFFERENCE, difference, noise
+from pipeline.model.compiler import compiled_for_cuda, end_compiler_processes
 from pipeline.model.cuda_graph import Replay, recorded, settle
 from pipeline.model.device import COMPUTED_BY_MODULES, BatchOutput, BatchTimings, ComputedAs, PendingBatch, collect
 from pipeline.model.device_module import DeviceModule, dtype_name
@@ -57,6 +58,7 @@ class CudaDevice:
         module: the model; it is moved to the device.
         batch_sizes: ascending. Every batch is padded to one of them, as kernels and graphs depend on the shape.
         spec: input of the module for one image.
+        compiles: whether torch's compiler makes the kernels.
 
     Attributes:
         computed_as: description of how the model is computed; as modules until the warm-up has found a quicker way.
@@ -69,7 +71,9 @@ class CudaDevice:
     ahead = 1
     pads = True
 
-    def __init__(self, module: DeviceModule, batch_sizes: Sequence[int], spec: InputSpec) -> None:
+    def __init__(
+        self, module: DeviceModule, batch_sizes: Sequence[int], spec: InputSpec, *, compiles: bool = False
+    ) -> None:
         if not torch.cuda.is_available():
             raise DeviceFailure("device: cuda was asked for, but this process sees no CUDA device; write auto or cpu")
         # Kernels found by timing are 1.07 to 1.14 times as quick as cuDNN's choice in float32, and 0.88 to 1.02 times
@@ -79,6 +83,7 @@ class CudaDevice:
         torch.backends.cudnn.benchmark_limit = 3
         torch.backends.cudnn.allow_tf32 = False  # float32 means full precision; `dtype` offers quicker formats
         self._module, self._batch_sizes, self._spec = module.eval().cuda(), batch_sizes, spec
+        self._compiles = compiles
         self._copies, self._kernels = torch.cuda.Stream(), torch.cuda.Stream()
         self._buffers = [Staging(spec.zeros(batch_sizes[-1], "cuda")) for _ in range(_STAGING_BUFFERS)]
         self._next_buffer = cycle(self._buffers)
@@ -112,7 +117,11 @@ class CudaDevice:
         return collect(self.launch([pixels]))
 
     def _choose_way(self) -> None:
-        """Choose the first way to compute the model that works and whose scores agree with the model's own."""
+        """Choose the first way to compute the model that works and whose scores agree with the model's own.
+
+        Raises:
+            InvalidModel: torch's compiler is to make the kernels, and cannot; or the head does not fit the module.
+        """
         for way, prepare in self._ways():
             try:
                 prepare()
@@ -120,17 +129,24 @@ class CudaDevice:
             except InvalidModel:
                 raise
             except Exception as error:  # noqa: BLE001 - tracing and recording a model may raise anything
-                logger.warning("the model is not computed as %s: %s", way, first_line(error))
+                self._pass_over(way, first_line(error))
                 continue
             if worst <= MAX_SCORE_DIFFERENCE[self._module.dtype]:
                 logger.info("the model is computed as %s; its scores differ by up to %.2g", way, worst)
                 self._describe(way)
                 break
-            logger.warning("the model is not computed as %s: its scores differ by up to %.2g", way, worst)
+            self._pass_over(way, f"its scores differ by up to {worst:.2g}")
         else:
             self._compute_by(self._module)
+        if self._compiles:
+            end_compiler_processes()
         torch.cuda.synchronize()  # kernels of a way that failed may still read the buffers
         torch.cuda.empty_cache()  # its memory may be needed by other replicas on the device
+
+    def _pass_over(self, way: str, why: str) -> None:
+        if self._compiles:
+            raise InvalidModel(f"runtime: compile cannot compute this model: {why}; write runtime: auto")
+        logger.warning("the model is not computed as %s: %s", way, why)
 
     def _ways(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """Yield ways to compute the model, the quickest first, each with a function that prepares it.
@@ -138,14 +154,22 @@ class CudaDevice:
         If all fail, the model is computed as modules. In half precision folding gains nothing, slows ResNet-50 down by
         a tenth from 128 images on, and changes scores more.
         """
+        recording = "CUDA graphs"
         if self._module.own_way:
+            if self._compiles:
+                self._pass_over(recording, f"it comes from a file, and is computed as {self._module.own_way}")
             return
         if reads_values(self._module, noise(1, self._spec, seed=0).cuda()):
-            logger.warning("the model is not recorded, as it decides by the values of its input")
+            self._pass_over(recording, "it decides by the values of its input")
             return
+        if self._compiles:
+            yield (
+                "CUDA graphs of compiled kernels",
+                lambda: self._record(compiled_for_cuda(self._module, self._buffers[0].pixels[:1])),
+            )
         if self._module.dtype is torch.float32 and not self._module.is_saved:
             yield "CUDA graphs with batch norm folded", lambda: self._record(folded(self._module))
-        yield "CUDA graphs", lambda: self._record(self._module)
+        yield recording, lambda: self._record(self._module)
         yield "a TorchScript graph", lambda: self._compute_by(traced(self._module, self._spec))
 
     def _record(self, compute: Compute) -> None:

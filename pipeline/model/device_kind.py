@@ -90,7 +90,7 @@ def open_device(
         raise DeviceFailure("runtime: openvino computes on the CPU only; write runtime: auto, or device: cpu")
     if choice and choice.dtype == "auto":
         module = quickest(module, choice.samples, batch_sizes[-1])
-    return CudaDevice(module, batch_sizes, spec)
+    return CudaDevice(module, batch_sizes, spec, compiles=bool(choice and choice.runtime == "compile"))
 
 
 def loaded_dtype(device_kind: str, choice: RuntimeChoice) -> torch.dtype:

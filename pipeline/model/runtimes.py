@@ -19,17 +19,22 @@ from pipeline.model.device import ComputedAs, DeviceTrial
 from pipeline.model.device_module import DTYPES, dtype_name
 from pipeline.model.reference import COMPARED_IMAGES, MAX_DIFFERENCE_FROM_FLOAT32, MIN_TIME_SAVED_SHARE, Reference
 from pipeline.model.runtime import CannotCompute, OpenRuntime, PreparedModel, RuntimeChoice, TracedSource
+from pipeline.model.runtime_compile import CompileRuntime
 from pipeline.model.runtime_openvino import OpenVinoRuntime
 from pipeline.model.runtime_torch import TorchRuntime, as_prepared
 from pipeline.pace import warm_seconds
 
 logger = logging.LoggerAdapter(logging.getLogger(__name__), {"stage": "start"})
 
-RUNTIMES: Final[Mapping[str, OpenRuntime]] = {"torch": TorchRuntime, "openvino": OpenVinoRuntime}
+RUNTIMES: Final[Mapping[str, OpenRuntime]] = {
+    "torch": TorchRuntime,
+    "openvino": OpenVinoRuntime,
+    "compile": CompileRuntime,
+}
 """The runtimes of the CPU by their names in the configuration."""
 
 COMPARED_BY_AUTO: Final = ("torch", "openvino")
-"""The runtimes among which `auto` chooses; of equally quick ones the first is taken."""
+"""The runtimes among which `auto` chooses; of equally quick ones the first is taken. `compile` takes too long."""
 
 MAX_DIFFERENCE_IN_FLOAT32: Final = 1e-3
 """Largest allowed difference of a score, a probability, between a runtime in float32 and the model itself."""
