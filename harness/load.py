@@ -16,7 +16,7 @@ from harness.percentiles import percentile
 from harness.target import Form, Target
 
 _OK: Final = 200
-_UNAVAILABLE: Final = 503
+_TOO_MANY: Final = (429, 503)
 
 
 @dataclass(slots=True)
@@ -54,8 +54,8 @@ class Load:
 
     @property
     def refused(self) -> int:
-        """Number of requests refused with 503."""
-        return self.others[str(_UNAVAILABLE)]
+        """Number of requests refused as too many: with 503 by the service, with 429 by HAProxy."""
+        return sum(self.others[str(status)] for status in _TOO_MANY)
 
     def note(self, reply: ServiceReply, took_s: float) -> None:
         """Counts one request."""
