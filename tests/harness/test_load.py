@@ -94,7 +94,8 @@ def test_who_is_told_to_come_again_later_does(status: bytes) -> None:
     """A refused client waits for Retry-After: every second answer here refuses for a fifth of a second."""
     with _server(lambda number: OK if number % 2 else BUSY.replace(b"503", status)) as (target, _):
         load = closed_loop(target, [FORM], clients=1, warm_up_s=0.0, for_s=0.5)
-    assert (len(load.took_s), load.refused) == (3, 3)
+    assert 0 < load.refused <= 3  # of hundreds, if it did not wait
+    assert 0 < len(load.took_s) <= 3
     assert {*load.others} == {status.decode()}
 
 
