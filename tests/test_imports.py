@@ -33,6 +33,7 @@ TOP_TO_BOTTOM = (
     "decode.worker",
     "model.batcher",
     "model.device_probe",
+    "model.device_times",
     "model.device_thread",
     "ready_queue",
     "model.bisection",

@@ -4,7 +4,6 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
@@ -24,6 +23,7 @@ from pipeline.model.bisection import bisected
 from pipeline.model.device import BatchOutput, ComputedAs, Device, collect
 from pipeline.model.device_probe import failure_of
 from pipeline.model.device_thread import DeviceThread, InFlight
+from pipeline.model.device_times import DeviceTimes
 from pipeline.model.head_fit import described
 from pipeline.model.head_results import results_of
 from pipeline.model.served import Head
@@ -53,13 +53,11 @@ class Batcher:
     def __init__(self, device: Device, head: Head, queue: ReadyQueue, *, max_batch_size: int) -> None:
         self.max_batch_size = max_batch_size
         self.answered_at = 0.0
-        self._batches: Counter[int] = Counter()
         self._device_threads = [DeviceThread() for _ in range(device.concurrent_batches)]
         self._stuck_after_s = STALLED_AFTER_S
         self._pace = DevicePace({1: 1.0})
         self._device, self._head, self._queue = device, head, queue
-        self._clock = threading.Lock()  # guards `_batches`, the next two, and `busy_since` of the threads
-        self._ended_s = self._computing_s = 0.0  # of batches that have ended; the last value in `stats`
+        self._times = DeviceTimes(self._device_threads)
         self._failure: DeviceFailure | InvalidModel | None = None
         self._has_scored = False  # whether any image has had finite scores
         self._warm = threading.Event()
@@ -116,11 +114,7 @@ class Batcher:
     @property
     def stats(self) -> ModelStats:
         """Counts of the work since the start, and of the work in progress."""
-        with self._clock:
-            now = time.perf_counter()
-            in_work_s = sum(now - thread.busy_since for thread in self._device_threads if thread.busy_since)
-            self._computing_s = max(self._computing_s, self._ended_s + in_work_s)  # it never falls
-            return ModelStats(self._computing_s, self._batches.copy(), len(self._device_threads), self.in_work)
+        return self._times.stats
 
     @property
     def in_work(self) -> int:
@@ -182,13 +176,13 @@ class Batcher:
         thread.images += sum(map(len, work))
         work.sort(key=lambda batch: batch.first)
         now = time.perf_counter()
-        thread.busy_since = thread.busy_since or now
+        self._times.begin(thread, now)
         try:
             thread.in_flight.append(InFlight(work, self._device.launch(pieces(work)), now))
         except Exception:  # noqa: BLE001 - a model may raise anything; `_failed` logs it
             self._failed(work, thread)
             if not thread.in_flight:
-                self._note_end(thread, time.perf_counter())
+                self._times.end(thread, time.perf_counter())
 
     def _answer(self, batch: InFlight, thread: DeviceThread) -> None:
         """Collect the oldest batch, launch the next in its place, then answer the images.
@@ -199,7 +193,7 @@ class Batcher:
             output = collect(batch.pending)
         except Exception:  # noqa: BLE001 - a model may raise anything; `_failed` logs it
             self._failed(batch.work, thread)
-            self._note_end(thread, time.perf_counter())
+            self._times.end(thread, time.perf_counter())
             return
         self._note_pace(batch, thread)
         if self._device.ahead:
@@ -214,16 +208,8 @@ class Batcher:
         took_s = now - max(batch.launched_at, thread.free_at)
         self._pace.note(batch.images, took_s)
         thread.free_at = now
-        with self._clock:
-            self._batches[batch.images] += 1
-        self._note_end(thread, now)
-
-    def _note_end(self, thread: DeviceThread, now: float) -> None:
-        """Note that a batch has ended, with or without an error; the one behind it begins, if there is one."""
-        with self._clock:
-            if thread.busy_since:
-                self._ended_s += now - thread.busy_since
-            thread.busy_since = now if len(thread.in_flight) > 1 else 0.0
+        self._times.count(batch.images)
+        self._times.end(thread, now)
 
     def _settle(self, work: Sequence[PixelBatch], output: BatchOutput, thread: DeviceThread) -> None:
         tasks = [task for batch in work for task in batch.tasks]
