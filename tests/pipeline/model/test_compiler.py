@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -24,6 +24,7 @@ from pipeline.model.intake import Normalise
 from pipeline.model.runtime import PreparedModel, RuntimeChoice, TracedSource
 from pipeline.model.runtime_compile import CompileRuntime
 from pipeline.model.runtimes import choose
+from pipeline.model.torchscript import Compute
 from tests.support.device_kinds import device_of, needs_gpu
 
 SPEC = InputSpec.of_pixels(16)
@@ -144,13 +145,6 @@ def test_kernels_are_compiled_for_more_batch_sizes_than_torch_does_by_itself() -
     assert psutil.Process().children() == []
 
 
-@pytest.fixture
-def cuda() -> Iterator[None]:
-    """A CUDA device, or the CPU that poses as one."""
-    with device_of("cuda"):
-        yield
-
-
 @needs_gpu("torch compiles nothing for the CPU that poses as one")
 @pytest.mark.cuda
 def test_compiled_kernels_are_recorded_on_cuda() -> None:
@@ -166,9 +160,25 @@ def test_compiled_kernels_are_recorded_on_cuda() -> None:
         assert agrees(rows, tuple(row.cpu() for row in module(pixels.to(module.device))))
 
 
+def _wrong(module: DeviceModule, _: Tensor) -> Compute:
+    """Stands in for a compiler with a defect: all scores are too high."""
+    return lambda pixels: (module(pixels)[0] + 0.1, module(pixels)[1])
+
+
+def _raising(_module: DeviceModule, _examples: Tensor) -> Compute:
+    raise RuntimeError("no kernel\nmore")
+
+
 @pytest.mark.cuda
-@pytest.mark.usefixtures("cuda")
-def test_a_model_that_cannot_be_compiled_for_cuda_ends_the_start() -> None:
-    device = CudaDevice(classifier(_WithoutProgram()), (1, 2), SPEC, compiles=True)
-    with pytest.raises(InvalidModel, match=REFUSED):
-        device.warm_up()
+@pytest.mark.parametrize(
+    ("compiler", "why"), [(_raising, "RuntimeError: no kernel"), (_wrong, r"its scores differ by up to 0\.1")]
+)
+def test_kernels_that_fail_or_disagree_end_the_start(
+    compiler: Callable[..., Compute], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CUDA the model is not served in another way than the configuration says; the compiler here is a stand-in."""
+    monkeypatch.setattr("pipeline.model.cuda.compiled_for_cuda", compiler)
+    with device_of("cuda"):
+        device = CudaDevice(small(), (1, 2), SPEC, compiles=True)
+        with pytest.raises(InvalidModel, match=f"^runtime: compile cannot .*: {why}; write runtime: auto$"):
+            device.warm_up()
