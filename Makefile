@@ -154,10 +154,10 @@ $(PEERS)/decoders/.installed: benchmarks/peers/decoders.txt | $(TESTING)
 	$(BIN)/python -m pip install --no-deps --upgrade --target $(@D) -r $<
 	@touch $@
 
-# Peers use Darkroom's pins of numpy, Pillow, simplejpeg, torch and torchvision, and their own of all else.
+# Peers use Darkroom's pins of numpy, orjson, Pillow, simplejpeg, torch and torchvision, and their own of all else.
 $(PEERS)/%/.installed: benchmarks/peers/%.txt constraints.txt | $(CREATED)
 	$(BIN)/python -m venv --clear $(@D)
-	sed -n '/^\(numpy\|pillow\|simplejpeg\|torch\|torchvision\)==/p' constraints.txt > $(@D)/constraints.txt
+	sed -n '/^\(numpy\|orjson\|pillow\|simplejpeg\|torch\|torchvision\)==/p' constraints.txt > $(@D)/constraints.txt
 	$(@D)/bin/python -m pip install -c $(@D)/constraints.txt -r $<
 	@touch $@
 
