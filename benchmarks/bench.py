@@ -93,23 +93,38 @@ def rows(records: Sequence[Facts]) -> list[list[str]]:
     ]
 
 
+def put(record: Facts, records: list[Facts]) -> None:
+    """Add a record, in the place of an earlier one of the same contestant and load."""
+    for at, earlier in enumerate(records):
+        if (earlier["what"], earlier["load"]) == (record["what"], record["load"]):
+            records[at] = record
+            return
+    records.append(record)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the command line; returns the exit status."""
     parser = parser_of("benchmarks.bench", __doc__)
     parser.add_argument("--rounds", type=int, help="runs of each row (2, with --full 3)")
     parser.add_argument("--full", action="store_true", help="also the other peers, what lies between, and mixed sizes")
     parser.add_argument("--only", help="only what has this in its name")
+    again = "measure this contestant again, in the results that are there; may be given several times"
+    parser.add_argument("--again", metavar="NAME", action="append", default=[], help=again)
     options = parser.parse_args(arguments)
     about, began_at, records = circumstances("benchmarks.bench", arguments), time.monotonic(), list[Facts]()
     rounds = options.rounds or (3 if options.full else 2)
     results = RESULTS / ("bench-full" if options.full else "bench")
+    if options.again:
+        about, *records = map(json.loads, results.with_suffix(".json").read_text().splitlines())
     with Limit() as limit:
         for contestant in contestants(full=options.full):
             if options.only and options.only not in contestant.name:
                 continue
+            if options.again and contestant.name not in options.again:
+                continue
             say(contestant.name)
             for record in measured(contestant, limit, rounds):
-                records.append(record)
+                put(record, records)
                 say(f"    {json.dumps({name: value for name, value in record.items() if name != 'runs'})}")
                 write(results, [about, *records], table.markdown(HEADER, rows(records)))
                 results.with_suffix(".svg").write_text(svg(charts.shares(records)))

@@ -128,6 +128,13 @@ def test_the_table_leaves_out_what_was_not_measured() -> None:
 # ---- what grows -----------------------------------------------------------------------------------------------------
 
 
+def test_what_is_measured_again_takes_the_place_of_what_was() -> None:
+    records = [{"what": "a", "load": "one", "per_s": 1}, {"what": "a", "load": "two", "per_s": 2}]
+    bench.put({"what": "a", "load": "one", "per_s": 3}, records)
+    bench.put({"what": "b", "load": "one", "per_s": 4}, records)
+    assert [record["per_s"] for record in records] == [3, 2, 4]
+
+
 def test_a_share_while_something_grows_is_of_the_limits_around_it() -> None:
     rates = iter((7.0, 50.0, 60.0, 70.0))
     found = scaling._share(lambda: next(rates), _Drifting(100, 100, 200, 100), [b""], workers=2, rounds=3)
