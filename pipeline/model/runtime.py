@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from pipeline.errors import first_line
 from pipeline.input_spec import InputSpec
 from pipeline.model.agreement import noise
 from pipeline.model.device import ComputedAs
@@ -18,6 +19,11 @@ from pipeline.model.torchscript import Compute, reads_values, traced
 
 class CannotCompute(Exception):
     """A runtime cannot compute this model on this machine; the message says why, and follows a colon."""
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a runtime cannot compute a model: the message of `CannotCompute`, or a library's own error."""
+    return str(error) if isinstance(error, CannotCompute) else first_line(error)
 
 
 @dataclass(frozen=True, slots=True)

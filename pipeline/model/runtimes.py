@@ -14,11 +14,11 @@ from typing import Final
 
 import torch
 
-from pipeline.errors import InvalidModel, first_line
+from pipeline.errors import InvalidModel
 from pipeline.model.device import ComputedAs, DeviceTrial
 from pipeline.model.device_module import DTYPES, dtype_name
 from pipeline.model.reference import COMPARED_IMAGES, MAX_DIFFERENCE_FROM_FLOAT32, MIN_TIME_SAVED_SHARE, Reference
-from pipeline.model.runtime import CannotCompute, OpenRuntime, PreparedModel, RuntimeChoice, TracedSource
+from pipeline.model.runtime import CannotCompute, OpenRuntime, PreparedModel, RuntimeChoice, TracedSource, reason_of
 from pipeline.model.runtime_compile import CompileRuntime
 from pipeline.model.runtime_openvino import OpenVinoRuntime
 from pipeline.model.runtime_torch import TorchRuntime, as_prepared
@@ -140,7 +140,7 @@ class _Search:
         except InvalidModel:
             raise
         except Exception as error:  # noqa: BLE001 - a library that cannot follow the model raises anything
-            logger.warning("%s is not taken again: %s", known.way, _why(error))
+            logger.warning("%s is not taken again: %s", known.way, reason_of(error))
             return None
         prepared.computed_as = known
         return prepared
@@ -157,7 +157,7 @@ class _Search:
         except Exception as error:  # a library that cannot follow the model raises anything
             if self._is_model_itself(name, dtype):
                 raise
-            self._note(replace(trial, refused=_why(error)))
+            self._note(replace(trial, refused=reason_of(error)))
             return
         self._note(replace(trial, image_s=image_s))
         if image_s < (1 - MIN_TIME_SAVED_SHARE) * self._best_s:
@@ -209,7 +209,3 @@ class _Search:
         self.trials.append(trial)
         ratio = f", {trial.image_s / self._best_s:.2f} times the best so far" if trial.image_s and self.best else ""
         logger.info("%s%s", trial, ratio)
-
-
-def _why(error: Exception) -> str:
-    return str(error) if isinstance(error, CannotCompute) else first_line(error)
