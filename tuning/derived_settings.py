@@ -69,7 +69,6 @@ def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, boun
         max_queue_wait_s=present.max_queue_wait_s,
         max_ongoing_requests=max(present.max_ongoing_requests, ongoing),
         max_bytes_in_flight=present.max_bytes_in_flight,
-        target_ongoing_requests=present.target_ongoing_requests,
         num_cpus=_num_cpus(cell, costs, present),
     )
 

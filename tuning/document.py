@@ -28,7 +28,6 @@ MEANINGS: Final = {
     "concurrent_batches": "batches that the model computes at a time, a core each",
     "chunk_bytes": "bytes of images that a worker is handed at a time",
     "num_cpus": "cores that Ray reserves for a replica",
-    "target_ongoing_requests": "requests in work from which on another replica is started",
 }
 """Comments for keys that are new to a configuration.
 

@@ -87,12 +87,11 @@ class Proving:
             )
         self._before_all(self._next())
 
-    def prove(self, present: Settings, filling: int) -> None:
+    def prove(self, present: Settings) -> None:
         """Derives limits that refuse none of the reported load, and runs the load against them.
 
         Args:
             present: the settings of the configuration.
-            filling: requests in work that keep a replica busy.
 
         Raises:
             Refused: requests are still refused, or the bound is no longer kept.
@@ -105,7 +104,6 @@ class Proving:
                 load,
                 images_per_request=findings.images_per_request,
                 asked_s=findings.asked_s,
-                filling=filling,
             )
             findings.written, findings.proof = proved(self._check, settings, load.clients, self._for_s)
             self._check_not_refused(findings.proof)

@@ -22,7 +22,6 @@ class Settings:
     max_queue_wait_s: float
     max_ongoing_requests: int
     max_bytes_in_flight: int
-    target_ongoing_requests: int  # from which on another replica is started
     num_cpus: float
 
     @property
@@ -58,11 +57,6 @@ class Settings:
             "max_bytes_in_flight": self.max_bytes_in_flight,
         }
 
-    @property
-    def autoscaling_config(self) -> Mapping[str, Any]:
-        """Settings under Serve's `autoscaling_config`."""
-        return {"target_ongoing_requests": self.target_ongoing_requests}
-
 
 Put = Callable[[dict[str, Any], str, Any], None]
 """Sets a value in a mapping."""
@@ -82,15 +76,12 @@ def written_into(
         put: sets one value.
         present: what the application comes to as it is; values that are the same are not written. All are where None.
     """
-    values = [settings.args, settings.user_config, settings.autoscaling_config]
+    values = [settings.args, settings.user_config]
     if present:
-        values = [
-            _different(new, old)
-            for new, old in zip(values, (present.args, present.user_config, present.autoscaling_config), strict=True)
-        ]
+        values = [_different(new, old) for new, old in zip(values, (present.args, present.user_config), strict=True)]
         if any(key in values[0].get("pipeline", {}) for key in _SIZED_BY):
             values[0] = {**values[0], "num_cpus": settings.num_cpus}
-    args, user_config, scaling = values
+    args, user_config = values
     if user_config and not application.get("deployments"):
         application["deployments"] = [{"name": DEPLOYMENT_NAME}]
     deployment = (application.get("deployments") or [{}])[0]
@@ -98,8 +89,6 @@ def written_into(
         _merge(application, {"args": args}, put)
     if user_config:
         _merge(deployment, {"user_config": user_config}, put)
-    if scaling and isinstance(deployment.get("autoscaling_config"), dict):
-        _merge(deployment, {"autoscaling_config": scaling}, put)
 
 
 def _different(new: Mapping[str, Any], old: Mapping[str, Any]) -> Mapping[str, Any]:

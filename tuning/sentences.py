@@ -161,11 +161,6 @@ def limits(findings: Findings) -> Iterator[str]:
                 f"With more than about {number(most, 'client')} at a time, some requests are refused rather than "
                 "answered too late. Without --p99-ms, they wait instead"
             )
-    if written.target_ongoing_requests != present.target_ongoing_requests:
-        yield (
-            f"target_ongoing_requests becomes {written.target_ongoing_requests}: with more requests in work for each "
-            "replica, Serve starts another one"
-        )
 
 
 def cautions(findings: Findings) -> Iterator[str]:

@@ -67,7 +67,7 @@ def tuned_config(
         config=placed,
         live=live,
         cores=config.cores_on(node),
-        present=present_settings(application, placed, live),
+        present=present_settings(placed, live),
         environment=environment,
     )
 

@@ -274,8 +274,7 @@ class TuningRun:
 
     def _prove(self) -> None:
         """Checks the settings as they will be written."""
-        filling = 2 * self._cell.concurrent_batches * self._cell.batch + self._cell.decode_workers
-        self._proving().prove(self._tuned.present, -(-filling // self.findings.images_per_request))
+        self._proving().prove(self._tuned.present)
 
     def _proving(self) -> Proving:
         if self._proof is None:

@@ -35,7 +35,6 @@ def with_limits(
     *,
     images_per_request: int,
     asked_s: float | None,
-    filling: int,
 ) -> Settings:
     """Gives the chosen settings limits that refuse no request of the measured closed loop.
 
@@ -45,20 +44,15 @@ def with_limits(
         seen: the closed loop.
         images_per_request: images a request.
         asked_s: the bound, if the user has given one: requests that would wait longer are refused.
-        filling: requests in work that keep a replica busy.
     """
     needed_s = needed_wait_s(seen, images_per_request)
-    wait_s, target = max(present.max_queue_wait_s, needed_s), present.target_ongoing_requests
-    if chosen.key != present.key:
-        target = max(target, min(filling, seen.clients))
+    wait_s = max(present.max_queue_wait_s, needed_s)
     if asked_s is not None:
         wait_s = max(min(present.max_queue_wait_s, asked_s), needed_s)
-        target = min(target, seen.clients)
     return replace(
         chosen,
         max_queue_wait_s=wait_s,
-        target_ongoing_requests=max(1, target),
-        max_ongoing_requests=max(chosen.max_ongoing_requests, 2 * seen.clients, 2 * target),
+        max_ongoing_requests=max(chosen.max_ongoing_requests, 2 * seen.clients),
     )
 
 

@@ -19,7 +19,6 @@ PRESENT = Settings(
     max_queue_wait_s=5.0,
     max_ongoing_requests=512,
     max_bytes_in_flight=512 << 20,
-    target_ongoing_requests=8,
     num_cpus=2.0,
 )
 """Settings of a configuration before it is tuned."""

@@ -31,7 +31,6 @@ def test_whatever_is_measured_the_settings_are_sound(
         settings = settings_for(each, measured, Sizes(size, size), PRESENT, bound_s)
         config = ServiceConfig.model_validate(settings.args)
         config.check_live(LiveConfig.model_validate(settings.user_config))
-        assert settings.target_ongoing_requests >= 1
 
 
 def test_a_batch_may_grow_without_a_restart() -> None:
@@ -57,7 +56,7 @@ def test_no_replica_is_replaced_for_what_the_service_shows() -> None:
 def test_limits_stay_as_wide_as_they_are() -> None:
     """Limits that do not follow from a combination stay as wide as they are."""
     settings = settings_for(next(cells(costs(), BOUND_S)), costs(), SIZES, PRESENT, BOUND_S)
-    for name in ("max_queue_wait_s", "max_bytes_in_flight", "target_ongoing_requests", "max_ongoing_requests"):
+    for name in ("max_queue_wait_s", "max_bytes_in_flight", "max_ongoing_requests"):
         assert getattr(settings, name) == getattr(PRESENT, name)
 
 

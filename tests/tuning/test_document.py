@@ -31,7 +31,7 @@ def test_comments_and_all_that_was_not_tuned_stay() -> None:
     """Every line without a tuned key stays in its place, comments included."""
     after = with_settings(SHIPPED, SETTINGS)
     before, now = SHIPPED.splitlines(), after.splitlines()
-    keys = [*SETTINGS.args, *SETTINGS.args["pipeline"], *SETTINGS.user_config, *SETTINGS.autoscaling_config]
+    keys = [*SETTINGS.args, *SETTINGS.args["pipeline"], *SETTINGS.user_config]
 
     def others(lines: list[str]) -> list[str]:
         return [line for line in lines if line.strip().partition(":")[0] not in keys or line.endswith("pipeline:")]
@@ -48,14 +48,14 @@ def test_a_comment_that_speaks_of_the_old_value_is_replaced() -> None:
     text = BARE + (
         "  deployments:\n  - name: Model\n    user_config:\n"
         "      max_queue_wait_s: 10.0 # 256 clients wait for 5 s\n\n"
-        "      # of the 3 following\n      top_k: 5\n    autoscaling_config:\n      target_ongoing_requests: 8 # mine\n"
+        "      # of the 3 following\n      top_k: 5\n      max_bytes_in_flight: 536870912 # mine\n"
     )
-    after = with_settings(text, replace(PRESENT, max_queue_wait_s=0.2, target_ongoing_requests=4), PRESENT)
+    after = with_settings(text, replace(PRESENT, max_queue_wait_s=0.2, max_bytes_in_flight=256 << 20), PRESENT)
     assert (
         "max_queue_wait_s: 0.2  # requests that would wait longer get 503 and Retry-After\n\n      # of the 3 foll"
         in after
     )
-    assert "target_ongoing_requests: 4 # mine" in after
+    assert "max_bytes_in_flight: 268435456 # mine" in after
     kept = with_settings(text, replace(PRESENT, max_queue_wait_s=10.0), replace(PRESENT, max_queue_wait_s=10.0))
     assert kept == text
 
@@ -66,8 +66,6 @@ def test_the_result_is_sound_and_has_the_settings() -> None:
     (application,) = document["applications"]
     assert application["args"]["pipeline"].items() >= SETTINGS.args["pipeline"].items()
     assert application["deployments"][0]["user_config"].items() >= SETTINGS.user_config.items()
-    target = application["deployments"][0]["autoscaling_config"]["target_ongoing_requests"]
-    assert target == SETTINGS.target_ongoing_requests
 
 
 def test_written_twice_it_stays_as_it_is() -> None:

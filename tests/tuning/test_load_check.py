@@ -104,9 +104,7 @@ def test_what_a_closed_loop_waits_is_let_in(service: Service, check: LoadCheck) 
     patient = _live(service, max_queue_wait_s=60.0)
     check.apply(patient)
     seen = check.closed_loop(patient, 12, 1.0)
-    written = with_limits(
-        patient, replace(patient, max_queue_wait_s=0.001), seen, images_per_request=1, asked_s=0.001, filling=4
-    )
+    written = with_limits(patient, replace(patient, max_queue_wait_s=0.001), seen, images_per_request=1, asked_s=0.001)
     settings, proof = proved(check, replace(written, max_ongoing_requests=patient.max_ongoing_requests), 12, 1.0)
     assert (proof.refused, proof.lost) == (0, 0)
     assert proof.answered > 0

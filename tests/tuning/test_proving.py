@@ -50,7 +50,7 @@ def _proved(asked_s: float | None, slower: float = 1.0, **service: bool) -> Find
         before_all(proving.holding())
         while steps:
             steps.pop(0).act()
-    proving.prove(PRESENT, 4)
+    proving.prove(PRESENT)
     return findings
 
 

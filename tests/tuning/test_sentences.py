@@ -45,7 +45,7 @@ def finished(asked_s: float | None = None, *, gain: float = 0.2) -> Findings:
         findings.open_loop = [seen(offered=30.0), seen(offered=36.0, p99_s=0.2)]
         findings.borne, findings.too_many = findings.open_loop
         findings.proof = seen(findings.chosen, clients=4, offered=55.0)
-        findings.written = replace(findings.chosen, max_queue_wait_s=0.2, target_ongoing_requests=4)
+        findings.written = replace(findings.chosen, max_queue_wait_s=0.2)
     findings.verdict, findings.advice, findings.diff = "idle: 0 requests/s", ["Bottleneck: the 2 cores"], "-a\n+b\n"
     return findings
 
@@ -78,7 +78,6 @@ def test_with_a_bound_both_figures_are_told() -> None:
     assert "max_queue_wait_s was 5 and becomes 0.2" in told
     assert "4 clients sent 220 requests; none was refused" in told
     assert "With more than about 11 clients at a time, some requests are refused" in told
-    assert "target_ongoing_requests becomes 4" in told
 
 
 def test_nothing_that_holds_by_chance_is_told_too() -> None:

@@ -56,7 +56,6 @@ def test_the_present_settings_are_those_that_the_machine_decides_on() -> None:
         tuned.config.pipeline.decode_workers,
         tuned.config.pipeline.concurrent_batches,
     )
-    assert present.target_ongoing_requests == 8
     written_into(document["applications"][0], present)
     assert _tuned(document).present == present
 
