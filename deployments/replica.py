@@ -13,6 +13,7 @@ from ray import serve
 from starlette.applications import Starlette
 
 from deployments.admission import Places
+from deployments.autoscaling import CPUS, DEMAND, GPUS
 from deployments.checks.own_faults import in_words
 from deployments.cluster import error_log, own_node, run_folder
 from deployments.http.application import HttpApplication
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
 _SWITCH_INTERVAL_S: Final = 0.0005
 """Longest time that the event loop holds the interpreter lock: the device's thread needs the lock for every kernel."""
+
+_DEMAND_OVER_S: Final = 2
+"""Seconds of which the autoscaler is told the demand: a burst as short as one second shows, at half its size."""
 
 _GC_AFTER_OBJECTS: Final = 10_000
 """New objects after which Python's garbage collector looks for reference cycles; 700 by default.
@@ -73,7 +77,12 @@ class Replica:
         self._configured = False
         self._refused_user_config: str | None = None
         self._engine = await asyncio.to_thread(self._started_engine)
-        self._watch = Watch(lambda: self._engine.stats, lambda: self._service.held_bytes, self._engine.device_kind)
+        self._watch = Watch(
+            lambda: self._engine.stats,
+            lambda: self._service.held_bytes,
+            self._engine.expected_wait_s,
+            self._engine.device_kind,
+        )
         self._service = InferenceService(self._engine, self._gather, self._watch, _places)
         self._running = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._watchdog.run())]
         self._http = HttpApplication(
@@ -125,6 +134,14 @@ class Replica:
     async def check_health(self) -> None:
         """Raises an error if the engine cannot answer; Serve replaces the replica after three such errors."""
         self._engine.check()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Reports to the autoscaler; called by Serve several times in each `metrics_interval_s`."""
+        return {
+            DEMAND: self._watch.stats(_DEMAND_OVER_S)["demand"],
+            CPUS: self._config.num_cpus or 0.0,
+            GPUS: self._config.num_gpus,
+        }
 
     async def __del__(self) -> None:
         """Stops the tasks, the watchdog and the engine; called by Serve after the last request."""

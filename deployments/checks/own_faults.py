@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from deployments.checks.address import IMPORT_PATH as IMPORT_PATH
 from deployments.checks.address import IMPORT_PATHS as IMPORT_PATHS
 from deployments.checks.address import address_faults
+from deployments.checks.scaling_policy import scaling_faults
 from deployments.http.auth import KEYS_VARIABLE, Access
 from deployments.live_config import LiveConfig
 from deployments.service_config import DEPLOYMENT_NAME, OLD_DEPLOYMENT_NAME, ServiceConfig
@@ -167,6 +168,7 @@ def _deployment_faults(deployment: Mapping[str, Any], config: ServiceConfig | No
         faults.append(f"{path}.name: the deployment {name} is called {DEPLOYMENT_NAME} now; write {DEPLOYMENT_NAME}")
     elif name != DEPLOYMENT_NAME:
         faults.append(f"{path}.name: Darkroom has no deployment {name!r}; write {DEPLOYMENT_NAME}")
+    faults += scaling_faults(deployment, path, unknown_key)
     try:
         live = LiveConfig.model_validate(written_or_empty(deployment, "user_config"))
     except ValidationError as error:

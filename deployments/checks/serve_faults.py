@@ -74,7 +74,9 @@ def _refused(document: Mapping[str, Any], model: type[BaseModel], path: str = ""
             model.model_validate(document)
         except ValidationError as error:
             return [fault_line(fault, path) for fault in error.errors() if fault["type"] != UNKNOWN_KEY]
-        except (AttributeError, TypeError):  # Serve's checks fail on a value that is no mapping; listed already
+        except AttributeError as error:  # a policy without this function, or a value that is no mapping; listed already
+            return [f"{path}.policy_function: {error}"] if path.endswith(".policy") else []
+        except (TypeError, ImportError):  # no mapping either, or a policy that only the replicas' machines may have
             return []
         except UnicodeError:
             return [f"{path}: a text in it holds half a character (\\ud800 to \\udfff); write whole ones"]

@@ -58,6 +58,11 @@ class ReplicaLoad:
     on_cpu: bool  # whether the device computes on these cores
 
     @property
+    def busiest(self) -> float:
+        """Busy share of the busiest part."""
+        return max(self.workers_busy, self.device_busy, self.interpreter_busy)
+
+    @property
     def workers_that_help(self) -> int:
         """Number of additional workers that would be busy before the device is full, and that have free cores."""
         if not self.device_busy:
@@ -86,10 +91,9 @@ def verdict(load: ReplicaLoad) -> Bottleneck:
     if load.reading > NETWORK_BOUND_ABOVE_READING_SHARE:
         words = f"{load.reading:.0%} of the time of requests is spent on receiving their bodies; {_shares(load)}"
         return Bottleneck(State.NETWORK_BOUND, f"{State.NETWORK_BOUND}: {words}")
-    busiest = max(load.workers_busy, load.device_busy, load.interpreter_busy)
-    if busiest < IDLE_BELOW_SHARE:
+    if load.busiest < IDLE_BELOW_SHARE:
         return Bottleneck(State.IDLE, f"{State.IDLE}: {load.requests_per_s:.3g} requests/s; {_shares(load)}")
-    times = min(1 / busiest, 1 / max(load.cores_busy, IDLE_BELOW_SHARE))
+    times = min(1 / load.busiest, 1 / max(load.cores_busy, IDLE_BELOW_SHARE))
     words = f"{_shares(load)}; about {times:.1f} times the load would fit"
     return Bottleneck(State.UNSATURATED, f"{State.UNSATURATED}: {words}")
 

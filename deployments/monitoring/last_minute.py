@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deployments.monitoring.bottleneck import ReplicaLoad, verdict
+from deployments.monitoring.demand import demand
 from deployments.monitoring.timeline import STAGES
 from deployments.request_errors import Overloaded
 from pipeline.stats import EngineStats
@@ -35,6 +36,7 @@ class Snapshot:
     process_s: float  # processor time of all threads of the replica's process
     cores: int  # cores that this process may use
     cores_busy: float  # share of them in use since the last reading, by all processes, 0 to 1
+    backlog_s: float  # seconds until the work that waits now will be done
 
 
 @dataclass(slots=True)
@@ -127,6 +129,8 @@ class LastMinute:
         load = self._load(first, last, cores_busy, requests, float(stages_s[0] / max(took_s.sum(), 1e-9)))
         batches = sum(last.engine_stats.batches.values()) - sum(first.engine_stats.batches.values())
         given = verdict(load)
+        is_used = requests.total() or last.engine_stats.in_work  # else it is busy with nothing but its own tests
+        growth = (last.backlog_s - first.backlog_s) / window_s
         return {
             "window_s": window_s,
             "state": given.state,
@@ -151,6 +155,12 @@ class LastMinute:
             "interpreter": {"busy": load.interpreter_busy},
             "event_loop": {"busy": _share(first.loop_s, last.loop_s, window_s)},
             "cores": {"count": load.cores, "busy": load.cores_busy},
+            "backlog_s": last.backlog_s,
+            "demand": (
+                demand(busy=load.busiest, refused=load.overloaded, backlog_s=last.backlog_s, growth=growth)
+                if is_used
+                else 0.0
+            ),
             "in_work": last.engine_stats.in_work,
             "free_slots": last.engine_stats.free_slots,
         }

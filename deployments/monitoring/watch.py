@@ -27,6 +27,7 @@ class Watch:
     Args:
         engine_stats: reads the counters of the engine.
         held_bytes: reads the bytes of the bodies in work.
+        backlog_s: reads the seconds until the work that waits now will be done.
         device_kind: "cpu" or "cuda".
 
     Attributes:
@@ -34,10 +35,14 @@ class Watch:
     """
 
     def __init__(
-        self, engine_stats: Callable[[], EngineStats], held_bytes: Callable[[], int], device_kind: str
+        self,
+        engine_stats: Callable[[], EngineStats],
+        held_bytes: Callable[[], int],
+        backlog_s: Callable[[], float],
+        device_kind: str,
     ) -> None:
         self.requests: Counter[str] = Counter()
-        self._engine_stats, self._held_bytes = engine_stats, held_bytes
+        self._engine_stats, self._held_bytes, self._backlog_s = engine_stats, held_bytes, backlog_s
         self._cores = sorted(os.sched_getaffinity(0))
         self._metrics = Metrics()
         psutil.cpu_percent(percpu=True)  # the first call only sets the start of the interval
@@ -82,4 +87,6 @@ class Watch:
         percents = psutil.cpu_percent(percpu=True)
         busy = sum(percents[core] for core in self._cores if core < len(percents)) / len(self._cores) / 100
         loop_s, process_s = time.thread_time(), time.process_time()
-        return Snapshot(time.monotonic(), self._engine_stats(), loop_s, process_s, len(self._cores), busy)
+        return Snapshot(
+            time.monotonic(), self._engine_stats(), loop_s, process_s, len(self._cores), busy, self._backlog_s()
+        )

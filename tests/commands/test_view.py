@@ -21,7 +21,8 @@ def _stats(replica: str, *answers: float, **usage: Any) -> dict[str, Any]:
         "free_slots": 8,
     } | usage
     minute = LastMinute(
-        Snapshot(0.0, EngineStats(0.0, 0.0, {}, 0, 0, 3, 3, 1, 0, 8), 0.0, 0.0, cores=4, cores_busy=0.0), "cpu"
+        Snapshot(0.0, EngineStats(0.0, 0.0, {}, 0, 0, 3, 3, 1, 0, 8), 0.0, 0.0, cores=4, cores_busy=0.0, backlog_s=0.0),
+        "cpu",
     )
     for took_s in answers:
         minute.now.note_answer((took_s / len(STAGES),) * len(STAGES), took_s)
@@ -34,6 +35,7 @@ def _stats(replica: str, *answers: float, **usage: Any) -> dict[str, Any]:
             0.2,
             cores=4,
             cores_busy=0.5,
+            backlog_s=0.2,
         )
     )
     return {"replica": replica, **minute.stats(1)}

@@ -107,12 +107,6 @@ def test_the_file_of_the_tests_writes_every_setting_out() -> None:
     assert application["deployments"][0]["user_config"] == LiveConfig().model_dump()
 
 
-def test_requests_in_a_replica_leave_room_for_the_autoscaler(application: Document, deployment: Document) -> None:
-    """Behind HAProxy a replica counts as overloaded only if it accepts at least twice its target of requests."""
-    target = deployment["autoscaling_config"]["target_ongoing_requests"]
-    assert ServiceConfig.model_validate(application["args"]).max_ongoing_requests >= 2 * target
-
-
 def test_a_replica_that_does_not_answer_is_ended_within_half_a_minute(deployment: Document) -> None:
     """A replica that fails three health checks in a row is ended within half a minute."""
     period_s, timeout_s = deployment["health_check_period_s"], deployment["health_check_timeout_s"]

@@ -44,6 +44,10 @@ class _NoEngine:
     def close(self) -> None:
         """Does nothing."""
 
+    def expected_wait_s(self) -> float:
+        """Returns that nothing waits."""
+        return 0.0
+
 
 @dataclass(frozen=True)
 class Landed:

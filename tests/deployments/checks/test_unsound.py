@@ -17,6 +17,7 @@ from pipeline.config import PipelineConfig
 from pipeline.live_limits import Limits
 
 WRITTEN_OUT = (ROOT / "tests/support/every_setting.yaml").read_text()
+SETTINGS_OF_POLICY = "applications.0.deployments.0.autoscaling_config.policy.policy_kwargs"
 USER_CONFIG = "applications.0.deployments.0.user_config"
 SCALING = "applications.0.deployments.0.autoscaling_config"
 PIPELINE = "applications.0.args.pipeline"
@@ -181,6 +182,11 @@ def test_merge_keys_and_anchors_are_sound(tmp_path: Path) -> None:
         ("min_replicas: 1", "min_replicas: 5", SCALING, "max_replicas (4) must be greater"),
         ("min_replicas: 1", "min_replicas: 1\n          initial_replicas: 9", SCALING, "initial_replicas (9)"),
         ("target_ongoing_requests: 8", "target_ongoing_requests: 1000", f"{SCALING}.target_ongoing_requests", "512"),
+        ("busy: 0.75", "busy: 75", f"{SETTINGS_OF_POLICY}.busy", "75 must be a number"),
+        ("hysteresis: 0.8", "histeresis: 0.8", f"{SETTINGS_OF_POLICY}.histeresis", "did you mean hysteresis?"),
+        ("wait_for_nodes: false", "wait_for_nodes: 0", f"{SETTINGS_OF_POLICY}.wait_for_nodes", "true or false"),
+        (":ByWork", ":ByWorks", f"{SCALING}.policy.policy_function", "did you mean deployments.autoscaling:ByWork?"),
+        ("deployments.autoscaling:ByWork", "json:loader", f"{SCALING}.policy.policy_function", "no attribute 'loader'"),
         ("look_back_period_s: 5", "look_back_period_s: 1", SCALING, "must be greater than `metrics_interval_s`"),
         ("log_level: WARNING", "log_level: LOUD", "applications.0.logging_config.log_level", "LOUD"),
         ("encoding: JSON", "encoding: XML", "applications.0.logging_config.encoding", "XML"),

@@ -8,7 +8,7 @@ from deployments.monitoring.last_minute import PREDICTED_OUTCOME, LastMinute, Sn
 from pipeline.stats import EngineStats
 
 
-def reading(at_s: float, **usage: Any) -> Snapshot:
+def reading(at_s: float, *, backlog_s: float = 0.0, **usage: Any) -> Snapshot:
     """Returns a reading of two workers that decode half of the time, and one batch that computes a quarter of it."""
     facts: dict[str, Any] = {
         "batches": {},
@@ -24,6 +24,7 @@ def reading(at_s: float, **usage: Any) -> Snapshot:
         process_s=0.9 * at_s,
         cores=2,
         cores_busy=0.6,
+        backlog_s=backlog_s,
     )
 
 
@@ -104,3 +105,16 @@ def test_a_minute_without_requests_has_no_latency() -> None:
     minute.tick(reading(1.0))
     assert minute.stats(60)["latency_ms"] is None
     assert minute.stats(60)["requests_per_s"] == 0
+
+
+def test_demand_counts_what_piles_up_but_not_the_service_s_own_tests() -> None:
+    """Demand is that of requests: a replica without any is at rest, although it tests itself now and then."""
+    minute = LastMinute(reading(0.0), "cpu")
+    minute.tick(reading(1.0))
+    assert minute.stats(1)["demand"] == 0
+    answer(minute, 1.0)
+    minute.tick(reading(2.0, backlog_s=0.5, in_work=1))
+    assert minute.stats(1)["demand"] == pytest.approx(0.5 + 0.5 + 0.05)  # busy, growing, waiting
+    minute.tick(reading(3.0, backlog_s=0.5, in_work=1))
+    assert minute.stats(1)["demand"] == pytest.approx(0.5 + 0.05)
+    assert minute.stats(1)["backlog_s"] == 0.5

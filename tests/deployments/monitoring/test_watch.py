@@ -25,7 +25,7 @@ def test_a_second_that_cannot_be_published_does_not_end_the_watch(
     monkeypatch.setattr("deployments.monitoring.metrics.Metrics.publish", lambda *_: 1 / 0)
 
     async def watched() -> Watch:
-        watch = Watch(lambda: ENGINE_STATS, lambda: 0, "cpu")
+        watch = Watch(lambda: ENGINE_STATS, lambda: 0, lambda: 0.0, "cpu")
         watching = asyncio.create_task(watch.run())
         watch.note_answer((0.01,) * len(STAGES), 0.07)
         await asyncio.to_thread(until, lambda: len(caplog.records) >= 3)

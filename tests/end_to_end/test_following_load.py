@@ -16,18 +16,8 @@ def _scaling_config() -> Document:
     config = shipped_config()
     application = config["applications"][0]
     application["args"]["num_cpus"] = 1
-    application["deployments"][0]["user_config"]["max_queue_wait_s"] = (
-        60.0  # all requests may wait, so that the autoscaler sees the load
-    )
-    application["deployments"][0]["autoscaling_config"] = {
-        "min_replicas": 1,
-        "max_replicas": 2,
-        "target_ongoing_requests": 4,
-        "upscale_delay_s": 1,
-        "downscale_delay_s": 3,
-        "metrics_interval_s": 1,
-        "look_back_period_s": 2,
-    }
+    application["deployments"][0]["user_config"]["max_queue_wait_s"] = 60.0  # requests may wait, so none is refused
+    application["deployments"][0]["autoscaling_config"]["downscale_delay_s"] = 3
     return config
 
 
