@@ -1,7 +1,7 @@
 """`darkroom check`: lists every fault of a configuration, or explains its values; builds and describes its models."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,6 +31,14 @@ def check(
     image: Annotated[
         str | None, typer.Option(metavar="FILE", help="Show the answers to this image.", show_default=False)
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Check against a running cluster; URL of Ray's dashboard, such as http://10.0.0.1:8265.",
+            show_default=False,
+        ),
+    ] = None,
     timeout_s: Annotated[
         float, typer.Option(min=0.1, help="Seconds for each model; after the default, a start would give up too.")
     ] = 600.0,
@@ -42,19 +50,23 @@ def check(
     model as a start does, sends test images through the whole path, and shows shapes, number format, parameters, head
     and transform. Starts no Ray, and opens no connection: weights have to be on this machine.
 
+    With --cluster, asks a cluster for its nodes, and says which of the minimum replicas have no room, and whether ports
+    of nodes with replicas are closed to this machine: that of clients, and the first ones of replicas. Run it on each
+    node, as a firewall may close one direction.
+
     Status 0: all is sound; 1: a fault; 2: the arguments cannot be used; 130: Ctrl-C.
     """
     configuration = _sound(config)
     console = _console()
     _explain(console, configuration.document)
+    if cluster:
+        from commands.check_cluster import check_cluster
+
+        _refuse(config, check_cluster(console, configuration.document, cluster))
     if model:
         from commands.check_models import check_models
 
-        faults = check_models(console, configuration.document, application, image, timeout_s)
-        for fault in faults:
-            say(f"{config}: {fault}")
-        if faults:
-            raise typer.Exit(EXIT_REFUSED)
+        _refuse(config, check_models(console, configuration.document, application, image, timeout_s))
     console.print(f"{config} is sound.", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -70,11 +82,16 @@ def _sound(config: Path) -> "Configuration":
         faults = configuration.faults(read_env(Path("serve.env")) | os.environ, all_faults)
     except StartError as error:
         fail(str(error), EXIT_REFUSED)
+    _refuse(config, faults)
+    return configuration
+
+
+def _refuse(config: Path, faults: Sequence[str]) -> None:
+    """Ends the command, with a line for each fault, if there is any."""
     for fault in faults:
         say(f"{config}: {fault}")
     if faults:
         raise typer.Exit(EXIT_REFUSED)
-    return configuration
 
 
 def _explain(console: "Console", document: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ def placement_fault(document: Mapping[str, Any], cpus: int, *, may_have_gpu: boo
             continue
         if config.pipeline.device == "cpu" or (config.pipeline.device == "auto" and not may_have_gpu):
             reserved = config.fitted([Node(cpus)]).num_cpus or 0.0
-            needs[name_of(application)] = reserved * _least_replicas(application)
+            needs[name_of(application)] = reserved * least_replicas(application)
     together = sum(needs.values())
     if together <= cpus:
         return None
@@ -40,7 +40,8 @@ def placement_fault(document: Mapping[str, Any], cpus: int, *, may_have_gpu: boo
     )
 
 
-def _least_replicas(application: Mapping[str, Any]) -> int:
+def least_replicas(application: Mapping[str, Any]) -> int:
+    """Return how many replicas of an application run at least; one where it may scale to zero."""
     for _, deployment in own_deployments(application):
         scaling = deployment.get("autoscaling_config")
         least = scaling.get("min_replicas", 1) if isinstance(scaling, dict) else deployment.get("num_replicas", 1)

@@ -111,7 +111,7 @@ def gpu_missing(api: ServeApi) -> str | None:
     node.
     """
     try:
-        if api.gpus() > 0:
+        if any(node.gpus for _, node in api.nodes()):
             return None
     except ServeApiError:  # it is on its way, or has gone
         return None

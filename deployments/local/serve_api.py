@@ -12,12 +12,13 @@ import psutil
 
 from deployments.local.machine import leftovers
 from deployments.local.ray_token import read_token
+from deployments.node import Node
 
 DASHBOARD_PORTS: Final = range(8265, 8316)
 """Ports of the dashboard, which takes the first free one."""
 
 _APPLICATIONS_PATH: Final = "/api/serve/applications/"
-_NODES_PATH: Final = "/api/v0/nodes"
+_NODES_PATH: Final = "/api/v0/nodes?limit=10000"
 _VERSION_PATH: Final = "/api/version"
 
 _QUERY_TIMEOUT_S: Final = 5.0
@@ -29,15 +30,16 @@ class ServeApiError(Exception):
 
 
 class ServeApi:
-    """REST API of one run; usable once its dashboard listens.
+    """REST API of one run on this machine, or of a cluster; usable once its dashboard listens.
 
     Args:
         run: name of the run.
         environment: environment variables of its processes, which may hold Ray's token.
+        address: URL of the dashboard of a cluster; None for that of the run.
     """
 
-    def __init__(self, run: str, environment: Mapping[str, str]) -> None:
-        self._run, self._environment = run, environment
+    def __init__(self, run: str, environment: Mapping[str, str], address: str | None = None) -> None:
+        self._run, self._environment, self._address = run, environment, address
 
     def applications(self) -> dict[str, Any]:
         """Return the deployed applications by name, as in `serve status`.
@@ -59,17 +61,20 @@ class ServeApi:
         """
         self._ask("PUT", _APPLICATIONS_PATH, _DEPLOY_TIMEOUT_S, document)
 
-    def gpus(self) -> float:
-        """Return the number of GPUs that Ray has found on all nodes of the run.
+    def nodes(self) -> list[tuple[str, Node]]:
+        """Return the nodes that are alive, each with its IP address and its total resources.
 
         Raises:
             ServeApiError: the dashboard does not answer, or Ray has no node yet.
         """
-        nodes = self._ask("GET", _NODES_PATH, _QUERY_TIMEOUT_S).json()["data"]["result"]["result"]
-        alive = [node["resources_total"] for node in nodes if node["state"] == "ALIVE"]
+        try:
+            listed = self._ask("GET", _NODES_PATH, _QUERY_TIMEOUT_S).json()["data"]["result"]["result"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ServeApiError("another program than Ray's dashboard answers") from error
+        alive = [(node["node_ip"], node["resources_total"]) for node in listed if node["state"] == "ALIVE"]
         if not alive:
-            raise ServeApiError("the run's Ray has no node yet")
-        return float(sum(resources.get("GPU", 0.0) for resources in alive))
+            raise ServeApiError("Ray has no node yet")
+        return [(address, Node(each.get("CPU", 0.0), each.get("GPU", 0.0))) for address, each in alive]
 
     def dashboard_answers(self) -> bool:
         """Return whether the dashboard answers at all, without asking Serve."""
@@ -85,6 +90,8 @@ class ServeApi:
         Raises:
             ServeApiError: the run has no dashboard.
         """
+        if self._address:
+            return self._address.rstrip("/")
         for process in leftovers(self._run):
             try:
                 if any(part.endswith("dashboard/dashboard.py") for part in process.cmdline()):
@@ -102,7 +109,7 @@ class ServeApi:
         headers = {"Authorization": f"Bearer {token}"} if (token := read_token(self._environment)) else {}
         try:
             response = httpx.request(method, url, json=document, headers=headers, timeout=within_s, trust_env=False)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServeApiError(f"Ray's dashboard does not answer: {error}") from error
         if response.is_error:
             raise ServeApiError(f"Ray's dashboard answers {response.status_code}: {response.text[-500:]}")

@@ -1,5 +1,6 @@
 """Tests of Serve's API: its access token, the deployed applications, and refusals."""
 
+import os
 from pathlib import Path
 
 import httpx
@@ -8,6 +9,7 @@ import torch
 
 from deployments.local.machine import run_of
 from deployments.local.serve_api import ServeApi, ServeApiError
+from deployments.node import Node
 from tests.support.running_service import Service
 
 
@@ -24,33 +26,35 @@ def test_a_run_that_has_ended_has_none() -> None:
         ServeApi("1-0", {}).applications()
 
 
-def test_the_gpus_of_a_run_are_those_that_ray_has_found(service: Service) -> None:
-    assert service.api().gpus() == torch.cuda.device_count()
+def test_the_node_of_a_run_has_what_ray_has_found(service: Service) -> None:
+    ((address, node),) = service.api().nodes()
+    assert address == "127.0.0.1"
+    assert node == Node(cpus=len(os.sched_getaffinity(0)), gpus=torch.cuda.device_count())
 
 
 @pytest.mark.parametrize(
-    ("nodes", "gpus"),
+    ("listed", "nodes"),
     [
-        ([("ALIVE", {"CPU": 8.0}), ("ALIVE", {"CPU": 16.0, "GPU": 2.0}), ("ALIVE", {"GPU": 1.0})], 3.0),
-        ([("DEAD", {"GPU": 4.0}), ("ALIVE", {"CPU": 8.0})], 0.0),
+        ([("ALIVE", {"CPU": 8.0}), ("ALIVE", {"CPU": 16.0, "GPU": 2.0})], [Node(8.0), Node(16.0, 2.0)]),
+        ([("DEAD", {"GPU": 4.0}), ("ALIVE", {"GPU": 1.0})], [Node(0.0, 1.0)]),
         ([("DEAD", {"GPU": 4.0})], None),
         ([], None),
     ],
     ids=str,
 )
-def test_gpus_are_those_of_living_nodes(
-    nodes: list[tuple[str, dict[str, float]]], gpus: float | None, monkeypatch: pytest.MonkeyPatch
+def test_only_living_nodes_are_nodes(
+    listed: list[tuple[str, dict[str, float]]], nodes: list[Node] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only GPUs of living nodes count. Without a node the number is unknown, not zero."""
-    listed = [{"state": state, "resources_total": resources} for state, resources in nodes]
-    answer = httpx.Response(200, json={"data": {"result": {"result": listed}}})
+    """Only living nodes count. Without one the resources are unknown, not none."""
+    entries = [{"node_ip": "10.0.0.1", "state": state, "resources_total": has} for state, has in listed]
+    answer = httpx.Response(200, json={"data": {"result": {"result": entries}}})
     api = ServeApi("1-0", {})
     monkeypatch.setattr(api, "_ask", lambda *_: answer)
-    if gpus is None:
+    if nodes is None:
         with pytest.raises(ServeApiError, match="no node yet"):
-            api.gpus()
+            api.nodes()
     else:
-        assert api.gpus() == gpus
+        assert [node for _, node in api.nodes()] == nodes
 
 
 def test_what_is_not_accepted_is_told_and_changes_nothing(service: Service) -> None:
