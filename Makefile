@@ -23,7 +23,7 @@ DOCS := .cache/docs
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve deploy test slow coverage soak alive fuzz hostile described faults overload tuning scaling decoders costs bench bench-full gpu docs sizes clean
+.PHONY: help serve deploy test slow coverage soak alive cluster fuzz hostile described faults overload tuning scaling decoders costs bench bench-full gpu docs sizes clean
 
 help: ## List these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ soak: $(TESTING) | $(WEIGHTS) ## Send mixed traffic for MINUTES (10) while fault
 
 alive: $(TESTING) | $(WEIGHTS) ## Kill, stop and hang one process after another; report lost and slow requests, and for how long
 	@exec $(BIN)/python -m tests.faults.alive $(ALIVE)
+
+cluster: $(TESTING) | $(WEIGHTS) ## Cause faults in a cluster of imitated machines; report lost and slow requests, and for how long
+	@exec $(BIN)/python -m tests.faults.cluster_faults $(CLUSTER)
 
 fuzz: $(TESTING) ## Decode mutated images for MINUTES (10) with a checking malloc; report crashes, hangs and slow images
 	@exec $(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(FUZZ)

@@ -55,12 +55,14 @@ def seen() -> Document:
     return document
 
 
+@pytest.mark.slow
 def test_auto_takes_the_cpu_where_no_node_has_a_gpu_and_says_so(seen: Document) -> None:
     before = seen["before"]
     assert (before["device"], before["decode_workers"], before["num_cpus"], before["num_gpus"]) == ("cpu", 1, 1, 0)
     assert "device: auto found no GPU on any node of the cluster (1 alive)" in before["warnings"][0]
 
 
+@pytest.mark.slow
 def test_cuda_waits_for_a_node_with_a_gpu_and_is_sized_by_it(seen: Document) -> None:
     """A replica for CUDA waits for a GPU node with half a CPU reserved.
 
@@ -73,6 +75,7 @@ def test_cuda_waits_for_a_node_with_a_gpu_and_is_sized_by_it(seen: Document) -> 
     assert "device: cuda found no GPU on any node of the cluster (1 alive)" in waited["warnings"][0]
 
 
+@pytest.mark.slow
 def test_replicas_share_a_gpu_and_its_cores(seen: Document) -> None:
     """A second replica shares the GPU and its cores, which `auto` finds.
 

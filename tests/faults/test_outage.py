@@ -8,8 +8,8 @@ from tests.faults.alive import Fault
 from tests.faults.outage import outage_of
 
 
-def answer(due_at: float, took_s: float, status: int = 200, ended: str = "") -> Answer:
-    return Answer(ServiceReply(status, ended=ended), due_at, 0.0, took_s)
+def answer(due_at: float, took_s: float, status: int = 200, ended: str = "", body: bytes = b"") -> Answer:
+    return Answer(ServiceReply(status, ended=ended, body=body), due_at, 0.0, took_s)
 
 
 def test_a_service_is_whole_from_the_first_request_on_after_which_none_is_lost_or_slow() -> None:
@@ -30,6 +30,18 @@ def test_a_service_is_whole_from_the_first_request_on_after_which_none_is_lost_o
 def test_where_nothing_is_lost_or_slow_the_service_has_been_whole_all_the_time() -> None:
     outage = outage_of([answer(9.0, 0.1), answer(10.0, 0.1)], 9.5)
     assert (outage.lost, outage.slow, outage.whole_after_s) == (Counter(), 0, 0.0)
+
+
+def test_an_answer_for_another_picture_is_wrong() -> None:
+    body = b'{"predictions": [{"label": "cat"}]}'
+    answers = [
+        answer(1.0, 0.1, body=body),
+        answer(2.0, 0.1, body=body),
+        answer(3.0, 0.1, 503),
+        answer(4.0, 0.1, body=body),
+    ]
+    assert outage_of(answers, 0.0, ["cat", "dog"]).wrong == 2
+    assert outage_of(answers, 0.0, ["cat"]).wrong == 0
 
 
 def test_what_is_beyond_a_bound_is_told() -> None:

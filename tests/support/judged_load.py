@@ -24,10 +24,11 @@ LABELS = {
     "temple": "palace",
     "flower": "hen-of-the-woods",
 }
-"""Labels that mobilenet_v2 gives the pictures, each at least 7 percent above the next class."""
+"""Labels that mobilenet_v2 gives small pictures of these names, each at least 7 percent above the next class."""
 
 
-def _small(name: str) -> bytes:
+def small_picture(name: str) -> bytes:
+    """Make a JPEG of one of the pictures in `LABELS`, as small as its label was found for."""
     picture = photograph(name).copy()
     picture.thumbnail((320, 320))
     return jpeg(picture)
@@ -71,7 +72,7 @@ class JudgedLoad:
         return self.answers["200"] - len(self.wrong)
 
     def _ask(self, name: str) -> None:
-        picture, label = _small(name), LABELS[name]
+        picture, label = small_picture(name), LABELS[name]
         client = self._client()
         while not self._stop.is_set():
             if self._fresh:
