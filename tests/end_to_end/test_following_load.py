@@ -40,3 +40,18 @@ def test_replicas_follow_the_load(tmp_path: Path) -> None:
 def _serving(service: Service) -> int:
     """Returns the number of replicas that have workers, which means that they are ready."""
     return sum(len(replica.children(recursive=True)) >= 3 for replica in service.replicas())
+
+
+@pytest.mark.slow
+def test_the_last_replica_goes_and_comes_with_the_requests(tmp_path: Path) -> None:
+    """With `min_replicas: 0` an idle service has no replica; the next request waits for one, and is answered."""
+    config = _scaling_config()
+    scaling = config["applications"][0]["deployments"][0]["autoscaling_config"]
+    scaling.update(min_replicas=0, initial_replicas=1, downscale_to_zero_delay_s=3)
+    with running(tmp_path, config) as service:
+        until(lambda: len(service.replicas()) == 0, timeout_s=90)
+        first = JudgedLoad(service.url, clients=1)
+        until(lambda: first.answers.total() >= 3, timeout_s=90)
+        first.stop()
+        assert (first.wrong, first.lost) == ([], {})
+        assert len(service.replicas()) >= 1
