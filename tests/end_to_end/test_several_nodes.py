@@ -14,7 +14,8 @@ import yaml
 from harness.local_service import Document
 from harness.machines import Machine, unsupported_reason
 from harness.ray_cluster import DASHBOARD_PORT, HTTP_PORT, RayCluster
-from tests.faults.cluster_faults import RATE, service_config
+from tests.faults.cluster_faults import RATE
+from tests.faults.cluster_scene import service_config
 from tests.faults.outage import measure
 from tests.support.waiting import until
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from harness.machines import unsupported_reason
-from tests.faults.cluster_faults import FAULTS, ClusterFault, Scene, scene_with, struck
+from tests.faults.cluster_faults import FAULTS, ClusterFault, struck
+from tests.faults.cluster_scene import Scene, scene_with
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(unsupported_reason() is not None, reason=f"{unsupported_reason()}")]
 
