@@ -71,9 +71,9 @@ class ByWork:
         demands = reports.get(DEMAND, [])
         if not running or not demands:
             return target, state
-        wanted = math.ceil(sum(demands) / self._busy)
+        wanted = _whole(sum(demands) / self._busy)
         if len(demands) == running:  # else one has just started, or hangs: its share of the work is not known
-            needed = math.ceil(sum(demands) / (self._busy * self._hysteresis))
+            needed = _whole(sum(demands) / (self._busy * self._hysteresis))
             state = {_RECENTLY_NEEDED: _with_needed_now(needed, state.get(_RECENTLY_NEEDED, ()), context)}
         if wanted > target:
             return (wanted if self._wait_for_nodes else self._fitting(wanted, running, target, reports)), state
@@ -97,6 +97,11 @@ class ByWork:
         from deployments import cluster  # in the controller only
 
         return cluster.free_on_nodes()
+
+
+def _whole(replicas: float) -> int:
+    """Round up, but not for an error of rounding: the same work in other shares must not ask for one more."""
+    return math.ceil(replicas - _ROUNDING_ERROR)
 
 
 def _with_needed_now(

@@ -147,8 +147,7 @@ def test_the_number_is_reached_in_one_step(demands: list[float], starting: int, 
     wanted = _wanted(policy, _context(demands, len(demands), len(demands) + starting))
     if wanted:
         shared = [sum(demands) / wanted] * wanted
-        without_hysteresis = hysteresis == 1  # then the last bit of the sum may decide
-        assert abs(_wanted(policy, _context(shared, wanted, wanted)) - wanted) <= without_hysteresis
+        assert _wanted(policy, _context(shared, wanted, wanted)) == wanted
 
 
 @pytest.mark.parametrize("busy", [0, -0.5, 1.1, math.nan, "high", True])
