@@ -19,7 +19,7 @@ from tests.faults.cluster_scene import service_config
 from tests.faults.outage import measure
 from tests.support.waiting import until
 
-pytestmark = pytest.mark.skipif(unsupported_reason() is not None, reason=f"{unsupported_reason()}")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(unsupported_reason() is not None, reason=f"{unsupported_reason()}")]
 
 LOST_WITH_A_NODE = 10
 """Most requests that are lost with a node at 8 a second: those in its replica, and those until balancers notice."""

@@ -25,6 +25,7 @@ from deployments.local.run_health import Health
 from deployments.local.serve_api import ServeApi, ServeApiError
 from deployments.local.serve_run import ServeRun
 from deployments.local.stop_requests import StopRequests
+from deployments.node import Node
 from harness.local_service import shipped_config
 from harness.ports import free_port
 from tests.support.tiny import START_TIMEOUT_S, TinyService, tiny_service
@@ -178,12 +179,12 @@ def test_a_gpu_is_missing_only_where_ray_says_so(
 ) -> None:
     """A GPU is reported as missing only when Ray says so, not while Ray cannot be asked yet."""
 
-    def found(_: ServeApi) -> float:
+    def found(_: ServeApi) -> list[tuple[str, Node]]:
         if gpus is None:
             raise ServeApiError("the run has no dashboard")
-        return gpus
+        return [("127.0.0.1", Node(2.0, gpus))]
 
-    monkeypatch.setattr(ServeApi, "gpus", found)
+    monkeypatch.setattr(ServeApi, "nodes", found)
     assert (gpu_missing(ServeApi("1-0", {})) is not None) is missing
 
 
