@@ -30,7 +30,8 @@ from pipeline.images.decode import decode
 from pipeline.live_limits import Limits
 from pipeline.model.device import COMPUTED_BY_MODULES, ComputedAs
 from pipeline.model.device_module import DeviceModule, dtype_name
-from pipeline.model.reference import Reference
+from pipeline.model.precision import scenes
+from pipeline.model.reference import COMPARED_IMAGES, Reference
 from pipeline.model.runtime import CannotCompute, PreparedModel, TracedSource, reason_of
 from pipeline.model.runtimes import RUNTIMES
 from pipeline.model.served import ServedModel
@@ -48,7 +49,7 @@ BUSY: Final = 0.25
 
 HEADER: Final = (
     *("model", "way", "number format", "images", "ms an image", "of torchvision's own", "the same, beside"),
-    *("scores off by", "same class", "prepared in s"),
+    *("largest score difference", "same class", "the same, of made-up images", "prepared in s"),
 )
 
 
@@ -64,6 +65,7 @@ class Way:
         quiet_ms: milliseconds an image, one value a turn, for the current batch.
         beside_ms: the same beside the busy thread.
         agreement: how far its scores are those of torchvision's model.
+        left_out: reason for which its time is not measured.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Way:
     quiet_ms: list[float] = field(default_factory=list)
     beside_ms: list[float] = field(default_factory=list)
     agreement: Facts = field(default_factory=dict)
+    left_out: str = ""
 
 
 def loaded(model: str) -> ServedModel:
@@ -87,16 +90,16 @@ def loaded(model: str) -> ServedModel:
 
 
 def ways_of(served: ServedModel) -> Iterator[Way | Facts]:
-    """Yield the ways, torchvision's own first: weights in rows of channels, one kernel a layer; or why one is left out.
+    """Yield each way of computing the model, torchvision's own first, or a record of why one cannot be prepared.
 
-    Number formats in which torch is slow on this processor are left out: an image takes 15 times as long.
+    Torchvision's own has its weights in rows of channels, and one kernel a layer. Number formats in which torch is slow
+    on this processor are compared, but not timed.
     """
     ours, spec = DeviceModule.of(served), served.preprocess.input_spec
     own = copy.deepcopy(ours)
     own.leave_channels_last()
     for name, module in (("as torchvision gives it", own), ("channels_last", ours)):
-        computed_as = ComputedAs(COMPUTED_BY_MODULES, dtype=dtype_name(module.dtype))
-        yield Way(name, computed_as.dtype, PreparedModel(module, module, computed_as))
+        yield Way(name, dtype_name(module.dtype), _as_modules(module))
     source, slow = TracedSource(ours, spec), set[torch.dtype]()
     for name, opened in RUNTIMES.items():
         runtime, title = opened(source, 1), f"runtime: {name}"
@@ -111,9 +114,15 @@ def ways_of(served: ServedModel) -> Iterator[Way | Facts]:
                 prepared = runtime.prepared(dtype, if_quick=True)
             except Exception as error:  # noqa: BLE001 - a library that cannot follow the model raises anything
                 slow.add(dtype)
-                yield {"way": title, "dtype": dtype_name(dtype), "left_out": reason_of(error)}
+                left_out = Way(title, dtype_name(dtype), _as_modules(ours.computing_in(dtype)))
+                left_out.left_out = reason_of(error)
+                yield left_out
                 continue
             yield Way(title, dtype_name(dtype), prepared, time.perf_counter() - began_s)
+
+
+def _as_modules(module: DeviceModule) -> PreparedModel:
+    return PreparedModel(module, module, ComputedAs(COMPUTED_BY_MODULES, dtype=dtype_name(module.dtype)))
 
 
 def ms_an_image(way: Way, pixels: Tensor) -> float:
@@ -125,13 +134,17 @@ def ms_an_image(way: Way, pixels: Tensor) -> float:
 def compared(model: str, served: ServedModel) -> Iterator[Facts]:
     """Yield a record for each way and batch size."""
     photographs, ways = _photographs(served), list[Way]()
+    made_up = scenes(COMPARED_IMAGES, served.preprocess.crop_px)
     for found in ways_of(served):
-        if isinstance(found, Way):
-            ways.append(found)
-        else:
+        if not isinstance(found, Way):
             yield {"model": model, **found}
-    for way in ways:
-        way.agreement = _agreement(way, ways[0], photographs)
+            continue
+        found.agreement = _agreement(found, (ways or [found])[0], photographs, made_up)
+        if found.left_out:
+            about = {"model": model, "way": found.name, "dtype": found.dtype, "left_out": found.left_out}
+            yield {**about, **found.agreement}
+        else:
+            ways.append(found)
     for images in BATCHES:
         pixels = photographs[:images]
         for way in ways:
@@ -165,11 +178,13 @@ def _photographs(served: ServedModel) -> Tensor:
     return torch.from_numpy(np.stack([decode(memoryview(data), transform, most) for data in SMALL.images]))
 
 
-def _agreement(ours: Way, own: Way, photographs: Tensor) -> Facts:
+def _agreement(ours: Way, own: Way, photographs: Tensor, made_up: Tensor) -> Facts:
     with torch.inference_mode():
         rows, expected = (way.prepared.module.named(way.prepared.compute(photographs)) for way in (ours, own))
+        of_made_up = ours.prepared.module.named(ours.prepared.compute(made_up))
     return {
         "scores_off": Reference(own.prepared.module, photographs).difference(rows),
+        "made_up_off": Reference(own.prepared.module, made_up).difference(of_made_up),
         "same": int((rows["classes"][:, 0] == expected["classes"][:, 0]).sum()),
         "photographs": len(photographs),
     }
@@ -177,20 +192,15 @@ def _agreement(ours: Way, own: Way, photographs: Tensor) -> Facts:
 
 def row(record: Facts) -> list[str]:
     """Format a row of the table."""
+    name = [record["model"], record["way"], record["dtype"]]
+    agrees = ["", "", ""]
+    if "same" in record:
+        same = f"{record['same']} of {record['photographs']}"
+        agrees = [f"{record['scores_off']:.4f}", same, f"{record['made_up_off']:.4f}"]
     if "left_out" in record:
-        return [record["model"], record["way"], record["dtype"], "", record["left_out"], "", "", "", "", ""]
-    return [
-        record["model"],
-        record["way"],
-        record["dtype"],
-        str(record["images"]),
-        f"{record['ms']:.1f}",
-        f"{record['of_own']:.2f}",
-        f"{record['beside_ms']:.1f}",
-        f"{record['scores_off']:.4f}",
-        f"{record['same']} of {record['photographs']}",
-        f"{record['prepare_s']:.1f}",
-    ]
+        return [*name, "", record["left_out"], "", "", *agrees, ""]
+    times = [f"{record['ms']:.1f}", f"{record['of_own']:.2f}", f"{record['beside_ms']:.1f}"]
+    return [*name, str(record["images"]), *times, *agrees, f"{record['prepare_s']:.1f}"]
 
 
 def main(arguments: Sequence[str]) -> int:
