@@ -70,7 +70,7 @@ def test_what_has_no_room_is_told_with_what_to_write() -> None:
 
 
 def test_applications_share_the_nodes() -> None:
-    """What the first application takes is not there for the second."""
+    """An application gets only the room that those before it leave."""
     one, two = (_application(name, {"num_cpus": 9}) for name in ("one", "two"))
     assert [fault.partition(":")[0] for fault in _faults([LARGE], one, two)] == ["application two"]
     assert _faults([LARGE, LARGE], one, two) == []
