@@ -11,6 +11,9 @@ export TORCH_HOME
 CHECKPOINTS := $(TORCH_HOME)/hub/checkpoints
 WEIGHTS := $(CHECKPOINTS)/mobilenet_v2-b0353104.pth
 
+# Many containers set it. Without compiled files each process would compile all modules anew, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 # A stamp file is written when an installation has succeeded. It is in .venv, so that both are removed together.
 CREATED := .venv/.created

@@ -44,10 +44,15 @@ def test_without_a_key_nothing_guarded_answers(guarded: Service) -> None:
         _is_refused(guarded.client.get("/info", headers=headers), kind, challenge)
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/openapi.json", "/-/healthz", "/-/routes"])
+@pytest.mark.parametrize("path", ["/healthz", "/openapi.json"])
 def test_what_says_nothing_of_the_service_needs_no_key(guarded: Service, path: str) -> None:
-    """The API description and the paths that load balancers ask Serve for need no key."""
+    """The API description, and the path that load balancers ask for, need no key."""
     assert guarded.client.get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/-/healthz", "/-/routes"])
+def test_serves_own_paths_need_no_key(guarded: Service, path: str) -> None:
+    assert guarded.client.get(f"{guarded.origin}{path}").status_code == 200
 
 
 def test_a_request_without_a_key_is_refused_before_its_body_is_read(guarded: Service) -> None:
@@ -61,7 +66,7 @@ def test_a_request_without_a_key_is_refused_before_its_body_is_read(guarded: Ser
 def test_keys_change_without_a_restart(guarded: Service) -> None:
     """After the key file changes, the new key is accepted and the old one refused, by the same replica process."""
     replicas = [process.pid for process in guarded.replicas()]
-    file = Path(guarded.config["applications"][0]["args"]["api_keys_file"])
+    file = Path(guarded.application["args"]["api_keys_file"])
     before = file.read_text()
     file.write_text(f"{NEXT}\n")
     assert [guarded.post(CAT, headers=bearer(key)).status_code for key in (KEY, NEXT)] == [401, 200]
@@ -82,7 +87,7 @@ def _is_shown_nowhere(service: Service, *keys: str) -> None:
     texts = {
         str(path): path.read_text(errors="replace") for path in service.log_folder().parent.rglob("*") if path.is_file()
     }
-    assert any("replica_darkroom_Model" in path for path in texts)
+    assert any(f"replica_{service.application['name']}_Model" in path for path in texts)
     texts["printed"] = service.output.read_text()
     texts["ps"] = _command_lines(service.processes())
     texts["serve status"] = json.dumps(service.api().applications())

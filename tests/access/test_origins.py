@@ -5,9 +5,9 @@ import pytest
 
 from deployments.service_config import ServiceConfig
 from harness.photographs import jpeg, photograph
-from tests.access.conftest import ORIGINS
 from tests.support.keys import KEY, NEXT, bearer
 from tests.support.running_service import Service, live_settings
+from tests.support.several_applications import ORIGINS
 
 CAT = jpeg(photograph("cat"))
 STRANGER = "https://example.com"
@@ -55,7 +55,7 @@ def test_pages_of_a_configured_origin_may_call(guarded: Service, origin: str) ->
     assert asked.headers["access-control-allow-methods"] == "GET, POST, PUT"
     for header in ("authorization", "content-encoding", "x-request-timeout-ms"):
         assert header in asked.headers["access-control-allow-headers"].lower()
-    too_large = CAT + b"\0" * live_settings(guarded.config)["max_image_bytes"]
+    too_large = CAT + b"\0" * live_settings(guarded.application)["max_image_bytes"]
     for body, key, status in ((CAT, KEY, 200), (CAT, NEXT, 401), (too_large, KEY, 413)):
         response = guarded.post(body, headers={**bearer(key), "Origin": origin})
         assert (response.status_code, _shared(response)["access-control-allow-origin"]) == (status, origin)

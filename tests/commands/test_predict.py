@@ -38,6 +38,11 @@ def _two_hundred(folder: Path) -> None:
     """Writes 200 images, and a configuration that starts quickly."""
     for number in range(200):
         (folder / f"{number:03}.jpg").write_bytes(CAT)
+    _quick_config(folder)
+
+
+def _quick_config(folder: Path) -> None:
+    """Writes a configuration that compares no runtimes, which would take longer than most runs."""
     config = shipped_config()
     config["applications"][0]["args"]["pipeline"]["runtime"] = "torch"
     (folder / "serve_config.yaml").write_text(yaml.safe_dump(config))
@@ -95,6 +100,7 @@ def test_a_bad_file_costs_its_neighbours_nothing(folder: Path) -> None:
     """A bad file gets a row with its error, its neighbours get their predictions, and the exit status is 1."""
     for name, data in (("a.jpg", CAT), ("b.png", b"hello"), ("c.jpg", ESPRESSO), ("d.jpg", b""), ("e.jpg", CAT[:2000])):
         (folder / name).write_bytes(data)
+    _quick_config(folder)
     said = typed("predict", ".", "--top-k", "2")
     rows = {row["file"]: row for row in map(json.loads, said.stdout.splitlines())}
     assert said.exit_code == 1

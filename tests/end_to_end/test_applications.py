@@ -8,56 +8,21 @@ import pytest
 import torch
 
 from examples import pets
-from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
 from tests.support.answers import CAT_LABELS, best
 from tests.support.image_files import png
-from tests.support.running_service import Service, running
-from tests.support.tiny import APPLICATION
+from tests.support.keys import KEY, bearer
+from tests.support.running_service import Service
 from tests.support.typed import typed
 from tests.support.waiting import until
 
 CAT = jpeg(photograph("cat"))
-KEY = "a-key-of-the-application-exact"
-BROKEN = {
-    "name": "broken",
-    "route_prefix": "/models/broken",
-    "import_path": "tiny:build",
-    "args": {"fails": True, "leaves": False},
-    "deployments": [{"name": "Service", "ray_actor_options": {"num_cpus": 0}}],
-}
-PETS = {
-    "name": "pets",
-    "route_prefix": "/models/pets",
-    "import_path": "deployments.app:build_app",
-    "args": {"num_cpus": 0, "pipeline": {"model": "examples.pets:build", "model_args": {"seed": 7}}},
-    "deployments": [{"name": "Model", "user_config": {}}],
-}
-"""The application of examples/serve_config.yaml."""
-
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The shipped configuration: the second application asks for a key. One more fails to start, one is the example."""
-    folder = tmp_path_factory.mktemp("several")
-    (folder / "tiny.py").write_text(APPLICATION)
-    (folder / "keys").write_text(f"{KEY}\n")
-    (folder / "keys").chmod(0o600)
-    config = shipped_config("serve_config.multi.yaml")
-    config["applications"][1]["args"]["api_keys_file"] = str(folder / "keys")
-    for shipped in config["applications"]:
-        shipped["args"]["pipeline"]["runtime"] = "torch"
-    config["applications"].insert(0, BROKEN)
-    config["applications"].append(PETS)
-    with running(folder, config, PYTHONPATH=str(folder)) as service:
-        yield service
 
 
 @pytest.fixture(scope="module")
 def client(several: Service) -> Iterator[httpx.Client]:
     """A client of the service below /models, with the key."""
-    origin = several.url.removesuffix("/broken")
-    with httpx.Client(base_url=origin, timeout=60, trust_env=False, headers={"Authorization": f"Bearer {KEY}"}) as own:
+    with httpx.Client(base_url=f"{several.origin}/models", timeout=60, trust_env=False, headers=bearer(KEY)) as own:
         yield own
 
 

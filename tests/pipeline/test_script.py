@@ -1,17 +1,18 @@
-"""Tests of an engine in a user's script: it runs once, and leaves no process behind however it ends."""
+"""Tests of an engine in a user's script: it runs once and ends by itself.
 
-import signal
+tests/end_to_end/test_lifecycle.py kills a process with an engine.
+"""
+
 import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from textwrap import dedent
 
-import psutil
 import pytest
 
 from harness.photographs import jpeg, photograph
-from tests.support.waiting import PATIENCE_S, until
+from tests.support.waiting import PATIENCE_S
 
 PROGRAM = dedent(
     """
@@ -58,16 +59,3 @@ def test_a_plain_script_runs_once_and_ends(script: Path) -> None:
             assert not complained
             assert owner.returncode == 0
             assert said.splitlines() == ["Egyptian cat"]
-
-
-def test_workers_of_a_killed_process_end(script: Path) -> None:
-    """Workers of a killed process end, because their pipe is closed."""
-    script.write_text(PROGRAM + "import time; print(*engine.worker_pids, flush=True); time.sleep(600)\n")
-    owner = subprocess.Popen(command(script), stdout=subprocess.PIPE, text=True)
-    assert owner.stdout
-    with owner, owner.stdout as lines:
-        lines.readline()
-        workers = [psutil.Process(int(pid)) for pid in lines.readline().split()]
-        assert len(workers) == 3  # with the spare worker
-        owner.send_signal(signal.SIGKILL)
-    until(lambda: not any(worker.is_running() for worker in workers))

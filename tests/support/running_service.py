@@ -13,6 +13,7 @@ import psutil
 import yaml
 
 from deployments.live_config import LiveConfig
+from deployments.local.endpoint import read_endpoints
 from deployments.local.machine import run_of
 from deployments.local.serve_api import ServeApi
 from harness.local_service import Document, LocalService
@@ -28,16 +29,19 @@ AS_LAUNCHED = {
 
 
 class Service:
-    """A running service, and a client of it.
+    """A running service, and a client of one of its applications.
 
     Args:
         local: the service.
+        application: position of the application in the configuration.
     """
 
-    def __init__(self, local: LocalService) -> None:
-        self.path, self.config = local.path, local.document
+    def __init__(self, local: LocalService, application: int = 0) -> None:
+        self.local, self.path, self.config = local, local.path, local.document
         self.environment, self.output = local.environment, local.output
-        self.url = local.endpoint.url
+        endpoint = read_endpoints(local.path)[application]
+        self.origin, self.url = endpoint.origin, endpoint.url
+        self.application: Document = self.config["applications"][application]
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def post(self, content: bytes, content_type: str = "image/jpeg", **options: Any) -> httpx.Response:
@@ -135,9 +139,9 @@ def with_user_config(service: Service, **user_config: Any) -> Document:
     return config
 
 
-def live_settings(config: Document) -> Document:
-    """Returns all settings under `user_config` of a configuration, defaults included."""
-    (deployment,) = config["applications"][0]["deployments"]
+def live_settings(application: Document) -> Document:
+    """Returns all settings under `user_config` of an application, defaults included."""
+    (deployment,) = application["deployments"]
     return LiveConfig.model_validate(deployment["user_config"]).model_dump()
 
 
@@ -153,15 +157,15 @@ def live_config(service: Service, **user_config: Any) -> Iterator[None]:
 
 def _apply(service: Service, config: Document) -> None:
     service.deploy(config)
-    wanted = live_settings(config)
+    wanted = live_settings(config["applications"][0])
     until(lambda: bool(service.info()["user_config"] == wanted))
 
 
 @contextmanager
 def opened(service: Service, *, content_length: int) -> Iterator[http.client.HTTPConnection]:
     """Opens a request for a prediction and sends only its headers."""
-    connection = http.client.HTTPConnection(service.url.removeprefix("http://"), timeout=30)
-    connection.putrequest("POST", "/predict")
+    connection = http.client.HTTPConnection(service.origin.removeprefix("http://"), timeout=30)
+    connection.putrequest("POST", f"{service.url.removeprefix(service.origin)}/predict")
     connection.putheader("Content-Type", "image/jpeg")
     connection.putheader("Content-Length", str(content_length))
     connection.endheaders()

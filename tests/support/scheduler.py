@@ -8,7 +8,7 @@ from xdist.scheduler import LoadFileScheduling
 
 from harness.repository import ROOT
 
-_TAKES_A_SERVICE: Final = re.compile(r"\b(service|guarded): Service\b")
+_TAKES_A_SERVICE: Final = re.compile(r"\b(service|several|guarded): Service\b")
 
 
 class SharedServices(LoadFileScheduling):  # type: ignore[misc]  # xdist has no annotations

@@ -68,7 +68,7 @@ def check(service: Service) -> Iterator[LoadCheck]:
     """A load check of a service, which has its own settings again afterwards."""
     yield LoadCheck(cast(LocalService, _Running(service)), [CAT], BOUND_S, seed=1)
     service.deploy(service.config)
-    until(lambda: bool(service.info()["user_config"] == live_settings(service.config)))
+    until(lambda: bool(service.info()["user_config"] == live_settings(service.application)))
 
 
 def test_settings_are_tried_on_a_service_that_runs(service: Service, check: LoadCheck) -> None:
