@@ -68,10 +68,11 @@ def reference() -> torch.nn.Module:
     return model
 
 
-def by_torchvision(image: Image.Image) -> torch.Tensor:
-    """Returns float32 [1000]: the scores of every class, by torchvision alone."""
+@cache
+def by_torchvision(name: str) -> torch.Tensor:
+    """Returns float32 [1000]: the scores of every class for a photograph, by torchvision alone."""
     with torch.inference_mode():
-        batch = models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(image.convert("RGB"))[None]
+        batch = models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(photograph(name))[None]
         scores: torch.Tensor = reference()(batch).softmax(1)[0]
     return scores
 
@@ -94,17 +95,17 @@ def test_outcomes_are_complete_and_in_order(engine: Engine) -> None:
     outcomes = engine.infer([files[name][0] for name in names])
     assert kinds(outcomes) == [files[name][1] for name in names]
     best = {name: outcome.result.labels[0] for name, outcome in zip(names, outcomes, strict=True) if name in NAMES}  # type: ignore[union-attr]
-    assert best == {name: engine.labels[int(by_torchvision(photograph(name)).argmax())] for name in best}
+    assert best == {name: engine.labels[int(by_torchvision(name).argmax())] for name in best}
 
 
 @pytest.mark.parametrize("together", [1, 7, 32])
 def test_exact_scores_are_torchvisions_in_any_company(exact: Engine, together: int) -> None:
     """In `exact` mode all 1000 scores equal torchvision's, whatever the batch and the place in it."""
-    expected = {name: by_torchvision(photograph(name)) for name in NAMES}
+    files = {name: png(photograph(name)) for name in NAMES}
     for first in range(0, max(len(NAMES), together), together):
         names = [NAMES[(first + place) % len(NAMES)] for place in range(together)]
-        for name, outcome in zip(names, exact.infer([png(photograph(name)) for name in names]), strict=True):
-            torch.testing.assert_close(scores(outcome), expected[name], atol=1e-3, rtol=0)
+        for name, outcome in zip(names, exact.infer([files[name] for name in names]), strict=True):
+            torch.testing.assert_close(scores(outcome), by_torchvision(name), atol=1e-3, rtol=0)
 
 
 def test_the_device_gets_page_locked_memory(engine: Engine, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,9 +32,8 @@ def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
 
     The times are not tested: on a large GPU eight images may take as long as one.
     """
-    model = MeasuredModel(
-        PipelineConfig(device="cuda" if kind == "cuda" else "cpu"), 2, IMAGES, MAX_PIXELS, bound_s=1.0
-    )
+    config = PipelineConfig(device="cuda" if kind == "cuda" else "cpu", runtime="torch")
+    model = MeasuredModel(config, 2, IMAGES, MAX_PIXELS, bound_s=1.0)
     assert list(model.concurrent_batches) == ([1, 2] if kind == "cpu" else [1])
     assert set(model.sizes) <= set(BATCH_SIZES)
     for concurrent_batches in model.concurrent_batches:

@@ -80,7 +80,7 @@ def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Load
     assert seen.p50_s <= seen.p99_s <= seen.longest_s
     assert 0 < seen.answered <= seen.offered
 
-    model = MeasuredModel(PipelineConfig(device="cpu"), 2, [CAT], 50_000_000, BOUND_S)
+    model = MeasuredModel(PipelineConfig(device="cpu", runtime="torch"), 2, [CAT], 50_000_000, BOUND_S)
     model.measure(2, 1, 0.3)
     trials = Trials(check, model, speed_s=0.1, check_s=1.0)
     trials.clients_within, trials.clients_full = 1, 4
