@@ -47,7 +47,7 @@ def tune(
     on its port and compares these settings with the present ones. Recommends them only if they were better by more than
     chance. Shows the changes to the configuration and writes a report; changes nothing without --write.
 
-    No other program should be busy on the machine meanwhile. A run takes about a minute.
+    No other program should be busy on the machine meanwhile. A run takes one to two minutes.
 
     Status 0: settings are recommended; 1: none are, as when a bound cannot be met, or configuration, port or report
     have a fault; 2: there are no images; 3: Darkroom has failed; 130: Ctrl-C.
