@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from ray.serve.config import AutoscalingContext
+    from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
     from deployments.node import Node
 
@@ -31,8 +31,8 @@ CPUS: Final = "darkroom_cpus"
 GPUS: Final = "darkroom_gpus"
 """Name under which a replica reports the GPUs that Ray has reserved for it."""
 
-MAX_AGE_S: Final = 5.0
-"""Reports older than this are ignored; a replica reports about once a second."""
+LATE_S: Final = 3.0
+"""Seconds by which a report may be late before it is ignored."""
 
 _RECENTLY_NEEDED: Final = "recently_needed"
 """Name of the policy's state: times and numbers of replicas, the numbers falling."""
@@ -67,7 +67,7 @@ class ByWork:
     def __call__(self, context: "AutoscalingContext") -> tuple[int, dict[str, Any]]:
         """Return the number of replicas wanted, and the numbers needed recently, to be kept until the next call."""
         running, target, state = context.current_num_replicas, context.target_num_replicas, context.policy_state
-        reports = _latest(context.raw_metrics or {}, context.current_time or 0.0)
+        reports = _latest(context.raw_metrics or {}, (context.current_time or 0.0) - max_age_s(context.config))
         demands = reports.get(DEMAND, [])
         if not running or not demands:
             return target, state
@@ -77,8 +77,10 @@ class ByWork:
             state = {_RECENTLY_NEEDED: _with_needed_now(needed, state.get(_RECENTLY_NEEDED, ()), context)}
         if wanted > target:
             return (wanted if self._wait_for_nodes else self._fitting(wanted, running, target, reports)), state
-        most_recently = max((needed for _, needed in state.get(_RECENTLY_NEEDED, ())), default=target)
-        return min(target, most_recently), state
+        recently = [needed for _, needed in state.get(_RECENTLY_NEEDED, ())] or [target]
+        # Serve has a delay of its own for the last replica, `downscale_to_zero_delay_s`, which must not come on top.
+        needed = recently[-1] if target == 1 else max(recently)
+        return min(target, max(wanted, needed)), state
 
     def _fitting(self, wanted: int, running: int, target: int, reports: Mapping[str, Sequence[float]]) -> int:
         """Limit the number wanted to the room of the nodes.
@@ -113,17 +115,41 @@ def _with_needed_now(
     return (*kept, (now_s, needed))
 
 
-def _latest(series: Mapping[str, Mapping[Any, Sequence[Any]]], now_s: float) -> dict[str, list[float]]:
-    """Return the latest values of all replicas by name, without those that are too old."""
+def max_age_s(config: "AutoscalingConfig | None") -> float:
+    """Return the age in seconds above which a report is ignored: its replica hangs, or has gone.
+
+    Serve asks a replica for a value several times in `look_back_period_s` and passes values on once in
+    `metrics_interval_s`, so the latest may be nearly as old as both together.
+    """
+    if config is None:
+        return LATE_S
+    recorded_every_s = min(0.2 * config.look_back_period_s, config.metrics_interval_s)
+    return config.metrics_interval_s + recorded_every_s + LATE_S
+
+
+def _latest(series: Mapping[str, Mapping[Any, Sequence[Any]]], since_s: float) -> dict[str, list[float]]:
+    """Return the latest values of all replicas by name, without those from before `since_s`."""
     return {
-        name: [
-            points[-1].value for points in of_replicas.values() if points and now_s - points[-1].timestamp < MAX_AGE_S
-        ]
+        name: [points[-1].value for points in of_replicas.values() if points and points[-1].timestamp > since_s]
         for name, of_replicas in series.items()
     }
 
 
 def _room(free: "Node", cpus: float, gpus: float) -> int:
-    """Return how many replicas with these reservations fit into the free resources of a node."""
-    shares = [have / need for have, need in ((free.cpus, cpus), (free.gpus, gpus)) if need]
-    return math.floor(min(shares) + _ROUNDING_ERROR) if shares else _ROOM_WITHOUT_RESERVATIONS
+    """Return how many replicas with these reservations fit into the free resources of a node.
+
+    A share of a GPU is on one GPU: of two free GPUs, 0.6 fits twice, not three times.
+    """
+    most = [_ROOM_WITHOUT_RESERVATIONS]
+    if cpus:
+        most.append(_times(free.cpus, cpus))
+    if gpus >= 1:
+        most.append(_times(free.gpus, gpus))
+    elif gpus:
+        whole = math.floor(free.gpus + _ROUNDING_ERROR)
+        most.append(whole * _times(1.0, gpus) + _times(free.gpus - whole, gpus))
+    return min(most)
+
+
+def _times(have: float, need: float) -> int:
+    return max(0, math.floor(have / need + _ROUNDING_ERROR))

@@ -34,6 +34,11 @@ def own_node() -> Node:
     raise RuntimeError(f"the replica cannot be sized: Ray does not list its own node {own} as alive; start it again")
 
 
+def reserved() -> Node:
+    """Return what Ray has reserved for the actor that calls this."""
+    return _node(ray.get_runtime_context().get_assigned_resources())  # type: ignore[no-untyped-call]
+
+
 def error_log() -> Path | None:
     """Find the file to which Ray writes the standard error of this process; None if Ray does not redirect it."""
     path: str = ray._private.worker.global_worker.get_err_file_path()  # has no public home in Ray 2.60

@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from deployments.admission import Places
 from deployments.autoscaling import CPUS, DEMAND, GPUS
 from deployments.checks.own_faults import in_words
-from deployments.cluster import error_log, own_node, run_folder
+from deployments.cluster import error_log, own_node, reserved, run_folder
 from deployments.http.application import HttpApplication
 from deployments.http.auth import KEYS_VARIABLE, Access
 from deployments.http.middleware import RequestGuard
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 _SWITCH_INTERVAL_S: Final = 0.0005
 """Longest time that the event loop holds the interpreter lock: the device's thread needs the lock for every kernel."""
 
-_DEMAND_OVER_S: Final = 2
-"""Seconds of which the autoscaler is told the demand: a burst as short as one second shows, at half its size."""
+_DEMAND_OVER_S: Final = 4
+"""Seconds of which the autoscaler is told the demand: one large request, which others cannot share, counts little."""
 
 _GC_AFTER_OBJECTS: Final = 10_000
 """New objects after which Python's garbage collector looks for reference cycles; 700 by default.
@@ -137,11 +137,8 @@ class Replica:
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Reports to the autoscaler; called by Serve several times in each `metrics_interval_s`."""
-        return {
-            DEMAND: self._watch.stats(_DEMAND_OVER_S)["demand"],
-            CPUS: self._config.num_cpus or 0.0,
-            GPUS: self._config.num_gpus,
-        }
+        own = reserved()  # `ray_actor_options` of the configuration may differ from `args`
+        return {DEMAND: self._watch.stats(_DEMAND_OVER_S)["demand"], CPUS: own.cpus, GPUS: own.gpus}
 
     async def __del__(self) -> None:
         """Stops the tasks, the watchdog and the engine; called by Serve after the last request."""

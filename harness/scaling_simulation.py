@@ -24,9 +24,7 @@ IMAGES_PER_S: Final = 100.0
 
 STEP_S: Final = 0.1
 _STEPS_PER_SECOND: Final = 10
-_DEMAND_OVER_S: Final = 2
-_PARTS: Final = 20
-"""Parts of the images of a step; each part goes to the replica with the least work."""
+_DEMAND_OVER_S: Final = 4
 
 Policy = Callable[[AutoscalingContext], tuple[int | float, dict[str, Any]]]
 Arrivals = Callable[[float, float], float]
@@ -125,7 +123,7 @@ class ScalingSimulation:
         self._target = service.scaling.min_replicas
         self._replicas = [_Replica(0.0) for _ in range(self._target)]
         self._stopping: list[_Replica] = []
-        self._now_s = 0.0
+        self._arriving = self._now_s = 0.0
 
     def run(self, arrivals: Arrivals, for_s: float) -> Iterator[Moment]:
         """Yield the state of the service after each step."""
@@ -148,12 +146,13 @@ class ScalingSimulation:
         return [replica for replica in self._replicas if replica.ready_at_s <= self._now_s]
 
     def _dispatch(self, images: float) -> float:
-        running, refused = self._running, 0.0
-        if not running:
-            return images
-        for _ in range(_PARTS):
-            least = min(running, key=lambda replica: replica.waiting)
-            refused += least.take(images / _PARTS, self._service.max_queue_wait_s)
+        """Give each whole request to the replica with the least work; returns how many images were refused."""
+        running, refused, together = self._running, 0.0, self._service.images_per_request
+        self._arriving += images
+        while self._arriving >= together:
+            self._arriving -= together
+            least = min(running, key=lambda replica: replica.waiting, default=None)
+            refused += least.take(together, self._service.max_queue_wait_s) if least else together
         return refused
 
     def _scale(self) -> None:

@@ -4,10 +4,11 @@ A count of requests is not enough: one request holds 1 image or 256, a count sto
 that were refused are not in it. So three measurements are put together:
 
 - the busy share of the part that is busiest: workers, device or interpreter. It cannot exceed 1;
-- the growth of the backlog, in seconds of work a second: what arrives beyond that;
+- the growth of the backlog, in seconds of work a second: what arrives beyond that, or below it while a backlog shrinks;
 - the share of the requests that were refused: their work is estimated from the answered ones.
 
-A backlog that neither grows nor shrinks has to be worked off too, so it counts a little by itself.
+Growth has a sign, as the backlog of a replica that gets requests of many images rises and falls all the time. A backlog
+has to be worked off too, so it counts a little by itself.
 """
 
 from typing import Final
@@ -29,4 +30,4 @@ def demand(*, busy: float, refused: float, backlog_s: float, growth: float) -> f
         growth: change of `backlog_s`, in seconds a second.
     """
     times_answered = 1 / max(1 - refused, 1 / MAX_TIMES_ANSWERED)
-    return (busy + max(0.0, growth)) * times_answered + backlog_s / BACKLOG_DONE_IN_S
+    return max(0.0, busy + growth) * times_answered + backlog_s / BACKLOG_DONE_IN_S

@@ -14,7 +14,7 @@ from ray import cloudpickle
 from ray.serve._private.common import TimeStampedValue
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
-from deployments.autoscaling import CPUS, DEMAND, GPUS, MAX_AGE_S, ByWork
+from deployments.autoscaling import CPUS, DEMAND, GPUS, ByWork, max_age_s
 from deployments.node import Node
 from harness.local_service import shipped_config
 from harness.scaling_simulation import IMAGES_PER_S, STEP_S, Arrivals, Moment, ScalingSimulation, SimulatedService
@@ -88,11 +88,41 @@ def test_the_number_follows_the_sum_of_the_demands(
     assert _wanted(_WithRoom(), _context(demands, running, target)) == wanted
 
 
-def test_old_reports_say_nothing() -> None:
-    """A replica that hangs or has gone does not decide: its last report is too old."""
+@pytest.mark.parametrize(
+    "config",
+    [AutoscalingConfig(), AutoscalingConfig(metrics_interval_s=1, look_back_period_s=5)],
+    ids=["Serve's own intervals", "shipped"],
+)
+def test_reports_count_until_they_are_too_old(config: AutoscalingConfig) -> None:
+    """A report counts for as long as the next one may take; then its replica hangs or has gone, and does not decide."""
     policy = _WithRoom()
-    assert _wanted(policy, _context([9.0, 9.0], 2, 2, age_s=MAX_AGE_S + 1)) == 2
-    assert _wanted(policy, _context([0.0, 0.0], 2, 2, age_s=MAX_AGE_S + 1)) == 2
+    recorded_every_s = min(0.2 * config.look_back_period_s, config.metrics_interval_s)
+    for age_s, busy, idle in (
+        (config.metrics_interval_s + recorded_every_s + 1, 8, 0),
+        (max_age_s(config) + 1, 2, 2),
+    ):
+        for demand, wanted in ((3.0, busy), (0.0, idle)):
+            context = _context([demand, demand], 2, 2, age_s=age_s)
+            context.config = config
+            assert _wanted(policy, context) == wanted, age_s
+
+
+def test_a_silent_replica_takes_none_away_that_are_needed() -> None:
+    """While one does not report, the number needed is not known anew; the number wanted by the others still counts."""
+    policy = _WithRoom()
+    _, state = policy(cast(AutoscalingContext, _context([0.75] * 4, 4, 4)))
+    context = _context([4.5 / 3] * 3, 4, 6)
+    context.policy_state = state
+    assert _wanted(policy, context) == 6
+
+
+def test_the_last_replica_waits_for_serves_delay_alone() -> None:
+    """From one replica to none the latest demand decides at once, since Serve waits `downscale_to_zero_delay_s`."""
+    policy, busy = _WithRoom(), _context([0.5], 1, 1)
+    _, state = policy(cast(AutoscalingContext, busy))
+    idle = _context([0.0], 1, 1)
+    idle.policy_state = state
+    assert _wanted(policy, idle) == 0
 
 
 @pytest.mark.parametrize(
@@ -104,6 +134,9 @@ def test_old_reports_say_nothing() -> None:
         ([Node(64.0)], 0.5, 1),
         ([Node(64.0, 1.0), Node(1.0, 8.0)], 0.5, 3),
         ([Node(64.0, 0.9999)], 0.3333, 4),
+        ([Node(64.0, 2.0)], 0.6, 3),  # a share is on one GPU
+        ([Node(64.0, 1.0)], 1.0, 2),
+        ([Node(64.0, 3.0)], 2.0, 2),
         ([], 0.0, 1),
     ],
 )
@@ -199,7 +232,7 @@ def test_a_step_is_followed_within_5_s_and_without_oscillation(per_s: float, ima
 def test_intermittent_load_keeps_its_replicas() -> None:
     """Load that comes for 2 s in every 10 does not read as idle: once there are enough replicas, they stay."""
     moments = _simulated(lambda at_s, _: STEP_S * (300.0 if at_s % 10 < 2 else 1.0))
-    settled = {moment.target for moment in moments if moment.at_s > 60}
+    settled = {moment.target for moment in moments if moment.at_s > 100}
     assert len(settled) == 1
     assert settled.pop() >= 2
     assert not any(moment.refused for moment in moments)
