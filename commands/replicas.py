@@ -19,6 +19,9 @@ FORGOTTEN_AFTER_S: Final = 5.0
 _ASKED_EXTRA: Final = 2
 """Requests beyond one for each known replica, so that a new one is found soon."""
 
+_ASKED_AT_FIRST: Final = 8
+"""Requests without a new replica after which the first reading ends: chance may choose one replica several times."""
+
 
 class NotAnAddress(Exception):
     """Raised if the address or key is malformed; the message says why and does not repeat the key."""
@@ -54,8 +57,11 @@ class Replicas:
         Raises:
             NoAnswer: no replica answers.
         """
-        for _ in range(len(self._seen) + _ASKED_EXTRA):
+        more = len(self._seen) + _ASKED_EXTRA if self._seen else _ASKED_AT_FIRST
+        left = more
+        while left:
             stats = self._ask()
+            left = left - 1 if stats["replica"] in self._seen else more
             self._seen[stats["replica"]] = time.monotonic(), stats
         oldest = time.monotonic() - FORGOTTEN_AFTER_S
         self._seen = {name: known for name, known in self._seen.items() if known[0] > oldest}

@@ -91,9 +91,9 @@ def test_where_nobody_answers_that_is_said(url: str) -> None:
 
 
 def test_every_replica_is_found_and_one_that_is_silent_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All replicas are found, as the balancer lets them answer in turn; a replica that stays silent is dropped."""
+    """All replicas are found, even if a balancer chooses the same several times; one that stays silent is dropped."""
     one, two = (f'{{"replica": "{name}", "verdict": ""}}'.encode() for name in ("one", "two"))
-    with _answering(200, two, one) as url:
+    with _answering(200, one, one, one, one, two, one) as url:
         replicas = Replicas(url, 10, None)
         assert [stats["replica"] for stats in replicas.read()] == ["one", "two"]
         monkeypatch.setattr("commands.replicas.FORGOTTEN_AFTER_S", -1.0)
