@@ -4,7 +4,7 @@ import json
 import secrets
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -25,13 +25,15 @@ HTTP_PORT: Final = 8000
 DRAINING_S: Final = 5
 """Seconds for which a stopping replica answers: balancers on other nodes notice within one or two."""
 
+SERVE: Final = str(Path(sys.executable).with_name("serve"))
+"""The command `serve`."""
+
 _CONFIG: Final = "/tmp/serve_config.yaml"  # noqa: S108  the head's own
 _OBJECT_STORE_BYTES: Final = 100_000_000
 _ENDS_OF_LOGS: Final = "cd /tmp/ray/session_latest/logs && tail -n 6 raylet.out serve/*.log worker*.err"
 _STARTS_WITHIN_S: Final = 120.0
 _POLL_INTERVAL_S: Final = 0.2
 _RAY: Final = str(Path(sys.executable).with_name("ray"))
-_SERVE: Final = str(Path(sys.executable).with_name("serve"))
 
 
 class ClusterFailed(Exception):
@@ -47,6 +49,8 @@ class RayCluster:
         logs: folder for the output of Ray's commands.
         environment: environment variables of all nodes, in addition to those of serve.env.
         redis_port: port of a Redis, on a machine of its own, that keeps the state of the head; None for no Redis.
+        options: more options for `ray start`, the same on all nodes.
+        prepare: called for each machine before Ray starts on it.
 
     Attributes:
         head: the machine of the head.
@@ -54,8 +58,15 @@ class RayCluster:
         clients: the machine of the clients.
     """
 
-    def __init__(self, logs: Path, environment: Mapping[str, str] | None = None, redis_port: int | None = None) -> None:
-        self._logs, self._machines = logs, Machines()
+    def __init__(
+        self,
+        logs: Path,
+        environment: Mapping[str, str] | None = None,
+        redis_port: int | None = None,
+        options: Sequence[str] = (),
+        prepare: Callable[[Machine], None] = lambda _: None,
+    ) -> None:
+        self._logs, self._machines, self._options, self._prepare = logs, Machines(), options, prepare
         self.environment = {
             **read_env(ROOT / "serve.env"),
             "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAINING_S),
@@ -118,8 +129,10 @@ class RayCluster:
 
     def _start(self, machine: Machine, cpus: int, *options: str) -> None:
         command = [_RAY, "start", "--block", f"--node-ip-address={machine.address}", f"--num-cpus={cpus}"]
+        command += [f"--object-store-memory={_OBJECT_STORE_BYTES}", *self._options, *options]
+        self._prepare(machine)
         with (self._logs / f"{machine.name}.txt").open("ab") as sink:
-            machine.start([*command, f"--object-store-memory={_OBJECT_STORE_BYTES}", *options], self.environment, sink)
+            machine.start(command, self.environment, sink)
 
     def _start_redis(self, port: int) -> None:
         machine = self._machines.add("redis")
@@ -137,7 +150,7 @@ class RayCluster:
             ClusterFailed: it was not accepted.
         """
         self._command("tee", _CONFIG, stdin=yaml.safe_dump(document))
-        self._command(_SERVE, "deploy", _CONFIG)
+        self._command(SERVE, "deploy", _CONFIG)
 
     def replicas(self, application: str = "darkroom") -> list[dict[str, Any]]:
         """Return the replicas of an application, as Serve describes them: `replica_id`, `state`, `node_ip` and more."""

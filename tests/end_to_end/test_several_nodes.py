@@ -13,7 +13,7 @@ import yaml
 
 from harness.local_service import Document
 from harness.machines import Machine, unsupported_reason
-from harness.ray_cluster import DASHBOARD_PORT, HTTP_PORT, RayCluster
+from harness.ray_cluster import DASHBOARD_PORT, HTTP_PORT, SERVE, RayCluster
 from tests.faults.cluster_faults import RATE
 from tests.faults.cluster_scene import service_config
 from tests.faults.outage import measure
@@ -38,7 +38,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         yield nodes
 
 
-def _replica_that_answers(cluster: RayCluster, machine: Machine) -> str:
+def replica_that_answers(cluster: RayCluster, machine: Machine) -> str:
+    """Returns the id of a replica, asked through the balancer of a machine."""
     with cluster.clients.network():
         answer = httpx.get(f"http://{machine.address}:{HTTP_PORT}/stats", timeout=10, trust_env=False)
     return str(answer.raise_for_status().json()["replica"])
@@ -52,10 +53,52 @@ def test_each_node_has_a_replica_and_every_balancer_reaches_both(cluster: RayClu
         seen = set[str]()
 
         def has_seen_both(machine: Machine = machine, seen: set[str] = seen) -> bool:
-            seen.add(_replica_that_answers(cluster, machine))
+            seen.add(replica_that_answers(cluster, machine))
             return seen == replicas.keys()
 
         until(has_seen_both)
+
+
+def test_top_shows_the_replicas_of_all_nodes(cluster: RayCluster) -> None:
+    """`darkroom top` finds them through the balancer of one node."""
+    url = f"http://{cluster.nodes['one'].address}:{HTTP_PORT}"
+    shown = cluster.clients.run([sys.executable, "-m", "commands.main", "top", url, "--once"], {})
+    assert f"{url}  2 replicas" in shown.stdout, shown.stderr
+    assert all(f"replica {replica['replica_id']}  " in shown.stdout for replica in cluster.running())
+
+
+def test_a_replica_without_room_is_named_and_blocks_nothing(cluster: RayCluster) -> None:
+    """Serve says within half a minute that a third replica has no room; settings of the others change meanwhile.
+
+    A larger `max_replicas` alone asks for no replica that has no room.
+    """
+    document = service_config()
+    (deployment,) = document["applications"][0]["deployments"]
+    deployment["autoscaling_config"].update(min_replicas=2, max_replicas=8)
+    deployment["user_config"]["top_k"] = 3
+    cluster.deploy(document)
+    cluster.wait_until(lambda: _top_ks(cluster) == {3}, "the setting is in force")
+    assert len(cluster.replicas()) == 2
+    deployment["autoscaling_config"]["min_replicas"] = 3
+    cluster.deploy(document)
+    cluster.wait_until(lambda: "taken more than 30s to be scheduled" in _told(cluster), "Serve says so", 40.0)
+    deployment["user_config"]["top_k"] = 2
+    cluster.deploy(document)
+    cluster.wait_until(lambda: _top_ks(cluster) == {2}, "another setting is in force")
+    cluster.deploy(service_config())
+    cluster.wait_for_replicas(2)
+
+
+def _told(cluster: RayCluster) -> str:
+    return cluster.head.run([SERVE, "status"], cluster.environment).stdout
+
+
+def _top_ks(cluster: RayCluster) -> set[int]:
+    """Returns `top_k` in force, of as many replicas as a few requests reach."""
+    with cluster.clients.network():
+        url = f"http://{cluster.nodes['one'].address}:{HTTP_PORT}/info"
+        answers = [httpx.get(url, timeout=10, trust_env=False, headers={"Connection": "close"}) for _ in range(6)]
+    return {answer.json()["user_config"]["top_k"] for answer in answers if answer.is_success}
 
 
 def test_a_check_says_what_the_cluster_cannot_hold(cluster: RayCluster) -> None:
