@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -12,9 +12,11 @@ import pytest
 import yaml
 
 from deployments.checks.serve_faults import all_faults
+from harness.local_service import Document
 from harness.photographs import jpeg, photograph
 from harness.ports import apart, free_port
 from harness.repository import ROOT
+from harness.seeded_models import seeded_file
 from tests.support.typed import started, typed
 from tests.support.waiting import until
 from tuning.document import MEANINGS
@@ -209,3 +211,31 @@ def test_a_run_writes_settings_that_hold(folder: Path, monkeypatch: pytest.Monke
 def _port(folder: Path) -> int:
     port: int = yaml.safe_load((folder / "serve_config.yaml").read_text())["http_options"]["port"]
     return port
+
+
+def _own(_: Path) -> Document:
+    return {"model": "examples.pets:build", "model_args": {"seed": 7}}
+
+
+def _detector(folder: Path) -> Document:
+    name = "fasterrcnn_mobilenet_v3_large_320_fpn"
+    (folder / "labels.txt").write_text("background\ncat\ndog\nbird\n")
+    return {"model": name, "weights": str(seeded_file(folder, name, 4)), "labels": str(folder / "labels.txt")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("pipeline", "says"), [(_own, "Your transform runs as it is"), (_detector, "")], ids=["own function", "detector"]
+)
+def test_other_models_are_tuned(folder: Path, pipeline: Callable[[Path], Document], says: str) -> None:
+    """A run succeeds for a model of the user's own with its own transform, and where images keep their sizes."""
+    config = yaml.safe_load((folder / "serve_config.yaml").read_text())
+    config["applications"][0]["args"]["pipeline"] = {**pipeline(folder), "runtime": "torch"}
+    (folder / "serve_config.yaml").write_text(yaml.safe_dump(config))
+    process = started("tune", "--images", "photographs", cwd=folder)
+    out, err = (stream.decode() for stream in process.communicate(timeout=400))
+    assert process.returncode in (0, 1), err  # 1: none are better than the present ones
+    told = " ".join(out.split())
+    assert "Peak: " in told
+    assert says in told
+    assert "Traceback" not in err
