@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.model.resize_to_fit import Fit
     from pipeline.model.segment import Segment, Segmentation
     from pipeline.model.served import Head, Preprocess, ServedModel
-    from pipeline.records import Prediction, Rejection
+    from pipeline.records import EncodedImage, Prediction, Rejection
     from pipeline.result import Result
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Detections",
     "Embed",
     "Embedding",
+    "EncodedImage",
     "Engine",
     "Fit",
     "Geometry",
@@ -53,6 +54,7 @@ _MODULES: Final = {
     "DecimalNumber": "head_parameters",
     "Embed": "model.embed",
     "Embedding": "model.embed",
+    "EncodedImage": "records",
     "Engine": "engine",
     "Fit": "model.resize_to_fit",
     "Geometry": "images.geometry",
