@@ -14,7 +14,6 @@ from pipeline.engine import Engine
 from pipeline.live_limits import Limits
 from tests.support.device_kinds import KINDS, device_of
 from tests.support.running_service import Service, running
-from tests.support.several_applications import EXACT_AT, several_config
 
 # A shell makes a suite in the background ignore Ctrl-C, and every program that a test starts would inherit this.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -96,19 +95,3 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
     with running(folder, config, RAY_metrics_report_interval_ms="1000") as service:
         yield service
-
-
-@pytest.fixture(scope="session")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Several applications in one service (`tests/support/several_applications.py`)."""
-    folder = tmp_path_factory.mktemp("several")
-    with running(folder, several_config(folder), PYTHONPATH=str(folder)) as service:
-        yield service
-
-
-@pytest.fixture(scope="session")
-def guarded(several: Service) -> Iterator[Service]:
-    """The application among them that has two keys in a file, and allows web pages of two origins."""
-    guarded = Service(several.local, EXACT_AT)
-    yield guarded
-    guarded.client.close()

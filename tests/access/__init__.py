@@ -1,1 +1,1 @@
-"""Tests of access control: API keys, and origins of web pages."""
+"""Tests of several applications in one service, and of access to one of them: API keys, and origins of web pages."""
