@@ -25,7 +25,7 @@ def _best(prediction: str | None) -> str:
 
 
 def _is_right(name: str, row: dict[str, str | None]) -> bool:
-    """Whether a row has the label of the photograph after which its file is named, or the error of a broken one."""
+    """Checks that a row has the label of the photograph that names its file, or the error of a broken one."""
     if name == "broken":
         return row["prediction"] is None and "image" in str(row["error"])
     return row["error"] is None and _best(row["prediction"]) == LABELS[name]
