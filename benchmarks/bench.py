@@ -38,7 +38,7 @@ class Limited(Protocol):
 
 
 def measured(contestant: Contestant, limit: Limited, rounds: int) -> Iterator[Facts]:
-    """Starts one contestant; yields a record for each of its loads."""
+    """Start one contestant; yield a record for each of its loads."""
     with contestant.started() as ask:
         for work in contestant.works:
             ask(replace(work, for_s=work.warm_up_s))
@@ -47,7 +47,7 @@ def measured(contestant: Contestant, limit: Limited, rounds: int) -> Iterator[Fa
 
 
 def _runs(ask: Ask, work: Work, limit: Limited, rounds: int) -> Iterator[Facts]:
-    """Measures limits and runs alternately; each run is a share of the limits before and after it."""
+    """Measure limits and runs alternately; each run is a share of the limits before and after it."""
     again = MAX_REPEATED_RUNS
     before = limit.per_s(work.images, for_s=LIMIT_MEASURED_FOR_S, clients=work.clients)
     while rounds:
@@ -63,7 +63,7 @@ def _runs(ask: Ask, work: Work, limit: Limited, rounds: int) -> Iterator[Facts]:
 
 
 def _medians(runs: Sequence[Facts]) -> Facts:
-    """Computes the medians of several runs, and the spread of their shares."""
+    """Compute the medians of several runs, and the spread of their shares."""
     names = [name for name in ("per_s", "of_limit", "p50_ms", "p99_ms", "clients_cores") if name in runs[0]]
     shares = [run["of_limit"] for run in runs]
     return {
@@ -74,7 +74,7 @@ def _medians(runs: Sequence[Facts]) -> Facts:
 
 
 def rows(records: Sequence[Facts]) -> list[list[str]]:
-    """The table's rows."""
+    """Return the table's rows."""
 
     def cell(record: Facts, name: str, form: str) -> str:
         return format(record[name], form) if name in record else ""
@@ -103,7 +103,7 @@ def put(record: Facts, records: list[Facts]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.bench", __doc__)
     parser.add_argument("--rounds", type=int, help="runs of each row (2, with --full 3)")
     parser.add_argument("--full", action="store_true", help="also the other peers, what lies between, and mixed sizes")

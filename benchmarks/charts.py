@@ -29,7 +29,7 @@ _MAX_SCORE_CHANGE: Final = 0.03
 
 
 def main() -> None:
-    """Draws every chart of the recorded results."""
+    """Draw every chart of the recorded results."""
     for name, draw in (("bench-full", shares), ("reduction", reduction)):
         figure = draw(read(RESULTS / f"{name}.json"))
         (RESULTS / f"{name}.svg").write_text(svg(figure))

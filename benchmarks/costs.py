@@ -103,7 +103,7 @@ def _photograph(size: tuple[int, int], file_format: str, **options: object) -> b
 
 
 def measure(name: str, file: bytes, transform: Transform) -> Cost:
-    """Decodes a file several times; the best turn counts, as the others were disturbed."""
+    """Decode a file several times; the best turn counts, as the others were disturbed."""
     freed, data = FreedMemory(), memoryview(file)
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak of resident memory (proc_pid_clear_refs(5))
     before = _status_bytes("VmRSS")
@@ -139,7 +139,7 @@ def row(cost: Cost) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.costs", __doc__)
     parser.add_argument("--kinds", default="", help="a part of the names of files; others are left out")
     options = parser.parse_args(arguments)

@@ -45,33 +45,33 @@ Way = Callable[[bytes], Pixels]
 
 
 def torchvision_over_pillow(data: bytes) -> Pixels:
-    """Decodes the whole image with Pillow, resizes and crops with torchvision: the reference."""
+    """Decode the whole image with Pillow, resize and crop with torchvision: the reference."""
     image = Image.open(io.BytesIO(data)).convert("RGB")
     return np.asarray(center_crop(resize(image, [TRANSFORM.resize_px]), [TRANSFORM.crop_px]))
 
 
 def darkroom_exact(data: bytes) -> Pixels:
-    """Decodes as Darkroom does with `decode: exact`."""
+    """Decode as Darkroom does with `decode: exact`."""
     return decode(memoryview(data), replace(TRANSFORM, decode="exact"), Limits().max_image_pixels)
 
 
 def darkroom_fast(data: bytes) -> Pixels:
-    """Decodes as Darkroom does with `decode: fast`."""
+    """Decode as Darkroom does with `decode: fast`."""
     return decode(memoryview(data), TRANSFORM, Limits().max_image_pixels)
 
 
 def pillow_alone(data: bytes) -> Pixels:
-    """Decodes at a reduced size and resizes the cropped part, both with Pillow."""
+    """Decode at a reduced size and resize the cropped part, both with Pillow."""
     return by_pillow(*_pillow(data), TRANSFORM)
 
 
 def pillow_and_torch(data: bytes) -> Pixels:
-    """Decodes at a reduced size with Pillow, resizes with torch's kernel for uint8."""
+    """Decode at a reduced size with Pillow, then resize with torch's kernel for uint8."""
     return resize_fast(*_pillow(data), TRANSFORM)
 
 
 def simplejpeg_and_pillow(data: bytes) -> Pixels:
-    """Decodes at a reduced size with simplejpeg; Pillow resizes the cropped part."""
+    """Decode at a reduced size with simplejpeg; Pillow resizes the cropped part."""
     header = read_header((data,), TRANSFORM.formats)
     size = (header.width, header.height)
     part = dct_scale(size, resized(*size, TRANSFORM.resize_px))
@@ -80,7 +80,7 @@ def simplejpeg_and_pillow(data: bytes) -> Pixels:
 
 
 def torchcodec_and_torch(data: bytes) -> Pixels:
-    """Decodes the whole image with TorchCodec, which cannot reduce; torch's kernel resizes."""
+    """Decode the whole image with TorchCodec, which cannot reduce; torch's kernel resizes."""
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     decoded: torch.Tensor = import_module("torchcodec.decoders").decode_jpeg(encoded)
     _, height, width = decoded.shape
@@ -142,7 +142,7 @@ class DecoderResult:
 
 
 def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> list[DecoderResult]:
-    """Compares all decoders with images of one size.
+    """Compare all decoders with images of one size.
 
     Args:
         work: the images.
@@ -174,7 +174,7 @@ def compare(work: Work, score: Callable[[Sequence[Pixels]], torch.Tensor]) -> li
 
 
 def scored_by_mobilenet() -> Callable[[Sequence[Pixels]], torch.Tensor]:
-    """Loads mobilenet_v2; returns the function that scores images for every class."""
+    """Load mobilenet_v2; return the function that scores images for every class."""
     model = DeviceModule.of(load_model(PipelineConfig(max_top_k=1000)))
 
     def score(pixels: Sequence[Pixels]) -> torch.Tensor:
@@ -199,7 +199,7 @@ def row(result: DecoderResult) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.decoders", __doc__)
     parser.parse_args(arguments)
     sys.path.append(str(PEERS / "decoders"))

@@ -35,5 +35,5 @@ class Echo:
 
 
 def build_app(_: dict[str, object]) -> Application:
-    """Builds the application that a benchmark's configuration names instead of `deployments.app:build_app`."""
+    """Build the application that a benchmark's configuration names instead of `deployments.app:build_app`."""
     return Echo.bind()  # type: ignore[attr-defined,no-any-return]  # by the decorator

@@ -110,7 +110,7 @@ FAULTS: Final = (
 
 
 def measure(kind: ServerKind, faults: Sequence[ComparedFault], keep: Callable[[FaultResult], None]) -> None:
-    """Starts one server and causes all faults in turn; starts a new one if the server has not survived."""
+    """Start one server and cause all faults in turn; start a new one if the server has not survived."""
     left = list(faults)
     while left:
         with running(kind, say) as server:
@@ -126,7 +126,7 @@ def measure(kind: ServerKind, faults: Sequence[ComparedFault], keep: Callable[[F
 
 
 def cause(fault: ComparedFault, server: Server) -> FaultResult:
-    """Causes one fault at one server, and measures the other load of the machine meanwhile."""
+    """Cause one fault at one server, and measure the other load of the machine meanwhile."""
     began_at, others_s = time.monotonic(), _others_s(server)
     runs = asyncio.run(fault.cause(server))
     others_s, took_s = _others_s(server) - others_s, time.monotonic() - began_at
@@ -142,7 +142,7 @@ def _others_s(server: Server) -> float:
 def rows(
     faults: Sequence[ComparedFault], kinds: Sequence[ServerKind], results: Sequence[FaultResult]
 ) -> list[list[str]]:
-    """The table's rows."""
+    """Return the table's rows."""
     runs = {(result.server, result.fault): result.runs for result in results}
 
     def cell(fault: ComparedFault, kind: ServerKind) -> str:
@@ -153,7 +153,7 @@ def rows(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.faults", __doc__)
     parser.add_argument("--server", action="append", choices=[kind.name for kind in KINDS], help="only this one")
     parser.add_argument("--only", action="append", choices=[fault.name for fault in FAULTS], help="only this fault")

@@ -204,7 +204,7 @@ def row(record: Facts) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.forward", __doc__)
     parser.add_argument("models", nargs="*", default=[*MODELS], help="torchvision's names")
     options = parser.parse_args(arguments)

@@ -141,7 +141,7 @@ def row(facts: Facts) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.hostile", __doc__)
     parser.add_argument("--for-s", type=float, default=10.0, help="seconds a kind")
     parser.add_argument("--only", action="append", default=[], help="a kind, by its name; may be given again")

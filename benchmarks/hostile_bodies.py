@@ -65,7 +65,7 @@ def _clients_with_bomb(content_type: bytes, start: bytes, repeated: bytes, size:
 async def _stream(
     start: bytes, piece: bytes, to_bytes: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
-    """Sends a body until its end or until an answer comes; then waits for the answer."""
+    """Send a body until its end or until an answer comes; then wait for the answer."""
     answer = asyncio.create_task(reader.read(1024))
     try:
         writer.write(start)
@@ -81,7 +81,7 @@ async def _stream(
 
 
 async def _dribble(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends one byte a second until an answer comes."""
+    """Send one byte a second until an answer comes."""
     answer = asyncio.create_task(reader.read(1024))
     writer.write(head)
     while not answer.done():

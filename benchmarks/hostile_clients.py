@@ -80,7 +80,7 @@ def _post(content_type: str, size: int, *more: str) -> bytes:
 
 
 async def _dribble(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends one byte a second until the connection is closed; ignores answers."""
+    """Send one byte a second until the connection is closed; ignores answers."""
     writer.write(head)
     while not reader.at_eof():
         writer.write(b"a")
@@ -92,7 +92,7 @@ async def _dribble(head: bytes, reader: asyncio.StreamReader, writer: asyncio.St
 
 
 async def _read_slowly(request: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends a request and reads its answer at a hundred bytes a second."""
+    """Send a request and read its answer at a hundred bytes a second."""
     writer.write(request)
     await writer.drain()
     while await reader.read(100):  # noqa: ASYNC110  a pause, not a wait for something
@@ -100,14 +100,14 @@ async def _read_slowly(request: bytes, reader: asyncio.StreamReader, writer: asy
 
 
 async def _idle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends one request and keeps the connection open."""
+    """Send one request and keep the connection open."""
     writer.write(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n")
     while await reader.read(65_536):
         pass
 
 
 async def _abandon(request: bytes, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Sends a request and disconnects."""
+    """Send a request and disconnect."""
     writer.write(request)
     await writer.drain()
     await asyncio.sleep(_MAX_PAUSE_S / 2)

@@ -111,7 +111,7 @@ DARKROOM: Final = ServerKind(
 
 
 def alone(application: Document) -> None:
-    """Replaces Darkroom in an application of Serve by `benchmarks.echo`."""
+    """Replace Darkroom in an application of Serve by `benchmarks.echo`."""
     application.update(import_path="benchmarks.echo:build_app", args={}, deployments=[])
 
 

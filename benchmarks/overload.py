@@ -260,7 +260,7 @@ def cost_row(facts: Facts) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.overload", __doc__)
     parser.add_argument("--quick", action="store_true", help="a few rows, to see that it works")
     parser.add_argument("--only", choices=("table", "costs"), help="one of both parts")

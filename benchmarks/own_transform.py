@@ -212,7 +212,7 @@ def _off(reference: TimedTransform, other: TimedTransform) -> float:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.own_transform", __doc__)
     parser.add_argument("--turns", type=int, default=TURNS, help="measurements of each way")
     options = parser.parse_args(arguments)

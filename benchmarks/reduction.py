@@ -79,7 +79,7 @@ class Change:
 
 
 def decoded(data: bytes, size: tuple[int, int], eighths: int) -> Pixels:
-    """Decodes like `fast`, but at the given number of eighths of width and height."""
+    """Decode like `fast`, but at the given number of eighths of width and height."""
     width, height = size
     least = -(-width * eighths // 8), -(-height * eighths // 8)
     pixels = simplejpeg.decode_jpeg(data, min_width=least[0], min_height=least[1], min_factor=1)
@@ -91,7 +91,7 @@ def decoded(data: bytes, size: tuple[int, int], eighths: int) -> Pixels:
 
 
 def changes_of_parts(name: str, picture: Image.Image, score: Score) -> Iterator[Change]:
-    """Measures one photograph at every part and ratio up to `MAX_SHORT_SIDE_PX`, with samplings in turn."""
+    """Measure one photograph at every part and ratio up to `MAX_SHORT_SIDE_PX`, with samplings in turn."""
     points = [(round(ratio * TRANSFORM.resize_px * 8 / eighths), eighths) for eighths in EIGHTHS for ratio in RATIOS]
     for number, (short_px, eighths) in enumerate(point for point in points if point[0] <= MAX_SHORT_SIDE_PX):
         image, sampling = scaled(picture, short_px), (number + len(name)) % 3
@@ -101,7 +101,7 @@ def changes_of_parts(name: str, picture: Image.Image, score: Score) -> Iterator[
 
 
 def changes_of_rule(name: str, picture: Image.Image, score: Score, sides_px: Iterable[int]) -> Iterator[Change]:
-    """Measures one photograph as `fast` decodes it: in every sampling where it is reduced, else in one of them."""
+    """Measure one photograph as `fast` decodes it: in every sampling where it is reduced, else in one of them."""
     for number, short_px in enumerate(sides_px):
         image = scaled(picture, short_px)
         part = dct_scale(image.size, resized(*image.size, TRANSFORM.resize_px))
@@ -128,7 +128,7 @@ def _change(
 
 
 def costs() -> list[Facts]:
-    """Measures milliseconds of one core for an image at every factor, in turn, for several photographs."""
+    """Measure milliseconds of one core for an image at every factor, in turn, for several photographs."""
     records = list[Facts]()
     for size in TIMED_SIZES_PX:
         files = [jpeg(open_it().resize(size, Image.Resampling.LANCZOS)) for open_it in [*album().values()][:6]]
@@ -149,7 +149,7 @@ def costs() -> list[Facts]:
 
 
 def bands(changes: Sequence[Change]) -> list[list[str]]:
-    """Makes the rows of the table: the parts by ratio, then the rule by decoded part."""
+    """Make the rows of the table: the parts by ratio, then the rule by decoded part."""
     groups = dict[tuple[str, str], list[Change]]()
     for change in sorted(changes, key=lambda change: (change.what, change.eighths, change.ratio)):
         is_rule = change.what == "the rule"
@@ -175,7 +175,7 @@ def _row(words: str, ratio: str, group: Sequence[Change]) -> list[str]:
 
 
 def report(about: Facts, changes: Sequence[Change], cost: Sequence[Facts]) -> str:
-    """Writes table, records and figure; returns the table for a terminal."""
+    """Write table, records and figure; return the table for a terminal."""
     rows = bands(changes)
     cost_rows = [
         [
@@ -200,7 +200,7 @@ def _rounded(record: Facts) -> Facts:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.reduction", __doc__)
     parser.add_argument("--step", type=int, default=8, help="pixels from one short side to the next (8)")
     options = parser.parse_args(arguments)

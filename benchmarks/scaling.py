@@ -38,7 +38,7 @@ HEADER: Final = ("what", "of", "images/s", "of the limit", "ms an image", "MiB")
 
 
 def batches(rounds: int) -> Iterator[Facts]:
-    """Measures the model alone on one core, by batch size."""
+    """Measure the model alone on one core, by batch size."""
     torch.set_num_threads(1)
     loaded = load_model(PipelineConfig())
     spec = loaded.preprocess.input_spec
@@ -51,7 +51,7 @@ def batches(rounds: int) -> Iterator[Facts]:
 
 
 def workers(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
-    """Measures the engine by number of workers, and the private memory of each worker."""
+    """Measure the engine by number of workers, and the private memory of each worker."""
     for count in range(1, cores + 1):
         with alone.pipeline(workers=count) as rate:
             shown = _share(lambda rate=rate: rate(SMALL.images, MEASURED_FOR_S), limit, SMALL.images, count, rounds)  # type: ignore[misc]
@@ -59,7 +59,7 @@ def workers(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
 
 
 def sizes(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
-    """Measures the engine on all cores, by image size."""
+    """Measure the engine on all cores, by image size."""
     with alone.pipeline() as rate:
         for size_px in SIZES_PX:
             images = Work("", (size_px,), 1, together=1, clients=1).images
@@ -68,7 +68,7 @@ def sizes(limit: Limited, cores: int, rounds: int) -> Iterator[Facts]:
 
 
 def replica(rounds: int) -> Iterator[Facts]:
-    """Measures the memory of a replica with all its processes under increasing load, as proportional set size (PSS)."""
+    """Measure the memory of a replica with all its processes under increasing load, as proportional set size (PSS)."""
     with local_service(shipped_config(), say) as service:
         forms = [image_body(image) for image in SMALL.images]
         for run_number in range(1, rounds + 1):
@@ -86,7 +86,7 @@ def replica(rounds: int) -> Iterator[Facts]:
 
 
 def _share(measure: Callable[[], float], limit: Limited, images: Sequence[bytes], workers: int, rounds: int) -> Facts:
-    """Computes medians of a rate, and of its share of the limits around it, on as many cores as workers."""
+    """Compute medians of a rate, and of its share of the limits around it, on as many cores as workers."""
     rates, shares = list[float](), list[float]()
     measure()  # warms it up
     before = limit.per_s(images, for_s=MEASURED_FOR_S / 2, clients=workers)
@@ -100,18 +100,18 @@ def _share(measure: Callable[[], float], limit: Limited, images: Sequence[bytes]
 
 
 def own_workers() -> list[psutil.Process]:
-    """Lists the decode workers of the engines in this process."""
+    """List the decode workers of the engines in this process."""
     return [process for process in psutil.Process().children(recursive=True) if role_of(process) == WORKER]
 
 
 def _own_mib(process: psutil.Process) -> float:
-    """Measures the memory that the end of a process would free (USS), without the shared slots."""
+    """Measure the memory that the end of a process would free (USS), without the shared slots."""
     maps = (part for part in process.memory_maps() if not part.path.startswith("/memfd:"))
     return float(sum(part.private_clean + part.private_dirty for part in maps)) / 2**20
 
 
 def rows(records: Sequence[Facts]) -> list[list[str]]:
-    """Makes the table's rows."""
+    """Make the table's rows."""
 
     def cell(record: Facts, name: str, form: str) -> str:
         return format(record[name], form) if name in record else ""
@@ -130,7 +130,7 @@ def rows(records: Sequence[Facts]) -> list[list[str]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.scaling", __doc__)
     parser.add_argument("--rounds", type=int, default=3, help="runs of each row (3)")
     options = parser.parse_args(arguments)

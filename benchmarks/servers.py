@@ -57,7 +57,7 @@ class Server:
         self._cpu_s = dict[psutil.Process, float]()  # of each process, at its last reading
 
     def processes(self) -> list[psutil.Process]:
-        """The processes of the server."""
+        """Return the processes of the server."""
         return self._program.processes()
 
     def players(self, role: Role) -> list[psutil.Process]:
@@ -90,7 +90,7 @@ class Server:
 
 @contextmanager
 def running(kind: ServerKind, say: Callable[[str], None]) -> Iterator[Server]:
-    """Starts a server on a free port and waits until it answers; after the block none of its processes is left."""
+    """Start a server on a free port and wait until it answers; after the block none of its processes is left."""
     port, log = free_port(), PEERS / "logs" / f"{kind.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="darkroom-server-") as folder:

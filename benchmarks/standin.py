@@ -51,7 +51,7 @@ class StandIn:
         self._idle_at = 0.0
 
     def page_lock(self, pixels: "Tensor") -> Callable[[], None]:  # noqa: ARG002
-        """Does nothing: there is no device to copy to."""
+        """Do nothing: there is no device to copy to."""
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
@@ -59,7 +59,7 @@ class StandIn:
         return {size: STAND_IN_BATCH_S + size * STAND_IN_IMAGE_S for size in self._batch_sizes}
 
     def launch(self, pieces: Sequence["Tensor"]) -> "PendingBatch":
-        """Reads one pixel of each image; the batch is done later."""
+        """Read one pixel of each image; the batch is done later."""
         import torch
 
         from pipeline.model.device import BatchTimings, PendingBatch
@@ -86,7 +86,7 @@ def open_stand_in(
     concurrent_batches: int,  # noqa: ARG001
     choice: "RuntimeChoice | None" = None,  # noqa: ARG001
 ) -> StandIn:
-    """Opens the stand-in, as a `pipeline.model.device_kind.OpenDevice`."""
+    """Open the stand-in, as a `pipeline.model.device_kind.OpenDevice`."""
     return StandIn(batch_sizes, cast("Classify", module.head).top_k)
 
 
@@ -100,5 +100,5 @@ class StandInReplica(Replica):
 
 
 def build_app(config: ServiceConfig) -> Application:
-    """Builds the application that a benchmark's configuration names instead of `deployments.app:build_app`."""
+    """Build the application that a benchmark's configuration names instead of `deployments.app:build_app`."""
     return sized(config, StandInReplica)

@@ -114,7 +114,7 @@ KINDS: Final[dict[str, Callable[[], list[Picture]]]] = {
 
 
 def compare(kind: str, score: Scores) -> list[BackgroundResult]:
-    """Compares all backgrounds with the pictures of one kind."""
+    """Compare all backgrounds with the pictures of one kind."""
     pictures = KINDS[kind]()
     expected = score([_decoded(_encoded(picture.reference), "white") for picture in pictures])
     wholes = [_decoded(_encoded(picture.whole), "white") for picture in pictures if picture.whole]
@@ -157,7 +157,7 @@ def row(result: BackgroundResult) -> list[str]:
 
 
 def main() -> None:
-    """Prints the table, and the same figures as JSON in the last line."""
+    """Print the table, and the same figures as JSON in the last line."""
     score = scored_by_mobilenet()
     results = [result for kind in KINDS for result in compare(kind, score)]
     print(table.text(HEADER, [row(result) for result in results]))

@@ -85,7 +85,7 @@ def settings_of(document: Document) -> Settings:
 
 
 def chosen(seed: int, folder: Path) -> Choice:
-    """Runs the command on a configuration of its own and reads the settings that it writes."""
+    """Run the command on a configuration of its own and read the settings that it writes."""
     config = folder / "tuned.yaml"
     config.write_text(yaml.safe_dump(shipped()))
     command = [sys.executable, "-m", "commands.main", "tune", "--write", "--images", str(folder / "images")]
@@ -112,7 +112,7 @@ def in_short(settings: Settings) -> str:
 def measured(
     choices: Sequence[Choice], folder: Path, images: Sequence[bytes], options: argparse.Namespace
 ) -> tuple[Sequence[Settings], Rounds]:
-    """Measures the grid, then its best, the shipped and the chosen settings in turn; returns the best and rounds."""
+    """Measure the grid, then its best, the shipped and the chosen settings in turn; return the best and rounds."""
     document, usual = shipped(), settings_of(shipped())
     written_into(document["applications"][0], usual)
     service = LocalService(folder, document, apart())
@@ -141,14 +141,14 @@ def _scores(check: LoadCheck, clients: int, for_s: float, compared: Sequence[Set
 
 
 def shares(rounds: Rounds, settings: Settings, others: Sequence[Settings]) -> list[float]:
-    """Computes, for each round, the share of the best other settings' rate; the other rounds decide the best."""
+    """Compute, for each round, the share of the best other settings' rate; the other rounds decide the best."""
     totals = {each: sum(scores[each] for scores in rounds) for each in others}
     best = [max(others, key=lambda each: totals[each] - scores[each]) for scores in rounds]
     return [scores[settings] / scores[each] for scores, each in zip(rounds, best, strict=True)]
 
 
 def judged(kind: str, choice: Choice, best: Sequence[Settings], rounds: Rounds) -> dict[str, Any]:
-    """Makes the record of one choice."""
+    """Make the record of one choice."""
     means = {each: statistics.fmean(scores[each] for scores in rounds) for each in rounds[0]}
     of_best = shares(rounds, choice.settings, best)
     return {
@@ -165,7 +165,7 @@ def judged(kind: str, choice: Choice, best: Sequence[Settings], rounds: Rounds) 
 
 
 def shown(value: Any) -> str:
-    """Formats a figure for the table."""
+    """Format a figure for the table."""
     return value if isinstance(value, str) else f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
@@ -184,7 +184,7 @@ def _compare(kind: str, options: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = parser_of("benchmarks.tuning", __doc__)
     parser.add_argument("--images", nargs="+", choices=WORKS, default=list(WORKS), help="kinds of images (all)")
     parser.add_argument("--seeds", type=int, default=2, help="runs of the command for each kind of images (2)")

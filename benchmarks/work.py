@@ -55,7 +55,7 @@ MIXED: Final = Work("mixed sizes, one a request", MIXED_PX, 1, together=1, clien
 
 @functools.cache
 def _cut_outs(sizes_px: Sequence[tuple[int, int]], variants: int) -> tuple[bytes, ...]:
-    """Cuts random parts (fixed seed) out of every photograph, and scales them to the sizes in turn."""
+    """Cut random parts (fixed seed) out of every photograph, and scale them to the sizes in turn."""
     draw = random.Random(RANDOM_SEED)
     return tuple(
         _cut_out(photograph(name), size_px, draw) for _ in range(variants) for name in NAMES for size_px in sizes_px

@@ -71,7 +71,7 @@ def check(
 
 
 def _sound(config: Path) -> "Configuration":
-    """Reads a configuration; ends the command, with a line for each fault, if it has any."""
+    """Read a configuration; end the command, with a line for each fault, if it has any."""
     from deployments.checks.configuration import read_configuration
     from deployments.checks.serve_faults import all_faults
     from deployments.checks.start_error import StartError
@@ -87,7 +87,7 @@ def _sound(config: Path) -> "Configuration":
 
 
 def _refuse(config: Path, faults: Sequence[str]) -> None:
-    """Ends the command, with a line for each fault, if there is any."""
+    """End the command, with a line for each fault, if there is any."""
     for fault in faults:
         say(f"{config}: {fault}")
     if faults:

@@ -12,7 +12,7 @@ _MAX_STEM_BYTES: Final = 200
 
 
 def prepare_folder(folder: Path) -> None:
-    """Creates the folder of the copies. It has to be empty, so that no file is ever overwritten.
+    """Create the folder of the copies. It has to be empty, so that no file is ever overwritten.
 
     Raises:
         NothingToDo: the folder has files, or cannot be created.
@@ -26,7 +26,7 @@ def prepare_folder(folder: Path) -> None:
 
 
 def names_of_copies(files: Sequence[str]) -> dict[str, str]:
-    """Returns the name of each file's copy: the file's own with the suffix .jpg, and a number if it is taken."""
+    """Return the name of each file's copy: the file's own with the suffix .jpg, and a number if it is taken."""
     names, taken = dict[str, str](), set[str]()
     for file in files:
         stem = os.fsdecode(os.fsencode(PurePath(file).stem)[:_MAX_STEM_BYTES])

@@ -49,7 +49,7 @@ class Drawings:
         import_decoders(config.formats)
 
     def draw(self, file: str, prediction: Prediction) -> None:
-        """Writes the copy of one file.
+        """Write the copy of one file.
 
         Raises:
             OutputFailed: the file cannot be read again, or the copy cannot be written.
@@ -67,7 +67,7 @@ class Drawings:
 
 
 def drawn(picture: Image.Image, prediction: Prediction, values: Mapping[str, Value]) -> Image.Image:
-    """Returns the picture with a result: boxes, areas in colours, or a caption with the result's lines.
+    """Return the picture with a result: boxes, areas in colours, or a caption with the result's lines.
 
     Args:
         picture: upright RGB.
@@ -91,7 +91,7 @@ def drawn(picture: Image.Image, prediction: Prediction, values: Mapping[str, Val
 
 
 def colour_of(index: int) -> Colour:
-    """Returns the colour of a class: hues far apart for classes close together."""
+    """Return the colour of a class: hues far apart for classes close together."""
     red, green, blue = colorsys.hsv_to_rgb(index * _GOLDEN_RATIO % 1, 0.85, 0.9)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -110,7 +110,7 @@ class _Pen:
         self._font = ImageFont.load_default(max(10, shorter / 28))
 
     def box(self, box: Sequence[float], text: str, colour: Colour) -> None:
-        """Frames an object, with a text above its upper left corner."""
+        """Frame an object, with a text above its upper left corner."""
         left, top, right, bottom = box
         ImageDraw.Draw(self.picture).rectangle(
             (left, top, max(left, right - 1), max(top, bottom - 1)), outline=colour, width=self._line_px
@@ -118,7 +118,7 @@ class _Pen:
         self._text((left, top), text, colour, above=True)
 
     def areas(self, mask: Image.Image, classes: Sequence[int]) -> None:
-        """Lays the colours of classes over their areas."""
+        """Lay the colours of classes over their areas."""
         indices = np.asarray(mask)
         colours, shown = np.zeros((*indices.shape, 3), np.uint8), np.zeros(indices.shape, np.uint8)
         for index in classes:
@@ -127,13 +127,13 @@ class _Pen:
         self.picture.paste(Image.fromarray(colours), (0, 0), Image.fromarray(shown))
 
     def captions(self, lines: Iterable[tuple[str, Colour]]) -> None:
-        """Writes lines into the upper left corner, one below the other."""
+        """Write lines into the upper left corner, one below the other."""
         top = 0.0
         for text, colour in [*lines][:_MAX_CAPTION_LINES]:
             top = self._text((0, top), text, colour, above=False)
 
     def _text(self, at: tuple[float, float], text: str, colour: Colour, *, above: bool) -> float:
-        """Writes a text on its colour, inside the picture; returns its lower edge."""
+        """Write a text on its colour, inside the picture; return its lower edge."""
         draw = ImageDraw.Draw(self.picture)
         text = text if len(text) <= _MAX_CAPTION_CHARACTERS else f"{text[:_MAX_CAPTION_CHARACTERS]}..."
         _, _, right, bottom = draw.textbbox((0, 0), text, self._font)

@@ -28,13 +28,13 @@ EXIT_OUTPUT_CLOSED: Final = 128 + signal.SIGPIPE
 
 
 def fail(message: str, status: int) -> NoReturn:
-    """Writes one sentence to stderr and ends the process with a status."""
+    """Write one sentence to stderr and end the process with a status."""
     say(message)
     raise typer.Exit(status)
 
 
 def say(message: str) -> None:
-    """Writes a line to stderr; characters that are not printable are escaped."""
+    """Write a line to stderr; characters that are not printable are escaped."""
     if len(message) > _MAX_MESSAGE_CHARACTERS:
         message = f"{message[: _MAX_MESSAGE_CHARACTERS // 2]} ... {message[-_MAX_MESSAGE_CHARACTERS // 2 :]}"
     text = "".join(char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in message)

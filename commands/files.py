@@ -35,7 +35,7 @@ class NothingToDo(Exception):
 
 
 def listed(paths: Sequence[str], formats: Iterable[str], stdin: BinaryIO) -> list[str]:
-    """Lists the image files of some paths, each once, in the order of the paths.
+    """List the image files of some paths, each once, in the order of the paths.
 
     A named file is taken with any suffix. From a folder and its subfolders come the files with a suffix of one of the
     formats, sorted. Names that begin with a dot are left out there, and links to folders are not followed: they may
@@ -62,7 +62,7 @@ def listed(paths: Sequence[str], formats: Iterable[str], stdin: BinaryIO) -> lis
 
 
 def read(file: str, max_bytes: int) -> bytes:
-    """Reads a file.
+    """Read a file.
 
     Raises:
         UnreadableFile: the file is missing, is a folder or a pipe, or the disk has failed.
@@ -84,7 +84,7 @@ def read(file: str, max_bytes: int) -> bytes:
 
 
 def shown(file: str) -> str:
-    """Escapes the characters of a name that are not printable."""
+    """Escape the characters of a name that are not printable."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in file)
 
 
@@ -95,7 +95,7 @@ def _files_of(path: str, suffixes: tuple[str, ...], stdin: BinaryIO) -> Iterator
 
 
 def _names(stdin: BinaryIO) -> Iterator[str]:
-    """Reads file names from the standard input, one a line, with Unix or Windows line ends.
+    """Read file names from the standard input, one a line, with Unix or Windows line ends.
 
     Raises:
         NothingToDo: the standard input is closed, or cannot be read.
@@ -132,7 +132,7 @@ def _in_folder(folder: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 
 
 def _entries(folder: str) -> list[tuple[str, bool]] | None:
-    """Lists a folder: sorted names, each with whether it is a folder; None if it cannot be listed."""
+    """List a folder: sorted names, each with whether it is a folder; None if it cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             return sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)

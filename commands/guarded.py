@@ -22,7 +22,7 @@ class Guarded(TyperGroup):
     """Group of all commands; Click calls `make_context` to parse the arguments and `invoke` to run a command."""
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
-        """Refuses empty arguments: a quoted shell variable that is not set becomes one."""
+        """Refuse empty arguments: a quoted shell variable that is not set becomes one."""
         open_closed_streams()
         with _ended_in_words(debug="--debug" in args):
             if any(not each or (each.startswith("--") and each.endswith("=")) for each in args):
@@ -30,7 +30,7 @@ class Guarded(TyperGroup):
             return super().make_context(info_name, args, *rest, **extra)
 
     def invoke(self, ctx: Any) -> Any:
-        """Runs a command and flushes its output while a failure can still be reported."""
+        """Run a command and flush its output while a failure can still be reported."""
         with _ended_in_words(debug=bool(ctx.params.get("_debug"))):
             try:
                 return super().invoke(ctx)
@@ -64,7 +64,7 @@ def _end(status: int, says: str | None = None) -> NoReturn:
 
 
 def _sentence(error: Exception) -> str | None:
-    """Describes an error of the system in a sentence; None for any other error."""
+    """Describe an error of the system in a sentence; None for any other error."""
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     if isinstance(error, RuntimeError) and "home directory" in str(error):

@@ -51,7 +51,7 @@ class Labelling:
         self._reader = threading.Thread(target=self._read_ahead, name="reader", daemon=True)
 
     def outcomes(self) -> Iterator[tuple[str, Outcome]]:
-        """Yields each file with its outcome, in order; ends early when `stopped` is set. Can be called once.
+        """Yield each file with its outcome, in order; end early when `stopped` is set. Can be called once.
 
         Raises:
             ServerError: the engine, not an image, is at fault.
@@ -70,7 +70,7 @@ class Labelling:
                 self._changed.notify_all()
 
     def _head(self) -> _InFlight | None:
-        """Takes the next file; None at the end."""
+        """Take the next file; None at the end."""
         with self._changed:
             while not (self._in_flight or self._all_read or self.stopped):
                 self._changed.wait(CHECK_INTERVAL_S)
@@ -79,7 +79,7 @@ class Labelling:
             return self._in_flight[0] if self._in_flight and not self.stopped else None
 
     def _settled(self, head: _InFlight) -> Outcome | None:
-        """Waits for the outcome of a file; None once the run is stopped."""
+        """Wait for the outcome of a file; None once the run is stopped."""
         while not self.stopped:
             try:
                 return head.outcomes.result(CHECK_INTERVAL_S)[0]
@@ -108,7 +108,7 @@ class Labelling:
                 self._changed.notify_all()
 
     def _send(self, file: str) -> bool:
-        """Reads a file and submits it as soon as there is room; returns False once the run is stopped."""
+        """Read a file and submit it as soon as there is room; return False once the run is stopped."""
         data, rejection = b"", None
         try:
             data = read(file, self._engine.limits.max_image_bytes)

@@ -17,7 +17,7 @@ USUAL_CONFIG = Path("serve_config.yaml")
 def offline_settings(
     config: Path | None, top_k: int | None, application: str | None = None
 ) -> tuple[PipelineConfig, LiveConfig | None]:
-    """Reads the pipeline's settings and the limits on images from a configuration.
+    """Read the pipeline's settings and the limits on images from a configuration.
 
     Args:
         config: the file; None for `USUAL_CONFIG` or, if that file is missing, the defaults.

@@ -20,7 +20,7 @@ class Output(Protocol):
     """A destination of rows."""
 
     def write(self, row: bytes) -> None:
-        """Writes a whole row, without a buffer.
+        """Write a whole row, without a buffer.
 
         Raises:
             OutputClosed: the reader has gone.
@@ -35,7 +35,7 @@ class FileOutput:
         self._file, self._name = file, name
 
     def write(self, row: bytes) -> None:
-        """Writes a row; a kill after the return does not lose the row."""
+        """Write a row; a kill after the return does not lose the row."""
         try:
             while row:
                 row = row[self._file.write(row) :]
@@ -48,7 +48,7 @@ class FileOutput:
 
 @contextmanager
 def appended(path: Path) -> Iterator[BinaryIO]:
-    """Opens a file to append to, without a buffer that a kill would lose.
+    """Open a file to append to, without a buffer that a kill would lose.
 
     Raises:
         NothingToDo: the file cannot be written.
@@ -62,7 +62,7 @@ def appended(path: Path) -> Iterator[BinaryIO]:
 
 
 def refuse_to_overwrite(path: Path) -> None:
-    """Raises NothingToDo if a file is not empty: it may hold the work of hours."""
+    """Raise NothingToDo if a file is not empty: it may hold the work of hours."""
     try:
         is_there = path.is_file() and path.stat().st_size > 0
     except OSError as error:

@@ -93,7 +93,7 @@ def _predict(
     output: Path | None,
     draw: Path | None,
 ) -> int:
-    """Labels the files; faults of the arguments are found before torch is loaded."""
+    """Label the files; faults of the arguments are found before torch is loaded."""
     from commands.drawing_folder import prepare_folder
     from commands.files import listed
     from commands.output import FileOutput, Output, appended, refuse_to_overwrite

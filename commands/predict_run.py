@@ -45,7 +45,7 @@ class PredictRun:
         self._named: list[str] = []
 
     def label(self, pipeline: PipelineConfig, limits: LiveConfig | None, given: Mapping[str, str]) -> int:
-        """Labels all files, reports errors and returns the exit status.
+        """Label all files, report errors and return the exit status.
 
         Args:
             pipeline: settings of the engine.
@@ -84,7 +84,7 @@ class PredictRun:
         return Drawings(self._draw, self._files, engine.config, engine.limits.max_image_bytes, values)
 
     def _label(self, labelling: Labelling, rows: Rows, drawings: Drawings | None) -> int:
-        """Writes a row for each file; returns the signal that ended the run early, or 0."""
+        """Write a row for each file; return the signal that ended the run early, or 0."""
         with stopped_by_signals(labelling) as received:
             for file, outcome in labelling.outcomes():
                 self._output.write(rows.row(file, outcome))
@@ -118,7 +118,7 @@ class PredictRun:
 
 @contextmanager
 def stopped_by_signals(labelling: Labelling) -> Iterator[list[int]]:
-    """Ends the labelling after the current row on SIGINT or SIGTERM; a second signal ends it at once.
+    """End the labelling after the current row on SIGINT or SIGTERM; a second signal ends it at once.
 
     Yields:
         The signals that have come; ignored ones never come, such as SIGHUP under `nohup`.

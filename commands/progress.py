@@ -17,7 +17,7 @@ SPEED_SHOWN_AFTER_S = 2.0
 
 
 def clock(seconds: float) -> str:
-    """Formats a time in minutes and seconds."""
+    """Format a time in minutes and seconds."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes}:{seconds:02}"
 
@@ -26,7 +26,7 @@ class Pace(ProgressColumn):
     """Column with the recent images a second and the time left; at the end, both of the whole run."""
 
     def render(self, task: Task) -> Text:
-        """Renders nothing before the speed has settled."""
+        """Render nothing before the speed has settled."""
         if task.finished:
             took_s = task.finished_time or 0.0
             return Text(f"{task.completed / took_s:.1f} images/s, took {clock(took_s)}" if took_s else "")
@@ -66,13 +66,13 @@ class Bar:
         self._progress.stop()
 
     def begin(self) -> None:
-        """Starts the clock, once the engine runs."""
+        """Start the clock, once the engine runs."""
         self._progress.reset(self._task, description="labelling")
 
     def advance(self) -> None:
-        """Counts one more file as done."""
+        """Count one more file as done."""
         self._progress.advance(self._task)
 
     def write(self, row: bytes) -> None:
-        """Prints a row above the bar."""
+        """Print a row above the bar."""
         self._progress.console.print(Text(row.decode("utf-8", "replace")), end="", soft_wrap=True)

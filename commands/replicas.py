@@ -52,7 +52,7 @@ class Replicas:
         self._seen: dict[str, tuple[float, Stats]] = {}
 
     def read(self) -> list[Stats]:
-        """Reads the figures of all replicas that have answered recently, by their names.
+        """Read the figures of all replicas that have answered recently, by their names.
 
         Raises:
             NoAnswer: no replica answers.
@@ -68,7 +68,7 @@ class Replicas:
         return [stats for _, (_, stats) in sorted(self._seen.items())]
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._client.close()
 
     def _ask(self) -> Stats:
@@ -121,5 +121,5 @@ def _check(text: str, key: str | None) -> None:
 
 
 def _shown(text: str) -> str:
-    """Formats an address for a message, without a password."""
+    """Format an address for a message, without a password."""
     return repr(text[:100]) if "@" not in text else "what was typed"

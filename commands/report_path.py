@@ -13,7 +13,7 @@ _SUFFIXES: Final = (".html", ".htm")
 
 
 def report_path(written: str) -> Path:
-    """Checks that a report and its picture can be written to a path; returns the path.
+    """Check that a report and its picture can be written to a path; return the path.
 
     Raises:
         StartError: the path cannot be used; the message says why and what to type instead.
@@ -33,7 +33,7 @@ def report_path(written: str) -> Path:
 
 
 def _try_to_open(path: Path, name: str) -> None:
-    """Opens the file for writing without changing it; if there is none, creates another one beside it and removes it.
+    """Open the file for writing without changing it; if there is none, create another one beside it and remove it.
 
     Raises:
         OSError: the file cannot be written.

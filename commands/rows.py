@@ -24,7 +24,7 @@ class Rows(Protocol):
     header: bytes
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """Formats the row of one file, with its line end."""
+        """Format the row of one file, with its line end."""
 
 
 class JsonLines:
@@ -40,7 +40,7 @@ class JsonLines:
         self._parameters = parameters
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """Formats an object; undecodable bytes of a name become surrogate escapes, as for `os.fsencode`."""
+        """Format an object; undecodable bytes of a name become surrogate escapes, as for `os.fsencode`."""
         body: dict[str, Any] = {}
         if isinstance(outcome, Prediction):
             body |= outcome.as_json(**self._parameters)
@@ -68,7 +68,7 @@ class Csv:
         self.header = _csv_row(["file", *columns, "error"])
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """Formats a row; all cells between name and error are empty for a file without a result."""
+        """Format a row; all cells between name and error are empty for a file without a result."""
         if isinstance(outcome, Prediction):
             return _csv_row([file, *outcome.cells(**self._parameters), ""])
         problem = described(outcome.error)
@@ -90,7 +90,7 @@ class Table:
         self._width = min(_LONGEST_NAME, max((cell_len(shown(file)) for file in files), default=0))
 
     def row(self, file: str, outcome: Outcome) -> bytes:
-        """Formats the name with its result, or its error, to the right."""
+        """Format the name with its result, or its error, to the right."""
         if isinstance(outcome, Prediction):
             lines = outcome.lines(**self._parameters)
         else:
@@ -106,7 +106,7 @@ class Table:
 
 
 def _csv_row(cells: Iterable[str]) -> bytes:
-    """Formats cells by RFC 4180 with Unix line ends.
+    """Format cells by RFC 4180 with Unix line ends.
 
     The writer ends lines with CRLF, as otherwise it leaves a CR in a cell unquoted.
     """

@@ -45,7 +45,7 @@ class Setting:
 
 
 def explained(model: BaseModel) -> Iterator[Setting]:
-    """Lists the settings of a pydantic model in order, without those that are models themselves."""
+    """List the settings of a pydantic model in order, without those that are models themselves."""
     for key, field in type(model).model_fields.items():
         value = getattr(model, key)
         if not isinstance(value, BaseModel):
@@ -53,12 +53,12 @@ def explained(model: BaseModel) -> Iterator[Setting]:
 
 
 def unit_of(key: str) -> str:
-    """Derives the unit of a setting from its name; empty if it has none."""
+    """Derive the unit of a setting from its name; empty if it has none."""
     return next((unit for end, unit in _UNITS.items() if key.endswith(end)), "")
 
 
 def written(value: Any) -> str:
-    """Formats a value as in YAML; a dash if the machine, the weights or the cluster decide."""
+    """Format a value as in YAML; a dash if the machine, the weights or the cluster decide."""
     if value is None:
         return "-"
     if isinstance(value, tuple):

@@ -16,7 +16,7 @@ class _Left(ProgressColumn):
     """Column with the time left, by the expected durations of the steps."""
 
     def render(self, task: Task) -> Text:
-        """Renders the time left; 0:00 if a step takes longer than expected."""
+        """Render the time left; 0:00 if a step takes longer than expected."""
         return Text(f"{clock(max(0.0, (task.total or 0) - task.completed))} left")
 
 
@@ -45,7 +45,7 @@ class StepsBar:
         self._progress.stop()
 
     def tell(self, title: str, left_s: float) -> None:
-        """Shows that a step begins, and the seconds left including it."""
+        """Show that a step begins, and the seconds left including it."""
         self.title = title
         spent_s = time.monotonic() - self._began_at
         if self._progress.disable:

@@ -14,7 +14,7 @@ Without a stand-in, the next opened file would get the number of the closed stre
 
 
 def open_closed_streams() -> None:
-    """Opens stand-ins for closed streams, and sets streams to print undecodable names as escapes."""
+    """Open stand-ins for closed streams, and set streams to print undecodable names as escapes."""
     for descriptor, (name, flags) in enumerate(_STREAMS):
         try:
             os.fstat(descriptor)
@@ -28,7 +28,7 @@ def open_closed_streams() -> None:
 
 
 def settle_streams() -> None:
-    """Drops buffered output that cannot be written: Python would report it at exit."""
+    """Drop buffered output that cannot be written: Python would report it at exit."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

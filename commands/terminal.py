@@ -7,6 +7,6 @@ class Terminal(Console):
     """Console that raises BrokenPipeError to `guarded.py` when its reader has gone; Rich's own exits with 1."""
 
     def on_broken_pipe(self) -> None:
-        """Raises BrokenPipeError; Rich calls this while it handles one."""
+        """Raise BrokenPipeError; Rich calls this while it handles one."""
         self.quiet = True
         raise BrokenPipeError

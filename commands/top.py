@@ -79,7 +79,7 @@ def _view(url: str, replicas: "Replicas") -> "RenderableType":
 
 
 def _view_or_why_not(url: str, replicas: "Replicas") -> "RenderableType":
-    """Renders the view, or the reason why the service does not answer: it may come back."""
+    """Render the view, or the reason why the service does not answer: it may come back."""
     from rich.text import Text
 
     from commands.replicas import NoAnswer

@@ -82,7 +82,7 @@ def _interrupt(number: int, _: object) -> None:
 
 
 def _sound(config: Path, application: str | None) -> dict[str, Any]:
-    """Reads a configuration and checks that it is sound and that its ports are free.
+    """Read a configuration and check that it is sound and that its ports are free.
 
     Raises:
         StartError: the configuration has faults, the application is not clear, or a port is taken.

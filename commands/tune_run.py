@@ -47,7 +47,7 @@ class TuningRequest:
 
 
 def run_tuning(wanted: TuningRequest, document: dict[str, Any]) -> int:
-    """Runs the tuning, prints the result and returns the exit status.
+    """Run the tuning, print the result and return the exit status.
 
     Args:
         wanted: the options.
@@ -99,7 +99,7 @@ def _check_writable(config: Path) -> None:
 
 
 def _check_images_per_request(images_per_request: int, images: Mapping[str, bytes], live: LiveConfig) -> None:
-    """Raises StartError if the configuration refuses requests with this number of images."""
+    """Raise StartError if the configuration refuses requests with this number of images."""
     if images_per_request > live.max_images_per_request:
         raise StartError(
             f"--images-per-request {images_per_request} is above max_images_per_request: "
@@ -117,7 +117,7 @@ def _check_images_per_request(images_per_request: int, images: Mapping[str, byte
 def _sample(
     wanted: TuningRequest, formats: tuple[str, ...], max_bytes: int, count: int
 ) -> tuple[dict[str, bytes], list[str]]:
-    """Reads a random sample of the images, by name; returns also the unreadable files with the reason."""
+    """Read a random sample of the images, by name; return also the unreadable files with the reason."""
     files = listed([wanted.images], formats, sys.stdin.buffer)
     images, unread = dict[str, bytes](), list[str]()
     for file in random.Random(wanted.seed).sample(files, min(len(files), count)):  # noqa: S311 - not for secrets
@@ -172,7 +172,7 @@ def _finished(wanted: TuningRequest, findings: Findings, before: str, after: str
 
 
 def _report(wanted: TuningRequest, findings: Findings) -> str:
-    """Writes the report; returns a sentence that says where it is, or why it is missing."""
+    """Write the report; return a sentence that says where it is, or why it is missing."""
     from tuning.html_report import write_report
 
     try:
@@ -183,7 +183,7 @@ def _report(wanted: TuningRequest, findings: Findings) -> str:
 
 
 def _replace(config: Path, before: str, after: str) -> None:
-    """Replaces the configuration atomically, unless somebody else has changed it."""
+    """Replace the configuration atomically, unless somebody else has changed it."""
     if config.read_text() != before:
         raise StartError(f"{config} was changed while this ran; it is left as it is")
     with tempfile.NamedTemporaryFile("w", dir=config.parent, prefix=".tune-", delete=False) as file:

@@ -27,7 +27,7 @@ _COLOURS: Final = {
 
 
 def view(url: str, replicas: Sequence[Stats]) -> RenderableType:
-    """Renders all replicas: the sums in a few lines, then each replica.
+    """Render all replicas: the sums in a few lines, then each replica.
 
     Args:
         url: address of the service.
@@ -85,7 +85,7 @@ def _replaced(workers: int) -> str:
 
 
 def _stages(stats: Stats) -> Text:
-    """Renders each stage's mean and its share of the whole as a bar."""
+    """Render each stage's mean and its share of the whole as a bar."""
     stages = stats["stages_ms"]
     return Text.assemble(*_segments(stages, sum(stages.values())), *_legend(stages))
 

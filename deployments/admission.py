@@ -27,7 +27,7 @@ class Places:
     queued: int
 
     def check(self, taken: int) -> None:
-        """Raises Overloaded if no place is free. Serve would refuse the request as well, but in plain text."""
+        """Raise Overloaded if no place is free. Serve would refuse the request as well, but in plain text."""
         if self.queued >= 0 and taken >= self.ongoing + self.queued:
             raise Overloaded(
                 f"{taken} requests are in the replica; the limit is {self.ongoing + self.queued} "
@@ -35,7 +35,7 @@ class Places:
             )
 
     def lacking(self, taken: int) -> int:
-        """Number of places to free, so that the next request finds one."""
+        """Return the number of places to free, so that the next request finds one."""
         return max(0, taken + 1 - math.ceil(self.ongoing * _SCARCE_FROM_SHARE)) if self.ongoing >= 0 else 0
 
     def rounds(self, taken: int) -> float:
@@ -74,7 +74,7 @@ class Admission:
         self._foreseen_at_s, self._foreseen_bytes, self._foreseen_s = 0.0, 0, 0.0
 
     def check(self, body_bytes: int, own_s: float) -> None:
-        """Checks whether a request would wait too long or finds no place.
+        """Check whether a request would wait too long or finds no place.
 
         Args:
             body_bytes: announced length of its body; 0 if unknown.
@@ -91,7 +91,7 @@ class Admission:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Counts a request in the replica while the block runs."""
+        """Count a request in the replica while the block runs."""
         self.taken += 1
         try:
             yield
@@ -109,7 +109,7 @@ class Admission:
 
 
 def check_wait(expected_s: float, max_queue_wait_s: float, own_s: float) -> None:
-    """Checks whether a request would wait longer than allowed, before any work is spent on it.
+    """Check whether a request would wait longer than allowed, before any work is spent on it.
 
     Without this limit a queue grows for as long as requests arrive faster than they are answered, until every answer
     is late.
@@ -134,7 +134,7 @@ def check_wait(expected_s: float, max_queue_wait_s: float, own_s: float) -> None
 
 
 def check_request(costs_s: Iterable[float], max_work_s: float) -> None:
-    """Checks the decoding work of all images of one request together.
+    """Check the decoding work of all images of one request together.
 
     Args:
         costs_s: predicted seconds of a core for each image.

@@ -45,7 +45,7 @@ _SERVE_LOGGER: Final = logging.getLogger("ray.serve")
 
 
 def log_refusal(error: DarkroomError, position: int | None = None, request_id: str = "") -> None:
-    """Logs why a request, or the image at a position among many, has no prediction.
+    """Log why a request, or the image at a position among many, has no prediction.
 
     Only the line of a server error has a traceback: an error in the client's data is no fault of the code.
 
@@ -66,33 +66,33 @@ def log_refusal(error: DarkroomError, position: int | None = None, request_id: s
 
 
 def log_refused_images(outcomes: Sequence[Outcome]) -> None:
-    """Logs why images of a request with many have no prediction, one line an image."""
+    """Log why images of a request with many have no prediction, one line an image."""
     for position, outcome in enumerate(outcomes):
         if isinstance(outcome, Rejection):
             log_refusal(outcome.error, position)
 
 
 def log_no_such_page(error: Exception, status: int, asked: str) -> None:
-    """Logs a request for a path or method that is not served."""
+    """Log a request for a path or method that is not served."""
     if _rate.admits(kind := _Kind("refused", type(error).__name__, "access", status, logging.INFO)):
         _log(kind, f"refused: {readable(asked)}", str(error), error)
 
 
 def log_gone(stage: str) -> None:
-    """Logs that a client has disconnected before its answer."""
+    """Log that a client has disconnected before its answer."""
     if _rate.admits(kind := _Kind("gone", "ClientGone", stage, CLIENT_GONE, logging.INFO)):
         _log(kind, "gone", "the client has closed its connection before it was answered")
 
 
 def log_unforeseen(error: Exception) -> None:
-    """Logs an exception that is no `DarkroomError`, with its traceback."""
+    """Log an exception that is no `DarkroomError`, with its traceback."""
     kind = _Kind("unforeseen", type(error).__name__, "respond", INTERNAL_ERROR, logging.ERROR, _place(error))
     if _rate.admits(kind):
         _log(kind, f"unforeseen: {kind.error}", str(error), error)
 
 
 def log_left_out(after_s: float = REPORT_PERIOD_S) -> None:
-    """Logs how many lines of each kind were left out, once the first of them is `after_s` seconds old."""
+    """Log how many lines of each kind were left out, once the first of them is `after_s` seconds old."""
     for each in _rate.left_out(after_s):
         kind, cause = each.kind, f"{each.count:,} more like this in the last {each.span_s:.0f} s"
         _log(kind, f"{kind.what}: {kind.error}" if kind.error else kind.what, cause, extra={"more": each.count})
@@ -107,19 +107,19 @@ def readable(text: str) -> str:
 
 
 def log_warnings(warnings: Sequence[str]) -> None:
-    """Logs warnings for the operator about the configuration, one line each."""
+    """Log warnings for the operator about the configuration, one line each."""
     for cause in warnings:
         logger.warning(cause, extra={"cause": cause, "stage": "configure"})
 
 
 def log_misconfigured(what: str, cause: str) -> None:
-    """Logs that a setting changed at run time cannot be used (`cause`), and the consequence (`what`)."""
+    """Log that a setting changed at run time cannot be used (`cause`), and the consequence (`what`)."""
     fields = {"error": "Misconfigured", "cause": cause, "stage": "configure", "status": INTERNAL_ERROR}
     logger.error("%s: %s", what, cause, extra=fields)
 
 
 def adopt_loggers() -> None:
-    """Routes Darkroom's log lines, from INFO up, to wherever Serve's own lines go, whatever level Serve has.
+    """Route Darkroom's log lines, from INFO up, to wherever Serve's own lines go, whatever level Serve has.
 
     Serve's own level is higher: at INFO it makes a line for each request, even if the line is thrown away in the end.
     """

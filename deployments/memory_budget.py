@@ -57,7 +57,7 @@ class Hold:
         self._stride_ended_bytes = 0  # bytes at the end of the last stride
 
     def expect(self, size: int) -> None:
-        """Checks an announced length before the body is read; does not count its bytes.
+        """Check an announced length before the body is read; does not count its bytes.
 
         Raises:
             Overloaded: the body would not fit if it arrived now.
@@ -65,7 +65,7 @@ class Hold:
         self._budget.check_expected(self.source, size)
 
     def take(self, size: int) -> None:
-        """Counts bytes that have arrived.
+        """Count bytes that have arrived.
 
         Raises:
             Overloaded: the bytes do not fit, or the body has been dropped.
@@ -83,7 +83,7 @@ class Hold:
         return self.bytes / age_s if age_s > _YOUNG_BODY_S else math.inf
 
     def finish(self) -> None:
-        """Notes that the body has arrived whole: from now on it cannot be dropped."""
+        """Note that the body has arrived whole: from now on it cannot be dropped."""
         self.is_whole = True
         self._budget.finish(self)
 
@@ -112,7 +112,7 @@ class MemoryBudget:
 
     @contextmanager
     def hold(self, source: str) -> Iterator[Hold]:
-        """Holds the bytes of one body until the block ends."""
+        """Hold the bytes of one body until the block ends."""
         hold = Hold(self, source)
         self._arriving.setdefault(source, {})[hold] = None
         try:
@@ -124,7 +124,7 @@ class MemoryBudget:
             self._forget()
 
     def check_expected(self, source: str, size: int) -> None:
-        """Raises Overloaded if a body of `size` bytes would be dropped if it arrived now."""
+        """Raise Overloaded if a body of `size` bytes would be dropped if it arrived now."""
         too_many = self.held_bytes + size - self.max_bytes
         own = self._arriving_bytes[source] + size
         if too_many > 0 and too_many > self._larger_bytes(source, size) + sum(
@@ -133,7 +133,7 @@ class MemoryBudget:
             raise self.overloaded(size)
 
     def take(self, hold: Hold, size: int) -> None:
-        """Counts bytes of a body; other bodies may be dropped for them.
+        """Count bytes of a body; other bodies may be dropped for them.
 
         Raises:
             Overloaded: this body itself is the one to drop.
@@ -147,7 +147,7 @@ class MemoryBudget:
         self._arriving_bytes[hold.source] += size
 
     def drop_slowest(self, count: int, least_bytes_per_s: int) -> None:
-        """Drops bodies to free their places: the slowest of the source with the most arriving bodies.
+        """Drop bodies to free their places: the slowest of the source with the most arriving bodies.
 
         Args:
             count: number of bodies, at most.
@@ -159,7 +159,7 @@ class MemoryBudget:
             self._drop(body)
 
     def finish(self, hold: Hold) -> None:
-        """Removes a body from those that are arriving."""
+        """Remove a body from those that are arriving."""
         bodies = self._arriving.get(hold.source, {})
         if hold in bodies:
             del bodies[hold]

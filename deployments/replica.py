@@ -91,13 +91,13 @@ class Replica:
         RequestGuard.guard = self._http.early_refusals
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        """Builds the application that answers HTTP; called by Serve after the constructor."""
+        """Build the application that answers HTTP; called by Serve after the constructor."""
         return self._http.asgi()
 
     @serve.batch
     @_signed
     async def _gather(self, requests: list[list[EncodedImage]]) -> list[Future[list[Outcome]]]:
-        """Hands the images of many requests to the engine at once.
+        """Hand the images of many requests to the engine at once.
 
         The handler returns futures and never waits. If a handler waited, Serve would close the requests that arrive
         meanwhile into small batches that can never merge (it closes a batch before it may run it), and one slow image
@@ -107,7 +107,7 @@ class Replica:
         return self._engine.submit(requests)
 
     async def reconfigure(self, user_config: Mapping[str, Any] | None, rank: object) -> None:  # noqa: ARG002
-        """Applies `user_config` without a restart. If it is invalid, the old one stays in force.
+        """Apply `user_config` without a restart. If it is invalid, the old one stays in force.
 
         Serve replaces a replica whose `reconfigure` raises, so only a replica that is starting raises here: it has no
         old settings to keep. Because of the parameter `rank`, Serve calls this method even without a user_config.
@@ -132,16 +132,16 @@ class Replica:
         self._gather.set_batch_wait_timeout_s(live.batch_window_s)  # type: ignore[attr-defined]
 
     async def check_health(self) -> None:
-        """Raises an error if the engine cannot answer; Serve replaces the replica after three such errors."""
+        """Raise an error if the engine cannot answer; Serve replaces the replica after three such errors."""
         self._engine.check()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Reports to the autoscaler; called by Serve several times in each `metrics_interval_s`."""
+        """Report to the autoscaler; called by Serve several times in each `metrics_interval_s`."""
         own = reserved()  # `ray_actor_options` of the configuration may differ from `args`
         return {DEMAND: self._watch.stats(_DEMAND_OVER_S)["demand"], CPUS: own.cpus, GPUS: own.gpus}
 
     async def __del__(self) -> None:
-        """Stops the tasks, the watchdog and the engine; called by Serve after the last request."""
+        """Stop the tasks, the watchdog and the engine; called by Serve after the last request."""
         if hasattr(self, "_running"):
             for task in self._running:
                 task.cancel()
@@ -192,7 +192,7 @@ class Replica:
 
 
 def _places() -> Places:
-    """Reads the current limits on requests in the replica of this process."""
+    """Read the current limits on requests in the replica of this process."""
     config = serve.get_replica_context()._deployment_config  # Serve offers no public access
     return Places(config.max_ongoing_requests, config.max_queued_requests)
 

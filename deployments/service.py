@@ -46,13 +46,13 @@ class Recorder(Protocol):
     """Counts images and requests that end."""
 
     def note_images(self, outcomes: Sequence[Outcome]) -> None:
-        """Notes the outcomes of a request's images."""
+        """Note the outcomes of a request's images."""
 
     def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
-        """Notes a request that was answered, with its seconds in each of `STAGES` and in total."""
+        """Note a request that was answered, with its seconds in each of `STAGES` and in total."""
 
     def note_end(self, outcome: str) -> None:
-        """Notes a request that ended otherwise: the class name of its error, or `GONE_OUTCOME`."""
+        """Note a request that ended otherwise: the class name of its error, or `GONE_OUTCOME`."""
 
 
 class Deadline:
@@ -143,7 +143,7 @@ class InferenceService:
 
     @contextmanager
     def hold(self, source: str) -> Iterator[Hold]:
-        """Counts the bytes of one request, from before its body is read until its images have their outcomes.
+        """Count the bytes of one request, from before its body is read until its images have their outcomes.
 
         Args:
             source: address of the client; when memory is full, the address that uses most of it loses a body.
@@ -156,7 +156,7 @@ class InferenceService:
                 raise
 
     async def infer(self, images: Sequence[EncodedImage | Rejection], deadline: Deadline) -> Inference:
-        """Infers the images of one request.
+        """Infer the images of one request.
 
         Args:
             images: in order; a rejection passes through unchanged.
@@ -181,7 +181,7 @@ class InferenceService:
     async def _examined(
         self, images: Sequence[EncodedImage | Rejection], deadline: Deadline
     ) -> Sequence[EncodedImage | Rejection]:
-        """Reads the headers of images: each gets its predicted cost, or is rejected.
+        """Read the headers of images: each gets its predicted cost, or is rejected.
 
         A few images at a time, so that a large request does not block the event loop before it is refused.
 
@@ -207,7 +207,7 @@ class InferenceService:
     # ---- how requests end -------------------------------------------------------------------------------------------
 
     def note_answered(self, inference: Inference) -> tuple[tuple[float, ...], float]:
-        """Records a request whose response is ready; some of its images may have been rejected.
+        """Record a request whose response is ready; some of its images may have been rejected.
 
         Returns:
             Seconds in each of `STAGES`, each for the slowest image, and seconds in total.
@@ -220,11 +220,11 @@ class InferenceService:
         return stages_s, total_s
 
     def note_refused(self, error: Exception) -> None:
-        """Records a request that was answered with an error."""
+        """Record a request that was answered with an error."""
         self._recorder.note_end(type(error).__name__)
 
     def note_gone(self, stage: str) -> None:
-        """Records a request whose client has disconnected, with the stage that the request had reached."""
+        """Record a request whose client has disconnected, with the stage that the request had reached."""
         log_gone(stage)
         self._recorder.note_end(GONE_OUTCOME)
 

@@ -108,7 +108,7 @@ class ServiceConfig(StrictSettings):
         return self
 
     def check_live(self, live: LiveConfig) -> None:
-        """Raises ValueError, with a correction, if `live` does not fit this configuration."""
+        """Raise ValueError, with a correction, if `live` does not fit this configuration."""
         if faults := self.live_faults(live):
             raise ValueError("; ".join(faults))
 

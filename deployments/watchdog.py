@@ -62,7 +62,7 @@ class Watchdog:
             self._start()
 
     def close(self) -> None:
-        """Ends the watchdog process. May be called again."""
+        """End the watchdog process. May be called again."""
         self._ours.close()
         self._process.kill()
         self._process.wait()

@@ -18,7 +18,7 @@ _DEBUGGED_STATE: Final = "t"
 
 
 def watch(pid: int, pidfd: int, beats: int | None = None, hung_after_s: float = 0.0) -> str:
-    """Watches until the process has ended or has to be killed; returns the reason to kill it, or an empty text.
+    """Watch until the process has ended or has to be killed; return the reason to kill it, or an empty text.
 
     Time is counted in this loop's own rounds: a container that was frozen, or a machine that slept, is not blamed on
     the process.
@@ -50,7 +50,7 @@ def watch(pid: int, pidfd: int, beats: int | None = None, hung_after_s: float = 
 
 
 def main(name: str, parent: str, hung_after_s: str = "") -> None:
-    """Watches the parent process, which may signal on standard input that it runs.
+    """Watch the parent process, which may signal on standard input that it runs.
 
     Args:
         name: name of the parent for the message, such as "replica".

@@ -19,33 +19,33 @@ Facts = dict[str, Any]
 
 
 def write(stem: Path, records: Sequence[Facts], markdown: str) -> None:
-    """Writes the results: `stem`.json with one record a line, and the table as `stem`.md."""
+    """Write the results: `stem`.json with one record a line, and the table as `stem`.md."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     stem.with_suffix(".json").write_text("".join(json.dumps(record) + "\n" for record in records))
     stem.with_suffix(".md").write_text(markdown)
 
 
 def parser_of(module: str, text: str) -> argparse.ArgumentParser:
-    """Makes the parser of a module's command line, described by the first line of the module's docstring."""
+    """Make the parser of a module's command line, described by the first line of the module's docstring."""
     return argparse.ArgumentParser(prog=f"python -m {module}", description=text.splitlines()[0])
 
 
 def publish(
     name: str, about: Facts, records: Sequence[Facts], header: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
-    """Writes the results of a benchmark to `benchmarks/results/`, and prints its table."""
+    """Write the results of a benchmark to `benchmarks/results/`, and print its table."""
     write(RESULTS / name, [about, *records], table.markdown(header, rows))
     sys.stdout.write(table.text(header, rows))
 
 
 def say(line: str) -> None:
-    """Prints progress to stderr."""
+    """Print progress to stderr."""
     sys.stderr.write(line + "\n")
     sys.stderr.flush()
 
 
 def run(main: Callable[[Sequence[str]], int]) -> None:
-    """Runs a command line until its end, Ctrl-C or SIGTERM; the servers that it has started are ended in any case."""
+    """Run a command line until its end, Ctrl-C or SIGTERM; the servers that it has started are ended in any case."""
     # Sets handlers even if a shell has set SIGINT to be ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _stop)

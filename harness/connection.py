@@ -63,7 +63,7 @@ class Connection(asyncio.Protocol):
         self._reply: asyncio.Future[ServiceReply]
 
     async def ask(self, request: bytes) -> ServiceReply:
-        """Sends one request and waits for its answer."""
+        """Send one request and wait for its answer."""
         loop = asyncio.get_running_loop()
         self._reply = loop.create_future()
         timer = loop.call_later(self._patience_s, self._give_up)
@@ -79,7 +79,7 @@ class Connection(asyncio.Protocol):
             timer.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio with a part of an answer."""
+        """Take a part of an answer; called by asyncio."""
         self._received += data
         if self._headers is None and (end := self._received.find(b"\r\n\r\n")) >= 0:
             self._headers, self._body_at = _headers(bytes(self._received[:end])), end + 4
@@ -106,12 +106,12 @@ class Connection(asyncio.Protocol):
         self._headers = None
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Called by asyncio when either side has closed the connection."""
+        """Note that either side has closed the connection; called by asyncio."""
         last, self._last = self._last, None
         self._finish(last or ServiceReply(0, ended=type(error).__name__ if error else "closed"))
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.close()
 

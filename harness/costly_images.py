@@ -195,13 +195,13 @@ class _Bits:
         self._value = self._count = 0
 
     def put(self, *pairs: tuple[int, int]) -> None:
-        """Appends pairs of (value, number of bits)."""
+        """Append pairs of (value, number of bits)."""
         for value, bits in pairs:
             self._value |= value << self._count
             self._count += bits
 
     def codes(self, *symbols: int) -> None:
-        """Appends the five prefix codes of an image, each with one symbol, so that a pixel takes no bits."""
+        """Append the five prefix codes of an image, each with one symbol, so that a pixel takes no bits."""
         for symbol in symbols:
             self.put((1, 1), (0, 1), (1, 1), (symbol, 8))
 

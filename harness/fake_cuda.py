@@ -63,7 +63,7 @@ class FakeCuda:
         return 0
 
     def unregister(self, address: int) -> int:
-        """Undoes `register`; returns CUDA's error code."""
+        """Undo `register`; return CUDA's error code."""
         return 0 if self._ranges.pop(address, None) is not None else NOT_REGISTERED
 
     def pinned(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -103,7 +103,7 @@ def _factory(cuda: FakeCuda, real: Callable[..., torch.Tensor]) -> Callable[...,
 
 
 def _moved(real: Callable[..., Any]) -> Callable[..., Any]:
-    """Replacement for `Tensor.to` and `Module.to` that stays on the CPU."""
+    """Copy on the CPU, in place of `Tensor.to` and `Module.to`."""
 
     def to(self: Any, *args: Any, **options: Any) -> Any:
         args = tuple(_on_cpu(value) if isinstance(value, str | torch.device) else value for value in args)
@@ -116,7 +116,7 @@ def _moved(real: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def pretend() -> Iterator[FakeCuda]:
-    """Makes torch see a CUDA device within the block, in all threads of this process."""
+    """Make torch see a CUDA device within the block, in all threads of this process."""
     cuda = FakeCuda()
     runtime = mock.Mock(cudaHostRegister=cuda.register, cudaHostUnregister=cuda.unregister)
     with contextlib.ExitStack() as stack:

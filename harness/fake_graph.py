@@ -27,7 +27,7 @@ class FakeGraph:
         self._kept: dict[int, weakref.ref[torch.Tensor]] = {}
 
     def record(self, func: Any, args: Any, kwargs: Any) -> Any:
-        """Runs and records an operator."""
+        """Run and record an operator."""
         outputs = func(*args, **kwargs)
         numbers = {id(tensor): number for number, tensor in self._made.items()}
 
@@ -47,7 +47,7 @@ class FakeGraph:
         return outputs
 
     def end(self) -> None:
-        """Ends the capture; overwrites its results, as a real capture computes nothing."""
+        """End the capture; overwrite its results, as a real capture computes nothing."""
         leaves = [leaf for _, args, kwargs, _ in self._calls for leaf in tree_leaves((args, kwargs))]
         inputs = {leaf.address for leaf in leaves if isinstance(leaf, OutsideTensor)}
         inputs |= {address_of(leaf) for leaf in tensors(leaves)}
@@ -58,7 +58,7 @@ class FakeGraph:
         self._made.clear()
 
     def replay(self) -> None:
-        """Runs the operators again, and updates their referenced results.
+        """Run the operators again, and update their referenced results.
 
         Raises:
             MemoryFreed: the graph reads memory that has been freed since the capture.

@@ -47,19 +47,19 @@ class Order:
         return current
 
     def synchronize(self, _device: object = None) -> None:
-        """Makes the host wait for all streams."""
+        """Make the host wait for all streams."""
         for stream in self.streams:
             stream.synchronize()
 
     def allocated(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Registers a tensor's memory, so that its use by streams is checked from now on; returns the tensor."""
+        """Register a tensor's memory, so that its use by streams is checked from now on; return the tensor."""
         address = address_of(tensor)
         self.memory[address] = Accesses()
         weakref.finalize(tensor, self.memory.pop, address, None)
         return tensor
 
     def note(self, operator: Any, arguments: Any, outputs: Any) -> None:
-        """Records an operator on the current stream, and the races that it may cause."""
+        """Record an operator on the current stream, and the races that it may cause."""
         stream = self.stream
         stream.tick()
         made = {address_of(tensor) for tensor in tensors(outputs)}
@@ -81,7 +81,7 @@ class FakeStream:
         order.streams.append(self)
 
     def tick(self) -> None:
-        """Adds an operation, after everything that the host has waited for."""
+        """Add an operation, after everything that the host has waited for."""
         _merge(self.clock, self.order.host)
         self.clock[self.number] = self.clock.get(self.number, 0) + 1
 
@@ -94,13 +94,13 @@ class FakeStream:
         _merge(self.clock, other.clock)
 
     def record_event(self, event: "FakeEvent | None" = None) -> "FakeEvent":
-        """Records an event after all operations of this stream so far."""
+        """Record an event after all operations of this stream so far."""
         event = event or FakeEvent(self.order)
         event.record(self)
         return event
 
     def synchronize(self) -> None:
-        """Makes the host wait for all operations of this stream so far."""
+        """Make the host wait for all operations of this stream so far."""
         _merge(self.order.host, self.clock)
 
 
@@ -112,7 +112,7 @@ class FakeEvent:
         self.enable_timing, self.blocking = enable_timing, blocking
 
     def record(self, stream: FakeStream | None = None) -> None:
-        """Moves the event after all operations of the stream so far."""
+        """Move the event after all operations of the stream so far."""
         self.clock, self.at_s = dict((stream or self.order.stream).clock), time.perf_counter()
 
     def wait(self, stream: FakeStream | None = None) -> None:
@@ -120,7 +120,7 @@ class FakeEvent:
         (stream or self.order.stream).wait_event(self)
 
     def synchronize(self) -> None:
-        """Makes the host wait for the event."""
+        """Make the host wait for the event."""
         _merge(self.order.host, self.clock)
 
     def query(self) -> bool:
@@ -142,7 +142,7 @@ class Accesses:
     writes: dict[int, tuple[int, str]] = field(default_factory=dict)
 
     def conflicts(self, stream: FakeStream, operator: str, *, writes: bool) -> list[str]:
-        """Notes a use; returns the uses by other streams that may run at the same time, one sentence each."""
+        """Note a use; return the uses by other streams that may run at the same time, one sentence each."""
         earlier = [*self.writes.items(), *(self.reads.items() if writes else ())]
         found = [
             f"{operator} on stream {stream.number} may meet {name} on stream {other} in the same memory"
@@ -168,7 +168,7 @@ class _Noting(TorchDispatchMode):
 
 @contextlib.contextmanager
 def on_stream(order: Order, stream: FakeStream | None) -> Iterator[None]:
-    """Queues this thread's operations on that stream within the block."""
+    """Queue this thread's operations on that stream within the block."""
     before = order.stream
     order.local.stream = stream or before
     try:

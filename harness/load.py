@@ -58,7 +58,7 @@ class Load:
         return sum(self.others[str(status)] for status in _TOO_MANY)
 
     def note(self, reply: ServiceReply, took_s: float) -> None:
-        """Counts one request."""
+        """Count one request."""
         self.sent += 1
         if reply.status == _OK:
             self.took_s.append(took_s)

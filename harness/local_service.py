@@ -106,11 +106,11 @@ class LocalService:
         return Target(self.endpoint.host, self.endpoint.port, path, image_body)
 
     def processes(self) -> list[psutil.Process]:
-        """The processes of the service."""
+        """Return the processes of the service."""
         return leftovers(self.run)
 
     def apply(self, **user_config: Any) -> None:
-        """Changes settings of `user_config`, and waits until they are in force.
+        """Change settings of `user_config`, and wait until they are in force.
 
         Raises:
             ServiceFailed: the settings were not accepted.
@@ -132,7 +132,7 @@ class LocalService:
             return False
 
     def deploy(self, document: Document) -> None:
-        """Deploys another configuration; does not wait until it is in force.
+        """Deploy another configuration; does not wait until it is in force.
 
         Raises:
             ServiceFailed: the configuration was not accepted.
@@ -143,7 +143,7 @@ class LocalService:
             raise ServiceFailed(f"the service does not take other settings: {error}") from error
 
     def wait_for_replicas(self, count: int, within_s: float) -> None:
-        """Waits until exactly `count` replicas run; the launcher itself waits only for the first one.
+        """Wait until exactly `count` replicas run; the launcher itself waits only for the first one.
 
         Raises:
             ServiceFailed: the replicas do not run in time, or Serve has given up.
@@ -165,13 +165,13 @@ class LocalService:
         return document
 
     def interrupt(self) -> None:
-        """Sends SIGINT once, like Ctrl-C; does not wait."""
+        """Send SIGINT once, like Ctrl-C; does not wait."""
         if not self._interrupted and self._launcher.poll() is None:
             self._launcher.send_signal(signal.SIGINT)  # a second one would end it at once
         self._interrupted = True
 
     def end(self, within_s: float) -> int:
-        """Sends SIGINT and waits; kills a launcher that has not ended in time. Returns its exit status."""
+        """Send SIGINT and wait; kill a launcher that has not ended in time. Return its exit status."""
         self.interrupt()
         try:
             return self._launcher.wait(within_s)
@@ -180,7 +180,7 @@ class LocalService:
             return self._launcher.wait()
 
     def stop(self) -> list[str]:
-        """Sends SIGINT; returns one line for each process that had to be killed or is left. May be called again."""
+        """Send SIGINT; return one line for each process that had to be killed or is left. May be called again."""
         status = self.end(_STOP_TIMEOUT_S)
         found = [f"the launcher ended with status {status}"] if status else []
         printed = self.output.read_text(errors="replace").splitlines()
@@ -194,7 +194,7 @@ class LocalService:
 
 @contextmanager
 def local_service(document: Document, say: Callable[[str], None], **environment: str) -> Iterator[LocalService]:
-    """Starts a service on free ports, beside any other one; ends it after the block.
+    """Start a service on free ports, beside any other one; end it after the block.
 
     Args:
         document: configuration of the service; its port is replaced.

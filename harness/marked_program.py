@@ -46,7 +46,7 @@ class MarkedProgram:
         return with_environment(_MARK, self._mark)
 
     def end(self, grace_s: float) -> int:
-        """Sends SIGINT like Ctrl-C, then kills the remaining processes; returns their number.
+        """Send SIGINT like Ctrl-C, then kill the remaining processes; return their number.
 
         Args:
             grace_s: seconds between the two.

@@ -175,7 +175,7 @@ class RayCluster:
         )
 
     def target(self, machine: Machine) -> Target:
-        """The address that takes one image as the body of a request, at the balancer of a machine."""
+        """Return the address that takes one image as the body of a request, at the balancer of a machine."""
         return Target(machine.address, HTTP_PORT, "/predict", image_body)
 
     def wait_until_it_answers(self, machine: Machine, within_s: float = 60.0) -> None:

@@ -26,14 +26,14 @@ _USUAL_GAIN: Final = 8.0
 
 
 def untrained(name: str, classes: int) -> nn.Module:
-    """Returns a model as torchvision builds it without weights, in evaluation mode."""
+    """Return a model as torchvision builds it without weights, in evaluation mode."""
     module: nn.Module = models.get_model(name, weights=None, weights_backbone=None, num_classes=classes)
     return module.eval()
 
 
 @functools.cache
 def seeded_state(name: str, classes: int) -> Mapping[str, Tensor]:
-    """Returns a state dict of the model; the same each time."""
+    """Return a state dict of the model; the same each time."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = untrained(name, classes)
@@ -51,7 +51,7 @@ def seeded_state(name: str, classes: int) -> Mapping[str, Tensor]:
 
 
 def seeded_file(folder: Path, name: str, classes: int) -> Path:
-    """Writes the state dict to a file in a folder, and returns its path."""
+    """Write the state dict to a file in a folder, and return its path."""
     path = folder / f"{name}.pth"
     torch.save(seeded_state(name, classes), path)
     return path
@@ -59,14 +59,14 @@ def seeded_file(folder: Path, name: str, classes: int) -> Path:
 
 @functools.cache
 def seeded_model(name: str, classes: int) -> nn.Module:
-    """Returns the model with its seeded weights; the same object each time."""
+    """Return the model with its seeded weights; the same object each time."""
     module = untrained(name, classes)
     module.load_state_dict(seeded_state(name, classes))
     return module
 
 
 def detections_alone(name: str, classes: int, image: Image.Image) -> tuple[NDArray[np.float32], list[float], list[int]]:
-    """Returns boxes, scores and classes that the model alone finds, used as torchvision's documentation says.
+    """Return boxes, scores and classes that the model alone finds, used as torchvision's documentation says.
 
     https://docs.pytorch.org/vision/stable/models.html#object-detection
     """
@@ -77,7 +77,7 @@ def detections_alone(name: str, classes: int, image: Image.Image) -> tuple[NDArr
 
 
 def mask_alone(name: str, classes: int, image: Image.Image, resize_px: int) -> NDArray[np.uint8]:
-    """Returns the class of each pixel of the model's input, computed as torchvision's documentation says.
+    """Return the class of each pixel of the model's input, computed as torchvision's documentation says.
 
     https://docs.pytorch.org/vision/stable/models.html#semantic-segmentation
     """

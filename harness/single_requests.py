@@ -40,7 +40,7 @@ class Answer:
 
 
 async def ask(target: Target, form: Form, due_at: float | None = None) -> Answer:
-    """Sends one request and waits for its reply."""
+    """Send one request and wait for its reply."""
     sent_at = time.perf_counter()
     due_at = sent_at if due_at is None else due_at
     connection = Connection(target, LOST_AFTER_S)
@@ -52,14 +52,14 @@ async def ask(target: Target, form: Form, due_at: float | None = None) -> Answer
 
 
 async def at_once(target: Target, forms: Sequence[Form]) -> list[Answer]:
-    """Sends all forms at once, each by its own client; returns the answers in the order of the forms."""
+    """Send all forms at once, each by its own client; return the answers in the order of the forms."""
     return await asyncio.gather(*(ask(target, form) for form in forms))
 
 
 async def at_rate(
     target: Target, forms: Sequence[Form], *, rate: float, for_s: float, enough: asyncio.Event | None = None
 ) -> list[Answer]:
-    """Sends requests `1 / rate` seconds apart, whether or not earlier ones have been answered.
+    """Send requests `1 / rate` seconds apart, whether or not earlier ones have been answered.
 
     The time of an answer counts from the due time of its request: counted from the sending, a stall of the sender
     would hide a stall of the server.
@@ -82,7 +82,7 @@ async def at_rate(
 
 
 async def leave(target: Target, form: Form, *, after_s: float) -> None:
-    """Sends a whole request, waits `after_s` and disconnects."""
+    """Send a whole request, wait `after_s` and disconnect."""
     _, writer = await asyncio.open_connection(target.host, target.port)
     writer.transport.set_write_buffer_limits(0)  # `drain` returns when the kernel has everything
     try:

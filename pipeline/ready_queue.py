@@ -47,7 +47,7 @@ class PixelBatch:
         self._give_back = [give_back]  # empty once the slots have been given back: `pop` is atomic
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.tasks)
 
     def release(self) -> None:
@@ -119,7 +119,7 @@ class ReadyQueue:
         self._closed_by: ServerError | None = None
 
     def __len__(self) -> int:
-        """Number of images that wait."""
+        """Return the number of images that wait."""
         return self._images
 
     @property

@@ -44,7 +44,7 @@ SMALL_LIMITS = Limits(max_batch_size=2)
 
 @pytest.hookimpl(optionalhook=True)  # without pytest-xdist, all tests run in one process
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Returns a scheduler that runs the files with a shared service in one process, so that each starts only once."""
+    """Return a scheduler that runs the files with a shared service in one process, so that each starts only once."""
     from tests.support.scheduler import SharedServices
 
     return SharedServices(config, log)
@@ -59,7 +59,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _loggers() -> Iterator[None]:
-    """Restores the loggers after a test: a replica in this process redirects them to Serve's."""
+    """Restore the loggers after a test: a replica in this process redirects them to Serve's."""
     yield
     for name in ("pipeline", "deployments"):
         logger = logging.getLogger(name)
@@ -69,7 +69,7 @@ def _loggers() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """A started engine in `fast` mode with two workers, which keeps all 1000 classes.
+    """Return a started engine in `fast` mode with two workers, which keeps all 1000 classes.
 
     Tests must not change its limits.
     """
@@ -79,7 +79,7 @@ def engine() -> Iterator[Engine]:
 
 @pytest.fixture
 def small() -> Iterator[Engine]:
-    """An engine of one worker, not started, which a test may close or break."""
+    """Return an engine of one worker, not started, which a test may close or break."""
     engine = Engine(SMALL, SMALL_LIMITS)
     yield engine
     engine.close()
@@ -87,7 +87,7 @@ def small() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """The shipped configuration behind HAProxy, as `make serve` starts it.
+    """Return the shipped configuration behind HAProxy, as `make serve` starts it.
 
     Metrics come after 1 s instead of 10 s. A request is traced if its `traceparent` asks for it.
     """

@@ -18,7 +18,7 @@ CHECKS: Final = Path(__file__).with_name("schemathesis.toml")
 
 
 def command(url: str, examples: int, for_s: int) -> list[str]:
-    """Returns the command that checks a service at this address.
+    """Return the command that checks a service at this address.
 
     Args:
         url: address of its OpenAPI description.
@@ -30,7 +30,7 @@ def command(url: str, examples: int, for_s: int) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status, 0 if every answer was as described."""
+    """Run the command line; return the exit status, 0 if every answer was as described."""
     parser = parser_of("tests.described", __doc__)
     parser.add_argument("--examples", type=int, default=100, help="of each operation")
     parser.add_argument("--for-s", type=int, default=120, help="seconds for each head")
@@ -47,7 +47,7 @@ def _checked(head: str, examples: int, for_s: int) -> int:
 
 
 def with_head(head: str) -> dict[str, Any]:
-    """Returns the shipped configuration with another head for its model."""
+    """Return the shipped configuration with another head for its model."""
     document = shipped_config()
     settings = document["applications"][0]["args"]["pipeline"]
     settings["head"] = head

@@ -39,12 +39,12 @@ def _text(page: Path) -> str:
 
 
 def _prose(page: Path) -> str:
-    """Returns the page without its blocks of code."""
+    """Return the page without its blocks of code."""
     return re.sub(r"^```.*?^```$", "", _text(page), flags=re.MULTILINE | re.DOTALL)
 
 
 def _anchors(page: Path) -> set[str]:
-    """Returns the anchors of a page's headings, as repository hosts make them."""
+    """Return the anchors of a page's headings, as repository hosts make them."""
     headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

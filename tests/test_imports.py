@@ -145,7 +145,7 @@ FOREIGN = ("commands", "deployments", "tuning", "ray", "starlette", "fastapi", "
 
 
 def imports(path: Path) -> set[str]:
-    """Returns every module that the file imports, at any level of nesting."""
+    """Return every module that the file imports, at any level of nesting."""
     named: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -245,7 +245,7 @@ def test_only_one_command_needs_the_extra_tune() -> None:
 
 
 def _tested_by(path: Path) -> set[str]:
-    """Returns the folder that the tests in this file's folder are for."""
+    """Return the folder that the tests in this file's folder are for."""
     return {"tuning"} if path.name == "test_tune.py" else {"benchmarks", "tuning"} & {*path.relative_to(ROOT).parts[1:]}
 
 
@@ -254,7 +254,7 @@ def _file(module: str) -> Path:
 
 
 def _loaded(module: str) -> set[str]:
-    """Returns the modules that are loaded after an import."""
+    """Return the modules that are loaded after an import."""
     program = f"import sys, {module}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

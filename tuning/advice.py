@@ -23,7 +23,7 @@ _PART_NAMES: Final = {
 
 
 def advice(chosen: Cell, costs: Costs, config: PipelineConfig) -> list[str]:
-    """Lists sentences: the bottleneck, then what would help.
+    """List sentences: the bottleneck, then what would help.
 
     Args:
         chosen: the combination.

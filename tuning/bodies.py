@@ -13,7 +13,7 @@ _BOUNDARY: Final = "darkroom-tune-7MA4YWxkTrZu0gW"
 
 
 def bodies(images: Sequence[bytes], images_per_request: int) -> list[Form]:
-    """Makes request bodies in which all images occur about equally often.
+    """Make request bodies in which all images occur about equally often.
 
     Args:
         images: encoded images, at least one.

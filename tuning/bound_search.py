@@ -63,7 +63,7 @@ class BoundSearch:
         self.open_loop: dict[float, LoadResult] = {}
 
     def next(self) -> Step | None:
-        """Plans the next measurement; None if enough is known."""
+        """Plan the next measurement; None if enough is known."""
         if (clients := self.clients.next()) is not None:
             act: Callable[[], None] = partial(self._try_clients, clients)
             return Step(f"the bound: {number(clients, 'client')} in a closed loop", self._for_s, act)

@@ -83,7 +83,7 @@ class Cell:
         return self.own_s + (self.images_per_request - 1) / self.peak
 
     def p99_s(self, rate: float) -> float:
-        """Predicts the time within which 99 % are answered at a random arrival rate; infinite above the peak."""
+        """Predict the time within which 99 % are answered at a random arrival rate; infinite above the peak."""
         used = rate / self.peak
         if used >= 1:
             return math.inf
@@ -93,7 +93,7 @@ class Cell:
 
 
 def cell(costs: Costs, workers: int, concurrent_batches: int, batch: int, bound_s: float) -> Cell:
-    """Predicts throughput and latency of a combination of workers, concurrent batches and batch size."""
+    """Predict throughput and latency of a combination of workers, concurrent batches and batch size."""
     decoded = costs.decode.rate(workers)
     batch_s = costs.compute.seconds(concurrent_batches, batch)
     of_core_s = costs.decode.alone_s + costs.serving_s + (batch_s / batch if costs.on_cpu else 0.0)
@@ -114,7 +114,7 @@ def cell(costs: Costs, workers: int, concurrent_batches: int, batch: int, bound_
 
 
 def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:
-    """Predicts all combinations, those with few processes and small batches first."""
+    """Predict all combinations, those with few processes and small batches first."""
     for workers in range(1, costs.most_workers + 1):
         for concurrent_batches in costs.compute.concurrent_batches:
             for batch in costs.compute.sizes:
@@ -122,7 +122,7 @@ def cells(costs: Costs, bound_s: float) -> Iterator[Cell]:
 
 
 def best(candidates: list[Cell]) -> Cell:
-    """Chooses the greatest capacity; of nearly equal ones the first with a worker to spare."""
+    """Choose the greatest capacity; of nearly equal ones the first with a worker to spare."""
     most = max(candidate.capacity for candidate in candidates)
     nearly = [candidate for candidate in candidates if candidate.capacity >= (1 - MIN_GAIN_SHARE) * most]
     return next((candidate for candidate in nearly if candidate.decode_workers >= PREFERRED_WORKERS), nearly[0])

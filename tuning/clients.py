@@ -17,10 +17,10 @@ CLIENT_COUNTS: Final = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 
 
 
 def usual_bound_s(alone_s: float) -> float:
-    """Computes the default bound from the time of a single request."""
+    """Compute the default bound from the time of a single request."""
     return max(MIN_BOUND_S, BOUND_PER_ALONE * alone_s)
 
 
 def clients_for(bound_s: float, requests_per_s: float, most: int = MAX_CLIENTS) -> int:
-    """Computes the clients that keep a service as busy as the bound allows, by Little's law."""
+    """Compute the clients that keep a service as busy as the bound allows, by Little's law."""
     return max(1, min(most, int(MEAN_SHARE_OF_BOUND * bound_s * requests_per_s)))

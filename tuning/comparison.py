@@ -43,7 +43,7 @@ class Comparison:
 
 
 def compare(present: Sequence[Trial], predicted: Sequence[Trial]) -> Comparison:
-    """Compares two settings by the trials of each."""
+    """Compare two settings by the trials of each."""
     goods = [[trial.within.good for trial in trials] for trials in (present, predicted)]
     peaks = [statistics.fmean(trial.full.answered for trial in trials) for trials in (present, predicted)]
     speeds = [statistics.fmean(trial.speed for trial in trials) for trials in (present, predicted)]

@@ -120,7 +120,7 @@ class MeasuredModel:
         self._unlock = self._device.page_lock(self._pixels)
 
     def measure(self, concurrent_batches: int, images: int, for_s: float) -> None:
-        """Measures a batch size with a number of concurrent batches; further calls add measurements."""
+        """Measure a batch size with a number of concurrent batches; further calls add measurements."""
         self.cost.batches.setdefault((concurrent_batches, images), []).extend(
             self._side_by_side(concurrent_batches, images, for_s)
         )
@@ -147,11 +147,11 @@ class MeasuredModel:
         return self.cost.seconds(concurrent_batches, images) / statistics.median(batches)
 
     def close(self) -> None:
-        """Frees the page-locked memory."""
+        """Free the page-locked memory."""
         self._unlock()
 
     def _repeated(self, images: int, end_at: float) -> list[float]:
-        """Measures the seconds between batches after the first, with as many queued as the device takes."""
+        """Measure the seconds between batches after the first, with as many queued as the device takes."""
         batch = [self._pixels[:images]]
         launched = collections.deque(self._device.launch(batch) for _ in range(1 + self._device.ahead))
         collect(launched.popleft())
@@ -170,7 +170,7 @@ class MeasuredModel:
 def _inputs(
     transform: Preprocess | CallableTransform, config: PipelineConfig, images: Sequence[bytes], max_pixels: int
 ) -> torch.Tensor:
-    """Decodes the images to the model's input: [n, *shape]."""
+    """Decode the images to the model's input: [n, *shape]."""
     users_own = transform.in_this_process() if isinstance(transform, CallableTransform) else None
     steps = transform.in_workers(config)
     made = [decode_image(memoryview(data), steps, max_pixels, users_own=users_own).pixels for data in images]
@@ -185,7 +185,7 @@ def _opened(
     bound_s: float | None,
     choice: RuntimeChoice,
 ) -> tuple[Device, list[int]]:
-    """Opens the device; returns it with the batch sizes that fit into its memory and the bound."""
+    """Open the device; return it with the batch sizes that fit into its memory and the bound."""
 
     def opened(sizes: Sequence[int]) -> tuple[Device, dict[int, float]]:
         device = open_device(

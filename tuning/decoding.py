@@ -79,7 +79,7 @@ class Decoders:
         self.cost = DecodeCost()
 
     def readable(self, images: Mapping[str, bytes]) -> Readable:
-        """Decodes the images; returns those that can be served and the error messages of the others."""
+        """Decode the images; return those that can be served and the error messages of the others."""
         with self._engine(1) as engine:
             outcomes = dict(zip(images, engine.infer(list(images.values())), strict=True))
         good = tuple(data for name, data in images.items() if isinstance(outcomes[name], Prediction))
@@ -89,7 +89,7 @@ class Decoders:
         return Readable(good, tuple(faults))
 
     def measure(self, workers: int, images: Sequence[bytes], for_s: float) -> None:
-        """Measures images a second with a number of workers; further calls add measurements."""
+        """Measure images a second with a number of workers; further calls add measurements."""
         with self._engine(workers) as engine:
             done = _throughput(engine, images, for_s)
             self.cost.runs.setdefault(workers, []).append(done.per_s)
@@ -113,7 +113,7 @@ class Decoders:
 
 
 def _throughput(engine: Engine, images: Sequence[bytes], for_s: float) -> Throughput:
-    """Measures with few requests of one chunk each, as large images take long."""
+    """Measure with few requests of one chunk each, as large images take long."""
     together = max(1, engine.config.chunk_bytes * len(images) // sum(map(len, images)))
     return throughput(
         engine, images, for_s, together=together, requests=2 + 2 * CHUNKS_PER_WORKER * engine.decode_workers

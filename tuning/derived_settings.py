@@ -35,13 +35,13 @@ class Sizes:
 
     @classmethod
     def of(cls, images: Sequence[bytes]) -> "Sizes":
-        """Computes the sizes of these images, at least one."""
+        """Compute the sizes of these images, at least one."""
         sizes = sorted(map(len, images))
         return cls(sum(sizes) / len(sizes), sizes[math.ceil(0.95 * len(sizes)) - 1])
 
 
 def settings_for(cell: Cell, costs: Costs, sizes: Sizes, present: Settings, bound_s: float) -> Settings:
-    """Derives all settings of a replica from a combination of workers, concurrent batches and batch size.
+    """Derive all settings of a replica from a combination of workers, concurrent batches and batch size.
 
     Args:
         cell: the combination.
@@ -80,7 +80,7 @@ def _num_cpus(cell: Cell, costs: Costs, present: Settings) -> float:
 
 
 def longest_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
-    """Computes the seconds that the bound leaves for waiting.
+    """Compute the seconds that the bound leaves for waiting.
 
     Batches consist of waiting images, so most are small; but a full one has to fit into the bound too.
     """
@@ -89,12 +89,12 @@ def longest_wait_s(cell: Cell, costs: Costs, bound_s: float) -> float:
 
 
 def _peak_without_http(cell: Cell, costs: Costs, bound_s: float) -> float:
-    """Predicts the peak from the costs known before the service runs, so that later ones replace no replica."""
+    """Predict the peak from the costs known before the service runs, so that later ones replace no replica."""
     return capacity.cell(replace(costs, serving_s=0.0, loop_s=0.0), *cell.key, bound_s).peak
 
 
 def _chunk_images(costs: Costs, bound_s: float) -> int:
-    """Chooses the images of a chunk: enough to amortise the hand-over, and no more than may wait."""
+    """Choose the images of a chunk: enough to amortise the hand-over, and no more than may wait."""
     worth = costs.decode.handing_s / (MAX_HANDOVER_SHARE * costs.decode.alone_s)
     return max(1, math.ceil(min(worth, MAX_CHUNK_SHARE * bound_s / costs.decode.alone_s)))
 

@@ -38,7 +38,7 @@ Present keys keep their own comment, unless it has a figure, which would describ
 def with_settings(
     text: str, settings: Settings, present: Settings | None = None, *, application: str | None = None
 ) -> str:
-    """Writes settings into an application of Darkroom in a configuration; returns its text.
+    """Write settings into an application of Darkroom in a configuration; return its text.
 
     Args:
         text: text of the configuration.
@@ -58,7 +58,7 @@ def with_settings(
 
 
 def _put(mapping: Any, key: str, value: Any) -> None:
-    """Sets a value, and its comment if there is none or if it has figures of the old value.
+    """Set a value, and its comment if there is none or if it has figures of the old value.
 
     Lists stand on one line; a new key before the last one, behind which blank lines and comments of what follows stand.
     """
@@ -76,7 +76,7 @@ def _put(mapping: Any, key: str, value: Any) -> None:
 
 
 def _correct_comment(mapping: CommentedMap, key: str) -> None:
-    """Replaces the comment of the line alone: what follows the line stands in the same token."""
+    """Replace the comment of the line alone: what follows the line stands in the same token."""
     tokens = mapping.ca.items.get(key)
     token = tokens[2] if tokens else None
     if token is None or key not in MEANINGS:
@@ -87,7 +87,7 @@ def _correct_comment(mapping: CommentedMap, key: str) -> None:
 
 
 def diff(path: Path, before: str, after: str) -> str:
-    """Formats the changes like `diff -u`; empty if there are none."""
+    """Format the changes like `diff -u`; empty if there are none."""
     lines = difflib.unified_diff(
         before.splitlines(keepends=True), after.splitlines(keepends=True), str(path), f"{path} (tuned)"
     )

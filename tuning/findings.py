@@ -65,7 +65,7 @@ class Findings:
         return self.costs.compute.fits() if self.costs and self.costs.compute.batches else {}
 
     def of(self, settings: Settings | None) -> list[Trial]:
-        """Finds the trials of some settings, whatever their limits."""
+        """Find the trials of some settings, whatever their limits."""
         return [trial for trial in self.trials if settings and trial.settings.key == settings.key]
 
     @property

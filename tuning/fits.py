@@ -42,7 +42,7 @@ class BatchCost:
 
 
 def fit_scaling(rates: Mapping[int, float]) -> Scaling:
-    """Fits the law to images a second by the number of workers."""
+    """Fit the law to images a second by the number of workers."""
     workers = np.array(sorted(rates), dtype=float)
     seconds = workers / np.array([rates[int(number)] for number in workers])  # of an image in one of so many workers
     terms = np.stack([np.ones_like(workers), workers - 1, workers * (workers - 1)])
@@ -51,7 +51,7 @@ def fit_scaling(rates: Mapping[int, float]) -> Scaling:
 
 
 def fit_batches(seconds: Mapping[int, float]) -> BatchCost:
-    """Fits the law to seconds of a batch by its images."""
+    """Fit the law to seconds of a batch by its images."""
     sizes = np.array(sorted(seconds), dtype=float)
     terms = np.stack([np.ones_like(sizes), sizes, sizes * sizes])
     factors, error = _fitted(terms, np.array([seconds[int(size)] for size in sizes]))

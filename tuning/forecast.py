@@ -33,15 +33,15 @@ class Forecast:
         self.candidates = [cell for cell in self.cells if memory.holds(self.settings(cell))]
 
     def revised(self, costs: Costs) -> "Forecast":
-        """Predicts again from better known costs."""
+        """Predict again from better known costs."""
         return Forecast(costs, self._sizes, self._present, self._bound_s, self._memory)
 
     def settings(self, cell: Cell) -> Settings:
-        """Derives all settings from a combination."""
+        """Derive all settings from a combination."""
         return settings_for(cell, self.costs, self._sizes, self._present, self._bound_s)
 
     def nearest(self, settings: Settings) -> Cell:
-        """Finds the measured combination that settings correspond to: larger batches are never filled."""
+        """Find the measured combination that settings correspond to: larger batches are never filled."""
         compute = self.costs.compute
         concurrent_batches = max(
             (
@@ -55,7 +55,7 @@ class Forecast:
         return cell(self.costs, settings.decode_workers, concurrent_batches, batch, self._bound_s)
 
     def best(self) -> Cell:
-        """Chooses the combination with the most images a second, with the largest batch that does no harm.
+        """Choose the combination with the most images a second, with the largest batch that does no harm.
 
         Batches consist of waiting images: with few of them a larger batch is never filled, with many it saves time.
 
@@ -90,7 +90,7 @@ class Forecast:
         )
 
     def left_out(self) -> list[str]:
-        """Describes how many combinations need more memory than there is."""
+        """Describe how many combinations need more memory than there is."""
         too_large = len(self.cells) - len(self.candidates)
         words = "combinations of workers, concurrent batches and batch size were left out: they need too much memory"
         return [f"{too_large} of {len(self.cells)} {words}"] if too_large else []
@@ -105,6 +105,6 @@ class Forecast:
 
 
 def _rounded_up(milliseconds: float) -> int:
-    """Rounds up to a whole number with two significant digits."""
+    """Round up to a whole number with two significant digits."""
     step = max(1, 10 ** (math.floor(math.log10(max(1.0, milliseconds))) - 1))
     return int(math.ceil(milliseconds / step) * step)

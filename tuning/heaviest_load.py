@@ -23,13 +23,13 @@ class HeaviestLoad(Generic[Load]):
         self._at = max((at for at, load in enumerate(loads) if load <= start), default=0)
 
     def next(self) -> Load | None:
-        """Returns the next load to try; None if enough is known."""
+        """Return the next load to try; None if enough is known."""
         if self._borne + 1 >= self._not or (self._tries <= 0 and self._borne >= 0):
             return None
         return self._loads[self._at]
 
     def note(self, *, borne: bool) -> None:
-        """Records whether the load from `next` was borne."""
+        """Record whether the load from `next` was borne."""
         self._tries -= 1
         if borne:
             self._borne = self._at

@@ -30,7 +30,7 @@ Rows = Iterable[Sequence[object]]
 
 
 def write_report(path: Path, findings: Findings) -> Path:
-    """Writes the page and, beside it, its figures as a PNG; returns the path of the PNG."""
+    """Write the page and, beside it, its figures as a PNG; return the path of the PNG."""
     figure = drawn(findings)
     picture = path.with_suffix(".png")
     picture.write_bytes(png(figure))
@@ -39,7 +39,7 @@ def write_report(path: Path, findings: Findings) -> Path:
 
 
 def page(findings: Findings, picture: str) -> str:
-    """Formats the page; `picture` is an SVG element."""
+    """Format the page; `picture` is an SVG element."""
     body = [
         "<h1>darkroom tune</h1>",
         f"<p class=sub>{escape(findings.date)}: <code>{escape(findings.command)}</code></p>",

@@ -96,7 +96,7 @@ class LoadCheck:
         self._forms = bodies(images, images_per_request)
 
     def apply(self, settings: Settings) -> None:
-        """Deploys settings and waits until they are in force.
+        """Deploy settings and wait until they are in force.
 
         Raises:
             ServiceFailed: the settings are not in force in time.
@@ -114,11 +114,11 @@ class LoadCheck:
         self.closed_loop(settings, _SETTLING_CLIENTS, _RELOAD_TIME_S)
 
     def round_s(self, clients: int) -> float:
-        """Estimates the seconds until each client has an answer."""
+        """Estimate the seconds until each client has an answer."""
         return min(_MAX_ROUND_S, clients * self._images_per_request / self.expected) if self.expected else 0.0
 
     def closed_loop(self, settings: Settings, clients: int, for_s: float) -> LoadResult:
-        """Sends requests from closed-loop clients, which wait for each answer, or for Retry-After.
+        """Send requests from closed-loop clients, which wait for each answer, or for Retry-After.
 
         The measurement begins when each client has had an answer, as they all start at once.
         """
@@ -129,7 +129,7 @@ class LoadCheck:
         return self._seen(settings, load, clients)
 
     def open_loop(self, settings: Settings, rate: float, for_s: float) -> LoadResult:
-        """Sends `rate` images a second at random times (Poisson), whether or not earlier ones are answered."""
+        """Send `rate` images a second at random times (Poisson), whether or not earlier ones are answered."""
         chance = random.Random(self._seed)  # noqa: S311 - not for secrets
         with on_cores(self._others):
             load = open_loop(
@@ -157,11 +157,11 @@ class LoadCheck:
         )
 
     def verdict(self, seconds: int) -> str:
-        """Reads the service's sentence on its bottleneck in the last seconds; empty if it gives none."""
+        """Read the service's sentence on its bottleneck in the last seconds; empty if it gives none."""
         return str(self._stats(seconds).get("verdict", ""))
 
     def busy(self, seconds: int) -> Busy:
-        """Reads how busy the service was in the last seconds."""
+        """Read how busy the service was in the last seconds."""
         stats = self._stats(seconds)
         return Busy(stats["event_loop"]["busy"], stats["cores"]["busy"]) if stats else Busy()
 

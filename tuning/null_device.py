@@ -40,15 +40,15 @@ class NullDevice:
         self._rows = {name: row.repeat_interleave(largest_batch, dim=0) for name, row in rows.items()}
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002
-        """Does nothing: there is no copy to speed up."""
+        """Do nothing: there is no copy to speed up."""
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """Gives the same time for small and large batches, so that large ones are best."""
+        """Give the same time for small and large batches, so that large ones are best."""
         return {1: _BATCH_S, self._largest_batch: _BATCH_S}
 
     def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
-        """Returns a batch that is done at once."""
+        """Return a batch that is done at once."""
         images = sum(map(len, pieces))
         rows = {name: row[:images] for name, row in self._rows.items()}
         return PendingBatch(images, rows, lambda: BatchTimings(0.0, 0.0))
@@ -63,5 +63,5 @@ def open_null_device(
     concurrent_batches: int,  # noqa: ARG001
     choice: RuntimeChoice | None = None,  # noqa: ARG001
 ) -> NullDevice:
-    """Opens such a device, as a `pipeline.model.device_kind.OpenDevice`."""
+    """Open such a device, as a `pipeline.model.device_kind.OpenDevice`."""
     return NullDevice(module, spec, batch_sizes[-1])

@@ -7,7 +7,7 @@ import psutil
 
 
 def busy_with_others(for_s: float) -> float:
-    """Measures the share of all cores, 0 to 1, that programs other than this one and its children use.
+    """Measure the share of all cores, 0 to 1, that programs other than this one and its children use.
 
     Args:
         for_s: how long to look.

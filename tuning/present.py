@@ -6,7 +6,7 @@ from tuning.replica_settings import Settings
 
 
 def present_settings(config: ServiceConfig, live: LiveConfig) -> Settings:
-    """Reads the settings that a configuration has on this machine.
+    """Read the settings that a configuration has on this machine.
 
     Args:
         config: `args` of the configuration, fitted to this machine and placed on it.

@@ -49,12 +49,12 @@ class Proving:
         self._holding: BoundSearch
 
     def holding(self) -> list[Step]:
-        """Plans the search for the loads that are answered within the bound."""
+        """Plan the search for the loads that are answered within the bound."""
         self._check.apply(self._chosen)
         return [Step("the bound: the chosen settings at full load", self._for_s, self._measure_full)]
 
     def _measure_full(self) -> None:
-        """Measures full load once more: the machine may have become faster since."""
+        """Measure full load once more: the machine may have become faster since."""
         findings, check = self._findings, self._check
         findings.full = check.closed_loop(self._chosen, self._full.clients, self._for_s)
         peak = check.expected = max(findings.full.answered, MIN_IMAGES_PER_S)
@@ -68,7 +68,7 @@ class Proving:
         return [step, Step("the bound", 0.0, self._note)]
 
     def _note(self) -> None:
-        """Records the results so far and plans the next measurement.
+        """Record the results so far and plan the next measurement.
 
         Raises:
             Refused: not even one client is answered within the bound.
@@ -88,7 +88,7 @@ class Proving:
         self._before_all(self._next())
 
     def prove(self, present: Settings) -> None:
-        """Derives limits that refuse none of the reported load, and runs the load against them.
+        """Derive limits that refuse none of the reported load, and run the load against them.
 
         Args:
             present: the settings of the configuration.
@@ -118,7 +118,7 @@ class Proving:
         )
 
     def _loads(self) -> list[LoadResult]:
-        """Lists the closed loops to check, the one with the most clients first."""
+        """List the closed loops to check, the one with the most clients first."""
         if self._findings.asked_s is None:
             return [self._full]
         most = self._holding.most_clients

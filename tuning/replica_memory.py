@@ -21,7 +21,7 @@ _CGROUPS: Final = (("memory.max", "memory.current"), ("memory/memory.limit_in_by
 
 
 def available_bytes(root: Path = Path("/sys/fs/cgroup")) -> int:
-    """Reads the available memory of the machine, or of its container if that has less."""
+    """Read the available memory of the machine, or of its container if that has less."""
     available = psutil.virtual_memory().available
     for limit, used in _CGROUPS:
         with suppress(OSError, ValueError):  # no container, or "max"
@@ -48,7 +48,7 @@ class ReplicaMemory:
     live: LiveConfig
 
     def needed_bytes(self, settings: Settings) -> int:
-        """Computes the most memory that a replica takes with these settings."""
+        """Compute the most memory that a replica takes with these settings."""
         processes = settings.decode_workers + PipelineConfig().spare_workers
         workers = processes * (self.worker_bytes + decode_memory_bytes(self.live.max_image_pixels))
         slots = settings.slots * self.input_bytes + MAX_KEPT_BYTES

@@ -68,7 +68,7 @@ _SIZED_BY: Final = ("decode_workers", "concurrent_batches")
 def written_into(
     application: dict[str, Any], settings: Settings, put: Put = operator.setitem, present: Settings | None = None
 ) -> None:
-    """Writes settings into an application of a configuration, in place.
+    """Write settings into an application of a configuration, in place.
 
     Args:
         application: of a configuration.
@@ -92,7 +92,7 @@ def written_into(
 
 
 def _different(new: Mapping[str, Any], old: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Finds the values of `new` that differ from `old`, recursively."""
+    """Find the values of `new` that differ from `old`, recursively."""
     found = {}
     for key, value in new.items():
         if isinstance(value, dict):

@@ -20,7 +20,7 @@ _SMALL_FONT_PT: Final = 8
 
 
 def drawn(findings: Findings) -> Figure:
-    """Draws the results so far; parts that a run did not reach stay empty."""
+    """Draw the results so far; parts that a run did not reach stay empty."""
     with styled():
         figure = Figure(figsize=(13, 7.6), layout="constrained")
         axes = figure.subplots(2, 3)
@@ -34,7 +34,7 @@ def drawn(findings: Findings) -> Figure:
 
 
 def _shown(findings: Findings) -> Cell | None:
-    """Finds the measured combination that settings correspond to: larger batches are never filled."""
+    """Find the measured combination that settings correspond to: larger batches are never filled."""
     settings = findings.chosen or findings.predicted
     if not settings:
         return None
@@ -73,7 +73,7 @@ def _grid(
     *,
     backwards: bool = False,
 ) -> None:
-    """Draws a value for each number of workers (across) and batch size (upwards)."""
+    """Draw a value for each number of workers (across) and batch size (upwards)."""
     shown = _shown(findings)
     if not shown:
         return _nothing(axes, title)
@@ -100,7 +100,7 @@ def _grid(
 
 
 def _limits(axes: Axes, findings: Findings) -> None:
-    """Draws the limit of each part by the number of workers, at the shown batch size."""
+    """Draw the limit of each part by the number of workers, at the shown batch size."""
     shown, costs = _shown(findings), findings.costs
     title = "Limits of the parts"
     if not shown or not costs:
@@ -166,7 +166,7 @@ def _batches(axes: Axes, findings: Findings) -> None:
 
 
 def _loads(axes: Axes, findings: Findings) -> None:
-    """Draws times over rates, for both kinds of load."""
+    """Draw times over rates, for both kinds of load."""
     title = "The service, chosen settings"
     kinds = (
         ("clients that wait", findings.closed_loop, _CHOSEN_COLOUR, "answered"),

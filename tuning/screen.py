@@ -12,7 +12,7 @@ _COLUMNS: Final = 100
 
 
 def screen(findings: Findings) -> str:
-    """Formats all sentences under headings, and the table of the settings that were tried."""
+    """Format all sentences under headings, and the table of the settings that were tried."""
     return "\n".join(_sections(findings))
 
 

@@ -28,26 +28,26 @@ CLIENTS_SHARE: Final = 0.05
 
 
 def in_words(settings: Settings) -> str:
-    """Describes the three settings that matter most."""
+    """Describe the three settings that matter most."""
     at_a_time = f"{number(settings.concurrent_batches, 'batch')} at a time of up to {number(settings.batch, 'image')}"
     return f"{number(settings.decode_workers, 'decoding worker')}, {at_a_time}"
 
 
 def milliseconds(seconds: float) -> str:
-    """Formats a time for people."""
+    """Format a time for people."""
     if not math.isfinite(seconds):
         return "never"
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def rate(images_per_s: float, images_per_request: int) -> str:
-    """Formats a rate for people; with several images a request, also in requests."""
+    """Format a rate for people; with several images a request, also in requests."""
     words = f"{images_per_s:.3g} images/s"
     return words if images_per_request == 1 else f"{words} ({images_per_s / images_per_request:.3g} requests/s)"
 
 
 def measured(findings: Findings) -> Iterator[str]:
-    """Describes what was measured, and with what."""
+    """Describe what was measured, and with what."""
     each = "one a request" if findings.images_per_request == 1 else f"{findings.images_per_request} a request"
     if findings.sizes:
         images = f"{number(findings.images, 'image')} of {findings.sizes.mean / 1000:.3g} kB on average"
@@ -66,7 +66,7 @@ def measured(findings: Findings) -> Iterator[str]:
 
 
 def found(findings: Findings) -> Iterator[str]:
-    """Describes the peak of the chosen settings, and the loads within the bound."""
+    """Describe the peak of the chosen settings, and the loads within the bound."""
     peak, each = findings.peak, findings.images_per_request
     if not findings.chosen or not peak:
         return
@@ -106,7 +106,7 @@ def _beyond(seen: LoadResult | None, load: str) -> str:
 
 
 def recommended(findings: Findings) -> Iterator[str]:
-    """Describes the recommendation, and how sure it is."""
+    """Describe the recommendation, and how sure it is."""
     result, predicted = findings.comparison, findings.predicted
     if not findings.chosen or not findings.present:
         return
@@ -140,7 +140,7 @@ def _against(result: Comparison) -> str:
 
 
 def limits(findings: Findings) -> Iterator[str]:
-    """Describes the written limits, and that they refuse none of the measured clients."""
+    """Describe the written limits, and that they refuse none of the measured clients."""
     written, proof, present = findings.written, findings.proof, findings.present
     if not written or not proof or not present:
         return
@@ -164,7 +164,7 @@ def limits(findings: Findings) -> Iterator[str]:
 
 
 def cautions(findings: Findings) -> Iterator[str]:
-    """Describes what makes the figures less sure or less general."""
+    """Describe what makes the figures less sure or less general."""
     if findings.unreadable:
         were, them = ("file was", "it") if len(findings.unreadable) == 1 else ("files were", "them")
         yield (
@@ -205,7 +205,7 @@ def _of_the_clients(findings: Findings) -> Iterator[str]:
 
 
 def said(findings: Findings) -> Iterator[tuple[str, Sequence[str]]]:
-    """Groups all sentences under headings; headings without sentences are left out."""
+    """Group all sentences under headings; headings without sentences are left out."""
     sections = (
         ("What was measured", [*measured(findings)]),
         ("What was found", [*found(findings), *_transform(findings), *findings.advice, *_verdict(findings)]),

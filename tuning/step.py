@@ -14,5 +14,5 @@ class Step:
 
 
 def number(count: int, what: str) -> str:
-    """Formats a count with its noun, e.g. "2 workers"."""
+    """Format a count with its noun, e.g. "2 workers"."""
     return f"{count} {what}{'es' if what.endswith('batch') else 's'}" if count != 1 else f"{count} {what}"

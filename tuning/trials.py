@@ -48,11 +48,11 @@ class Trials:
         self._model, self._speed_s = model, speed_s
 
     def last(self, requests_per_s: float) -> None:
-        """Lengthens the loads if few requests are answered a second."""
+        """Lengthen the loads if few requests are answered a second."""
         self.check_s = max(self.check_s, min(MAX_LOAD_S, MIN_REQUESTS / max(requests_per_s, 1e-3)))
 
     def run(self, settings: Settings) -> Trial:
-        """Applies settings, measures them and records the trial."""
+        """Apply settings, measure them and record the trial."""
         self.check.apply(settings)
         within = self._load(settings, self.clients_within)
         full = within if self.clients_full == self.clients_within else self._load(settings, self.clients_full)
@@ -60,7 +60,7 @@ class Trials:
         return self.seen[-1]
 
     def of(self, settings: Settings) -> list[Trial]:
-        """Finds the trials of some settings, in order."""
+        """Find the trials of some settings, in order."""
         return [trial for trial in self.seen if trial.settings == settings]
 
     def _load(self, settings: Settings, clients: int) -> LoadResult:

@@ -10,7 +10,7 @@ from tuning.trials import Trial
 
 
 def rows(trials: Sequence[Trial], present: Settings | None, bound_s: float) -> tuple[Sequence[str], list[list[str]]]:
-    """Makes header and rows: for each of the settings and each load, the means of its runs.
+    """Make header and rows: for each of the settings and each load, the means of its runs.
 
     Args:
         trials: of all settings.
@@ -38,7 +38,7 @@ def _figures(load: Sequence[LoadResult]) -> list[str]:
 
 
 def aligned(header: Sequence[str], table: Sequence[Sequence[str]]) -> str:
-    """Formats a table as text, the first column aligned left and the others right."""
+    """Format a table as text, the first column aligned left and the others right."""
     lines = [header, *table]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     return "".join(

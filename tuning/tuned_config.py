@@ -47,7 +47,7 @@ class TunedConfig:
 def tuned_config(
     document: Mapping[str, Any], application: Mapping[str, Any], environment: Mapping[str, str]
 ) -> TunedConfig:
-    """Reads one application of a sound configuration on this machine.
+    """Read one application of a sound configuration on this machine.
 
     Raises:
         StartError: it is for a GPU, and this machine has none.
@@ -73,7 +73,7 @@ def tuned_config(
 
 
 def keep_to_cores(cores: int) -> frozenset[int]:
-    """Keeps this process and its later children on as many cores as a replica has; returns the other cores."""
+    """Keep this process and its later children on as many cores as a replica has; return the other cores."""
     usable = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, usable[:cores])
     return frozenset(usable[cores:])
@@ -81,7 +81,7 @@ def keep_to_cores(cores: int) -> frozenset[int]:
 
 @contextmanager
 def on_cores(others: Collection[int]) -> Iterator[None]:
-    """Runs the block on other cores than the service's, if there are any, so that clients cost it nothing."""
+    """Run the block on other cores than the service's, if there are any, so that clients cost it nothing."""
     own = os.sched_getaffinity(0)
     os.sched_setaffinity(0, others or own)
     try:

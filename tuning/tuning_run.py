@@ -85,7 +85,7 @@ class TuningRun:
         self._stack.close()
 
     def run(self, tell: Callable[[str, float], None]) -> None:
-        """Runs all steps; the service has been told to stop when this returns.
+        """Run all steps; the service has been told to stop when this returns.
 
         Args:
             tell: called before each step with its title and the estimated seconds left.
@@ -101,7 +101,7 @@ class TuningRun:
             step.act()
 
     def _all(self) -> list[Step]:
-        """Lists all steps; some add others when they run, and until then have an estimated duration."""
+        """List all steps; some add others when they run, and until then have an estimated duration."""
         plan = self._plan
         steps = [
             *self._measuring.steps,
@@ -151,7 +151,7 @@ class TuningRun:
     # ---- try on the service -----------------------------------------------------------------------------------------
 
     def _start(self) -> None:
-        """Starts the service with the present settings."""
+        """Start the service with the present settings."""
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="darkroom-tune-")))
         document, plan, findings = self._tuned.document, self._plan, self.findings
         (application,) = document["applications"]
@@ -174,7 +174,7 @@ class TuningRun:
         findings.trials = self._trials.seen
 
     def _measure_alone(self) -> None:
-        """Measures one client alone, which sets the default bound."""
+        """Measure one client alone, which sets the default bound."""
         findings, trials = self.findings, self._trials
         for times in ALONE_MULTIPLES:
             findings.alone = alone = trials.check.closed_loop(self._present, 1, times * self._plan.check_s)
@@ -190,7 +190,7 @@ class TuningRun:
         trials.last(1 / alone.p50_s)
 
     def _measure_full(self) -> None:
-        """Measures the present settings at full load, and the costs of the service beside its parts."""
+        """Measure the present settings at full load, and the costs of the service beside its parts."""
         findings, trials, images_per_request = self.findings, self._trials, self.findings.images_per_request
         roughly = trials.check.closed_loop(
             self._present, max(2, PEAK_ESTIMATE_CLIENTS // images_per_request), trials.check_s / 2
@@ -213,7 +213,7 @@ class TuningRun:
         return max(1, min(MAX_CLIENTS, int(self._present.max_bytes_in_flight / (2 * request_bytes))))
 
     def _note_serving_costs(self, peak: float) -> None:
-        """Computes the costs that show only in the service, mostly HTTP, and predicts again."""
+        """Compute the costs that show only in the service, mostly HTTP, and predict again."""
         busy, costs, cell = self._trials.check.busy(int(self._trials.check_s)), self._forecast.costs, self._cell
         if not peak:
             return
@@ -230,7 +230,7 @@ class TuningRun:
             self._cell = self._forecast.nearest(self._forecast.settings(cell))
 
     def _plan_trials(self) -> None:
-        """Plans the trials of the present settings, which are in force, and of the predicted ones if they differ."""
+        """Plan the trials of the present settings, which are in force, and of the predicted ones if they differ."""
         predicted, runs = self._forecast.settings(self._cell), self._plan.runs
         turns = [self._present] * (runs - 1) + ([predicted] * runs if self._differ(predicted) else [])
         self._before_all([*self._in_turn(turns), Step("choosing", 0.1, self._choose)])
@@ -241,7 +241,7 @@ class TuningRun:
         return self._forecast.nearest(settings).key != here.key or settings.args != self._present.args
 
     def _in_turn(self, turns: Sequence[Settings]) -> list[Step]:
-        """Plans a step for each of the settings; a change of `args` replaces the replica."""
+        """Plan a step for each of the settings; a change of `args` replaces the replica."""
         steps, before = [], self._trials.seen[-1].settings
         for each in turns:
             apply_s = 0.0 if each == before else LIVE_CHANGE_S if each.args == before.args else self._replace_s
@@ -257,7 +257,7 @@ class TuningRun:
     # ---- choose, and prove ------------------------------------------------------------------------------------------
 
     def _choose(self) -> None:
-        """Chooses the predicted settings where their trials were better than those of the present ones."""
+        """Choose the predicted settings where their trials were better than those of the present ones."""
         findings, trials = self.findings, self._trials
         findings.chosen = self._present
         if (last := trials.seen[-1].settings) != self._present:
@@ -269,11 +269,11 @@ class TuningRun:
         findings.advice = advice(self._cell, self._forecast.costs, self._tuned.config.pipeline)
 
     def _hold(self) -> None:
-        """Plans the search for the loads within the bound."""
+        """Plan the search for the loads within the bound."""
         self._before_all(self._proving().holding())
 
     def _prove(self) -> None:
-        """Checks the settings as they will be written."""
+        """Check the settings as they will be written."""
         self._proving().prove(self._tuned.present)
 
     def _proving(self) -> Proving:

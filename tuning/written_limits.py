@@ -15,7 +15,7 @@ MAX_DOUBLINGS: Final = 4
 
 
 def needed_wait_s(seen: LoadResult, images_per_request: int) -> float:
-    """Computes the least `max_queue_wait_s` that refuses no request of a closed loop.
+    """Compute the least `max_queue_wait_s` that refuses no request of a closed loop.
 
     A request waits at most for the requests of all other clients, which the service answers within clients / rate.
 
@@ -36,7 +36,7 @@ def with_limits(
     images_per_request: int,
     asked_s: float | None,
 ) -> Settings:
-    """Gives the chosen settings limits that refuse no request of the measured closed loop.
+    """Give the chosen settings limits that refuse no request of the measured closed loop.
 
     Args:
         chosen: settings; their limits do not count.
@@ -57,7 +57,7 @@ def with_limits(
 
 
 def proved(check: LoadCheck, settings: Settings, clients: int, for_s: float) -> tuple[Settings, LoadResult]:
-    """Runs the closed loop against the settings; if any request is refused, again with a longer `max_queue_wait_s`.
+    """Run the closed loop against the settings; if any request is refused, again with a longer `max_queue_wait_s`.
 
     Returns:
         The settings that refused nothing, or the last that were tried, and what came back.
@@ -72,7 +72,7 @@ def proved(check: LoadCheck, settings: Settings, clients: int, for_s: float) -> 
 
 
 def _rounded_up(seconds: float) -> float:
-    """Rounds up to two significant digits."""
+    """Round up to two significant digits."""
     if seconds <= 0:
         return 0.001
     step = 10.0 ** (math.floor(math.log10(seconds)) - 1)

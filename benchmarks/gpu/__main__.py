@@ -43,7 +43,7 @@ _SHOWN_LOG_LINES: Final = 15
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     options = parsed(arguments)
     gpu = gpu_name()
     if gpu is None and not options.dry:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parses the command line."""
+    """Parse the command line."""
     shown = "\n".join(f"  {step.name:<12}{step.limit_s:>4.0f} s  {step.shows}" for step in plan.STEPS)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu",
@@ -89,14 +89,14 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def gpu_name() -> str | None:
-    """Returns the name of the CUDA device that torch finds, or None."""
+    """Return the name of the CUDA device that torch finds, or None."""
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def default_folder(gpu: str | None, *, dry: bool) -> Path:
-    """Returns benchmarks/results/gpu/DATE-GPU; for a dry run a temporary folder."""
+    """Return benchmarks/results/gpu/DATE-GPU; for a dry run a temporary folder."""
     if dry or gpu is None:
         return Path(tempfile.mkdtemp(prefix="darkroom-gpu-dry-"))
     at = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d-%H%M")
@@ -104,7 +104,7 @@ def default_folder(gpu: str | None, *, dry: bool) -> Path:
 
 
 def run_steps(options: argparse.Namespace, about: Facts, results: Results) -> list[str]:
-    """Runs the chosen steps within the budget; returns the names of steps that did not complete.
+    """Run the chosen steps within the budget; return the names of steps that did not complete.
 
     The page is rewritten after each step: the machine may be lost during the next one.
     """
@@ -129,7 +129,7 @@ def run_steps(options: argparse.Namespace, about: Facts, results: Results) -> li
 
 
 def command_of(step: plan.GpuStep, limit_s: float, results: Results, options: argparse.Namespace) -> list[str]:
-    """Returns the command line of a step's process."""
+    """Return the command line of a step's process."""
     command = [sys.executable, "-m", "benchmarks.gpu.part", step.name, *step.parts]
     command += ["--out", str(results.folder), "--limit-s", str(limit_s), "--began-at", str(results.began_at)]
     command += [part for case in options.case for part in ("--case", case)]
@@ -137,7 +137,7 @@ def command_of(step: plan.GpuStep, limit_s: float, results: Results, options: ar
 
 
 def ended_record(ended: Ended) -> dict[str, Any]:
-    """Makes the record of a step's end."""
+    """Make the record of a step's end."""
     return {
         "status": ended.status,
         "seconds": round(ended.seconds, 1),
@@ -147,7 +147,7 @@ def ended_record(ended: Ended) -> dict[str, Any]:
 
 
 def end_in_words(step: plan.GpuStep, ended: Ended, log: Path) -> str:
-    """Describes a step in one line, and a failed one with the end of its log."""
+    """Describe a step in one line, and a failed one with the end of its log."""
     said = f"{step.name}: {ended.seconds:.0f} s"
     if ended.cut_off:
         said += ", cut off"

@@ -13,7 +13,7 @@ from harness.target import Form, Target
 
 
 def processes_of_clients() -> int:
-    """Returns the number of client processes: one could not load eight replicas fully."""
+    """Return the number of client processes: one could not load eight replicas fully."""
     return max(1, min(4, len(os.sched_getaffinity(0)) // 4))
 
 
@@ -39,14 +39,14 @@ class Clients:
     def closed_loop(
         self, target: Target, forms: Sequence[Form], *, clients: int, warm_up_s: float, for_s: float
     ) -> Load:
-        """Runs the load of `harness.load.closed_loop` in all processes together."""
+        """Run the load of `harness.load.closed_loop` in all processes together."""
         shares = [count for n in range(self.processes) if (count := (clients + n) // self.processes)]
         asked = [self._pool.submit(_asked, target, forms, share, warm_up_s, for_s) for share in shares]
         return together([future.result() for future in asked])
 
 
 def together(loads: Sequence[Load]) -> Load:
-    """Sums up the loads of all client processes."""
+    """Sum up the loads of all client processes."""
     return Load(
         loads[0].for_s,
         sent=sum(load.sent for load in loads),

@@ -37,13 +37,13 @@ DRY_CASES: Final = (CompilingCase(2, None, 1.0),)
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures all cases."""
+    """Measure all cases."""
     for case in DRY_CASES if setting.dry else CASES:
         yield from setting.each([case], partial(rates_of, setting=setting), needs_s=case.needs_s)
 
 
 def rates_of(case: CompilingCase, setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures the compiled model, launched kernel by kernel and as a CUDA graph."""
+    """Measure the compiled model, launched kernel by kernel and as a CUDA graph."""
     model, form, runs = ("mobilenet_v2", "float32", 2) if setting.dry else ("resnet50", "float16", 9)
     compute_in(form)
     torch._dynamo.reset()

@@ -28,7 +28,7 @@ _ROW_DTYPE: Final = torch.int64
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures all copies, with the slots of the service: 256 images in one shared mapping."""
+    """Measure all copies, with the slots of the service: 256 images in one shared mapping."""
     slots = Slots(16 if setting.dry else 256, InputSpec.of_pixels(SIDE_PX))
     slots.tensor.random_()
     device = torch.empty_like(slots.tensor, device="cuda")
@@ -48,12 +48,12 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def pinned_like(pixels: Tensor) -> Tensor:
-    """Copies pixels to page-locked memory of torch."""
+    """Copy pixels to page-locked memory of torch."""
     return torch.empty(pixels.shape, dtype=pixels.dtype, pin_memory=True).copy_(pixels)
 
 
 def whole_copy(memory: str, host: Tensor, device: Tensor) -> Figure:
-    """Measures the rate of copying all slots in one piece."""
+    """Measure the rate of copying all slots in one piece."""
     ms = median_ms(lambda: device.copy_(host, non_blocking=True))
     return Figure(
         f"copying {len(host)} images to the GPU from memory {memory}",
@@ -67,7 +67,7 @@ def whole_copy(memory: str, host: Tensor, device: Tensor) -> Figure:
 
 
 def page_locking(pixels: Tensor) -> Figure:
-    """Measures time and memory of registering the slots: only the pixels may become resident, or the whole mapping."""
+    """Measure time and memory of registering the slots: only the pixels may become resident, or the whole mapping."""
     before, began_at = _resident_kib(), time.perf_counter()
     code = int(torch.cuda.cudart().cudaHostRegister(pixels.data_ptr(), pixels.nbytes, 0))
     took_s, grown = time.perf_counter() - began_at, _resident_kib() - before
@@ -83,13 +83,13 @@ def page_locking(pixels: Tensor) -> Figure:
 
 
 def _resident_kib() -> int:
-    """Reads the resident memory of this process in KiB."""
+    """Read the resident memory of this process in KiB."""
     status = Path(f"/proc/{os.getpid()}/status").read_text()
     return int(status.partition("VmRSS:")[2].split()[0])
 
 
 def pieces(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Figure]:
-    """Measures a batch in several places, copied piece by piece or in one call."""
+    """Measure a batch in several places, copied piece by piece or in one call."""
     for count in (1, 4) if setting.dry else (1, 4, 16, 32):
         together = len(pixels) // 2 if setting.dry else BATCH_SIZE
         each = together // count
@@ -109,7 +109,7 @@ def pieces(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Fig
 
 
 def gathers(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Figure]:
-    """Measures a batch in arbitrary slots, gathered on the GPU by slot numbers."""
+    """Measure a batch in arbitrary slots, gathered on the GPU by slot numbers."""
     together = len(pixels) // 2 if setting.dry else BATCH_SIZE
     chosen = torch.randperm(len(pixels), generator=torch.Generator().manual_seed(0))[:together]
     index, out = chosen.cuda(), torch.empty_like(_rows(device)[:together])
@@ -130,7 +130,7 @@ def gathers(pixels: Tensor, device: Tensor, setting: PartSetting) -> Iterator[Fi
 
 
 def copied(what: str, work: Callable[[], Any], *, is_ceiling: bool = False) -> Figure:
-    """Measures the time until a batch is on the GPU, and the time that the calling thread spends."""
+    """Measure the time until a batch is on the GPU, and the time that the calling thread spends."""
     device_ms, host_ms = median_ms(work), []
     for _ in range(20):
         torch.cuda.synchronize()
@@ -151,7 +151,7 @@ def copied(what: str, work: Callable[[], Any], *, is_ceiling: bool = False) -> F
 
 
 def seen_by_the_gpu(pixels: Tensor, setting: PartSetting) -> Tensor:
-    """Makes registered host memory a tensor of the GPU, which then reads it over the bus.
+    """Make registered host memory a tensor of the GPU, which then reads it over the bus.
 
     cudaHostRegister maps memory into the GPU's address space, at the address that the host uses (unified addressing).
     """
@@ -174,5 +174,5 @@ class _DeviceView:
 
 
 def _rows(pixels: Tensor) -> Tensor:
-    """Views the pixels as one row of eight-byte numbers per image."""
+    """View the pixels as one row of eight-byte numbers per image."""
     return pixels.view(len(pixels), -1).view(_ROW_DTYPE)

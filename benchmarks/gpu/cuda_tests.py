@@ -36,12 +36,12 @@ class Outcomes:
         self.ended = defaultdict[str, list[tuple[str, str]]](list)  # outcome -> names and reasons
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Called by pytest for each phase of a test."""
+        """Record the outcome of a phase of a test; called by pytest."""
         if report.when == "call" or report.outcome != "passed":
             self.ended[report.outcome].append((report.nodeid, _reason(report)))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Called by pytest for each file; records files skipped for a missing package."""
+        """Record a file that is skipped for a missing package; called by pytest for each file."""
         if report.failed:
             reason = _reason(report).rpartition("\n")[2]
             outcome = "files left out" if "ModuleNotFoundError" in reason else "failed"
@@ -49,7 +49,7 @@ class Outcomes:
 
 
 def passed(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Runs the tests.
+    """Run the tests.
 
     Raises:
         RuntimeError: a test has failed, or none was found.
@@ -77,7 +77,7 @@ def passed(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def _side_by_side() -> list[str]:
-    """Returns the options for running the tests in several processes; empty without pytest-xdist, or on few cores."""
+    """Return the options for running the tests in several processes; empty without pytest-xdist, or on few cores."""
     processes = len(os.sched_getaffinity(0)) // _CORES_PER_PROCESS
     if processes < 2 or find_spec("xdist") is None:
         return []
@@ -86,7 +86,7 @@ def _side_by_side() -> list[str]:
 
 
 def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """Returns the reason of a skip, or the end of a failure's report."""
+    """Return the reason of a skip, or the end of a failure's report."""
     if isinstance(report.longrepr, tuple):
         return str(report.longrepr[-1])
     crash = getattr(report.longrepr, "reprcrash", None)

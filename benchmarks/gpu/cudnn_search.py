@@ -54,14 +54,14 @@ DRY_CASES: Final = (SearchCase("mobilenet_v2", "float32", 1, 10), SearchCase("mo
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures all cases."""
+    """Measure all cases."""
     yield from setting.each(
         DRY_CASES if setting.dry else CASES, rate_in_own_thread, needs_s=2.0 if setting.dry else 8.0
     )
 
 
 def rate_in_own_thread(case: SearchCase) -> Figure:
-    """Measures a case in a thread of its own, as torch keeps the results of a search for each thread."""
+    """Measure a case in a thread of its own, as torch keeps the results of a search for each thread."""
     found: list[Figure | Exception] = []
 
     def measure() -> None:
@@ -79,7 +79,7 @@ def rate_in_own_thread(case: SearchCase) -> Figure:
 
 
 def rate(case: SearchCase) -> Figure:
-    """Measures the first forward pass, and images a second as a graph."""
+    """Measure the first forward pass, and images a second as a graph."""
     compute_in(case.form)
     torch.backends.cudnn.benchmark = case.limit > 0
     torch.backends.cudnn.benchmark_limit = case.limit

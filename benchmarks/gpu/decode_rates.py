@@ -14,30 +14,30 @@ _MEASURED_FOR_S = 1.0
 
 
 def works(setting: PartSetting) -> tuple[Work, Work]:
-    """Makes photographs of 0.2 and 12 megapixels; in a dry run of 0.2 and 1."""
+    """Make photographs of 0.2 and 12 megapixels; in a dry run of 0.2 and 1."""
     large_px = (1155, 866)
     larger = replace(PHONE, title=f"{large_px[0]} x {large_px[1]}, one a request", sizes_px=(large_px,))
     return SMALL, larger if setting.dry else PHONE
 
 
 def size_of(work: Work) -> str:
-    """Returns the size of a load's images, e.g. "500 x 375"."""
+    """Return the size of a load's images, e.g. "500 x 375"."""
     across, down = work.sizes_px[0]
     return f"{across} x {down}"
 
 
 def ceiling_of(work: Work) -> str:
-    """Returns the name by which other figures refer to the rate of all cores."""
+    """Return the name by which other figures refer to the rate of all cores."""
     return f"decode {size_of(work)}"
 
 
 def http_ceiling_of(work: Work, together: int) -> str:
-    """Returns the name by which other figures refer to the limit set by decoding and HTTP."""
+    """Return the name by which other figures refer to the limit set by decoding and HTTP."""
     return f"{ceiling_of(work)} and HTTP, {together} a request"
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures each size on one core, on half of the cores and on all."""
+    """Measure each size on one core, on half of the cores and on all."""
     cores = len(os.sched_getaffinity(0))
     with Limit() as limit:
         for work in works(setting):

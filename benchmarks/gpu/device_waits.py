@@ -22,7 +22,7 @@ class Wait(NamedTuple):
 
 
 def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures both kinds of events."""
+    """Measure both kinds of events."""
     for blocking in (False, True):
         turns = 2 if setting.dry else 6
         waits = [wait(ms, blocking=blocking) for ms in _WAITS_MS for _ in range(turns)]
@@ -39,7 +39,7 @@ def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def wait(ms: int, *, blocking: bool) -> Wait:
-    """Keeps the GPU busy for about `ms`, and waits for it."""
+    """Keep the GPU busy for about `ms`, and wait for it."""
     begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True, blocking=blocking)
     torch.cuda.synchronize()
     began_at = time.perf_counter()

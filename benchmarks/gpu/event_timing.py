@@ -7,7 +7,7 @@ import torch
 
 
 def median_ms(work: Callable[[], object], *, runs: int = 15, warm: int = 3, inner: int = 1) -> float:
-    """Measures the median milliseconds of a call.
+    """Measure the median milliseconds of a call.
 
     Args:
         work: queues something on the current stream.

@@ -27,7 +27,7 @@ _PACKAGES: Final = ("torch", "torchvision", "numpy", "pillow", "ray", "simplejpe
 
 
 def facts(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Writes facts.txt; yields the counts that other figures depend on."""
+    """Write facts.txt; yield the counts that other figures depend on."""
     told = [f"$ {command}\n{output_of(command)}" for command in _COMMANDS]
     told.append(str({name: version_of(name) for name in _PACKAGES}))
     told.append(
@@ -56,7 +56,7 @@ def output_of(command: str) -> str:
 
 
 def device() -> Figure:
-    """Describes the GPU as torch finds it."""
+    """Describe the GPU as torch finds it."""
     import torch
 
     if not torch.cuda.is_available():
@@ -68,7 +68,7 @@ def device() -> Figure:
 
 
 def ray_resources() -> Iterator[Figure]:
-    """Yields the CPUs and GPUs that Ray finds here: the resources for replicas."""
+    """Yield the CPUs and GPUs that Ray finds here: the resources for replicas."""
     import ray
 
     ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)

@@ -86,7 +86,7 @@ def page(about: Mapping[str, Any], records: Sequence[Record]) -> str:
 
 
 def main(paths: Sequence[str]) -> int:
-    """Prints the page of several runs on one machine as one: `python -m benchmarks.gpu.gpu_page FOLDER ...`."""
+    """Print the page of several runs on one machine as one: `python -m benchmarks.gpu.gpu_page FOLDER ...`."""
     records = [record for path in paths for record in Results(Path(path), 0.0).read()]
     runs = [record["about"] for record in records if "about" in record]
     if not runs:

@@ -8,7 +8,7 @@ from pipeline.model.torchscript import Compute
 
 
 def graphed(compute: Compute, pixels: Tensor) -> Replay:
-    """Records `compute(pixels)`; the returned function replays it on the current content of `pixels`."""
+    """Record `compute(pixels)`; the returned function replays it on the current content of `pixels`."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream), torch.inference_mode():

@@ -30,7 +30,7 @@ _DRY_IMAGES_AND_CLIENTS: Final = ((2, 2),)
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures one image a request and many; each figure is the cores divided by decoding and HTTP."""
+    """Measure one image a request and many; each figure is the cores divided by decoding and HTTP."""
     cores, (work, _) = len(os.sched_getaffinity(0)), works(setting)
     with Limit() as limit:
         limit.per_s(work.images, for_s=0.3, clients=cores)
@@ -51,7 +51,7 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def document_of(replicas: int) -> Document:
-    """Makes serve_config.gpu.yaml with another application in the place of Darkroom's."""
+    """Make serve_config.gpu.yaml with another application in the place of Darkroom's."""
     document = shipped_config("serve_config.gpu.yaml")
     document["http_options"]["port"] = free_port()
     (application,) = document["applications"]
@@ -69,7 +69,7 @@ def figure(
     setting: PartSetting,
     clients: Clients,
 ) -> Figure:
-    """Measures the cores' time of a request, and computes the limit with decoding."""
+    """Measure the cores' time of a request, and compute the limit with decoding."""
     forms, for_s = forms_of(work, together), 1.0 if setting.dry else 4.0
     clients.closed_loop(service.target, forms, clients=count, warm_up_s=for_s / 8, for_s=for_s / 4)
     before, began_at = Used.by_run(service.run), time.monotonic()

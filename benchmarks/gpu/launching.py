@@ -30,7 +30,7 @@ _CEILING: Final = "the quickest launch"
 
 
 def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures every way of launching, beside an increasingly busy interpreter."""
+    """Measure every way of launching, beside an increasingly busy interpreter."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     name, form, images = ("mobilenet_v2", "float32", 1) if setting.dry else ("resnet50", "float16", 32)
     compute_in(form)
@@ -44,7 +44,7 @@ def costs(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def ways_of(model: DeviceModule, pixels: Tensor) -> dict[str, Callable[[], Any]]:
-    """Makes the ways: kernel by kernel, as a TorchScript graph, as a CUDA graph."""
+    """Make the ways: kernel by kernel, as a TorchScript graph, as a CUDA graph."""
     return {
         "kernel by kernel": partial(model, pixels),
         "traced and frozen": partial(settled(traced(model, InputSpec.of(pixels)), pixels), pixels),
@@ -53,14 +53,14 @@ def ways_of(model: DeviceModule, pixels: Tensor) -> dict[str, Callable[[], Any]]
 
 
 def settled(compute: Compute, pixels: Tensor) -> Compute:
-    """Makes the first calls of a TorchScript model, in which TorchScript optimises it."""
+    """Make the first calls of a TorchScript model, in which TorchScript optimises it."""
     with torch.inference_mode():
         settle(compute, pixels)
     return compute
 
 
 def cost(ways: Mapping[str, Callable[[], Any]], what: str, share: float, setting: PartSetting, way: str) -> Figure:
-    """Measures the time from the call until the answers have arrived, and until the call returns."""
+    """Measure the time from the call until the answers have arrived, and until the call returns."""
     work, host_ms, whole_ms = ways[way], list[float](), list[float]()
     with torch.inference_mode():
         work()

@@ -52,7 +52,7 @@ class Timed(NamedTuple):
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures all ways with both sizes. Each is opened once for both: an engine starts more slowly than it answers."""
+    """Measure all ways with both sizes. Each is opened once for both: an engine starts more slowly than it answers."""
     model = mobilenet_v2(weights=WEIGHTS).eval().cuda()
     together = DRY_REQUEST_IMAGES if setting.dry else REQUEST_IMAGES
     firsts: dict[str, Timed] = {}
@@ -130,7 +130,7 @@ class Photographs(Dataset[Tensor]):
 
 @contextmanager
 def loop(model: nn.Module) -> Iterator[Classify]:
-    """Transforms images one after another, then computes all of them: the simplest program."""
+    """Transform images one after another, then compute all of them: the simplest program."""
 
     def classify(images: Sequence[bytes]) -> Classes:
         photographs = Photographs(images)
@@ -141,7 +141,7 @@ def loop(model: nn.Module) -> Iterator[Classify]:
 
 @contextmanager
 def loader(model: nn.Module, workers: int) -> Iterator[Classify]:
-    """Transforms the images of each batch with a new DataLoader."""
+    """Transform the images of each batch with a new DataLoader."""
 
     def classify(images: Sequence[bytes]) -> Classes:
         batches = DataLoader(Photographs(images), batch_size=len(images), num_workers=workers, pin_memory=True)
@@ -154,7 +154,7 @@ def loader(model: nn.Module, workers: int) -> Iterator[Classify]:
 def engine(
     dtype: Literal["float32", "float16"], decode: Literal["exact", "fast"], workers: int, together: int
 ) -> Iterator[Classify]:
-    """Runs Darkroom's engine, started once."""
+    """Run Darkroom's engine, started once."""
     sizes = (1, max(2, together // 4), together)
     config = PipelineConfig(device="cuda", dtype=dtype, decode=decode, batch_sizes=sizes, decode_workers=workers)
     with Engine(config, Limits(max_batch_size=together)) as started:

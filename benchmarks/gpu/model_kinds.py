@@ -46,13 +46,13 @@ class KindCase(NamedTuple):
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures all kinds."""
+    """Measure all kinds."""
     cases = CASES[:2] if setting.dry else CASES
     yield from setting.each(cases, partial(rate, setting=setting), needs_s=3.0 if setting.dry else 12.0)
 
 
 def rate(case: KindCase, setting: PartSetting) -> Figure:
-    """Measures images a second of one kind, and the largest difference of an answer from the CPU's."""
+    """Measure images a second of one kind, and the largest difference of an answer from the CPU's."""
     photographs = SMALL.images
     few = photographs[: 1 if setting.dry else _COMPARED_IMAGES]
     many = [photographs[at % len(photographs)] for at in range(len(few) if setting.dry else _TIMED_IMAGES)]
@@ -81,7 +81,7 @@ def _config(settings: Settings, device: str) -> PipelineConfig:
 
 
 def answers(engine: Engine, images: Sequence[bytes]) -> list[Any]:
-    """Returns the answers as JSON documents.
+    """Return the answers as JSON documents.
 
     Raises:
         RuntimeError: an image has none.
@@ -96,7 +96,7 @@ def answers(engine: Engine, images: Sequence[bytes]) -> list[Any]:
 
 
 def difference(one: object, other: object) -> float:
-    """Returns the largest difference between numbers at the same place of two JSON documents.
+    """Return the largest difference between numbers at the same place of two JSON documents.
 
     Text that differs, such as a mask, counts as 1; infinity if the documents have different forms.
     """

@@ -64,12 +64,12 @@ DRY_ALL_CASES: Final = (ModelCase("mobilenet_v2", "tf32", (1,)), ModelCase("mobi
 
 
 def main_rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures the models that the service is compared with."""
+    """Measure the models that the service is compared with."""
     return _rates(setting, DRY_MAIN_CASES if setting.dry else MAIN_CASES)
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures all models."""
+    """Measure all models."""
     return _rates(setting, DRY_ALL_CASES if setting.dry else ALL_CASES)
 
 
@@ -78,13 +78,13 @@ def _rates(setting: PartSetting, cases: Iterable[ModelCase]) -> Iterator[Figure 
 
 
 def rates_of(case: ModelCase, setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures images a second of a model, for each batch size and way of computing."""
+    """Measure images a second of a model, for each batch size and way of computing."""
     compute_in(case.form)
     return setting.each(ways_of(case), partial(rate, case), needs_s=2.0)
 
 
 def ways_of(case: ModelCase) -> Iterator[ModelWay]:
-    """Yields for each batch size: kernel by kernel, as one graph, and as one graph with batch norm folded."""
+    """Yield for each batch size: kernel by kernel, as one graph, and as one graph with batch norm folded."""
     plain = network(case.model, case.form)
     quicker = folded(plain)
     for images in case.batches:
@@ -95,7 +95,7 @@ def ways_of(case: ModelCase) -> Iterator[ModelWay]:
 
 
 def rate(case: ModelCase, way: ModelWay) -> Figure:
-    """Measures images a second of one way."""
+    """Measure images a second of one way."""
     pixels, began_at = pixels_of(way.images), time.perf_counter()
     with torch.inference_mode():
         work = graphed(way.module, pixels) if way.as_graph else partial(way.module, pixels)
@@ -107,7 +107,7 @@ def rate(case: ModelCase, way: ModelWay) -> Figure:
 
 
 def of_model(what: str, model: str, form: str, images: int, ms: float, first_s: float) -> Figure:
-    """Makes the figure of a model that took `ms` for a batch."""
+    """Make the figure of a model that took `ms` for a batch."""
     ceiling = f"model {model} {form}"
     return Figure(
         what,

@@ -22,7 +22,7 @@ _TOP_K: Final = 10
 
 
 def network(name: str, form: str) -> DeviceModule:
-    """Makes a classification model of torchvision with random weights; its speed does not depend on them.
+    """Make a classification model of torchvision with random weights; its speed does not depend on them.
 
     Args:
         name: torchvision's name of the model.
@@ -37,11 +37,11 @@ def network(name: str, form: str) -> DeviceModule:
 
 
 def compute_in(form: str) -> None:
-    """Sets torch's switches for a number format, in this process."""
+    """Set torch's switches for a number format, in this process."""
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = form == "tf32"
 
 
 def pixels_of(images: int, side_px: int = 224) -> Tensor:
-    """Makes noise on the GPU: uint8 [images, side_px, side_px, 3]."""
+    """Make noise on the GPU: uint8 [images, side_px, side_px, 3]."""
     return torch.randint(0, 256, (images, side_px, side_px, 3), dtype=torch.uint8, device="cuda")

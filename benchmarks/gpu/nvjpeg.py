@@ -30,7 +30,7 @@ class NvjpegCase(NamedTuple):
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures all cases."""
+    """Measure all cases."""
     small, large = works(setting)
     cases = (
         [NvjpegCase(small, 2)]
@@ -41,7 +41,7 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def rate(case: NvjpegCase, setting: PartSetting) -> Figure:
-    """Measures images a second of one case: decoded to full size, not yet resized."""
+    """Measure images a second of one case: decoded to full size, not yet resized."""
     device = "cpu" if setting.dry else "cuda"  # the fake GPU has no nvJPEG
     files = [torch.frombuffer(bytearray(data), dtype=torch.uint8) for data in case.work.images]
     together = [files[n % len(files)] for n in range(case.images)]
@@ -64,7 +64,7 @@ def rate(case: NvjpegCase, setting: PartSetting) -> Figure:
 
 
 def decoded(files: list[Tensor], device: str) -> list[Tensor]:
-    """Decodes files, each to uint8 [3, height, width]."""
+    """Decode files, each to uint8 [3, height, width]."""
     from torchvision.io import ImageReadMode, decode_jpeg
 
     with warnings.catch_warnings():

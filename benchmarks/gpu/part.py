@@ -48,14 +48,14 @@ _WRITING_TIME_S: Final = 4.0
 
 
 def measure_of(part: str) -> Measure:
-    """Returns the function of a part; imports only its module, as modules are large and another may be broken."""
+    """Return the function of a part; import only its module, as modules are large and another may be broken."""
     module, _, function = PARTS[part].partition(":")
     found: Measure = getattr(importlib.import_module(f"benchmarks.gpu.{module}"), function)
     return found
 
 
 def measured(step: str, part: str, setting: PartSetting, results: Results) -> bool:
-    """Writes the figures of a part at once; returns whether the part has completed."""
+    """Write the figures of a part at once; return whether the part has completed."""
     try:
         for record in measure_of(part)(setting):
             results.add(step, record)
@@ -68,7 +68,7 @@ def measured(step: str, part: str, setting: PartSetting, results: Results) -> bo
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu.part", description=__doc__)
     parser.add_argument("step", help="as its records call it")
     parser.add_argument("parts", nargs="+", choices=PARTS, help="one after another")

@@ -44,7 +44,7 @@ class PartSetting:
         *,
         needs_s: float = 5.0,
     ) -> Iterator[Figure | Missing]:
-        """Measures one case after another; a case that fails or has no time left is reported, and the next one runs.
+        """Measure one case after another; a case that fails or has no time left is reported, and the next one runs.
 
         Args:
             cases: cases, the most valuable first; `str` of a case is its name if it has no figures.

@@ -29,7 +29,7 @@ class Results:
         self._path = folder / "results.jsonl"
 
     def add(self, step: str, record: Figure | Missing | Record) -> None:
-        """Writes one record."""
+        """Write one record."""
         fields = record if isinstance(record, dict) else dataclasses.asdict(record)
         fields = {name: value for name, value in fields.items() if value not in ("", (), {})}
         if "value" in fields:

@@ -41,7 +41,7 @@ _REPORTED_STATS: Final = (
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures all cases, each with a service of its own."""
+    """Measure all cases, each with a service of its own."""
     cases = chosen(DRY_CASES if setting.dry else CASES, setting.cases)
     with (
         tempfile.TemporaryDirectory(prefix="darkroom-gpu-", dir="/tmp") as folder,
@@ -55,7 +55,7 @@ def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
 
 
 def random_resnet(path: Path) -> None:
-    """Writes a random state dict of ResNet-50; the speed does not depend on the weights."""
+    """Write a random state dict of ResNet-50; the speed does not depend on the weights."""
     import torch
     from torchvision.models import resnet50
 
@@ -66,7 +66,7 @@ def random_resnet(path: Path) -> None:
 def rates_of(
     case: Case, setting: PartSetting, folder: Path, weights: Path, clients: Clients
 ) -> Iterator[Figure | Missing]:
-    """Starts the service of a case, and measures its loads."""
+    """Start the service of a case, and measure its loads."""
     document, began_at = case.document(weights), time.monotonic()
     document["http_options"]["port"] = free_port()
     with running(case, document, setting, folder) as service:
@@ -85,7 +85,7 @@ def rates_of(
 
 @contextmanager
 def running(case: Case, document: dict[str, Any], setting: PartSetting, folder: Path) -> Iterator[LocalService]:
-    """Starts a service and waits for all replicas; after the block ends it and keeps its logs."""
+    """Start a service and wait for all replicas; after the block end it and keep its logs."""
     service = LocalService(folder, document, apart())
     try:
         (deployment,) = document["applications"][0]["deployments"]
@@ -99,7 +99,7 @@ def running(case: Case, document: dict[str, Any], setting: PartSetting, folder: 
 
 
 def keep_logs(service: LocalService, folder: Path) -> None:
-    """Copies the end of the launcher's output and of the replicas' logs."""
+    """Copy the end of the launcher's output and of the replicas' logs."""
     logs = [service.output]
     for process in leftovers(service.run):
         try:
@@ -122,7 +122,7 @@ def _of_replicas(option: str) -> list[Path]:
 def rate(
     case: Case, service: LocalService, dtype: str, setting: PartSetting, clients: Clients, load: CaseLoad
 ) -> Figure:
-    """Measures images a second answered to closed-loop clients."""
+    """Measure images a second answered to closed-loop clients."""
     work = works(setting)[load.size == "large"]
     forms, for_s = forms_of(work, load.together), 1.0 if setting.dry else 4.0
     clients.closed_loop(service.target, forms, clients=load.clients, warm_up_s=for_s / 8, for_s=for_s / 4)
@@ -149,7 +149,7 @@ def rate(
 
 
 def _noted(answered: Answered, clients: Clients, stats: Mapping[str, Any]) -> str:
-    """Makes the note for the table."""
+    """Make the note for the table."""
     median_ms, last_ms = _quantiles_ms(answered)
     said = f"p50 {median_ms} ms, p99 {last_ms} ms; clients' cores {answered.clients_cores:.2f} of {clients.processes}"
     others = f"; others: {_joined(answered.others)}" if answered.others else ""
@@ -161,7 +161,7 @@ def _quantiles_ms(answered: Answered) -> list[float]:
 
 
 def forms_of(work: Work, together: int) -> Sequence[Form]:
-    """Makes requests with `together` images each."""
+    """Make requests with `together` images each."""
     images = list(work.images)
     if together == 1:
         return [image_body(image) for image in images]
@@ -169,7 +169,7 @@ def forms_of(work: Work, together: int) -> Sequence[Form]:
 
 
 def stats_of(service: LocalService, for_s: float) -> dict[str, Any]:
-    """Reads GET /stats of a replica for the last seconds."""
+    """Read GET /stats of a replica for the last seconds."""
     url = f"{service.endpoint.url}/stats?seconds={max(1, round(for_s))}"
     try:
         stats = httpx.get(url, timeout=10, trust_env=False, headers={"Connection": "close"}).raise_for_status().json()

@@ -56,13 +56,13 @@ class Share:
 
 
 def rates(setting: PartSetting) -> Iterator[Figure | Missing]:
-    """Measures all cases."""
+    """Measure all cases."""
     cases = DRY_CASES if setting.dry else CASES
     yield from setting.each(cases, partial(rate, setting=setting), needs_s=14.0)
 
 
 def rate(case: SharingCase, setting: PartSetting) -> Figure:
-    """Measures images a second of all processes together."""
+    """Measure images a second of all processes together."""
     shares = shared(case, setting)
     per_s = sum(share.per_s for share in shares)
     batch_ms = 1e3 * statistics.median(share.batch_s for share in shares)
@@ -79,7 +79,7 @@ def rate(case: SharingCase, setting: PartSetting) -> Figure:
 
 
 def shared(case: SharingCase, setting: PartSetting) -> list[Share]:
-    """Runs the processes of a case side by side, and ends them."""
+    """Run the processes of a case side by side, and end them."""
     context = multiprocessing.get_context("spawn")
     begin, out = context.Barrier(case.processes), context.Queue()
     arguments = (case, setting.dry, begin, out)
@@ -104,7 +104,7 @@ def _end(processes: Sequence[BaseProcess]) -> None:
 
 
 def _compute(case: SharingCase, dry: bool, begin: Any, out: Any) -> None:
-    """Runs in each process: puts its result or error into the queue; after an error the others do not wait."""
+    """Run in each process: puts its result or error into the queue; after an error the others do not wait."""
     try:
         with pretend() if dry else nullcontext(), torch.inference_mode():
             out.put(_share(case, dry, begin))
@@ -114,7 +114,7 @@ def _compute(case: SharingCase, dry: bool, begin: Any, out: Any) -> None:
 
 
 def _share(case: SharingCase, dry: bool, begin: Any) -> Share:
-    """Builds the model, waits for the other processes, and computes."""
+    """Build the model, wait for the other processes, and compute."""
     name, form, for_s = ("mobilenet_v2", "float32", 0.5) if dry else ("resnet50", "float16", 2.5)
     torch.set_num_threads(1)
     compute_in(form)
@@ -129,7 +129,7 @@ def _share(case: SharingCase, dry: bool, begin: Any) -> Share:
 
 
 def _batches_s(replay: Any, for_s: float) -> list[float]:
-    """Measures the seconds of each batch, one after another, waiting with a blocking event."""
+    """Measure the seconds of each batch, one after another, waiting with a blocking event."""
     done, taken_s, ends_at = torch.cuda.Event(blocking=True), list[float](), time.perf_counter() + for_s
     while (began_at := time.perf_counter()) < ends_at:
         replay()

@@ -38,7 +38,7 @@ class Ended:
 def run_step(
     command: Sequence[str], limit_s: float, log: Path, environment: Mapping[str, str], *, grace_s: float = GRACE_S
 ) -> Ended:
-    """Runs a command for at most `limit_s`; afterwards none of its processes is left.
+    """Run a command for at most `limit_s`; afterwards none of its processes is left.
 
     At the limit the command gets SIGINT, so that it can stop its own processes, and is killed `grace_s` later.
     """

@@ -30,13 +30,13 @@ class LitServeClassifier(litserve.LitAPI):  # type: ignore[misc]  # is not insta
     """One image a request, a part `image` of a form; many requests a batch."""
 
     def setup(self, device: str) -> None:
-        """Runs once in each worker."""
+        """Run once in each worker."""
         torch.set_num_threads(1)  # two workers share two cores
         self.transform = WEIGHTS.transforms()
         self.model = None if STAND_IN else mobilenet_v2(weights=WEIGHTS).eval().to(device)
 
     def decode_request(self, request: Request) -> torch.Tensor:
-        """A form -> float32 [3, 224, 224]; the default `batch` stacks them."""
+        """Decode the image of a form -> float32 [3, 224, 224]; the default `batch` stacks them."""
         if DARKROOM_DECODES:
             return torch.from_numpy(our_pixels(request["image"].file.read()))
         try:
@@ -55,7 +55,7 @@ class LitServeClassifier(litserve.LitAPI):  # type: ignore[misc]  # is not insta
         return classes
 
     def encode_response(self, output: int) -> dict[str, Any]:
-        """A class -> what becomes JSON."""
+        """Return the JSON document of a class."""
         return {"label": WEIGHTS.meta["categories"][output]}
 
 

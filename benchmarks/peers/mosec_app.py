@@ -35,7 +35,7 @@ class MosecPreprocess(Worker):  # type: ignore[misc]  # is not installed where t
         return data
 
     def forward(self, data: bytes) -> Any:
-        """An encoded image -> float32 [3, 224, 224]."""
+        """Decode an image -> float32 [3, 224, 224]."""
         if DARKROOM_DECODES:
             return our_pixels(data)
         try:

@@ -63,7 +63,7 @@ class RayServeClassifier:
         self._model = None if STAND_IN else mobilenet_v2(weights=WEIGHTS).eval()
 
     async def __call__(self, request: Request) -> dict[str, str]:
-        """A request -> what becomes JSON."""
+        """Return the JSON document that answers a request."""
         return {"label": await self.classify(await request.body())}
 
     @serve.batch(max_batch_size=BATCH_SIZE, batch_wait_timeout_s=0.005)

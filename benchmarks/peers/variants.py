@@ -26,13 +26,13 @@ if DARKROOM_DECODES:  # as in Darkroom's own workers
 
 
 def stand_in(images: int) -> list[int]:
-    """A class an image, after as long as the stand-in takes."""
+    """Return a class an image, after as long as the stand-in takes."""
     time.sleep(STAND_IN_BATCH_S + images * STAND_IN_IMAGE_S)
     return [0] * images
 
 
 def our_pixels(data: bytes) -> Any:
-    """An encoded image -> uint8 [224, 224, 3]."""
+    """Decode an image -> uint8 [224, 224, 3]."""
     from benchmarks.limit import TRANSFORM
     from pipeline.images.decode import decode
     from pipeline.live_limits import Limits

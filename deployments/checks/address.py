@@ -30,7 +30,7 @@ _PREFIX: Final = re.compile(r"/|(/[A-Za-z0-9._~-]+)+")
 
 
 def address_faults(document: Mapping[str, Any], environment: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yields the faults of host, ports, names and prefixes: the path of a key, and the fault."""
+    """Yield the faults of host, ports, names and prefixes: the path of a key, and the fault."""
     options = document.get("http_options")
     options = options if isinstance(options, dict) else {}
     host, port = options.get("host", DEFAULT_HOST), options.get("port", DEFAULT_PORT)
@@ -52,7 +52,7 @@ def address_faults(document: Mapping[str, Any], environment: Mapping[str, str]) 
 
 
 def _hiding_faults(applications: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    """Yields prefixes that are a path of another application: Serve gives a request to the longest prefix."""
+    """Yield prefixes that are a path of another application: Serve gives a request to the longest prefix."""
     prefixes = [each.get("route_prefix", "/") if isinstance(each, dict) else None for each in applications]
     taken = {
         f"{prefix.rstrip('/')}{path}": (number, path)

@@ -142,7 +142,7 @@ def written_or_empty(mapping: Mapping[str, Any], key: str) -> Any:
 
 
 def _import_path_faults(document: Mapping[str, Any]) -> Iterator[str]:
-    """Yields misspellings of Darkroom's import path: Serve would report a failed import after half a minute."""
+    """Yield misspellings of Darkroom's import path: Serve would report a failed import after half a minute."""
     for number, application in enumerate(document["applications"]):
         import_path = application.get("import_path") if isinstance(application, dict) else None
         if not isinstance(import_path, str) or import_path in IMPORT_PATHS:
@@ -181,7 +181,7 @@ def _deployment_faults(deployment: Mapping[str, Any], config: ServiceConfig | No
 
 
 def _reserved_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: str) -> list[str]:
-    """Lists GPUs that are reserved in `ray_actor_options`: a replica would still get the workers of a whole GPU."""
+    """List GPUs that are reserved in `ray_actor_options`: a replica would still get the workers of a whole GPU."""
     options = deployment.get("ray_actor_options")
     num_gpus = options.get("num_gpus") if isinstance(options, dict) else None
     if num_gpus is None or config.pipeline.decode_workers is not None:
@@ -193,7 +193,7 @@ def _reserved_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, pa
 
 
 def _set_elsewhere(deployment: Mapping[str, Any], config: ServiceConfig, path: str) -> list[str]:
-    """Lists Serve settings that contradict args, and targets that can never be reached."""
+    """List Serve settings that contradict args, and targets that can never be reached."""
     faults, most = [], config.max_ongoing_requests
     if deployment.get("max_ongoing_requests", most) != most:
         faults.append(

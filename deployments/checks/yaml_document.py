@@ -50,7 +50,7 @@ class Written:
 
 
 def read_yaml(path: Path) -> Written:
-    """Reads a YAML file.
+    """Read a YAML file.
 
     Raises:
         NotADocument: the file cannot be read, or holds no YAML.
@@ -78,7 +78,7 @@ def read_yaml(path: Path) -> Written:
 
 
 def _faults(node: yaml.Node, path: str, above: tuple[yaml.Node, ...], seen: set[int]) -> Iterator[ConfigFault]:
-    """Lists the faults of a value and of all values in it; a value with aliases is listed once."""
+    """List the faults of a value and of all values in it; a value with aliases is listed once."""
     if any(node is other for other in above):
         yield ConfigFault(path, _CYCLE_MESSAGE)
     if id(node) in seen:

@@ -42,7 +42,7 @@ class HttpProtocol(Protocol):
     def __init__(self, service: InferenceService, config: ServiceConfig) -> None: ...
 
     async def handle(self, request: Request) -> Response:
-        """Answers one request; an exception becomes a problem document (RFC 9457)."""
+        """Answer one request; an exception becomes a problem document (RFC 9457)."""
 
 
 PROTOCOLS: Final[tuple[type[HttpProtocol], ...]] = (Predict,)

@@ -62,7 +62,7 @@ class Access:
         return self._keys.warnings
 
     async def check(self, authorization: str | None) -> None:
-        """Checks the Authorization header of a request.
+        """Check the Authorization header of a request.
 
         The digest of the key is looked up in a set, which takes the same time for any number of keys. The set compares
         bytes only if a 64-bit hash agrees. That hash has a new secret in each process, and an attacker cannot choose
@@ -82,7 +82,7 @@ class Access:
             raise WrongKey("unknown API key: the key in the Authorization header is not in force")
 
     async def _refresh(self) -> None:
-        """Reads the key file again if it has changed. While the file is unusable, every key is refused.
+        """Read the key file again if it has changed. While the file is unusable, every key is refused.
 
         Requests with a key wait meanwhile, so a key that was removed is never accepted afterwards.
         """
@@ -127,7 +127,7 @@ class RequireKey:
         self._app, self._access = app, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request with a valid key to the application.
+        """Pass a request with a valid key to the application.
 
         Raises:
             MissingKey, WrongKey: the key is missing or unknown.

@@ -34,7 +34,7 @@ class Base64Image:
         self._padding = 0
 
     def write(self, text: bytes) -> None:
-        """Takes the next part of the text."""
+        """Take the next part of the text."""
         if self._error:
             return
         try:
@@ -45,7 +45,7 @@ class Base64Image:
             self._fail(error)
 
     def finish(self) -> EncodedImage | Rejection:
-        """Returns the image, or its rejection with the reason."""
+        """Return the image, or its rejection with the reason."""
         if not self._error:
             try:
                 self._end()
@@ -54,7 +54,7 @@ class Base64Image:
         return Rejection(self._error) if self._error else EncodedImage(*self._pieces)
 
     def discard(self) -> None:
-        """Frees what has been decoded."""
+        """Free what has been decoded."""
         self._pieces.clear()
 
     def _fail(self, error: MalformedEncoding) -> None:
@@ -62,7 +62,7 @@ class Base64Image:
         self._pieces.clear()
 
     def _after_head(self, text: bytes) -> bytes:
-        """Returns the text behind the head of a data: URL, or all text if there is none; empty until this is known."""
+        """Return the text behind the head of a data: URL, or all text if there is none; empty until this is known."""
         text = text.lstrip(_WHITESPACE)
         if len(text) < len(_DATA_URL_PREFIX) and _DATA_URL_PREFIX.startswith(text.lower()):
             self._head = text
@@ -91,7 +91,7 @@ class Base64Image:
             add_piece(self._pieces, text)
 
     def _unescaped(self, text: bytes) -> bytes:
-        """Decodes percent escapes such as %2B."""
+        """Decode percent escapes such as %2B."""
         text = self._percent + text
         cut = text.rfind(b"%", -2) if b"%" in text[-2:] else len(text)
         text, self._percent = text[:cut], text[cut:]
@@ -121,7 +121,7 @@ class Base64Image:
         add_piece(self._pieces, binascii.a2b_base64(text[:whole]))
 
     def _decode_plain(self, text: bytes) -> bool:
-        """Decodes text of the standard alphabet, the usual case, in a third of the time; False for any other."""
+        """Decode text of the standard alphabet, the usual case, in a third of the time; False for any other."""
         if self._padding or self._last.endswith(b" ") or b"=" in text:
             return False
         whole = (len(self._quantum) + len(text)) // 4 * 4
@@ -138,7 +138,7 @@ class Base64Image:
         return True
 
     def _check_spaces(self, text: bytes) -> None:
-        """Refuses a space between two characters of a line: skipping the space would damage the image."""
+        """Refuse a space between two characters of a line: skipping the space would damage the image."""
         if b" " in text or self._last.endswith(b" "):
             joined = self._last + text
             if _SPACE_INSIDE.search(joined):

@@ -67,13 +67,13 @@ class BodyReader(Protocol):
         """Texts of the text fields of a form, by name."""
 
     def write(self, piece: bytes) -> None:
-        """Takes the next piece."""
+        """Take the next piece."""
 
     def finish(self) -> Sequence[EncodedImage | Rejection]:
-        """Returns the images, in order."""
+        """Return the images, in order."""
 
     def discard(self) -> None:
-        """Frees the memory of the images: the traceback of an error keeps this object alive."""
+        """Free the memory of the images: the traceback of an error keeps this object alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +87,19 @@ class BodyLimit:
 
     @classmethod
     def of_image(cls, live: LiveConfig) -> "BodyLimit":
-        """The limit on a body that is one image."""
+        """Return the limit on a body that is one image."""
         return cls(live.max_image_bytes, "max_image_bytes", "image", ImageTooLarge)
 
     @classmethod
     def of_request(cls, live: LiveConfig) -> "BodyLimit":
-        """The limit on a body of many images."""
+        """Return the limit on a body of many images."""
         return cls(live.max_request_bytes, "max_request_bytes", "body", RequestTooLarge)
 
 
 async def read_images(
     request: Request, live: LiveConfig, hold: Hold, deadline: Deadline, parameters: Collection[str] = ()
 ) -> SentImages:
-    """Reads the images in a body: a single image, or many in a form or in JSON, depending on its Content-Type.
+    """Read the images in a body: a single image, or many in a form or in JSON, depending on its Content-Type.
 
     Args:
         request: request with the body.
@@ -123,7 +123,7 @@ async def read_images(
 async def read_body(
     request: Request, reader: BodyReader, limit: BodyLimit, live: LiveConfig, hold: Hold, deadline: Deadline
 ) -> Sequence[EncodedImage | Rejection]:
-    """Reads a body with a reader of its format; arguments and errors as in `read_images`."""
+    """Read a body with a reader of its format; arguments and errors as in `read_images`."""
     pace = None
     try:
         async with asyncio.timeout(None) as timeout:
@@ -143,7 +143,7 @@ async def read_body(
 
 
 def _reader(content_type: str, live: LiveConfig, parameters: Collection[str]) -> tuple[BodyReader, BodyLimit, bool]:
-    """Finds the reader for a content type, the limit of the body, and whether it may hold many images."""
+    """Find the reader for a content type, the limit of the body, and whether it may hold many images."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type in RAW_CONTENT_TYPES or media_type.startswith("image/"):
         return _RawImage(), BodyLimit.of_image(live), False
@@ -155,7 +155,7 @@ def _reader(content_type: str, live: LiveConfig, parameters: Collection[str]) ->
 
 
 async def _pieces(request: Request, limit: BodyLimit, hold: Hold, pace: "_Pace") -> AsyncGenerator[bytes, None]:
-    """Yields the body in pieces, with its Content-Encoding decoded.
+    """Yield the body in pieces, with its Content-Encoding decoded.
 
     Refuses a large body by its Content-Length before reading, and otherwise once its decoded bytes exceed the limit.
     """
@@ -208,7 +208,7 @@ class _Pace:
         self.note(0)
 
     def note(self, size: int) -> None:
-        """Counts bytes that have arrived, and extends the timeout."""
+        """Count bytes that have arrived, and extend the timeout."""
         self._bytes += size
         if self._allowed_s < self._most_s:
             earned_s = BODY_GRACE_S + self._bytes / self._live.min_body_bytes_per_s
@@ -216,7 +216,7 @@ class _Pace:
             self._timeout.reschedule(self._began_at + self._allowed_s)
 
     def end(self) -> None:
-        """Ends the reading immediately."""
+        """End the reading immediately."""
         if not self._timeout.expired():
             self._timeout.reschedule(0.0)
 

@@ -30,7 +30,7 @@ class ClientHeaders:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one ASGI connection."""
+        """Handle one ASGI connection."""
         if "headers" in scope:
             scope["headers"] = _for_serve(scope["headers"])
         await self._app(scope, receive, send)

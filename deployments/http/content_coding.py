@@ -72,7 +72,7 @@ class Decoder:
         self._is_padding = False  # zeros behind the last stream, as tapes have them
 
     def decode(self, piece: bytes) -> Iterator[bytes]:
-        """Yields the decoded bytes of a piece of the body, in pieces of at most `PIECE_BYTES`.
+        """Yield the decoded bytes of a piece of the body, in pieces of at most `PIECE_BYTES`.
 
         Raises:
             MalformedRequest: the body is not in this coding.
@@ -96,7 +96,7 @@ class Decoder:
                 yield made
 
     def finish(self) -> None:
-        """Checks the end of the body.
+        """Check the end of the body.
 
         Raises:
             MalformedRequest: the body is cut off.

@@ -48,7 +48,7 @@ class EarlyRefusals:
         self._raise = _stacked([require_key], _raise_refusal)
 
     async def __call__(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request to the application, or refuses it."""
+        """Pass a request to the application, or refuse it."""
         if not self._refusals.asks_for_inference(scope):
             await app(scope, receive, send)
         elif refused := self._refused(Request(scope)):

@@ -43,7 +43,7 @@ class FormPart:
         self._size = 0
 
     def add_header(self, name: bytes, value: bytes) -> None:
-        """Stores one header."""
+        """Store one header."""
         match name.lower():
             case b"content-disposition":
                 self._disposition = value
@@ -53,7 +53,7 @@ class FormPart:
                 self._encoding = value.strip().lower()
 
     def end_headers(self) -> None:
-        """Decides by the headers how to treat the bytes that follow."""
+        """Decide by the headers how to treat the bytes that follow."""
         # python-multipart drops filename*; some clients send only this parameter for a name outside ASCII.
         if found := _FILE_NAME.search(_QUOTED_STRING.sub(_without_content, self._disposition)):
             self._file_name = found[1].strip().strip(b'"')
@@ -63,7 +63,7 @@ class FormPart:
             self._base64 = Base64Image()
 
     def write(self, piece: memoryview) -> None:
-        """Takes the next bytes; keeps them if the part is, or may be, an image."""
+        """Take the next bytes; keep them if the part is, or may be, an image."""
         self._size += len(piece)
         if self._base64:
             self._base64.write(bytes(piece))
@@ -73,7 +73,7 @@ class FormPart:
                 self.is_image = _is_binary(self._pieces)
 
     def finish(self) -> EncodedImage | Rejection | None:
-        """Returns the image; None for a text field, or for a file field left empty in a browser."""
+        """Return the image; None for a text field, or for a file field left empty in a browser."""
         if not self._size and not self._file_name:
             return None
         image = self._base64.finish() if self._base64 else EncodedImage(*self._pieces)
@@ -105,7 +105,7 @@ class FormPart:
         return self._file_name == b"" and not self._size
 
     def discard(self) -> None:
-        """Frees the memory of the image."""
+        """Free the memory of the image."""
         self._pieces.clear()
         if self._base64:
             self._base64.discard()

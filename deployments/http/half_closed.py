@@ -109,7 +109,7 @@ class HalfClosed:
         self._is_asked_for = os.environ.get(HALF_CLOSE_VARIABLE) == "1"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one ASGI connection."""
+        """Handle one ASGI connection."""
         connection = connection_of(scope) if self._is_asked_for and scope["type"] == "http" else None
         cycle = getattr(receive, "__self__", None)
         if connection is None or not hasattr(cycle, "transport"):

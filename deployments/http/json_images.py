@@ -62,7 +62,7 @@ class JsonImages:
         self._step: _Step = JsonImages._begin  # not a bound method, which would be a reference cycle
 
     def write(self, piece: bytes) -> None:
-        """Takes the next piece of the body.
+        """Take the next piece of the body.
 
         Raises:
             MalformedRequest: the body has another form.
@@ -73,7 +73,7 @@ class JsonImages:
             self._advance(self._rest + piece[start : start + _PARSED_AT_ONCE_BYTES])
 
     def finish(self) -> list[EncodedImage | Rejection]:
-        """Returns the images, in order; an image whose text is not base64 is a rejection.
+        """Return the images, in order; an image whose text is not base64 is a rejection.
 
         Raises:
             MalformedRequest: the body is cut off.
@@ -86,7 +86,7 @@ class JsonImages:
         return self._images
 
     def discard(self) -> None:
-        """Frees the memory of the images."""
+        """Free the memory of the images."""
         self._images.clear()
         self._image.discard()
 
@@ -173,7 +173,7 @@ class JsonImages:
         return at
 
     def _token(self, data: bytes, at: int, steps: dict[bytes, _Step], name: str) -> int:
-        """Skips spaces and takes one of these characters, which selects the next step."""
+        """Skip spaces and take one of these characters, which selects the next step."""
         at = _after_spaces(data, at)
         found = data[at : at + 1]
         if not found:
@@ -184,7 +184,7 @@ class JsonImages:
         return at + 1
 
     def _end_of_string(self, data: bytes, at: int) -> int:
-        """Finds the closing quote of a string, or the end of its complete characters so far."""
+        """Find the closing quote of a string, or the end of its complete characters so far."""
         quote = data.find(b'"', at)
         end = quote if quote >= 0 else len(data)
         if data.find(b"\\", at, end) >= 0:

@@ -41,7 +41,7 @@ class RequestGuard:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one ASGI connection."""
+        """Handle one ASGI connection."""
         if RequestGuard.guard is None or scope["type"] != "http":
             await self._app(scope, receive, send)
         else:

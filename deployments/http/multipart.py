@@ -70,7 +70,7 @@ class MultipartImages:
             raise _unreadable(str(error)) from None
 
     def write(self, piece: bytes) -> None:
-        """Takes the next piece of the body.
+        """Take the next piece of the body.
 
         Raises:
             MalformedRequest: the body is not multipart/form-data.
@@ -103,7 +103,7 @@ class MultipartImages:
             raise _unreadable("too many lines of it begin with its boundary and go on otherwise (RFC 2046)")
 
     def finish(self) -> list[EncodedImage | Rejection]:
-        """Returns the images, in order.
+        """Return the images, in order.
 
         Raises:
             MalformedRequest: the body is cut off, or is a form without a file.
@@ -118,12 +118,12 @@ class MultipartImages:
         return self._images
 
     def discard(self) -> None:
-        """Frees the memory of the images."""
+        """Free the memory of the images."""
         self._images.clear()
         self._part.discard()
 
     def _after_preamble(self, before: bytes, piece: bytes) -> bytes:
-        """Returns the bytes behind the preamble (RFC 2046, section 5.1.1); empty until its end has arrived."""
+        """Return the bytes behind the preamble (RFC 2046, section 5.1.1); empty until its end has arrived."""
         if before == b"\n" and piece.startswith(self._delimiter + b"\r\n"):  # the usual start of a body: no copy
             self._preamble = None
             return piece

@@ -8,7 +8,7 @@ SMALL_BYTES: Final = 4096
 
 
 def add_piece(pieces: list[Bytes], piece: Bytes) -> None:
-    """Appends a piece. Small pieces in a row are merged, since each Python object takes up to 200 extra bytes.
+    """Append a piece. Small pieces in a row are merged, since each Python object takes up to 200 extra bytes.
 
     A body that arrives byte by byte would otherwise take 200 times the memory that the limits allow.
     """

@@ -23,7 +23,7 @@ class PlainText:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one ASGI connection."""
+        """Handle one ASGI connection."""
         if scope["type"] == "websocket":  # only without HAProxy, which removes the Upgrade header
             for part in _problem(scope, 400, "this service speaks plain HTTP; send no Upgrade: websocket", ()):
                 await send({**part, "type": part["type"].replace("http", "websocket.http")})
@@ -94,7 +94,7 @@ def refuse_in_json() -> None:
 
 
 def _send_400_response(self: Any, msg: str) -> None:
-    """Replacement for uvicorn's method of this name, which answers in plain text."""
+    """Answer in plain text; replaces uvicorn's method of this name."""
     body = problem_document(HTTPStatus.BAD_REQUEST, msg, request_id := str(uuid.uuid4()))
     head = (
         f"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\ncontent-length: {len(body)}\r\n"

@@ -49,7 +49,7 @@ class Refusals:
     async def settle(
         self, error: DarkroomError, limit_s: float, scope: Scope, receive: Receive, request_id: str = ""
     ) -> bool:
-        """Logs an error, and delays the response to an overloaded client.
+        """Log an error, and delay the response to an overloaded client.
 
         Args:
             error: the reason.

@@ -51,7 +51,7 @@ class ServeApi:
         return found
 
     def deploy(self, document: Mapping[str, Any]) -> None:
-        """Deploys a configuration, as `serve deploy` does; returns before the configuration is in force.
+        """Deploy a configuration, as `serve deploy` does; return before the configuration is in force.
 
         Args:
             document: content as in serve_config.yaml.

@@ -51,7 +51,7 @@ class EndedRequests:
     )  # one for each answered request, in the order of `STAGES`
 
     def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
-        """Counts an answered request; some of its images may have been rejected."""
+        """Count an answered request; some of its images may have been rejected."""
         self.requests[PREDICTED_OUTCOME] += 1
         self.took_s.append(took_s)
         self.stages_s.append(stages_s)
@@ -102,7 +102,7 @@ class LastMinute:
         return self._seconds[-1].snapshot
 
     def tick(self, snapshot: Snapshot) -> EndedRequests:
-        """Completes the current second; returns the requests and images that ended in it."""
+        """Complete the current second; return the requests and images that ended in it."""
         ended, self.now = self.now, EndedRequests()
         self._seconds.append(Second.of(ended, snapshot))
         self._stats_by_seconds = {}

@@ -64,7 +64,7 @@ class Metrics:
         self._held_bytes = _gauge("encoded_bytes_in_flight", "bytes of the bodies of requests in work")
 
     def publish(self, ended: EndedRequests, engine_stats: EngineStats, held_bytes: int, seconds: float) -> None:
-        """Updates all metrics.
+        """Update all metrics.
 
         Ray is slow to take each figure, so a thread calls this once a second: the event loop must not wait for it.
 

@@ -49,19 +49,19 @@ class Watch:
         self._minute = LastMinute(self._read(), device_kind)
 
     def note_images(self, outcomes: Sequence[Outcome]) -> None:
-        """Notes the outcomes of a request's images."""
+        """Note the outcomes of a request's images."""
         self._minute.now.images.update(
             PREDICTED_OUTCOME if isinstance(outcome, Prediction) else type(outcome.error).__name__
             for outcome in outcomes
         )
 
     def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
-        """Notes an answered request, with its seconds in each of `STAGES`; some images may have been rejected."""
+        """Note an answered request, with its seconds in each of `STAGES`; some images may have been rejected."""
         self.requests[PREDICTED_OUTCOME] += 1
         self._minute.now.note_answer(stages_s, took_s)
 
     def note_end(self, outcome: str) -> None:
-        """Notes a request that ended otherwise: the class name of its error, or `GONE_OUTCOME`."""
+        """Note a request that ended otherwise: the class name of its error, or `GONE_OUTCOME`."""
         self.requests[outcome] += 1
         self._minute.now.requests[outcome] += 1
 
@@ -70,7 +70,7 @@ class Watch:
         return self._minute.stats(seconds)
 
     async def run(self) -> None:
-        """Reads and publishes once a second, until cancelled."""
+        """Read and publish once a second, until cancelled."""
         while True:
             await asyncio.sleep(_SNAPSHOT_PERIOD_S)
             log_left_out()

@@ -59,7 +59,7 @@ class FairQueue:
         self._count = 0
 
     def __len__(self) -> int:
-        """Number of images that wait."""
+        """Return the number of images that wait."""
         return self._count
 
     def __iter__(self) -> Iterator[Task]:

@@ -18,7 +18,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="package")
 def guarded(several: Service) -> Iterator[Service]:
-    """The application among them that has two keys in a file, and allows web pages of two origins."""
+    """Return the application among them that has two keys in a file, and allows web pages of two origins."""
     guarded = Service(several.local, EXACT_AT)
     yield guarded
     guarded.client.close()

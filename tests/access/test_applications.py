@@ -21,7 +21,7 @@ CAT = jpeg(photograph("cat"))
 
 @pytest.fixture(scope="module")
 def client(several: Service) -> Iterator[httpx.Client]:
-    """A client of the service below /models, with the key."""
+    """Return a client of the service below /models, with the key."""
     with httpx.Client(base_url=f"{several.origin}/models", timeout=60, trust_env=False, headers=bearer(KEY)) as own:
         yield own
 

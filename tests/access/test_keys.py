@@ -83,7 +83,7 @@ def _command_lines(processes: Sequence[psutil.Process]) -> str:
 
 
 def _is_shown_nowhere(service: Service, *keys: str) -> None:
-    """Asserts that no key is in the console output, a log of Ray, Serve or HAProxy, a command line or an answer."""
+    """Assert that no key is in the console output, a log of Ray, Serve or HAProxy, a command line or an answer."""
     texts = {
         str(path): path.read_text(errors="replace") for path in service.log_folder().parent.rglob("*") if path.is_file()
     }

@@ -19,7 +19,7 @@ NEEDS = {"TorchCodec": "torchcodec"}
 
 
 def _ways() -> list[object]:
-    """Lists the decoders as parameters; those whose packages `make decoders` has not fetched are skipped."""
+    """List the decoders as parameters; those whose packages `make decoders` has not fetched are skipped."""
     missing = [name for name, module in NEEDS.items() if not find_spec(module)]
     skip = pytest.mark.skip(reason="make decoders fetches it")
     return [pytest.param(way, id=name, marks=[skip] * name.startswith(tuple(missing))) for name, way in WAYS.items()]

@@ -9,7 +9,7 @@ from tests.support.waiting import PATIENCE_S
 
 
 async def _received(name: str) -> tuple[bytes, bytes]:
-    """Returns head and body that one client of a group sends to a server, which answers when no more arrives."""
+    """Return head and body that one client of a group sends to a server, which answers when no more arrives."""
     talk, parts = clients_with_hostile_bodies()[name].talk, list[bytes]()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

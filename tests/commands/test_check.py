@@ -19,7 +19,7 @@ from tests.support.typed import typed
 
 
 def checked(folder: Path, document: Document) -> list[str]:
-    """Returns the lines that are printed about a configuration with errors."""
+    """Return the lines that are printed about a configuration with errors."""
     (folder / "a.yaml").write_text(yaml.safe_dump(document))
     said = typed("check", folder / "a.yaml")
     assert said.exit_code == 1

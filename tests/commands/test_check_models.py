@@ -17,7 +17,7 @@ CAT = ROOT / "examples/chelsea.jpg"
 
 
 def written(folder: Path, document: Document, **pipeline: Any) -> Path:
-    """Writes a configuration with these settings of the pipeline; returns its path."""
+    """Write a configuration with these settings of the pipeline; return its path."""
     document["applications"][0]["args"]["pipeline"].update(pipeline)
     (folder / "a.yaml").write_text(yaml.safe_dump(document))
     return folder / "a.yaml"

@@ -27,7 +27,7 @@ def grey() -> Image.Image:
 
 
 def detections(orientation: int = 1) -> Prediction:
-    """Returns two objects in an image of 300 x 200, whose input has half that size; one has a low score."""
+    """Return two objects in an image of 300 x 200, whose input has half that size; one has a low score."""
     boxes = np.array([[50, 40, 100, 80], [0, 0, 20, 20]], np.float32)
     size = (200, 300) if orientation > 4 else (300, 200)
     return Prediction(Detections(("cat", "dog"), (1, 2), (0.9, 0.1), boxes, Geometry(*size, orientation, FIT)))

@@ -14,7 +14,7 @@ FORMATS = ("JPEG", "PNG")
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with a tree of empty files."""
+    """Return the working directory, with a tree of empty files."""
     for name in ("b.jpg", "a.PNG", "notes.txt", ".hidden.jpg", "sub/c.jpeg", ".git/d.jpg", "sub/deep/e.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

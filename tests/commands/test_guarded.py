@@ -21,7 +21,7 @@ KEY = "0123456789abcdef-secret"
 
 
 def in_shell(line: str, folder: Path = ROOT) -> tuple[int, str, str]:
-    """Runs a line of bash that contains `darkroom`; standard input is empty."""
+    """Run a line of bash that contains `darkroom`; standard input is empty."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = ["bash", "-c", "set -o pipefail; " + line.replace("darkroom", DARKROOM)]
     done = subprocess.run(

@@ -25,7 +25,7 @@ CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, without a configuration."""
+    """Return the working directory, without a configuration."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -35,14 +35,14 @@ def _rows(output: Path) -> list[dict[str, Any]]:
 
 
 def _two_hundred(folder: Path) -> None:
-    """Writes 200 images, and a configuration that starts quickly."""
+    """Write 200 images, and a configuration that starts quickly."""
     for number in range(200):
         (folder / f"{number:03}.jpg").write_bytes(CAT)
     _quick_config(folder)
 
 
 def _quick_config(folder: Path) -> None:
-    """Writes a configuration that compares no runtimes, which would take longer than most runs."""
+    """Write a configuration that compares no runtimes, which would take longer than most runs."""
     config = shipped_config()
     config["applications"][0]["args"]["pipeline"]["runtime"] = "torch"
     (folder / "serve_config.yaml").write_text(yaml.safe_dump(config))

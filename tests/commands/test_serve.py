@@ -15,7 +15,7 @@ from tests.support.typed import typed
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory whose ports are none that a Darkroom on this machine would use."""
+    """Return a working directory whose ports are none that a Darkroom on this machine would use."""
     monkeypatch.chdir(tmp_path)
     for name, value in apart().items():
         monkeypatch.setenv(name, value)

@@ -41,7 +41,7 @@ def test_it_goes_on_until_ctrl_c(service: Service) -> None:
 
 @contextmanager
 def _answering(status: int, *bodies: bytes) -> Iterator[str]:
-    """Runs a server that gives these answers in turn, again and again; yields its URL."""
+    """Run a server that gives these answers in turn, again and again; yield its URL."""
     turn = 0
 
     class Handler(BaseHTTPRequestHandler):
@@ -53,7 +53,7 @@ def _answering(status: int, *bodies: bytes) -> Iterator[str]:
             turn += 1
 
         def log_message(self, *_: object) -> None:
-            """Logs nothing."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)

@@ -28,7 +28,7 @@ SHIPPED_NARROW = re.sub(r"max_queue_wait_s: [0-9.]+", "max_queue_wait_s: 0.001",
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory, with the shipped configuration on a free port and some photographs."""
+    """Return the working directory, with the shipped configuration on a free port and some photographs."""
     monkeypatch.chdir(tmp_path)
     for name, value in apart().items():
         monkeypatch.setenv(name, value)

@@ -12,7 +12,7 @@ from pipeline.stats import EngineStats
 
 
 def _stats(replica: str, *answers: float, **usage: Any) -> dict[str, Any]:
-    """Returns the figures of a replica with this many answers a second, each of which took this many seconds."""
+    """Return the figures of a replica with this many answers a second, each of which took this many seconds."""
     facts: dict[str, Any] = {
         "batches": {4: 2},
         "images_dropped": 0,

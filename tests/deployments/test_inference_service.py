@@ -25,7 +25,7 @@ def image() -> EncodedImage:
 
 
 def refused(error: type[DarkroomError], service: FakeService, *, limit_s: float = 60.0, images: int = 1) -> str:
-    """Returns the message with which a request is refused, and checks that none of it reached the engine."""
+    """Return the message with which a request is refused, and check that none of it reached the engine."""
     with pytest.raises(error) as seen:
         asyncio.run(service.infer([image()] * images, Deadline(limit_s)))
     assert service.engine.requests == []

@@ -21,7 +21,7 @@ CAT = jpeg(photograph("cat"))
 
 
 def line(images: Sequence[bytes], **params: Any) -> bytes:
-    """Returns a request with these images."""
+    """Return a request with these images."""
     encoded = [base64.b64encode(image).decode() for image in images]
     return json.dumps({"jsonrpc": "2.0", "id": 7, "params": {"images": encoded, **params}}).encode()
 

@@ -24,7 +24,7 @@ class _Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
-    """The clock of the limit on log lines."""
+    """Return the clock of the limit on log lines."""
     clock = _Clock()
     monkeypatch.setattr(logs, "_rate", LogRate[object](clock=clock))
     return clock
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
-    """The lines that are logged during the test."""
+    """Return the lines that are logged during the test."""
     with caplog.at_level(logging.INFO, "deployments"):
         yield caplog
 

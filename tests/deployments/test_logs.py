@@ -36,7 +36,7 @@ def _lines(service: Service, **fields: Any) -> list[Document]:
 
 
 def _line(service: Service, **fields: Any) -> Document:
-    """Returns the only line with these values; the log may appear a moment after the answer."""
+    """Return the only line with these values; the log may appear a moment after the answer."""
     (line,) = until(lambda: _lines(service, **fields))
     return line
 

@@ -14,14 +14,14 @@ MB = 1 << 20
 
 @pytest.fixture
 def bodies() -> Iterator[ExitStack]:
-    """Closes the held bodies when the test ends."""
+    """Close the held bodies when the test ends."""
     with ExitStack() as stack:
         yield stack
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The current time, as a list of one element."""
+    """Return the current time, as a list of one element."""
     now = [100.0]
     monkeypatch.setattr("deployments.memory_budget.time.monotonic", lambda: now[0])
     return now

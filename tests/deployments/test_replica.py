@@ -34,7 +34,7 @@ class _Unserved(Replica):
 
 @pytest.fixture(scope="module")
 def replica() -> Iterator[Replica]:
-    """A started replica without a `user_config`."""
+    """Return a started replica without a `user_config`."""
     replica, threshold = _Unserved.__new__(_Unserved), gc.get_threshold()
     asyncio.run(replica.__init__(ServiceConfig(pipeline=PIPELINE)))  # type: ignore[misc]  # Serve awaits it too
     replica._service.admission._places = lambda: UNLIMITED  # only Serve knows the places
@@ -169,7 +169,7 @@ def test_an_old_name_is_refused_with_the_new_one(replica: Replica) -> None:
 
 
 async def _seconds_of(replica: Replica, path: str) -> float:
-    """Returns the processor time of one request."""
+    """Return the processor time of one request."""
     async with _client(replica) as client:
         await client.get(path)
         began_at = time.thread_time()

@@ -40,14 +40,14 @@ def document(request: pytest.FixtureRequest) -> Document:
 
 @pytest.fixture
 def application(document: Document) -> Document:
-    """The only application of a configuration."""
+    """Return the only application of a configuration."""
     (application,) = document["applications"]
     return dict(application)
 
 
 @pytest.fixture
 def deployment(application: Document) -> Document:
-    """The only deployment of the application."""
+    """Return the only deployment of the application."""
     (deployment,) = application["deployments"]
     return dict(deployment)
 

@@ -14,7 +14,7 @@ from tests.test_imports import imports
 
 @pytest.fixture
 def uninstalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Hides the package metadata, as in a source tree that was copied and not installed."""
+    """Hide the package metadata, as in a source tree that was copied and not installed."""
 
     def missing(package: str) -> str:
         raise PackageNotFoundError(package)

@@ -52,25 +52,25 @@ class WatchedReplica:
         return self.process.stdout.readline()
 
     def say(self, word: str) -> None:
-        """Sends a command to the program."""
+        """Send a command to the program."""
         assert self.process.stdin
         self.process.stdin.write(word + "\n")
         self.process.stdin.flush()
 
     def answers(self) -> bool:
-        """Returns whether the program responds."""
+        """Return whether the program responds."""
         self.say("how are you")
         return self._line() == "well\n"
 
     def end(self) -> tuple[int, str]:
-        """Waits for the program's end; returns its status and its standard error."""
+        """Wait for the program's end; return its status and its standard error."""
         _, said = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, said
 
 
 @contextmanager
 def running(*options: str) -> Iterator[WatchedReplica]:
-    """Runs a replica with its watchdog; afterwards neither of them is left."""
+    """Run a replica with its watchdog; afterwards neither of them is left."""
     command = [sys.executable, "-c", PROGRAM, *options]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:  # type: ignore[call-overload]

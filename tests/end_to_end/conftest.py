@@ -11,7 +11,7 @@ from harness.repository import ROOT
 
 @pytest.fixture
 def shared_folder() -> Iterator[Path]:
-    """A folder that all imitated machines see; each has a /tmp of its own."""
+    """Return a folder that all imitated machines see; each has a /tmp of its own."""
     cache = ROOT / ".cache"
     cache.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix="shared-") as folder:

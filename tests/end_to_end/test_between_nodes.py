@@ -39,7 +39,7 @@ def _closed_but_for_the_listed(machine: Machine) -> None:
 
 
 def _serves_on_both(cluster: RayCluster) -> None:
-    """Starts a replica on each of two nodes, and waits until each balancer has passed a request to both."""
+    """Start a replica on each of two nodes, and wait until each balancer has passed a request to both."""
     for name in ("one", "two"):
         cluster.add(name, cpus=1)
     cluster.deploy(service_config())
@@ -77,7 +77,7 @@ def _is_open(machine: Machine, port: int) -> bool:
 
 @pytest.fixture
 def certificate(shared_folder: Path) -> Path:
-    """A folder with key and certificate of all nodes, signed by itself."""
+    """Return a folder with key and certificate of all nodes, signed by itself."""
     names = ",".join(f"IP:10.77.0.{number}" for number in range(1, 9))
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=nodes"]
     command += ["-addext", f"subjectAltName={names},IP:127.0.0.1,DNS:localhost"]

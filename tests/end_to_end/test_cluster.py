@@ -39,7 +39,7 @@ def test_a_node_that_ray_does_not_list_sizes_nothing(monkeypatch: pytest.MonkeyP
 
 @pytest.fixture(scope="module")
 def seen() -> Document:
-    """Findings of `tests/support/placing.py`; none of its processes is left running."""
+    """Return the findings of `tests/support/placing.py`; none of its processes is left running."""
     mark = f"placing-{os.getpid()}"
     environment = {**os.environ, "SPT_NOENV": AS_LAUNCHED["SPT_NOENV"], "DARKROOM_TEST": mark}
     command = [sys.executable, "-m", "tests.support.placing"]

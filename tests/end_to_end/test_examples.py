@@ -19,7 +19,7 @@ CAT = ROOT / "examples/chelsea.jpg"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the files that the examples name."""
+    """Return a folder with the files that the examples name."""
     for name in ("photo.jpg", "one.jpg", "two.png", "examples/chelsea.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(CAT, tmp_path / name)

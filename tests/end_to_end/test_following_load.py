@@ -12,7 +12,7 @@ from tests.support.waiting import until
 
 
 def _scaling_config() -> Document:
-    """Returns the shipped configuration, made to scale quickly, with two replicas that fit on two cores."""
+    """Return the shipped configuration, made to scale quickly, with two replicas that fit on two cores."""
     config = shipped_config()
     application = config["applications"][0]
     application["args"]["num_cpus"] = 1
@@ -38,7 +38,7 @@ def test_replicas_follow_the_load(tmp_path: Path) -> None:
 
 
 def _serving(service: Service) -> int:
-    """Returns the number of replicas that have workers, which means that they are ready."""
+    """Return the number of replicas that have workers, which means that they are ready."""
     return sum(len(replica.children(recursive=True)) >= 3 for replica in service.replicas())
 
 

@@ -25,7 +25,7 @@ def _best(prediction: str | None) -> str:
 
 
 def _is_right(name: str, row: dict[str, str | None]) -> bool:
-    """Checks that a row has the label of the photograph that names its file, or the error of a broken one."""
+    """Check that a row has the label of the photograph that names its file, or the error of a broken one."""
     if name == "broken":
         return row["prediction"] is None and "image" in str(row["error"])
     return row["error"] is None and _best(row["prediction"]) == LABELS[name]
@@ -51,7 +51,7 @@ def test_a_batch_keeps_its_other_columns_and_its_order(tmp_path: Path) -> None:
 
 @pytest.fixture
 def photographs(shared_folder: Path) -> Path:
-    """A folder with photographs, one in twelve of them broken; each is named after what it shows."""
+    """Return a folder with photographs, one in twelve of them broken; each is named after what it shows."""
     folder = shared_folder / "photographs"
     folder.mkdir()
     names = [*LABELS]
@@ -69,7 +69,7 @@ def _rows(labels: Path) -> list[dict[str, str | None]]:
 
 
 def _check(rows: Iterable[dict[str, str | None]], photographs: Path) -> None:
-    """Asserts that each photograph has one row, which is right."""
+    """Assert that each photograph has one row, which is right."""
     by_name = {Path(str(row["path"])).name: row for row in rows}
     assert by_name.keys() == {path.name for path in photographs.iterdir()}
     wrong = [row for name, row in by_name.items() if not _is_right(name.partition("-")[0], row)]

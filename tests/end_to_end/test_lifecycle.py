@@ -82,7 +82,7 @@ def _environment(mark: str) -> dict[str, str]:
 
 
 def _of_darkroom(mark: str) -> list[psutil.Process]:
-    """Returns replicas and the processes that they started, without Ray's own."""
+    """Return replicas and the processes that they started, without Ray's own."""
     return [process for process in marked(mark) if "ServeReplica" in name_of(process) or is_decoder(process)]
 
 
@@ -143,7 +143,7 @@ def test_ray_start_and_serve_deploy_work(tmp_path: Path) -> None:
 
 
 def _end(processes: list[psutil.Process]) -> None:
-    """Ends the Ray of one test; `ray stop` would end every other Ray on the machine as well."""
+    """End the Ray of one test; `ray stop` would end every other Ray on the machine as well."""
     for process in processes:
         process.kill()
     psutil.wait_procs(processes, timeout=10)

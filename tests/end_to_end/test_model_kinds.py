@@ -31,7 +31,7 @@ FILE_KINDS: Final = ("any.pt2", "script.pth", "any.onnx", "bytes.onnx")
 
 
 def _pipelines(folder: Path) -> dict[str, Document]:
-    """Writes a model of each kind into a folder; returns the settings that serve it, by a name that a path may have."""
+    """Write a model of each kind into a folder; return the settings that serve it, by a name that a path may have."""
     names = folder / "labels.txt"
     names.write_text("background\ncat\ndog\nbird\n")
     seeded = {"labels": str(names), "batch_sizes": [1, 2]}
@@ -88,7 +88,7 @@ def service(tmp_path_factory: pytest.TempPathFactory, pipelines: dict[str, Docum
 
 
 def _rounded(value: Any) -> Any:
-    """Returns a document with its numbers to two digits: floats differ a little between two processes."""
+    """Return a document with its numbers to two digits: floats differ a little between two processes."""
     text = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     return json.loads(text, parse_float=lambda number: round(float(number), 2))
 

@@ -18,7 +18,7 @@ Opened = tuple[str, str, str, int]  # process, protocol, address, port
 
 
 def _sockets(service: Service) -> Iterator[Opened]:
-    """Returns all sockets on which the service's processes accept data from others."""
+    """Return all sockets on which the service's processes accept data from others."""
     for process in service.processes():
         try:
             name, connections = process.name(), process.net_connections("inet")
@@ -36,13 +36,13 @@ def _is_loopback(address: str) -> bool:
 
 
 def _documented() -> set[tuple[str, str]]:
-    """Returns process and protocol of each line of the table in SECURITY.md."""
+    """Return process and protocol of each line of the table in SECURITY.md."""
     return set(re.findall(r"(?m)^\| `([^`]+)` \| (tcp|udp) \|", (ROOT / "SECURITY.md").read_text()))
 
 
 @pytest.fixture(scope="module")
 def opened_sockets(service: Service) -> set[Opened]:
-    """The open sockets after some requests, when all processes that answer them are running."""
+    """Return the open sockets after some requests, when all processes that answer them are running."""
     own = {
         int(service.url.rpartition(":")[2]),
         int(service.environment["RAY_SERVE_HAPROXY_STATS_PORT"]),

@@ -42,7 +42,7 @@ def test_the_service_runs_without_root() -> None:
 
 
 def _instructions(name: str) -> list[str]:
-    """Returns the arguments of each line of Containerfile that begins with this word."""
+    """Return the arguments of each line of Containerfile that begins with this word."""
     lines = (ROOT / "Containerfile").read_text().splitlines()
     return [line.removeprefix(f"{name} ") for line in lines if line.startswith(f"{name} ")]
 

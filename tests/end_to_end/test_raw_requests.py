@@ -34,7 +34,7 @@ REFUSED = {
 
 @pytest.fixture(autouse=True, scope="module")
 def _replica_is_known(service: Service) -> None:
-    """Waits until HAProxy knows the first replica; before, Serve's own proxy would invite every body."""
+    """Wait until HAProxy knows the first replica; before, Serve's own proxy would invite every body."""
     refused = b"POST /predict HTTP/1.1\r\n" + LARGE + HOST + b"\r\n"
     until(lambda: (reply := sent(_port(service), refused)) and reply.status != 100)
 
@@ -89,7 +89,7 @@ def test_a_client_that_closes_its_half_gets_its_answer(service: Service, expect:
 
 
 def _answer(file: object) -> Reply:
-    """Returns the first answer that is not an interim one."""
+    """Return the first answer that is not an interim one."""
     while (reply := read_reply(file)) and reply.status < 200:
         pass
     assert reply is not None

@@ -18,7 +18,7 @@ CAT, ESPRESSO = jpeg(photograph("cat")), jpeg(photograph("espresso"))
 
 
 def _is_problem(response: httpx.Response, status: int, kind: str) -> Document:
-    """Checks a refusal's status, type and form, and that it shows no internals; returns it."""
+    """Check a refusal's status, type and form, and that it shows no internals; return it."""
     problem: Document = response.json()
     assert (response.status_code, problem["type"]) == (status, f"urn:darkroom:{kind}"), response.text
     assert response.headers["content-type"] == "application/problem+json"
@@ -171,7 +171,7 @@ def test_a_full_replica_refuses_at_once_and_says_when_to_come_back(service: Serv
     limits = {"max_image_bytes": 100_000, "max_request_bytes": 100_000, "max_bytes_in_flight": 100_000}
 
     def refusals() -> list[httpx.Response]:
-        """Returns refusals of a body with a length and of one without; before the other body arrives there is none."""
+        """Return refusals of a body with a length and of one without; before the other body arrives there is none."""
         with opened(service, content_length=90_000) as connection:
             assert service.post(CAT).status_code == 200
             connection.send(bytes(80_000))

@@ -27,7 +27,7 @@ LOST_WITH_A_NODE = 10
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """A head and two nodes, with one replica on each node."""
+    """Return a head and two nodes, with one replica on each node."""
     with RayCluster(tmp_path_factory.mktemp("cluster")) as nodes:
         nodes.add("one", cpus=1)
         nodes.add("two", cpus=1)
@@ -39,7 +39,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 
 
 def replica_that_answers(cluster: RayCluster, machine: Machine) -> str:
-    """Returns the id of a replica, asked through the balancer of a machine."""
+    """Return the id of a replica, asked through the balancer of a machine."""
     with cluster.clients.network():
         answer = httpx.get(f"http://{machine.address}:{HTTP_PORT}/stats", timeout=10, trust_env=False)
     return str(answer.raise_for_status().json()["replica"])
@@ -94,7 +94,7 @@ def _told(cluster: RayCluster) -> str:
 
 
 def _top_ks(cluster: RayCluster) -> set[int]:
-    """Returns `top_k` in force, of as many replicas as a few requests reach."""
+    """Return `top_k` in force, of as many replicas as a few requests reach."""
     with cluster.clients.network():
         url = f"http://{cluster.nodes['one'].address}:{HTTP_PORT}/info"
         answers = [httpx.get(url, timeout=10, trust_env=False, headers={"Connection": "close"}) for _ in range(6)]

@@ -24,7 +24,7 @@ def _stats(service: Service, seconds: int) -> Document:
 
 @contextmanager
 def _clients(service: Service, count: int, images: Sequence[bytes]) -> Iterator[None]:
-    """Runs clients that send these images, one request after the other, until the block ends."""
+    """Run clients that send these images, one request after the other, until the block ends."""
     leave = threading.Event()
 
     def send() -> None:
@@ -43,7 +43,7 @@ def _clients(service: Service, count: int, images: Sequence[bytes]) -> Iterator[
 
 
 def _held(service: Service, state: str, fully: Callable[[Document], bool] = lambda _: True) -> Document:
-    """Waits until the service is in a state, and `fully` so; returns the figures of two seconds of it."""
+    """Wait until the service is in a state, and `fully` so; return the figures of two seconds of it."""
     for _ in range(30):
         time.sleep(1.0)  # the figures change once a second, and more requests would be a load of their own
         stats = _stats(service, 2)

@@ -55,7 +55,7 @@ class Fault:
     replicas: int = 1
 
     def complaints(self, outage: Outage) -> list[str]:
-        """Returns the measured values beyond these bounds, in words."""
+        """Return the measured values beyond these bounds, in words."""
         found = []
         if (lost := outage.lost.total()) > self.lost:
             found.append(f"{lost} lost ({dict(outage.lost)}), at most {self.lost}")
@@ -93,7 +93,7 @@ FAULTS: Final = (
 
 @contextmanager
 def launched(replicas: int) -> Iterator[LocalService]:
-    """Runs a service of this many replicas, each with a core where there are several; no process is left afterwards.
+    """Run a service of this many replicas, each with a core where there are several; no process is left afterwards.
 
     Raises:
         RuntimeError: a process is left.
@@ -119,7 +119,7 @@ def launched(replicas: int) -> Iterator[LocalService]:
 
 
 def struck(service: LocalService, fault: Fault) -> Outage:
-    """Causes a fault in a service that has settled after the one before.
+    """Cause a fault in a service that has settled after the one before.
 
     Raises:
         ServiceFailed: the service has not settled in time.
@@ -130,7 +130,7 @@ def struck(service: LocalService, fault: Fault) -> Outage:
 
 
 def row(fault: Fault, outage: Outage) -> list[str]:
-    """Returns a row of the table."""
+    """Return a row of the table."""
     kinds = ", ".join(f"{count} {kind}" for kind, count in outage.lost.most_common())
     return [
         fault.name,
@@ -144,7 +144,7 @@ def row(fault: Fault, outage: Outage) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command line; returns the exit status, 0 if nothing is beyond its bounds."""
+    """Run the command line; return the exit status, 0 if nothing is beyond its bounds."""
     parser = parser_of("tests.faults.alive", __doc__)
     parser.add_argument("--only", action="append", default=[], help="a fault, by its name; may be given again")
     options = parser.parse_args(arguments)

@@ -26,7 +26,7 @@ class HangingReplica(Replica):
     """The whole replica, with one more route."""
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        """Returns the application with that route."""
+        """Return the application with that route."""
         app = super().__serve_build_asgi_app__()
         app.router.routes.append(Route("/hang/{part}", self._hang, methods=["POST"]))
         return app
@@ -46,5 +46,5 @@ def _hang_for_ever(_: object) -> None:
 
 
 def build_app(config: ServiceConfig) -> Application:
-    """Builds the application; a configuration names it instead of `deployments.app:build_app`."""
+    """Build the application; a configuration names it instead of `deployments.app:build_app`."""
     return sized(config, HangingReplica)

@@ -16,12 +16,12 @@ Strike = Callable[[LocalService], object]
 
 
 def one(role: str, number: signal.Signals) -> Strike:
-    """Sends a signal to the oldest process of that role."""
+    """Send a signal to the oldest process of that role."""
     return lambda service: with_role(service.run, role)[0].send_signal(number)
 
 
 def every(role: str, number: signal.Signals) -> Strike:
-    """Sends a signal to all processes of that role, almost at once."""
+    """Send a signal to all processes of that role, almost at once."""
 
     def strike(service: LocalService) -> None:
         for process in with_role(service.run, role):
@@ -31,17 +31,17 @@ def every(role: str, number: signal.Signals) -> Strike:
 
 
 def working(number: signal.Signals) -> Strike:
-    """Sends a signal to the decoder process that has worked the most."""
+    """Send a signal to the decoder process that has worked the most."""
     return lambda service: _by_work(service)[-1].send_signal(number)
 
 
 def spare(number: signal.Signals) -> Strike:
-    """Sends a signal to the decoder process that has worked the least."""
+    """Send a signal to the decoder process that has worked the least."""
     return lambda service: _by_work(service)[0].send_signal(number)
 
 
 def with_its_worker(number: signal.Signals) -> Strike:
-    """Sends a signal to the forkserver, then kills the worker that has worked the most."""
+    """Send a signal to the forkserver, then kill the worker that has worked the most."""
 
     def strike(service: LocalService) -> None:
         one(FORKSERVER, number)(service)
@@ -53,7 +53,7 @@ def with_its_worker(number: signal.Signals) -> Strike:
 
 
 def hang(part: str) -> Strike:
-    """Makes that part of a replica hang; its application must be that of `tests/faults/hanging.py`."""
+    """Make that part of a replica hang; its application must be that of `tests/faults/hanging.py`."""
 
     def strike(service: LocalService) -> None:
         with suppress(httpx.TransportError):

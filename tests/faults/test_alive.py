@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 
 def of(replicas: int) -> pytest.MarkDecorator:
-    """Returns the faults of a service of this many replicas."""
+    """Return the faults of a service of this many replicas."""
     faults = [fault for fault in FAULTS if fault.replicas == replicas]
     return pytest.mark.parametrize("fault", faults, ids=[fault.name for fault in faults])
 

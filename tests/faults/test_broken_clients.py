@@ -19,14 +19,14 @@ START = b"POST /predict HTTP/1.1\r\nHost: darkroom\r\nContent-Type: image/jpeg\r
 
 @contextmanager
 def connected(service: Service) -> Iterator[socket.socket]:
-    """Opens a connection to the service, for single bytes."""
+    """Open a connection to the service, for single bytes."""
     address = urlsplit(service.url)
     with socket.create_connection((address.hostname, address.port or 80), timeout=PATIENCE_S) as connection:
         yield connection
 
 
 def answer(connection: socket.socket) -> bytes:
-    """Returns all data until the server closes, or has sent one whole answer."""
+    """Return all data until the server closes, or has sent one whole answer."""
     received = b""
     try:
         while piece := connection.recv(65536):
@@ -41,12 +41,12 @@ def answer(connection: socket.socket) -> bytes:
 
 
 def status(received: bytes) -> int:
-    """Returns the status of an answer, 0 if there is none."""
+    """Return the status of an answer, 0 if there is none."""
     return int(received.split()[1]) if received else 0
 
 
 def balancers(service: Service) -> set[int]:
-    """Returns the pids of the service's HAProxies: one, and those that are being replaced."""
+    """Return the pids of the service's HAProxies: one, and those that are being replaced."""
     return {process.pid for process in service.processes() if name_of(process) == "haproxy"}
 
 
@@ -78,7 +78,7 @@ def slow_headers(service: Service) -> Iterator[Future[bytes]]:
 
 @pytest.fixture(autouse=True)
 def others(service: Service) -> Iterator[None]:
-    """Checks before and after each test that another client is answered and no memory is held."""
+    """Check before and after each test that another client is answered and no memory is held."""
     assert service.post(CAT).status_code == 200
     yield
     assert service.post(CAT).status_code == 200
@@ -118,7 +118,7 @@ def test_bodies_without_end_are_given_up(service: Service) -> None:
 
 
 def _answer_to_trickle(connection: socket.socket, data: bytes) -> bytes:
-    """Returns the answer that arrives while a byte is sent every twentieth of a second."""
+    """Return the answer that arrives while a byte is sent every twentieth of a second."""
     connection.settimeout(0.05)
     for byte in data:
         connection.sendall(bytes([byte]))

@@ -37,14 +37,14 @@ mount -t tmpfs -o size=$2m tmpfs /dev/shm && shift 2 && exec "$@"
 
 
 def small(folder: Path) -> list[str]:
-    """Returns the prefix of a command that gives it a small /tmp, which shows this folder, and a small /dev/shm."""
+    """Return the prefix of a command that gives it a small /tmp, which shows this folder, and a small /dev/shm."""
     unshare = ["unshare", "--mount", "--propagation", "private"]
     return [*unshare, "sh", "-c", _MOUNTS, "sh", str(folder), str(ROOM_MIB)]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def may_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips the test if this user may not mount."""
+    """Skip the test if this user may not mount."""
     command = [*small(tmp_path_factory.mktemp("mounts")), "true"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -52,7 +52,7 @@ def may_mount(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def fill(path: Path) -> None:
-    """Writes until the file system is full."""
+    """Write until the file system is full."""
     with suppress(OSError), path.open("wb", buffering=0) as file:
         while file.write(b"\0" * (1 << 16)):
             pass
@@ -76,7 +76,7 @@ def test_a_start_without_room_says_so(tmp_path: Path) -> None:
 
 @contextmanager
 def full(service: Service, place: str) -> Iterator[None]:
-    """Keeps a file system full while the block runs."""
+    """Keep a file system full while the block runs."""
     (replica,) = service.replicas()
     path = Path(f"/proc/{replica.pid}/root{place}/fill")
     fill(path)
@@ -85,14 +85,14 @@ def full(service: Service, place: str) -> Iterator[None]:
 
 
 def workers(service: Service) -> list[psutil.Process]:
-    """Returns the decoder processes, without the forkserver."""
+    """Return the decoder processes, without the forkserver."""
     found = {process.pid: process for process in service.processes() if is_decoder(process)}
     return [process for process in found.values() if process.ppid() in found]
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with a small /tmp and /dev/shm, which tests fill and empty. It must end in order."""
+    """Return a service with a small /tmp and /dev/shm, which tests fill and empty. It must end in order."""
     folder = tmp_path_factory.mktemp("full")
     with running(folder, shipped_config(), *small(folder)) as service:
         yield service

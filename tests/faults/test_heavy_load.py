@@ -22,7 +22,7 @@ def _counts(service: Service) -> Document:
 
 
 def _ended(service: Service, outcome: str) -> int:
-    """Returns the number of requests with that outcome since the start."""
+    """Return the number of requests with that outcome since the start."""
     return int(_counts(service)["requests"].get(outcome, 0))
 
 

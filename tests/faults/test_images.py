@@ -24,7 +24,7 @@ FILES = tuple(ODD_BUT_GOOD.values())
 
 
 def _is_fair(outcome: Outcome) -> bool:
-    """Returns whether an outcome is a prediction or blames the image itself, without a crash or a timeout."""
+    """Return whether an outcome is a prediction or blames the image itself, without a crash or a timeout."""
     return isinstance(outcome, Prediction) or not isinstance(
         outcome.error, DecoderCrashed | DecodeTimeout | TooMuchMemory
     )
@@ -32,7 +32,7 @@ def _is_fair(outcome: Outcome) -> bool:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """Draws a real file that is cut, spliced with another, and has flipped bytes."""
+    """Draw a real file that is cut, spliced with another, and has flipped bytes."""
     file, other = draw(st.sampled_from(FILES)), draw(st.sampled_from(FILES))
     start, end = sorted(draw(st.tuples(st.integers(0, len(file)), st.integers(0, len(file)))))
     where = draw(st.integers(0, len(other)))
@@ -47,7 +47,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Engine]:
-    """An engine with the shipped sizes, whose model takes next to no time: it scores the mean of each colour."""
+    """Return an engine with the shipped sizes, whose model takes next to no time: it scores the mean of each colour."""
     network = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     with Engine(CONFIG, model=ServedModel(network, Preprocess(256, 224), Classify(COLOURS))) as engine:
         yield engine

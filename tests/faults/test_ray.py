@@ -27,7 +27,7 @@ class Run:
     url: str
 
     def answers(self) -> bool:
-        """Returns whether the service answers now."""
+        """Return whether the service answers now."""
         try:
             answer = httpx.get(f"{self.url}/info", timeout=2, trust_env=False, headers={"Connection": "close"})
             return answer.is_success
@@ -35,12 +35,12 @@ class Run:
             return False
 
     def processes(self, part: str) -> list[psutil.Process]:
-        """Returns the processes with this text in their command lines, the oldest first."""
+        """Return the processes with this text in their command lines, the oldest first."""
         found = [process for process in leftovers(self.launched.run) if re.search(part, _command(process))]
         return sorted(found, key=lambda process: process.create_time())
 
     def starts(self) -> int:
-        """Returns how often the service has become ready."""
+        """Return how often the service has become ready."""
         return self.launched.output.count("Darkroom answers")
 
 

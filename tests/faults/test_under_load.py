@@ -39,7 +39,7 @@ pytestmark = pytest.mark.slow
 
 
 def _config(replicas: int, **pipeline: Any) -> Document:
-    """Returns the shipped configuration with this many replicas, small enough that two fit on two cores."""
+    """Return the shipped configuration with this many replicas, small enough that two fit on two cores."""
     config = shipped_config()
     application = config["applications"][0]
     application["args"]["num_cpus"] = 1
@@ -54,13 +54,13 @@ def _config(replicas: int, **pipeline: Any) -> Document:
 
 
 def _goes_on(load: JudgedLoad) -> None:
-    """Waits for right answers to requests that are sent from now on."""
+    """Wait for right answers to requests that are sent from now on."""
     wanted = load.right + SOME
     until(lambda: load.right >= wanted)
 
 
 def _assert_lost(load: JudgedLoad, *, at_most: int, of: set[str]) -> None:
-    """Asserts that no answer was wrong or missing, and that requests were lost only in these ways."""
+    """Assert that no answer was wrong or missing, and that requests were lost only in these ways."""
     assert load.wrong == []
     assert load.unanswered == []
     kinds = {kind: count for kind, count in load.answers.items() if kind != "200"}
@@ -77,7 +77,7 @@ def _assert_none_lost(load: JudgedLoad) -> None:
 
 @pytest.fixture(scope="module")
 def early(tmp_path_factory: pytest.TempPathFactory) -> Early:
-    """A client that sends requests from the first moment of this file's service on."""
+    """Return a client that sends requests from the first moment of this file's service on."""
     return Early(tmp_path_factory.mktemp("pair") / "serve_config.yaml", replicas=2)
 
 

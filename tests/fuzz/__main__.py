@@ -42,7 +42,7 @@ _PACKAGES: Final = ("pillow", "simplejpeg", "torch", "numpy")
 
 
 def main() -> None:
-    """Runs until the time is over; exits with 1 if a child died, hung or raised anything but an ImageError."""
+    """Run until the time is over; exits with 1 if a child died, hung or raised anything but an ImageError."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _guard(folder: Path) -> dict[str, str]:
-    """Compiles the guarding malloc; returns the environment that preloads it."""
+    """Compile the guarding malloc; return the environment that preloads it."""
     library = folder / "guard.so"
     compiler = ("cc", "-O1", "-shared", "-fPIC", "-o")
     subprocess.run([*compiler, library, _GUARD_SOURCE], check=True)
@@ -72,7 +72,7 @@ def _guard(folder: Path) -> dict[str, str]:
 
 
 def _arm() -> None:
-    """Makes the guarding malloc begin in a child; does nothing if it is not preloaded."""
+    """Make the guarding malloc begin in a child; does nothing if it is not preloaded."""
     guard_arm = getattr(ctypes.CDLL(None), "guard_arm", None)
     if guard_arm is not None:
         guard_arm()
@@ -85,7 +85,7 @@ def _overflow(byte: int) -> None:
 
 
 def _status_of(work: Callable[[], object]) -> int:
-    """Returns the exit status of a child that does the work, negative if a signal ended it."""
+    """Return the exit status of a child that does the work, negative if a signal ended it."""
     sys.stdout.flush()
     child = os.fork()
     if not child:
@@ -99,7 +99,7 @@ def _status_of(work: Callable[[], object]) -> int:
 
 
 def _kills(data: bytes, transform: Transform) -> bool:
-    """Returns whether decoding a file with these bytes ends its process."""
+    """Return whether decoding a file with these bytes ends its process."""
     return _status_of(lambda: outcome_of(data, transform)) < 0
 
 
@@ -123,7 +123,7 @@ class Fuzzing:
         return self._report(number, time.monotonic() - started)
 
     def _child(self, first: int, for_s: float) -> int:
-        """Runs one child; returns the number of the next case."""
+        """Run one child; return the number of the next case."""
         last = first + CASES_A_CHILD
         self._tally.now[:] = first, time.monotonic_ns()
         self._errors.seek(0)
@@ -149,7 +149,7 @@ class Fuzzing:
         return self._found("crash", number, f"{name}: {said}")
 
     def _wait(self, child: int, deadline: float) -> tuple[int | None, str]:
-        """Returns the exit status of a child, or None and the reason if it was killed."""
+        """Return the exit status of a child, or None and the reason if it was killed."""
         while True:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:

@@ -26,7 +26,7 @@ class FuzzCase:
 
 
 def case(number: int, seed: int, seeds: Sequence[Seed]) -> FuzzCase:
-    """Returns the case with this number, the same on every machine."""
+    """Return the case with this number, the same on every machine."""
     rng = random.Random(f"{seed}:{number}")
     origin, data = mutated(rng, seeds)
     resize_px = rng.choice(_SIDES_PX)

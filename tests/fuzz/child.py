@@ -46,7 +46,7 @@ class SharedTally:
 
 
 def run(tally: SharedTally, findings: int, seed: int, seeds: Sequence[Seed], numbers: range) -> None:
-    """Decodes the cases with these numbers.
+    """Decode the cases with these numbers.
 
     Args:
         tally: collects the counts.
@@ -75,7 +75,7 @@ def run(tally: SharedTally, findings: int, seed: int, seeds: Sequence[Seed], num
 
 
 def outcome_of(data: bytes, transform: Transform) -> tuple[str, str]:
-    """Returns the class of the outcome, and the message of the error."""
+    """Return the class of the outcome, and the message of the error."""
     try:
         with warnings.catch_warnings(action="ignore"):
             pixels = decode(memoryview(data), transform, MAX_PIXELS)

@@ -18,7 +18,7 @@ Mutation = Callable[[random.Random, bytes, Seed], bytes]
 
 
 def mutated(rng: random.Random, seeds: Sequence[Seed]) -> tuple[Seed, bytes]:
-    """Returns a seed after one to five mutations, a third of which know the format."""
+    """Return a seed after one to five mutations, a third of which know the format."""
     seed = rng.choice(seeds)
     data = seed.data
     for _ in range(rng.choice((1, 1, 1, 2, 2, 3, 5))):
@@ -36,7 +36,7 @@ def mutated(rng: random.Random, seeds: Sequence[Seed]) -> tuple[Seed, bytes]:
 
 
 def _place(rng: random.Random, data: bytes) -> int:
-    """Draws a position: half of the time near the start, where headers are, otherwise anywhere."""
+    """Draw a position: half of the time near the start, where headers are, otherwise anywhere."""
     return rng.randrange(min(len(data), rng.choice((64, 700, len(data), len(data)))))
 
 
@@ -103,7 +103,7 @@ _OF_BYTES: Final[tuple[Mutation, ...]] = (
 
 
 def _jpeg_parts(data: bytes) -> list[bytes]:
-    """Returns the segments with their markers; entropy-coded data belongs to its scan's segment."""
+    """Return the segments with their markers; entropy-coded data belongs to its scan's segment."""
     parts, at = [], 0
     while at + 1 < len(data):
         marker = data[at + 1]
@@ -238,7 +238,7 @@ def _mutate_ihdr(rng: random.Random, body: bytes) -> bytes:
 
 
 def _with_pixels(rng: random.Random, chunks: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """Returns a PNG with other filtered rows, compressed again, in one IDAT or several."""
+    """Return a PNG with other filtered rows, compressed again, in one IDAT or several."""
     rows = bytearray(zlib.decompress(b"".join(body for kind, body in chunks if kind == b"IDAT")))
     for _ in range(rng.choice((1, 3, 30))):
         rows[rng.randrange(len(rows))] = rng.choice((0, 1, 2, 3, 4, 5, 255))

@@ -40,7 +40,7 @@ class Seed:
 
 
 def seeds() -> list[Seed]:
-    """Returns all seeds, always in the same order."""
+    """Return all seeds, always in the same order."""
     image = photograph("cat").resize((97, 61))
     files = {JPEG: _jpegs(image), PNG: _pngs(image), WEBP: _webps(image), **_others(image)}
     return [Seed(family, name, data) for family, named in files.items() for name, data in named.items()]
@@ -151,7 +151,7 @@ def _bmp(depth: int, compression: int, colours: int, extra: bytes, data: bytes) 
 
 
 def _rle(compression: int) -> bytes:
-    """Encodes with runs, literal runs, moves and line ends (BI_RLE8 is 1, BI_RLE4 2)."""
+    """Encode with runs, literal runs, moves and line ends (BI_RLE8 is 1, BI_RLE4 2)."""
     line = b"\x0a\1\x06\2\0\4" + bytes(4 >> compression - 1) + b"\0\2\3\0" + b"\5\3\0\0"
     return _bmp(8 >> compression - 1, compression, 16, bytes(range(64)), line * 24 + b"\0\1")
 

@@ -8,7 +8,7 @@ _AT_MOST_S: Final = 30.0
 
 
 def shrunk(data: bytes, is_found: Callable[[bytes], bool]) -> bytes:
-    """Removes smaller and smaller ranges of bytes while `is_found`, for 30 s at most."""
+    """Remove smaller and smaller ranges of bytes while `is_found`, for 30 s at most."""
     deadline, length = time.monotonic() + _AT_MOST_S, len(data) // 2
     while length:
         at = 0

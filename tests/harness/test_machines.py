@@ -35,20 +35,20 @@ pytestmark = pytest.mark.skipif(unsupported_reason() is not None, reason=f"{unsu
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
-    """A network of its own."""
+    """Return a network of its own."""
     with Machines() as network:
         yield network
 
 
 @pytest.fixture(scope="module")
 def clients(machines: Machines) -> Machine:
-    """A machine without a server."""
+    """Return a machine without a server."""
     return machines.add("clients")
 
 
 @pytest.fixture
 def server(machines: Machines) -> Iterator[Machine]:
-    """A machine with a server that tells its host name."""
+    """Return a machine with a server that tells its host name."""
     machine = machines.add("server")
     with machine.start([sys.executable, "-c", LISTEN, machine.address, str(PORT)], {}, subprocess.PIPE) as started:
         assert started.stdout

@@ -34,7 +34,7 @@ class Row:
 
 
 def main() -> None:
-    """Runs both modes, and prints the table in Markdown."""
+    """Run both modes, and print the table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--before", type=Path)
@@ -59,7 +59,7 @@ def _say(*lines: str) -> None:
 
 
 def _judged() -> tuple[list[Row], list[str]]:
-    """Returns the rows, and a line for each wrong answer."""
+    """Return the rows, and a line for each wrong answer."""
     warnings.simplefilter("ignore")
     more = [*others()]
     reference = TorchvisionReference([*corpus(), *more])
@@ -93,7 +93,7 @@ def _word(status: int) -> str:
 
 
 def _described(file: OddFile, kinds: list[str], said: dict[str, str]) -> str:
-    """Returns the outcome in both modes, e.g. "answered wrongly", or in each mode if they differ."""
+    """Return the outcome in both modes, e.g. "answered wrongly", or in each mode if they differ."""
     shown = [_shown(file, kind, what) for kind, what in zip(kinds, said.values(), strict=True)]
     return shown[0] if shown[0] == shown[1] else f"{shown[0]} in fast, {shown[1]} in exact"
 

@@ -17,7 +17,7 @@ _MAKERS = (jpegs, pngs, webps, transparents, metadata, damages, unsupporteds, co
 
 @functools.cache
 def corpus() -> tuple[OddFile, ...]:
-    """Returns all odd files, made once, with unique names."""
+    """Return all odd files, made once, with unique names."""
     files = tuple(file for make in _MAKERS for file in make())
     names = [str(file) for file in files]
     assert len(set(names)) == len(names), sorted(name for name in names if names.count(name) > 1)

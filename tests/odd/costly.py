@@ -13,7 +13,7 @@ from tests.support.png_writer import RGB, chunk, png, with_chunks
 
 
 def costlies() -> Iterator[OddFile]:
-    """Yields files that a service must not even begin to decode."""
+    """Yield files that a service must not even begin to decode."""
     for width, height in ((50_000, 50_000), (65_500, 65_500), (2**31 - 1, 2**31 - 1), (100_000_000, 1)):
         yield too_much("too many pixels", f"PNG of {width} x {height}", png_file((width, height), ()), "pixels")
     yield too_much("too many pixels", "JPEG of 65500 x 65500", _announcing(sequential(coded(cat())), 65_500), "pixels")
@@ -29,7 +29,7 @@ def costlies() -> Iterator[OddFile]:
 
 
 def _webp(side: int) -> bytes:
-    """Returns a small WebP of one colour with another size in its header, which has 14 bits for a side."""
+    """Return a small WebP of one colour with another size in its header, which has 14 bits for a side."""
     small = encoded(Image.new("RGB", (8, 8), (200, 30, 30)), "WEBP", lossless=True, quality=0, method=0)
     at = small.index(b"VP8L") + 9
     (bits,) = struct.unpack_from("<I", small, at)
@@ -37,7 +37,7 @@ def _webp(side: int) -> bytes:
 
 
 def _announcing(file: bytes, side: int) -> bytes:
-    """Returns the file with another size in its frame header; its few pixels are soon read."""
+    """Return the file with another size in its frame header; its few pixels are soon read."""
     at = max(file.find(bytes([0xFF, marker, 0, 11])) for marker in (SOF0, SOF2))
     at = (at if at > 0 else file.index(bytes([0xFF, SOF0, 0, 17]))) + 5
     return file[:at] + struct.pack(">HH", side, side) + file[at + 4 :]

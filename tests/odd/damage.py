@@ -22,7 +22,7 @@ _ROWS = r"\d.*rows|rows.*\d"
 
 
 def damages() -> Iterator[OddFile]:
-    """Yields files that must be refused as damaged, except for damage that no decoder can notice."""
+    """Yield files that must be refused as damaged, except for damage that no decoder can notice."""
     for name, file in _jpegs().items():
         yield from _cut_jpeg(name, file)
         yield from _wrong_height(name, file)
@@ -48,7 +48,7 @@ def _jpegs() -> dict[str, bytes]:
 
 
 def _start(file: bytes) -> int:
-    """Returns the offset of the entropy-coded data of the first scan."""
+    """Return the offset of the entropy-coded data of the first scan."""
     at = file.index(bytes([0xFF, SOS]))
     return at + 2 + int(struct.unpack_from(">H", file, at + 2)[0])
 
@@ -58,7 +58,7 @@ def _scans(file: bytes) -> bool:
 
 
 def _cut_jpeg(name: str, file: bytes) -> Iterator[OddFile]:
-    """Yields truncated JPEGs. A progressive one has every row after its first scan, but not all of its detail."""
+    """Yield truncated JPEGs. A progressive one has every row after its first scan, but not all of its detail."""
     says = "" if _scans(file) else _ROWS
     start, end = _start(file), len(file) - 2
     for percent in _CUTS:
@@ -90,7 +90,7 @@ def _overwritten(name: str, file: bytes) -> Iterator[OddFile]:
 
 
 def _flipped(name: str, file: bytes) -> Iterator[OddFile]:
-    """Yields files with one or ten flipped bits, which a decoder notices only for some codes."""
+    """Yield files with one or ten flipped bits, which a decoder notices only for some codes."""
     start, end = _start(file), len(file) - 2
     for seed, count in ((1, 1), (2, 10), (3, 10)):
         chance, data = np.random.default_rng(seed), bytearray(file)
@@ -100,7 +100,7 @@ def _flipped(name: str, file: bytes) -> Iterator[OddFile]:
 
 
 def _by_libjpeg(kind: str, name: str, data: bytes) -> OddFile:
-    """Returns a file that counts as damaged if libjpeg-turbo notices it, and must otherwise be answered.
+    """Return a file that counts as damaged if libjpeg-turbo notices it, and must otherwise be answered.
 
     libjpeg-turbo cannot judge samplings without a name in its interface, and ignores a damaged scan header.
     """
@@ -168,7 +168,7 @@ def _structure() -> Iterator[OddFile]:
 
 
 def _without_tables(own: list[tuple[int, bytes]]) -> bytes:
-    """Returns a JPEG without its own tables; those of Motion JPEG, which decoders use then, do not fit."""
+    """Return a JPEG without its own tables; those of Motion JPEG, which decoders use then, do not fit."""
     return joined(part for part in own if part[0] != DHT)
 
 
@@ -202,7 +202,7 @@ def _pngs() -> dict[str, bytes]:
 
 
 def _with_data(file: bytes, data: bytes) -> bytes:
-    """Returns the file with this IDAT body in place of its pixels, with a right checksum."""
+    """Return the file with this IDAT body in place of its pixels, with a right checksum."""
     return png_of((name, data if name == b"IDAT" else body) for name, body in chunks(file))
 
 

@@ -51,7 +51,7 @@ _PAD_BYTES = 65_350
 
 
 def jpegs() -> Iterator[OddFile]:
-    """Yields files that must be answered."""
+    """Yield files that must be answered."""
     for name, factors in SAMPLINGS.items():
         yield from _codings(name, coded(cat(), factors))
     for width, height in SIZES:
@@ -89,7 +89,7 @@ def _of_pillow() -> Iterator[OddFile]:
 
 
 def _arithmetic() -> Iterator[OddFile]:
-    """Yields arithmetic-coded files, also with so much metadata that a reader of 64 KiB stops within the scan."""
+    """Yield arithmetic-coded files, also with so much metadata that a reader of 64 KiB stops within the scan."""
     for name, file in ARITHMETIC.items():
         padded = file[:2] + segment(0xEF, bytes(_PAD_BYTES)) + file[2:]
         for size, each in (("", file), (", behind 64 kB", padded)):
@@ -97,7 +97,7 @@ def _arithmetic() -> Iterator[OddFile]:
 
 
 def _lossless() -> Iterator[OddFile]:
-    """Yields lossless JPEGs. No decoder can reduce them while reading; the large ones are twice the resize."""
+    """Yield lossless JPEGs. No decoder can reduce them while reading; the large ones are twice the resize."""
     kind = "JPEG, lossless"
     for image in (cat(), grey()):
         yield refused_or(kind, image.mode, lossless(image), image.convert("RGB"), UNSUPPORTED)
@@ -121,7 +121,7 @@ def _oriented() -> Iterator[OddFile]:
 
 
 def _oriented_by_xmp() -> Iterator[OddFile]:
-    """Yields files whose XMP gives the orientation, which Pillow uses if Exif has none."""
+    """Yield files whose XMP gives the orientation, which Pillow uses if Exif has none."""
     temple = photograph("temple").resize((150, 100))
     forms = ('tiff:Orientation="{}"', "<tiff:Orientation>{}</tiff:Orientation>")
     for (n, form), orientation in itertools.product(enumerate(forms), (1, 3, 6, 8)):
@@ -139,7 +139,7 @@ def _oriented_by_xmp() -> Iterator[OddFile]:
 
 
 def _coloured() -> Iterator[OddFile]:
-    """Yields files whose colours are told by Adobe's marker and the components' names."""
+    """Yield files whose colours are told by Adobe's marker and the components' names."""
     kind = "JPEG of any colours"
     for count, transforms in ((1, (0,)), (3, (0, 1)), (4, (0, 2))):
         for transform in transforms:
@@ -179,7 +179,7 @@ def _without_what_is_not_needed() -> Iterator[OddFile]:
 
 
 def _large() -> Iterator[OddFile]:
-    """Yields files just above the sizes where reduced decoding begins."""
+    """Yield files just above the sizes where reduced decoding begins."""
     sizes = ((2 * RESIZE_PX, 2 * RESIZE_PX + 4), (6 * RESIZE_PX, 3 * RESIZE_PX), (1030, 4 * RESIZE_PX))
     for name, (width, height) in itertools.product(("flower", "rocket"), sizes):
         for coding, options in _LARGE_CODINGS.items():

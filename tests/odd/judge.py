@@ -48,7 +48,7 @@ class Answers:
 
 
 def ask(config: PipelineConfig, files: Sequence[OddFile], *, among: bool = True) -> Answers:
-    """Sends each file in a request of its own, then among others; returns the outcomes."""
+    """Send each file in a request of its own, then among others; return the outcomes."""
     answers = Answers()
     with Engine(config) as engine:
         workers, log = set(engine.worker_pids), BufferingHandler(capacity=len(files))
@@ -73,7 +73,7 @@ def ask(config: PipelineConfig, files: Sequence[OddFile], *, among: bool = True)
 
 
 def status_of(error: ImageError) -> int:
-    """Returns the status that a client gets."""
+    """Return the status that a client gets."""
     return next(STATUS_BY_ERROR[cls] for cls in type(error).__mro__ if cls in STATUS_BY_ERROR)
 
 
@@ -92,7 +92,7 @@ class TorchvisionReference:
             self._known.update(zip((key for key, _ in group), batch, strict=True))
 
     def scores(self, picture: Image.Image) -> torch.Tensor:
-        """Returns float32 [1000] for a picture of the corpus."""
+        """Return float32 [1000] for a picture of the corpus."""
         return self._known[_key(picture)]
 
 
@@ -107,14 +107,14 @@ def _key(picture: Image.Image) -> bytes:
 
 
 def scores(prediction: Prediction) -> torch.Tensor:
-    """Returns float32 [1000], in the order of the classes."""
+    """Return float32 [1000], in the order of the classes."""
     return torch.empty(1000).scatter_(
         0, torch.tensor(prediction.result.indices), torch.tensor(prediction.result.scores)
     )
 
 
 def fault(file: OddFile, outcome: Outcome, mode: str, reference: TorchvisionReference) -> str:
-    """Says how the answer is wrong; empty if it is right."""
+    """Say how the answer is wrong; empty if it is right."""
     if not isinstance(outcome, Prediction):
         status, message = status_of(outcome.error), str(outcome.error)
         if status not in file.statuses:
@@ -136,5 +136,5 @@ def _listed(file: OddFile) -> str:
 
 
 def kind_of(outcome: Outcome) -> str:
-    """Returns the class of the error, or "answered" for a prediction."""
+    """Return the class of the error, or "answered" for a prediction."""
     return "answered" if isinstance(outcome, Prediction) else type(outcome.error).__name__

@@ -18,7 +18,7 @@ _NOISE = np.random.default_rng(22).bytes(64)
 
 
 def metadata() -> Iterator[OddFile]:
-    """Yields files that must be answered, except those with an unknown critical chunk."""
+    """Yield files that must be answered, except those with an unknown critical chunk."""
     file = png(samples(cat()), RGB)
     for name, odd in _png_chunks().items():
         yield answered("PNG with odd metadata", name, with_chunks(file, odd), cat())
@@ -101,7 +101,7 @@ def _png_exif() -> Iterator[OddFile]:
 
 
 def _exif_bodies() -> dict[str, bytes]:
-    """Returns invalid TIFF structures."""
+    """Return invalid TIFF structures."""
     entry = struct.pack("<HHII", 0x0112, 3, 1, 99)
     return {
         "empty": b"",

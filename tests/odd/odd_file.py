@@ -28,30 +28,30 @@ class OddFile:
 
 
 def answered(kind: str, name: str, data: bytes, picture: Image.Image, *, tolerance: float = 0.03) -> OddFile:
-    """Returns a file that must get the answer of the picture."""
+    """Return a file that must get the answer of the picture."""
     return OddFile(kind, name, data, (ANSWERED,), picture, tolerance=tolerance)
 
 
 def unsupported(kind: str, name: str, data: bytes, says: str = "") -> OddFile:
-    """Returns a file of a format or coding that is not decoded, and must be named in the refusal."""
+    """Return a file of a format or coding that is not decoded, and must be named in the refusal."""
     return OddFile(kind, name, data, (UNSUPPORTED,), says=says)
 
 
 def damaged(kind: str, name: str, data: bytes, says: str = "") -> OddFile:
-    """Returns a file that lacks something that its pixels need, or has it wrong."""
+    """Return a file that lacks something that its pixels need, or has it wrong."""
     return OddFile(kind, name, data, (DAMAGED,), says=says)
 
 
 def refused_or(kind: str, name: str, data: bytes, picture: Image.Image | None, *statuses: int) -> OddFile:
-    """Returns a file that may be answered, or refused with one of these statuses, alike in both modes."""
+    """Return a file that may be answered, or refused with one of these statuses, alike in both modes."""
     return OddFile(kind, name, data, (ANSWERED, *statuses), picture)
 
 
 def too_much(kind: str, name: str, data: bytes, says: str = "") -> OddFile:
-    """Returns a file that would cost more than any image may."""
+    """Return a file that would cost more than any image may."""
     return OddFile(kind, name, data, (TOO_MUCH,), says=says)
 
 
 def by_pillow(data: bytes) -> Image.Image:
-    """Returns the reference for a valid file: Pillow's `convert("RGB")`, as torchvision's datasets read it."""
+    """Return the reference for a valid file: Pillow's `convert("RGB")`, as torchvision's datasets read it."""
     return Image.open(io.BytesIO(data)).convert("RGB")

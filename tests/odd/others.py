@@ -16,7 +16,7 @@ _CUTS = (20, 50, 80)
 
 
 def others() -> Iterator[OddFile]:
-    """Yields the files, with the answers of a service that accepts these formats."""
+    """Yield the files, with the answers of a service that accepts these formats."""
     yield from _gifs()
     yield from _bmps()
     yield from _avifs()

@@ -21,7 +21,7 @@ NAMES = {GREY: "grey", RGB: "RGB", PALETTE: "palette", GREY_ALPHA: "grey and alp
 
 
 def pngs() -> Iterator[OddFile]:
-    """Yields files that must be answered."""
+    """Yield files that must be answered."""
     for colour, depths in DEPTHS.items():
         for depth, interlaced in itertools.product(depths, (False, True)):
             values, before, picture = _coloured(colour, depth)
@@ -37,7 +37,7 @@ def pngs() -> Iterator[OddFile]:
 
 
 def _coloured(colour: int, depth: int) -> tuple[NDArray[Any], list[tuple[bytes, bytes]], Image.Image]:
-    """Returns the samples, the palette if there is one, and the picture that they show."""
+    """Return the samples, the palette if there is one, and the picture that they show."""
     if colour == PALETTE:
         image = cat().quantize(2**depth)
         colours = bytes(image.getpalette() or ())[: 3 * 2**depth]

@@ -18,25 +18,25 @@ RESIZE_PX, CROP_PX = 128, 112
 
 @functools.cache
 def cat() -> Image.Image:
-    """Returns the cat: RGB, 93 x 61."""
+    """Return the cat: RGB, 93 x 61."""
     return photograph("cat").resize(SIZE, Image.Resampling.LANCZOS)
 
 
 @functools.cache
 def flower() -> Image.Image:
-    """Returns the flower: RGB, 93 x 61."""
+    """Return the flower: RGB, 93 x 61."""
     return photograph("flower").resize(SIZE, Image.Resampling.LANCZOS)
 
 
 @functools.cache
 def grey() -> Image.Image:
-    """Returns the cat in grey (L)."""
+    """Return the cat in grey (L)."""
     return cat().convert("L")
 
 
 @functools.cache
 def cut_out() -> Image.Image:
-    """Returns the cat within a soft ellipse (RGBA); the transparent pixels around it have the flower's colours."""
+    """Return the cat within a soft ellipse (RGBA); the transparent pixels around it have the flower's colours."""
     mask = Image.new("L", (4 * SIZE[0], 4 * SIZE[1]))
     ImageDraw.Draw(mask).ellipse((40, 20, 330, 225), fill=255)
     hidden = flower().copy()
@@ -47,12 +47,12 @@ def cut_out() -> Image.Image:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Returns the picture composited on white, as it is seen."""
+    """Return the picture composited on white, as it is seen."""
     rgba = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
 
 
 def samples(image: Image.Image) -> NDArray[Any]:
-    """Returns uint8 [height, width, channels]."""
+    """Return uint8 [height, width, channels]."""
     array = np.asarray(image)
     return array.reshape(array.shape[0], array.shape[1], -1)

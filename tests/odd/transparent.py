@@ -15,7 +15,7 @@ from tests.support.png_writer import GREY, GREY_ALPHA, PALETTE, RGB, RGB_ALPHA, 
 
 
 def transparents() -> Iterator[OddFile]:
-    """Yields files that must get the answer of their picture on white."""
+    """Yield files that must get the answer of their picture on white."""
     rgba = samples(cut_out())
     yield from _of_png(rgba)
     yield from _keys()
@@ -44,7 +44,7 @@ def _png(name: str, file: bytes, seen: Image.Image) -> OddFile:
 
 
 def _keys() -> Iterator[OddFile]:
-    """Yields files with one transparent colour (tRNS of colour types 0 and 2)."""
+    """Yield files with one transparent colour (tRNS of colour types 0 and 2)."""
     for depth in (8, 16):
         times = 257 if depth == 16 else 1
         key = samples(grey())[30, 46, 0]

@@ -30,7 +30,7 @@ from tests.support.png_writer import RGB, png
 
 
 def unsupporteds() -> Iterator[OddFile]:
-    """Yields files that must be refused by name."""
+    """Yield files that must be refused by name."""
     yield from _jpeg_codings()
     for name, (data, says) in _image_formats().items():
         yield unsupported("another image format", name, data, says)
@@ -181,7 +181,7 @@ def _tar() -> bytes:
 
 
 def _little() -> Iterator[OddFile]:
-    """Yields files with hardly any bytes."""
+    """Yield files with hardly any bytes."""
     yield OddFile("next to nothing", "empty", b"", (400, DAMAGED))
     for name, data in {
         "one byte": b"\xff",
@@ -198,7 +198,7 @@ def _little() -> Iterator[OddFile]:
 
 
 def _bytes_before() -> Iterator[OddFile]:
-    """Yields images with bytes before them. The refusal says where the image begins, as the sender is at fault."""
+    """Yield images with bytes before them. The refusal says where the image begins, as the sender is at fault."""
     kind = "bytes before the start"
     for name, file in {"JPEG": jpeg(cat()), "PNG": png(samples(cat()), RGB), "WebP": encoded(cat(), "WEBP")}.items():
         for what, before in {

@@ -14,7 +14,7 @@ _CUTS = (10, 30, 50, 70, 90, 99)
 
 
 def webps() -> Iterator[OddFile]:
-    """Yields the files, valid ones first."""
+    """Yield the files, valid ones first."""
     yield from _sound()
     for name, file in _plain().items():
         yield from _damaged(name, file)
@@ -29,7 +29,7 @@ def _plain() -> dict[str, bytes]:
 
 
 def chunks(file: bytes) -> list[tuple[bytes, bytes]]:
-    """Returns name and body of each chunk of a valid file."""
+    """Return name and body of each chunk of a valid file."""
     found: list[tuple[bytes, bytes]] = []
     at = 12
     while at < len(file):
@@ -40,7 +40,7 @@ def chunks(file: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def joined(parts: list[tuple[bytes, bytes]]) -> bytes:
-    """Returns the file of these chunks."""
+    """Return the file of these chunks."""
     body = b"".join(name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in parts)
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body
 

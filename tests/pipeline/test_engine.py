@@ -35,7 +35,7 @@ ONCE = pytest.mark.parametrize("kind", ["cpu"], indirect=True)
 
 
 def _config(kind: str) -> PipelineConfig:
-    """Returns the configuration of an engine; few sizes for a posing device, as each is recorded three times."""
+    """Return the configuration of an engine; few sizes for a posing device, as each is recorded three times."""
     posing = kind == "cuda" and not GPU
     return PIPELINE.model_copy(update={"device": kind, **({"batch_sizes": (1, 8)} if posing else {})})
 
@@ -49,28 +49,28 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def engine(kind: str) -> Iterator[Engine]:
-    """An engine in `fast` mode."""
+    """Return an engine in `fast` mode."""
     with Engine(_config(kind)) as engine:
         yield engine
 
 
 @pytest.fixture(scope="module")
 def exact(kind: str) -> Iterator[Engine]:
-    """An engine in `exact` mode, with the runtime that is the quickest here."""
+    """Return an engine in `exact` mode, with the runtime that is the quickest here."""
     with Engine(_config(kind).model_copy(update={"decode": "exact", "runtime": "auto"})) as engine:
         yield engine
 
 
 @cache
 def reference() -> torch.nn.Module:
-    """The model as torchvision gives it."""
+    """Return the model as torchvision gives it."""
     model: torch.nn.Module = models.mobilenet_v2(weights="IMAGENET1K_V1").eval()
     return model
 
 
 @cache
 def by_torchvision(name: str) -> torch.Tensor:
-    """Returns float32 [1000]: the scores of every class for a photograph, by torchvision alone."""
+    """Return float32 [1000]: the scores of every class for a photograph, by torchvision alone."""
     with torch.inference_mode():
         batch = models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()(photograph(name))[None]
         scores: torch.Tensor = reference()(batch).softmax(1)[0]
@@ -78,7 +78,7 @@ def by_torchvision(name: str) -> torch.Tensor:
 
 
 def scores(outcome: Outcome) -> torch.Tensor:
-    """Returns float32 [1000]: the scores of every class, in their order."""
+    """Return float32 [1000]: the scores of every class, in their order."""
     assert isinstance(outcome, Prediction)
     assert len(outcome.result.labels) == len(outcome.result.indices) == len(outcome.result.scores) == 1000
     return torch.empty(1000).scatter_(0, torch.tensor(outcome.result.indices), torch.tensor(outcome.result.scores))
@@ -135,7 +135,7 @@ SHORT_SIDES_PX = (256, 511, 512, 513, 540, 768, 1023, 1024, 1080, 1536, 2048, 21
 
 
 def _sized(name: str, short_px: int, number: int) -> bytes:
-    """Returns a photograph with this shorter side; its number chooses a sampling in colour, grey, or a rotation."""
+    """Return a photograph with this shorter side; its number chooses a sampling in colour, grey, or a rotation."""
     image = photograph(name)
     times = short_px / min(image.size)
     image = image.resize((round(image.width * times), round(image.height * times)), Image.Resampling.LANCZOS)
@@ -216,7 +216,7 @@ def test_many_threads_may_ask(engine: Engine) -> None:
 
 @pytest.fixture
 def limited(exact: Engine) -> Iterator[Engine]:
-    """An engine whose limits a test may change."""
+    """Return an engine whose limits a test may change."""
     yield exact
     exact.limits = Limits()
 

@@ -62,7 +62,7 @@ with Engine(SMALL.model_copy(update={"decode_timeout_s": 4.0})) as engine:
 
 @pytest.fixture
 def worker() -> Iterator[WorkerProcess]:
-    """A worker that was given an image for which it has had too much time."""
+    """Return a worker that was given an image for which it has had too much time."""
     worker = WorkerProcess(SLOTS, TRANSFORM)
     worker.hand_out(DecodeChunk(0, Request([EncodedImage(b"image")]).tasks, 1, 1.0, 1.0))
     worker.oldest_chunk_since_ns -= int(2 * CLAIM_TIMEOUT_S * 1e9)

@@ -40,20 +40,20 @@ class Clock:
         self.now_s = 1000.0
 
     def __call__(self) -> float:
-        """Returns the time."""
+        """Return the time."""
         return self.now_s
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of the measurements."""
+    """Return the clock of the measurements."""
     clock = Clock()
     monkeypatch.setattr("pipeline.pace.time.monotonic", clock)
     return clock
 
 
 def _work(clock: Clock, pace: DecodePace, *costs_s: float, slowdown: float, for_s: float) -> None:
-    """Decodes images of these costs, one after the other."""
+    """Decode images of these costs, one after the other."""
     end_s = clock.now_s + for_s
     while clock.now_s < end_s:
         for cost_s in costs_s:

@@ -24,7 +24,7 @@ class Returned:
         self.slots: list[int] = []
 
     def __call__(self, first: int, count: int) -> None:
-        """Records the slots."""
+        """Record the slots."""
         self.slots += range(first, first + count)
 
 
@@ -117,7 +117,7 @@ def test_a_piece_is_one_view_of_the_same_memory() -> None:
 
 
 def queue(*sizes: int, batch_size: int = 8, concurrent_batches: int = 1) -> ReadyQueue:
-    """Returns a queue with batches of this many images each."""
+    """Return a queue with batches of this many images each."""
     queue = ReadyQueue(batch_size=batch_size, concurrent_batches=concurrent_batches)
     for size in sizes:
         queue.put(batch(0, size))

@@ -33,7 +33,7 @@ PROGRAM = dedent(
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """A user's program without `if __name__ == "__main__"`."""
+    """Return a user's program without `if __name__ == "__main__"`."""
     (tmp_path / "cat.jpg").write_bytes(jpeg(photograph("cat")))
     (tmp_path / "program.py").write_text(PROGRAM)
     return tmp_path / "program.py"

@@ -69,7 +69,7 @@ def test_an_engine_that_lets_nothing_through_says_so(small: Engine, monkeypatch:
 
 
 def stuck(engine: Engine) -> str:
-    """Returns the complaint of the engine's health check."""
+    """Return the complaint of the engine's health check."""
     try:
         engine.check()
     except EngineStalled as error:

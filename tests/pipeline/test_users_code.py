@@ -10,7 +10,7 @@ BIRDS = compile("import json\ndef build():\n    return json.loads('{')\n", "/hom
 
 
 def _failure() -> InvalidModel:
-    """Returns the error with which Darkroom reports what a user's code raises."""
+    """Return the error with which Darkroom reports what a user's code raises."""
     names: dict[str, Any] = {}
     exec(BIRDS, names)  # noqa: S102 - stands for a user's file
     failure = InvalidModel("model: birds:build fails")

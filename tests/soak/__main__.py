@@ -28,7 +28,7 @@ _BODY_TIMEOUT_S: Final = 15.0
 
 
 def _configuration() -> dict[str, Any]:
-    """Returns the shipped configuration on a free port, with as many replicas as the machine can hold."""
+    """Return the shipped configuration on a free port, with as many replicas as the machine can hold."""
     document = shipped_config()
     document["http_options"]["port"] = free_port()
     (deployment,) = document["applications"][0]["deployments"]
@@ -39,7 +39,7 @@ def _configuration() -> dict[str, Any]:
 
 
 def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
-    """Runs a soak from the start of a service to its end.
+    """Run a soak from the start of a service to its end.
 
     Args:
         folder: folder for the service's configuration and output.
@@ -78,7 +78,7 @@ def soaked(folder: Path, for_s: float, seed: int, *, stops: bool) -> Soaked:
 
 
 def main() -> int:
-    """Runs the command line; returns the exit status, 0 if nothing was found."""
+    """Run the command line; return the exit status, 0 if nothing was found."""
     parser = parser_of("tests.soak", __doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=1)

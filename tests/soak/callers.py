@@ -71,18 +71,18 @@ class Callers:
         )
 
     async def close(self) -> None:
-        """Closes the kept connections."""
+        """Close the kept connections."""
         await self._http.aclose()
 
     async def call(self, caller: str) -> Record:
-        """Runs one caller of this kind, one of `SHARES`."""
+        """Run one caller of this kind, one of `SHARES`."""
         record: Record = await getattr(self, f"_{caller}")()
         return record
 
     # ---- one kind each ----------------------------------------------------------------------------------------------
 
     async def _patient(self) -> Record:
-        """Waits as long as Retry-After says, and tries again."""
+        """Wait as long as Retry-After says, and try again."""
         shape, samples = self._drawn()
         attempts: list[Attempt] = []
         while len(attempts) < TRIES:
@@ -116,7 +116,7 @@ class Callers:
         return Record("slow", "raw", 1, (attempt,))
 
     async def _malformed(self) -> Record:
-        """Sends a request that is wrong as a whole, whatever image it holds."""
+        """Send a request that is wrong as a whole, whatever image it holds."""
         sample = self._corpus.draw(self._rng)
         kind, data, status = self._rng.choice(
             [
@@ -131,7 +131,7 @@ class Callers:
         return Record("malformed", "raw", 1, (attempt,))
 
     async def _stalled(self) -> Record:
-        """Sends half of the body and waits, which must be refused before the rest is sent."""
+        """Send half of the body and wait, which must be refused before the rest is sent."""
         ask = Ask((), many=False, refusal=HTTPStatus.REQUEST_TIMEOUT)
         started_s = self._clock()
         reader, writer = await self._half_sent()
@@ -154,7 +154,7 @@ class Callers:
     # ---- on the wire ------------------------------------------------------------------------------------------------
 
     def _drawn(self) -> tuple[str, list[Sample]]:
-        """Draws the form of a request and its images: few more often than many."""
+        """Draw the form of a request and its images: few more often than many."""
         (shape,) = self._rng.choices(list(_SHAPES), list(_SHAPES.values()))
         largest = _LARGEST[shape]
         count = 1 if largest == 1 else int(2 * (largest / 2 + 0.5) ** self._rng.random())
@@ -185,7 +185,7 @@ class Callers:
         return answer, Attempt(started_s, self._clock(), answer.status, judge(ask, answer, self._truth))
 
     async def _half_sent(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Opens a connection, announces a whole body, and sends half of it."""
+        """Open a connection, announce a whole body, and send half of it."""
         data, address = self._corpus.draw(self._rng).data, self._url.removeprefix("http://")
         host, _, port = address.partition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -206,7 +206,7 @@ def _broken(error: Exception) -> HttpAnswer:
 
 
 async def _answer(reader: asyncio.StreamReader) -> HttpAnswer:
-    """Reads one answer by its length: the balancer leaves the connection open for the rest of the body.
+    """Read one answer by its length: the balancer leaves the connection open for the rest of the body.
 
     Raises:
         EOFError, ValueError: the answer is not complete, or not HTTP.

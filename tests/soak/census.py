@@ -25,7 +25,7 @@ class Reading:
 
 
 def take_census(run: str, launcher: int, at_s: float, now_s: float) -> list[Reading]:
-    """Reads every process of a run, and its launcher.
+    """Read every process of a run, and its launcher.
 
     Private memory is the kernel's `Anonymous`, not the unique set size. The latter counts a page of the slots as
     private while only one process has touched it, so it would jump by up to all slots with every new worker. Memory
@@ -61,6 +61,6 @@ def _read(process: psutil.Process, role: str, at_s: float, now_s: float) -> Read
 
 
 def _rollup(pid: int) -> dict[str, int]:
-    """Returns /proc/PID/smaps_rollup in bytes; empty for a process that is ending."""
+    """Return /proc/PID/smaps_rollup in bytes; empty for a process that is ending."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {name: int(kilobytes.split()[0]) << 10 for name, _, kilobytes in (line.partition(":") for line in lines)}

@@ -61,7 +61,7 @@ class Growth:
 
     @property
     def is_fault(self) -> bool:
-        """Returns whether the growth is above the tolerance for Darkroom's own processes."""
+        """Return whether the growth is above the tolerance for Darkroom's own processes."""
         limit = TOLERANCE.get(self.role, {}).get(self.quantity)
         return limit is not None and any(grown is not None and grown > limit for grown in (self.within, self.across))
 
@@ -71,7 +71,7 @@ FORKED: Final = frozenset({WORKER})
 
 
 def growths(readings: Sequence[Reading], ended_at_s: float) -> list[Growth]:
-    """Returns the growth of every role and quantity."""
+    """Return the growth of every role and quantity."""
     judged_from_s = ended_at_s / 3
     span_s = ended_at_s - judged_from_s
     late = [reading for reading in readings if reading.at_s >= judged_from_s]
@@ -115,12 +115,12 @@ def _median_slope(pairs: Any, quantity: str, span_s: float) -> float | None:
 
 
 def slots_bound_bytes(slots: int, crop_px: int, largest_images_bytes: int, kept_bytes: int) -> int:
-    """Returns the most shared memory that a replica and its workers hold: each slot's, and large images in work."""
+    """Return the most shared memory that a replica and its workers hold: each slot's, and large images in work."""
     return slots * (kept_bytes + crop_px * crop_px * 3) + largest_images_bytes
 
 
 def unlike_the_start(start: Mapping[str, int], end: Mapping[str, int]) -> list[str]:
-    """Returns Darkroom's roles with more processes for each replica than at the start, one line each."""
+    """Return Darkroom's roles with more processes for each replica than at the start, one line each."""
     replicas = (max(1, start.get(REPLICA, 0)), max(1, end.get(REPLICA, 0)))
     return [
         f"{role}: {start.get(role, 0)} at the start, {end[role]} at the end"

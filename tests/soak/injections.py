@@ -93,7 +93,7 @@ class Injections:
         self._turn = 0
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Causes one fault after the other until the event; waits for the end of one that has begun."""
+        """Cause one fault after the other until the event; wait for the end of one that has begun."""
         while not stop.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._rng.uniform(*PAUSE_S))
@@ -111,7 +111,7 @@ class Injections:
 
     @property
     def outages(self) -> list[tuple[float, float]]:
-        """Returns the times at which a replica was killed and at which the service was complete again."""
+        """Return the times at which a replica was killed and at which the service was complete again."""
         return [(event.at_s, event.until_s) for event in self.events if event.kind == KILL_REPLICA]
 
     # ---- one kind each ----------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Injections:
         return await self._end_worker(KILL_WORKER, signal.SIGKILL)
 
     async def _stop_worker(self) -> Event:
-        """Stops any worker, which must be ended whether it decodes or not."""
+        """Stop any worker, which must be ended whether it decodes or not."""
         return await self._end_worker(STOP_WORKER, signal.SIGSTOP)
 
     async def _end_worker(self, kind: str, number: signal.Signals) -> Event:
@@ -145,7 +145,7 @@ class Injections:
         return Event(at_s, self._clock(), kind, detail, "" if is_replaced else f"not within {REPLACED_WITHIN_S:.0f} s")
 
     async def _flood(self) -> Event:
-        """Sends files of one kind that cost the most for their size; each must be answered or refused."""
+        """Send files of one kind that cost the most for their size; each must be answered or refused."""
         at_s, name = self._clock(), self._rng.choice(sorted(COSTLY_FILES))
         form = await asyncio.to_thread(lambda: image_body(COSTLY_FILES[name]()))
         ask = partial(closed_loop, self._service.target, [form], clients=FLOOD_CONNECTIONS, patient=False)
@@ -176,7 +176,7 @@ class Injections:
         return Event(at_s, self._clock() + 2.0, KILL_REPLICA, detail, "; ".join(complaints))
 
     async def _reconfigure(self) -> Event:
-        """Applies the next of `RECONFIGURATIONS`; before each round a bad one, which must change nothing."""
+        """Apply the next of `RECONFIGURATIONS`; before each round a bad one, which must change nothing."""
         at_s, turn = self._clock(), self._turn % len(RECONFIGURATIONS)
         self._turn += 1
         complaints = []
@@ -229,7 +229,7 @@ async def _until(happened: Callable[[], Awaitable[bool]], within_s: float) -> bo
 
 
 def _children(parent: psutil.Process) -> list[psutil.Process]:
-    """Returns the children of a process, or none if it has ended, as nothing is to be replaced then."""
+    """Return the children of a process, or none if it has ended, as nothing is to be replaced then."""
     try:
         return parent.children()
     except psutil.NoSuchProcess:

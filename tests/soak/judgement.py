@@ -76,7 +76,7 @@ class Verdict:
 
 
 def judge(ask: Ask, answer: HttpAnswer, truth: Truth) -> Verdict:
-    """Compares one answer with its request."""
+    """Compare one answer with its request."""
     if answer.status == HTTPStatus.SERVICE_UNAVAILABLE and answer.headers.get("retry-after", "").isdecimal():
         return Verdict(AnswerKind.REFUSED)
     if answer.status in (0, *range(500, 600)):
@@ -111,7 +111,7 @@ def _judge_many(ask: Ask, answer: HttpAnswer, truth: Truth) -> Verdict:
 
 
 def _fault(sample: Sample, result: Mapping[str, Any], truth: Truth) -> Verdict:
-    """Judges the result of one image."""
+    """Judge the result of one image."""
     error = result.get("error")
     if sample.status is not None:
         status = error.get("status") if error else HTTPStatus.OK
@@ -131,7 +131,7 @@ def _fault(sample: Sample, result: Mapping[str, Any], truth: Truth) -> Verdict:
 
 
 def _in_all(verdicts: list[Verdict]) -> Verdict:
-    """Judges an answer by its images: one wrong image makes it wrong, else one blamed image makes it blamed."""
+    """Judge an answer by its images: one wrong image makes it wrong, else one blamed image makes it blamed."""
     for kind in (AnswerKind.WRONG, AnswerKind.BLAMED):
         if found := [verdict for verdict in verdicts if verdict.kind == kind]:
             return Verdict(kind, "; ".join(verdict.detail for verdict in found), sum(v.blamed for v in found))
@@ -143,7 +143,7 @@ def _problem_type(answer: HttpAnswer) -> str:
 
 
 def _parsed(answer: HttpAnswer) -> dict[str, Any]:
-    """Returns the body as an object; empty if it is none."""
+    """Return the body as an object; empty if it is none."""
     try:
         body = orjson.loads(answer.body)
     except orjson.JSONDecodeError:

@@ -40,18 +40,18 @@ class Corpus:
 
     @property
     def good(self) -> list[Sample]:
-        """Returns the files that must be predicted."""
+        """Return the files that must be predicted."""
         return [*self.common, *self.phone, *self.slow]
 
     def without(self, names: set[str]) -> "Corpus":
-        """Returns the corpus without some of the common and the large files."""
+        """Return the corpus without some of the common and the large files."""
         common, phone, slow = (
             [sample for sample in part if sample.name not in names] for part in (self.common, self.phone, self.slow)
         )
         return Corpus(common, phone, slow, self.bad)
 
     def draw(self, rng: random.Random) -> Sample:
-        """Draws a file, in the shares of the mix."""
+        """Draw a file, in the shares of the mix."""
         at = rng.random()
         for share, part in ((BAD_SHARE, self.bad), (_PHONE_SHARE, self.phone), (_SLOW_SHARE, self.slow)):
             if at < share and part:
@@ -61,7 +61,7 @@ class Corpus:
 
 
 def build_corpus() -> Corpus:
-    """Encodes all files, which takes some seconds."""
+    """Encode all files, which takes some seconds."""
     return Corpus(
         common=[sample for name in NAMES for sample in _common(name, photograph(name))],
         phone=[
@@ -74,7 +74,7 @@ def build_corpus() -> Corpus:
 
 
 def _common(name: str, image: Image.Image) -> Iterator[Sample]:
-    """Yields the picture in several sizes, and mirrored; their scores tell them apart."""
+    """Yield the picture in several sizes, and mirrored; their scores tell them apart."""
     for size in _SIZES_PX:
         fitted = ImageOps.fit(image, size)
         yield _sample(f"{name} {size[0]} jpeg", fitted, "JPEG", quality=90)

@@ -45,7 +45,7 @@ class Soak:
         self.injections = Injections(service, self.traffic.now_s, for_s, seed=seed + 2, stops=stops, say=say)
 
     async def run(self) -> None:
-        """Runs traffic, faults and readings at once, until the time is up or Ctrl-C."""
+        """Run traffic, faults and readings at once, until the time is up or Ctrl-C."""
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, stop.set)
         self.capacity = await self.traffic.measure_capacity(_CAPACITY_CALLERS, _CAPACITY_FOR_S)
@@ -81,7 +81,7 @@ class Soak:
 
 
 def survey(url: str, corpus: Corpus) -> tuple[Corpus, dict[str, Best]]:
-    """Sends every file alone, without other load; leaves out those whose first two classes are close.
+    """Send every file alone, without other load; leaves out those whose first two classes are close.
 
     Raises:
         RuntimeError: a bad file is not refused as it should be.

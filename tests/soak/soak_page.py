@@ -48,7 +48,7 @@ class Soaked:
 
 
 def as_page(soaked: Soaked) -> str:
-    """Returns the page in Markdown."""
+    """Return the page in Markdown."""
     verdict = "Nothing lost, nothing wrong, nothing left, nothing growing." if not soaked.faults else "FAULTS:"
     return "\n".join(
         [
@@ -74,7 +74,7 @@ def as_page(soaked: Soaked) -> str:
 
 
 def as_document(soaked: Soaked) -> dict[str, Any]:
-    """Returns the findings without single readings, for a program to read."""
+    """Return the findings without single readings, for a program to read."""
     tally = {name: getattr(soaked.tally, name) for name in soaked.tally.__slots__}
     return {
         "command": soaked.command,
@@ -137,7 +137,7 @@ def _counts(soaked: Soaked) -> Iterable[str]:
 
 
 def _processes(readings: Sequence[Reading]) -> Iterable[str]:
-    """Yields a line for each role: start -> middle -> end (difference), in sums over its processes."""
+    """Yield a line for each role: start -> middle -> end (difference), in sums over its processes."""
     moments = [_sums(at) for at in _moments(readings).values()]
     names = [name for name, _ in _COLUMNS.values()]
     yield "| role (sums over its processes) | number | " + " | ".join(names) + " |"
@@ -154,7 +154,7 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def _moments(readings: Sequence[Reading]) -> dict[str, list[list[Reading]]]:
-    """Returns three censuses each for start, middle and end; their median ignores a worker that is restarting."""
+    """Return three censuses each for start, middle and end; their median ignores a worker that is restarting."""
     by_time: defaultdict[float, list[Reading]] = defaultdict(list)
     for reading in readings:
         by_time[reading.at_s].append(reading)
@@ -164,7 +164,7 @@ def _moments(readings: Sequence[Reading]) -> dict[str, list[list[Reading]]]:
 
 
 def _sums(censuses: Sequence[Sequence[Reading]]) -> dict[str, dict[str, float]]:
-    """Returns by role the median, over the censuses, of the sums over its processes."""
+    """Return by role the median, over the censuses, of the sums over its processes."""
     roles = {reading.role for census in censuses for reading in census}
 
     def middle(role: str, quantity: str) -> float:
@@ -175,7 +175,7 @@ def _sums(censuses: Sequence[Sequence[Reading]]) -> dict[str, dict[str, float]]:
 
 
 def _growths(growths: Sequence[Growth]) -> Iterable[str]:
-    """Yields the growth of Darkroom's roles against their tolerance, and that of Ray's for the record."""
+    """Yield the growth of Darkroom's roles against their tolerance, and that of Ray's for the record."""
     yield "Growth in the later two thirds, by the rule in `tests/soak/growth.py`; -: too little to tell, or no heir."
     yield from ("", "| role | quantity | within | across successors | tolerance |", "|---|---|---:|---:|---:|")
     for growth in growths:

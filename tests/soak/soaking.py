@@ -40,7 +40,7 @@ def record(*attempts: Attempt, caller: str = "patient", shape: str = "raw") -> R
 
 
 def life(pid: int, from_s: int, to_s: int, fds: Callable[[int, int], float], role: str = REPLICA) -> Iterator[Reading]:
-    """Returns readings of one process every ten seconds; its fds are a function of the run's time and its age."""
+    """Return readings of one process every ten seconds; its fds are a function of the run's time and its age."""
     for at_s in range(from_s, to_s, 10):
         count = int(fds(at_s, at_s - from_s))
         yield Reading(at_s, pid, at_s - from_s, role, count, 4, 0, 100 * MIB)

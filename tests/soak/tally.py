@@ -37,7 +37,7 @@ class Tally:
 
 
 def tally(records: Sequence[Record], outages: Sequence[Outage]) -> Tally:
-    """Adds up all records."""
+    """Add up all records."""
     attempts = [attempt for record in records for attempt in record.attempts]
     broken = [(record, attempt) for record in records for attempt in record.attempts if _is(attempt, AnswerKind.BROKEN)]
     killed = [attempt for _, attempt in broken if any(_in_flight(attempt, outage) for outage in outages)]

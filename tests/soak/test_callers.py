@@ -18,7 +18,7 @@ from tests.soak.soaking import (
 
 
 def _called(caller: str, *answers: bytes) -> Record:
-    """Returns the outcome of a caller at a server that gives these answers, one a request, and closes no connection."""
+    """Return the outcome of a caller at a server that gives these answers, one a request, and closes no connection."""
     left, ended = list(answers), asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -41,7 +41,7 @@ if __name__ == "__main__":
 
 @contextmanager
 def _family(folder: Any, run: str) -> Iterator[tuple[int, int]]:
-    """Starts a process with a forkserver, a resource tracker and a worker that holds something.
+    """Start a process with a forkserver, a resource tracker and a worker that holds something.
 
     Yields its pid and the worker's.
     """

@@ -42,20 +42,20 @@ class Traffic:
         self._running: set[asyncio.Task[None]] = set()
 
     def start_clock(self) -> None:
-        """Starts the clock of `now_s`."""
+        """Start the clock of `now_s`."""
         self._began = time.monotonic()
 
     def now_s(self) -> float:
-        """Returns the seconds since the traffic began."""
+        """Return the seconds since the traffic began."""
         return time.monotonic() - self._began
 
     @property
     def in_flight(self) -> int:
-        """Returns the number of callers that wait."""
+        """Return the number of callers that wait."""
         return len(self._running)
 
     async def measure_capacity(self, callers: int, for_s: float) -> float:
-        """Returns the requests a second of patient callers in a closed loop."""
+        """Return the requests a second of patient callers in a closed loop."""
         began, done = time.monotonic(), 0
 
         async def call_again_and_again() -> None:
@@ -68,7 +68,7 @@ class Traffic:
         return done / (time.monotonic() - began)
 
     async def run(self, capacity: float, stop: asyncio.Event) -> None:
-        """Sends callers until the event, then waits for all of them.
+        """Send callers until the event, then wait for all of them.
 
         Args:
             capacity: requests a second.
@@ -99,12 +99,12 @@ class Traffic:
 
 
 def is_burst(at_s: float) -> bool:
-    """Returns whether callers come at `BURST_LOAD`."""
+    """Return whether callers come at `BURST_LOAD`."""
     return 0 <= (at_s - BURST_AT_S) % BURST_EVERY_S < BURST_S
 
 
 def is_plain(record: Record) -> bool:
-    """Returns whether a latency counts: a single image, answered at once, outside a burst and its aftermath."""
+    """Return whether a latency counts: a single image, answered at once, outside a burst and its aftermath."""
     if (record.caller, record.shape, len(record.attempts)) != ("patient", "raw", 1):
         return False
     since_burst_s = (record.attempts[0].started_s - BURST_AT_S) % BURST_EVERY_S

@@ -15,7 +15,7 @@ from tests.soak.tally import Tally
 
 
 def faults_of(found: Tally, events: Sequence[Event], restarts: Counter[str]) -> list[str]:
-    """Returns lost and wrong answers, and restarts that the injections do not explain."""
+    """Return lost and wrong answers, and restarts that the injections do not explain."""
     done = Counter(event.kind for event in events)
     faults = [f"lost: {line}" for line in found.lost] + [f"wrong: {line}" for line in found.wrong]
     faults += [f"{event.at_s:.1f} s, {event.kind}: {event.complaint}" for event in events if event.complaint]
@@ -29,7 +29,7 @@ def faults_of(found: Tally, events: Sequence[Event], restarts: Counter[str]) -> 
 
 
 def restarts_in(output: str) -> Counter[str]:
-    """Counts the replacements that the service itself has logged."""
+    """Count the replacements that the service itself has logged."""
     return Counter(
         workers=len(re.findall(r"decoder process \S+ (?:was )?ended", output)),
         replicas=len(re.findall(r"Replica Replica\(.*?\) failed health check, stopping it", output)),
@@ -37,7 +37,7 @@ def restarts_in(output: str) -> Counter[str]:
 
 
 def growth_faults(soak: Soak) -> list[str]:
-    """Returns the quantities that grow, by the rules of `tests/soak/growth.py`."""
+    """Return the quantities that grow, by the rules of `tests/soak/growth.py`."""
     faults = [
         f"{g.role}: {g.quantity} grow, within {g.within}, across {g.across}"
         for g in growths(soak.readings, soak.ended_at_s)
@@ -57,13 +57,13 @@ def growth_faults(soak: Soak) -> list[str]:
 
 
 def with_roles(line: str, readings: Sequence[Reading]) -> str:
-    """Returns the line, with the roles of the processes whose pids it names."""
+    """Return the line, with the roles of the processes whose pids it names."""
     roles = {str(reading.pid): reading.role for reading in readings}
     return line + "".join(f" [{pid}: {roles[pid]}]" for pid in re.findall(r"\d+", line) if pid in roles)
 
 
 def is_rays_own(line: str, readings: Sequence[Reading]) -> bool:
-    """Returns whether a line reports processes that had to be killed and were all Ray's.
+    """Return whether a line reports processes that had to be killed and were all Ray's.
 
     Those may be slow on a busy machine.
     """

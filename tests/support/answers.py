@@ -10,11 +10,11 @@ CAT_LABELS = {"Egyptian cat", "tabby", "tiger cat"}
 
 
 def best(result: Document) -> str:
-    """Returns the first label of an image's predictions."""
+    """Return the first label of an image's predictions."""
     label: str = result["predictions"][0]["label"]
     return label
 
 
 def kinds(outcomes: Sequence[Outcome]) -> list[type]:
-    """Returns the class of each outcome: `Prediction`, or the class of the error of a rejection."""
+    """Return the class of each outcome: `Prediction`, or the class of the error of a rejection."""
     return [type(outcome.error) if isinstance(outcome, Rejection) else Prediction for outcome in outcomes]

@@ -31,7 +31,7 @@ class Reply:
 
     @property
     def problem(self) -> dict[str, Any]:
-        """Returns the problem document; fails if it is none."""
+        """Return the problem document; fails if it is none."""
         assert self.headers["content-type"] == "application/problem+json"
         document: dict[str, Any] = json.loads(self.body)
         assert document["status"] == self.status
@@ -39,7 +39,7 @@ class Reply:
 
 
 def rendered(folder: Path, host: str, port: int, *replicas: tuple[str, int] | None) -> str:
-    """Returns HAProxy's configuration by this version of Ray Serve, with these replicas, or with None before any."""
+    """Return HAProxy's configuration by this version of Ray Serve, with these replicas, or with None before any."""
     folder.mkdir(exist_ok=True)
     config = HAProxyConfig(
         socket_path=str(folder / "admin.sock"),
@@ -63,7 +63,7 @@ def rendered(folder: Path, host: str, port: int, *replicas: tuple[str, int] | No
 
 @contextmanager
 def balancing(folder: Path, text: str, port: int, host: str = "127.0.0.1", **variables: str) -> Iterator[None]:
-    """Runs HAProxy with a configuration that Darkroom has changed, while the block runs."""
+    """Run HAProxy with a configuration that Darkroom has changed, while the block runs."""
     path = folder / "changed.cfg"
     path.write_text(text)
     environment = {**os.environ, **variables}
@@ -79,7 +79,7 @@ def balancing(folder: Path, text: str, port: int, host: str = "127.0.0.1", **var
 
 
 def sent(port: int, request: bytes, host: str = "127.0.0.1") -> Reply | None:
-    """Sends these bytes; returns the answer, or None if the connection ends without one."""
+    """Send these bytes; return the answer, or None if the connection ends without one."""
     with socket.create_connection((host, port), timeout=TIMEOUT_S) as connection:
         connection.sendall(request)
         with connection.makefile("rb") as file:
@@ -87,7 +87,7 @@ def sent(port: int, request: bytes, host: str = "127.0.0.1") -> Reply | None:
 
 
 def read_reply(file: Any) -> Reply | None:
-    """Returns the next answer of a connection."""
+    """Return the next answer of a connection."""
     line = file.readline()
     if not line:
         return None
@@ -99,7 +99,7 @@ def read_reply(file: Any) -> Reply | None:
 
 
 def answers(host: str, port: int) -> bool:
-    """Returns whether a HAProxy answers there."""
+    """Return whether a HAProxy answers there."""
     try:
         return sent(port, b"GET /-/healthz HTTP/1.1\r\nHost: x\r\n\r\n", host) is not None
     except OSError:

@@ -20,7 +20,7 @@ State = dict[str, Tensor]
 
 
 def trained(model: str = MODEL, classes: int = 5, seed: int = 7) -> nn.Module:
-    """Returns a model in place of one that a user has trained."""
+    """Return a model in place of one that a user has trained."""
     torch.manual_seed(seed)
     module: nn.Module = models.get_model(model, weights=None, num_classes=classes).eval()
     return module
@@ -32,29 +32,29 @@ EMA: State = trained(seed=8).state_dict()
 
 
 def loaded(path: Path, model: str = MODEL) -> ServedModel:
-    """Returns the model filled with the weights of a file."""
+    """Return the model filled with the weights of a file."""
     return load_model(PipelineConfig(device="cpu", model=model, weights=str(path)))
 
 
 def saved(content: Any, folder: Path, name: str = "trained.pth") -> Path:
-    """Writes a file as `torch.save` does, and returns its path."""
+    """Write a file as `torch.save` does, and return its path."""
     torch.save(content, folder / name)
     return folder / name
 
 
 def holds(model: ServedModel, state: State) -> bool:
-    """Returns whether a model has exactly these weights."""
+    """Return whether a model has exactly these weights."""
     restored = model.module.state_dict()
     return all(restored[name].equal(value) for name, value in state.items())
 
 
 def prefixed(prefix: str, state: State = STATE) -> State:
-    """Returns the weights with a prefix before each name."""
+    """Return the weights with a prefix before each name."""
     return {f"{prefix}{name}": value for name, value in state.items()}
 
 
 def refusal(path: Path, model: str = MODEL) -> str:
-    """Returns the sentence with which a file is refused."""
+    """Return the sentence with which a file is refused."""
     with pytest.raises(InvalidModel) as refused:
         loaded(path, model)
     assert "\n" not in str(refused.value)

@@ -36,7 +36,7 @@ class CountedPlaces:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handles one request."""
+        """Handle one request."""
         if scope["path"] == "/raise":
             raise ValueError("not for clients to see")
 
@@ -54,29 +54,29 @@ class CountedPlaces:
             reading.cancel()
 
     async def wait(self, _: Request) -> Response:
-        """Answers when the test allows it."""
+        """Answer when the test allows it."""
         while not self.may_answer.is_set():  # noqa: ASYNC110  set by another thread
             await asyncio.sleep(0.01)
         return JSONResponse("done")
 
     async def read(self, request: Request) -> Response:
-        """Answers with the length of the body."""
+        """Answer with the length of the body."""
         return JSONResponse(len(await request.body()))
 
     async def refuse(self, _: Request) -> Response:
-        """Refuses without reading the body."""
+        """Refuse without reading the body."""
         return Response(status_code=415)
 
     async def stop(self, request: Request) -> Response:
-        """Reads only the first piece of a body."""
+        """Read only the first piece of a body."""
         async for _ in request.stream():
             break
         return Response(status_code=408)
 
     async def plain(self, _: Request) -> Response:
-        """Answers an error in the form that Serve gives it."""
+        """Answer an error in the form that Serve gives it."""
         return PlainTextResponse("Request dropped due to backpressure", 503, {"Retry-After": "3"})
 
     async def headers(self, request: Request) -> Response:
-        """Answers with the headers that arrived."""
+        """Answer with the headers that arrived."""
         return JSONResponse(request.headers.items())

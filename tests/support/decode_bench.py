@@ -36,7 +36,7 @@ class NotedQueue(ReadyQueue):
         self.noted: list[Sequence[Task]] = []
 
     def put(self, batch: PixelBatch) -> None:
-        """Records the batch, and puts it."""
+        """Record the batch, and put it."""
         self.noted.append(batch.tasks)
         super().put(batch)
 
@@ -83,7 +83,7 @@ class Bench:
 
     @property
     def delivered(self) -> list[list[Task]]:
-        """Returns the tasks of every batch so far, in their order."""
+        """Return the tasks of every batch so far, in their order."""
         return [[*tasks] for tasks in self.queue.noted]
 
     def _answer_all(self) -> None:
@@ -96,7 +96,7 @@ class Bench:
                     task.complete(value)
 
     def submit(self, files: Sequence[bytes], *, cost_s: float | None = None) -> Request:
-        """Queues one request, each image at this cost; without one at the usual cost."""
+        """Queue one request, each image at this cost; without one at the usual cost."""
         images = [EncodedImage(file) for file in files]
         for image in images:
             image.cost_s = cost_s
@@ -105,7 +105,7 @@ class Bench:
         return request
 
     def decoding(self, image: bytes) -> list[int]:
-        """Returns the workers that decode this image at the moment."""
+        """Return the workers that decode this image at the moment."""
         with self.stage._changed:
             ready = [worker for worker in self.stage._pool if worker.chunks]
             slots = [
@@ -117,13 +117,13 @@ class Bench:
         return [pid for pid, slot in slots if self.slots.claims[slot] == Claim.STARTED]
 
     def kill_while_decoding(self, image: bytes, *, but: int = 0) -> int:
-        """Kills a worker, other than `but`, as soon as it decodes this image; returns its pid."""
+        """Kill a worker, other than `but`, as soon as it decodes this image; return its pid."""
         (pid,) = until(lambda: set(self.decoding(image)) - {but})
         os.kill(pid, signal.SIGKILL)
         return pid
 
     def close(self) -> None:
-        """Ends the workers, and answers the images that they delivered."""
+        """End the workers, and answer the images that they delivered."""
         self.may_answer.set()
         self.stage.close()
         until(lambda: not len(self.queue))
@@ -133,7 +133,7 @@ class Bench:
 
 @contextmanager
 def started(workers: int, **options: Any) -> Iterator[Bench]:
-    """Runs a bench; at the end every slot must be free again."""
+    """Run a bench; at the end every slot must be free again."""
     bench = Bench(workers, **options)
     try:
         bench.stage.start()
@@ -154,5 +154,5 @@ def brightness(outcome: Outcome) -> float:
 
 
 def errors(request: Request) -> list[type[ImageError] | None]:
-    """Returns the class of each image's error, None for a prediction."""
+    """Return the class of each image's error, None for a prediction."""
     return [type(outcome.error) if isinstance(outcome, Rejection) else None for outcome in outcomes(request)]

@@ -17,13 +17,13 @@ KINDS = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def needs_gpu(why: str) -> pytest.MarkDecorator:
-    """Skips a test if there is no GPU; with FAIL_WITHOUT_CUDA=1 it runs, and fails."""
+    """Skip a test if there is no GPU; with FAIL_WITHOUT_CUDA=1 it runs, and fails."""
     return pytest.mark.skipif(not GPU and not STRICT, reason=f"no GPU, and {why}")
 
 
 @contextmanager
 def device_of(kind: str) -> Iterator[str]:
-    """Provides a device of this kind within the block; at its end no two streams of a posing one may have raced."""
+    """Provide a device of this kind within the block; at its end no two streams of a posing one may have raced."""
     if kind == "cpu" or GPU:
         yield kind
     elif STRICT:

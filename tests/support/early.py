@@ -38,7 +38,7 @@ class Early:
         self._forkservers: set[int] = set()  # forkservers of replicas whose decoders were stopped
 
     def watch(self) -> None:
-        """Stops the decoders, sends requests, lets the decoders go, and sends requests until stopped."""
+        """Stop the decoders, send requests, let the decoders go, and send requests until stopped."""
         until(lambda: self.path.exists() and self.path.read_text())
         port = yaml.safe_load(self.path.read_text())["http_options"]["port"]
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=2, trust_env=False) as client:
@@ -49,7 +49,7 @@ class Early:
                 self.after.append(_ask(client))
 
     def _without_decoders(self) -> AbstractContextManager[None]:
-        """Stops each decoder process before it is ready while the block runs; afterwards its replica starts another."""
+        """Stop each decoder process before it is ready while the block runs; afterwards its replica starts another."""
         return in_background(self._stop_decoders)
 
     def _stop_decoders(self, over: threading.Event) -> None:

@@ -16,7 +16,7 @@ class EchoServer(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True  # otherwise each body waits 40 ms for the acknowledgement of its headers
 
     def do_GET(self) -> None:
-        """Answers with the headers as JSON."""
+        """Answer with the headers as JSON."""
         body = json.dumps([(name.lower(), value) for name, value in self.headers.items()]).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
@@ -24,7 +24,7 @@ class EchoServer(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Logs nothing."""
+        """Log nothing."""
 
 
 class ClosingEchoServer(EchoServer):
@@ -34,7 +34,7 @@ class ClosingEchoServer(EchoServer):
 
 
 def seen(reply: Reply | None) -> dict[str, list[str]]:
-    """Returns the headers that the replica received."""
+    """Return the headers that the replica received."""
     assert reply is not None
     headers: dict[str, list[str]] = {}
     for name, value in json.loads(reply.body):

@@ -39,17 +39,17 @@ class FakeEngine:
         self.answers: Callable[[list[EncodedImage]], Future[list[Outcome]]] = _done
 
     def examine(self, images: Sequence[EncodedImage | Rejection]) -> list[EncodedImage | Rejection]:
-        """Examines images by their headers, as the engine does."""
+        """Examine images by their headers, as the engine does."""
         return [image if isinstance(image, Rejection) else examine(image, self.limits, TRANSFORM) for image in images]
 
     def expected_wait_s(self, images: Sequence[EncodedImage | Rejection] = (), *, body_bytes: int = 0) -> float:
-        """Returns the same wait for all requests, and three times as much for a large body."""
+        """Return the same wait for all requests, and three times as much for a large body."""
         if not images:
             self.asked_bytes.append(body_bytes)
         return self.wait_s * (3 if body_bytes > 1000 else 1)
 
     async def submit(self, images: list[EncodedImage]) -> Future[list[Outcome]]:
-        """Records a request, and returns its future."""
+        """Record a request, and return its future."""
         self.requests.append(images)
         return self.answers(images)
 
@@ -69,15 +69,15 @@ class FakeRecorder:
         self.answered = list[tuple[tuple[float, ...], float]]()
 
     def note_images(self, outcomes: Sequence[Outcome]) -> None:
-        """Records the outcomes of one request."""
+        """Record the outcomes of one request."""
         self.images += outcomes
 
     def note_answer(self, stages_s: tuple[float, ...], took_s: float) -> None:
-        """Records one answered request."""
+        """Record one answered request."""
         self.answered.append((stages_s, took_s))
 
     def note_end(self, outcome: str) -> None:
-        """Records one request that was not answered."""
+        """Record one request that was not answered."""
         self.ended[outcome] += 1
 
 

@@ -41,17 +41,17 @@ class GatedDevice:
         self.swallows = 0  # number of images that it leaves out
 
     def page_lock(self, pixels: Tensor) -> Callable[[], None]:  # noqa: ARG002 - part of the protocol
-        """Does nothing."""
+        """Do nothing."""
         return lambda: None
 
     def warm_up(self) -> dict[int, float]:
-        """Fails on the value -1. All batch sizes take the same time."""
+        """Fail on the value -1. All batch sizes take the same time."""
         if self.fails_on == -1:
             raise RuntimeError("no memory left")
         return {1: 1.0, 1000: 1.0}
 
     def launch(self, pieces: Sequence[Tensor]) -> PendingBatch:
-        """Records the images of a batch."""
+        """Record the images of a batch."""
         pixels = torch.cat([*pieces])
         values = [int(image[0, 0, 0]) for image in pixels]
         self.batches.append(values)
@@ -73,7 +73,7 @@ class GatedDevice:
         return wait
 
     def open(self, batches: int = 1000) -> None:
-        """Lets this many batches end."""
+        """Let this many batches end."""
         self.answers.release(batches)
 
 
@@ -86,11 +86,11 @@ class GatedBatcher:
         self.batcher = Batcher(device, Classify(LABELS), self.queue, max_batch_size=max_batch_size)
 
     def give_back(self, first: int, count: int) -> None:
-        """Records slots that are free again."""
+        """Record slots that are free again."""
         self.released += range(first, first + count)
 
     def put(self, *slots: int) -> Future[list[Outcome]]:
-        """Queues one request whose images lie in these slots, side by side."""
+        """Queue one request whose images lie in these slots, side by side."""
         request = Request([EncodedImage(b"")] * len(slots))
         pixels = SLOTS[slots[0] : slots[0] + len(slots)]
         geometry = GEOMETRY * len(slots)
@@ -100,7 +100,7 @@ class GatedBatcher:
 
 @contextmanager
 def gated_batcher(device: GatedDevice, max_batch_size: int = 8) -> Iterator[GatedBatcher]:
-    """Runs a batcher on a gated device while the block runs."""
+    """Run a batcher on a gated device while the block runs."""
     batcher = GatedBatcher(device, max_batch_size)
     batcher.batcher.start()
     try:
@@ -111,7 +111,7 @@ def gated_batcher(device: GatedDevice, max_batch_size: int = 8) -> Iterator[Gate
 
 
 def classes(future: Future[list[Outcome]]) -> list[int]:
-    """Returns the class of each image; fails if one was rejected."""
+    """Return the class of each image; fails if one was rejected."""
     outcomes = future.result(PATIENCE_S)
     assert all(isinstance(outcome, Prediction) for outcome in outcomes)
     return [outcome.result.indices[0] for outcome in outcomes if isinstance(outcome, Prediction)]

@@ -41,17 +41,17 @@ _AS_STORED = {
 
 
 def png(image: Image.Image, **options: Any) -> bytes:
-    """Returns the picture as a lossless PNG."""
+    """Return the picture as a lossless PNG."""
     return encoded(image, "PNG", **options)
 
 
 def webp(image: Image.Image, **options: Any) -> bytes:
-    """Returns the picture as a WebP, e.g. with `lossless=True`."""
+    """Return the picture as a WebP, e.g. with `lossless=True`."""
     return encoded(image, "WEBP", **options)
 
 
 def with_orientation(image: Image.Image, orientation: int, file_format: str = "JPEG") -> bytes:
-    """Returns a file whose pixels lie as a rotated camera stores them; upright, the picture is `image`."""
+    """Return a file whose pixels lie as a rotated camera stores them; upright, the picture is `image`."""
     exif = Image.Exif()
     exif[_ORIENTATION_TAG] = orientation
     stored = image.transpose(_AS_STORED[orientation]) if orientation in _AS_STORED else image
@@ -60,13 +60,13 @@ def with_orientation(image: Image.Image, orientation: int, file_format: str = "J
 
 
 def as_stored(upright: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Returns the pixels of an upright scene as a camera stores them with an EXIF orientation."""
+    """Return the pixels of an upright scene as a camera stores them with an EXIF orientation."""
     return upright if orientation == 1 else np.asarray(Image.fromarray(upright).transpose(_AS_STORED[orientation]))
 
 
 @functools.cache
 def slow_png() -> bytes:
-    """Returns 5600 x 5600 pixels in 0.4 MB: slow enough to act during its decoding, and fast enough to be allowed."""
+    """Return 5600 x 5600 pixels in 0.4 MB: slow enough to act during its decoding, and fast enough to be allowed."""
     return png(Image.new("RGB", (5600, 5600), "teal"), compress_level=1)
 
 
@@ -79,17 +79,17 @@ _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 
 
 def segment(marker: int, body: bytes = b"") -> bytes:
-    """Returns a segment of a JPEG."""
+    """Return a segment of a JPEG."""
     return bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body
 
 
 def chunk(name: bytes, body: bytes = b"") -> bytes:
-    """Returns a chunk of a PNG."""
+    """Return a chunk of a PNG."""
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def lossless_jpeg(size: tuple[int, int], channels: int = 3) -> bytes:
-    """Returns a lossless JPEG (ITU-T T.81, annex H) of samples of 128: every difference is the one-bit code 0."""
+    """Return a lossless JPEG (ITU-T T.81, annex H) of samples of 128: every difference is the one-bit code 0."""
     components = b"".join(bytes((number, 0x11, 0)) for number in range(1, channels + 1))
     frame = struct.pack(">BHHB", 8, size[1], size[0], channels) + components
     table = b"\0" + bytes((1, 1, *[0] * 14)) + b"\0\7"
@@ -101,25 +101,25 @@ def lossless_jpeg(size: tuple[int, int], channels: int = 3) -> bytes:
 
 
 def _rows(pixels: NDArray[Any]) -> Iterator[bytes]:
-    """Returns unfiltered rows, each with a zero before it."""
+    """Return unfiltered rows, each with a zero before it."""
     return (b"\0" + row.tobytes() for row in pixels)
 
 
 def interlaced_png(image: Image.Image) -> bytes:
-    """Returns the picture in the seven passes of Adam7."""
+    """Return the picture in the seven passes of Adam7."""
     pixels = np.asarray(image)
     passes = (_rows(pixels[y::down, x::across]) for x, y, across, down in _ADAM7 if x < image.width)
     return png_file(image.size, itertools.chain(*passes), interlaced=True)
 
 
 def png_16_bit(image: Image.Image) -> bytes:
-    """Returns the picture with 16 bits a channel, grey or RGB: 257 times the 8-bit value, so that white stays white."""
+    """Return the picture with 16 bits a channel, grey or RGB: 257 times the 8-bit value, so that white stays white."""
     colour = _GREY if image.mode == "L" else RGB
     return png_file(image.size, _rows((np.asarray(image).astype(">u2") * 257).astype(">u2")), depth=16, colour=colour)
 
 
 def _with_corrupt_exif(image: Image.Image) -> bytes:
-    """Returns a file with an APP1 segment whose directory points past its end."""
+    """Return a file with an APP1 segment whose directory points past its end."""
     body = b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01\x03\0\xff\xff\xff\x7f\xff\xff\xff\x7f" * 3
     segment = b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body
     file = jpeg(image)
@@ -176,7 +176,7 @@ def _bad(image: Image.Image) -> dict[str, tuple[bytes, type[ImageError]]]:
 
 
 def _headless(file: bytes) -> bytes:
-    """Returns the first twenty bytes of a file, which tell its format, and then random bytes."""
+    """Return the first twenty bytes of a file, which tell its format, and then random bytes."""
     return file[:20] + b"\xa5" * 200
 
 

@@ -61,12 +61,12 @@ _BASIS: Final = np.array(
 
 
 def segment(marker: int, body: bytes = b"") -> bytes:
-    """Returns a marker and its body behind a length."""
+    """Return a marker and its body behind a length."""
     return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
 
 
 def segments(file: bytes) -> list[tuple[int, bytes]]:
-    """Returns marker and body of every segment up to the first scan.
+    """Return marker and body of every segment up to the first scan.
 
     The last is SOS, with the rest of the file as its body.
     """
@@ -81,7 +81,7 @@ def segments(file: bytes) -> list[tuple[int, bytes]]:
 
 
 def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
-    """Returns the file of these parts, as `segments` gives them."""
+    """Return the file of these parts, as `segments` gives them."""
     scan_header_bytes = {n: 4 + 2 * n for n in range(1, 5)}
     file = START
     for marker, body in parts:
@@ -91,7 +91,7 @@ def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
 
 
 def with_segments(file: bytes, *added: bytes) -> bytes:
-    """Returns the file with segments right behind its start marker."""
+    """Return the file with segments right behind its start marker."""
     return file[:2] + b"".join(added) + file[2:]
 
 
@@ -142,7 +142,7 @@ class Coded:
 
     @property
     def most(self) -> tuple[int, int]:
-        """Returns the largest horizontal and vertical factor."""
+        """Return the largest horizontal and vertical factor."""
         across, down = zip(*self.samplings, strict=True)
         return max(across), max(down)
 
@@ -150,7 +150,7 @@ class Coded:
 def coded(
     image: Image.Image, samplings: Sequence[tuple[int, int]] = FULL, *, step: int = 4, precision: int = 8
 ) -> Coded:
-    """Returns the picture with one component for each sampling: grey, grey with another, YCbCr or CMYK."""
+    """Return the picture with one component for each sampling: grey, grey with another, YCbCr or CMYK."""
     samplings = tuple(samplings)
     most_across, most_down = (max(factors) for factors in zip(*samplings, strict=True))
     samples = np.asarray(image.convert(_MODES[len(samplings)]), float).reshape(image.height, image.width, -1)
@@ -180,7 +180,7 @@ def _blocks(plane: NDArray[Any], step: int) -> NDArray[np.int64]:
 
 
 def frame(marker: int, picture: Coded, height: int | None = None, first_id: int = 1) -> bytes:
-    """Returns the frame header, with `height` in place of the picture's own."""
+    """Return the frame header, with `height` in place of the picture's own."""
     parts = [bytes([first_id + n, across << 4 | down, 0]) for n, (across, down) in enumerate(picture.samplings)]
     announced = picture.height if height is None else height
     size = struct.pack(">BHHB", picture.precision, announced, picture.width, len(parts))
@@ -192,7 +192,7 @@ def _tables(step: int) -> bytes:
 
 
 def huffman_tables() -> bytes:
-    """Returns the tables that every file of this module uses."""
+    """Return the tables that every file of this module uses."""
     return segment(DHT, b"\x00" + _DC_TABLE) + segment(DHT, b"\x10" + _AC_TABLE)
 
 
@@ -207,7 +207,7 @@ def _scan(components: Sequence[int], first: int, last: int, high: int = 0, low: 
 def sequential(
     picture: Coded, *, marker: int = SOF0, restart: int = 0, height: int | None = None, dnl: bool = False
 ) -> bytes:
-    """Writes the picture in one scan.
+    """Write the picture in one scan.
 
     Args:
         picture: the picture to write.
@@ -239,7 +239,7 @@ def _interleaved(picture: Coded, restart: int) -> bytes:
 
 
 def _mcus(picture: Coded) -> Iterator[list[tuple[int, NDArray[np.int64]]]]:
-    """Yields component and coefficients of each block, one list an MCU.
+    """Yield component and coefficients of each block, one list an MCU.
 
     A single component has one block an MCU (T.81 A.2).
     """
@@ -257,7 +257,7 @@ def _mcus(picture: Coded) -> Iterator[list[tuple[int, NDArray[np.int64]]]]:
 
 
 def _add_ac(bits: _Bits, coefficients: Sequence[int]) -> None:
-    """Writes runs of zeros and the coefficients that end them (T.81 F.1.2.2)."""
+    """Write runs of zeros and the coefficients that end them (T.81 F.1.2.2)."""
     run = 0
     for coefficient in coefficients:
         if not coefficient:
@@ -278,7 +278,7 @@ def _add_ac(bits: _Bits, coefficients: Sequence[int]) -> None:
 
 
 def progressive(picture: Coded, bands: Sequence[tuple[int, int]], repeated: int = 0) -> bytes:
-    """Writes a DC scan without the lowest bit, one with it, then the bands of each component.
+    """Write a DC scan without the lowest bit, one with it, then the bands of each component.
 
     Args:
         picture: the picture to write.
@@ -307,7 +307,7 @@ def _dc(picture: Coded, *, refined: bool) -> bytes:
 
 
 def _band(picture: Coded, component: int, first: int, last: int) -> bytes:
-    """Writes a scan of one component, which has only its own blocks, without those that fill an MCU (T.81 A.2.2)."""
+    """Write a scan of one component, which has only its own blocks, without those that fill an MCU (T.81 A.2.2)."""
     (h, v), (across, down) = picture.samplings[component], picture.most
     rows, columns = -(-picture.height * v // (8 * down)), -(-picture.width * h // (8 * across))
     bits = _Bits()
@@ -320,7 +320,7 @@ def _band(picture: Coded, component: int, first: int, last: int) -> bytes:
 
 
 def lossless(image: Image.Image, *, precision: int = 8, marker: int = SOF3) -> bytes:
-    """Writes every sample as its difference from the one on its left (T.81 H.1.2.1), in grey or RGB."""
+    """Write every sample as its difference from the one on its left (T.81 H.1.2.1), in grey or RGB."""
     samples = np.asarray(image, np.int64).reshape(image.height, image.width, -1) << (precision - 8)
     before = np.roll(samples, 1, axis=1)
     before[1:, 0] = samples[:-1, 0]

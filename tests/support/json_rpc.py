@@ -20,7 +20,7 @@ _TIMEOUT_S: Final = 10.0
 
 
 async def answer(service: InferenceService, line: bytes, client: str) -> dict[str, Any]:
-    """Answers one request.
+    """Answer one request.
 
     Args:
         service: the inference service.

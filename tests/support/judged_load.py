@@ -61,14 +61,14 @@ class JudgedLoad:
             thread.start()
 
     def stop(self) -> None:
-        """Lets every client finish its request."""
+        """Let every client finish its request."""
         self._stop.set()
         for thread in self._threads:
             thread.join()
 
     @property
     def right(self) -> int:
-        """Returns the number of right answers."""
+        """Return the number of right answers."""
         return self.answers["200"] - len(self.wrong)
 
     def _ask(self, name: str) -> None:
@@ -118,7 +118,7 @@ class JudgedLoad:
 
 @contextmanager
 def under_load(url: str, clients: int = 6, *, fresh: bool = False) -> Iterator[JudgedLoad]:
-    """Runs clients throughout the block; afterwards their results are complete."""
+    """Run clients throughout the block; afterwards their results are complete."""
     load = JudgedLoad(url, clients, fresh=fresh)
     try:
         yield load

@@ -7,7 +7,7 @@ KEY, OTHER, NEXT = "first-key-0123456789abcdef", "second.key~0123456789/abc+==",
 
 
 def keys_file(folder: Path, text: str) -> Path:
-    """Writes a key file, as a service reads it."""
+    """Write a key file, as a service reads it."""
     path = folder / "keys"
     path.touch(0o600)
     path.write_text(text)
@@ -15,5 +15,5 @@ def keys_file(folder: Path, text: str) -> Path:
 
 
 def bearer(key: str) -> dict[str, str]:
-    """Returns the header that sends a key."""
+    """Return the header that sends a key."""
     return {"Authorization": f"Bearer {key}"}

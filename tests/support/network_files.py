@@ -38,7 +38,7 @@ class Network(nn.Module):
         self.conv, self.linear = nn.Conv2d(3, 4, 8, stride=8), nn.Linear(64, CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns logits [n, classes]."""
+        """Return logits [n, classes]."""
         logits: Tensor = self.linear(self.conv(images).relu().view(-1, 64))
         return logits
 
@@ -62,7 +62,7 @@ def scripted(path: Path) -> Path:
 
 
 def onnx_file(path: Path, *, batch: int | str = "n", of_bytes: bool = False, outputs: int = 1) -> Path:
-    """Writes the same network by hand; with `of_bytes` it takes uint8 [n, side, side, 3] and normalises it itself."""
+    """Write the same network by hand; with `of_bytes` it takes uint8 [n, side, side, 3] and normalises it itself."""
     initializers = [numpy_helper.from_array(value.numpy(), name) for name, value in NETWORK.state_dict().items()]
     shape: list[int | str] = [batch, SIDE, SIDE, 3] if of_bytes else [batch, 3, SIDE, SIDE]
     nodes, images = [], "images"

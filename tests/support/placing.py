@@ -36,16 +36,16 @@ class _NoEngine:
         self.device_kind, self.limits, self.head = config.device, Limits(), HEAD
 
     def start(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def check(self) -> None:
-        """Reports no failure."""
+        """Report no failure."""
 
     def close(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def expected_wait_s(self) -> float:
-        """Returns that nothing waits."""
+        """Return that nothing waits."""
         return 0.0
 
 
@@ -69,7 +69,7 @@ class _PlacedReplica(Replica):
         return _NoEngine(config)
 
     async def landed(self) -> Landed:
-        """Returns the replica's node and resources."""
+        """Return the replica's node and resources."""
         context, pipeline = ray.get_runtime_context(), self._config.pipeline
         reserved = context.get_assigned_resources()  # type: ignore[no-untyped-call]
         return Landed(
@@ -84,7 +84,7 @@ class _PlacedReplica(Replica):
 
 
 def deploy(name: str, **args: Any) -> None:
-    """Deploys an application of one replica by the project's own builder, without waiting for it."""
+    """Deploy an application of one replica by the project's own builder, without waiting for it."""
     application = sized(ServiceConfig.model_validate(args), _PlacedReplica)
     serve.run_many(
         [serve.RunTarget(application, name=name, route_prefix=f"/{name}")], wait_for_applications_running=False
@@ -92,19 +92,19 @@ def deploy(name: str, **args: Any) -> None:
 
 
 def is_running(name: str) -> bool:
-    """Returns whether the replica of an application has started."""
+    """Return whether the replica of an application has started."""
     return serve.status().applications[name].status.value == "RUNNING"
 
 
 def landed(name: str) -> dict[str, Any]:
-    """Returns node and resources of an application's replica, once it runs."""
+    """Return node and resources of an application's replica, once it runs."""
     until(lambda: is_running(name))
     found: Landed = serve.get_app_handle(name).landed.remote().result()
     return asdict(found)
 
 
 def scenario(cluster: Cluster) -> dict[str, Any]:
-    """Returns the placement before and after a GPU node joins a head node of 4 CPUs without a GPU."""
+    """Return the placement before and after a GPU node joins a head node of 4 CPUs without a GPU."""
     deploy("auto-before", pipeline={"device": "auto"}, num_cpus=1)
     deploy("waiting", pipeline={"device": "cuda"}, replicas_per_gpu=2)
     before, waits = landed("auto-before"), not is_running("waiting")
@@ -119,7 +119,7 @@ def scenario(cluster: Cluster) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Prints the findings as one line of JSON."""
+    """Print the findings as one line of JSON."""
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 4, "include_dashboard": False})
     try:
         ray.init(address=cluster.address, namespace="serve", log_to_driver=False)

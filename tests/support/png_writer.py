@@ -29,13 +29,13 @@ Chunk = tuple[bytes, bytes]
 
 
 def chunk(name: bytes, body: bytes = b"", *, checksum: int | None = None) -> bytes:
-    """Returns a chunk with its length and its checksum, or with a wrong one."""
+    """Return a chunk with its length and its checksum, or with a wrong one."""
     right = zlib.crc32(name + body)
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", right if checksum is None else checksum)
 
 
 def chunks(file: bytes) -> list[Chunk]:
-    """Returns name and body of each chunk of a valid file."""
+    """Return name and body of each chunk of a valid file."""
     found: list[Chunk] = []
     at = len(SIGNATURE)
     while at < len(file):
@@ -46,24 +46,24 @@ def chunks(file: bytes) -> list[Chunk]:
 
 
 def joined(parts: Iterable[Chunk]) -> bytes:
-    """Returns the file of these chunks."""
+    """Return the file of these chunks."""
     return SIGNATURE + b"".join(chunk(name, body) for name, body in parts)
 
 
 def with_chunks(file: bytes, *added: bytes, behind: bytes = b"IHDR") -> bytes:
-    """Returns the file with whole chunks, as `chunk` makes them, right behind the first one of that name."""
+    """Return the file with whole chunks, as `chunk` makes them, right behind the first one of that name."""
     at = file.index(behind) - 4
     at += 12 + struct.unpack_from(">I", file, at)[0]
     return file[:at] + b"".join(added) + file[at:]
 
 
 def header(width: int, height: int, depth: int, colour: int, *, interlaced: bool = False) -> Chunk:
-    """Returns the name and body of IHDR."""
+    """Return the name and body of IHDR."""
     return b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
 
 
 def filtered(samples: NDArray[Any], depth: int, *, interlaced: bool = False, filters: Iterable[int] = (0,)) -> bytes:
-    """Returns rows behind their filter bytes, before they are compressed.
+    """Return rows behind their filter bytes, before they are compressed.
 
     Args:
         samples: [height, width, channels] of `depth` bits.
@@ -99,7 +99,7 @@ def png(
     filters: Iterable[int] = (0,),
     before: Iterable[Chunk] = (),
 ) -> bytes:
-    """Returns a valid file of samples [height, width, channels]; `before` are the chunks between header and pixels."""
+    """Return a valid file of samples [height, width, channels]; `before` are the chunks between header and pixels."""
     height, width, _ = samples.shape
     data = zlib.compress(filtered(samples, depth, interlaced=interlaced, filters=filters), 6)
     head = header(width, height, depth, colour, interlaced=interlaced)
@@ -107,7 +107,7 @@ def png(
 
 
 def split(file: bytes, sizes: Iterator[int]) -> bytes:
-    """Returns the file with its pixels in IDAT chunks of these sizes."""
+    """Return the file with its pixels in IDAT chunks of these sizes."""
     parts = chunks(file)
     data = b"".join(body for name, body in parts if name == b"IDAT")
     at = next(n for n, (name, _) in enumerate(parts) if name == b"IDAT")

@@ -45,57 +45,57 @@ class Service:
         self.client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)
 
     def post(self, content: bytes, content_type: str = "image/jpeg", **options: Any) -> httpx.Response:
-        """Sends POST /predict with a raw body."""
+        """Send POST /predict with a raw body."""
         headers = {"Content-Type": content_type, **options.pop("headers", {})}
         return self.client.post("/predict", content=content, headers=headers, **options)
 
     def post_files(self, *images: bytes, **options: Any) -> httpx.Response:
-        """Sends POST /predict with one part for each image."""
+        """Send POST /predict with one part for each image."""
         return self.client.post(
             "/predict", files=[("image", (f"{n}", data)) for n, data in enumerate(images)], **options
         )
 
     def info(self) -> Document:
-        """Returns GET /info, without keeping the connection, which would keep a replaced HAProxy alive."""
+        """Return GET /info, without keeping the connection, which would keep a replaced HAProxy alive."""
         document: Document = self.client.get("/info", headers={"Connection": "close"}).raise_for_status().json()
         return document
 
     def replicas(self) -> list[psutil.Process]:
-        """Returns the processes of this service's replicas."""
+        """Return the processes of this service's replicas."""
         return [process for process in self.processes() if role_of(process) == REPLICA]
 
     def processes(self) -> list[psutil.Process]:
-        """Returns all processes that this service has started and that still run."""
+        """Return all processes that this service has started and that still run."""
         return marked(self.environment["DARKROOM_TEST"])
 
     def deploy(self, config: Document) -> None:
-        """Applies another configuration; returns before it is in force."""
+        """Apply another configuration; return before it is in force."""
         self.path.write_text(yaml.safe_dump(config))
         self.api().deploy(config)
 
     def api(self) -> ServeApi:
-        """Returns Serve's API, which lists and takes deployments."""
+        """Return Serve's API, which lists and takes deployments."""
         return ServeApi(run_of(self.replicas()[0]) or "", self.environment)
 
     def log_folder(self) -> Path:
-        """Returns the log folder of the service's Ray session."""
+        """Return the log folder of the service's Ray session."""
         (raylet,) = [process for process in self.processes() if name_of(process) == "raylet"]
         (option,) = [part for part in raylet.cmdline() if part.startswith("--log_dir=")]
         return Path(option.partition("=")[2])
 
     def log_lines(self) -> list[Document]:
-        """Returns the lines that the replicas have logged, each a document."""
+        """Return the lines that the replicas have logged, each a document."""
         files = sorted((self.log_folder() / "serve").glob("replica_*.log"))
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Returns the processes that have DARKROOM_TEST=mark in their environment."""
+    """Return the processes that have DARKROOM_TEST=mark in their environment."""
     return with_environment("DARKROOM_TEST", mark)
 
 
 def name_of(process: psutil.Process) -> str:
-    """Returns the name of a process, empty if it has gone."""
+    """Return the name of a process, empty if it has gone."""
     try:
         return process.name()
     except psutil.Error:
@@ -103,13 +103,13 @@ def name_of(process: psutil.Process) -> str:
 
 
 def is_decoder(process: psutil.Process) -> bool:
-    """Returns whether a process is a worker of the pipeline, or a forkserver."""
+    """Return whether a process is a worker of the pipeline, or a forkserver."""
     return role_of(process) in (FORKSERVER, WORKER)
 
 
 @contextmanager
 def running(folder: Path, config: Document, *prefix: str, **variables: str) -> Iterator[Service]:
-    """Starts `config` on a free port by the launcher; after the block it must end in order and leave no process.
+    """Start `config` on a free port by the launcher; after the block it must end in order and leave no process.
 
     Args:
         folder: folder for the configuration and the service's output.
@@ -133,21 +133,21 @@ def running(folder: Path, config: Document, *prefix: str, **variables: str) -> I
 
 
 def with_user_config(service: Service, **user_config: Any) -> Document:
-    """Returns the service's configuration with these values changed."""
+    """Return the service's configuration with these values changed."""
     config = copy.deepcopy(service.config)
     config["applications"][0]["deployments"][0]["user_config"].update(user_config)
     return config
 
 
 def live_settings(application: Document) -> Document:
-    """Returns all settings under `user_config` of an application, defaults included."""
+    """Return all settings under `user_config` of an application, defaults included."""
     (deployment,) = application["deployments"]
     return LiveConfig.model_validate(deployment["user_config"]).model_dump()
 
 
 @contextmanager
 def live_config(service: Service, **user_config: Any) -> Iterator[None]:
-    """Applies another `user_config` to a running service, and the former one after the block."""
+    """Apply another `user_config` to a running service, and the former one after the block."""
     _apply(service, with_user_config(service, **user_config))
     try:
         yield
@@ -163,7 +163,7 @@ def _apply(service: Service, config: Document) -> None:
 
 @contextmanager
 def opened(service: Service, *, content_length: int) -> Iterator[http.client.HTTPConnection]:
-    """Opens a request for a prediction and sends only its headers."""
+    """Open a request for a prediction and send only its headers."""
     connection = http.client.HTTPConnection(service.origin.removeprefix("http://"), timeout=30)
     connection.putrequest("POST", f"{service.url.removeprefix(service.origin)}/predict")
     connection.putheader("Content-Type", "image/jpeg")

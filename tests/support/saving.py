@@ -13,7 +13,7 @@ PERIOD_S = 1.0
 
 
 def coverage_init(plugins: Plugins, _options: Any) -> None:
-    """Registers the plug-in; coverage calls it in each measured process."""
+    """Register the plug-in; coverage calls it in each measured process."""
     plugins.add_noop(CoveragePlugin())
     if not any(part.endswith("default_worker.py") for part in sys.orig_argv):
         return  # only Ray's workers are killed; other processes save when they end

@@ -11,7 +11,7 @@ from tests.support.running_service import Service, is_decoder, name_of
 
 
 def _serving(service: Service) -> set[str]:
-    """Returns the replicas that HAProxy sends requests to."""
+    """Return the replicas that HAProxy sends requests to."""
     port = service.environment["RAY_SERVE_HAPROXY_STATS_PORT"]
     try:
         lines = httpx.get(f"http://127.0.0.1:{port}/stats;csv", timeout=5, trust_env=False).text.splitlines()
@@ -22,12 +22,12 @@ def _serving(service: Service) -> set[str]:
 
 
 def is_whole(service: Service, replicas: int) -> bool:
-    """Returns whether all replicas are up, and no process of others is left."""
+    """Return whether all replicas are up, and no process of others is left."""
     return len(_serving(service)) == len(service.replicas()) == replicas and not _remains(service)
 
 
 def _remains(service: Service) -> list[str]:
-    """Returns processes that belong to no living replica: decoder processes, a second HAProxy."""
+    """Return processes that belong to no living replica: decoder processes, a second HAProxy."""
     processes, alive = service.processes(), {replica.pid for replica in service.replicas()}
     families = alive.union(*(_family(replica) for replica in service.replicas()))
     decoders = [process.pid for process in processes if is_decoder(process) and process.pid not in families]
@@ -43,7 +43,7 @@ def _family(process: psutil.Process) -> set[int]:
 
 
 def with_decoders(service: Service) -> set[int]:
-    """Returns the replicas that have started their decoders, and so are warm or soon will be."""
+    """Return the replicas that have started their decoders, and so are warm or soon will be."""
     decoders = {process.pid for process in service.processes() if is_decoder(process)}
     return {replica.pid for replica in service.replicas() if _family(replica) & decoders}
 
@@ -55,13 +55,13 @@ def _parent(process: psutil.Process) -> int | None:
 
 
 def actor(service: Service, name: str) -> psutil.Process:
-    """Returns the only process whose name contains this."""
+    """Return the only process whose name contains this."""
     (found,) = [process for process in service.processes() if name in name_of(process)]
     return found
 
 
 def killed(service: Service, name: str) -> list[psutil.Process]:
-    """Kills the process of that name and returns it. Returns none while it is being replaced anyway."""
+    """Kill the process of that name and return it, or none while it is being replaced anyway."""
     with contextlib.suppress(ValueError, psutil.NoSuchProcess):
         victim = actor(service, name)
         victim.kill()
@@ -70,7 +70,7 @@ def killed(service: Service, name: str) -> list[psutil.Process]:
 
 
 def says_running(service: Service) -> bool:
-    """Returns whether Serve reports an application as running; without a controller it cannot be asked."""
+    """Return whether Serve reports an application as running; without a controller it cannot be asked."""
     with contextlib.suppress(ServeApiError, IndexError):
         return "RUNNING" in [each["status"] for each in service.api().applications().values()]
     return False

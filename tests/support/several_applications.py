@@ -34,7 +34,7 @@ EXACT_AT: Final = 2
 
 
 def several_config(folder: Path) -> Document:
-    """Makes the configuration: `broken`, `fast`, `exact`, `pets`; writes its key file and `tiny.py` into the folder."""
+    """Make the configuration: `broken`, `fast`, `exact`, `pets`; write its key file and `tiny.py` into the folder."""
     (folder / "tiny.py").write_text(APPLICATION)
     config = shipped_config("serve_config.multi.yaml")
     for shipped in config["applications"]:

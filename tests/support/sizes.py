@@ -22,7 +22,7 @@ BEGIN, END = "<!-- sizes: make sizes -->", "<!-- /sizes -->"
 
 
 def main() -> None:
-    """Prints the tables, or writes them into the page."""
+    """Print the tables, or write them into the page."""
     parser = argparse.ArgumentParser(description="Sizes of the repository")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/development.md")
     tables = report()
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def report() -> str:
-    """Returns lines by folder, product against satellites, and the hot path, as Markdown."""
+    """Return lines by folder, product against satellites, and the hot path, as Markdown."""
     rows = ["| folder | files | lines | median file | longest file | median function | longest function |"]
     rows.append("|---|---:|---:|---:|---|---:|---|")
     lines = {folder: _folder(folder, rows) for folder in (*PRODUCT, *SATELLITES, "tests")}
@@ -53,7 +53,7 @@ def report() -> str:
 
 
 def hot_path() -> tuple[set[str], set[str]]:
-    """Returns the files that hand an image on, and the files that those call.
+    """Return the files that hand an image on, and the files that those call.
 
     The source is "Follow one image" in docs/architecture.md.
     """
@@ -71,7 +71,7 @@ def _linked(cell: str) -> list[str]:
 
 
 def _folder(folder: str, rows: list[str]) -> int:
-    """Appends a row for a folder; returns its lines."""
+    """Append a row for a folder; return its lines."""
     files = {path: _count(path) for path in _python_files(folder)}
     if not files:
         return 0
@@ -91,7 +91,7 @@ def _python_files(folder: str) -> list[Path]:
 
 
 def _functions(path: Path) -> Iterator[tuple[int, str]]:
-    """Yields lines and name of each function."""
+    """Yield lines and name of each function."""
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield (node.end_lineno or node.lineno) - node.lineno + 1, f"{path.stem}.{node.name}"

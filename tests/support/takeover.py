@@ -18,7 +18,7 @@ class Act(Protocol):
     __name__: str
 
     def __call__(self) -> object:
-        """Runs; the outcome goes back as text."""
+        """Run; the outcome goes back as text."""
 
 
 class TakenOver:
@@ -36,22 +36,22 @@ class TakenOver:
         self._acts, self._transform, self._arriving = acts, transform, arriving
 
     def __reduce__(self) -> tuple[Callable[..., Transform], tuple[Any, ...]]:
-        """Runs as a worker starts."""
+        """Run as a worker starts."""
         return _obey, (self._transform, {order(act): act for act in self._acts}, os.getpid(), self._arriving)
 
 
 def order(act: Act) -> bytes:
-    """Returns an image that makes its worker call `act`; it is rejected, with the returned value as the message."""
+    """Return an image that makes its worker call `act`; it is rejected, with the returned value as the message."""
     return CAT + f"order {act.__name__}".encode()
 
 
 def replicas_socket() -> socket.socket:
-    """Returns the socket by which this worker's records go to the replica."""
+    """Return the socket by which this worker's records go to the replica."""
     return _ends[0]._end
 
 
 def replica() -> int:
-    """Returns the process id of the replica that has started this worker."""
+    """Return the process id of the replica that has started this worker."""
     return _replica[0]
 
 

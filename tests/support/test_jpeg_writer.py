@@ -14,7 +14,7 @@ CAT = photograph("cat").resize((97, 61))
 
 
 def _difference(file: bytes, image: Image.Image) -> float:
-    """Returns the mean absolute difference, of 255."""
+    """Return the mean absolute difference, of 255."""
     found = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"), int)
     return float(np.abs(found - np.asarray(image.convert("RGB"), int)).mean())
 

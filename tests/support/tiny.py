@@ -51,11 +51,11 @@ class Launched:
 
     @property
     def output(self) -> str:
-        """Returns the output of the launcher and `serve run` so far."""
+        """Return the output of the launcher and `serve run` so far."""
         return self.log.read_text()
 
     def wait_until_settled(self) -> None:
-        """Waits until the service answers, or the launcher has ended."""
+        """Wait until the service answers, or the launcher has ended."""
         until(lambda: "Darkroom answers" in self.output or self.process.poll() is not None, START_TIMEOUT_S)
 
 
@@ -68,7 +68,7 @@ class TinyService:
     environment: dict[str, str]
 
     def configure(self, *, fails: bool = False, leaves: bool = False) -> None:
-        """Writes the configuration."""
+        """Write the configuration."""
         application = {"name": "tiny", "route_prefix": "/", "import_path": "tiny:build"}
         application |= {"args": {"fails": fails, "leaves": leaves}}  # type: ignore[dict-item]
         options = {"host": "127.0.0.1", "port": self.port}
@@ -77,7 +77,7 @@ class TinyService:
 
     @contextmanager
     def launch(self, *arguments: str) -> Iterator[Launched]:
-        """Starts the launcher as `make serve` does; leftover processes are killed afterwards."""
+        """Start the launcher as `make serve` does; leftover processes are killed afterwards."""
         log = self.folder / "log"
         command = [sys.executable, "-m", "deployments.local.launcher", *arguments]
         with (
@@ -94,7 +94,7 @@ class TinyService:
 
 
 def tiny_service(folder: Path) -> TinyService:
-    """Writes an application and its configuration; a Darkroom on this machine would use none of its ports."""
+    """Write an application and its configuration; a Darkroom on this machine would use none of its ports."""
     (folder / "tiny.py").write_text(APPLICATION)
     (folder / "serve.env").write_text((ROOT / "serve.env").read_text())
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **apart()}

@@ -15,12 +15,12 @@ PROGRAM = [sys.executable, "-m", "commands.main"]
 
 
 def typed(*arguments: str | Path, stdin: bytes | None = None) -> Result:
-    """Runs the program in this process and keeps its output; neither of its streams is a terminal."""
+    """Run the program in this process and keep its output; neither of its streams is a terminal."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
 
 
 def started(*arguments: str | Path, **options: Any) -> subprocess.Popen[bytes]:
-    """Starts the program as a process; both its streams are pipes, unless `options` say otherwise."""
+    """Start the program as a process; both its streams are pipes, unless `options` say otherwise."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # imports this checkout from every folder
     return subprocess.Popen([*PROGRAM, *map(str, arguments)], env=environment, **options)

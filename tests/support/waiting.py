@@ -11,7 +11,7 @@ PATIENCE_S = 60.0
 
 
 def until(happened: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
-    """Calls a function again and again; returns its first true answer, or fails after a time."""
+    """Call a function again and again; return its first true answer, or fail after a time."""
     deadline = time.monotonic() + timeout_s
     while not (answer := happened()):
         if time.monotonic() > deadline:

@@ -33,7 +33,7 @@ def costs(
     on_cpu: bool = True,
     most_workers: int = 3,
 ) -> Costs:
-    """Returns the costs of a machine without any disturbance.
+    """Return the costs of a machine without any disturbance.
 
     Args:
         decode_s: time of an image in a worker.
@@ -55,12 +55,12 @@ def costs(
 
 
 def best_of(given: Costs, bound_s: float = BOUND_S) -> Cell:
-    """Returns the combination with the best prediction."""
+    """Return the combination with the best prediction."""
     return best(list(cells(given, bound_s)))
 
 
 def cells_of(given: Costs, bound_s: float = BOUND_S) -> list[Cell]:
-    """Returns all combinations."""
+    """Return all combinations."""
     return list(cells(given, bound_s))
 
 
@@ -74,7 +74,7 @@ def seen(
     refused: int = 0,
     lost: int = 0,
 ) -> LoadResult:
-    """Returns answers to a load, all of them in time unless `good` says otherwise."""
+    """Return answers to a load, all of them in time unless `good` says otherwise."""
     return LoadResult(
         settings=settings,
         clients=clients,

@@ -13,7 +13,7 @@ IMAGES = [b"one", b"two\r\n--", b"three"]
 
 
 def _parts(form: Form) -> list[bytes]:
-    """Returns the parts of a form, as any MIME reader sees them."""
+    """Return the parts of a form, as any MIME reader sees them."""
     whole = message_from_bytes(f"Content-Type: {form.content_type}\r\n\r\n".encode() + form.body)
     parts: list[Message] = whole.get_payload()  # type: ignore[assignment]  # a list, as it is multipart
     return [part.get_payload(decode=True) for part in parts]  # type: ignore[misc]  # bytes, as these are not

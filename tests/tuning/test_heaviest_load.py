@@ -8,7 +8,7 @@ RUNGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 
 
 def _climbed(bears: float, start: int, tries: int = 20) -> tuple[HeaviestLoad[int], list[int]]:
-    """Searches until enough is known, on a service that bears this load."""
+    """Search until enough is known, on a service that bears this load."""
     ladder, tried = HeaviestLoad(RUNGS, start, tries), list[int]()
     while (load := ladder.next()) is not None:
         tried.append(load)

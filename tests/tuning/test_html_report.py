@@ -38,7 +38,7 @@ class _Page(html.parser.HTMLParser):
 
 
 def _stages() -> list[Findings]:
-    """Returns the findings after each part of a run, filled from top to bottom."""
+    """Return the findings after each part of a run, filled from top to bottom."""
     whole = _finished()
     begun = Findings(whole.command, whole.date, whole.asked_s, whole.seed, machine=whole.machine, model=whole.model)
     stages, names = [begun], [field.name for field in fields(Findings)]

@@ -27,7 +27,7 @@ CAT = jpeg(photograph("cat"))
 
 
 def _live(service: Service, **user_config: Any) -> Settings:
-    """Returns the service's own settings with other live values, so that no replica is replaced."""
+    """Return the service's own settings with other live values, so that no replica is replaced."""
     args = service.info()["args"]
     pipeline = args["pipeline"]
     return replace(
@@ -55,7 +55,7 @@ class _Running:
         )  # the values that hold without being written
 
     def deploy(self, document: dict[str, Any]) -> None:
-        """Applies only live values, because deploying written-out defaults would replace the replica."""
+        """Apply only live values, because deploying written-out defaults would replace the replica."""
         live = copy.deepcopy(self._service.config)
         (deployment,) = live["applications"][0]["deployments"]
         (wanted,) = document["applications"][0]["deployments"]
@@ -65,7 +65,7 @@ class _Running:
 
 @pytest.fixture
 def check(service: Service) -> Iterator[LoadCheck]:
-    """A load check of a service, which has its own settings again afterwards."""
+    """Return a load check of a service, which has its own settings again afterwards."""
     yield LoadCheck(cast(LocalService, _Running(service)), [CAT], BOUND_S, seed=1)
     service.deploy(service.config)
     until(lambda: bool(service.info()["user_config"] == live_settings(service.application)))

@@ -27,7 +27,7 @@ def _trial(settings: Settings, per_s: float, *, full_per_s: float | None = None,
 
 
 def finished(asked_s: float | None = None, *, gain: float = 0.2) -> Findings:
-    """Returns the findings of a finished run, in which the other settings are this much faster."""
+    """Return the findings of a finished run, in which the other settings are this much faster."""
     findings = Findings("darkroom tune --images <b>", "2026-01-01", asked_s, 0)
     findings.machine, findings.model, findings.bound_s = ["2 cores"], "mobilenet_v2, float32", asked_s or 0.5
     findings.images, findings.sizes = 48, Sizes(60_000, 120_000)

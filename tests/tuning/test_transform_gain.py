@@ -19,7 +19,7 @@ IMAGES = [jpeg(photograph("cat"))]
 
 
 def slow(image: Image.Image) -> Tensor:
-    """A transform of one's own that keeps a core busy."""
+    """Return a transform of one's own that keeps a core busy."""
     until_s = time.thread_time() + BUSY_S
     while time.thread_time() < until_s:
         pass

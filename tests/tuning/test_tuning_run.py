@@ -40,7 +40,7 @@ class _Refusal:
 
 
 def _refused(images: Mapping[str, bytes], bound_s: float | None = 0.1, **live: Any) -> _Refusal:
-    """Runs until it refuses, before any service is started."""
+    """Run until it refuses, before any service is started."""
     document, told = shipped_config(), list[tuple[str, float]]()
     application = chosen_application(document, None)[1]
     application["deployments"][0]["user_config"].update(live)
@@ -55,7 +55,7 @@ def _refused(images: Mapping[str, bytes], bound_s: float | None = 0.1, **live: A
 
 @pytest.fixture(scope="module")
 def measured() -> _Refusal:
-    """A run that has measured everything, and was then refused for a bound of 1 ms."""
+    """Return a run that has measured everything, and was then refused for a bound of 1 ms."""
     return _refused({"cat": CAT}, bound_s=0.001)
 
 
@@ -70,7 +70,7 @@ class _Measured:
 
 @pytest.fixture
 def without_measuring(measured: _Refusal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets a run begin with what `measured` has measured."""
+    """Let a run begin with what `measured` has measured."""
     monkeypatch.setattr(tuning_run, "Measuring", partial(_Measured, measured))
 
 
@@ -81,10 +81,10 @@ class _Service:
         self.document: dict[str, Any] = {}
 
     def interrupt(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def stop(self) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 class _Check:

@@ -24,7 +24,7 @@ with open(out, "w") as file:
 
 
 def told(folder: Path, **files: str) -> list[Any]:
-    """Returns the report on these test files. It is made in its own process, as pytest does not run inside pytest."""
+    """Return the report on these test files. It is made in its own process, as pytest does not run inside pytest."""
     (folder / "tests").mkdir()
     (folder / "pytest.ini").write_text("[pytest]\nmarkers =\n  cuda\n  slow\n")
     for name, text in files.items():

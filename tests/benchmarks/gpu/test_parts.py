@@ -23,7 +23,7 @@ from harness.load import Load
 
 @pytest.fixture
 def small_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Replaces every model by one of three layers; torch's global switches are restored afterwards."""
+    """Replace every model by one of three layers; torch's global switches are restored afterwards."""
 
     def get_model(_name: str, **_: Any) -> nn.Module:
         layers = nn.Conv2d(3, 4, 9, stride=32), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 49, 12)

@@ -31,7 +31,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def steps_are(monkeypatch: pytest.MonkeyPatch, scripts: dict[str, str], limit_s: float = 30.0) -> None:
-    """Replaces the steps by shell scripts of these names; each gets the path of the results file as `$1`."""
+    """Replace the steps by shell scripts of these names; each gets the path of the results file as `$1`."""
 
     def command_of(step: GpuStep, _limit_s: float, results: Any, _options: Any) -> list[str]:
         return ["bash", "-c", scripts[step.name], "bash", str(results.folder / "results.jsonl")]

@@ -14,7 +14,7 @@ from harness import marked_program
 
 
 def runs(pid: int) -> bool:
-    """Returns whether a process exists and is no zombie."""
+    """Return whether a process exists and is no zombie."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

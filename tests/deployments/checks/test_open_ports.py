@@ -32,7 +32,7 @@ needs_machines = pytest.mark.skipif(MISSING is not None, reason=f"{MISSING}")
 
 @pytest.fixture(scope="module")
 def network() -> Iterator[Machines]:
-    """A network of its own."""
+    """Return a network of its own."""
     with Machines() as machines:
         yield machines
 

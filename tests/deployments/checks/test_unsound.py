@@ -27,7 +27,7 @@ NUMBER = re.compile(r"[\d.]+")
 
 
 def faults_of(folder: Path, text: str, **environment: str) -> dict[str, str]:
-    """Returns the errors of a configuration, by the paths of the keys."""
+    """Return the errors of a configuration, by the paths of the keys."""
     file = folder / "serve_config.yaml"
     file.write_text(text)
     faults = read_configuration(file).faults(environment, all_faults)
@@ -40,7 +40,7 @@ def changed(old: str, new: str) -> str:
 
 
 def paths(value: Any, wanted: type, path: str = "") -> Iterator[str]:
-    """Returns the paths of all values of one type in a document, except those inside lists."""
+    """Return the paths of all values of one type in a document, except those inside lists."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from paths(inner, wanted, f"{path}.{key}" if path else key)

@@ -44,7 +44,7 @@ def balanced(tmp_path_factory: pytest.TempPathFactory, replica: tuple[str, int])
 
 @pytest.fixture(scope="module")
 def places() -> CountedPlaces:
-    """The stand-in for Serve."""
+    """Return the stand-in for Serve."""
     return CountedPlaces()
 
 

@@ -35,11 +35,11 @@ class Brightness(Head):
     schema = {"type": "object", "required": ["brightness"], "properties": {"brightness": {"type": "number"}}}  # noqa: RUF012
 
     def on_device(self, outputs: Tensor) -> dict[str, Tensor]:
-        """Returns the mean."""
+        """Return the mean."""
         return {"mean": outputs.mean(1)}
 
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[Any]:  # noqa: ARG002
-        """Returns an object with the brightness of each image."""
+        """Return an object with the brightness of each image."""
         return [_Brightness(mean) for mean in rows["mean"].tolist()]
 
 
@@ -63,7 +63,7 @@ HEADS: list[tuple[Head, Any, str, str]] = [
 
 
 def serving(head: Head, outputs: Any) -> FakeService:
-    """Returns a service that answers every image with the head's result, but each second of many with a rejection."""
+    """Return a service that answers every image with the head's result, but each second of many with a rejection."""
     service = FakeService()
     service.engine.head = head
     (result,) = head.results(head.on_device(outputs), [GEOMETRY])
@@ -79,7 +79,7 @@ def serving(head: Head, outputs: Any) -> FakeService:
 
 
 def exchange(service: FakeService, *requests: dict[str, Any]) -> list[httpx.Response]:
-    """Returns the OpenAPI document, and the answer to each request."""
+    """Return the OpenAPI document, and the answer to each request."""
     app = HttpApplication(service, ServiceConfig(), Access(None, None), dict, lambda _: {}, lambda: None).asgi()
 
     async def answered() -> list[httpx.Response]:

@@ -59,7 +59,7 @@ class AnyAnswer:
 
 @pytest.fixture(scope="module")
 def app() -> ASGIApp:
-    """The application, which allows pages of one other origin."""
+    """Return the application, which allows pages of one other origin."""
     config = ServiceConfig(cors_origins=("https://example.org",))
     return HttpApplication(
         FakeService(), config, Access(None, None), dict, lambda seconds: {"seconds": seconds}, lambda: None
@@ -68,7 +68,7 @@ def app() -> ASGIApp:
 
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[Scope, list[bytes]]:
-    """Draws a request that is nearly right in most cases."""
+    """Draw a request that is nearly right in most cases."""
     pack, coding = draw(PACKED)
     body = bytearray(pack(draw(BODIES)))
     for at in draw(st.lists(st.integers(0, 400), max_size=1)):
@@ -96,7 +96,7 @@ def requests(draw: st.DrawFn) -> tuple[Scope, list[bytes]]:
 
 
 async def answer_to(app: ASGIApp, scope: Scope, pieces: list[bytes]) -> AnyAnswer:
-    """Returns the application's answer. An exception that leaves the application has been answered before."""
+    """Return the application's answer. An exception that leaves the application has been answered before."""
     sent: list[Message] = []
     left = [*pieces, b""]
 

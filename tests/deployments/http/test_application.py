@@ -35,7 +35,7 @@ class InWords:
         self._service = service
 
     async def handle(self, request: Request) -> Response:
-        """Answers one request."""
+        """Answer one request."""
         deadline = Deadline(10.0)
         with self._service.hold("192.0.2.7") as hold:
             sent = await read_images(request, self._service.live, hold, deadline)
@@ -58,7 +58,7 @@ def _second_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def post(service: FakeService, path: str, *, key: str = KEY, early: bool = True) -> httpx.Response:
-    """Returns a replica's answer to an image; with `early` the check ahead of Serve runs too."""
+    """Return a replica's answer to an image; with `early` the check ahead of Serve runs too."""
     http = HttpApplication(service, ServiceConfig(), Access(None, KEY), dict, lambda _: {}, lambda: None)
     inner = http.asgi()
 
@@ -100,7 +100,7 @@ def test_every_protocol_is_refused_ahead_of_serve(path: str) -> None:
 
 
 def _asked(path: str, check: Callable[[], None] = lambda: None) -> httpx.Response:
-    """Returns the answer to a GET request without a key, below the prefix that Serve has set."""
+    """Return the answer to a GET request without a key, below the prefix that Serve has set."""
     http = HttpApplication(FakeService(), ServiceConfig(), Access(None, KEY), dict, lambda _: {}, check)
     transport = httpx.ASGITransport(http.asgi(), root_path="/models/cats")
 

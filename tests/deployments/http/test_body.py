@@ -71,7 +71,7 @@ async def read_sent(
 def read(
     body: bytes, content_type: str | None, *headers: tuple[str, str], size: int = 65536, **limits: int
 ) -> list[bytes | str]:
-    """Returns the bytes or the error of each image in a body, and checks that no memory is held afterwards."""
+    """Return the bytes or the error of each image in a body, and check that no memory is held afterwards."""
     named = [("Content-Type", content_type)] if content_type is not None else []
     pieces = [body[at : at + size] for at in range(0, len(body), size)]
     budget, live = MemoryBudget(1 << 30), LiveConfig().model_copy(update=limits)

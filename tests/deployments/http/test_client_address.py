@@ -12,13 +12,13 @@ PEER = ("127.0.0.1", 50000)
 
 @pytest.fixture(autouse=True)
 def secret(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Sets the secret that HAProxy and this replica share."""
+    """Set the secret that HAProxy and this replica share."""
     monkeypatch.setenv(SECRET_VARIABLE, "secret-of-the-run")
     return "secret-of-the-run"
 
 
 def scope(*told: str, client: tuple[str, int] | None = PEER) -> dict[str, Any]:
-    """Returns a request with these values of HAProxy's header."""
+    """Return a request with these values of HAProxy's header."""
     headers = [(b"host", b"photos.example"), *((b"x-darkroom-source", value.encode("latin-1")) for value in told)]
     return {"type": "http", "client": client, "headers": headers}
 

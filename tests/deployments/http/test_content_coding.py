@@ -16,7 +16,7 @@ CONTENTS = [b"", b"a", DRAWN.randbytes(PIECE_BYTES), DRAWN.randbytes(300_000), b
 
 
 def bare_deflate(content: bytes) -> bytes:
-    """Compresses without zlib's header and checksum, as many clients do."""
+    """Compress without zlib's header and checksum, as many clients do."""
     stream = zlib.compressobj(wbits=-zlib.MAX_WBITS)
     return stream.compress(content) + stream.flush()
 

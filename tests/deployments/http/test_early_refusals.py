@@ -47,7 +47,7 @@ class PretendedReplica(FakeService):
 
 @pytest.fixture(autouse=True)
 def nobody_refuses() -> Iterator[None]:
-    """Removes the replica's decision from the middleware before the test and after it."""
+    """Remove the replica's decision from the middleware before the test and after it."""
     RequestGuard.guard = None
     yield
     RequestGuard.guard = None
@@ -58,7 +58,7 @@ async def _served(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _ask(*requests: dict[str, Any]) -> list[httpx.Response]:
-    """Sends requests one after the other; each differs in some arguments from an image of 3 bytes."""
+    """Send requests one after the other; each differs in some arguments from an image of 3 bytes."""
     app: ASGIApp = _served
     for middleware in middlewares():
         app = middleware.cls(app, *middleware.args, **middleware.kwargs)
@@ -159,7 +159,7 @@ def test_what_is_wrong_otherwise_is_for_the_application() -> None:
 
 
 def _in_replica(count: int, *requests: dict[str, Any]) -> list[httpx.Response]:
-    """Returns the answers to requests while this many others are in the replica without an answer."""
+    """Return the answers to requests while this many others are in the replica without an answer."""
     done, arrived = asyncio.Event(), asyncio.Semaphore(0)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

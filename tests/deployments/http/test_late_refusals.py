@@ -16,7 +16,7 @@ GONE: Message = {"type": "http.disconnect"}
 
 
 def receiving(messages: Iterable[Message], asked: list[Message] | None = None) -> Receive:
-    """Returns an ASGI `receive` with these messages and none after them; `asked` collects those that were taken."""
+    """Return an ASGI `receive` with these messages and none after them; `asked` collects those that were taken."""
     left = list(messages)
 
     async def receive() -> Message:
@@ -33,12 +33,12 @@ def receiving(messages: Iterable[Message], asked: list[Message] | None = None) -
 def held(
     late: LateRefusals, receive: Receive, scope: Scope = PLAIN, *, limit_s: float = 0.02, at_once: bool = False
 ) -> bool:
-    """Returns whether the client is still connected after a refusal was held back."""
+    """Return whether the client is still connected after a refusal was held back."""
     return asyncio.run(late.hold(Overloaded("too much", at_once=at_once), limit_s, scope, receive))
 
 
 def _waits_s(monkeypatch: pytest.MonkeyPatch, others: int, *, limit_s: float = 60.0, body_bytes: int = 0) -> float:
-    """Returns the seconds for which a refusal is held back while this many others are."""
+    """Return the seconds for which a refusal is held back while this many others are."""
     asked = list[float]()
     late, timeout = LateRefusals(1000), asyncio.timeout
     scope = {**PLAIN, "headers": [(b"content-length", b"%d" % body_bytes)]}

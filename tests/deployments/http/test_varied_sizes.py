@@ -67,7 +67,7 @@ def segmenting(folder: Path) -> Iterator[Engine]:
 
 
 def answers(engine: Engine, **parameters: str) -> list[dict[str, Any]]:
-    """Sends all images in one request, with a broken one among them; returns the answers to the others."""
+    """Send all images in one request, with a broken one among them; return the answers to the others."""
 
     async def submit(images: list[EncodedImage]) -> Future[list[Outcome]]:
         return engine.submit([images])[0]
@@ -89,7 +89,7 @@ def answers(engine: Engine, **parameters: str) -> list[dict[str, Any]]:
 
 
 def boxes_as_stored(boxes: NDArray[np.float32], size: tuple[int, int], orientation: int) -> NDArray[np.float32]:
-    """Returns boxes of an upright image where they lie in the pixels that a camera stores (EXIF 2.32, tag 0x0112)."""
+    """Return boxes of an upright image where they lie in the pixels that a camera stores (EXIF 2.32, tag 0x0112)."""
     (left, top, right, bottom), (width, height) = boxes.T, size
     turned = {
         1: (left, top, right, bottom),

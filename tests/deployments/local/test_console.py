@@ -20,7 +20,7 @@ ENDPOINT = Endpoint("127.0.0.1", 8000, "/")
 
 
 def _ready(*infos: Info | None, failed: str | None = None) -> Readiness:
-    """Returns a start after which these applications answer, each under a path of its own if there are several."""
+    """Return a start after which these applications answer, each under a path of its own if there are several."""
     several = len(infos) > 1
     endpoints = [replace(ENDPOINT, route_prefix=f"/models/{n}" if several else "/") for n in range(len(infos))]
     readiness = Readiness(endpoints, ServeApi("1-0", {}), ())
@@ -96,7 +96,7 @@ def test_a_warning_that_several_processes_give_is_shown_once() -> None:
 
 
 def _printed(data: bytes, path: Path) -> Printed:
-    """Returns a reader that has read these bytes from a pipe."""
+    """Return a reader that has read these bytes from a pipe."""
     reader, writer = os.pipe()
     printed = Printed(os.fdopen(reader, "rb"), path, WaitingReplicas(dict))
     printed.start()

@@ -42,7 +42,7 @@ signal.pause()
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> TinyService:
-    """An application behind HAProxy."""
+    """Return an application behind HAProxy."""
     return tiny_service(tmp_path)
 
 
@@ -55,7 +55,7 @@ def dead_run() -> str:
 
 @contextmanager
 def listener(port: int, run: str = "") -> Iterator[int]:
-    """Holds a port as HAProxy does, in its own process; yields its pid."""
+    """Hold a port as HAProxy does, in its own process; yield its pid."""
     environment = {**os.environ, "DARKROOM_RUN": run}
     command = [sys.executable, "-c", LISTENER, str(port)]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:

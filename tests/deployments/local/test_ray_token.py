@@ -14,7 +14,7 @@ TOKEN_MODE = {"RAY_AUTH_MODE": "token"}
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """An empty home folder."""
+    """Return an empty home folder."""
     (tmp_path / "home").mkdir()
     return tmp_path / "home"
 

@@ -26,7 +26,7 @@ def _create(parent: Path, run: str = DEAD) -> RunFolder:
 
 @pytest.fixture
 def parent() -> Iterator[Path]:
-    """A folder with a short path; those of pytest are too long."""
+    """Return a folder with a short path; those of pytest are too long."""
     folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))
     yield folder
     shutil.rmtree(folder)

@@ -40,7 +40,7 @@ server.wait_for_termination()
 
 @contextmanager
 def _pretender(folder: Path, name: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts a process of this name that reports its health as Ray's processes do."""
+    """Start a process of this name that reports its health as Ray's processes do."""
     (folder / name).symlink_to(os.path.realpath(sys.executable))
     environment = {"PYTHONPATH": sysconfig.get_path("purelib"), "DARKROOM_RUN": name_run(), "PATH": os.environ["PATH"]}
     command = [str(folder / name), "-c", PROCESS]
@@ -112,13 +112,13 @@ class _Watched:
         return {name: {"status": self.status} for name in self.answers}
 
     def ready(self, *applications: str) -> None:
-        """Makes these applications ready; until then, none is checked."""
+        """Make these applications ready; until then, none is checked."""
         self.answers = dict.fromkeys(applications, True)
         port = free_port()
         self.health.service_is_ready([Endpoint("127.0.0.1", port, f"/{name}", name) for name in applications])
 
     def after(self, seconds: float) -> str | None:
-        """Returns the fault that is found after this many seconds more."""
+        """Return the fault that is found after this many seconds more."""
         self.now += seconds
         for each in self.health._applications:
             each.port.refused = self.refused
@@ -127,7 +127,7 @@ class _Watched:
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> _Watched:
-    """A service that answers at the first check."""
+    """Return a service that answers at the first check."""
     watched = _Watched(monkeypatch)
     watched.ready("cats")
     assert watched.after(0.0) is None

@@ -21,7 +21,7 @@ def _function(code: Any, name: str) -> Callable[..., Any]:
 
 
 def _reported(build: Callable[[], object]) -> str:
-    """Returns the message with which Serve reports what a replica raises at its start."""
+    """Return the message with which Serve reports what a replica raises at its start."""
     try:
         _function(SERVE, "start")(build)
     except Exception:  # noqa: BLE001 - as Serve
@@ -31,7 +31,7 @@ def _reported(build: Callable[[], object]) -> str:
 
 
 def _caused(build: Callable[[], object]) -> str:
-    """Returns the message of the other form that Ray has: the cause first, the replica's part without a beginning."""
+    """Return the message of the other form that Ray has: the cause first, the replica's part without a beginning."""
     cause, _, rest = _reported(build).partition("The above exception was the direct cause")
     words, _, frames = rest.partition("Traceback (most recent call last):")
     return f"{cause}The above exception was the direct cause{words}ray::ServeReplica:birds:Model() (pid=1){frames}"

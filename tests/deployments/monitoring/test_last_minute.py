@@ -9,7 +9,7 @@ from pipeline.stats import EngineStats
 
 
 def reading(at_s: float, *, backlog_s: float = 0.0, **usage: Any) -> Snapshot:
-    """Returns a reading of two workers that decode half of the time, and one batch that computes a quarter of it."""
+    """Return a reading of two workers that decode half of the time, and one batch that computes a quarter of it."""
     facts: dict[str, Any] = {
         "batches": {},
         "images_dropped": 0,
@@ -29,7 +29,7 @@ def reading(at_s: float, *, backlog_s: float = 0.0, **usage: Any) -> Snapshot:
 
 
 def answer(minute: LastMinute, took_s: float) -> None:
-    """Notes an answer: a quarter of its time is reading, the rest the model's."""
+    """Note an answer: a quarter of its time is reading, the rest the model's."""
     minute.now.note_answer((took_s / 4, 0.0, 0.0, 0.0, 0.0, 0.75 * took_s, 0.0), took_s)
 
 

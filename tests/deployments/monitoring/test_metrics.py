@@ -32,7 +32,7 @@ Ask = Callable[[str], list[Any]]
 
 
 def _exporter(service: Service) -> str:
-    """Returns the address at which Ray's agent, one of many listening processes, exports the replicas' metrics."""
+    """Return the address at which Ray's agent, one of many listening processes, exports the replicas' metrics."""
     ports = {
         connection.laddr.port
         for process in service.processes()
@@ -51,7 +51,7 @@ def _exporter(service: Service) -> str:
 
 @pytest.fixture(scope="module")
 def ask(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
-    """Sends queries to a Prometheus that scrapes the service every second."""
+    """Send queries to a Prometheus that scrapes the service every second."""
     if not Path(PROMETHEUS).exists():
         pytest.skip("no prometheus here: `make .cache/prometheus/.installed` fetches Debian's package")
     folder, port = tmp_path_factory.mktemp("prometheus"), free_port()
@@ -93,7 +93,7 @@ def test_bytes_in_flight_are_seen(service: Service, ask: Ask) -> None:
 
 @pytest.fixture(scope="module")
 def _load(service: Service, ask: Ask) -> Iterator[None]:
-    """Causes every event that has a metric again and again, errors included."""
+    """Cause every event that has a metric again and again, errors included."""
     until(lambda: ask("ray_darkroom_decode_workers"))
     leave = threading.Event()
 

@@ -26,7 +26,7 @@ def _spans(service: Service) -> Iterator[Document]:
 
 
 def _traced(service: Service, *images: bytes) -> dict[str, Document]:
-    """Sends images with a `traceparent` that requests a trace; returns the spans by name.
+    """Send images with a `traceparent` that requests a trace; return the spans by name.
 
     The first requests after a start may pass Serve's Python proxy, until HAProxy knows the replica, and have no trace.
     """

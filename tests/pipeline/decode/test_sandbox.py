@@ -54,7 +54,7 @@ def open_a_udp_socket() -> None:
 
 
 def open_a_local_socket() -> None:
-    """Connects to a local socket, by which the forkserver would start a process outside the sandbox."""
+    """Connect to a local socket, by which the forkserver would start a process outside the sandbox."""
     socket.socket(socket.AF_UNIX, socket.SOCK_STREAM).close()
 
 
@@ -110,7 +110,7 @@ def _attempt(act: Act) -> str:
 
 
 def attempt_all() -> str:
-    """Makes all attempts, for one image; returns the names of those that were not refused."""
+    """Make all attempts, for one image; return the names of those that were not refused."""
     came = {act.__name__: _attempt(act) for act in REFUSED}
     return " ".join(f"{name}={how}" for name, how in came.items() if how != "PermissionError") or "all were refused"
 
@@ -120,7 +120,7 @@ def attempt_one() -> str:
 
 
 def start_a_thread() -> str:
-    """Starts a thread, as decoders of WebP and AVIF do."""
+    """Start a thread, as decoders of WebP and AVIF do."""
     heard: list[str] = []
     thread = threading.Thread(target=lambda: heard.append("heard"))
     thread.start()
@@ -129,7 +129,7 @@ def start_a_thread() -> str:
 
 
 def forget_landlock() -> None:
-    """Makes this process treat its kernel as one without Landlock."""
+    """Make this process treat its kernel as one without Landlock."""
     vars(sandbox)["landlock_version"] = int
 
 
@@ -210,7 +210,7 @@ def test_a_worker_has_no_privileges(bench: Bench) -> None:
 
 
 def forget_everything() -> None:
-    """Makes this process treat its kernel as one that offers no other protection."""
+    """Make this process treat its kernel as one that offers no other protection."""
     forget_landlock()
     vars(sandbox)["refuse_system_calls"] = lambda *, files: False  # noqa: ARG005
 

@@ -20,7 +20,7 @@ SHM = Path("/dev/shm")  # noqa: S108 - the folder of named shared memory
 
 
 def named_maps() -> set[str]:
-    """Returns the files in /dev/shm that this process has mapped."""
+    """Return the files in /dev/shm that this process has mapped."""
     return {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if f"{SHM}/" in line}
 
 
@@ -30,7 +30,7 @@ def slots() -> Slots:
 
 
 def memfds() -> dict[int, int]:
-    """Returns the memory behind this process's slots: allocated bytes, by inode."""
+    """Return the memory behind this process's slots: allocated bytes, by inode."""
     links = [Path("/proc/self/fd", fd) for fd in os.listdir("/proc/self/fd")]
     ours = [link for link in links if link.is_symlink() and "memfd:darkroom" in os.readlink(link)]
     return {link.stat().st_ino: link.stat().st_blocks * 512 for link in ours}
@@ -147,7 +147,7 @@ def _truncate(fd: int, size: int) -> str:
 
 
 def answer_from_there(slots: Slots, pipe: Connection) -> None:
-    """Runs in another process: reports the bytes in slot 1, tries to change the size, and writes back."""
+    """Report the bytes in slot 1, try to change the size, and write back; runs in another process."""
     pipe.send((bytes(slots.read_encoded(1, 5)), [_truncate(slots._fd, size) for size in SIZES]))
     slots.pixels[1], slots.claims[1], slots.decode_ns[1] = 42, Claim.DECODED, 123
 

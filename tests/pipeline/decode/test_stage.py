@@ -21,14 +21,14 @@ from tests.support.waiting import until
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Bench]:
-    """A bench of two workers for tests that leave them alive."""
+    """Return a bench of two workers for tests that leave them alive."""
     with started(2) as bench:
         yield bench
 
 
 @pytest.fixture
 def bench(shared: Bench) -> Iterator[Bench]:
-    """The shared bench, whose slots are free before and after each test."""
+    """Return the shared bench, whose slots are free before and after each test."""
     yield shared
     shared.stage.limits, shared.queue.batch_size = Limits(), 32
     until(lambda: shared.slots.free == shared.slots.count)

@@ -28,12 +28,12 @@ from tests.support.waiting import PATIENCE_S, until
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes sure that no other limit ends a worker."""
+    """Make sure that no other limit ends a worker."""
     monkeypatch.setattr(module, "CLAIM_TIMEOUT_S", 2 * PATIENCE_S)
 
 
 def stop_all(bench: Bench) -> list[int]:
-    """Stops all workers of a bench; returns their pids."""
+    """Stop all workers of a bench; return their pids."""
     pids = bench.stage.pids
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -41,7 +41,7 @@ def stop_all(bench: Bench) -> list[int]:
 
 
 def are_replaced(bench: Bench, pids: list[int]) -> bool:
-    """Returns whether as many other workers are ready."""
+    """Return whether as many other workers are ready."""
     return len(bench.stage.pids) == len(pids) and not {*bench.stage.pids} & {*pids}
 
 

@@ -33,7 +33,7 @@ class Bomb:
         self._folder = folder
 
     def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        """Creates the folder when it is unpickled."""
+        """Create the folder when it is unpickled."""
         return os.mkdir, (self._folder,)
 
 
@@ -101,13 +101,13 @@ def _own_slots() -> Slots:
 
 
 def die_unblamed() -> None:
-    """Ends its worker, which claims that no image was begun."""
+    """End its worker, which claims that no image was begun."""
     _own_slots().claims[:] = Claim.WAITING
     os._exit(1)
 
 
 def seem_busy() -> None:
-    """Does nothing, and keeps claiming that the image has just begun."""
+    """Do nothing, and keep claiming that the image has just begun."""
     slots = _own_slots()
     while True:
         slots.started_ns[:] = 2**63 - 1

@@ -22,19 +22,19 @@ from tests.support.waiting import PATIENCE_S, until
 
 @pytest.fixture(autouse=True)
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the pool treat stopped workers as slow ones."""
+    """Make the pool treat stopped workers as slow ones."""
     monkeypatch.setattr("pipeline.decode.worker_health.STOPPED_AFTER_S", PATIENCE_S)
 
 
 def stopped_at_a_slow_image(bench: Bench) -> int:
-    """Stops the worker that decodes `slow_png`; returns its pid."""
+    """Stop the worker that decodes `slow_png`; return its pid."""
     (pid,) = until(lambda: bench.decoding(slow_png()))
     os.kill(pid, signal.SIGSTOP)
     return pid
 
 
 def times_delivered(bench: Bench) -> list[int]:
-    """Returns how often the device was given each image."""
+    """Return how often the device was given each image."""
     delivered = [task for tasks in bench.delivered for task in tasks]
     return [delivered.count(task) for task in dict.fromkeys(delivered)]
 
@@ -145,7 +145,7 @@ def test_what_a_worker_is_handed_at_a_time_is_bounded_by_its_cost() -> None:
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves images behind a slow one where they are: on a busy machine any image may take long."""
+    """Leave images behind a slow one where they are: on a busy machine any image may take long."""
     monkeypatch.setattr("pipeline.decode.supervisor.HANDED_OVER_AFTER_S", PATIENCE_S)
 
 

@@ -160,7 +160,7 @@ class Deadly:
     """A transform that ends the process that unpickles it."""
 
     def __reduce__(self) -> tuple[Callable[[int], None], tuple[int]]:
-        """Ends the worker as it starts."""
+        """End the worker as it starts."""
         return os._exit, (1,)
 
 

@@ -34,7 +34,7 @@ def decoded(data: bytes, transform: Transform = EXACT, max_pixels: int = LIMIT) 
 
 
 def by_torchvision(image: Image.Image, transform: Transform = EXACT) -> Pixels:
-    """Returns the pixels of the weights' own transforms, before they convert to float."""
+    """Return the pixels of the weights' own transforms, before they convert to float."""
     interpolation = reference.InterpolationMode(transform.interpolation)
     size = [transform.resize_px] * (2 if transform.squash else 1)
     resized = reference.resize(image.convert("RGB"), size, interpolation)
@@ -42,12 +42,12 @@ def by_torchvision(image: Image.Image, transform: Transform = EXACT) -> Pixels:
 
 
 def difference(one: Pixels, other: Pixels) -> float:
-    """Returns the mean absolute difference, of 255."""
+    """Return the mean absolute difference, of 255."""
     return float(np.abs(one.astype(int) - other.astype(int)).mean())
 
 
 def scaled(image: Image.Image, short_px: int) -> Image.Image:
-    """Returns the picture with this many pixels along its shorter side."""
+    """Return the picture with this many pixels along its shorter side."""
     times = short_px / min(image.size)
     size = (round(image.width * times), round(image.height * times))
     return image.resize(size, Image.Resampling.LANCZOS)

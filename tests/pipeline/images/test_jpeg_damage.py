@@ -35,7 +35,7 @@ def check(data: bytes, part: int = 1) -> np.ndarray:
 
 
 def rows(data: bytes, part: int = 1) -> tuple[int, int]:
-    """Returns the readable rows and all rows, as the message of the refusal gives them."""
+    """Return the readable rows and all rows, as the message of the refusal gives them."""
     with pytest.raises(UndecodableImage) as raised:
         check(data, part)
     found = re.match(r"the image is damaged: (\d+) of (\d+) rows could be read", str(raised.value))

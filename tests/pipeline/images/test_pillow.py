@@ -28,7 +28,7 @@ def pixels(file: bytes, transform: Transform, background: str = "white") -> Pixe
 
 
 def cut_out() -> Image.Image:
-    """The cat within a soft ellipse, on a ground that is transparent and black below."""
+    """Return the cat within a soft ellipse, on a ground that is transparent and black below."""
     mask = Image.new("L", (1200, 800))
     ImageDraw.Draw(mask).ellipse((120, 80, 1080, 720), fill=255)
     image = CAT.convert("RGBA")
@@ -83,7 +83,7 @@ def _with_transparency(file: bytes, colour: bytes) -> bytes:
 
 
 def _half(depth: int, colour: int, one: int, other: int) -> bytes:
-    """Returns a PNG of 64 x 64, its upper half of one value and its lower half of the other."""
+    """Return a PNG of 64 x 64, its upper half of one value and its lower half of the other."""
     channels = 3 if colour == 2 else 1
 
     def row(value: int) -> bytes:

@@ -15,7 +15,7 @@ class FailingModel:
         self.computed: list[list[int]] = []
 
     def compute(self, images: Sequence[int]) -> list[int]:
-        """Returns the images themselves."""
+        """Return the images themselves."""
         self.computed.append([*images])
         if self.fails_on & {*images} or len(images) > self.most:
             raise RuntimeError(f"on {images}")

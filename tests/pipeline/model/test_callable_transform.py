@@ -39,7 +39,7 @@ def marked(colour: tuple[int, int, int]) -> Image.Image:
 
 
 def make_transform(factor: float) -> Callable[[Image.Image], Tensor]:
-    """Returns a transform of a kind that has to be pickled by value."""
+    """Return a transform of a kind that has to be pickled by value."""
 
     def checked(image: Image.Image) -> Tensor:
         first = image.getpixel((0, 0))
@@ -62,7 +62,7 @@ class _Network(nn.Module):
         self.convolution, self.linear = nn.Conv2d(3, 6, 5), nn.Linear(6 * 16 * 16, 4)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns [n, 4]."""
+        """Return [n, 4]."""
         if images[:, 0, 0, 0].max() > 50:
             raise RuntimeError("too bright")
         features = self.convolution(images).relu()
@@ -74,18 +74,18 @@ class Numbers(Head):
     """A head that returns what the module does."""
 
     def on_device(self, outputs: Tensor) -> dict[str, Tensor]:
-        """Returns the outputs."""
+        """Return the outputs."""
         return {"numbers": outputs.float()}
 
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[Any]:
-        """Returns the numbers, and the picture's upright size."""
+        """Return the numbers, and the picture's upright size."""
         each = zip(rows["numbers"].tolist(), geometry, strict=True)
         return [{"numbers": numbers, "size": where.upright} for numbers, where in each]
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """An engine that serves this network with this transform."""
+    """Return an engine that serves this network with this transform."""
     with device_of(request.param) as kind:
         served = ServedModel(_Network(), make_transform(2.0), Numbers())
         with Engine(CONFIG.model_copy(update={"device": kind}), model=served) as engine:
@@ -183,7 +183,7 @@ class Locked:
         self.lock = threading.Lock()
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Returns a tensor."""
+        """Return a tensor."""
         with self.lock:
             made: Tensor = STEPS(image)
             return made
@@ -194,7 +194,7 @@ def raising(image: Image.Image) -> Tensor:
 
 
 def made_for(pid: int) -> Callable[[Image.Image], Tensor]:
-    """Returns a transform that works in one process alone."""
+    """Return a transform that works in one process alone."""
 
     def only_there(image: Image.Image) -> Tensor:
         if os.getpid() != pid:

@@ -12,7 +12,7 @@ from tests.support.checkpoints import EMA, MODEL, MODULE, STATE, State, holds, l
 
 
 def averaged() -> State:
-    """Returns weights as `AveragedModel` writes them: `module.` before all names, and a counter."""
+    """Return weights as `AveragedModel` writes them: `module.` before all names, and a counter."""
     module = trained(seed=8)
     return dict(AveragedModel(module).state_dict())
 

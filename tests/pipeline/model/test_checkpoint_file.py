@@ -92,7 +92,7 @@ class Trap:
         self.function, self.argument = function, argument
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Calls the function when it is unpickled."""
+        """Call the function when it is unpickled."""
         return self.function, (self.argument,)
 
 

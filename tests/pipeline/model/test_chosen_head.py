@@ -26,7 +26,7 @@ WEIGHTS = models.MobileNet_V2_Weights.IMAGENET1K_V1
 
 @pytest.fixture(scope="module")
 def embedder() -> Iterator[Engine]:
-    """An engine that serves a pretrained classifier as an embedder."""
+    """Return an engine that serves a pretrained classifier as an embedder."""
     with Engine(CONFIG.model_copy(update={"head": "embed"})) as engine:
         yield engine
 

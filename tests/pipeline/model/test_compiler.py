@@ -56,7 +56,7 @@ class _WithoutProgram(nn.Module):
 
 @pytest.fixture(scope="module")
 def compiled() -> PreparedModel:
-    """The small model, compiled once."""
+    """Return the small model, compiled once."""
     return CompileRuntime(TracedSource(small(), SPEC), THREADS).prepared(torch.float32)
 
 
@@ -161,7 +161,7 @@ def test_compiled_kernels_are_recorded_on_cuda() -> None:
 
 
 def _wrong(module: DeviceModule, _: Tensor) -> Compute:
-    """Stands in for a compiler with a defect: all scores are too high."""
+    """Stand in for a compiler with a defect: all scores are too high."""
     return lambda pixels: (module(pixels)[0] + 0.1, module(pixels)[1])
 
 

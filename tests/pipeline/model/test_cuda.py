@@ -25,7 +25,7 @@ pytestmark = pytest.mark.cuda
 
 @pytest.fixture(autouse=True)
 def cuda() -> Iterator[None]:
-    """A CUDA device, or the CPU that poses as one."""
+    """Return a CUDA device, or the CPU that poses as one."""
     with device_of("cuda"):
         yield
 
@@ -81,7 +81,7 @@ def model(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> DeviceModu
 
 
 def by_itself(backbone: nn.Module, pixels: Tensor) -> Tensor:
-    """Returns float32 [n, CLASSES]: the scores of each image alone, on the CPU, in the order of classes."""
+    """Return float32 [n, CLASSES]: the scores of each image alone, on the CPU, in the order of classes."""
     rows = []
     with torch.inference_mode():
         for image in pixels:

@@ -40,13 +40,13 @@ pytestmark = pytest.mark.cuda
 
 @pytest.fixture(autouse=True)
 def cuda() -> Iterator[None]:
-    """A CUDA device, or the CPU that poses as one."""
+    """Return a CUDA device, or the CPU that poses as one."""
     with device_of("cuda"):
         yield
 
 
 def fed(device: CudaDevice, batches: list[Tensor]) -> list[list[Outcome]]:
-    """Returns the outcomes of batches of up to 8 images, all of which wait when the device takes the first."""
+    """Return the outcomes of batches of up to 8 images, all of which wait when the device takes the first."""
     slots = Slots(8 * len(batches), SPEC)
     unlock = device.page_lock(slots.tensor)
     queue = ReadyQueue(batch_size=8, concurrent_batches=1)

@@ -13,7 +13,7 @@ UPRIGHT, ON_ITS_SIDE = Geometry(400, 200, 1, FIT), Geometry(200, 400, 6, FIT)  #
 
 
 def found(*scores: float) -> dict[str, Tensor]:
-    """Returns one box for each score; the classes are 1, 2, ..."""
+    """Return one box for each score; the classes are 1, 2, ..."""
     boxes = torch.tensor([[10.0, 20.0, 30.0, 60.0]]).repeat(len(scores), 1)
     return {"boxes": boxes, "scores": torch.tensor(scores), "labels": torch.arange(1, len(scores) + 1)}
 

@@ -29,7 +29,7 @@ SIZES = (1, 2, 4, 8)
 
 
 def classifier(top_k: int = CLASSES, dtype: torch.dtype = torch.float32) -> DeviceModule:
-    """Returns a small model in which every pixel counts, the same each time."""
+    """Return a small model in which every pixel counts, the same each time."""
     torch.manual_seed(3)
     backbone = nn.Sequential(nn.Conv2d(3, 8, 5, stride=3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 4 * 4, CLASSES))
     return DeviceModule(backbone.eval(), Classify((), top_k), Normalise((0.5, 0.5, 0.5), (0.1, 0.1, 0.1)), dtype)
@@ -47,7 +47,7 @@ def noise(images: int, seed: int = 0) -> Tensor:
 
 
 def expected(pixels: Tensor) -> Tensor:
-    """Returns float32 [n, classes]: the softmax of every class, in the order of classes, one image after another."""
+    """Return float32 [n, classes]: the softmax of every class, in the order of classes, one image after another."""
     rows = []
     with torch.inference_mode():
         for image in pixels:
@@ -57,7 +57,7 @@ def expected(pixels: Tensor) -> Tensor:
 
 
 def answered(device: Device, pieces: list[Tensor]) -> Tensor:
-    """Returns the device's scores in the same form."""
+    """Return the device's scores in the same form."""
     return in_order_of_classes(collect(device.launch(pieces)))
 
 
@@ -179,7 +179,7 @@ def test_nothing_is_read_before_it_has_been_copied() -> None:
 
 
 def profiled(activity: torch.profiler.ProfilerActivity) -> torch.profiler.profile:
-    """Records a trace; torch 2.11 warns if it is not told to keep its events."""
+    """Record a trace; torch 2.11 warns if it is not told to keep its events."""
     return torch.profiler.profile(activities=[activity], acc_events=True)
 
 
@@ -255,7 +255,7 @@ class _Logarithm(nn.Module):
     """A model whose logits are NaN where a channel is darker than the mean that is subtracted."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Returns the logarithms of the channels' means as logits."""
+        """Return the logarithms of the channels' means as logits."""
         return pixels.mean((2, 3)).log()
 
 

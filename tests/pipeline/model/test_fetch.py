@@ -29,7 +29,7 @@ class FileServer(BaseHTTPRequestHandler):
     release: ClassVar = threading.Event()
 
     def do_GET(self) -> None:
-        """Answers, and notes the path."""
+        """Answer, and note the path."""
         self.asked.append(self.path)
         path = self.path.partition("?")[0]
         if path == "/moved.pth":
@@ -50,7 +50,7 @@ class FileServer(BaseHTTPRequestHandler):
             self.wfile.write(CONTENT)
 
     def log_message(self, *_: object) -> None:
-        """Keeps quiet."""
+        """Keep quiet."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def origin() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder of fetched files."""
+    """Return an empty folder of fetched files."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -81,7 +81,7 @@ def weights(name: str) -> PinnedFile:
 
 
 def left_in(folder: Path) -> list[str]:
-    """Returns the names in a folder, except of locks."""
+    """Return the names in a folder, except of locks."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 

@@ -24,13 +24,13 @@ class PlainHead(Head):
         self._rows, self._results = rows, results
 
     def on_device(self, outputs: Any) -> dict[str, Tensor]:  # noqa: ARG002
-        """Returns the rows, or fails if there are none."""
+        """Return the rows, or fail if there are none."""
         if self._rows is None:
             return {"rows": torch.zeros(2) @ torch.zeros(3)}
         return self._rows  # type: ignore[no-any-return]
 
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[Any]:  # noqa: ARG002
-        """Returns the results, or the number of each row; fails for a negative number."""
+        """Return the results, or the number of each row; fails for a negative number."""
         if self._results is not None:
             return self._results  # type: ignore[no-any-return]
         return [{"number": [1, 2, 3][number]} for number in rows["numbers"].tolist()]

@@ -21,13 +21,13 @@ SPEEDS = Speeds(ComputedAs("a stub", "stub", "float32", TRIALS), {1: 0.5, 2: 0.7
 
 @pytest.fixture
 def known(tmp_path: Path) -> KnownSpeeds:
-    """A file that does not exist yet."""
+    """Return a file that does not exist yet."""
     return KnownSpeeds.of(SMALL, 1, tmp_path)
 
 
 @pytest.fixture
 def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
-    """A runtime that is quicker than torch."""
+    """Return a runtime that is quicker than torch."""
     stub = Stub({torch.float32: 0.5 * TORCH_S}, {})
     monkeypatch.setattr(runtimes, "RUNTIMES", {**runtimes.RUNTIMES, "stub": stub})
     monkeypatch.setattr(runtimes, "COMPARED_BY_AUTO", ("torch", "stub"))
@@ -35,7 +35,7 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
 
 
 def start(known: KnownSpeeds, dtype: str = "float32") -> tuple[CpuDevice, dict[int, float]]:
-    """Warms up a device; returns it with the seconds of its batches."""
+    """Warm up a device; return it with the seconds of its batches."""
     device = CpuDevice(classifier(), SIZES, SPEC, 1, RuntimeChoice("auto", dtype, SAMPLES, known))
     return device, device.warm_up()
 

@@ -98,7 +98,7 @@ class OneEngine(InferenceService):
 
 
 def answered(engine: Engine, photographs: list[bytes]) -> list[Any]:
-    """Returns the results of one request over HTTP."""
+    """Return the results of one request over HTTP."""
     app = HttpApplication(OneEngine(engine), ServiceConfig(), Access(None, None), dict, lambda _: {}, lambda: None)
 
     async def post() -> httpx.Response:

@@ -31,7 +31,7 @@ class Payload:
 
 
 def with_payload(path: Path, mark: Path) -> None:
-    """Replaces the example inputs of a program, which torch.export would unpickle, by code."""
+    """Replace the example inputs of a program, which torch.export would unpickle, by code."""
     members = {}
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}

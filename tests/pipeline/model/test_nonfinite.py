@@ -20,7 +20,7 @@ State = dict[str, Tensor]
 
 
 def told(folder: Path, state: State, **settings: Any) -> str:
-    """Returns the sentence about a state dict that is served with these settings."""
+    """Return the sentence about a state dict that is served with these settings."""
     torch.save(state, folder / "own.pth")
     config = PipelineConfig(
         model=MODEL, weights=str(folder / "own.pth"), device="cpu", crop_px=32, resize_px=32, **settings

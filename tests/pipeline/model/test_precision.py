@@ -57,7 +57,7 @@ def chosen(work: dict[torch.dtype, int], added: dict[torch.dtype, float], kind: 
 
 
 def open_dtype(model: DeviceModule, kind: str) -> torch.dtype:
-    """Returns the number format that is chosen where the configuration leaves it open."""
+    """Return the number format that is chosen where the configuration leaves it open."""
     if kind == "cuda":
         return quickest(model, PIXELS, LARGEST).dtype
     source = TracedSource(model, InputSpec.of(PIXELS))

@@ -23,7 +23,7 @@ ALL: dict[str, Any] = {
 
 
 def prepared(weights: ResNet50_Weights | None = V1, *, own: bool = False, **settings: Any) -> Preparation:
-    """Returns the preprocessing for a configuration."""
+    """Return the preprocessing for a configuration."""
     return prepared_by(PipelineConfig(model="resnet50", **settings), weights, own=own)
 
 

@@ -25,7 +25,7 @@ ON_TENSORS = v2.Compose([v2.ToImage(), v2.Resize(40), v2.CenterCrop(32), v2.ToDt
 
 
 def reason(transform: Any, decode: str = "fast") -> str:
-    """Returns the reason why a transform runs as it is."""
+    """Return the reason why a transform runs as it is."""
     found = recognised(transform, decode)
     assert isinstance(found, Unrecognised)
     return found.reason
@@ -97,11 +97,11 @@ class Inputs(Head):
     """Returns the input of the module, so that it can be compared."""
 
     def on_device(self, outputs: Tensor) -> dict[str, Tensor]:
-        """Hands on float [n, 3, side, side]."""
+        """Hand on float [n, 3, side, side]."""
         return {"inputs": outputs}
 
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[dict[str, Any]]:  # noqa: ARG002
-        """Returns one list of numbers for each image."""
+        """Return one list of numbers for each image."""
         return [{"input": row} for row in rows["inputs"].tolist()]
 
 

@@ -115,7 +115,7 @@ class _Logarithm(nn.Module):
     """A model whose logits are NaN where a channel is darker than the mean that is subtracted."""
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Returns the logarithms of the channels' means as logits."""
+        """Return the logarithms of the channels' means as logits."""
         return pixels.mean((2, 3)).log()
 
 

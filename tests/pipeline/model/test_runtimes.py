@@ -49,18 +49,18 @@ class Stub:
     source: TracedSource | None = None
 
     def __call__(self, source: TracedSource, threads: int) -> "Stub":  # noqa: ARG002
-        """Opens itself, as an `OpenRuntime`."""
+        """Open itself, as an `OpenRuntime`."""
         self.source = source
         return self
 
     def dtypes(self) -> Sequence[torch.dtype]:
-        """Returns the formats whose speed is given."""
+        """Return the formats whose speed is given."""
         if self.missing:
             raise CannotCompute(self.missing)
         return [*self.seconds]
 
     def prepared(self, dtype: torch.dtype, *, if_quick: bool = False) -> PreparedModel:  # noqa: ARG002
-        """Returns the model with the given error."""
+        """Return the model with the given error."""
         if self.raises:
             raise self.raises
         assert self.source
@@ -78,7 +78,7 @@ Compare = Callable[..., ComputedAs]
 
 @pytest.fixture
 def compare(monkeypatch: pytest.MonkeyPatch) -> Compare:
-    """Chooses between torch, which takes a second for an image, and a stub."""
+    """Choose between torch, which takes a second for an image, and a stub."""
 
     def chosen(stub: Stub, runtime: str = "auto", dtype: str = "float32") -> ComputedAs:
         def image_s(_: object, prepared: PreparedModel) -> float:

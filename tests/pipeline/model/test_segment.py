@@ -20,7 +20,7 @@ LABELS = ("background", "cat", "dog")
 
 
 def logits(classes: int = 3) -> Tensor:
-    """Returns the logits of an input of 30 x 20 pixels: class 1 in the left half, 2 in a corner, else 0."""
+    """Return the logits of an input of 30 x 20 pixels: class 1 in the left half, 2 in a corner, else 0."""
     mask = torch.zeros(20, 30, dtype=torch.int64)
     mask[:, :15] = 1
     mask[:5, :5] = classes - 1

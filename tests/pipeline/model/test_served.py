@@ -24,7 +24,7 @@ class _Network(nn.Module):
     """A module with two outputs in a dict: the channels' means, and the brightest pixel of each image."""
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Takes float [n, 3, side, side]."""
+        """Take float [n, 3, side, side]."""
         return {"means": images.mean((2, 3)), "brightest": images.amax((1, 2, 3))}
 
 
@@ -32,7 +32,7 @@ class Colour(dict[str, Any]):
     """A result with more than its JSON has."""
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the result without the geometry, which is no JSON."""
+        """Return the result without the geometry, which is no JSON."""
         return {name: value for name, value in self.items() if name != "geometry"}
 
 
@@ -40,11 +40,11 @@ class Colours(Head):
     """A head that returns the mean colour of an image, its brightest pixel, and its crop."""
 
     def on_device(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Scales all outputs to 0..255."""
+        """Scale all outputs to 0..255."""
         return {name: 255 * values.float() for name, values in outputs.items()}
 
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[dict[str, Any]]:
-        """Returns one mapping for each image."""
+        """Return one mapping for each image."""
         each = zip(rows["means"].tolist(), rows["brightest"].tolist(), geometry, strict=True)
         return [Colour(mean=mean, brightest=brightest, geometry=where) for mean, brightest, where in each]
 
@@ -61,7 +61,7 @@ CONFIG = PipelineConfig(
 
 @pytest.fixture(scope="module", params=KINDS)
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """An engine that serves this model."""
+    """Return an engine that serves this model."""
     with (
         device_of(request.param) as kind,
         Engine(CONFIG.model_copy(update={"device": kind}), model=colours(_Network())) as engine,
@@ -116,7 +116,7 @@ class Undefined(_Network):
     """A module whose output is NaN for an image with a black channel."""
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """Returns the same outputs, with NaN for a mean of 0."""
+        """Return the same outputs, with NaN for a mean of 0."""
         outputs = super().forward(images)
         return {**outputs, "means": outputs["means"] / outputs["means"].sign().abs()}
 
@@ -172,7 +172,7 @@ class Clumsy(Colours):
         self._fault = fault
 
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[dict[str, Any]]:
-        """Fails in the way asked for."""
+        """Fail in the way asked for."""
         if self._fault == "dark" and (rows["brightest"] < 40).any():
             raise KeyError("dark")
         found = super().results(rows, geometry)

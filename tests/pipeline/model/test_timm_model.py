@@ -75,7 +75,7 @@ def test_photographs_get_the_scores_that_timm_gives_alone(weights: Path) -> None
 
 
 def saved(name: str, path: Path, classes: int) -> Path:
-    """Writes random weights of one of timm's tiny models."""
+    """Write random weights of one of timm's tiny models."""
     torch.save(timm.create_model(name, pretrained=False, num_classes=classes).state_dict(), path)
     return path
 

@@ -25,7 +25,7 @@ def classifier(backbone: nn.Module, dtype: torch.dtype = torch.float32) -> Devic
 
 
 def trained(name: str) -> nn.Module:
-    """Returns a model with random weights, and batch norm statistics unlike those of a new model."""
+    """Return a model with random weights, and batch norm statistics unlike those of a new model."""
     torch.manual_seed(0)
     backbone: nn.Module = models.get_model(name, weights=None, num_classes=10)
     with torch.no_grad():
@@ -76,7 +76,7 @@ class Refusing(nn.Module):
     """A model that cannot be traced, because it branches on its input."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """Returns logits [n, 2]; raises while it is traced."""
+        """Return logits [n, 2]; raise while it is traced."""
         if torch.jit.is_tracing():  # type: ignore[attr-defined,no-untyped-call]
             raise ValueError("not like this\nand more")
         return images.mean((2, 3))[:, :2]

@@ -26,7 +26,7 @@ PIXELS = torch.from_numpy(by_torchvision(photograph("cat")).copy())[None]
 
 
 def load(**settings: Any) -> Any:
-    """Returns the loaded model of a configuration for the CPU."""
+    """Return the loaded model of a configuration for the CPU."""
     return load_model(PipelineConfig(device="cpu", **settings))
 
 
@@ -103,7 +103,7 @@ def test_damaged_weights_are_refused(content: bytes, tmp_path: Path, monkeypatch
 def mean_of_channels(
     top_k: int, mean: tuple[float, ...] = (0, 0, 0), std: tuple[float, ...] = (1, 1, 1)
 ) -> DeviceModule:
-    """Returns a model whose three logits are the means of the three normalised channels."""
+    """Return a model whose three logits are the means of the three normalised channels."""
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
     return DeviceModule(pool, Classify((), top_k), Normalise(tuple(mean), tuple(std)), torch.float32)
 

@@ -28,7 +28,7 @@ FASTER, SSD = "fasterrcnn_mobilenet_v3_large_320_fpn", "ssdlite320_mobilenet_v3_
 
 
 def load(folder: Path, model: str, **settings: object) -> ServedModel:
-    """Loads a model with seeded weights and four classes from files in a folder."""
+    """Load a model with seeded weights and four classes from files in a folder."""
     (folder / "labels.txt").write_text("\n".join(LABELS))
     path = seeded_file(folder, model, len(LABELS))
     given = {"model": model, "weights": str(path), "labels": str(folder / "labels.txt"), "decode": "exact"}
@@ -36,7 +36,7 @@ def load(folder: Path, model: str, **settings: object) -> ServedModel:
 
 
 def found_in(served: ServedModel, images: Sequence[Image.Image], orientations: Sequence[int]) -> list[Detections]:
-    """Runs the model on files of the images, one after another, as the workers and the device do."""
+    """Run the model on files of the images, one after another, as the workers and the device do."""
     transform = cast(Fit, served.transform).in_workers(EXACT)
     results = []
     for image, orientation in zip(images, orientations, strict=True):

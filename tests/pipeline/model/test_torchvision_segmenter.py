@@ -16,7 +16,7 @@ LABELS = ("background", "cat", "dog")
 
 
 def load(folder: Path, model: str = LRASPP, **settings: object) -> ServedModel:
-    """Loads a model with seeded weights and three classes from files in a folder."""
+    """Load a model with seeded weights and three classes from files in a folder."""
     (folder / "labels.txt").write_text("\n".join(LABELS))
     given = {"model": model, "weights": str(seeded_file(folder, model, 3)), "labels": str(folder / "labels.txt")}
     return torchvision_segmenter(PipelineConfig.model_validate(given | settings))

@@ -20,14 +20,14 @@ TO_FLOATS = v2.ToDtype(torch.float32, scale=True)
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Converts as CLIP's transform does."""
+    """Convert as CLIP's transform does."""
     return picture.convert("RGB")
 
 
 def four(
     resize: Any = None, crop: Any = None, floats: Any = None, normalise: Any = NORMALIZE, *, of: Any = T.Compose
 ) -> Any:
-    """Composes the usual steps, with others in their places."""
+    """Compose the usual steps, with others in their places."""
     return of([resize or T.Resize(256), crop or T.CenterCrop(224), floats or T.ToTensor(), normalise])
 
 
@@ -94,14 +94,14 @@ class OwnCrop(transforms.CenterCrop):  # type: ignore[misc]
 
 
 def hooked() -> Any:
-    """Makes a step whose output a hook may change."""
+    """Make a step whose output a hook may change."""
     step = T.CenterCrop(224)
     step.register_forward_hook(lambda *_: None)
     return step
 
 
 def replaced() -> Any:
-    """Makes a step whose method is another function."""
+    """Make a step whose method is another function."""
     step = T.CenterCrop(224)
     step.forward = lambda image: image
     return step

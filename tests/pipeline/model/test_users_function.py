@@ -43,7 +43,7 @@ class Namespace:
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory, with a module of the user's own."""
+    """Return the working directory, with a module of the user's own."""
     (tmp_path / "my_package").mkdir()
     (tmp_path / "my_package" / "mine.py").write_text(MODULE)
     (tmp_path / "torn.py").write_text("def build(:\n")
