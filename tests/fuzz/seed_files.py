@@ -11,7 +11,8 @@ from PIL.Image import Transpose
 
 from harness.photographs import encoded, jpeg, photograph, png_file
 from tests.support.arithmetic_jpegs import ARITHMETIC
-from tests.support.jpeg_writer import COLOUR_SAMPLINGS, FULL, SOF1, coded, lossless, progressive, sequential
+from tests.support.jpeg_segments import SOF1
+from tests.support.jpeg_writer import COLOUR_SAMPLINGS, FULL, coded, lossless, progressive, sequential
 
 JPEG: Final = "JPEG"
 PNG: Final = "PNG"

@@ -8,7 +8,8 @@ from PIL import Image
 from harness.photographs import encoded, png_file
 from tests.odd.odd_file import OddFile, too_much
 from tests.odd.seeds import cat, grey, samples
-from tests.support.jpeg_writer import SOF0, SOF2, coded, progressive, sequential
+from tests.support.jpeg_segments import SOF0, SOF2
+from tests.support.jpeg_writer import coded, progressive, sequential
 from tests.support.png_writer import RGB, chunk, png, with_chunks
 
 

@@ -12,7 +12,8 @@ from harness.photographs import jpeg
 from tests.odd.jpegs import SAMPLINGS
 from tests.odd.odd_file import DAMAGED, OddFile, answered, by_pillow, damaged, refused_or
 from tests.odd.seeds import cat, cut_out, grey, samples
-from tests.support.jpeg_writer import DHT, DQT, END, SOF0, SOF2, SOS, coded, joined, progressive, segments, sequential
+from tests.support.jpeg_segments import DHT, DQT, END, SOF0, SOF2, SOS, joined, segments
+from tests.support.jpeg_writer import coded, progressive, sequential
 from tests.support.png_writer import GREY, PALETTE, RGB, RGB_ALPHA, Chunk, chunk, chunks, filtered, header, png
 from tests.support.png_writer import joined as png_of
 

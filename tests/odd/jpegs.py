@@ -13,21 +13,8 @@ from tests.odd.odd_file import UNSUPPORTED, OddFile, answered, by_pillow, refuse
 from tests.odd.seeds import RESIZE_PX, cat, flower, grey
 from tests.support.arithmetic_jpegs import ARITHMETIC
 from tests.support.image_files import with_orientation
-from tests.support.jpeg_writer import (
-    COLOUR_SAMPLINGS,
-    DHT,
-    END,
-    SOF1,
-    Coded,
-    coded,
-    joined,
-    lossless,
-    progressive,
-    segment,
-    segments,
-    sequential,
-    with_segments,
-)
+from tests.support.jpeg_segments import DHT, END, SOF1, joined, segment, segments, with_segments
+from tests.support.jpeg_writer import COLOUR_SAMPLINGS, Coded, coded, lossless, progressive, sequential
 from tests.support.png_writer import chunk, with_chunks
 
 SAMPLINGS = {

@@ -11,7 +11,7 @@ from harness.photographs import encoded, jpeg
 from tests.odd import webps
 from tests.odd.odd_file import DAMAGED, OddFile, answered, by_pillow, refused_or
 from tests.odd.seeds import cat, samples
-from tests.support.jpeg_writer import segment, with_segments
+from tests.support.jpeg_segments import segment, with_segments
 from tests.support.png_writer import RGB, chunk, chunks, joined, png, with_chunks
 
 _NOISE = np.random.default_rng(22).bytes(64)

@@ -14,18 +14,8 @@ from collections.abc import Iterator
 from harness.photographs import encoded, jpeg
 from tests.odd.odd_file import DAMAGED, OddFile, unsupported
 from tests.odd.seeds import cat, grey, samples
-from tests.support.jpeg_writer import (
-    END,
-    FULL,
-    SOF1,
-    START,
-    coded,
-    frame,
-    huffman_tables,
-    lossless,
-    segment,
-    sequential,
-)
+from tests.support.jpeg_segments import END, SOF1, START, segment
+from tests.support.jpeg_writer import FULL, coded, frame, huffman_tables, lossless, sequential
 from tests.support.png_writer import RGB, png
 
 

@@ -4,7 +4,6 @@
     sequential(coded)           one scan of it (T.81 F); also with restarts, DNL, other start-of-frame markers
     progressive(coded, bands)   one scan for each component and each band of coefficients (T.81 G)
     lossless(image)             its samples, each predicted from the one on its left (T.81 H)
-    segments(file), joined(...) a file taken apart into markers and bodies, and put together
 
 All codes of the Huffman tables have nearly the same length: the files are large for their pictures, and the writer is
 short. Sections are those of ITU-T T.81.
@@ -12,7 +11,7 @@ short. Sections are those of ITU-T T.81.
 
 import itertools
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,17 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-START: Final = b"\xff\xd8"
-END: Final = b"\xff\xd9"
-SOF0: Final = 0xC0
-SOF1: Final = 0xC1
-SOF2: Final = 0xC2
-SOF3: Final = 0xC3
-DHT: Final = 0xC4
-SOS: Final = 0xDA
-DQT: Final = 0xDB
-DNL: Final = 0xDC
-DRI: Final = 0xDD
+from tests.support.jpeg_segments import DHT, DNL, DQT, DRI, END, SOF0, SOF2, SOF3, SOS, START, segment
 
 FULL: Final = ((1, 1), (1, 1), (1, 1))
 """Samplings of 4:4:4: horizontal and vertical factors, one pair a component."""
@@ -58,41 +47,6 @@ _ZIGZAG: Final = sorted(range(64), key=lambda n: (n // 8 + n % 8, n // 8 if (n /
 _BASIS: Final = np.array(
     [[(0.5 if u else 0.125**0.5) * np.cos((2 * x + 1) * u * np.pi / 16) for x in range(8)] for u in range(8)]
 )
-
-
-def segment(marker: int, body: bytes = b"") -> bytes:
-    """Return a marker and its body behind a length."""
-    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
-
-
-def segments(file: bytes) -> list[tuple[int, bytes]]:
-    """Return marker and body of every segment up to the first scan.
-
-    The last is SOS, with the rest of the file as its body.
-    """
-    found: list[tuple[int, bytes]] = []
-    at = 2
-    while True:
-        marker, (length,) = file[at + 1], struct.unpack_from(">H", file, at + 2)
-        if marker == SOS:
-            return [*found, (SOS, file[at + 4 :])]
-        found.append((marker, file[at + 4 : at + 2 + length]))
-        at += 2 + length
-
-
-def joined(parts: Iterable[tuple[int, bytes]]) -> bytes:
-    """Return the file of these parts, as `segments` gives them."""
-    scan_header_bytes = {n: 4 + 2 * n for n in range(1, 5)}
-    file = START
-    for marker, body in parts:
-        head = scan_header_bytes.get(body[0], len(body)) if marker == SOS else len(body)
-        file += segment(marker, body[:head]) + body[head:]
-    return file
-
-
-def with_segments(file: bytes, *added: bytes) -> bytes:
-    """Return the file with segments right behind its start marker."""
-    return file[:2] + b"".join(added) + file[2:]
 
 
 # ---- bits -----------------------------------------------------------------------------------------------------------

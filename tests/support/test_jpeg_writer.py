@@ -8,7 +8,8 @@ from PIL import Image
 
 from harness.photographs import jpeg, photograph
 from tests.support.arithmetic_jpegs import ARITHMETIC
-from tests.support.jpeg_writer import FULL, coded, joined, lossless, progressive, segments, sequential
+from tests.support.jpeg_segments import joined, segments
+from tests.support.jpeg_writer import FULL, coded, lossless, progressive, sequential
 
 CAT = photograph("cat").resize((97, 61))
 
