@@ -73,13 +73,14 @@ def check(
 def _sound(config: Path) -> "Configuration":
     """Read a configuration; end the command, with a line for each fault, if it has any."""
     from deployments.checks.configuration import read_configuration
-    from deployments.checks.serve_faults import all_faults
     from deployments.checks.start_error import StartError
     from deployments.local.env_file import read_env
 
     try:
-        configuration = read_configuration(config)
-        faults = configuration.faults(read_env(Path("serve.env")) | os.environ, all_faults)
+        configuration, environment = read_configuration(config), read_env(Path("serve.env")) | os.environ
+        from deployments.checks.serve_faults import all_faults  # takes two seconds, as it imports Serve
+
+        faults = configuration.faults(environment, all_faults)
     except StartError as error:
         fail(str(error), EXIT_REFUSED)
     _refuse(config, faults)

@@ -40,6 +40,7 @@ class ServeApi:
 
     def __init__(self, run: str, environment: Mapping[str, str], address: str | None = None) -> None:
         self._run, self._environment, self._address = run, environment, address
+        self._client = httpx.Client(trust_env=False, headers={"Connection": "close"})  # 10 ms of a core to make
 
     def applications(self) -> dict[str, Any]:
         """Return the deployed applications by name, as in `serve status`.
@@ -108,7 +109,7 @@ class ServeApi:
         url = f"{self.address()}{path}"
         headers = {"Authorization": f"Bearer {token}"} if (token := read_token(self._environment)) else {}
         try:
-            response = httpx.request(method, url, json=document, headers=headers, timeout=within_s, trust_env=False)
+            response = self._client.request(method, url, json=document, headers=headers, timeout=within_s)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServeApiError(f"Ray's dashboard does not answer: {error}") from error
         if response.is_error:
