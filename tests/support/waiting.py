@@ -9,12 +9,18 @@ T = TypeVar("T")
 PATIENCE_S = 60.0
 """Longest wait for an event in a test, far above its usual time, also for a busy machine."""
 
+_LOOKS_A_DOUBLING = 50
+"""Looks while the time waited doubles, so a wait is longer by a fiftieth at most."""
+
 
 def until(happened: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
-    """Call a function again and again; return its first true answer, or fail after a time."""
-    deadline = time.monotonic() + timeout_s
+    """Call a function again and again; return its first true answer, or fail after a time.
+
+    A long wait is looked at less often, or the looking would take a core from what is waited for.
+    """
+    began_at = time.monotonic()
     while not (answer := happened()):
-        if time.monotonic() > deadline:
+        if (waited_s := time.monotonic() - began_at) > timeout_s:
             raise TimeoutError(f"has not happened within {timeout_s:.0f} s")
-        time.sleep(0.01)
+        time.sleep(max(0.01, waited_s / _LOOKS_A_DOUBLING))
     return answer
