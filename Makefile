@@ -19,6 +19,7 @@ BIN := .venv/bin
 CREATED := .venv/.created
 RUNTIME := .venv/.runtime
 TESTING := .venv/.testing
+DATA := .venv/.data
 # Environments of the other frameworks in benchmarks, one each, each with its own stamp.
 PEERS := .cache/peers
 PROMETHEUS := .cache/prometheus/.installed
@@ -43,7 +44,7 @@ test: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Set up what is missing, then form
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-slow: $(TESTING) | $(WEIGHTS) ## Run the tests that take minutes: killed processes, updates, scaling, Ray's own commands
+slow: $(TESTING) $(DATA) | $(WEIGHTS) ## Run the tests that take minutes: killed processes, updates, scaling, Ray's own commands
 	$(BIN)/pytest -m slow
 
 # Every process must find the plug-in of coverage, tests/support/saving.py.
@@ -133,6 +134,11 @@ $(RUNTIME): pyproject.toml constraints.txt | $(CREATED)
 $(TESTING): pyproject.toml constraints.txt | $(CREATED)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[openvino,test,tune]'
 	@touch $(RUNTIME) $@
+
+# For the slow tests of examples/label_dataset.py alone: where pandas is installed, `import ray.serve` takes a fifth more.
+$(DATA): pyproject.toml constraints.txt | $(TESTING)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[data]'
+	@touch $@
 
 # For the tests of the metrics, which are skipped if Prometheus is neither installed nor available as a package. It is
 # unpacked beside the project, which needs no root.

@@ -6,9 +6,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
+pytest.importorskip("pandas", reason="needs the extra `data`, which `make slow` installs")
+
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from examples.label_dataset import CONFIG, Labeller
 from harness.machines import unsupported_reason
@@ -31,6 +34,7 @@ def _is_right(name: str, row: dict[str, str | None]) -> bool:
     return row["error"] is None and _best(row["prediction"]) == LABELS[name]
 
 
+@pytest.mark.slow
 def test_a_batch_keeps_its_other_columns_and_its_order(tmp_path: Path) -> None:
     """Each row has its own prediction or error beside its other columns; a row without an image has an error."""
     names = [*LABELS, "broken", "broken"]
