@@ -13,6 +13,7 @@ from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.live_limits import Limits
 from tests.support.device_kinds import KINDS, device_of
+from tests.support.quick_model import QUICK_MODEL
 from tests.support.running_service import Service, running
 
 # A shell makes a suite in the background ignore Ctrl-C, and every program that a test starts would inherit this.
@@ -31,6 +32,7 @@ PIPELINE = PipelineConfig(
 )
 
 SMALL = PipelineConfig(
+    model=QUICK_MODEL,
     device="cpu",
     runtime="torch",
     decode_workers=1,

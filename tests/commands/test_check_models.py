@@ -43,7 +43,7 @@ def test_a_model_is_described_and_answers(tmp_path: Path) -> None:
 
 def test_an_image_without_a_prediction_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "photo.jpg").write_bytes(b"hello")
-    said = typed("check", written(tmp_path, shipped_config()), "--image", tmp_path / "photo.jpg")
+    said = typed("check", written(tmp_path, shipped_config(), runtime="torch"), "--image", tmp_path / "photo.jpg")
     assert said.exit_code == 1
     assert "answer        none. Unsupported format: " in said.stdout
     assert f"applications.0 (darkroom): {tmp_path / 'photo.jpg'} has no prediction" in said.stderr

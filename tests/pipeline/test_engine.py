@@ -37,7 +37,7 @@ ONCE = pytest.mark.parametrize("kind", ["cpu"], indirect=True)
 def _config(kind: str) -> PipelineConfig:
     """Return the configuration of an engine; few sizes for a posing device, as each is recorded three times."""
     posing = kind == "cuda" and not GPU
-    return PIPELINE.model_copy(update={"device": kind, **({"batch_sizes": (1, 8)} if posing else {})})
+    return PIPELINE.model_copy(update={"device": kind, **({"batch_sizes": (1, 2)} if posing else {})})
 
 
 @pytest.fixture(scope="module", params=KINDS)

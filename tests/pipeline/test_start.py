@@ -78,7 +78,7 @@ def test_an_engine_closed_before_its_start_stays_closed(small: Engine) -> None:
 @pytest.mark.parametrize(
     ("settings", "error"),
     [
-        ({"weights": "V0"}, InvalidModel),
+        ({"model": "mobilenet_v2", "weights": "V0"}, InvalidModel),
         ({"device": "cuda"}, DeviceFailure),
         ({"device": "cuda", "dtype": "auto"}, DeviceFailure),
     ],

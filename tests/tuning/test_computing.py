@@ -11,8 +11,8 @@ from pipeline.input_spec import InputSpec
 from pipeline.model.device_kind import open_device
 from pipeline.model.device_module import DeviceModule
 from pipeline.model.runtime import RuntimeChoice
-from pipeline.model.source import load_model
 from tests.support.device_kinds import needs_gpu
+from tests.support.quick_model import QUICK_MODEL, quick_model
 from tuning import computing
 from tuning.computing import BATCH_SIZES, ComputeCost, MeasuredModel, _opened
 
@@ -32,7 +32,7 @@ def test_every_size_that_is_offered_can_be_measured(kind: str) -> None:
 
     The times are not tested: on a large GPU eight images may take as long as one.
     """
-    config = PipelineConfig(device="cuda" if kind == "cuda" else "cpu", runtime="torch")
+    config = PipelineConfig(model=QUICK_MODEL, device="cuda" if kind == "cuda" else "cpu", runtime="torch")
     model = MeasuredModel(config, 2, IMAGES, MAX_PIXELS, bound_s=1.0)
     assert list(model.concurrent_batches) == ([1, 2] if kind == "cpu" else [1])
     assert set(model.sizes) <= set(BATCH_SIZES)
@@ -95,7 +95,7 @@ def test_batches_that_do_not_fit_are_left_out(monkeypatch: pytest.MonkeyPatch) -
         "pipeline.model.cpu._MAX_SLOWDOWN_PER_IMAGE", math.inf
     )  # a size may seem hopeless while another process computes
     config = PipelineConfig(device="cpu")
-    _, sizes = _opened(config, DeviceModule.of(load_model(config)), SPEC, 1, 60.0, CHOICE)
+    _, sizes = _opened(config, DeviceModule.of(quick_model()), SPEC, 1, 60.0, CHOICE)
     assert sizes == [1, 2, 4]
 
 
@@ -105,7 +105,7 @@ def test_batches_that_cannot_be_within_the_bound_are_not_tried() -> None:
     With a large model they would take minutes.
     """
     config = PipelineConfig(device="cpu")
-    module = DeviceModule.of(load_model(config))
+    module = DeviceModule.of(quick_model())
     sizes = [_opened(config, module, SPEC, 1, bound_s, CHOICE)[1] for bound_s in (1e-6, 0.02, None)]
     assert sizes[0] == [1]
     assert max(sizes[1]) < BATCH_SIZES[-1]

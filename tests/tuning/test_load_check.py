@@ -14,6 +14,7 @@ from deployments.monitoring.bottleneck import State
 from harness.local_service import LocalService
 from harness.photographs import jpeg, photograph
 from pipeline.config import PipelineConfig
+from tests.support.quick_model import QUICK_MODEL
 from tests.support.running_service import Service, live_settings
 from tests.support.waiting import until
 from tests.tuning.measured import BOUND_S, PRESENT
@@ -80,7 +81,9 @@ def test_settings_are_tried_on_a_service_that_runs(service: Service, check: Load
     assert seen.p50_s <= seen.p99_s <= seen.longest_s
     assert 0 < seen.answered <= seen.offered
 
-    model = MeasuredModel(PipelineConfig(device="cpu", runtime="torch"), 2, [CAT], 50_000_000, BOUND_S)
+    model = MeasuredModel(
+        PipelineConfig(model=QUICK_MODEL, device="cpu", runtime="torch"), 2, [CAT], 50_000_000, BOUND_S
+    )
     model.measure(2, 1, 0.3)
     trials = Trials(check, model, speed_s=0.1, check_s=1.0)
     trials.clients_within, trials.clients_full = 1, 4

@@ -12,6 +12,7 @@ from deployments.checks.chosen_application import chosen_application
 from harness.local_service import shipped_config
 from harness.photographs import jpeg, photograph
 from pipeline.bounds import DECODE_BYTES_PER_PIXEL
+from tests.support.quick_model import QUICK_MODEL
 from tests.tuning.measured import seen
 from tuning import tuning_run
 from tuning.computing import MeasuredModel
@@ -44,6 +45,7 @@ def _refused(images: Mapping[str, bytes], bound_s: float | None = 0.1, **live: A
     document, told = shipped_config(), list[tuple[str, float]]()
     application = chosen_application(document, None)[1]
     application["deployments"][0]["user_config"].update(live)
+    application["args"]["pipeline"].update(model=QUICK_MODEL, runtime="torch")
     findings = Findings("darkroom tune", "today", bound_s, 0)
     with (
         TuningRun(tuned_config(document, application, {}), images, TINY, findings) as tuning,
