@@ -24,6 +24,9 @@ CONFIG = PipelineConfig(model="mobilenet_v2", decode_workers=1, concurrent_batch
 CORES = 2
 """Cores that an engine reserves of its node: one for each worker, and on the CPU one for each concurrent batch."""
 
+READERS_PER_ENGINE = 2
+"""Tasks that read files at a time: as reading reserves no cores, Ray would start one for every 0.5 % of the files."""
+
 IMAGES_PER_CALL = 64
 
 
@@ -74,12 +77,12 @@ def label(source: str, labels: str, column: str | None, engines: int, config: Pi
     if files.get_file_info(folder).type != FileType.NotFound:
         raise FileExistsError(f"{labels} exists; name a new folder")
     files.create_dir(folder)
-    reserving_nothing = {"num_cpus": 0}
+    reading = {"ray_remote_args": {"num_cpus": 0}, "concurrency": READERS_PER_ENGINE * engines}
     if column is None:
         column = "bytes"
-        images = ray.data.read_binary_files(source, include_paths=True, ray_remote_args=reserving_nothing)
+        images = ray.data.read_binary_files(source, include_paths=True, **reading)
     else:
-        images = ray.data.read_parquet(source, ray_remote_args=reserving_nothing)
+        images = ray.data.read_parquet(source, **reading)
     labelled = images.map_batches(
         Labeller,
         fn_constructor_args=(column, labels, config),
