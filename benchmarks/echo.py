@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from deployments.autoscaling import DEMAND
 from deployments.http.lingering import BodyOnDemand
 
 
@@ -31,7 +32,11 @@ APP: Final = Starlette(
 @serve.deployment(max_ongoing_requests=512)
 @serve.ingress(APP)
 class Echo:
-    """Answers with the number of bytes."""
+    """Answers with the number of bytes, and reports as idle to the autoscaler."""
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Report a demand, as Darkroom's replica does; called by Serve."""
+        return {DEMAND: 0.0}
 
 
 def build_app(_: dict[str, object]) -> Application:

@@ -5,7 +5,7 @@ import itertools
 import random
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -85,7 +85,12 @@ def open_loop(
     The time of an answer counts from the due time of its request: counted from the sending, a stall of the sender
     would hide a stall of the server.
     """
-    return _run(_open_loop(target, [request_of(target, form) for form in forms], rate, for_s, chance))
+    return at_times(target, forms, arrivals(rate, for_s, chance), for_s)
+
+
+def at_times(target: Target, forms: Sequence[Form], due_s: Iterable[float], for_s: float) -> Load:
+    """Send requests at these seconds after the start, ascending; `for_s` is only the duration of the result."""
+    return _run(_at_times(target, [request_of(target, form) for form in forms], due_s, for_s))
 
 
 def _run(main: Coroutine[Any, Any, Load]) -> Load:
@@ -121,9 +126,7 @@ async def _closed_loop(
     return load
 
 
-async def _open_loop(
-    target: Target, requests: Sequence[bytes], rate: float, for_s: float, chance: random.Random | None
-) -> Load:
+async def _at_times(target: Target, requests: Sequence[bytes], due_s: Iterable[float], for_s: float) -> Load:
     load, idle, began_at = Load(for_s), list[Connection](), time.perf_counter()
     used_s = time.process_time()
 
@@ -135,8 +138,8 @@ async def _open_loop(
         idle.append(connection)
 
     async with asyncio.TaskGroup() as group:
-        for due_s, request in zip(arrivals(rate, for_s, chance), itertools.cycle(requests), strict=False):
-            due_at = began_at + due_s
+        for after_s, request in zip(due_s, itertools.cycle(requests), strict=False):
+            due_at = began_at + after_s
             await asyncio.sleep(max(0.0, due_at - time.perf_counter()))
             group.create_task(client(request, due_at))
     load.clients_cores = (time.process_time() - used_s) / (time.perf_counter() - began_at)

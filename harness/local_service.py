@@ -158,6 +158,14 @@ class LocalService:
         told = "; ".join(f"{each['status']} {each.get('message', '')}" for each in applications.values())
         raise ServiceFailed(f"{_running(applications)} of {count} replicas run after {within_s:.0f} s: {told}")
 
+    def replica_states(self) -> list[str]:
+        """Return the state of each replica, such as RUNNING or STARTING, as Serve names it.
+
+        Raises:
+            ServeApiError: Serve does not answer.
+        """
+        return _states(self._api.applications())
+
     def info(self) -> Document:
         """Return the document of GET /info."""
         response = httpx.get(f"{self.endpoint.url}/info", timeout=30, trust_env=False, headers={"Connection": "close"})
@@ -231,8 +239,12 @@ def _given_up(applications: Mapping[str, Any]) -> bool:
 
 
 def _running(applications: Mapping[str, Any]) -> int:
+    return _states(applications).count("RUNNING")
+
+
+def _states(applications: Mapping[str, Any]) -> list[str]:
     deployments = [each for application in applications.values() for each in application["deployments"].values()]
-    return sum(replica["state"] == "RUNNING" for deployment in deployments for replica in deployment["replicas"])
+    return [replica["state"] for deployment in deployments for replica in deployment["replicas"]]
 
 
 def _described(process: psutil.Process) -> str:
