@@ -54,10 +54,13 @@ class WaitingReplicas:
         if running >= least:
             return None
         of = f"only {running} of the {least} replicas" if running else "no replica"
+        of = f"{of} of application {warning['application']}"
+        needed, free = _amounts(warning["needed"]), _amounts(warning["free"])
+        if all(amount <= free.get(name, 0.0) for name, amount in needed.items()):
+            return f"{of} has started so far: there is room for more, and Ray is still starting their processes"
         return (
-            f"{of} of application {warning['application']} can be placed: each needs {_words(warning['needed'])}, and "
-            f"free on this machine is {_words(warning['free'])}; write a smaller num_cpus or device: cpu under args, "
-            "or min_replicas: 1"
+            f"{of} can be placed: each needs {_words(needed)}, and free on this machine is {_words(free)}; write a "
+            "smaller num_cpus or device: cpu under args, or min_replicas: 1"
         )
 
 
@@ -70,7 +73,12 @@ def _least(config: Mapping[str, Any]) -> int:
     return max(1, int(scaling["min_replicas"] if scaling else config["num_replicas"]))
 
 
-def _words(resources: str) -> str:
-    """Rewrite Ray's resources {'CPU': 2.0, 'GPU': 1.0} as "2 CPU and 1 GPU"."""
+def _amounts(resources: str) -> dict[str, float]:
+    """Read Ray's resources, such as {'CPU': 2.0, 'GPU': 0.0}; without those of which there are none."""
     found = re.findall(r"['\"]?(\w+)['\"]?: ([\d.]+)", resources)
-    return " and ".join(f"{float(amount):g} {name}" for name, amount in found if float(amount)) or "none of it"
+    return {name: float(amount) for name, amount in found if float(amount)}
+
+
+def _words(amounts: Mapping[str, float]) -> str:
+    """Format amounts as "2 CPU and 1 GPU"."""
+    return " and ".join(f"{amount:g} {name}" for name, amount in amounts.items()) or "none of it"

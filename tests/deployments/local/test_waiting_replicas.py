@@ -55,6 +55,17 @@ def test_enough_replicas_are_no_news(states: list[str], config: Mapping[str, Any
     assert said is None or "each needs 2 CPU and 0.5 GPU, and free on this machine is 1 CPU" in str(news)
 
 
+@pytest.mark.parametrize("needed", ["{}", "{'CPU': 1.0}", "{'CPU': 0.5, 'GPU': 0.0}"])
+def test_replicas_that_have_room_are_said_to_be_starting(needed: str) -> None:
+    """Replicas that have room are only slow to start, as many at once are; no setting is to blame."""
+    warning = WARNING.replace("{'CPU': 2.0, 'GPU': 0.5}", needed)
+    waiting = WaitingReplicas(lambda: _applications(["RUNNING", "STARTING"], num_replicas=2))
+    assert waiting.news(warning) == (
+        "only 1 of the 2 replicas of application birds has started so far: there is room for more, and Ray is still "
+        "starting their processes"
+    )
+
+
 def test_it_is_said_once_and_again_after_it_was_well() -> None:
     states = [["STARTING"], ["STARTING"], ["RUNNING"], ["STARTING"]]
     waiting = WaitingReplicas(lambda: _applications(states.pop(0), num_replicas=1))
