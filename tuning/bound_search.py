@@ -96,9 +96,9 @@ class BoundSearch:
 
     def _try_clients(self, clients: int) -> None:
         self.closed_loop[clients] = seen = self._check.closed_loop(self._settings, clients, self._for_s)
-        self.clients.note(borne=keeps_bound(seen, self._check.bound_s))
+        self.clients.note(within=keeps_bound(seen, self._check.bound_s))
 
     def _try_share(self, share: float) -> None:
         for_s = RANDOM_DURATION_FACTOR * self._for_s
         self.open_loop[share] = seen = self._check.open_loop(self._settings, share * self._peak, for_s)
-        self.shares.note(borne=keeps_bound(seen, self._check.bound_s))
+        self.shares.note(within=keeps_bound(seen, self._check.bound_s))

@@ -42,9 +42,9 @@ class Findings:
     chosen: Settings | None = None
     full: LoadResult | None = None  # the chosen settings at full load, once more, where a bound was asked for
     closed_loop: Sequence[LoadResult] = ()  # the chosen settings, with more and fewer clients
-    open_loop: Sequence[LoadResult] = ()  # likewise, as more and fewer requests came by chance
-    borne: LoadResult | None = None  # the most by chance that kept the bound
-    too_many: LoadResult | None = None  # the least that did not
+    open_loop: Sequence[LoadResult] = ()  # likewise, with more and fewer requests at random times
+    most_open: LoadResult | None = None  # of these, the highest rate that kept the bound
+    too_many: LoadResult | None = None  # and the lowest that did not
     written: Settings | None = None  # the chosen settings with their limits
     proof: LoadResult | None = None  # these, with the clients that the bound allows
     verdict: str = ""  # the service's own

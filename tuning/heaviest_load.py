@@ -1,4 +1,4 @@
-"""Search for the heaviest load that a service bears, in few measurements."""
+"""Search for the heaviest load that a service answers within its bound, in few measurements."""
 
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -9,45 +9,46 @@ Load = TypeVar("Load", int, float)
 class HeaviestLoad(Generic[Load]):
     """Search over loads in ascending order.
 
-    The search goes up while the load is borne and down while it is not, two steps at a time, then tries those between.
+    The search goes up from a load within the bound and down from one beyond it, two steps at a time, then tries the
+    loads between them.
 
     Args:
         loads: the loads, the lightest first.
-        start: where to begin.
-        tries: the most to be measured; more only until one is borne, or even the lightest is not.
+        start: first load to try.
+        tries: most loads to try; more only until one is within the bound, or the lightest is beyond it.
     """
 
     def __init__(self, loads: Sequence[Load], start: Load, tries: int) -> None:
         self._loads: Sequence[Load] = loads
-        self._tries, self._borne, self._not = tries, -1, len(loads)
+        self._tries, self._within, self._beyond = tries, -1, len(loads)
         self._at = max((at for at, load in enumerate(loads) if load <= start), default=0)
 
     def next(self) -> Load | None:
         """Return the next load to try; None if enough is known."""
-        if self._borne + 1 >= self._not or (self._tries <= 0 and self._borne >= 0):
+        if self._within + 1 >= self._beyond or (self._tries <= 0 and self._within >= 0):
             return None
         return self._loads[self._at]
 
-    def note(self, *, borne: bool) -> None:
-        """Record whether the load from `next` was borne."""
+    def note(self, *, within: bool) -> None:
+        """Record whether the load from `next` was answered within the bound."""
         self._tries -= 1
-        if borne:
-            self._borne = self._at
+        if within:
+            self._within = self._at
         else:
-            self._not = self._at
-        if self._borne < 0:
+            self._beyond = self._at
+        if self._within < 0:
             self._at = max(0, self._at - 2)
-        elif self._not == len(self._loads):
+        elif self._beyond == len(self._loads):
             self._at = min(self._at + 2, len(self._loads) - 1)
         else:
-            self._at = (self._borne + self._not) // 2
+            self._at = (self._within + self._beyond) // 2
 
     @property
     def heaviest(self) -> Load | None:
-        """The heaviest load that was borne; None if none was."""
-        return self._loads[self._borne] if self._borne >= 0 else None
+        """The heaviest load within the bound; None if there is none."""
+        return self._loads[self._within] if self._within >= 0 else None
 
     @property
     def too_much(self) -> Load | None:
-        """The lightest load that was not borne; None if all were."""
-        return self._loads[self._not] if self._not < len(self._loads) else None
+        """The lightest load beyond the bound; None if there is none."""
+        return self._loads[self._beyond] if self._beyond < len(self._loads) else None

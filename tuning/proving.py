@@ -78,7 +78,7 @@ class Proving:
             tuple(holding.closed_loop.values()),
             tuple(holding.open_loop.values()),
         )
-        findings.borne, findings.too_many = holding.most_open, holding.too_many_open
+        findings.most_open, findings.too_many = holding.most_open, holding.too_many_open
         if holding.clients.next() is None and not holding.keeps_bound_of_one():
             raise Refused(
                 f"{_cannot_be_met(findings)}: even one client alone has 99 % of its answers only within "

@@ -83,11 +83,11 @@ def found(findings: Findings) -> Iterator[str]:
         f"{bound}: {rate(proof.answered, each)} to {number(proof.clients, 'client')} that each wait for the answer"
         f"{beyond}"
     )
-    borne, many = findings.borne, findings.too_many
+    most, many = findings.most_open, findings.too_many
     at_random = f"{bound}, and requests at random times, as many independent users send them"
-    if borne:
+    if most:
         beyond = _beyond(many, rate(many.offered, each) if many else "")
-        yield f"{at_random}: {rate(borne.offered, each)}{beyond}"
+        yield f"{at_random}: {rate(most.offered, each)}{beyond}"
     elif many:
         yield (
             f"{at_random}: less than {rate(many.offered, each)}; requests that come at the same moment wait for "

@@ -1,4 +1,4 @@
-"""Tells whether a process is stopped (SIGSTOP): it is alive, does not run, and cannot notice that itself."""
+"""Finds out whether a process is stopped (SIGSTOP): it is alive, does not run, and cannot notice that itself."""
 
 import time
 from typing import Final

@@ -1,4 +1,4 @@
-"""Tells by a black image whether a device still computes, when the model has failed on other images."""
+"""Finds out with a black image whether a device still computes, when the model has failed on other images."""
 
 import logging
 

@@ -24,7 +24,7 @@ class FitModule(DeviceModule):
     Args:
         module: list of images, float [3, height, width] in 0..1 each -> list of outputs, one an image.
         head: reduces the outputs to a few tensors of n rows.
-        fit: tells to which sizes the module pads its images.
+        fit: sizes to which the module pads its images.
     """
 
     def __init__(self, module: nn.Module, head: Head, fit: Fit) -> None:

@@ -1,4 +1,4 @@
-"""Loads the model that the configuration names, from the source that the spelling of its name tells."""
+"""Loads the model that the configuration names; the form of the name selects its source."""
 
 from collections.abc import Callable, Mapping
 from typing import Final

@@ -1,4 +1,4 @@
-"""Tells by the spelling of the setting `model` where a model comes from. Imports no torch, as checks use it too."""
+"""Finds from the spelling of the setting `model` where a model comes from. Imports no torch, as checks use it too."""
 
 import re
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""Tests of the search for the load that settings bear within a bound."""
+"""Tests of the search for the heaviest load that settings answer within a bound."""
 
 from dataclasses import replace
 from typing import cast

@@ -54,7 +54,7 @@ def _proved(asked_s: float | None, slower: float = 1.0, **service: bool) -> Find
     return findings
 
 
-def test_within_a_bound_the_clients_that_it_bears_are_run_again() -> None:
+def test_the_clients_within_a_bound_are_run_again() -> None:
     """Within a bound the clients that it allows are run again with the settings to be written.
 
     Both kinds of load come before.
@@ -65,8 +65,8 @@ def test_within_a_bound_the_clients_that_it_bears_are_run_again() -> None:
     assert findings.proof.clients == 6
     assert findings.proof.settings == findings.written
     assert {seen.clients for seen in findings.closed_loop} >= {6, 8}
-    assert findings.borne is not None
-    assert findings.borne.offered == pytest.approx(0.6 * 60)
+    assert findings.most_open is not None
+    assert findings.most_open.offered == pytest.approx(0.6 * 60)
     assert findings.verdict == "idle"
     assert findings.full is not None
     assert findings.full.clients == 18  # the peak is measured again, next to the load that is compared with it

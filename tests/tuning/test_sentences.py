@@ -43,7 +43,7 @@ def finished(asked_s: float | None = None, *, gain: float = 0.2) -> Findings:
     if asked_s:
         findings.closed_loop = [seen(clients=clients, p99_s=clients * 0.02) for clients in (4, 6)]
         findings.open_loop = [seen(offered=30.0), seen(offered=36.0, p99_s=0.2)]
-        findings.borne, findings.too_many = findings.open_loop
+        findings.most_open, findings.too_many = findings.open_loop
         findings.proof = seen(findings.chosen, clients=4, offered=55.0)
         findings.written = replace(findings.chosen, max_queue_wait_s=0.2)
     findings.verdict, findings.advice, findings.diff = "idle: 0 requests/s", ["Bottleneck: the 2 cores"], "-a\n+b\n"
@@ -82,7 +82,7 @@ def test_with_a_bound_both_figures_are_told() -> None:
 
 def test_nothing_that_holds_by_chance_is_told_too() -> None:
     findings = finished(BOUND_S)
-    findings.borne, findings.too_many = None, seen(offered=1.2)
+    findings.most_open, findings.too_many = None, seen(offered=1.2)
     assert "users send them: less than 1.2 images/s; requests that come at the same moment wait" in _said(findings)
 
 
