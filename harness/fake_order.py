@@ -90,7 +90,7 @@ class FakeStream:
         _merge(self.clock, event.clock)
 
     def wait_stream(self, other: "FakeStream") -> None:
-        """Orders later operations of this stream after all operations of the other stream so far."""
+        """Order later operations of this stream after all operations of the other stream so far."""
         _merge(self.clock, other.clock)
 
     def record_event(self, event: "FakeEvent | None" = None) -> "FakeEvent":
