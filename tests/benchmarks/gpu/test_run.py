@@ -109,8 +109,11 @@ def test_no_step_may_take_more_than_is_left(tmp_path: Path, monkeypatch: pytest.
     assert 20 < limits[0] <= 40 - GRACE_S
 
 
-def test_a_dry_run_leaves_no_page_among_the_results(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_leaves_no_page_among_the_results(
+    results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A dry run writes into a temporary folder, because its figures are not those of a GPU."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     steps_are(monkeypatch, {"works": f"echo '{_FIGURE % 'works'}' >> $1"})
     folder = command.default_folder(None, dry=True)
     monkeypatch.setattr(command, "default_folder", lambda *_, **__: folder)
