@@ -22,6 +22,7 @@ from deployments.http.middleware import RequestGuard
 from deployments.information import information
 from deployments.live_config import LiveConfig
 from deployments.logs import adopt_loggers, log_left_out, log_misconfigured, log_warnings
+from deployments.monitoring.demand import DEMAND_OVER_S
 from deployments.monitoring.watch import Watch
 from deployments.service import InferenceService
 from deployments.service_config import ServiceConfig
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 _SWITCH_INTERVAL_S: Final = 0.0005
 """Longest time that the event loop holds the interpreter lock: the device's thread needs the lock for every kernel."""
-
-_DEMAND_OVER_S: Final = 4
-"""Seconds of which the autoscaler is told the demand: one large request, which others cannot share, counts little."""
 
 _GC_AFTER_OBJECTS: Final = 10_000
 """New objects after which Python's garbage collector looks for reference cycles; 700 by default.
@@ -138,7 +136,7 @@ class Replica:
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Report to the autoscaler; called by Serve several times in each `metrics_interval_s`."""
         own = reserved()  # `ray_actor_options` of the configuration may differ from `args`
-        return {DEMAND: self._watch.stats(_DEMAND_OVER_S)["demand"], CPUS: own.cpus, GPUS: own.gpus}
+        return {DEMAND: self._watch.stats(DEMAND_OVER_S)["demand"], CPUS: own.cpus, GPUS: own.gpus}
 
     async def __del__(self) -> None:
         """Stop the tasks, the watchdog and the engine; called by Serve after the last request."""

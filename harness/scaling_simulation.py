@@ -17,14 +17,13 @@ from ray.serve._private.common import DeploymentID, TimeStampedValue
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from deployments.autoscaling import DEMAND
-from deployments.monitoring.demand import demand
+from deployments.monitoring.demand import DEMAND_OVER_S, demand
 
 IMAGES_PER_S: Final = 100.0
 """Images that a replica answers in a second."""
 
 STEP_S: Final = 0.1
 _STEPS_PER_SECOND: Final = 10
-_DEMAND_OVER_S: Final = 4
 
 Policy = Callable[[AutoscalingContext], tuple[int | float, dict[str, Any]]]
 Arrivals = Callable[[float, float], float]
@@ -68,7 +67,7 @@ class _Replica:
     arrived: float = 0.0  # images of the current second
     refused: float = 0.0
     answered: float = 0.0
-    seconds: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=_DEMAND_OVER_S + 1))
+    seconds: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=DEMAND_OVER_S + 1))
     ongoing: deque[float] = field(default_factory=deque)
     demand: float | None = None
 
@@ -89,12 +88,12 @@ class _Replica:
         return answered
 
     def end_second(self, look_back_s: float, images_per_request: int) -> None:
-        """Report as a replica does: its demand over two seconds, and requests in work over `look_back_period_s`."""
+        """Report as a replica does: its demand, and requests in work over `look_back_period_s`."""
         backlog_s = self.waiting / IMAGES_PER_S
         refused = self.refused / self.arrived if self.arrived else 0.0
         self.seconds.append((self.answered / IMAGES_PER_S, refused, backlog_s))
-        before = self.seconds[0][2] if len(self.seconds) > _DEMAND_OVER_S else 0.0
-        recent = [*self.seconds][-_DEMAND_OVER_S:]
+        before = self.seconds[0][2] if len(self.seconds) > DEMAND_OVER_S else 0.0
+        recent = [*self.seconds][-DEMAND_OVER_S:]
         self.demand = demand(
             busy=statistics.mean(busy for busy, _, _ in recent),
             refused=statistics.mean(share for _, share, _ in recent),

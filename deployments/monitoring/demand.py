@@ -13,6 +13,9 @@ has to be worked off too, so it counts a little by itself.
 
 from typing import Final
 
+DEMAND_OVER_S: Final = 3
+"""Whole seconds over which a demand is measured: one large request, which others cannot share, counts little."""
+
 BACKLOG_DONE_IN_S: Final = 10.0
 """Seconds within which further replicas should work off a backlog."""
 

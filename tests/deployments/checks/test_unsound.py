@@ -187,7 +187,7 @@ def test_merge_keys_and_anchors_are_sound(tmp_path: Path) -> None:
         ("wait_for_nodes: false", "wait_for_nodes: 0", f"{SETTINGS_OF_POLICY}.wait_for_nodes", "true or false"),
         (":ByWork", ":ByWorks", f"{SCALING}.policy.policy_function", "did you mean deployments.autoscaling:ByWork?"),
         ("deployments.autoscaling:ByWork", "json:loader", f"{SCALING}.policy.policy_function", "no attribute 'loader'"),
-        ("look_back_period_s: 5", "look_back_period_s: 1", SCALING, "must be greater than `metrics_interval_s`"),
+        ("look_back_period_s: 2", "look_back_period_s: 0.5", SCALING, "must be greater than `metrics_interval_s`"),
         ("log_level: WARNING", "log_level: LOUD", "applications.0.logging_config.log_level", "LOUD"),
         ("encoding: JSON", "encoding: XML", "applications.0.logging_config.encoding", "XML"),
         ("enable_access_log: false", "enable_access_log: 0", "applications.0.logging_config.enable_access_log", "0"),
