@@ -44,7 +44,7 @@ test: $(TESTING) | $(WEIGHTS) $(PROMETHEUS) ## Set up what is missing, then form
 	$(BIN)/mypy
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-slow: $(TESTING) $(DATA) | $(WEIGHTS) ## Run the tests that take minutes: killed processes, updates, scaling, Ray's own commands
+slow: $(TESTING) $(DATA) | $(WEIGHTS) ## Run the tests that take minutes: killed processes, updates, scaling, clusters, Ray Data
 	$(BIN)/pytest -m slow
 
 # Every process must find the plug-in of coverage, tests/support/saving.py.

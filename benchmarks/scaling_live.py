@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Self
 
-from benchmarks.growth import stand_in_config
+from benchmarks.replica_growth import stand_in_config
 from benchmarks.scaling_policies import TARGET_ONGOING_REQUESTS
 from benchmarks.standin import SLOW_IMAGE_S
 from benchmarks.work import SMALL

@@ -1,4 +1,4 @@
-"""Measures how throughput grows with replicas, and what many replicas cost the rest. `python -m benchmarks.growth`.
+"""Measures how throughput grows with replicas, and what many replicas cost the rest. `python -m benchmarks.replica_growth`.
 
 Replicas with the slow stand-in as their device (25 images/s each) get small photographs, so that even four leave cores
 free: what is missing to four times the throughput of one is the loss of balancer, controller and cores. Each number of
@@ -153,10 +153,10 @@ def row(record: Facts) -> list[str]:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the command line; return the exit status."""
-    parser = parser_of("benchmarks.growth", __doc__)
+    parser = parser_of("benchmarks.replica_growth", __doc__)
     parser.add_argument("--seconds", type=float, default=8.0, help="duration of one measurement; 8 by default")
     for_s, records = parser.parse_args(arguments).seconds, list[Facts]()
-    about = circumstances("benchmarks.growth", arguments)
+    about = circumstances("benchmarks.replica_growth", arguments)
 
     def note(found: Iterator[Facts]) -> None:
         for record in found:
@@ -173,7 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     markdown = [table.markdown(HEADER, rows) for rows in tables]
     titles = ("Complete replicas, with the slow stand-in", "Replicas that only read a body")
     page = "\n".join(f"{title}\n\n{rows}" for title, rows in zip(titles, markdown, strict=True))
-    write(RESULTS / "growth", [about, *records], page)
+    write(RESULTS / "replica_growth", [about, *records], page)
     for rows in tables:
         say(table.text(HEADER, rows))
     return 0
