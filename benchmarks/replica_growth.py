@@ -1,4 +1,4 @@
-"""Measures how throughput grows with replicas, and what many replicas cost the rest. `python -m benchmarks.replica_growth`.
+"""Measures how throughput grows with replicas, and what they cost the rest. `python -m benchmarks.replica_growth`.
 
 Replicas with the slow stand-in as their device (25 images/s each) get small photographs, so that even four leave cores
 free: what is missing to four times the throughput of one is the loss of balancer, controller and cores. Each number of
