@@ -1,8 +1,8 @@
 """Compares examples/label_dataset.py with engines alone, on this machine. `python -m benchmarks.dataset`.
 
-Each engine has one worker and one batch at a time. Ray Data labels a folder of copies of small photographs, once all of
-them and once a third; the difference leaves out its start and the starts of its engines. The same engines alone, each
-in a process of its own, work through the same photographs for as long. Both take turns.
+Each engine has one worker, a spare one, and one batch at a time. Ray Data labels a folder of copies of small
+photographs, once all of them and once a third; the difference leaves out its start and the starts of its engines. The
+same engines alone, each in a process of its own, work through the same photographs for as long. Both take turns.
 """
 
 import shutil

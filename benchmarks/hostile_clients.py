@@ -80,7 +80,7 @@ def _post(content_type: str, size: int, *more: str) -> bytes:
 
 
 async def _dribble(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send one byte a second until the connection is closed; ignores answers."""
+    """Send one byte a second until the connection is closed; ignore answers."""
     writer.write(head)
     while not reader.at_eof():
         writer.write(b"a")

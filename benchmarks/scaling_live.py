@@ -158,7 +158,10 @@ def measured(service: LocalService, load: LiveLoad) -> Facts:
 def _wait_for_one_replica(service: LocalService) -> None:
     """Wait until one replica runs and no other is starting or stopping."""
     deadline = time.monotonic() + ALONE_WITHIN_S
-    while (states := service.replica_states()) != ["RUNNING"]:
+    states = list[str]()
+    while states != ["RUNNING"]:
+        with suppress(ServeApiError):
+            states = service.replica_states()
         if time.monotonic() > deadline:
             raise ServiceFailed(f"the load before is over for {ALONE_WITHIN_S:.0f} s, and replicas are {states}")
         time.sleep(_LOOKS_EVERY_S)

@@ -26,7 +26,7 @@ def check(
         str | None, typer.Option(metavar="NAME", help="Build the model of this application alone.")
     ] = None,
     model: Annotated[
-        bool, typer.Option(help="Build the models; --no-model checks the file alone, which takes a second or two.")
+        bool, typer.Option(help="Build the models; --no-model checks the file alone, which takes about three seconds.")
     ] = True,
     image: Annotated[
         str | None, typer.Option(metavar="FILE", help="Show the answers to this image.", show_default=False)
@@ -77,7 +77,8 @@ def _sound(config: Path) -> "Configuration":
     from deployments.local.env_file import read_env
 
     try:
-        configuration, environment = read_configuration(config), read_env(Path("serve.env")) | os.environ
+        configuration = read_configuration(config)
+        environment = read_env(Path("serve.env")) | os.environ
         from deployments.checks.serve_faults import all_faults  # takes two seconds, as it imports Serve
 
         faults = configuration.faults(environment, all_faults)

@@ -63,7 +63,7 @@ def check_models(
 
 
 def _built(application: Mapping[str, Any], image: str | None, timeout_s: float) -> "ModelCheck":
-    """Build the model of an application; ends the command if the image cannot be read, or on Ctrl-C."""
+    """Build the model of an application; end the command if the image cannot be read, or on Ctrl-C."""
     args = ServiceConfig.model_validate(written_or_empty(application, "args"))
     for setting, name in (("model", args.pipeline.model), ("weights", args.pipeline.weights)):
         if missing := PinnedFile.named(name, setting).missing():
@@ -91,7 +91,7 @@ def _built(application: Mapping[str, Any], image: str | None, timeout_s: float) 
 
 @contextmanager
 def _status() -> Iterator[Any]:
-    """Show the current step on a terminal; yields a function that is told each step."""
+    """Show the current step on a terminal; yield a function that is told each step."""
     with Terminal(stderr=True, highlight=False).status("") as status:
         yield status.update
 

@@ -57,7 +57,7 @@ class Hold:
         self._stride_ended_bytes = 0  # bytes at the end of the last stride
 
     def expect(self, size: int) -> None:
-        """Check an announced length before the body is read; does not count its bytes.
+        """Check an announced length before the body is read; do not count its bytes.
 
         Raises:
             Overloaded: the body would not fit if it arrived now.

@@ -134,7 +134,7 @@ class Replica:
         self._engine.check()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Report to the autoscaler; called by Serve several times in each `metrics_interval_s`."""
+        """Report to the autoscaler; called by Serve several times in each `look_back_period_s`."""
         own = reserved()  # `ray_actor_options` of the configuration may differ from `args`
         return {DEMAND: self._watch.stats(DEMAND_OVER_S)["demand"], CPUS: own.cpus, GPUS: own.gpus}
 
@@ -196,5 +196,5 @@ def _places() -> Places:
 
 
 def _placed(config: ServiceConfig) -> ServiceConfig:
-    """Settle all sizes of the configuration; asks Ray for the replica's node only if needed."""
+    """Settle all sizes of the configuration; ask Ray for the replica's node only if needed."""
     return config if config.is_placed else config.placed(own_node())

@@ -25,7 +25,10 @@ CORES = 2
 """Cores that an engine reserves of its node: one for each worker, and on the CPU one for each concurrent batch."""
 
 READERS_PER_ENGINE = 2
-"""Tasks that read files at a time: as reading reserves no cores, Ray would start one for every 0.5 % of the files."""
+"""Tasks for each engine that read files at a time; write more where files come slowly, as from S3.
+
+Reading reserves no cores, so without a limit Ray would start up to 200 tasks at once, each a process.
+"""
 
 IMAGES_PER_CALL = 64
 
@@ -77,12 +80,12 @@ def label(source: str, labels: str, column: str | None, engines: int, config: Pi
     if files.get_file_info(folder).type != FileType.NotFound:
         raise FileExistsError(f"{labels} exists; name a new folder")
     files.create_dir(folder)
-    reading = {"ray_remote_args": {"num_cpus": 0}, "concurrency": READERS_PER_ENGINE * engines}
+    nothing, readers = {"num_cpus": 0}, READERS_PER_ENGINE * engines
     if column is None:
         column = "bytes"
-        images = ray.data.read_binary_files(source, include_paths=True, **reading)
+        images = ray.data.read_binary_files(source, include_paths=True, ray_remote_args=nothing, concurrency=readers)
     else:
-        images = ray.data.read_parquet(source, **reading)
+        images = ray.data.read_parquet(source, ray_remote_args=nothing, concurrency=readers)
     labelled = images.map_batches(
         Labeller,
         fn_constructor_args=(column, labels, config),

@@ -86,7 +86,7 @@ class FakeStream:
         self.clock[self.number] = self.clock.get(self.number, 0) + 1
 
     def wait_event(self, event: "FakeEvent") -> None:
-        """Orders later operations of this stream after the event."""
+        """Order later operations of this stream after the event."""
         _merge(self.clock, event.clock)
 
     def wait_stream(self, other: "FakeStream") -> None:
@@ -116,7 +116,7 @@ class FakeEvent:
         self.clock, self.at_s = dict((stream or self.order.stream).clock), time.perf_counter()
 
     def wait(self, stream: FakeStream | None = None) -> None:
-        """Orders later operations of the stream after this event."""
+        """Order later operations of the stream after this event."""
         (stream or self.order.stream).wait_event(self)
 
     def synchronize(self) -> None:

@@ -132,7 +132,7 @@ class LocalService:
             return False
 
     def deploy(self, document: Document) -> None:
-        """Deploy another configuration; does not wait until it is in force.
+        """Deploy another configuration; do not wait until it is in force.
 
         Raises:
             ServiceFailed: the configuration was not accepted.
@@ -173,7 +173,7 @@ class LocalService:
         return document
 
     def interrupt(self) -> None:
-        """Send SIGINT once, like Ctrl-C; does not wait."""
+        """Send SIGINT once, like Ctrl-C; do not wait."""
         if not self._interrupted and self._launcher.poll() is None:
             self._launcher.send_signal(signal.SIGINT)  # a second one would end it at once
         self._interrupted = True

@@ -93,7 +93,7 @@ class RayCluster:
     # ---- nodes ------------------------------------------------------------------------------------------------------
 
     def start_head(self) -> None:
-        """Start Ray's head on its machine; returns when it takes nodes."""
+        """Start Ray's head on its machine; return when it takes nodes."""
         self._start(self.head, 0, "--head", f"--port={GCS_PORT}", f"--dashboard-port={DASHBOARD_PORT}")
         self.wait_until(lambda: self._ask("GET", "/api/version") is not None, "the dashboard answers")
 
@@ -102,7 +102,7 @@ class RayCluster:
         self.head.kill_processes()
 
     def add(self, name: str, cpus: int, gpus: int = 0) -> Machine:
-        """Start a machine with a node on it; returns when the node has joined."""
+        """Start a machine with a node on it; return when the node has joined."""
         machine = self._machines.add(name)
         self.join(machine, cpus, gpus)
         self.nodes[name] = machine
@@ -144,7 +144,7 @@ class RayCluster:
     # ---- the service ------------------------------------------------------------------------------------------------
 
     def deploy(self, document: Document) -> None:
-        """Deploy a configuration, as `serve deploy` does; returns before it is in force.
+        """Deploy a configuration, as `serve deploy` does; return before it is in force.
 
         Raises:
             ClusterFailed: it was not accepted.

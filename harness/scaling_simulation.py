@@ -72,7 +72,7 @@ class _Replica:
     demand: float | None = None
 
     def take(self, images: float, max_queue_wait_s: float) -> float:
-        """Take images, or refuse them; returns how many were refused."""
+        """Take images, or refuse them; return how many were refused."""
         self.arrived += images
         if self.waiting / IMAGES_PER_S > max_queue_wait_s:
             self.refused += images
@@ -81,7 +81,7 @@ class _Replica:
         return 0.0
 
     def work(self) -> float:
-        """Answer images for one step; returns how many."""
+        """Answer images for one step; return how many."""
         answered = min(self.waiting, IMAGES_PER_S * STEP_S)
         self.waiting -= answered
         self.answered += answered
@@ -145,7 +145,7 @@ class ScalingSimulation:
         return [replica for replica in self._replicas if replica.ready_at_s <= self._now_s]
 
     def _dispatch(self, images: float) -> float:
-        """Give each whole request to the replica with the least work; returns how many images were refused."""
+        """Give each whole request to the replica with the least work; return how many images were refused."""
         running, refused, together = self._running, 0.0, self._service.images_per_request
         self._arriving += images
         while self._arriving >= together:

@@ -63,5 +63,5 @@ def open_null_device(
     concurrent_batches: int,  # noqa: ARG001
     choice: RuntimeChoice | None = None,  # noqa: ARG001
 ) -> NullDevice:
-    """Open such a device, as a `pipeline.model.device_kind.OpenDevice`."""
+    """Open the null device, as a `pipeline.model.device_kind.OpenDevice`."""
     return NullDevice(module, spec, batch_sizes[-1])

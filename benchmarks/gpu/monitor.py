@@ -12,7 +12,7 @@ _QUERIED_FIELDS: Final = "timestamp,utilization.gpu,utilization.memory,memory.us
 
 @contextmanager
 def monitored(path: Path) -> Iterator[None]:
-    """Write the lines to `path` while the block runs; does nothing without nvidia-smi."""
+    """Write the lines to `path` while the block runs; do nothing without nvidia-smi."""
     program = shutil.which("nvidia-smi")
     if program is None:
         yield

@@ -104,7 +104,7 @@ def _end(processes: Sequence[BaseProcess]) -> None:
 
 
 def _compute(case: SharingCase, dry: bool, begin: Any, out: Any) -> None:
-    """Run in each process: puts its result or error into the queue; after an error the others do not wait."""
+    """Run in each process: put its result or error into the queue; after an error the others do not wait."""
     try:
         with pretend() if dry else nullcontext(), torch.inference_mode():
             out.put(_share(case, dry, begin))

@@ -43,7 +43,7 @@ class Configuration:
 
 
 def read_configuration(path: Path) -> Configuration:
-    """Read a configuration for Serve; checks only its YAML text and that it lists applications.
+    """Read a configuration for Serve; check only its YAML text and that it lists applications.
 
     Raises:
         StartError: the file is missing, or is no configuration for Serve.
@@ -64,7 +64,7 @@ def read_configuration(path: Path) -> Configuration:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Read the content of a configuration for Serve; refuses faults in its YAML text.
+    """Read the content of a configuration for Serve; refuse faults in its YAML text.
 
     Raises:
         StartError: the file is missing, is no configuration for Serve, or YAML misreads it.

@@ -100,7 +100,7 @@ def own_applications(document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping
 
 
 def own_deployments(application: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the deployments that an application lists, each with its path; skips entries that Serve will refuse."""
+    """Yield the deployments that an application lists, each with its path; skip entries that Serve will refuse."""
     listed = application.get("deployments")
     for number, deployment in enumerate(listed if isinstance(listed, list) else []):
         if isinstance(deployment, dict):
@@ -152,7 +152,7 @@ def _import_path_faults(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _is_of_others(import_path: str) -> bool:
-    """Return whether a module other than Darkroom's builder has this name; imports nothing."""
+    """Return whether a module other than Darkroom's builder has this name; import nothing."""
     package, *inner = import_path.replace(":", ".").split(".")[:-1] or [import_path]
     if package == IMPORT_PATH.partition(".")[0]:
         return inner != ["app"] and Path(__file__).parent.parent.joinpath(*inner).with_suffix(".py").is_file()

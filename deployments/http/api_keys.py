@@ -88,7 +88,7 @@ def is_key(text: str) -> bool:
 
 
 def _content(file: Path) -> tuple[bytes, int, int]:
-    """Read the bytes of a file, its mode and its owner; does not wait for the writer of a pipe."""
+    """Read the bytes of a file, its mode and its owner; do not wait for the writer of a pipe."""
     try:
         _check_kind(file, os.stat(file).st_mode)  # before opening, which alone has an effect on some devices
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)

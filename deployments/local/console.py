@@ -154,12 +154,12 @@ class _File(RotatingFileHandler):
 
 
 def say(text: str) -> None:
-    """Print to standard output; ignores a closed output."""
+    """Print to standard output; ignore a closed output."""
     _write(sys.stdout, text)
 
 
 def complain(text: str) -> None:
-    """Print to standard error; ignores a closed output."""
+    """Print to standard error; ignore a closed output."""
     _write(sys.stderr, text)
 
 

@@ -57,7 +57,7 @@ def read_token(environment: Mapping[str, str]) -> str:
 
 
 def _is_usable(path: Path) -> bool:
-    """Return whether the file holds a token that only this user can read; writes a missing token."""
+    """Return whether the file holds a token that only this user can read; write a missing token."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():

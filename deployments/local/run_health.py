@@ -138,7 +138,7 @@ class Health(threading.Thread):
         self._ready.set()
 
     def close(self) -> None:
-        """Stop the checks; does not wait for a check in progress."""
+        """Stop the checks; do not wait for a check in progress."""
         self._over.set()
 
     def run(self) -> None:

@@ -1,4 +1,4 @@
-"""Warnings about replicas that Ray cannot place: shown only while fewer than `min_replicas` run.
+"""Warnings about replicas that Ray has not placed: shown only while fewer than `min_replicas` run.
 
 Serve asks for up to `max_replicas` under load, and warns every half minute while one of them waits for resources. On
 one machine it waits until another replica has stopped, and the service is healthy all the while.
@@ -56,8 +56,8 @@ class WaitingReplicas:
         of = f"only {running} of the {least} replicas" if running else "no replica"
         of = f"{of} of application {warning['application']}"
         needed, free = _amounts(warning["needed"]), _amounts(warning["free"])
-        if all(amount <= free.get(name, 0.0) for name, amount in needed.items()):
-            return f"{of} has started so far: there is room for more, and Ray is still starting their processes"
+        if _has_room(needed, free):
+            return f"{of} has started so far: this machine has room, and Ray is still starting processes"
         return (
             f"{of} can be placed: each needs {_words(needed)}, and free on this machine is {_words(free)}; write a "
             "smaller num_cpus or device: cpu under args, or min_replicas: 1"
@@ -71,6 +71,12 @@ def _running(deployment: Mapping[str, Any]) -> int:
 def _least(config: Mapping[str, Any]) -> int:
     scaling = config.get("autoscaling_config")
     return max(1, int(scaling["min_replicas"] if scaling else config["num_replicas"]))
+
+
+def _has_room(needed: Mapping[str, float], free: Mapping[str, float]) -> bool:
+    """Return whether there is room for certain: free shares of a GPU may lie on several."""
+    is_share = not needed.get("GPU", 0.0).is_integer()
+    return not is_share and all(amount <= free.get(name, 0.0) for name, amount in needed.items())
 
 
 def _amounts(resources: str) -> dict[str, float]:

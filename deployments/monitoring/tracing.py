@@ -15,7 +15,7 @@ _TRACER: Final = trace.get_tracer("darkroom")
 
 
 def record_spans(timeline: Timeline) -> None:
-    """Record the spans of an answered request; does nothing if the request is not traced."""
+    """Record the spans of an answered request; do nothing if the request is not traced."""
     if not trace.get_current_span().is_recording():
         return
     to_unix_ns = time.time_ns() - time.perf_counter_ns()

@@ -104,7 +104,7 @@ class LabelledModule(NamedTuple):
 
 
 def load_labelled(config: PipelineConfig, build: Build) -> LabelledModule:
-    """Build the model that the configuration names, with its weights; a file of labels has a line for each class.
+    """Build the model that the configuration names, with its weights, and with as many classes as there are labels.
 
     Args:
         config: model, weights and labels.

@@ -90,7 +90,7 @@ def test_the_number_follows_the_sum_of_the_demands(
 
 @pytest.mark.parametrize(
     "config",
-    [AutoscalingConfig(), AutoscalingConfig(metrics_interval_s=1, look_back_period_s=5)],
+    [AutoscalingConfig(), AutoscalingConfig(metrics_interval_s=0.5, look_back_period_s=2)],
     ids=["Serve's own intervals", "shipped"],
 )
 def test_reports_count_until_they_are_too_old(config: AutoscalingConfig) -> None:

@@ -42,7 +42,7 @@ _PACKAGES: Final = ("pillow", "simplejpeg", "torch", "numpy")
 
 
 def main() -> None:
-    """Run until the time is over; exits with 1 if a child died, hung or raised anything but an ImageError."""
+    """Run until the time is over; exit with 1 if a child died, hung or raised anything but an ImageError."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
@@ -72,7 +72,7 @@ def _guard(folder: Path) -> dict[str, str]:
 
 
 def _arm() -> None:
-    """Make the guarding malloc begin in a child; does nothing if it is not preloaded."""
+    """Make the guarding malloc begin in a child; do nothing if it is not preloaded."""
     guard_arm = getattr(ctypes.CDLL(None), "guard_arm", None)
     if guard_arm is not None:
         guard_arm()

@@ -21,7 +21,7 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 0
 
 @contextmanager
 def _server(answer: Callable[[int], bytes | None], after_s: float = 0.0) -> Iterator[tuple[Target, list[int]]]:
-    """Run a server that answers the n-th request with `answer(n)`, or hang up.
+    """Run a server that answers the n-th request with `answer(n)`, or hangs up.
 
     Yields its address and the requests of each connection.
     """

@@ -20,7 +20,7 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
 @asynccontextmanager
 async def _server(reply: Respond) -> AsyncIterator[Target]:
-    """Run a server that answers each connection with `reply` to its request, or hang up where that is None."""
+    """Run a server that answers each connection with `reply` to its request, or hangs up where that is None."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -81,7 +81,7 @@ class Soak:
 
 
 def survey(url: str, corpus: Corpus) -> tuple[Corpus, dict[str, Best]]:
-    """Send every file alone, without other load; leaves out those whose first two classes are close.
+    """Send every file alone, without other load; leave out those whose first two classes are close.
 
     Raises:
         RuntimeError: a bad file is not refused as it should be.

@@ -31,7 +31,7 @@ class Reply:
 
     @property
     def problem(self) -> dict[str, Any]:
-        """Return the problem document; fails if it is none."""
+        """Return the problem document; fail if it is none."""
         assert self.headers["content-type"] == "application/problem+json"
         document: dict[str, Any] = json.loads(self.body)
         assert document["status"] == self.status

@@ -111,7 +111,7 @@ def gated_batcher(device: GatedDevice, max_batch_size: int = 8) -> Iterator[Gate
 
 
 def classes(future: Future[list[Outcome]]) -> list[int]:
-    """Return the class of each image; fails if one was rejected."""
+    """Return the class of each image; fail if one was rejected."""
     outcomes = future.result(PATIENCE_S)
     assert all(isinstance(outcome, Prediction) for outcome in outcomes)
     return [outcome.result.indices[0] for outcome in outcomes if isinstance(outcome, Prediction)]

@@ -14,7 +14,7 @@ NEEDS_CUDA = {"cuda.py": {"cudaHostRegister"}}
 
 
 def unreached(coverage: Coverage) -> Iterator[str]:
-    """Return every raise statement that did not run, as `file:line: statement`."""
+    """Yield every raise statement that did not run, as `file:line: statement`."""
     for path in sorted(path for folder in FOLDERS for path in Path(folder).rglob("*.py")):
         source = path.read_text("utf-8")
         _, _, _, missing, _ = coverage.analysis2(str(path.absolute()))
@@ -26,7 +26,7 @@ def unreached(coverage: Coverage) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print them; the exit status says whether there are any."""
+    """Print the raise statements that no test reaches; the exit status says whether there are any."""
     coverage = Coverage()
     coverage.load()
     found = list(unreached(coverage))

@@ -9,8 +9,8 @@ T = TypeVar("T")
 PATIENCE_S = 60.0
 """Longest wait for an event in a test, far above its usual time, also for a busy machine."""
 
-_LOOKS_A_DOUBLING = 50
-"""Looks while the time waited doubles, so a wait is longer by a fiftieth at most."""
+_SHARE_OF_WAIT = 1 / 50
+"""Part of the time waited until the next look, so a wait is longer by a fiftieth at most."""
 
 
 def until(happened: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
@@ -22,5 +22,5 @@ def until(happened: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
     while not (answer := happened()):
         if (waited_s := time.monotonic() - began_at) > timeout_s:
             raise TimeoutError(f"has not happened within {timeout_s:.0f} s")
-        time.sleep(max(0.01, waited_s / _LOOKS_A_DOUBLING))
+        time.sleep(max(0.01, _SHARE_OF_WAIT * waited_s))
     return answer

@@ -61,9 +61,16 @@ def test_replicas_that_have_room_are_said_to_be_starting(needed: str) -> None:
     warning = WARNING.replace("{'CPU': 2.0, 'GPU': 0.5}", needed)
     waiting = WaitingReplicas(lambda: _applications(["RUNNING", "STARTING"], num_replicas=2))
     assert waiting.news(warning) == (
-        "only 1 of the 2 replicas of application birds has started so far: there is room for more, and Ray is still "
-        "starting their processes"
+        "only 1 of the 2 replicas of application birds has started so far: this machine has room, and Ray is still "
+        "starting processes"
     )
+
+
+def test_free_shares_of_gpus_are_not_taken_for_room() -> None:
+    """Shares that are free on several GPUs are not room for a larger share: it has to be on one GPU."""
+    warning = WARNING.replace("'CPU': 2.0", "'CPU': 1.0").replace("{'CPU': 1.0}.", "{'CPU': 1.0, 'GPU': 0.8}.")
+    said = WaitingReplicas(lambda: _applications(["STARTING"], num_replicas=1)).news(warning)
+    assert "can be placed: each needs 1 CPU and 0.5 GPU, and free on this machine is 1 CPU and 0.8 GPU" in str(said)
 
 
 def test_it_is_said_once_and_again_after_it_was_well() -> None:

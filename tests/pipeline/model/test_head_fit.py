@@ -30,7 +30,7 @@ class PlainHead(Head):
         return self._rows  # type: ignore[no-any-return]
 
     def results(self, rows: Mapping[str, Tensor], geometry: Sequence[Geometry]) -> list[Any]:  # noqa: ARG002
-        """Return the results, or the number of each row; fails for a negative number."""
+        """Return the results, or the number of each row; fail for a negative number."""
         if self._results is not None:
             return self._results  # type: ignore[no-any-return]
         return [{"number": [1, 2, 3][number]} for number in rows["numbers"].tolist()]
