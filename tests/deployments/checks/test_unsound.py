@@ -1,126 +1,17 @@
 """Tests of configurations that YAML and Serve accept although they mean something else than they say."""
 
-import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from deployments.checks.configuration import read_configuration
-from deployments.checks.serve_faults import all_faults
 from deployments.live_config import LiveConfig
 from deployments.service_config import ServiceConfig
-from harness.repository import ROOT
 from pipeline.config import PipelineConfig
 from pipeline.live_limits import Limits
+from tests.support.written_config import BEHIND_HAPROXY, SCALING, USER_CONFIG, WRITTEN_OUT, changed, faults_of
 
-WRITTEN_OUT = (ROOT / "tests/support/every_setting.yaml").read_text()
 SETTINGS_OF_POLICY = "applications.0.deployments.0.autoscaling_config.policy.policy_kwargs"
-USER_CONFIG = "applications.0.deployments.0.user_config"
-SCALING = "applications.0.deployments.0.autoscaling_config"
 PIPELINE = "applications.0.args.pipeline"
-BEHIND_HAPROXY = {"RAY_SERVE_ENABLE_HA_PROXY": "1"}
-ANY_VALUE = re.compile(r"^( +(?:- )?\w+: )([^\s#].*?)( #.*)?$", re.MULTILINE)
-NUMBER = re.compile(r"[\d.]+")
-
-
-def faults_of(folder: Path, text: str, **environment: str) -> dict[str, str]:
-    """Return the errors of a configuration, by the paths of the keys."""
-    file = folder / "serve_config.yaml"
-    file.write_text(text)
-    faults = read_configuration(file).faults(environment, all_faults)
-    return dict(fault.partition(": ")[::2] for fault in faults)
-
-
-def changed(old: str, new: str) -> str:
-    assert WRITTEN_OUT.count(old) >= 1, old
-    return WRITTEN_OUT.replace(old, new, 1)
-
-
-def paths(value: Any, wanted: type, path: str = "") -> Iterator[str]:
-    """Return the paths of all values of one type in a document, except those inside lists."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from paths(inner, wanted, f"{path}.{key}" if path else key)
-    elif isinstance(value, list) and value and isinstance(value[0], dict):
-        for number, inner in enumerate(value):
-            yield from paths(inner, wanted, f"{path}.{number}")
-    elif isinstance(value, wanted) and not isinstance(value, bool):
-        yield path
-
-
-@pytest.mark.parametrize(
-    "form",
-    [
-        "yes",
-        "on",
-        "true",
-        "False",
-        "'8'",
-        '"8"',
-        ".nan",
-        ".inf",
-        "-.INF",
-        "010",
-        "1:30",
-        "",
-        "[8]",
-        "{a: 8}",
-        "1e3",
-        "8s",
-    ],
-)
-def test_what_is_no_plain_number_is_told_at_every_number(tmp_path: Path, form: str) -> None:
-    """A value that YAML does not read as a plain number is an error at every numeric setting."""
-    numbers = set(paths(yaml.safe_load(WRITTEN_OUT), int)) | set(paths(yaml.safe_load(WRITTEN_OUT), float))
-    text = ANY_VALUE.sub(lambda found: found[1] + form if NUMBER.fullmatch(found[2]) else found[0], WRITTEN_OUT)
-    assert len(numbers) >= 25
-    assert numbers <= set(faults_of(tmp_path, text))
-
-
-@pytest.mark.parametrize("form", ["12:30:45", "0.5", "2026-01-01", "8_0.5"])
-def test_what_is_no_whole_number_is_told_where_one_belongs(tmp_path: Path, form: str) -> None:
-    whole = {f"{USER_CONFIG}.{key}" for key, field in LiveConfig.model_fields.items() if field.annotation is int}
-    whole |= {"http_options.port", f"{SCALING}.min_replicas", f"{SCALING}.max_replicas"}
-    text = ANY_VALUE.sub(lambda found: found[1] + form if NUMBER.fullmatch(found[2]) else found[0], WRITTEN_OUT)
-    assert whole <= set(faults_of(tmp_path, text))
-
-
-def test_every_key_that_stands_twice_is_told(tmp_path: Path) -> None:
-    """A key that is written twice is an error at every level; the message names both lines."""
-    doubled = ANY_VALUE.sub(lambda found: f"{found[0]}\n{found[1].replace('- ', '  ')}{found[2]}", WRITTEN_OUT)
-    every = {path for kind in (int, float, str, bool) for path in paths(yaml.safe_load(WRITTEN_OUT), kind)}
-    told = faults_of(tmp_path, doubled)
-    assert every <= set(told)
-    assert "in lines" in told["http_options.port"]
-    for level, text in {
-        "http_options": f"{WRITTEN_OUT}\nhttp_options:\n  host: 0.0.0.0\n",
-        "applications": f"{WRITTEN_OUT}\napplications: [{{import_path: a:b}}]\n",
-        "applications.0.args": changed("    deployments:\n", "    args: {}\n    deployments:\n"),
-        USER_CONFIG: changed("        max_queued_requests", "        user_config: {}\n        max_queued_requests"),
-        "http_options.port": changed("http_options:\n", "http_options: {port: 1, port: 2}\nproxy_location:\n").replace(
-            "  host: 127.0.0.1\n  port: 8000\n", ""
-        ),
-        "http_options.host": changed("  port: 8000", '  port: 8000\n  "host": 0.0.0.0'),
-    }.items():
-        assert "it stands twice" in faults_of(tmp_path, text).get(level, ""), level
-
-
-def test_merge_keys_and_anchors_are_sound(tmp_path: Path) -> None:
-    """YAML anchors and merge keys are accepted, also where a key is both written here and merged in."""
-    text = changed(
-        "        health_check_period_s: 1",
-        "        <<: &health {health_check_period_s: 3}\n        health_check_period_s: 1",
-    )
-    assert faults_of(tmp_path, text) == {}
-    text = (
-        changed("          max_batch_size: 32", "          max_batch_size: &most 32")
-        .replace("          top_k: 5", "          top_k: 5\n          max_images_per_request: *most")
-        .replace("          max_images_per_request: 256\n", "")
-    )
-    assert faults_of(tmp_path, text) == {}
 
 
 @pytest.mark.parametrize(
@@ -227,70 +118,10 @@ def test_each_spelling_of_the_import_path_is_darkrooms(tmp_path: Path, spelling:
     assert set(told) == {f"{USER_CONFIG}.max_queue_waits_s", f"{PIPELINE}.decode"}
 
 
-@pytest.mark.parametrize(
-    "host", ["10.0.0.0", "'::'", "::1", "localhost", "my-host.example.org", "10.0.0.7", "fe80::1%eth0"]
-)
-def test_an_address_or_a_name_is_a_host(tmp_path: Path, host: str) -> None:
-    assert faults_of(tmp_path, changed("host: 127.0.0.1", f"host: {host}")) == {}
-
-
-@pytest.mark.parametrize("prefix", ["/", "/classify", "/v1/models.resnet_50~a"])
-def test_a_path_is_a_prefix(tmp_path: Path, prefix: str) -> None:
-    assert faults_of(tmp_path, changed("route_prefix: /", f"route_prefix: {prefix}")) == {}
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "says"),
-    [
-        ("/", "/predict", "/predict from applications.0; write another, e.g. /models/predict"),
-        ("/models/cat", "/models/cat/info", "/info from applications.0"),
-        ("/", "/models", None),
-        ("/models", "/models/cat", None),
-        ("/models/cat", "/models/catfish", None),
-    ],
-)
-def test_a_prefix_must_not_take_a_path_of_another_application(
-    tmp_path: Path, first: str, second: str, says: str | None
-) -> None:
-    """Prefixes may overlap, as the longest takes a request; but none may be a path that another application serves."""
-    other = f"  - {{name: o, import_path: 'o:p', route_prefix: {second}}}\n"
-    told = faults_of(tmp_path, changed("route_prefix: /", f"route_prefix: {first}") + other)
-    assert (says is None) == (told == {})
-    assert says is None or says in told["applications.1.route_prefix"]
-
-
-def test_names_and_prefixes_are_unique(tmp_path: Path) -> None:
-    """A second application of the same name or prefix is an error, also if it has Serve's default."""
-    assert (
-        "darkroom"
-        in faults_of(tmp_path, f"{WRITTEN_OUT}  - {{name: darkroom, import_path: 'o:p', route_prefix: /o}}\n")[
-            "applications"
-        ]
-    )
-    assert (
-        "route prefix"
-        in faults_of(tmp_path, f"{WRITTEN_OUT}  - {{name: o, import_path: 'o:p', route_prefix: /}}\n")["applications"]
-    )
-
-
 def test_what_belongs_to_other_applications_is_theirs(tmp_path: Path) -> None:
     """Arguments of other applications are not checked: these may read 0755 as the mode of a file."""
     other = "  - {name: o, import_path: 'o:p', route_prefix: /o, args: {mode: 0755, at: 12:30, on: yes, none: }}\n"
     assert faults_of(tmp_path, WRITTEN_OUT + other) == {}
-
-
-@pytest.mark.parametrize(("variable", "value", "says"), [
-    ("RAY_SERVE_HAPROXY_STATS_PORT", "9101", "HAProxy's metrics"),
-    ("RAY_SERVE_HAPROXY_STATS_PORT", "eight", "is no port"),
-    ("RAY_SERVE_HAPROXY_METRICS_PORT", "70000", "is no port"),
-    ("RAY_SERVE_FALLBACK_PROXY_HTTP_PORT", "8000", "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT=8500"),
-])  # fmt: skip
-def test_ports_of_the_environment_are_held_against_the_service(
-    tmp_path: Path, variable: str, value: str, says: str
-) -> None:
-    told = faults_of(tmp_path, WRITTEN_OUT, **BEHIND_HAPROXY, **{variable: value})
-    assert len(told) == 1
-    assert any(says in each for each in told.values()), told
 
 
 def test_a_key_is_never_repeated(tmp_path: Path) -> None:
