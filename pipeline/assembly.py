@@ -87,7 +87,7 @@ class Assembly:
     ) -> None:
         self._config, self._given, self._opener = config, given, opener
         self.device_kind = resolved_kind(config)
-        self.decode_workers, self.concurrent_batches = resolved_sizes(config, self.device_kind)
+        self.decode_workers, self._spares, self.concurrent_batches = resolved_sizes(config, self.device_kind)
         self._known = KnownSpeeds.of(config, self.concurrent_batches, speeds) if speeds and not given else None
 
     def parts(self, limits: Limits) -> Parts:
@@ -140,7 +140,7 @@ class Assembly:
             slots,
             transform,
             ready,
-            spares=self._config.spare_workers,
+            spares=self._spares,
             chunk_bytes=self._config.chunk_bytes,
             decode_timeout_s=self._config.decode_timeout_s,
             limits=largest,  # until the warm-up is done

@@ -68,8 +68,8 @@ class PipelineConfig(StrictSettings):
     max_top_k: int = Field(100, ge=1, description="classes kept of every image, best first (head: classify)")
 
     decode_workers: int | None = Field(None, ge=1, description="processes that decode and transform images")
-    spare_workers: int = Field(
-        1,
+    spare_workers: int | None = Field(
+        None,
         ge=0,
         description="further processes that stand in for slow or dead ones, and help while the model has no images",
     )

@@ -229,6 +229,7 @@ class Engine:
             images_dropped=decode.images_dropped,
             workers_replaced=decode.workers_replaced,
             decode_workers=self.decode_workers,
+            most_decoding=decode.most_decoding,
             workers_ready=decode.workers_ready,
             concurrent_batches=compute.concurrent_batches,
             in_work=decode.in_work + len(self._ready) + compute.in_work,

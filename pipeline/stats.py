@@ -12,6 +12,7 @@ class DecodeStats:
     images_dropped: int
     workers_replaced: int
     workers_ready: int
+    most_decoding: int
     in_work: int  # images that are not decoded yet and whose requests still wait
     free_slots: int
 
@@ -36,8 +37,9 @@ class EngineStats:
     images_dropped: int  # not decoded, because their requests no longer waited when it was their turn
     workers_replaced: int
 
-    decode_workers: int  # processes that decode ordinary images at a time, without spare ones
-    workers_ready: int  # how many of them take images: fewer while more have died than spare ones replace
+    decode_workers: int  # processes that decode at a time while decoded images wait for the model, without spare ones
+    most_decoding: int  # processes that decode at a time while none waits: spare ones help then, on a CPU
+    workers_ready: int  # how many of `decode_workers` take images: fewer while more have died than spare ones replace
     concurrent_batches: int  # batches that the device computes at a time
     in_work: int  # images that have no outcome yet and whose requests still wait
     free_slots: int

@@ -9,8 +9,8 @@ import psutil
 
 from deployments.live_config import LiveConfig
 from pipeline.bounds import decode_memory_bytes
-from pipeline.config import PipelineConfig
 from pipeline.decode.slots import MAX_KEPT_BYTES
+from pipeline.model.device_kind import resolved_spares
 from tuning.replica_settings import Settings
 
 MAX_USED_SHARE: Final = 0.9
@@ -39,6 +39,7 @@ class ReplicaMemory:
         worker_bytes: memory of a worker; an image as large as the limits allow may take more.
         input_bytes: bytes of the model's input for one image.
         live: the limits of images; those of the settings count where they have them too.
+        spare_workers: number of spare workers; None if it follows from the settings.
     """
 
     available_bytes: int
@@ -46,10 +47,12 @@ class ReplicaMemory:
     worker_bytes: int
     input_bytes: int
     live: LiveConfig
+    spare_workers: int | None = None
 
     def needed_bytes(self, settings: Settings) -> int:
         """Compute the most memory that a replica takes with these settings."""
-        processes = settings.decode_workers + PipelineConfig().spare_workers
+        spares = resolved_spares(self.spare_workers, settings.decode_workers, settings.concurrent_batches)
+        processes = settings.decode_workers + spares
         workers = processes * (self.worker_bytes + decode_memory_bytes(self.live.max_image_pixels))
         slots = settings.slots * self.input_bytes + MAX_KEPT_BYTES
         return self.replica_bytes + workers + slots + settings.max_bytes_in_flight

@@ -48,7 +48,7 @@ class ReplicaLoad:
     requests_per_s: float
     overloaded: float  # share of requests refused because too many were waiting
     reading: float  # share of the time of answered requests spent on receiving their bodies
-    decode_workers: int
+    decode_workers: int  # at a time at most: spare ones help while the model has no images
     workers_busy: float
     concurrent_batches: int  # batches that the device computes at a time
     device_busy: float

@@ -173,9 +173,9 @@ class LastMinute:
             requests_per_s=requests.total() / window_s,
             overloaded=requests[Overloaded.__name__] / max(requests.total(), 1),
             reading=reading,
-            decode_workers=engine_stats.decode_workers,
+            decode_workers=engine_stats.most_decoding,
             workers_busy=min(
-                1.0, (engine_stats.decoding_s - first.engine_stats.decoding_s) / window_s / engine_stats.decode_workers
+                1.0, (engine_stats.decoding_s - first.engine_stats.decoding_s) / window_s / engine_stats.most_decoding
             ),
             concurrent_batches=engine_stats.concurrent_batches,
             device_busy=min(

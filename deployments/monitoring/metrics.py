@@ -25,7 +25,7 @@ class Metrics:
     """Publishes the metrics of a replica."""
 
     def __init__(self) -> None:
-        self._published = EngineStats(0.0, 0.0, {}, 0, 0, 0, 0, 0, 0, 0)
+        self._published = EngineStats(0.0, 0.0, {}, 0, 0, 0, 0, 0, 0, 0, 0)
         self._requests = _counter(
             "requests_total", "requests that ended, by outcome: predicted, or an error", "outcome"
         )
@@ -107,7 +107,7 @@ class Metrics:
         self._workers.set(engine_stats.decode_workers)
         self._workers_ready.set(engine_stats.workers_ready)
         self._concurrent_batches.set(engine_stats.concurrent_batches)
-        self._workers_busy.set(min(1.0, decoding_s / seconds / engine_stats.decode_workers))
+        self._workers_busy.set(min(1.0, decoding_s / seconds / engine_stats.most_decoding))
         self._device_busy.set(min(1.0, computing_s / seconds / engine_stats.concurrent_batches))
         self._in_work.set(engine_stats.in_work)
         self._free_slots.set(engine_stats.free_slots)

@@ -75,6 +75,11 @@ class Dispatcher:
         return self._decoding_s
 
     @property
+    def most_helping(self) -> int:
+        """Most workers that decode images of one kind, ordinary or costly, while the model's threads are idle."""
+        return max(self._pool.count, min(self._pool.size, self._queue.concurrent_batches))
+
+    @property
     def in_work(self) -> int:
         """Number of images that are not decoded yet and whose requests still wait."""
         return self._pool.images + self.backlog.wanted
@@ -82,7 +87,8 @@ class Dispatcher:
     def ahead_of(self, costs_s: Sequence[float]) -> tuple[int, float]:
         """Return the images, and seconds of work, ahead of the last of new images of one request at these costs."""
         ahead = self.backlog.ahead_of(costs_s)
-        wait_s = self._pool.wait_s(ahead, self._most_workers, self.backlog.pace.ratio, self.limit_s)
+        most = self.most_helping
+        wait_s = self._pool.wait_s(ahead, most, self._most_at_costly(most), self.backlog.pace.ratio, self.limit_s)
         return self._pool.images + ahead.images, wait_s
 
     def limit_s(self, task: Task) -> float:
@@ -93,25 +99,33 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """Hand out as many images as possible; called after every change that may allow more."""
-        while self._hand_out(
-            self.backlog.ordinary, lambda: self._pool.for_ordinary(self._most_workers)
-        ) or self._hand_out(self.backlog.costly, self._pool.for_costly):
+        while self._hand_out(self.backlog.ordinary, self._pool.for_ordinary, self._most_workers) or self._hand_out(
+            self.backlog.costly, self._pool.for_costly, self._most_at_costly(self._most_workers)
+        ):
             pass
 
     @property
     def _most_workers(self) -> int:
-        """Most workers that decode ordinary images now.
+        """Most workers that decode images of one kind, ordinary or costly, now.
 
         While no decoded image waits for the model, its threads stand idle. Then spare workers use their cores, one for
         each thread, for as long as images are costly or many. A GPU has one thread, so workers keep to their number.
         """
-        if len(self._queue):
-            return self._pool.count
-        return max(self._pool.count, min(self._pool.size, self._queue.concurrent_batches))
+        return self._pool.count if len(self._queue) else self.most_helping
 
-    def _hand_out(self, images: FairQueue, find: Callable[[], WorkerProcess | None]) -> bool:
-        """Hand out the next images of a queue; return False if none wait, or no worker or slot is free."""
-        if not images or self._queue.capacity_left <= 0 or not (worker := find()):
+    def _most_at_costly(self, most: int) -> int:
+        """Return the most workers that decode costly images: spare ones only while no ordinary image waits."""
+        return self._pool.count if self.backlog.ordinary else most
+
+    def _hand_out(self, images: FairQueue, find: Callable[[int], WorkerProcess | None], most: int) -> bool:
+        """Hand out the next images of a queue; return False if none wait, or no worker or slot is free.
+
+        Args:
+            images: the queue.
+            find: returns the worker for these images, out of the most workers that decode such images at a time.
+            most: that number.
+        """
+        if not images or self._queue.capacity_left <= 0 or not (worker := find(most)):
             return False
         chunk = self._next_chunk(images)
         if chunk is not None:  # else all slots are taken: freeing some calls `dispatch` again

@@ -130,6 +130,7 @@ class DecodeStage:
                 images_dropped=self._dispatcher.backlog.dropped,
                 workers_replaced=self._pool.replaced,
                 workers_ready=min(len(self._pool.pids), self._pool.count),
+                most_decoding=self._dispatcher.most_helping,
                 in_work=self._dispatcher.in_work,
                 free_slots=self._slots.free,
             )

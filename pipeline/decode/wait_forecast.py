@@ -31,10 +31,15 @@ class WaitForecast:
             return (sum(map(self._left_s, quick)) + ahead_s) / min(most, len(quick))
         return min(map(self._left_s, self._workers), default=0.0) + ahead_s
 
-    def costly_s(self, ahead_s: float) -> float:
-        """Return the seconds until a worker begins costly images, behind `ahead_s` of work; one worker takes none."""
+    def costly_s(self, ahead_s: float, most: int) -> float:
+        """Return the seconds until a worker begins costly images; one worker takes none.
+
+        Args:
+            ahead_s: seconds of work that waits ahead of them.
+            most: most workers that decode costly images at a time.
+        """
         at_it = [worker for worker in self._workers if not worker.is_quick]
-        return (sum(map(self._left_s, at_it)) + ahead_s) / max(1, len(self._workers) - 1)
+        return (sum(map(self._left_s, at_it)) + ahead_s) / max(1, min(most, len(self._workers) - 1))
 
     def _left_s(self, worker: WorkerProcess) -> float:
         if not worker.chunks:

@@ -140,26 +140,36 @@ class WorkerPool:
             able += [worker for worker in self._workers if worker.is_quick and not worker.chunks]
         return min(able, key=lambda worker: worker.cost_in_hand_s, default=None)
 
-    def for_costly(self) -> WorkerProcess | None:
-        """Return an idle worker for the next costly image; None if no other would stay free for ordinary images."""
+    def for_costly(self, most: int) -> WorkerProcess | None:
+        """Return an idle worker for the next costly image; None if none can take it.
+
+        None also if no other worker would stay free for ordinary images.
+
+        Args:
+            most: most workers that decode costly images at a time.
+        """
         quick = [worker for worker in self._workers if worker.is_quick]
         idle = [worker for worker in quick if not worker.chunks]
-        return idle[-1] if idle and (len(quick) > 1 or len(self._workers) == 1) else None
+        at_it = sum(worker.is_at_costly for worker in self._workers)
+        return idle[-1] if idle and at_it < most and (len(quick) > 1 or len(self._workers) == 1) else None
 
     def can_stand_in_for(self, slow: WorkerProcess) -> bool:
         """Return whether another worker can take the images that a slow one has not begun."""
         return any(worker.is_quick for worker in self._workers if worker is not slow)
 
-    def wait_s(self, ahead: Ahead, most: int, ratio: float, limit_s: Callable[[Task], float]) -> float:
+    def wait_s(
+        self, ahead: Ahead, most: int, most_at_costly: int, ratio: float, limit_s: Callable[[Task], float]
+    ) -> float:
         """Forecast the seconds until workers reach new images.
 
         Args:
             ahead: the work that waits ahead of them.
             most: most workers that decode ordinary images at a time.
+            most_at_costly: most workers that decode costly images at a time.
             ratio: decoding time divided by cost.
             limit_s: time limit of an image.
         """
         forecast = WaitForecast(self._workers, ratio, lambda chunk: limit_s(chunk.tasks[0]))
         ordinary_s = 0.0 if ahead.ordinary_s is None else forecast.ordinary_s(ahead.ordinary_s, most)
-        costly_s = 0.0 if ahead.costly_s is None else forecast.costly_s(ahead.costly_s)
+        costly_s = 0.0 if ahead.costly_s is None else forecast.costly_s(ahead.costly_s, most_at_costly)
         return max(ordinary_s, costly_s)

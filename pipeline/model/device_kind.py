@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -26,7 +26,15 @@ def resolved_kind(config: PipelineConfig) -> str:
     return config.device
 
 
-def resolved_sizes(config: PipelineConfig, device_kind: str) -> tuple[int, int]:
+class EngineSizes(NamedTuple):
+    """Numbers of an engine's decoder processes and model threads."""
+
+    decode_workers: int
+    spare_workers: int
+    concurrent_batches: int
+
+
+def resolved_sizes(config: PipelineConfig, device_kind: str) -> EngineSizes:
     """Return the numbers of workers and of concurrent batches, with defaults for settings that are None.
 
     On CUDA every core decodes; workers have a lower priority than the threads that feed the device. On the CPU every
@@ -34,8 +42,18 @@ def resolved_sizes(config: PipelineConfig, device_kind: str) -> tuple[int, int]:
     """
     cores = len(os.sched_getaffinity(0))
     if device_kind == "cuda":
-        return config.decode_workers or cores, config.concurrent_batches or 1
-    return config.decode_workers or max(1, cores // 8), config.concurrent_batches or cores
+        workers, batches = config.decode_workers or cores, config.concurrent_batches or 1
+    else:
+        workers, batches = config.decode_workers or max(1, cores // 8), config.concurrent_batches or cores
+    return EngineSizes(workers, resolved_spares(config.spare_workers, workers, batches), batches)
+
+
+def resolved_spares(spares: int | None, workers: int, concurrent_batches: int) -> int:
+    """Return the number of spare workers; the default lets costly images use every core that computes batches.
+
+    One worker more stays free for ordinary images, and there is at least one spare worker.
+    """
+    return max(1, concurrent_batches + 1 - workers) if spares is None else spares
 
 
 class OpenDevice(Protocol):

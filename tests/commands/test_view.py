@@ -21,7 +21,9 @@ def _stats(replica: str, *answers: float, **usage: Any) -> dict[str, Any]:
         "free_slots": 8,
     } | usage
     minute = LastMinute(
-        Snapshot(0.0, EngineStats(0.0, 0.0, {}, 0, 0, 3, 3, 1, 0, 8), 0.0, 0.0, cores=4, cores_busy=0.0, backlog_s=0.0),
+        Snapshot(
+            0.0, EngineStats(0.0, 0.0, {}, 0, 0, 3, 3, 3, 1, 0, 8), 0.0, 0.0, cores=4, cores_busy=0.0, backlog_s=0.0
+        ),
         "cpu",
     )
     for took_s in answers:
@@ -30,7 +32,7 @@ def _stats(replica: str, *answers: float, **usage: Any) -> dict[str, Any]:
     minute.tick(
         Snapshot(
             1.0,
-            EngineStats(2.7, 0.3, decode_workers=3, workers_ready=3, concurrent_batches=1, **facts),
+            EngineStats(2.7, 0.3, decode_workers=3, most_decoding=3, workers_ready=3, concurrent_batches=1, **facts),
             0.1,
             0.2,
             cores=4,

@@ -29,7 +29,17 @@ class _NoEngine:
     """Stands in for the engine, and infers nothing."""
 
     stats = EngineStats(
-        0.0, 0.0, {}, 0, 0, decode_workers=1, workers_ready=1, concurrent_batches=1, in_work=0, free_slots=1
+        0.0,
+        0.0,
+        {},
+        0,
+        0,
+        decode_workers=1,
+        most_decoding=1,
+        workers_ready=1,
+        concurrent_batches=1,
+        in_work=0,
+        free_slots=1,
     )
 
     def __init__(self, config: PipelineConfig) -> None:

@@ -19,7 +19,7 @@ def reading(at_s: float, *, backlog_s: float = 0.0, **usage: Any) -> Snapshot:
     } | usage
     return Snapshot(
         at_s,
-        EngineStats(at_s, at_s / 4, decode_workers=2, workers_ready=2, concurrent_batches=1, **facts),
+        EngineStats(at_s, at_s / 4, decode_workers=1, most_decoding=2, workers_ready=1, concurrent_batches=1, **facts),
         loop_s=at_s / 10,
         process_s=0.9 * at_s,
         cores=2,

@@ -13,7 +13,17 @@ from pipeline.stats import EngineStats
 from tests.support.waiting import until
 
 ENGINE_STATS = EngineStats(
-    0.0, 0.0, {}, 0, 0, decode_workers=1, workers_ready=1, concurrent_batches=1, in_work=0, free_slots=8
+    0.0,
+    0.0,
+    {},
+    0,
+    0,
+    decode_workers=1,
+    most_decoding=1,
+    workers_ready=1,
+    concurrent_batches=1,
+    in_work=0,
+    free_slots=8,
 )
 
 

@@ -172,6 +172,56 @@ def test_a_spare_leaves_the_cores_to_the_model_while_images_wait_for_it() -> Non
         bench.may_answer.set()
 
 
+def at_costly(bench: Bench) -> int:
+    """Count the workers that hold a costly image."""
+    with bench.stage._changed:
+        return sum(worker.is_at_costly for worker in bench.stage._pool)
+
+
+@pytest.mark.parametrize(("workers", "spares", "concurrent_batches"), [(1, 2, 2), (1, 3, 3), (2, 2, 3)])
+def test_costly_images_use_the_cores_of_an_idle_model(workers: int, spares: int, concurrent_batches: int) -> None:
+    """Spare workers decode costly images while the model is idle; one worker still answers ordinary images."""
+    with started(workers, spares=spares, concurrent_batches=concurrent_batches) as bench:
+        forecast_s = bench.stage.ahead_of([1.0])[1]
+        costly = [bench.submit([slow_png()], cost_s=1.0) for _ in range(concurrent_batches + 1)]
+        pids = until(lambda: now if len(now := bench.decoding(slow_png())) == concurrent_batches else [])
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        assert at_costly(bench) == concurrent_batches
+        assert bench.stage.ahead_of([1.0])[1] > forecast_s
+        assert errors(bench.submit([CAT] * 8)) == [None] * 8
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert [errors(request) for request in costly] == [[None]] * len(costly)
+
+
+def test_costly_images_keep_to_their_workers_while_the_model_has_images() -> None:
+    with started(1, spares=2, concurrent_batches=2) as bench:
+        bench.may_answer.clear()
+        bench.submit([CAT])
+        until(lambda: len(bench.queue) == 1)
+        for _ in range(3):
+            bench.submit([slow_png()], cost_s=1.0)
+        until(lambda: bench.decoding(slow_png()))
+        assert at_costly(bench) == 1
+        bench.may_answer.set()
+
+
+@pytest.mark.usefixtures("patient")
+def test_costly_images_keep_to_their_workers_while_ordinary_ones_wait() -> None:
+    """A spare worker is left to ordinary images that wait, even if the model has none."""
+    with started(1, spares=3, concurrent_batches=2) as bench:
+        ordinary = [bench.submit([slow_png()]) for _ in range(8)]
+        pids = until(lambda: now if len(now := bench.decoding(slow_png())) == 2 else [])
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        costly = [bench.submit([slow_png()], cost_s=1.0) for _ in range(2)]
+        assert until(lambda: at_costly(bench)) == 1
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert [errors(request) for request in [*ordinary, *costly]] == [[None]] * 10
+
+
 @pytest.mark.usefixtures("patient")
 @pytest.mark.parametrize(("workers", "concurrent_batches"), [(2, 1), (2, 2)])
 def test_a_spare_does_not_decode_beside_workers_that_are_well(workers: int, concurrent_batches: int) -> None:
