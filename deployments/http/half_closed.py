@@ -8,6 +8,7 @@ cancels the request. The kernel lists the half-closed connections, so this works
 
 import asyncio
 import ipaddress
+import logging
 import os
 import socket
 import struct
@@ -19,6 +20,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from deployments.http.client_address import PeerConnection, connection_of
 from deployments.http.haproxy import HALF_CLOSE_VARIABLE
+
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 0.25
 """Interval between checks, and the least age of a request that is checked."""
@@ -130,7 +133,12 @@ class HalfClosed:
             await asyncio.sleep(LOOK_EVERY_S)
             old_s = asyncio.get_running_loop().time() - LOOK_EVERY_S
             waiting = [request for request in self._requests if request.since_s <= old_s]
-            if closed := _closed(waiting):
+            try:
+                closed = _closed(waiting)
+            except OSError as error:  # on a busy machine the kernel's answer may be late
+                logger.debug("half-closed connections cannot be listed: %s", error)
+                continue
+            if closed:
                 _probe(closed)
                 await asyncio.sleep(_SECOND_PROBE_AFTER_S)
                 _probe(request for request in closed if request in self._requests)

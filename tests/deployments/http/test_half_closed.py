@@ -4,6 +4,10 @@ import socket
 import time
 from contextlib import ExitStack
 
+import pytest
+
+from deployments.http import half_closed
+from deployments.http.client_address import PeerConnection
 from tests.support.balancer import read_reply
 from tests.support.counted_places import CountedPlaces
 from tests.support.sockets import answered, head
@@ -35,6 +39,24 @@ def test_the_work_of_a_client_that_has_gone_is_dropped(haproxy: int, places: Cou
     until(lambda: places.dropped == before + 1)
     assert places.taken == 0
     assert time.monotonic() - began_at < 5
+
+
+def test_a_kernel_that_fails_to_list_connections_is_asked_again(
+    haproxy: int, places: CountedPlaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If the kernel does not list the connections once, the next look finds the client that has gone."""
+    failed = list[int]()
+
+    def failing_at_first(port: int) -> set[PeerConnection]:
+        if len(failed) < 2:
+            failed.append(port)
+            raise TimeoutError("the kernel's answer is late")
+        return real(port)
+
+    real = half_closed.half_closed
+    monkeypatch.setattr(half_closed, "half_closed", failing_at_first)
+    test_the_work_of_a_client_that_has_gone_is_dropped(haproxy, places)
+    assert len(failed) == 2
 
 
 def test_a_client_that_waits_is_not_asked(haproxy: int, places: CountedPlaces) -> None:
