@@ -1,14 +1,8 @@
 """The order of test files in a run of several processes: files with a shared service stay together."""
 
-import re
-from functools import cache
-from typing import Final
-
 from xdist.scheduler import LoadFileScheduling
 
-from harness.repository import ROOT
-
-_TAKES_A_SERVICE: Final = re.compile(r"\b(service|several|guarded): Service\b")
+from tests.support.shared_services import takes_a_service
 
 
 class SharedServices(LoadFileScheduling):  # type: ignore[misc]  # xdist has no annotations
@@ -16,9 +10,4 @@ class SharedServices(LoadFileScheduling):  # type: ignore[misc]  # xdist has no 
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return "services" if _takes_a_service(file) else file
-
-
-@cache
-def _takes_a_service(file: str) -> bool:
-    return bool(_TAKES_A_SERVICE.search((ROOT / file).read_text("utf-8")))
+        return "services" if takes_a_service(file) else file
