@@ -1,9 +1,9 @@
 """Measures how throughput grows with replicas, and what they cost the rest. `python -m benchmarks.replica_growth`.
 
-Replicas with the slow stand-in as their device (25 images/s each) get small photographs, so that even four leave cores
-free: what is missing to four times the throughput of one is the loss of balancer, controller and cores. Each number of
-replicas is measured behind HAProxy and behind Serve's own proxy. Up to 50 replicas that only read a body then show
-what the controller and the balancer need for their number alone.
+Replicas with the slow stand-in as their device (25 images/s each) get small photographs, so that four and HAProxy need
+less than two cores: what is missing to four times the throughput of one is the loss of balancer and controller. Each
+number of replicas is measured behind HAProxy, and behind Serve's own proxy, which takes all that is left of two cores.
+Up to 50 replicas that only read a body then show what the controller and the balancer need for their number alone.
 """
 
 import statistics
@@ -47,7 +47,7 @@ _PARTS: Final = {
 
 COLUMNS: Final = ("replicas", "balancer", "controller", "rest of Ray")
 HEADER: Final = (
-    *("replicas", "balancer", "requests/s", "of the devices' limit", "times one replica's", "lost"),
+    *("replicas", "balancer", "requests/s", "of the devices' limit", "times one replica's", "refused", "lost"),
     *(f"{part}, cores" for part in COLUMNS),
     "clients, cores",
 )
@@ -88,6 +88,7 @@ def measured(service: LocalService, clients: int, for_s: float) -> Facts:
     turns = [_turn(service, clients, for_s) for _ in range(TURNS)]
     return {
         "per_s": statistics.median(turn["per_s"] for turn in turns),
+        "refused": sum(turn["refused"] for turn in turns),
         "lost": sum(turn["lost"] for turn in turns),
         "cores": {part: statistics.median(turn["cores"][part] for turn in turns) for part in (*COLUMNS, "clients")},
     }
@@ -98,7 +99,8 @@ def _turn(service: LocalService, clients: int, for_s: float) -> Facts:
     load = closed_loop(service.target, _FORMS, clients=clients, warm_up_s=WARM_UP_S, for_s=for_s)
     after, took_s = _processor_s(service), time.monotonic() - began_at
     cores = {part: (after[part] - before[part]) / took_s for part in COLUMNS} | {"clients": load.clients_cores}
-    return {"per_s": load.per_s, "lost": sum(load.others.values()), "cores": cores}
+    lost = sum(load.others.values()) - load.refused
+    return {"per_s": load.per_s, "refused": load.refused, "lost": lost, "cores": cores}
 
 
 def _processor_s(service: LocalService) -> dict[str, float]:
@@ -146,6 +148,7 @@ def row(record: Facts) -> list[str]:
         f"{record['per_s']:.1f}",
         table.NOTHING if record["of_limit"] is None else f"{record['of_limit']:.2f}",
         f"{record['times_one']:.2f}",
+        str(record["refused"]),
         str(record["lost"]),
         *(f"{cores:.2f}" for cores in record["cores"].values()),
     ]

@@ -7,7 +7,6 @@ shorter `downscale_delay_s`.
 """
 
 import random
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from deployments.local.serve_api import ServeApiError
 from harness import table
 from harness.circumstances import circumstances
 from harness.command import Facts, parser_of, publish, run, say
-from harness.load import at_times
+from harness.load import arrivals, at_times
 from harness.local_service import Document, LocalService, ServiceFailed, local_service
 from harness.target import form_body
 
@@ -61,48 +60,55 @@ class LiveLoad:
 
     Args:
         name: name in the table.
+        most_per_s: highest rate, in images a second.
         per_s: images a second, by the seconds since the change.
         enough: replicas that can answer all images; None if that changes all the time.
         images_per_request: images in each request.
     """
 
     name: str
+    most_per_s: float
     per_s: Callable[[float], float]
     enough: int | None = None
     images_per_request: int = 1
 
     def due_s(self) -> Iterator[float]:
-        """Yield the seconds at which requests are due, at random times."""
-        chance, at_s = random.Random(_SEED), 0.0
-        while at_s < QUIET_FOR_S + FOR_S:
-            is_quiet = at_s < QUIET_FOR_S
-            per_s = max(QUIET_PER_S, 0.0 if is_quiet else self.per_s(at_s - QUIET_FOR_S))
-            gap_s = chance.expovariate(per_s / self.images_per_request)
-            if is_quiet and at_s + gap_s > QUIET_FOR_S:  # the rate has changed before the next one is due
-                at_s = QUIET_FOR_S
-                continue
-            at_s += gap_s
-            yield at_s
+        """Yield the seconds at which requests are due, at random times: a share of those of the highest rate."""
+        chance = random.Random(_SEED)
+        for at_s in arrivals(self.most_per_s / self.images_per_request, QUIET_FOR_S + FOR_S, chance):
+            now_per_s = QUIET_PER_S if at_s < QUIET_FOR_S else max(QUIET_PER_S, self.per_s(at_s - QUIET_FOR_S))
+            if chance.random() < now_per_s / self.most_per_s:
+                yield at_s
 
 
 LOADS: Final = (
-    LiveLoad("step to 60 images/s", lambda _: 60.0, 3),
-    LiveLoad("step to 60 images/s", lambda _: 60.0, 3, images_per_request=16),
-    LiveLoad("ramp to 80 images/s in 40 s", lambda at_s: min(80.0, 2.0 * at_s)),
-    LiveLoad("a burst of 150 images/s for 3 s", lambda at_s: 150.0 if at_s < 3 else 0.0),
-    LiveLoad("75 images/s for 2 s, every 10 s", lambda at_s: 75.0 if at_s % 10 < 2 else 0.0),
+    LiveLoad("step to 60 images/s", 60.0, lambda _: 60.0, 3),
+    LiveLoad("step to 60 images/s", 60.0, lambda _: 60.0, 3, images_per_request=16),
+    LiveLoad("ramp to 80 images/s in 40 s", 80.0, lambda at_s: min(80.0, 2.0 * at_s)),
+    LiveLoad("a burst of 150 images/s for 3 s", 150.0, lambda at_s: 150.0 if at_s < 3 else 0.0),
+    LiveLoad("75 images/s for 2 s, every 10 s", 75.0, lambda at_s: 75.0 if at_s % 10 < 2 else 0.0),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class CountedReplicas:
+    """Replicas of a service at one moment."""
+
+    at_s: float  # since counting began
+    running: int
+    started: int  # that run or are to run, without those that are being stopped
+    present: int  # all that have a process
 
 
 class ReplicaCount:
     """Counts the replicas of a service while a block runs.
 
     Attributes:
-        seen: seconds since the beginning, replicas that run, and replicas that have been started and not ended.
+        seen: the counts, in order.
     """
 
     def __init__(self, service: LocalService) -> None:
-        self.seen: list[tuple[float, int, int]] = []
+        self.seen: list[CountedReplicas] = []
         self._service, self._ended = service, threading.Event()
         self._thread = threading.Thread(target=self._look, name="replica-count")
 
@@ -111,7 +117,14 @@ class ReplicaCount:
         while not self._ended.wait(_LOOKS_EVERY_S):
             with suppress(ServeApiError):
                 states = self._service.replica_states()
-                self.seen.append((time.monotonic() - began_at, states.count("RUNNING"), len(states)))
+                started = len(states) - states.count("STOPPING")
+                at_s = time.monotonic() - began_at
+                self.seen.append(CountedReplicas(at_s, states.count("RUNNING"), started, len(states)))
+
+    @property
+    def replica_s(self) -> float:
+        """Seconds of all replicas together; each count holds until the next one."""
+        return sum(now.present * (later.at_s - now.at_s) for now, later in pairwise(self.seen))
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -136,21 +149,21 @@ def measured(service: LocalService, load: LiveLoad) -> Facts:
     form = form_body(list(SMALL.images[: load.images_per_request]))
     with ReplicaCount(service) as count:
         answered = at_times(service.target, [form], load.due_s(), QUIET_FOR_S + FOR_S)
-    after = [moment for moment in count.seen if moment[0] >= QUIET_FOR_S]
+    after = [counted for counted in count.seen if counted.at_s >= QUIET_FOR_S]
     enough = load.enough or MAX_REPLICAS + 1
-    started_at_s = next((at_s for at_s, _, started in after if started >= enough), None)
-    ready_at_s = next((at_s for at_s, ready, _ in after if ready >= enough), None)
+    started_at_s = next((counted.at_s for counted in after if counted.started >= enough), None)
+    ready_at_s = next((counted.at_s for counted in after if counted.running >= enough), None)
     images = load.images_per_request * answered.sent
     return {
         "enough_started_after_s": None if started_at_s is None else started_at_s - QUIET_FOR_S,
         "enough_ready_after_s": None if ready_at_s is None else ready_at_s - QUIET_FOR_S,
-        "most": max(running for _, running, _ in after),
-        "changes": sum(one != other for (_, _, one), (_, _, other) in pairwise(count.seen)),
+        "most": max(counted.running for counted in after),
+        "changes": sum(one.started != other.started for one, other in pairwise(count.seen)),
         "refused": answered.refused / answered.sent,
         "lost": sum(answered.others.values()) - answered.refused,
         "p50_ms": 1e3 * answered.quantile_s(0.5),
         "p99_ms": 1e3 * answered.quantile_s(0.99),
-        "replica_s": statistics.fmean(reserved for _, _, reserved in count.seen) * count.seen[-1][0],
+        "replica_s": count.replica_s,
         "least_replica_s": images * SLOW_IMAGE_S,
     }
 
