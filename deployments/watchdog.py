@@ -44,20 +44,28 @@ class Watchdog:
         self._start()
 
     async def run(self) -> None:
-        """Signals repeatedly that the event loop runs, until cancelled."""
+        """Signal repeatedly that the event loop runs, until cancelled."""
+        told = False
         while True:
-            self.beat()
+            try:
+                self.beat()
+                told = False
+            except OSError as error:  # no process or file left; the next beat tries again
+                if not told:
+                    logger.warning("no watchdog can be started for now: %s", error)
+                told = True
             await asyncio.sleep(_BEAT_PERIOD_S)
 
     def beat(self) -> None:
-        """Signals once that the event loop runs; replaces a watchdog process that has ended or was stopped."""
+        """Signal once that the event loop runs; replaces a watchdog process that has ended or was stopped."""
         if state_of(self._process.pid) == STOPPED_STATE:
             self._process.kill()
         try:
             with suppress(BlockingIOError):  # the socket is full: unread for hours
                 self._ours.send(b".")
         except OSError:
-            logger.warning("the watchdog %s has ended; starting another", self._process.pid)
+            if self._process.returncode is None:  # else the last attempt has told
+                logger.warning("the watchdog %s has ended; starting another", self._process.pid)
             self.close()
             self._start()
 

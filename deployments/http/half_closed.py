@@ -129,20 +129,25 @@ class HalfClosed:
             self._requests.discard(request)
 
     async def _look(self) -> None:
-        while self._requests:
-            await asyncio.sleep(LOOK_EVERY_S)
-            old_s = asyncio.get_running_loop().time() - LOOK_EVERY_S
-            waiting = [request for request in self._requests if request.since_s <= old_s]
-            try:
-                closed = _closed(waiting)
-            except OSError as error:  # on a busy machine the kernel's answer may be late
-                logger.debug("half-closed connections cannot be listed: %s", error)
-                continue
-            if closed:
-                _probe(closed)
-                await asyncio.sleep(_SECOND_PROBE_AFTER_S)
-                _probe(request for request in closed if request in self._requests)
-        self._looking = None
+        try:
+            while self._requests:
+                await asyncio.sleep(LOOK_EVERY_S)
+                await self._ask()
+        finally:
+            self._looking = None  # the next request starts another
+
+    async def _ask(self) -> None:
+        old_s = asyncio.get_running_loop().time() - LOOK_EVERY_S
+        waiting = [request for request in self._requests if request.since_s <= old_s]
+        try:
+            closed = _closed(waiting)
+        except OSError as error:  # on a busy machine the kernel's answer may be late
+            logger.debug("half-closed connections cannot be listed: %s", error)
+            return
+        if closed:
+            _probe(closed)
+            await asyncio.sleep(_SECOND_PROBE_AFTER_S)
+            _probe(request for request in closed if request in self._requests)
 
 
 def _closed(requests: Iterable[_Request]) -> list[_Request]:

@@ -144,11 +144,22 @@ class Health(threading.Thread):
     def run(self) -> None:
         """Check until closed, or until a fault is found."""
         while not self._over.wait(SERVICE_CHECK_PERIOD_S) and self.fault is None:
-            self.fault = self._node.fault()
-            if self._ready.is_set() and self.fault is None and not self._over.is_set():
-                self.fault = self._service_fault()
-                self._mend_controller()
-                self._miss_helpers()
+            try:
+                self._check()
+            except Exception as error:  # noqa: BLE001  e.g. processes that end while they are listed
+                self._say_once(f"the service could not be checked, and is checked again: {error!r}")
+
+    def _check(self) -> None:
+        self.fault = self._node.fault()
+        if self._ready.is_set() and self.fault is None and not self._over.is_set():
+            self.fault = self._service_fault()
+            self._mend_controller()
+            self._miss_helpers()
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._missed:
+            self._missed.add(text)
+            self._say(text)
 
     def _say(self, text: str) -> None:
         if not self._over.is_set():

@@ -49,7 +49,7 @@ class WaitingReplicas:
         try:
             deployment = self._applications()[warning["application"]]["deployments"][warning["deployment"]]
             running, least = _running(deployment), _least(deployment["deployment_config"])
-        except (ServeApiError, KeyError, ValueError):  # Serve is starting, or hangs
+        except (ServeApiError, KeyError, ValueError, OSError):  # Serve is starting, ends, or hangs
             running, least = 0, 1
         if running >= least:
             return None

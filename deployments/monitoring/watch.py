@@ -73,15 +73,15 @@ class Watch:
         """Read and publish once a second, until cancelled."""
         while True:
             await asyncio.sleep(_SNAPSHOT_PERIOD_S)
-            log_left_out()
-            before, snapshot = self._minute.last, self._read()
-            ended, held_bytes = self._minute.tick(snapshot), self._held_bytes()
             try:
+                log_left_out()
+                before, snapshot = self._minute.last, self._read()
+                ended, held_bytes = self._minute.tick(snapshot), self._held_bytes()
                 await asyncio.to_thread(
                     self._metrics.publish, ended, snapshot.engine_stats, held_bytes, snapshot.at_s - before.at_s
                 )
             except Exception:
-                logger.exception("metrics of a second could not be published")
+                logger.exception("figures of a second could not be read or published")
 
     def _read(self) -> Snapshot:
         percents = psutil.cpu_percent(percpu=True)

@@ -11,15 +11,17 @@ ZOMBIE_STATE: Final = "Z"
 
 
 def state_of(pid: int) -> str:
-    """Return the kernel's letter for the state of a process; empty if the process has ended.
+    """Return the kernel's letter for the state of a process; empty if the process has ended, "?" if it is not known.
 
     https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
     """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             text = file.read(512)
-    except OSError:  # the process has just ended
+    except (FileNotFoundError, ProcessLookupError):  # the process has just ended
         return ""
+    except OSError:  # this process may open no further file
+        return "?"
     return text.rpartition(b")")[2][1:2].decode()  # the name of the process, in parentheses, may contain any character
 
 

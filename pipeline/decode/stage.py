@@ -130,7 +130,7 @@ class DecodeStage:
                 images_dropped=self._dispatcher.backlog.dropped,
                 workers_replaced=self._pool.replaced,
                 workers_ready=min(len(self._pool.pids), self._pool.count),
-                most_decoding=self._dispatcher.most_helping,
+                most_decoding=self._dispatcher.most_decoding,
                 in_work=self._dispatcher.in_work,
                 free_slots=self._slots.free,
             )
@@ -194,15 +194,17 @@ class DecodeStage:
             worker.ask_to_end()
         for worker in workers:
             worker.end(deadline)
-            worker.thread.join(_CLOSE_GRACE_S)  # the thread drops the DataLoader, and with it its queues
+            if worker.thread:
+                worker.thread.join(_CLOSE_GRACE_S)  # the thread drops the DataLoader, and with it its queues
 
     # ---- the workers ------------------------------------------------------------------------------------------------
     # Everything from here on runs with `_changed` held, except the bodies of threads and `_give_back`.
 
     def _start_worker(self) -> None:
         worker = self._pool.add()
-        worker.thread = threading.Thread(target=self._attend, args=(worker,), name="decode-worker", daemon=True)
-        worker.thread.start()
+        thread = threading.Thread(target=self._attend, args=(worker,), name="decode-worker", daemon=True)
+        thread.start()
+        worker.thread = thread
 
     def _attend(self, worker: WorkerProcess) -> None:
         """Start a worker and process its records until it ends. Runs in a thread for each worker."""
@@ -252,7 +254,10 @@ class DecodeStage:
         else:
             logger.warning("decoder process %s %s; starting another", worker.pid or "(not started)", why_gone(worker))
             self._pool.replaced += 1
-            self._start_worker()
+            try:
+                self._start_worker()
+            except (OSError, RuntimeError) as error:  # no file, memory or thread left
+                self._fail(WorkerFailure(f"no decoder process can be started: {error}"))
             self._dispatcher.dispatch()
         self._changed.notify_all()
 

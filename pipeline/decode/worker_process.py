@@ -69,7 +69,7 @@ class WorkerProcess:
         self.overdue_s = 0.0  # the time limit that it has exceeded; 0 if none
         self._asked_ns, self._had_used_s = 0, 0.0  # see `used_s`
         self.held = False  # its image takes so long that other workers get the images behind
-        self.thread: threading.Thread  # the owner's thread that reads its records
+        self.thread: threading.Thread | None = None  # the owner's thread that reads its records
         self.distrusted = False  # it was ended because of what it sent
         self._reader, self._writer = Pipe(duplex=False)
         self._queues = PipeQueues(slots)

@@ -1,11 +1,12 @@
 """Tests of the watchdog process that ends a stopped or hanging replica. A small program stands in for the replica."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from textwrap import dedent
 
@@ -170,3 +171,38 @@ def test_a_watchdog_that_ends_or_is_stopped_is_replaced(number: signal.Signals) 
     finally:
         watchdog.close()
         watchdog.close()
+
+
+def test_a_watchdog_that_cannot_be_started_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While no process can be started, the replica goes on without a watchdog, and tells it once."""
+    monkeypatch.setattr("deployments.watchdog._BEAT_PERIOD_S", 0.01)
+    attempts = list[object]()
+
+    def no_process(*command: object, **_: object) -> None:
+        attempts.append(command)
+        raise OSError("Resource temporarily unavailable")
+
+    async def beating(watchdog: Watchdog) -> None:
+        task = asyncio.create_task(watchdog.run())
+        await asyncio.to_thread(until, lambda: len(attempts) > 2)
+        start.undo()
+        before = watchdog._process.pid
+        await asyncio.to_thread(until, lambda: watchdog._process.pid != before)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    watchdog = Watchdog()
+    try:
+        with pytest.MonkeyPatch.context() as start:
+            start.setattr("deployments.watchdog.subprocess.Popen", no_process)
+            watchdog._process.kill()
+            until(lambda: state_of(watchdog._process.pid) == "Z")
+            asyncio.run(beating(watchdog))
+        assert state_of(watchdog._process.pid) not in ("", "Z", "T")
+    finally:
+        watchdog.close()
+    assert caplog.text.count("no watchdog can be started for now: Resource temporarily unavailable") == 1
+    assert caplog.text.count("has ended; starting another") == 1

@@ -1,5 +1,6 @@
 """Tests of the signs that a run has ended or hangs: its node by gRPC, its service by HTTP, its controller by Serve."""
 
+import itertools
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from deployments.local.run_health import Health, RayNode, _works
 from deployments.local.serve_api import ServeApi, ServeApiError
 from deployments.local.silence import Silence
 from harness.ports import free_port
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_S, until
 
 PROCESS = """
 import grpc, sys
@@ -77,6 +78,26 @@ def test_a_node_that_ends_or_hangs_is_noticed(
         until(lambda: node.fault() is None and name in node._ports)
         process.send_signal(number)
         assert f"Ray's {name} (pid {process.pid}) {says}" in str(until(node.fault))
+
+
+def test_an_error_while_checking_does_not_end_the_checks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A process that ends while it is looked at, for example, is told once, and the checks go on."""
+    calls = itertools.count()
+
+    def fault(_: RayNode) -> str:
+        if next(calls) < 2:
+            raise FileNotFoundError("/proc/1/net")
+        return "Ray's raylet has ended"
+
+    monkeypatch.setattr(RayNode, "fault", fault)
+    monkeypatch.setattr(health, "SERVICE_CHECK_PERIOD_S", 0.01)
+    checks = Health(name_run(), {})
+    checks.start()
+    checks.join(PATIENCE_S)
+    assert checks.fault == "Ray's raylet has ended"
+    assert capsys.readouterr().err.count("could not be checked, and is checked again: FileNotFoundError") == 1
 
 
 def test_silence_is_counted_from_an_answer_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,9 @@ def test_it_is_said_once_and_again_after_it_was_well() -> None:
     assert [waiting.news(WARNING) is not None for _ in range(4)] == [True, False, False, True]
 
 
-@pytest.mark.parametrize("error", [ServeApiError("the run has no dashboard"), ValueError("no JSON")])
+@pytest.mark.parametrize(
+    "error", [ServeApiError("the run has no dashboard"), ValueError("no JSON"), FileNotFoundError()]
+)
 def test_it_is_said_where_serve_cannot_be_asked(error: Exception) -> None:
     def fail() -> Mapping[str, Any]:
         raise error

@@ -4,6 +4,7 @@ All processes are real. Every other limit that would end them is longer than a t
 """
 
 import os
+import resource
 import signal
 from collections import Counter
 from typing import cast
@@ -185,3 +186,14 @@ def test_the_state_of_a_process_is_read_whatever_its_name_is() -> None:
     assert state_of(os.getpid()) == "R"
     assert state_of(2**22 + 1) == ""
     assert state.stopped_s(os.getpid()) == 0.0
+
+
+def test_a_process_that_cannot_be_looked_at_has_not_ended() -> None:
+    """A process is not taken for dead while this one may open no further file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        states = [state_of(os.getpid()), state_of(2**22 + 1)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert states == ["?", "?"]

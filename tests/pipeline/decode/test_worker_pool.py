@@ -180,6 +180,22 @@ def test_workers_that_cannot_start_are_reported() -> None:
         bench.close()
 
 
+def test_a_worker_that_cannot_be_replaced_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no process can be started in place of a dead one, the stage fails, and is closed in order."""
+
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with started(1) as bench:
+        monkeypatch.setattr(threading.Thread, "start", no_thread)
+        os.kill(bench.stage.pids[0], signal.SIGKILL)
+        with pytest.raises(WorkerFailure, match="no decoder process can be started: can't start new thread"):
+            until(lambda: bench.stage.check())
+        monkeypatch.undo()
+        with pytest.raises(WorkerFailure):
+            outcomes(bench.submit([CAT]))
+
+
 def test_workers_that_start_too_slowly_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WORKER_START_TIMEOUT_S", 0.0)
     bench = Bench(1)
