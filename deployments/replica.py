@@ -24,6 +24,7 @@ from deployments.live_config import LiveConfig
 from deployments.logs import adopt_loggers, log_left_out, log_misconfigured, log_warnings
 from deployments.monitoring.demand import DEMAND_OVER_S
 from deployments.monitoring.watch import Watch
+from deployments.open_files import allow_open_files
 from deployments.service import InferenceService
 from deployments.service_config import ServiceConfig
 from deployments.watchdog import Watchdog
@@ -64,6 +65,7 @@ class Replica:
 
     async def __init__(self, config: ServiceConfig, warnings: Sequence[str] = ()) -> None:  # type: ignore[misc]  # Serve awaits it
         adopt_loggers()
+        allow_open_files()
         log_warnings(warnings)
         self._warnings = warnings
         self._config = await asyncio.to_thread(_placed, config)

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import resource
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from deployments.open_files import allow_open_files
 from harness import table
 from harness.repository import ROOT
 
@@ -49,8 +49,7 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
     # Sets handlers even if a shell has set SIGINT to be ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _stop)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each waiting request has a connection, at both ends
+    allow_open_files()  # each waiting request has a connection, at both ends
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
