@@ -58,6 +58,7 @@ TOP_TO_BOTTOM = (
     "model.callable_transform",
     "model.trial",
     "model.device_kind",
+    "usable_cores",
     "model.eager_device",
     "model.precision",
     "model.cpu",

@@ -1,8 +1,7 @@
 """Chooses and opens the kind of device that the model runs on, "cpu" or "cuda"."""
 
-import os
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import torch
 
@@ -17,6 +16,7 @@ from pipeline.model.eager_device import EagerDevice
 from pipeline.model.fit_module import FitModule
 from pipeline.model.precision import quickest
 from pipeline.model.runtime import RuntimeChoice
+from pipeline.usable_cores import usable_cores
 
 
 def resolved_kind(config: PipelineConfig) -> str:
@@ -24,6 +24,10 @@ def resolved_kind(config: PipelineConfig) -> str:
     if config.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return config.device
+
+
+MAX_SPARES: Final = 31
+"""Most spare workers by default: 32 workers decode as much as the Python of one replica can hand on."""
 
 
 class EngineSizes(NamedTuple):
@@ -40,20 +44,20 @@ def resolved_sizes(config: PipelineConfig, device_kind: str) -> EngineSizes:
     On CUDA every core decodes; workers have a lower priority than the threads that feed the device. On the CPU every
     core computes a batch; decoding, which takes about a tenth of the model's time, shares the cores.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if device_kind == "cuda":
         workers, batches = config.decode_workers or cores, config.concurrent_batches or 1
-    else:
-        workers, batches = config.decode_workers or max(1, cores // 8), config.concurrent_batches or cores
+        return EngineSizes(workers, resolved_spares(config.spare_workers, workers, 1), batches)
+    workers, batches = config.decode_workers or max(1, cores // 8), config.concurrent_batches or cores
     return EngineSizes(workers, resolved_spares(config.spare_workers, workers, batches), batches)
 
 
 def resolved_spares(spares: int | None, workers: int, concurrent_batches: int) -> int:
     """Return the number of spare workers; the default lets costly images use every core that computes batches.
 
-    One worker more stays free for ordinary images, and there is at least one spare worker.
+    One worker more stays free for ordinary images. There is at least one spare worker, and no more than `MAX_SPARES`.
     """
-    return max(1, concurrent_batches + 1 - workers) if spares is None else spares
+    return min(MAX_SPARES, max(1, concurrent_batches + 1 - workers)) if spares is None else spares
 
 
 class OpenDevice(Protocol):

@@ -15,7 +15,9 @@ from pipeline.model.device_kind import EngineSizes, resolved_sizes
         ("cpu", 16, PipelineConfig(concurrent_batches=4), (2, 3, 4)),
         ("cpu", 4, PipelineConfig(decode_workers=8), (8, 1, 4)),
         ("cpu", 4, PipelineConfig(spare_workers=0), (1, 0, 4)),
+        ("cpu", 128, PipelineConfig(), (16, 31, 128)),
         ("cuda", 16, PipelineConfig(), (16, 1, 1)),
+        ("cuda", 16, PipelineConfig(decode_workers=1, concurrent_batches=4), (1, 1, 4)),
         ("cuda", 2, PipelineConfig(decode_workers=1, spare_workers=3), (1, 3, 1)),
     ],
 )
@@ -27,5 +29,5 @@ def test_spare_workers_bring_the_workers_to_one_more_than_the_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By default every core that computes batches can decode instead, and one worker more takes no costly image."""
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(cores))
+    monkeypatch.setattr("pipeline.model.device_kind.usable_cores", lambda: cores)
     assert resolved_sizes(config, device_kind) == EngineSizes(*sizes)
