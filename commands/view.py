@@ -65,7 +65,7 @@ def _busy(stats: Stats) -> Table:
     table = Table.grid(padding=(0, 1))
     for what, share, more in (
         (
-            f"{workers['count']} worker{'s' if workers['count'] > 1 else ''}",
+            f"{workers['at_most']} worker{'s' if workers['at_most'] > 1 else ''}",
             workers["busy"],
             _replaced(workers["replaced"]),
         ),

@@ -38,7 +38,7 @@ class EngineStats:
     workers_replaced: int
 
     decode_workers: int  # processes that decode at a time while decoded images wait for the model, without spare ones
-    most_decoding: int  # processes that decode at a time while none waits: spare ones help then, on a CPU
+    most_decoding: int  # processes that decode images of one kind at a time while none waits: on a CPU spare ones help
     workers_ready: int  # how many of `decode_workers` take images: fewer while more have died than spare ones replace
     concurrent_batches: int  # batches that the device computes at a time
     in_work: int  # images that have no outcome yet and whose requests still wait

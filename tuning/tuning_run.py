@@ -134,6 +134,7 @@ class TuningRun:
             worker_bytes=costs.decode.worker_bytes,
             input_bytes=self._measuring.model.spec.nbytes,
             live=tuned.live,
+            spare_workers=tuned.config.pipeline.spare_workers,
         )
         alone_s = costs.decode.alone_s + costs.compute.seconds(1, costs.compute.sizes[0])
         findings.bound_s = findings.asked_s or usual_bound_s(findings.images_per_request * alone_s)

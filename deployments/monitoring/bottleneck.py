@@ -59,8 +59,10 @@ class ReplicaLoad:
 
     @property
     def busiest(self) -> float:
-        """Busy share of the busiest part."""
-        return max(self.workers_busy, self.device_busy, self.interpreter_busy)
+        """Busy share of the busiest part; on a CPU workers and model share the cores, so their work counts together."""
+        at_work = self.decode_workers * self.workers_busy + self.concurrent_batches * self.device_busy
+        of_cores = at_work / max(self.decode_workers, self.concurrent_batches) if self.on_cpu else 0.0
+        return max(self.workers_busy, self.device_busy, self.interpreter_busy, min(1.0, of_cores))
 
     @property
     def workers_that_help(self) -> int:

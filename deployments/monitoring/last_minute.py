@@ -142,7 +142,8 @@ class LastMinute:
             "latency_ms": _percentiles_ms(took_s),
             "stages_ms": dict(zip(STAGES, (1e3 * stages_s / max(len(took_s), 1)).tolist(), strict=True)),
             "decode_workers": {
-                "count": load.decode_workers,
+                "count": last.engine_stats.decode_workers,
+                "at_most": load.decode_workers,
                 "busy": load.workers_busy,
                 "replaced": last.engine_stats.workers_replaced - first.engine_stats.workers_replaced,
             },

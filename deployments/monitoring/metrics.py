@@ -53,6 +53,9 @@ class Metrics:
             "decode_workers_replaced_total", "decode workers that died or were killed, and were replaced"
         )
         self._workers = _gauge("decode_workers", "decode workers, without spare ones")
+        self._most_decoding = _gauge(
+            "decode_workers_at_most", "decode workers that decode at a time at most; on a CPU spare ones among them"
+        )
         self._workers_ready = _gauge(
             "decode_workers_ready", "decode workers that take images; fewer while a dead one has no spare"
         )
@@ -105,6 +108,7 @@ class Metrics:
             self._batches.observe(images, count - last.batches.get(images, 0))
         self._batches.publish()
         self._workers.set(engine_stats.decode_workers)
+        self._most_decoding.set(engine_stats.most_decoding)
         self._workers_ready.set(engine_stats.workers_ready)
         self._concurrent_batches.set(engine_stats.concurrent_batches)
         self._workers_busy.set(min(1.0, decoding_s / seconds / engine_stats.most_decoding))

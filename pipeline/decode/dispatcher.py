@@ -75,7 +75,7 @@ class Dispatcher:
         return self._decoding_s
 
     @property
-    def most_helping(self) -> int:
+    def most_decoding(self) -> int:
         """Most workers that decode images of one kind, ordinary or costly, while the model's threads are idle."""
         return max(self._pool.count, min(self._pool.size, self._queue.concurrent_batches))
 
@@ -87,7 +87,7 @@ class Dispatcher:
     def ahead_of(self, costs_s: Sequence[float]) -> tuple[int, float]:
         """Return the images, and seconds of work, ahead of the last of new images of one request at these costs."""
         ahead = self.backlog.ahead_of(costs_s)
-        most = self.most_helping
+        most = self.most_decoding  # whatever is in the ready queue now: a wait of seconds outlasts its state
         wait_s = self._pool.wait_s(ahead, most, self._most_at_costly(most), self.backlog.pace.ratio, self.limit_s)
         return self._pool.images + ahead.images, wait_s
 
@@ -111,7 +111,7 @@ class Dispatcher:
         While no decoded image waits for the model, its threads stand idle. Then spare workers use their cores, one for
         each thread, for as long as images are costly or many. A GPU has one thread, so workers keep to their number.
         """
-        return self._pool.count if len(self._queue) else self.most_helping
+        return self._pool.count if len(self._queue) else self.most_decoding
 
     def _most_at_costly(self, most: int) -> int:
         """Return the most workers that decode costly images: spare ones only while no ordinary image waits."""
@@ -122,7 +122,7 @@ class Dispatcher:
 
         Args:
             images: the queue.
-            find: returns the worker for these images, out of the most workers that decode such images at a time.
+            find: chooses a worker, given the most workers that decode such images at a time.
             most: that number.
         """
         if not images or self._queue.capacity_left <= 0 or not (worker := find(most)):

@@ -80,3 +80,11 @@ def test_a_full_device_needs_no_more_workers(on_cpu: bool, advice: str) -> None:
 def test_what_is_left_is_told() -> None:
     """The remaining capacity is that of the part that would be full first; here the cores."""
     assert "about 2.0 times" in verdict(replace(QUIET, workers_busy=0.4, cores_busy=0.5)).sentence
+
+
+@pytest.mark.parametrize(("on_cpu", "busiest"), [(True, 0.85), (False, 0.45)])
+def test_workers_and_model_share_the_cores_of_a_cpu(on_cpu: bool, busiest: float) -> None:
+    """Two workers and two batches on two cores: with both half busy the cores are nearly full; a GPU is not."""
+    load = replace(QUIET, decode_workers=2, workers_busy=0.45, concurrent_batches=2, device_busy=0.4, on_cpu=on_cpu)
+    assert load.busiest == pytest.approx(busiest)
+    assert replace(load, workers_busy=1.0).busiest == 1.0

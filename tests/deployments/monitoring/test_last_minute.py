@@ -67,7 +67,7 @@ def test_seconds_are_added_up() -> None:
     assert stats["images"] == {PREDICTED_OUTCOME: 2, "UndecodableImage": 1}
     assert stats["latency_ms"]["p50"] == pytest.approx(1500)
     assert stats["stages_ms"]["read"] == pytest.approx(375)
-    assert stats["decode_workers"] == {"count": 2, "busy": pytest.approx(0.5), "replaced": 1}
+    assert stats["decode_workers"] == {"count": 1, "at_most": 2, "busy": pytest.approx(0.5), "replaced": 1}
     assert stats["device"] == {
         "kind": "cpu",
         "concurrent_batches": 1,
@@ -114,7 +114,7 @@ def test_demand_counts_what_piles_up_but_not_the_service_s_own_tests() -> None:
     assert minute.stats(1)["demand"] == 0
     answer(minute, 1.0)
     minute.tick(reading(2.0, backlog_s=0.5, in_work=1))
-    assert minute.stats(1)["demand"] == pytest.approx(0.5 + 0.5 + 0.05)  # busy, growing, waiting
+    assert minute.stats(1)["demand"] == pytest.approx(0.625 + 0.5 + 0.05)  # busy, growing, waiting
     minute.tick(reading(3.0, backlog_s=0.5, in_work=1))
-    assert minute.stats(1)["demand"] == pytest.approx(0.5 + 0.05)
+    assert minute.stats(1)["demand"] == pytest.approx(0.625 + 0.05)
     assert minute.stats(1)["backlog_s"] == 0.5
