@@ -94,7 +94,8 @@ class Cell:
 
 def cell(costs: Costs, workers: int, concurrent_batches: int, batch: int, bound_s: float) -> Cell:
     """Predict throughput and latency of a combination of workers, concurrent batches and batch size."""
-    decoded = costs.decode.rate(workers)
+    # On a CPU spare workers decode too, one for each idle thread of the model.
+    decoded = costs.decode.rate(max(workers, concurrent_batches) if costs.on_cpu else workers)
     batch_s = costs.compute.seconds(concurrent_batches, batch)
     of_core_s = costs.decode.alone_s + costs.serving_s + (batch_s / batch if costs.on_cpu else 0.0)
     limits = {"decoding": decoded, "device": concurrent_batches * batch / batch_s, "cores": costs.cores / of_core_s}

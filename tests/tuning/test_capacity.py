@@ -13,11 +13,17 @@ def test_the_peak_is_that_of_the_weakest_part() -> None:
     """The peak is that of the weakest part: two cores and 14 ms of one core for an image give 2 / 14 ms."""
     given = costs()
     assert cell(given, 1, 2, 1, BOUND_S).limits == pytest.approx(
-        {"decoding": 500, "device": 2 / 0.012, "cores": 2 / 0.014}
+        {"decoding": 1000, "device": 2 / 0.012, "cores": 2 / 0.014}
     )
     assert cell(given, 1, 2, 1, BOUND_S).bound_by == "cores"
     assert cell(given, 1, 1, 1, BOUND_S).bound_by == "device"
-    assert cell(costs(decode_s=0.1), 1, 2, 1, 1.0).bound_by == "decoding"
+    assert cell(costs(decode_s=0.1), 1, 1, 1, 1.0).bound_by == "decoding"
+
+
+def test_spare_workers_decode_for_a_cpu_without_images() -> None:
+    """On a CPU as many workers decode as the model has threads; on a GPU only those that are configured."""
+    assert cell(costs(decode_s=0.1), 1, 2, 1, 1.0).limits["decoding"] == pytest.approx(20)
+    assert cell(costs(decode_s=0.1, on_cpu=False), 1, 1, 1, 1.0).limits["decoding"] == pytest.approx(10)
 
 
 def test_a_gpu_leaves_the_cores_to_decoding() -> None:
@@ -98,6 +104,7 @@ def test_workers_that_wait_take_no_core_from_others() -> None:
 
 
 def test_photographs_that_are_slow_to_decode_want_workers() -> None:
+    """Slow photographs want many workers; those count that help the model's idle threads, one for each."""
     small, large = (best_of(costs(decode_s=s, cores=8, most_workers=8), bound_s=1.0) for s in (0.001, 0.020))
     assert small.decode_workers == 2
-    assert large.decode_workers > 4
+    assert max(large.decode_workers, large.concurrent_batches) > 4
