@@ -24,7 +24,7 @@ from deployments.live_config import LiveConfig
 from deployments.logs import adopt_loggers, log_left_out, log_misconfigured, log_warnings
 from deployments.monitoring.demand import DEMAND_OVER_S
 from deployments.monitoring.watch import Watch
-from deployments.open_files import allow_open_files
+from deployments.open_files import raise_open_files_limit
 from deployments.service import InferenceService
 from deployments.service_config import ServiceConfig
 from deployments.watchdog import Watchdog
@@ -65,7 +65,7 @@ class Replica:
 
     async def __init__(self, config: ServiceConfig, warnings: Sequence[str] = ()) -> None:  # type: ignore[misc]  # Serve awaits it
         adopt_loggers()
-        allow_open_files()
+        raise_open_files_limit()
         log_warnings(warnings)
         self._warnings = warnings
         self._config = await asyncio.to_thread(_placed, config)
@@ -82,6 +82,7 @@ class Replica:
             lambda: self._service.held_bytes,
             self._engine.expected_wait_s,
             self._engine.device_kind,
+            self._config.num_cpus or 0.0,
         )
         self._service = InferenceService(self._engine, self._gather, self._watch, _places)
         self._running = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._watchdog.run())]

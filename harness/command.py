@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from deployments.open_files import allow_open_files
+from deployments.open_files import raise_open_files_limit
 from harness import table
 from harness.repository import ROOT
 
@@ -49,7 +49,7 @@ def run(main: Callable[[Sequence[str]], int]) -> None:
     # Sets handlers even if a shell has set SIGINT to be ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _stop)
-    allow_open_files()  # each waiting request has a connection, at both ends
+    raise_open_files_limit()  # each waiting request has a connection, at both ends
     try:
         sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:

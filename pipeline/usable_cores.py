@@ -10,7 +10,9 @@ _CGROUP: Final = Path("/sys/fs/cgroup")
 
 
 def usable_cores(cgroup: Path = _CGROUP) -> int:
-    """Count the cores of this process, or read how many its container may use if these are fewer.
+    """Return the number of cores that this process may use, by its affinity and the quota of its container.
+
+    A quota is found only where the container has a cgroup namespace of its own, as usual.
 
     Args:
         cgroup: folder of the container's limits; the kernel has two versions of them.

@@ -1,7 +1,6 @@
 """The cost of decoding: images a second by the number of workers, measured with the serving pipeline."""
 
 import itertools
-import os
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pipeline.config import PipelineConfig
 from pipeline.engine import Engine
 from pipeline.live_limits import Limits
 from pipeline.records import Prediction
+from pipeline.usable_cores import usable_cores
 from tuning.fits import Scaling, fit_scaling
 from tuning.null_device import open_null_device
 
@@ -75,7 +75,7 @@ class Decoders:
     def __init__(self, config: PipelineConfig, limits: Limits) -> None:
         self._config = config.model_copy(update={"device": "cpu", "concurrent_batches": 1, "dtype": "float32"})
         self._limits = limits
-        self._cores = len(os.sched_getaffinity(0))
+        self._cores = usable_cores()
         self.cost = DecodeCost()
 
     def readable(self, images: Mapping[str, bytes]) -> Readable:

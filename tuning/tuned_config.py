@@ -14,6 +14,7 @@ from deployments.local.endpoint import StartError
 from deployments.node import Node
 from deployments.service_config import ServiceConfig
 from harness.local_service import Document
+from pipeline.usable_cores import usable_cores
 from tuning.present import present_settings
 from tuning.replica_settings import Settings
 
@@ -52,7 +53,7 @@ def tuned_config(
     Raises:
         StartError: it is for a GPU, and this machine has none.
     """
-    node = Node(cpus=float(len(os.sched_getaffinity(0))), gpus=float(torch.cuda.device_count()))
+    node = Node(cpus=float(usable_cores()), gpus=float(torch.cuda.device_count()))
     config = ServiceConfig.model_validate(application.get("args") or {}).fitted([node])
     if config.pipeline.device == "cuda" and not node.gpus:
         raise StartError(

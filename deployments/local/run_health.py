@@ -147,7 +147,7 @@ class Health(threading.Thread):
             try:
                 self._check()
             except Exception as error:  # noqa: BLE001  e.g. processes that end while they are listed
-                self._say_once(f"the service could not be checked, and is checked again: {error!r}")
+                self._say_once(f"the service could not be checked, and is checked again: {type(error).__name__}", error)
 
     def _check(self) -> None:
         self.fault = self._node.fault()
@@ -156,10 +156,10 @@ class Health(threading.Thread):
             self._mend_controller()
             self._miss_helpers()
 
-    def _say_once(self, text: str) -> None:
+    def _say_once(self, text: str, error: Exception) -> None:
         if text not in self._missed:
             self._missed.add(text)
-            self._say(text)
+            self._say(f"{text}: {error}")
 
     def _say(self, text: str) -> None:
         if not self._over.is_set():

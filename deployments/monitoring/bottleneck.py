@@ -48,29 +48,41 @@ class ReplicaLoad:
     requests_per_s: float
     overloaded: float  # share of requests refused because too many were waiting
     reading: float  # share of the time of answered requests spent on receiving their bodies
-    decode_workers: int  # at a time at most: spare ones help while the model has no images
+    most_decoding: int  # workers at a time at most, as in `EngineStats`
     workers_busy: float
     concurrent_batches: int  # batches that the device computes at a time
     device_busy: float
     interpreter_busy: float  # Python in the replica's process
+    reserved_cores: float  # that Ray has reserved for the replica
     cores: int  # cores that this process may use
     cores_busy: float  # share of these cores in use, by all processes
     on_cpu: bool  # whether the device computes on these cores
 
     @property
     def busiest(self) -> float:
-        """Busy share of the busiest part; on a CPU workers and model share the cores, so their work counts together."""
-        at_work = self.decode_workers * self.workers_busy + self.concurrent_batches * self.device_busy
-        of_cores = at_work / max(self.decode_workers, self.concurrent_batches) if self.on_cpu else 0.0
-        return max(self.workers_busy, self.device_busy, self.interpreter_busy, min(1.0, of_cores))
+        """Busy share of the busiest part."""
+        return max(self.workers_busy, self.device_busy, self.interpreter_busy)
+
+    @property
+    def used(self) -> float:
+        """Share of the replica that its work takes: that of the busiest part, or of all its cores on a CPU.
+
+        There workers and model share the cores, so their work counts together. Both are also busy while they wait for a
+        core, so it counts only as far as cores are in use.
+        """
+        if not self.on_cpu:
+            return self.busiest
+        at_work = self.most_decoding * self.workers_busy + self.concurrent_batches * self.device_busy
+        own_cores = max(self.most_decoding, self.concurrent_batches, self.reserved_cores)
+        return max(self.busiest, min(1.0, min(at_work, self.cores * self.cores_busy) / own_cores))
 
     @property
     def workers_that_help(self) -> int:
         """Number of additional workers that would be busy before the device is full, and that have free cores."""
         if not self.device_busy:
             return 0
-        until_full = round(self.decode_workers * self.workers_busy / self.device_busy) - self.decode_workers
-        cores_each = 1 + (self.concurrent_batches * self.device_busy / self.decode_workers if self.on_cpu else 0)
+        until_full = round(self.most_decoding * self.workers_busy / self.device_busy) - self.most_decoding
+        cores_each = 1 + (self.concurrent_batches * self.device_busy / self.most_decoding if self.on_cpu else 0)
         return max(0, min(until_full, math.floor(self.cores * (1 - self.cores_busy) / cores_each)))
 
 
@@ -124,7 +136,7 @@ def _more_workers(load: ReplicaLoad) -> str:
 
 
 def _until(load: ReplicaLoad, more: int) -> str:
-    share = load.device_busy * (load.decode_workers + more) / load.decode_workers
+    share = load.device_busy * (load.most_decoding + more) / load.most_decoding
     return (
         "until the device is full"
         if share >= BUSY_FROM_SHARE

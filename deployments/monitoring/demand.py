@@ -3,7 +3,8 @@
 A count of requests is not enough: one request holds 1 image or 256, a count stops at the limit on requests, and those
 that were refused are not in it. So three measurements are put together:
 
-- the busy share of the part that is busiest: workers, device or interpreter. It cannot exceed 1;
+- the busy share of the part that is busiest: workers, device or interpreter, or the cores that workers and model share
+  on a CPU. It cannot exceed 1;
 - the growth of the backlog, in seconds of work a second: what arrives beyond that, or below it while a backlog shrinks;
 - the share of the requests that were refused: their work is estimated from the answered ones.
 

@@ -80,14 +80,15 @@ class LastMinute:
     Args:
         snapshot: state at the start. The second before it counts as idle, so there is always one to report.
         device_kind: "cpu" or "cuda".
+        reserved_cores: cores that Ray has reserved for the replica.
 
     Attributes:
         now: requests and images that have ended in the current second.
     """
 
-    def __init__(self, snapshot: Snapshot, device_kind: str) -> None:
+    def __init__(self, snapshot: Snapshot, device_kind: str, reserved_cores: float = 0.0) -> None:
         self.now = EndedRequests()
-        self._device_kind = device_kind
+        self._device_kind, self._reserved_cores = device_kind, reserved_cores
         earlier = replace(snapshot, at_s=snapshot.at_s - 1.0)
         self._stats_by_seconds: dict[
             int, dict[str, Any]
@@ -143,7 +144,7 @@ class LastMinute:
             "stages_ms": dict(zip(STAGES, (1e3 * stages_s / max(len(took_s), 1)).tolist(), strict=True)),
             "decode_workers": {
                 "count": last.engine_stats.decode_workers,
-                "at_most": load.decode_workers,
+                "at_most": load.most_decoding,
                 "busy": load.workers_busy,
                 "replaced": last.engine_stats.workers_replaced - first.engine_stats.workers_replaced,
             },
@@ -158,7 +159,7 @@ class LastMinute:
             "cores": {"count": load.cores, "busy": load.cores_busy},
             "backlog_s": last.backlog_s,
             "demand": (
-                demand(busy=load.busiest, refused=load.overloaded, backlog_s=last.backlog_s, growth=growth)
+                demand(busy=load.used, refused=load.overloaded, backlog_s=last.backlog_s, growth=growth)
                 if is_used
                 else 0.0
             ),
@@ -174,7 +175,7 @@ class LastMinute:
             requests_per_s=requests.total() / window_s,
             overloaded=requests[Overloaded.__name__] / max(requests.total(), 1),
             reading=reading,
-            decode_workers=engine_stats.most_decoding,
+            most_decoding=engine_stats.most_decoding,
             workers_busy=min(
                 1.0, (engine_stats.decoding_s - first.engine_stats.decoding_s) / window_s / engine_stats.most_decoding
             ),
@@ -190,6 +191,7 @@ class LastMinute:
                 if self._device_kind == "cpu"
                 else _share(first.process_s, last.process_s, window_s)
             ),
+            reserved_cores=self._reserved_cores,
             cores=last.cores,
             cores_busy=cores_busy,
             on_cpu=self._device_kind == "cpu",

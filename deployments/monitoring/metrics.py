@@ -54,7 +54,8 @@ class Metrics:
         )
         self._workers = _gauge("decode_workers", "decode workers, without spare ones")
         self._most_decoding = _gauge(
-            "decode_workers_at_most", "decode workers that decode at a time at most; on a CPU spare ones among them"
+            "decode_workers_at_most",
+            "decode workers that decode images of one kind at a time at most; on a CPU spare ones help",
         )
         self._workers_ready = _gauge(
             "decode_workers_ready", "decode workers that take images; fewer while a dead one has no spare"

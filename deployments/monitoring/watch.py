@@ -29,6 +29,7 @@ class Watch:
         held_bytes: reads the bytes of the bodies in work.
         backlog_s: reads the seconds until the work that waits now will be done.
         device_kind: "cpu" or "cuda".
+        reserved_cores: cores that Ray has reserved for the replica.
 
     Attributes:
         requests: number of requests that ended since the start, by outcome.
@@ -40,13 +41,14 @@ class Watch:
         held_bytes: Callable[[], int],
         backlog_s: Callable[[], float],
         device_kind: str,
+        reserved_cores: float = 0.0,
     ) -> None:
         self.requests: Counter[str] = Counter()
         self._engine_stats, self._held_bytes, self._backlog_s = engine_stats, held_bytes, backlog_s
         self._cores = sorted(os.sched_getaffinity(0))
         self._metrics = Metrics()
         psutil.cpu_percent(percpu=True)  # the first call only sets the start of the interval
-        self._minute = LastMinute(self._read(), device_kind)
+        self._minute = LastMinute(self._read(), device_kind, reserved_cores)
 
     def note_images(self, outcomes: Sequence[Outcome]) -> None:
         """Note the outcomes of a request's images."""
@@ -70,18 +72,25 @@ class Watch:
         return self._minute.stats(seconds)
 
     async def run(self) -> None:
-        """Read and publish once a second, until cancelled."""
+        """Read and publish once a second, until cancelled; of seconds in a row that fail only the first is logged."""
+        told = False
         while True:
             await asyncio.sleep(_SNAPSHOT_PERIOD_S)
             try:
-                log_left_out()
-                before, snapshot = self._minute.last, self._read()
-                ended, held_bytes = self._minute.tick(snapshot), self._held_bytes()
-                await asyncio.to_thread(
-                    self._metrics.publish, ended, snapshot.engine_stats, held_bytes, snapshot.at_s - before.at_s
-                )
+                await self._take_second()
+                told = False
             except Exception:
-                logger.exception("figures of a second could not be read or published")
+                if not told:
+                    logger.exception("figures of a second could not be read or published")
+                told = True
+
+    async def _take_second(self) -> None:
+        log_left_out()
+        before, snapshot, held_bytes = self._minute.last, self._read(), self._held_bytes()
+        ended = self._minute.tick(snapshot)
+        await asyncio.to_thread(
+            self._metrics.publish, ended, snapshot.engine_stats, held_bytes, snapshot.at_s - before.at_s
+        )
 
     def _read(self) -> Snapshot:
         percents = psutil.cpu_percent(percpu=True)

@@ -256,7 +256,8 @@ class DecodeStage:
             self._pool.replaced += 1
             try:
                 self._start_worker()
-            except (OSError, RuntimeError) as error:  # no file, memory or thread left
+            except (OSError, RuntimeError, MemoryError) as error:  # no file, memory or thread left
+                logger.exception("no decoder process can be started")
                 self._fail(WorkerFailure(f"no decoder process can be started: {error}"))
             self._dispatcher.dispatch()
         self._changed.notify_all()

@@ -26,8 +26,8 @@ def resolved_kind(config: PipelineConfig) -> str:
     return config.device
 
 
-MAX_SPARES: Final = 31
-"""Most spare workers by default: 32 workers decode as much as the Python of one replica can hand on."""
+MOST_WORKERS: Final = 32
+"""Number of workers that spare ones do not exceed by default: they decode what the Python of a replica can hand on."""
 
 
 class EngineSizes(NamedTuple):
@@ -55,9 +55,11 @@ def resolved_sizes(config: PipelineConfig, device_kind: str) -> EngineSizes:
 def resolved_spares(spares: int | None, workers: int, concurrent_batches: int) -> int:
     """Return the number of spare workers; the default lets costly images use every core that computes batches.
 
-    One worker more stays free for ordinary images. There is at least one spare worker, and no more than `MAX_SPARES`.
+    One worker more stays free for ordinary images. There is at least one spare worker.
     """
-    return min(MAX_SPARES, max(1, concurrent_batches + 1 - workers)) if spares is None else spares
+    if spares is not None:
+        return spares
+    return max(1, min(concurrent_batches + 1, MOST_WORKERS) - workers)
 
 
 class OpenDevice(Protocol):

@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from pipeline.model.precision import scenes
 from pipeline.model.reference import COMPARED_IMAGES
 from pipeline.model.runtimes import COMPARED_BY_AUTO
 from pipeline.records import EncodedImage, Prediction
+from pipeline.usable_cores import usable_cores
 from tests.conftest import PIPELINE, SMALL, SMALL_LIMITS
 from tests.pipeline.decode.test_slots import memfds
 from tests.support.answers import kinds
@@ -151,7 +151,7 @@ def test_weights_that_give_no_numbers_fail_the_start(tmp_path: Path, caplog: pyt
 
 def test_sizes_that_are_left_open_follow_the_cores() -> None:
     """Open sizes follow from the cores: on the CPU nearly all compute, on CUDA all decode. Set sizes are kept."""
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     cpu, cuda = Engine(PipelineConfig(device="cpu")), Engine(PipelineConfig(device="cuda"))
     assert (cpu.decode_workers, cpu.concurrent_batches) == (max(1, cores // 8), cores)
     assert (cuda.decode_workers, cuda.concurrent_batches) == (cores, 1)

@@ -11,11 +11,12 @@ QUIET = ReplicaLoad(
     requests_per_s=10.0,
     overloaded=0.0,
     reading=0.1,
-    decode_workers=4,
+    most_decoding=4,
     workers_busy=0.05,
     concurrent_batches=1,
     device_busy=0.02,
     interpreter_busy=0.03,
+    reserved_cores=4,
     cores=16,
     cores_busy=0.1,
     on_cpu=False,
@@ -82,9 +83,20 @@ def test_what_is_left_is_told() -> None:
     assert "about 2.0 times" in verdict(replace(QUIET, workers_busy=0.4, cores_busy=0.5)).sentence
 
 
-@pytest.mark.parametrize(("on_cpu", "busiest"), [(True, 0.85), (False, 0.45)])
-def test_workers_and_model_share_the_cores_of_a_cpu(on_cpu: bool, busiest: float) -> None:
-    """Two workers and two batches on two cores: with both half busy the cores are nearly full; a GPU is not."""
-    load = replace(QUIET, decode_workers=2, workers_busy=0.45, concurrent_batches=2, device_busy=0.4, on_cpu=on_cpu)
-    assert load.busiest == pytest.approx(busiest)
-    assert replace(load, workers_busy=1.0).busiest == 1.0
+@pytest.mark.parametrize(
+    ("changes", "used"),
+    [
+        ({}, 0.85),
+        ({"on_cpu": False}, 0.45),
+        ({"reserved_cores": 4.0}, 0.45),  # the cores could do twice as much
+        ({"cores_busy": 0.07}, 0.56),  # the parts waited for each other, and cores were free
+        ({"workers_busy": 1.0}, 1.0),
+        ({"interpreter_busy": 0.9}, 0.9),
+    ],
+    ids=str,
+)
+def test_workers_and_model_share_the_cores_of_a_cpu(changes: dict[str, Any], used: float) -> None:
+    """Two workers and two batches on two of 16 cores: with both half busy, the two are nearly full. A GPU is not."""
+    shared = {"most_decoding": 2, "workers_busy": 0.45, "concurrent_batches": 2, "device_busy": 0.4}
+    load = replace(QUIET, **{**shared, "reserved_cores": 2.0, "cores_busy": 0.5, "on_cpu": True, **changes})
+    assert load.used == pytest.approx(used)

@@ -114,7 +114,7 @@ def test_demand_counts_what_piles_up_but_not_the_service_s_own_tests() -> None:
     assert minute.stats(1)["demand"] == 0
     answer(minute, 1.0)
     minute.tick(reading(2.0, backlog_s=0.5, in_work=1))
-    assert minute.stats(1)["demand"] == pytest.approx(0.625 + 0.5 + 0.05)  # busy, growing, waiting
+    assert minute.stats(1)["demand"] == pytest.approx(0.6 + 0.5 + 0.05)  # used, growing, waiting
     minute.tick(reading(3.0, backlog_s=0.5, in_work=1))
-    assert minute.stats(1)["demand"] == pytest.approx(0.625 + 0.05)
+    assert minute.stats(1)["demand"] == pytest.approx(0.6 + 0.05)
     assert minute.stats(1)["backlog_s"] == 0.5

@@ -57,8 +57,8 @@ def test_a_second_that_cannot_be_published_does_not_end_the_watch(
     """An error while metrics are published is logged and does not end the watch; the last minute is still counted."""
     monkeypatch.setattr("deployments.monitoring.metrics.Metrics.publish", lambda *_: 1 / 0)
     with caplog.at_level(logging.ERROR, "deployments"):
-        watch = watched(lambda _: len(caplog.records) >= 3)
-    assert "could not be read or published" in caplog.text
+        watch = watched(lambda watch: len(watch._minute._seconds) > 4)
+    assert caplog.text.count("could not be read or published") == 1
     assert watch.stats(60)["requests"] == watch.requests == {PREDICTED_OUTCOME: 1}
 
 
@@ -77,5 +77,5 @@ def test_a_second_that_cannot_be_read_does_not_end_the_watch(
     monkeypatch.setattr("deployments.monitoring.watch.psutil.cpu_percent", cpu_percent)
     with caplog.at_level(logging.ERROR, "deployments"):
         watch = watched(lambda watch: len(watch._minute._seconds) > 4)
-    assert caplog.text.count("could not be read or published") == 3
+    assert caplog.text.count("could not be read or published") == 1
     assert watch.stats(60)["requests"] == {PREDICTED_OUTCOME: 1}
