@@ -46,6 +46,12 @@ COSTLY_FROM_S = 0.05
 A worker may hold two cheaper images, and a new image waits for both: 0.1 s on the machine that costs come from.
 """
 
+OTHERS_LEFT_ALONE_FOR_S = 10.0
+"""Time after an ordinary image in which spare workers decode no costly ones: whoever sent it may send more.
+
+With costly images on every core, an ordinary one takes up to twice as long, and now and then a second or more.
+"""
+
 MAX_CHUNK_COST_S = 0.04
 """Cost at which a chunk, the images handed to a worker together, is full."""
 

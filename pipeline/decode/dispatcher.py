@@ -114,8 +114,8 @@ class Dispatcher:
         return self._pool.count if len(self._queue) else self.most_decoding
 
     def _most_at_costly(self, most: int) -> int:
-        """Return the most workers that decode costly images: spare ones only while no ordinary image waits."""
-        return self._pool.count if self.backlog.ordinary else most
+        """Return the most workers that decode costly images: spare ones only while nobody sends ordinary images."""
+        return most if self.backlog.is_costly_alone else self._pool.count
 
     def _hand_out(self, images: FairQueue, find: Callable[[int], WorkerProcess | None], most: int) -> bool:
         """Hand out the next images of a queue; return False if none wait, or no worker or slot is free.

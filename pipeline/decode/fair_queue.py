@@ -5,12 +5,14 @@ Costly images wait in a queue of their own, so that many of them do not delay or
 
 import heapq
 import itertools
+import math
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.bounds import COSTLY_FROM_S, MAX_CHUNK_COST_S
+from pipeline.bounds import COSTLY_FROM_S, MAX_CHUNK_COST_S, OTHERS_LEFT_ALONE_FOR_S
 from pipeline.pace import DecodePace
 from pipeline.task import Task
 
@@ -153,6 +155,7 @@ class Backlog:
         self.ordinary, self.costly = FairQueue(), FairQueue()
         self.pace = DecodePace()
         self.dropped = 0
+        self._ordinary_came_at = -math.inf
 
     def __iter__(self) -> Iterator[Task]:
         """Iterate over all waiting images, in no particular order."""
@@ -165,6 +168,8 @@ class Backlog:
         for task in tasks:
             task.costly = task.cost_s >= COSTLY_FROM_S
             (costly if task.costly else ordinary).append(task)
+        if ordinary:
+            self._ordinary_came_at = time.monotonic()
         self.ordinary.add(ordinary)
         self.costly.add(costly)
 
@@ -209,6 +214,11 @@ class Backlog:
             images += before
             seconds.append(None if ahead_s is None else ahead_s * self.pace.ratio)
         return Ahead(images, *seconds)
+
+    @property
+    def is_costly_alone(self) -> bool:
+        """True if no ordinary image waits, or has come lately."""
+        return not self.ordinary and time.monotonic() - self._ordinary_came_at > OTHERS_LEFT_ALONE_FOR_S
 
     @property
     def wanted(self) -> int:

@@ -197,7 +197,8 @@ def test_costly_images_use_the_cores_of_an_idle_model(workers: int, spares: int,
         assert [errors(request) for request in costly] == [[None]] * len(costly)
 
 
-def test_costly_images_keep_to_their_workers_while_the_model_has_images() -> None:
+def test_costly_images_keep_to_their_workers_while_the_model_has_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.decode.fair_queue.OTHERS_LEFT_ALONE_FOR_S", 0.0)
     with started(1, spares=2, concurrent_batches=2) as bench:
         bench.may_answer.clear()
         bench.submit([CAT])
@@ -211,9 +212,24 @@ def test_costly_images_keep_to_their_workers_while_the_model_has_images() -> Non
         os.kill(pid, signal.SIGCONT)
 
 
+def test_costly_images_keep_to_their_workers_while_ordinary_ones_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Costly images leave the cores to a client that has sent an ordinary image, until it sends no more."""
+    with started(1, spares=2, concurrent_batches=2) as bench:
+        assert errors(bench.submit([CAT])) == [None]
+        costly = [bench.submit([slow_png()], cost_s=1.0) for _ in range(3)]
+        pid = stopped_at_a_slow_image(bench)
+        assert at_costly(bench) == 1
+        monkeypatch.setattr("pipeline.decode.fair_queue.OTHERS_LEFT_ALONE_FOR_S", 0.0)
+        costly.append(bench.submit([slow_png()], cost_s=1.0))
+        until(lambda: at_costly(bench) == 2)
+        os.kill(pid, signal.SIGCONT)
+        assert [errors(request) for request in costly] == [[None]] * 4
+
+
 @pytest.mark.usefixtures("patient")
-def test_costly_images_keep_to_their_workers_while_ordinary_ones_wait() -> None:
+def test_costly_images_keep_to_their_workers_while_ordinary_ones_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """A spare worker is left to ordinary images that wait, even if the model has none."""
+    monkeypatch.setattr("pipeline.decode.fair_queue.OTHERS_LEFT_ALONE_FOR_S", 0.0)
     with started(1, spares=3, concurrent_batches=2) as bench:
         ordinary = [bench.submit([slow_png()]) for _ in range(8)]
         pids = until(lambda: now if len(now := bench.decoding(slow_png())) == 2 else [])
