@@ -13,10 +13,26 @@ from pipeline.head_parameters import WholeNumber
 from pipeline.images.examination import examine
 from pipeline.live_limits import Limits
 from pipeline.records import EncodedImage, Outcome, Prediction, Rejection, StageTimings, Transform
+from pipeline.stats import EngineStats
 
 TRANSFORM = Transform(256, 224, "bilinear", "fast", ("JPEG", "PNG", "WEBP"))
 TIMINGS = StageTimings(decode_s=0.002, model_s=0.005, ended_at=1.0)
 CAT = Prediction({"predictions": [{"label": "cat", "index": 285, "score": 0.5}]}, TIMINGS)
+IDLE = EngineStats(
+    0.0,
+    0.0,
+    {},
+    0,
+    0,
+    decode_workers=1,
+    most_decoding=1,
+    workers_ready=1,
+    concurrent_batches=1,
+    in_work=0,
+    free_slots=8,
+)
+"""Counts of an engine that has done nothing."""
+
 HEAD = SimpleNamespace(parameters={"top_k": WholeNumber(5, 1, 100)}, schema={"type": "object"})
 
 

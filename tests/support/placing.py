@@ -20,27 +20,14 @@ from deployments.replica import Replica
 from deployments.service_config import ServiceConfig
 from pipeline.config import PipelineConfig
 from pipeline.live_limits import Limits
-from pipeline.stats import EngineStats
-from tests.support.fake_engine import HEAD
+from tests.support.fake_engine import HEAD, IDLE
 from tests.support.waiting import until
 
 
 class _NoEngine:
     """Stands in for the engine, and infers nothing."""
 
-    stats = EngineStats(
-        0.0,
-        0.0,
-        {},
-        0,
-        0,
-        decode_workers=1,
-        most_decoding=1,
-        workers_ready=1,
-        concurrent_batches=1,
-        in_work=0,
-        free_slots=1,
-    )
+    stats = IDLE
 
     def __init__(self, config: PipelineConfig) -> None:
         self.device_kind, self.limits, self.head = config.device, Limits(), HEAD

@@ -11,22 +11,8 @@ import pytest
 from deployments.monitoring.last_minute import PREDICTED_OUTCOME
 from deployments.monitoring.timeline import STAGES
 from deployments.monitoring.watch import Watch
-from pipeline.stats import EngineStats
+from tests.support.fake_engine import IDLE
 from tests.support.waiting import until
-
-ENGINE_STATS = EngineStats(
-    0.0,
-    0.0,
-    {},
-    0,
-    0,
-    decode_workers=1,
-    most_decoding=1,
-    workers_ready=1,
-    concurrent_batches=1,
-    in_work=0,
-    free_slots=8,
-)
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +25,7 @@ def watched(happened: Callable[[Watch], object]) -> Watch:
     """Run a watch, which notes one answer, until something has happened."""
 
     async def run() -> Watch:
-        watch = Watch(lambda: ENGINE_STATS, lambda: 0, lambda: 0.0, "cpu")
+        watch = Watch(lambda: IDLE, lambda: 0, lambda: 0.0, "cpu")
         watching = asyncio.create_task(watch.run())
         watch.note_answer((0.01,) * len(STAGES), 0.07)
         await asyncio.to_thread(until, lambda: happened(watch))
